@@ -1,0 +1,46 @@
+# Visavis. `make help` lists what there is.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.setup
+TEST_STAMP := $(VENV)/.setup-test
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run demo test lint types proto bench clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	  echo "Visavis needs Python 3.11 to 3.13: name one with make PYTHON=python3.11"; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { \
+	  echo "Python cannot make a virtual environment: apt-get install python3-venv, then again"; exit 1; }
+	@echo "installing into $(VENV)"
+	@$(BIN)/pip install -q --disable-pip-version-check -e '.[orchestrator,inference]'
+	@touch $@
+
+$(TEST_STAMP): $(STAMP)
+	@$(BIN)/pip install -q --disable-pip-version-check -e '.[orchestrator,inference,musetalk,dev]'
+	@touch $@
+
+setup: $(STAMP)  ## install both services into .venv
+
+test: $(TEST_STAMP)  ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(TEST_STAMP)  ## ruff, rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(TEST_STAMP)  ## mypy --strict
+	$(BIN)/mypy
+
+proto: $(TEST_STAMP)  ## generate visavis/avatar/v1 from protos/
+	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --grpc_python_out=. --mypy_out=. --mypy_grpc_out=. \
+	  --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
+	  protos/visavis/avatar/v1/avatar.proto
+
+clean:  ## remove what was built; keeps .venv
+	rm -rf build out .mypy_cache .ruff_cache .pytest_cache *.egg-info
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

@@ -1,0 +1,112 @@
+"""Frames of a turn, their place in time, and I420 pixels.
+
+I420 here is BT.601 limited range with left-sited chroma, planes packed Y, U, V: a picture of
+``height`` x ``width`` is one ``uint8`` array of shape ``(height * 3 // 2, width)``. Rectangles are even in
+all four numbers, so that a pasted rectangle equals the whole frame bit for bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+SAMPLE_RATE = 16_000
+"""Samples per second of the audio that a turn is counted in."""
+
+FrameKind = Literal["mouth", "body"]
+I420 = NDArray[np.uint8]
+
+
+class Rect(NamedTuple):
+    """A rectangle in pixels; even in all four numbers."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    @property
+    def i420_size(self) -> int:
+        """Bytes of this rectangle in I420."""
+        return self.width * self.height * 3 // 2
+
+    def validate(self, width: int, height: int) -> None:
+        """Raise ``ValueError`` unless the rectangle is even, not empty and inside ``width`` x ``height``."""
+        if any(v < 0 or v % 2 for v in self) or not self.width or not self.height:
+            raise ValueError(f"rectangle {tuple(self)} must be even in all four numbers and not empty")
+        if self.x + self.width > width or self.y + self.height > height:
+            raise ValueError(f"rectangle {tuple(self)} reaches outside the {width}x{height} picture")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame of a turn as the server sent it.
+
+    ``sample`` is the first 16 kHz sample that the frame covers, ``pixels`` the rectangle in I420 (``None``
+    for a ``body`` frame, whose picture is the loop frame itself), ``last`` marks the end of the turn.
+    """
+
+    turn_id: int
+    epoch: int
+    sample: int
+    loop_index: int
+    kind: FrameKind
+    rect: Rect | None = None
+    pixels: bytes | None = None
+    last: bool = False
+
+
+def frame_start(k: int, fps: Fraction) -> int:
+    """First sample of frame ``k``: floor(16000 * k / fps)."""
+    return int(SAMPLE_RATE * k * fps.denominator // fps.numerator)
+
+
+def frame_at(sample: int, fps: Fraction) -> int:
+    """The frame that covers ``sample``: the largest k with ``frame_start(k) <= sample``."""
+    k = int(sample * fps.numerator // (SAMPLE_RATE * fps.denominator))
+    return k + 1 if frame_start(k + 1, fps) <= sample else k
+
+
+def i420_planes(picture: I420, width: int, height: int) -> tuple[I420, I420, I420]:
+    """Views of Y ``(height, width)``, U and V ``(height // 2, width // 2)`` of a packed picture."""
+    flat = picture.reshape(-1)
+    y, c = width * height, width * height // 4
+    return (
+        flat[:y].reshape(height, width),
+        flat[y : y + c].reshape(height // 2, width // 2),
+        flat[y + c : y + 2 * c].reshape(height // 2, width // 2),
+    )
+
+
+def crop_i420(picture: I420, width: int, height: int, rect: Rect) -> bytes:
+    """The rectangle of a packed picture, packed the same way."""
+    y, u, v = i420_planes(picture, width, height)
+    x0, y0, w, h = rect
+    half = (slice(y0 // 2, (y0 + h) // 2), slice(x0 // 2, (x0 + w) // 2))
+    return y[y0 : y0 + h, x0 : x0 + w].tobytes() + u[half].tobytes() + v[half].tobytes()
+
+
+def paste_i420(picture: I420, width: int, height: int, rect: Rect, pixels: bytes | memoryview) -> None:
+    """Write a packed rectangle into a packed picture, in place."""
+    planes = i420_planes(picture, width, height)
+    patch = i420_planes(np.frombuffer(pixels, np.uint8), rect.width, rect.height)
+    x0, y0, w, h = rect
+    planes[0][y0 : y0 + h, x0 : x0 + w] = patch[0]
+    half = (slice(y0 // 2, (y0 + h) // 2), slice(x0 // 2, (x0 + w) // 2))
+    planes[1][half] = patch[1]
+    planes[2][half] = patch[2]
+
+
+def i420_to_rgb(picture: I420, width: int, height: int) -> NDArray[np.uint8]:
+    """RGB24 of shape ``(height, width, 3)`` from BT.601 limited-range I420 (ITU-R BT.601-7)."""
+    y, u, v = i420_planes(picture, width, height)
+    luma = (y.astype(np.int32) - 16) * 298
+    du = np.repeat(np.repeat(u.astype(np.int32) - 128, 2, 0), 2, 1)
+    dv = np.repeat(np.repeat(v.astype(np.int32) - 128, 2, 0), 2, 1)
+    rgb = np.stack((luma + 409 * dv, luma - 100 * du - 208 * dv, luma + 516 * du), axis=-1)
+    out: NDArray[np.uint8] = np.clip((rgb + 128) >> 8, 0, 255).astype(np.uint8)
+    return out
