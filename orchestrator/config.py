@@ -1,0 +1,173 @@
+"""Settings of the orchestrator: ``VISAVIS_*`` variables, one TOML file, or the command line."""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    CliSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+CommaList = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+
+
+class Settings(BaseSettings):
+    """Every setting has a default that works on one machine."""
+
+    model_config = SettingsConfigDict(env_prefix="VISAVIS_", extra="forbid", cli_kebab_case=True)
+
+    config: Path | None = Field(None, description="a TOML file with any of these settings")
+
+    sip_host: str = Field("0.0.0.0", description="address that SIP listens on (UDP and TCP)")
+    sip_port: int = Field(5060, ge=0, le=65535, description="port that SIP listens on; 0 takes a free one")
+    advertised_address: str = Field(
+        "", description="address callers reach us at, for Contact and SDP; empty: the one the call came in on"
+    )
+    allow_from: CommaList = Field(
+        [], description="source networks that may call (10.0.0.0/8, 203.0.113.7); empty: private addresses only"
+    )
+    rtp_port_min: int = Field(30000, ge=1024, le=65534, description="first UDP port for RTP and RTCP")
+    rtp_port_max: int = Field(31999, ge=1025, le=65535, description="last UDP port for RTP and RTCP")
+    max_calls: int = Field(100, ge=1, description="calls at once; the next is answered 503")
+
+    api_host: str = Field("127.0.0.1", description="address of the control API")
+    api_port: int = Field(8080, ge=0, le=65535, description="port of the control API; 0 takes a free one")
+
+    avatar_servers: CommaList = Field(
+        ["127.0.0.1:50051"], description="inference servers, host:port or dns:///name:port, comma separated"
+    )
+    avatar_image: Path | None = Field(None, description="portrait of the default avatar; empty: the built-in")
+    avatar_fit: Literal["crop", "contain"] = Field("crop", description="crop around the head, or letterbox")
+    size: str = Field("512x512", description="video size WIDTHxHEIGHT, both even")
+    fps: int = Field(25, ge=5, le=60, description="video frames per second")
+    video_bitrate: int = Field(1_000_000, ge=64_000, description="most bits per second of video")
+
+    greeting: str = Field(
+        "Hello, I am the face of this call. Ask the API to make me say something.",
+        description="spoken when a call is answered; empty: nothing",
+    )
+    language: str = Field("en", description="language of greeting and say: en, de, fr, es, cmn...")
+
+    webhook: str = Field("", description="URL that gets every call event as a JSON POST; empty: none")
+    data_dir: Path = Field(Path("~/.local/share/visavis"), description="uploaded avatars")
+    cache_dir: Path = Field(Path("~/.cache/visavis"), description="body loops and encoded idle video")
+    cache_bytes: int = Field(2_000_000_000, ge=10_000_000, description="most bytes of cached body loops")
+    media_workers: int = Field(1, ge=1, le=64, description="media worker processes; a call lives in one")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
+
+    @property
+    def video_size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        width, _, height = self.size.lower().partition("x")
+        return int(width), int(height)
+
+    @property
+    def frame_rate(self) -> Fraction:
+        """Frames per second."""
+        return Fraction(self.fps)
+
+    @field_validator("size")
+    @classmethod
+    def _check_size(cls, value: str) -> str:
+        width, _, height = value.lower().partition("x")
+        if not (width.isdecimal() and height.isdecimal()):
+            raise ValueError(f"'{value}' is not WIDTHxHEIGHT: write it as 512x512")
+        w, h = int(width), int(height)
+        if w % 2 or h % 2:
+            raise ValueError(f"{w}x{h} has an odd side, which H.264 4:2:0 video cannot: use {w & ~1}x{h & ~1}")
+        if not (128 <= w <= 1920 and 128 <= h <= 1920):
+            raise ValueError(f"{w}x{h} is outside 128x128 to 1920x1920")
+        return value
+
+    @field_validator("allow_from")
+    @classmethod
+    def _check_networks(cls, value: list[str]) -> list[str]:
+        for network in value:
+            try:
+                ipaddress.ip_network(network, strict=False)
+            except ValueError:
+                raise ValueError(f"'{network}' is not a network: write it as 10.0.0.0/8") from None
+        return value
+
+    @field_validator("data_dir", "cache_dir")
+    @classmethod
+    def _expand(cls, value: Path) -> Path:
+        return value.expanduser()
+
+    @model_validator(mode="after")
+    def _check_ports(self) -> Settings:
+        if self.rtp_port_max - self.rtp_port_min < 3:
+            raise ValueError("rtp_port_max must be at least rtp_port_min + 3: one call takes four ports")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Command line before environment before file."""
+        sources: list[PydanticBaseSettingsSource] = [init_settings, env_settings]
+        path = _config_path(init_settings(), env_settings())
+        if path is not None:
+            sources.append(TomlConfigSettingsSource(settings_cls, path))
+        return tuple(sources)
+
+
+def _config_path(*sources: dict[str, object]) -> Path | None:
+    for source in sources:
+        if source.get("config"):
+            return Path(str(source["config"]))
+    return None
+
+
+def load_settings(arguments: list[str] | None = None) -> Settings:
+    """Settings from the command line, the environment and the file; a wrong value ends the process.
+
+    Exit status 2 and one sentence on standard error name what is wrong.
+    """
+    cli: CliSettingsSource[Settings] = CliSettingsSource(
+        Settings, cli_prog_name="python -m orchestrator", cli_parse_args=True if arguments is None else arguments
+    )
+    try:
+        values = cli()
+        path = values.get("config")
+        if path is not None and not Path(str(path)).is_file():
+            raise SystemExit(_complain(f"the settings file {path} does not exist"))
+        return Settings(**values)
+    except ValidationError as error:
+        raise SystemExit(_complain(describe(error))) from None
+    except SettingsError as error:
+        raise SystemExit(_complain(str(error))) from None
+
+
+def describe(error: ValidationError) -> str:
+    """One sentence for the first wrong setting."""
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    message = first["msg"].removeprefix("Value error, ")
+    return f"VISAVIS_{name.upper()}: {message}" if name else message
+
+
+def _complain(sentence: str) -> int:
+    print(f"visavis orchestrator: {sentence}", file=sys.stderr)
+    return 2

@@ -1,0 +1,92 @@
+"""espeak-ng for every language that has no natural voice, through the library in ``espeakng-loader``'s wheel.
+
+The library keeps one global state, so all speaking goes through one thread.
+C API: espeak-ng ``src/include/espeak-ng/speak_lib.h``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import queue
+import threading
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from orchestrator.speech.base import PCM, SpeechError
+
+_AUDIO_OUTPUT_SYNCHRONOUS = 2
+_CHARS_UTF8 = 1
+_POS_CHARACTER = 1
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+_CHUNK_MS = 100
+
+
+class EspeakVoice:
+    """espeak-ng; ``language`` is an espeak voice name (``de``, ``fr``, ``cmn``, ``en-us``...)."""
+
+    def __init__(self, words_per_minute: int = 160) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="espeak")
+        self._words_per_minute = words_per_minute
+        self._lib: Any = None
+        self._sink: queue.SimpleQueue[PCM | Exception | None] | None = None
+        self._stop = threading.Event()
+        self._callback = _CALLBACK(self._on_samples)
+        self.sample_rate = 22_050
+
+    async def stream(self, text: str, language: str) -> AsyncIterator[PCM]:
+        """See :class:`orchestrator.speech.base.TextToSpeech`."""
+        sink: queue.SimpleQueue[PCM | Exception | None] = queue.SimpleQueue()
+        stopped = threading.Event()
+        loop = asyncio.get_running_loop()
+        speaking = loop.run_in_executor(self._thread, self._speak, text, language, sink, stopped)
+        try:
+            while (item := await asyncio.to_thread(sink.get)) is not None:
+                if isinstance(item, Exception):
+                    raise item
+                yield item
+        finally:
+            stopped.set()
+            await asyncio.shield(speaking)
+
+    def _speak(
+        self, text: str, language: str, sink: queue.SimpleQueue[PCM | Exception | None], stop: threading.Event
+    ) -> None:
+        try:
+            self._load()
+            if self._lib.espeak_SetVoiceByName(language.lower().encode()) != 0:
+                raise SpeechError(f"espeak-ng has no voice '{language}': see its list of languages")
+            self._sink, self._stop = sink, stop
+            data = text.encode() + b"\0"
+            self._lib.espeak_Synth(data, len(data), 0, _POS_CHARACTER, 0, _CHARS_UTF8, None, None)
+            self._lib.espeak_Synchronize()
+        except Exception as error:
+            sink.put(error)
+        finally:
+            sink.put(None)
+
+    def _on_samples(self, samples: Any, count: int, _events: Any) -> int:
+        if self._stop.is_set() or self._sink is None:
+            return 1
+        if samples and count > 0:
+            self._sink.put(np.ctypeslib.as_array(samples, (count,)).copy())
+        return 0
+
+    def _load(self) -> None:
+        if self._lib is not None:
+            return
+        import espeakng_loader
+
+        lib = ctypes.CDLL(espeakng_loader.get_library_path())
+        rate = lib.espeak_Initialize(
+            _AUDIO_OUTPUT_SYNCHRONOUS, _CHUNK_MS, espeakng_loader.get_data_path().encode(), 0
+        )
+        if rate <= 0:
+            raise SpeechError("espeak-ng did not start: is the espeakng-loader package complete?")
+        self.sample_rate = rate
+        lib.espeak_SetSynthCallback(self._callback)
+        lib.espeak_SetParameter(1, self._words_per_minute, 0)  # espeakRATE
+        self._lib = lib
