@@ -40,7 +40,8 @@ class Settings(BaseSettings):
         "", description="address callers reach us at, for Contact and SDP; empty: the one the call came in on"
     )
     allow_from: CommaList = Field(
-        [], description="source networks that may call (10.0.0.0/8, 203.0.113.7); empty: private addresses only"
+        [],
+        description="source networks that may call (10.0.0.0/8, 203.0.113.7); empty: private addresses only",
     )
     rtp_port_min: int = Field(30000, ge=1024, le=65534, description="first UDP port for RTP and RTCP")
     rtp_port_max: int = Field(31999, ge=1025, le=65535, description="last UDP port for RTP and RTCP")
@@ -90,7 +91,9 @@ class Settings(BaseSettings):
             raise ValueError(f"'{value}' is not WIDTHxHEIGHT: write it as 512x512")
         w, h = int(width), int(height)
         if w % 2 or h % 2:
-            raise ValueError(f"{w}x{h} has an odd side, which H.264 4:2:0 video cannot: use {w & ~1}x{h & ~1}")
+            raise ValueError(
+                f"{w}x{h} has an odd side, which H.264 4:2:0 video cannot: use {w & ~1}x{h & ~1}"
+            )
         if not (128 <= w <= 1920 and 128 <= h <= 1920):
             raise ValueError(f"{w}x{h} is outside 128x128 to 1920x1920")
         return value
@@ -146,7 +149,9 @@ def load_settings(arguments: list[str] | None = None) -> Settings:
     Exit status 2 and one sentence on standard error name what is wrong.
     """
     cli: CliSettingsSource[Settings] = CliSettingsSource(
-        Settings, cli_prog_name="python -m orchestrator", cli_parse_args=True if arguments is None else arguments
+        Settings,
+        cli_prog_name="python -m orchestrator",
+        cli_parse_args=True if arguments is None else arguments,
     )
     try:
         values = cli()

@@ -61,8 +61,8 @@ async def speak(
                 piece = chunk[at : at + step]
                 sink.feed(turn_id, for_face.resample_chunk(piece), for_phone.resample_chunk(piece))
                 sent += len(piece)
-                while sent / source - heard_s() > AHEAD_S:
-                    await asyncio.sleep(_SLICE_MS / 1000)
+                while (ahead := sent / source - heard_s()) > AHEAD_S:
+                    await asyncio.sleep(ahead - AHEAD_S + _SLICE_MS / 1000)
         if for_face is not None and for_phone is not None:
             nothing = np.zeros(0, np.int16)
             sink.feed(
@@ -87,7 +87,9 @@ def read_wav(data: bytes) -> tuple[PCM, int]:
     except (wave.Error, EOFError, ValueError) as error:
         raise SpeechError(f"this is not a PCM WAV file ({error}): send 16-bit PCM in a WAV") from None
     if width not in (1, 2) or not 4000 <= rate <= 192_000 or not channels:
-        raise SpeechError(f"WAV of {8 * width} bits at {rate} Hz is not supported: send 16-bit PCM, 8 to 48 kHz")
+        raise SpeechError(
+            f"WAV of {8 * width} bits at {rate} Hz is not supported: send 16-bit PCM, 8 to 48 kHz"
+        )
     if width == 2:
         samples = np.frombuffer(raw[: len(raw) // 2 * 2], "<i2")
     else:

@@ -1,0 +1,290 @@
+"""Turns of one call: what is heard in each audio packet and which turn sample is on screen at each tick.
+
+Sans-IO. The media session reads 20 ms of sound per packet and asks for one picture per video tick; both are
+numbered from the same moment, so that packet ``p`` starts ``p * 20 ms`` and tick ``n`` is due ``n / fps`` after
+it. A turn starts on a video tick a little ahead and then plays, whatever has arrived from the avatar. When its
+audio runs dry before its end, the rest is anchored anew at a later tick, on the body frame due there, with the
+audio shifted by less than a frame so that frames keep their place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visavis.frames import SAMPLE_RATE, frame_at, frame_start
+from visavis.playout import Picture, Playout, StartDelay
+
+PCM = NDArray[np.int16]
+
+PACKET_MS = 20
+CLOSING_TICKS = 12
+"""Ticks after the last sample by which a turn is over even if its closing frames never came."""
+
+
+class Conversation(Protocol):
+    """The avatar's end of a turn; ``visavis.stream.AvatarStream`` is one. No method blocks."""
+
+    def start_turn(self, turn_id: int, epoch: int) -> None: ...
+    def push_audio(self, pcm: PCM) -> None: ...
+    def end_turn(self) -> None: ...
+    def anchor(self, sample: int, loop_index: int) -> None: ...
+    def playhead(self, sample: int, playing: bool) -> None: ...
+    def interrupt(self, epoch: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEvent:
+    """``heard_ms``: how much of the turn's audio the caller was sent; ``wait_ms``: first audio to start."""
+
+    kind: Literal["started", "finished", "interrupted", "stalled", "resumed"]
+    turn_id: int
+    heard_ms: float = 0.0
+    wait_ms: float = 0.0
+
+
+@dataclass(slots=True)
+class _Turn:
+    turn_id: int
+    chunks: deque[PCM] = field(default_factory=deque)
+    buffered: int = 0  # samples at the codec's rate, not yet read
+    face: deque[PCM] = field(default_factory=deque)  # 16 kHz, kept until the turn is the current one
+    read: int = 0  # samples at the codec's rate that were sent
+    pushed: int = 0  # samples at 16 kHz given to the avatar
+    ended: bool = False
+
+    def take(self, count: int) -> PCM:
+        parts: list[PCM] = []
+        while count and self.chunks:
+            chunk = self.chunks.popleft()
+            if len(chunk) > count:
+                self.chunks.appendleft(chunk[count:])
+                chunk = chunk[:count]
+            parts.append(chunk)
+            count -= len(chunk)
+            self.buffered -= len(chunk)
+            self.read += len(chunk)
+        return np.concatenate(parts) if parts else np.zeros(0, np.int16)
+
+
+class Speaker:
+    """One call's voice and the face that goes with it.
+
+    ``rate`` is the codec's sample rate; audio is fed twice, at 16 kHz for the avatar and at ``rate`` for the
+    caller. ``trim_ms`` shifts the picture against the voice (positive: the picture later), for phones that play
+    one of them late.
+    """
+
+    def __init__(
+        self,
+        *,
+        rate: int,
+        fps: Fraction,
+        face: Conversation,
+        playout: Playout,
+        start_delay: StartDelay,
+        emit: Callable[[TurnEvent], None],
+        trim_ms: int = 0,
+    ) -> None:
+        self._rate = rate
+        self._fps = fps
+        self._face = face
+        self._playout = playout
+        self._start_delay = start_delay
+        self._emit = emit
+        self._packet = rate * PACKET_MS // 1000
+        self._trim = round(trim_ms * fps / 1000)
+        self._queue: deque[_Turn] = deque()
+        self._turn: _Turn | None = None
+        self._state: Literal["idle", "waiting", "playing", "stalled", "closing"] = "idle"
+        self._epoch = 1
+        self._tick = 0  # the tick that comes next
+        self._audio_at = 0  # media sample (codec rate) where the next packet starts
+        self._start_tick = 0
+        self._start_frame = 0
+        self._resume_at = 0  # media sample at which the next turn sample is due
+        self._fed_tick = 0
+        self._closing_until = 0
+
+    @property
+    def epoch(self) -> int:
+        """Raised by every interruption."""
+        return self._epoch
+
+    @property
+    def speaking(self) -> bool:
+        """A turn is under way or waits."""
+        return self._turn is not None or bool(self._queue)
+
+    def start_turn(self, turn_id: int) -> None:
+        """A turn that speaks after those before it."""
+        self._queue.append(_Turn(turn_id))
+        self._next_turn()
+
+    def feed(self, turn_id: int, pcm_16k: PCM, pcm: PCM) -> None:
+        """The same stretch of sound at 16 kHz and at the codec's rate."""
+        turn = self._find(turn_id)
+        if turn is None or turn.ended:
+            return
+        if len(pcm):
+            turn.chunks.append(pcm)
+            turn.buffered += len(pcm)
+        if len(pcm_16k):
+            turn.face.append(pcm_16k)
+        if turn is self._turn:
+            self._push(turn)
+            self._schedule(turn)
+
+    def end_turn(self, turn_id: int) -> None:
+        """No more sound comes for this turn."""
+        turn = self._find(turn_id)
+        if turn is None or turn.ended:
+            return
+        turn.ended = True
+        if turn is self._turn:
+            self._push(turn)
+            self._schedule(turn)
+
+    def interrupt(self) -> None:
+        """Silence and a still mouth from the next packet and picture on; every queued turn is dropped."""
+        dropped = ([self._turn] if self._turn else []) + list(self._queue)
+        self._queue.clear()
+        self._turn, self._state = None, "idle"
+        if not dropped:
+            return
+        self._epoch += 1
+        self._face.interrupt(self._epoch)
+        self._playout.interrupt(self._epoch)
+        for turn in dropped:
+            self._emit(TurnEvent("interrupted", turn.turn_id, self._heard_ms(turn)))
+
+    def read(self, packet_index: int) -> PCM | None:
+        """20 ms of sound at the codec's rate for this packet, or ``None`` for silence."""
+        start = packet_index * self._packet
+        turn = self._turn
+        jumped, self._audio_at = start != self._audio_at, start + self._packet
+        if turn is None or self._state not in ("waiting", "playing"):
+            return None
+        if self._state == "waiting":
+            if self._resume_at >= start + self._packet:
+                return None
+            self._state = "playing"
+            jumped = False
+        if jumped:  # packets were not sent for a while (hold): go on where the caller stopped hearing
+            self._resume_at = start
+            self._plan(turn, self._next_tick_at(start))
+            return self.read(packet_index) if self._resume_at < start + self._packet else None
+        lead = max(0, self._resume_at - start)
+        sound = turn.take(self._packet - lead)
+        out = np.zeros(self._packet, np.int16)
+        out[lead : lead + len(sound)] = sound
+        self._resume_at = start + self._packet
+        if lead + len(sound) < self._packet or (turn.ended and not turn.buffered):
+            self._dry(turn)
+        return out
+
+    def tick(self, index: int) -> Picture:
+        """The picture that is due at this video tick."""
+        self._tick = index + 1
+        if self._state == "closing" and (self._playout.finished or index >= self._closing_until):
+            self._finish()
+        turn = self._turn
+        if turn is None or (self._state == "waiting" and index < self._start_tick):
+            if turn is not None:
+                ahead = frame_start(self._start_tick - index, self._fps)
+                self._face.playhead(frame_start(self._start_frame, self._fps) - ahead, True)
+            return self._playout.tick(None)
+        frame = self._start_frame + index - self._start_tick
+        self._face.playhead(frame_start(frame, self._fps), self._state != "stalled")
+        shown = frame - self._trim
+        return self._playout.tick(frame_start(shown, self._fps) if shown >= 0 else None)
+
+    def _find(self, turn_id: int) -> _Turn | None:
+        if self._turn is not None and self._turn.turn_id == turn_id:
+            return self._turn
+        return next((turn for turn in self._queue if turn.turn_id == turn_id), None)
+
+    def _next_turn(self) -> None:
+        if self._turn is not None or not self._queue:
+            return
+        turn = self._turn = self._queue.popleft()
+        self._state = "idle"
+        self._fed_tick = self._tick
+        self._face.start_turn(turn.turn_id, self._epoch)
+        self._playout.begin_turn(turn.turn_id, self._epoch)
+        self._push(turn)
+        self._schedule(turn)
+
+    def _push(self, turn: _Turn) -> None:
+        while turn.face:
+            pcm = turn.face.popleft()
+            turn.pushed += len(pcm)
+            self._face.push_audio(pcm)
+        if turn.ended:
+            self._face.end_turn()
+
+    def _schedule(self, turn: _Turn) -> None:
+        """Choose the tick at which the audio starts, or goes on, once there is some."""
+        if self._state not in ("idle", "stalled"):
+            return
+        if not turn.buffered:
+            if turn.ended:
+                self._dry(turn)
+            return
+        resumed = self._state == "stalled"
+        ticks = max(1, math.ceil(self._start_delay.seconds * self._fps))
+        self._plan(turn, self._tick + ticks)
+        wait_ms = float((self._start_tick - self._fed_tick) * 1000 / self._fps)
+        self._emit(
+            TurnEvent("resumed" if resumed else "started", turn.turn_id, self._heard_ms(turn), wait_ms)
+        )
+
+    def _plan(self, turn: _Turn, tick: int) -> None:
+        """Anchor: the frame that covers the next turn sample is on screen at ``tick``."""
+        sample = turn.read * SAMPLE_RATE // self._rate
+        self._start_frame = frame_at(sample, self._fps)
+        first = frame_start(self._start_frame, self._fps)
+        shift = turn.read - first * self._rate // SAMPLE_RATE
+        while True:
+            self._resume_at = self._media_at(tick) + shift
+            if self._resume_at >= self._audio_at:
+                break
+            tick += 1
+        self._start_tick = tick
+        self._state = "waiting"
+        loop_index = self._playout.loop_index_in(tick - self._tick)
+        self._playout.anchor(first, loop_index)
+        self._face.anchor(first, loop_index)
+
+    def _dry(self, turn: _Turn) -> None:
+        if turn.buffered:
+            return
+        if turn.ended:
+            self._state = "closing"
+            self._closing_until = self._tick + CLOSING_TICKS
+        elif self._state != "stalled":
+            self._state = "stalled"
+            self._emit(TurnEvent("stalled", turn.turn_id, self._heard_ms(turn)))
+
+    def _finish(self) -> None:
+        turn, self._turn, self._state = self._turn, None, "idle"
+        self._playout.end_turn()
+        if turn is not None:
+            self._emit(TurnEvent("finished", turn.turn_id, self._heard_ms(turn)))
+        self._next_turn()
+
+    def _heard_ms(self, turn: _Turn) -> float:
+        return turn.read * 1000 / self._rate
+
+    def _media_at(self, tick: int) -> int:
+        return int(tick * self._rate * self._fps.denominator // self._fps.numerator)
+
+    def _next_tick_at(self, media_sample: int) -> int:
+        return max(self._tick, math.ceil(Fraction(media_sample, self._rate) * self._fps))
