@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import wave
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 import numpy as np
@@ -38,12 +37,13 @@ async def speak(
     turn_id: int,
     sound: AsyncIterator[PCM],
     rate: Callable[[], int],
-    heard_s: Callable[[], float],
+    heard: Callable[[float], Awaitable[None]],
 ) -> float:
     """Stream a turn into ``sink``; returns its length in seconds.
 
-    ``rate`` tells the sound's sample rate once its first chunk is there. ``heard_s`` tells how much of the turn
-    has been played, so that a long text does not pile up: at most ``AHEAD_S`` seconds wait in the media worker.
+    ``rate`` tells the sound's sample rate once its first chunk is there. ``heard`` waits
+    until so many seconds of the turn have been played, so that a long text does not pile up: about ``AHEAD_S``
+    seconds wait in the media worker.
     The turn is ended even when the sound breaks off; its error is raised afterwards.
     """
     sink.start_turn(turn_id)
@@ -61,8 +61,8 @@ async def speak(
                 piece = chunk[at : at + step]
                 sink.feed(turn_id, for_face.resample_chunk(piece), for_phone.resample_chunk(piece))
                 sent += len(piece)
-                while (ahead := sent / source - heard_s()) > AHEAD_S:
-                    await asyncio.sleep(ahead - AHEAD_S + _SLICE_MS / 1000)
+                if sent / source > AHEAD_S:
+                    await heard(sent / source - AHEAD_S)
         if for_face is not None and for_phone is not None:
             nothing = np.zeros(0, np.int16)
             sink.feed(
