@@ -1,0 +1,207 @@
+"""Image bytes from a stranger to upright 8-bit RGB.
+
+The header is read by hand before anything is decoded, so that a small file that would unfold to gigabytes is
+refused at once.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from inference_server.engines.base import ImageRejected
+
+NEUTRAL = (128, 128, 128)
+"""What shows through where a picture is transparent."""
+
+_SOF = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
+_TURNS: dict[
+    int, tuple[bool, int]
+] = {  # EXIF orientation -> (mirror left-right, then quarter turns clockwise)
+    1: (False, 0),
+    2: (True, 0),
+    3: (False, 2),
+    4: (True, 2),
+    5: (True, 3),
+    6: (False, 1),
+    7: (True, 1),
+    8: (False, 3),
+}
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What is accepted: bytes of the file, pixels of the picture, and its shortest side in pixels."""
+
+    max_bytes: int = 20 * 1024 * 1024
+    max_pixels: int = 50_000_000
+    min_side: int = 80
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file's header says: format, size as stored, EXIF orientation 1 to 8."""
+
+    format: str
+    width: int
+    height: int
+    orientation: int = 1
+
+
+def read_header(data: bytes) -> Header:
+    """Format, stored size and orientation, without decoding. Raises :class:`ImageRejected`."""
+    try:
+        if data.startswith(b"\x89PNG\r\n\x1a\n"):
+            return _png(data)
+        if data.startswith(b"\xff\xd8"):
+            return _jpeg(data)
+        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+            return _webp(data)
+        if data.startswith(b"BM"):
+            width, height = struct.unpack_from("<ii", data, 18)
+            return Header("BMP", width, abs(height))
+    except (struct.error, IndexError):
+        raise ImageRejected("The picture's header is cut off or damaged: upload the file again.") from None
+    if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypavif"):
+        raise ImageRejected("HEIC and AVIF pictures cannot be read: save the picture as JPEG or PNG.")
+    raise ImageRejected("This is not a picture in a known format: upload a JPEG, PNG, WebP or BMP file.")
+
+
+def load_image(data: bytes, limits: ImageLimits | None = None) -> NDArray[np.uint8]:
+    """The picture upright, ``(height, width, 3)`` uint8 RGB.
+
+    Transparency is laid over a neutral grey, 16-bit and greyscale become 8-bit RGB, CMYK is converted without
+    a colour profile. Raises :class:`ImageRejected` with one sentence for whoever uploaded it.
+    """
+    limits = limits or ImageLimits()
+    if len(data) > limits.max_bytes:
+        raise ImageRejected(
+            f"The picture's file has {len(data) / 2**20:.1f} MiB and at most {limits.max_bytes / 2**20:.0f} "
+            "are accepted: save it smaller."
+        )
+    header = read_header(data)
+    if header.width <= 0 or header.height <= 0:
+        raise ImageRejected("The picture's header gives it no size: the file is damaged, upload it again.")
+    if header.width * header.height > limits.max_pixels:
+        raise ImageRejected(
+            f"The picture is {header.width}x{header.height} and at most {limits.max_pixels / 1e6:.0f} megapixels "
+            "are accepted: save it smaller."
+        )
+    if min(header.width, header.height) < limits.min_side:
+        raise ImageRejected(
+            f"The picture is {header.width}x{header.height}: its shorter side needs at least "
+            f"{limits.min_side} pixels."
+        )
+    flags = cv2.IMREAD_UNCHANGED
+    if header.format == "JPEG":
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        picture = None
+    if picture is None or picture.size == 0:
+        raise ImageRejected(
+            "The picture cannot be decoded: the file is damaged, save it again as JPEG or PNG."
+        )
+    return _turned(_rgb8(np.asarray(picture)), header.orientation)
+
+
+def _rgb8(picture: NDArray[np.generic]) -> NDArray[np.uint8]:
+    if picture.dtype == np.uint16:
+        picture = ((picture.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    elif picture.dtype != np.uint8:
+        raise ImageRejected("Pictures with floating-point pixels cannot be read: save it as JPEG or PNG.")
+    pixels: NDArray[np.uint8] = picture.astype(np.uint8, copy=False)
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    alpha: NDArray[np.uint8] | None = pixels[:, :, -1] if pixels.shape[2] in (2, 4) else None
+    colour = pixels[:, :, :3] if pixels.shape[2] >= 3 else np.repeat(pixels[:, :, :1], 3, 2)
+    rgb = np.ascontiguousarray(colour[:, :, ::-1])
+    if alpha is not None and int(alpha.min()) < 255:
+        for top in range(0, len(rgb), 256):  # in strips: a large picture in float would take 12 bytes a pixel
+            strip = slice(top, top + 256)
+            weight = alpha[strip, :, None].astype(np.float32) / 255
+            mixed = rgb[strip] * weight + np.array(NEUTRAL, np.float32) * (1 - weight)
+            rgb[strip] = np.rint(mixed).astype(np.uint8)
+    return rgb
+
+
+def _turned(rgb: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    mirror, quarters = _TURNS.get(orientation, (False, 0))
+    if mirror:
+        rgb = rgb[:, ::-1]
+    return np.ascontiguousarray(np.rot90(rgb, -quarters))
+
+
+def _png(data: bytes) -> Header:
+    width, height = struct.unpack_from(">II", data, 16)
+    at, orientation = 8, 1
+    while at + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if kind == b"eXIf":
+            orientation = _orientation(data[at + 8 : at + 8 + length])
+        if kind in (b"IDAT", b"IEND", b"eXIf"):
+            break
+        at += 12 + length
+    return Header("PNG", width, height, orientation)
+
+
+def _jpeg(data: bytes) -> Header:
+    at, orientation = 2, 1
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:
+            at += 1
+            continue
+        marker = data[at + 1]
+        if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD9:
+            at += 1 if marker == 0xFF else 2
+            continue
+        (length,) = struct.unpack_from(">H", data, at + 2)
+        body = data[at + 4 : at + 2 + length]
+        if marker == 0xE1 and body.startswith(b"Exif\0\0"):
+            orientation = _orientation(body[6:])
+        if marker in _SOF:
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            return Header("JPEG", width, height, orientation)
+        if marker == 0xDA:
+            break
+        at += 2 + length
+    raise ImageRejected("The JPEG file has no picture in it: upload it again.")
+
+
+def _webp(data: bytes) -> Header:
+    kind = data[12:16]
+    if kind == b"VP8X":
+        width = 1 + int.from_bytes(data[24:27], "little")
+        height = 1 + int.from_bytes(data[27:30], "little")
+        at, orientation = 12, 1
+        while at + 8 <= len(data):
+            name, length = struct.unpack_from("<4sI", data, at)
+            if name == b"EXIF":
+                orientation = _orientation(data[at + 8 : at + 8 + length].removeprefix(b"Exif\0\0"))
+            at += 8 + length + length % 2
+        return Header("WebP", width, height, orientation)
+    if kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return Header("WebP", 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF))
+    width, height = struct.unpack_from("<HH", data, 26)
+    return Header("WebP", width & 0x3FFF, height & 0x3FFF)
+
+
+def _orientation(tiff: bytes) -> int:
+    """Tag 0x0112 of the first directory (TIFF 6.0 section 2, Exif 2.3 section 4.6.4); 1 where absent."""
+    try:
+        order = {b"II": "<", b"MM": ">"}[tiff[:2]]
+        (directory,) = struct.unpack_from(order + "I", tiff, 4)
+        (entries,) = struct.unpack_from(order + "H", tiff, directory)
+        for entry in range(entries):
+            tag, _, _, value = struct.unpack_from(order + "HHIH", tiff, directory + 2 + 12 * entry)
+            if tag == 0x0112:
+                return value if 1 <= value <= 8 else 1
+    except (KeyError, struct.error):
+        pass
+    return 1
