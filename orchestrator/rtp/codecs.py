@@ -1,0 +1,147 @@
+"""Audio codecs of a call: G.711 from tables (ITU-T G.711), G.722 and Opus through PyAV."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Literal, Protocol, cast
+
+import av
+import numpy as np
+from av.audio.codeccontext import AudioCodecContext
+from numpy.typing import NDArray
+
+Pcm = NDArray[np.int16]
+CodecName = Literal["PCMU", "PCMA", "G722", "opus"]
+
+SAMPLE_RATES: dict[str, int] = {"PCMU": 8000, "PCMA": 8000, "G722": 16000, "opus": 48000}
+"""Samples per second of the PCM that a codec takes; the RTP clock of G.722 is 8000 (RFC 3551 4.5.2)."""
+CLOCK_RATES: dict[str, int] = {"PCMU": 8000, "PCMA": 8000, "G722": 8000, "opus": 48000}
+PACKET_SECONDS = Fraction(1, 50)
+
+
+class AudioCodec(Protocol):
+    """Encodes and decodes one call's audio, 20 ms at a time."""
+
+    name: str
+    sample_rate: int
+
+    def encode(self, pcm: Pcm) -> bytes:
+        """Payload of 20 ms of mono PCM at ``sample_rate``."""
+
+    def silence(self) -> bytes:
+        """Payload of 20 ms of silence."""
+
+    def decode(self, payload: bytes) -> Pcm:
+        """Mono PCM at ``sample_rate``; empty where the payload is damaged."""
+
+
+def _ulaw_decode_table() -> Pcm:
+    code = ~np.arange(256) & 0xFF
+    magnitude = (((code & 0x0F) << 3) + 0x84 << (code >> 4 & 7)) - 0x84
+    return np.where(code & 0x80, -magnitude, magnitude).astype(np.int16)
+
+
+def _alaw_decode_table() -> Pcm:
+    code = np.arange(256) ^ 0x55
+    segment, mantissa = code >> 4 & 7, (code & 0x0F) << 4
+    magnitude = np.where(segment == 0, mantissa + 8, (mantissa + 0x108) << np.maximum(segment - 1, 0))
+    return np.where(code & 0x80, magnitude, -magnitude).astype(np.int16)
+
+
+def _encode_table(decode: Pcm) -> NDArray[np.uint8]:
+    """The code whose value is nearest, for each of the 65536 samples seen as unsigned."""
+    # Of the two zeros of mu-law the positive one (0xFF) is silence.
+    values, codes = np.unique(decode[::-1].astype(np.int32), return_index=True)
+    samples = np.arange(1 << 16).astype(np.uint16).view(np.int16)
+    nearest = np.searchsorted((values[1:] + values[:-1]) / 2, samples, side="right")
+    return (255 - codes[nearest]).astype(np.uint8)
+
+
+class G711:
+    """PCMU or PCMA by table: one lookup a packet."""
+
+    sample_rate = 8000
+
+    def __init__(self, name: Literal["PCMU", "PCMA"]) -> None:
+        self.name: str = name
+        self._encode, self._decode = _TABLES[name]
+        self._silence = self.encode(np.zeros(160, np.int16))
+
+    def encode(self, pcm: Pcm) -> bytes:
+        return self._encode[pcm.view(np.uint16)].tobytes()
+
+    def silence(self) -> bytes:
+        return self._silence
+
+    def decode(self, payload: bytes) -> Pcm:
+        pcm: Pcm = self._decode[np.frombuffer(payload, np.uint8)]
+        return pcm
+
+
+_TABLES = {
+    name: (_encode_table(decode), decode)
+    for name, decode in (("PCMU", _ulaw_decode_table()), ("PCMA", _alaw_decode_table()))
+}
+
+
+class LibavAudio:
+    """G.722 or Opus, one encoder and one decoder of libavcodec per call."""
+
+    def __init__(self, name: Literal["G722", "opus"]) -> None:
+        self.name: str = name
+        self.sample_rate = SAMPLE_RATES[name]
+        self._library = {"G722": "g722", "opus": "libopus"}[name]
+        encoder = cast(AudioCodecContext, av.CodecContext.create(self._library, "w"))
+        encoder.sample_rate, encoder.layout, encoder.format = self.sample_rate, "mono", "s16"
+        encoder.time_base = Fraction(1, self.sample_rate)
+        if name == "opus":
+            encoder.bit_rate = 32_000
+            encoder.options = {"application": "voip", "frame_duration": "20", "compression_level": "5"}
+        encoder.open()
+        self._encoder = encoder
+        self._samples = int(self.sample_rate * PACKET_SECONDS)
+        frame = av.AudioFrame(format="s16", layout="mono", samples=self._samples)
+        frame.sample_rate = self.sample_rate
+        self._frame, self._pts = frame, 0
+        self._pcm: Pcm = np.frombuffer(memoryview(frame.planes[0]), np.int16)[: self._samples]
+        self._zeros = np.zeros(self._samples, np.int16)
+        self._decoder = self._new_decoder()
+
+    def _new_decoder(self) -> AudioCodecContext:
+        decoder = cast(AudioCodecContext, av.CodecContext.create(self._library, "r"))
+        decoder.sample_rate, decoder.layout = self.sample_rate, "mono"
+        decoder.open()
+        return decoder
+
+    def encode(self, pcm: Pcm) -> bytes:
+        self._pcm[:] = pcm
+        self._frame.pts = self._pts
+        self._pts += self._samples
+        return b"".join(bytes(packet) for packet in self._encoder.encode(self._frame))
+
+    def silence(self) -> bytes:
+        # Both codecs keep state: silence is coded, not replayed.
+        return self.encode(self._zeros)
+
+    def decode(self, payload: bytes) -> Pcm:
+        try:
+            frames = self._decoder.decode(av.Packet(payload))
+            pcm = [frame.to_ndarray().reshape(-1).astype(np.int16, copy=False) for frame in frames]
+        except av.FFmpegError:
+            self._decoder = self._new_decoder()
+            pcm = []
+        return np.concatenate(pcm) if pcm else np.zeros(0, np.int16)
+
+
+def make_codec(name: str) -> AudioCodec:
+    """The codec by its SDP name, in any case; raises ``ValueError`` for one we do not have."""
+    match name.upper():
+        case "PCMU":
+            return G711("PCMU")
+        case "PCMA":
+            return G711("PCMA")
+        case "G722":
+            return LibavAudio("G722")
+        case "OPUS":
+            return LibavAudio("opus")
+    raise ValueError(f"no audio codec named {name!r}: use PCMU, PCMA, G722 or opus")

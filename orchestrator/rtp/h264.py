@@ -1,0 +1,149 @@
+"""H.264 in RTP payloads (RFC 6184): Annex B split, single NAL, STAP-A, FU-A, modes 0 and 1."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterable
+
+MAX_PAYLOAD = 1200
+
+SLICE, IDR, SEI, SPS, PPS, DELIMITER, STAP_A, FU_A = 1, 5, 6, 7, 8, 9, 24, 28
+_START_CODE = re.compile(rb"\x00\x00\x01")
+_LENGTH = struct.Struct("!H")
+
+
+def split_annex_b(stream: bytes) -> list[bytes]:
+    """NAL units of an Annex B byte stream (ITU-T H.264 annex B), without start codes."""
+    starts = [match.start() for match in _START_CODE.finditer(stream)]
+    ends = [*starts[1:], len(stream)]
+    # A NAL never ends in zero, so zeros before a start code belong to the start code.
+    units = (stream[start + 3 : end].rstrip(b"\x00") for start, end in zip(starts, ends, strict=True))
+    return [unit for unit in units if unit]
+
+
+def nal_type(unit: bytes) -> int:
+    """``nal_unit_type`` of a NAL unit."""
+    return unit[0] & 0x1F
+
+
+def is_idr(units: Iterable[bytes]) -> bool:
+    """Whether an access unit holds an IDR slice."""
+    return any(nal_type(unit) == IDR for unit in units)
+
+
+def packetize(units: Iterable[bytes], mode: int = 1, max_payload: int = MAX_PAYLOAD) -> list[bytes]:
+    """RTP payloads of one access unit; the marker belongs on the last.
+
+    Mode 0 sends each NAL unit alone (the encoder keeps slices small), mode 1 puts the parameter sets into
+    one STAP-A and cuts large slices into FU-A. Access unit delimiters are left out.
+    """
+    payloads: list[bytes] = []
+    sets: list[bytes] = []
+
+    def flush() -> None:
+        if len(sets) > 1 and 1 + sum(2 + len(unit) for unit in sets) <= max_payload:
+            importance = max(unit[0] & 0x60 for unit in sets)
+            body = b"".join(_LENGTH.pack(len(unit)) + unit for unit in sets)
+            payloads.append(bytes((importance | STAP_A,)) + body)
+        else:
+            payloads.extend(sets)
+        sets.clear()
+
+    for unit in units:
+        kind = nal_type(unit)
+        if kind == DELIMITER:
+            continue
+        if mode == 1 and kind in (SEI, SPS, PPS):
+            sets.append(unit)
+            continue
+        flush()
+        if mode == 0 or len(unit) <= max_payload:
+            payloads.append(unit)
+        else:
+            payloads.extend(_fragments(unit, max_payload))
+    flush()
+    return payloads
+
+
+def _fragments(unit: bytes, max_payload: int) -> list[bytes]:
+    room = max_payload - 2
+    body = len(unit) - 1
+    count = -(-body // room)
+    size = -(-body // count)
+    indicator, kind = (unit[0] & 0x60) | FU_A, unit[0] & 0x1F
+    out = []
+    for at in range(1, len(unit), size):
+        flags = (0x80 if at == 1 else 0) | (0x40 if at + size >= len(unit) else 0)
+        out.append(bytes((indicator, flags | kind)) + unit[at : at + size])
+    return out
+
+
+class Depacketizer:
+    """Access units out of RTP payloads, for receivers of our own; a damaged one is dropped and counted."""
+
+    def __init__(self) -> None:
+        self.damaged = 0
+        self._units: list[bytes] = []
+        self._fragment: bytearray | None = None
+        self._broken = False
+        self._timestamp: int | None = None
+        self._expected: int | None = None
+
+    def push(
+        self, sequence: int, timestamp: int, marker: bool, payload: bytes
+    ) -> tuple[int, list[bytes]] | None:
+        """Take one packet in sequence order; ``(timestamp, NAL units)`` when an access unit is whole."""
+        if self._expected is not None and sequence != self._expected:
+            self._broken = True
+        self._expected = (sequence + 1) & 0xFFFF
+        if timestamp != self._timestamp:
+            if self._units or self._fragment is not None:
+                self.damaged += 1
+            self._units, self._fragment = [], None
+            self._timestamp = timestamp
+        self._take(payload)
+        if not marker:
+            return None
+        units, whole = self._units, not self._broken and self._fragment is None
+        self._units, self._fragment, self._broken = [], None, False
+        if whole and units:
+            return timestamp, units
+        self.damaged += 1
+        return None
+
+    def _take(self, payload: bytes) -> None:
+        if not payload:
+            return
+        kind = payload[0] & 0x1F
+        if kind == STAP_A:
+            at = 1
+            while at + 2 <= len(payload):
+                (size,) = _LENGTH.unpack_from(payload, at)
+                if not size or at + 2 + size > len(payload):
+                    self._broken = True
+                    return
+                self._units.append(payload[at + 2 : at + 2 + size])
+                at += 2 + size
+        elif kind == FU_A:
+            if len(payload) < 3:
+                self._broken = True
+                return
+            if payload[1] & 0x80:
+                self._fragment = bytearray(((payload[0] & 0x60) | (payload[1] & 0x1F),))
+            if self._fragment is None:
+                self._broken = True
+                return
+            self._fragment += payload[2:]
+            if payload[1] & 0x40:
+                self._units.append(bytes(self._fragment))
+                self._fragment = None
+        elif 1 <= kind <= 23:
+            self._units.append(payload)
+        else:
+            self._broken = True
+
+
+def annex_b(units: Iterable[bytes]) -> bytes:
+    """NAL units with start codes, as decoders take them."""
+    return b"".join(b"\x00\x00\x00\x01" + unit for unit in units)
