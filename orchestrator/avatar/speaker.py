@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visavis.frames import SAMPLE_RATE, frame_at, frame_start
-from visavis.playout import Picture, Playout, StartDelay
+from visavis.playout import Picture, Playout, TurnAnchor
+from visavis.startdelay import StartDelay
 
 PCM = NDArray[np.int16]
 
@@ -112,6 +113,8 @@ class Speaker:
         self._resume_at = 0  # media sample at which the next turn sample is due
         self._fed_tick = 0
         self._closing_until = 0
+        self._begun = False  # the playout knows the turn
+        self._anchor: TurnAnchor | None = None
 
     @property
     def epoch(self) -> int:
@@ -161,7 +164,7 @@ class Speaker:
             return
         self._epoch += 1
         self._face.interrupt(self._epoch)
-        self._playout.interrupt(self._epoch)
+        self._playout.interrupt()
         for turn in dropped:
             self._emit(TurnEvent("interrupted", turn.turn_id, self._heard_ms(turn)))
 
@@ -192,19 +195,26 @@ class Speaker:
 
     def tick(self, index: int) -> Picture:
         """The picture that is due at this video tick."""
+        if index > self._tick:  # ticks the clock missed: the body moves on all the same
+            self._playout.skip(index - self._tick)
         self._tick = index + 1
-        if self._state == "closing" and (self._playout.finished or index >= self._closing_until):
-            self._finish()
         turn = self._turn
-        if turn is None or (self._state == "waiting" and index < self._start_tick):
-            if turn is not None:
-                ahead = frame_start(self._start_tick - index, self._fps)
-                self._face.playhead(frame_start(self._start_frame, self._fps) - ahead, True)
+        if turn is None:
             return self._playout.tick(None)
-        frame = self._start_frame + index - self._start_tick
-        self._face.playhead(frame_start(frame, self._fps), self._state != "stalled")
-        shown = frame - self._trim
-        return self._playout.tick(frame_start(shown, self._fps) if shown >= 0 else None)
+        if self._state in ("idle", "stalled"):
+            return self._playout.tick(None)
+        sample = frame_start(self._start_frame + index - self._start_tick - self._trim, self._fps)
+        self._face.playhead(sample, True)
+        picture = self._playout.tick(sample if index >= self._start_tick + self._trim else None)
+        self._tell_anchor(self._playout.anchor)
+        if self._state == "closing" and (self._playout.turn_id is None or index >= self._closing_until):
+            self._finish()
+        return picture
+
+    def _tell_anchor(self, anchor: TurnAnchor | None) -> None:
+        if anchor is not None and anchor != self._anchor:
+            self._anchor = anchor
+            self._face.anchor(anchor.sample, anchor.loop_index)
 
     def _find(self, turn_id: int) -> _Turn | None:
         if self._turn is not None and self._turn.turn_id == turn_id:
@@ -217,8 +227,8 @@ class Speaker:
         turn = self._turn = self._queue.popleft()
         self._state = "idle"
         self._fed_tick = self._tick
+        self._begun = False
         self._face.start_turn(turn.turn_id, self._epoch)
-        self._playout.begin_turn(turn.turn_id, self._epoch)
         self._push(turn)
         self._schedule(turn)
 
@@ -239,8 +249,7 @@ class Speaker:
                 self._dry(turn)
             return
         resumed = self._state == "stalled"
-        ticks = max(1, math.ceil(self._start_delay.seconds * self._fps))
-        self._plan(turn, self._tick + ticks)
+        self._plan(turn, self._tick + max(self._start_delay.ticks, 1 - self._trim))
         wait_ms = float((self._start_tick - self._fed_tick) * 1000 / self._fps)
         self._emit(
             TurnEvent("resumed" if resumed else "started", turn.turn_id, self._heard_ms(turn), wait_ms)
@@ -259,23 +268,26 @@ class Speaker:
             tick += 1
         self._start_tick = tick
         self._state = "waiting"
-        loop_index = self._playout.loop_index_in(tick - self._tick)
-        self._playout.anchor(first, loop_index)
-        self._face.anchor(first, loop_index)
+        ahead = tick + self._trim - self._tick
+        if self._begun:
+            self._tell_anchor(self._playout.resume(first, ahead))
+        else:
+            self._begun = True
+            self._tell_anchor(self._playout.begin_turn(turn.turn_id, self._epoch, ahead))
 
     def _dry(self, turn: _Turn) -> None:
         if turn.buffered:
             return
         if turn.ended:
             self._state = "closing"
-            self._closing_until = self._tick + CLOSING_TICKS
+            self._closing_until = self._tick + CLOSING_TICKS + abs(self._trim)
+            self._playout.end_turn(turn.pushed)
         elif self._state != "stalled":
             self._state = "stalled"
             self._emit(TurnEvent("stalled", turn.turn_id, self._heard_ms(turn)))
 
     def _finish(self) -> None:
         turn, self._turn, self._state = self._turn, None, "idle"
-        self._playout.end_turn()
         if turn is not None:
             self._emit(TurnEvent("finished", turn.turn_id, self._heard_ms(turn)))
         self._next_turn()
