@@ -61,8 +61,8 @@ class AvatarCatalog:
         assert found is not None
         return found
 
-    def put(self, name: str, data: bytes) -> Portrait:
-        """Store a portrait. Raises :class:`AvatarError`."""
+    def check(self, name: str, data: bytes) -> str:
+        """The media type, if this can be stored. Raises :class:`AvatarError`."""
         if not _NAME.fullmatch(name):
             raise AvatarError(f"'{name}' is not an avatar name: use up to 64 of a-z, 0-9, - and _")
         if len(data) > MAX_BYTES:
@@ -70,6 +70,11 @@ class AvatarCatalog:
         kind = media_type(data[:16])
         if not kind:
             raise AvatarError("this is not a picture: upload a JPEG, PNG, WebP, BMP or TIFF file")
+        return kind
+
+    def put(self, name: str, data: bytes) -> Portrait:
+        """Store a portrait. Raises :class:`AvatarError`."""
+        kind = self.check(name, data)
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{name}.image"
         partial = path.with_suffix(".partial")

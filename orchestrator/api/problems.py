@@ -1,0 +1,48 @@
+"""Every error of the API as problem details (RFC 9457)."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from orchestrator.api.schemas import Problem
+from orchestrator.avatars import AvatarError
+from orchestrator.call import CallGone, TooManyTurns
+from orchestrator.speech.base import SpeechError
+
+_STATUS: dict[type[Exception], int] = {
+    AvatarError: 400,
+    SpeechError: 400,
+    CallGone: 410,
+    TooManyTurns: 429,
+}
+
+
+def problem(status: int, detail: str) -> JSONResponse:
+    """One problem as a response."""
+    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail)
+    return JSONResponse(body.model_dump(), status, media_type="application/problem+json")
+
+
+def install_problems(app: FastAPI) -> None:
+    """Answer with problem details wherever FastAPI or the orchestrator raises."""
+
+    @app.exception_handler(HTTPException)
+    async def _http(_: Request, error: HTTPException) -> JSONResponse:
+        return problem(error.status_code, str(error.detail))
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part != "body")
+        return problem(422, f"{where or 'body'}: {first['msg']}")
+
+    async def _known(_: Request, error: Exception) -> JSONResponse:
+        return problem(next(s for kind, s in _STATUS.items() if isinstance(error, kind)), str(error))
+
+    for kind in _STATUS:
+        app.add_exception_handler(kind, _known)

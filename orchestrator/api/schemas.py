@@ -1,0 +1,88 @@
+"""What the API takes and gives; FastAPI makes the OpenAPI document of it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from orchestrator.call import Call, TurnRecord
+
+
+class Problem(BaseModel):
+    """An error, RFC 9457."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str = Field(description="one sentence: what is wrong and what to do")
+
+
+class TurnView(BaseModel):
+    """One thing the avatar says in a call."""
+
+    turn_id: int
+    kind: Literal["say", "play"]
+    state: Literal["queued", "speaking", "finished", "interrupted", "failed"]
+    heard_ms: float = Field(description="milliseconds of it that were sent to the caller")
+
+    @classmethod
+    def of(cls, turn: TurnRecord) -> TurnView:
+        """The view of a record."""
+        return cls(turn_id=turn.turn_id, kind=turn.kind, state=turn.state, heard_ms=round(turn.heard_ms, 1))
+
+
+class CallView(BaseModel):
+    """One call."""
+
+    call_id: str
+    caller: str
+    dialled: str
+    avatar: str
+    source: str = Field(description="the address it came from")
+    audio: str = Field(description="negotiated audio, like PCMU/8000")
+    video: str | None = Field(description="negotiated video, like H264 512x512@25; null for a voice call")
+    answered_at: float
+    ended_at: float | None
+    cause: str = Field(description="how it ended: bye, api, rtp timeout, worker...")
+    turns: list[TurnView]
+    media: dict[str, Any] = Field(description="figures of the call's media, as last reported")
+
+    @classmethod
+    def of(cls, call: Call) -> CallView:
+        """The view of a call."""
+        return cls(
+            **vars(call.info),
+            answered_at=call.answered_at,
+            ended_at=call.ended_at,
+            cause=call.cause,
+            turns=[TurnView.of(turn) for turn in call.turns],
+            media=call.stats,
+        )
+
+
+class SayRequest(BaseModel):
+    """Speak a text."""
+
+    text: str = Field(min_length=1, max_length=20_000)
+    language: str | None = Field(None, description="en, de, fr, cmn...; null: the configured language")
+    mode: Literal["queue", "replace"] = Field(
+        "queue", description="after what is being said, or instead of it"
+    )
+    wait: bool = Field(False, description="answer when it has been spoken")
+
+
+class AvatarView(BaseModel):
+    """A portrait that calls can use."""
+
+    name: str
+    media_type: str
+    bytes: int
+    default: bool
+
+
+class Readiness(BaseModel):
+    """Whether calls get a talking face."""
+
+    ready: bool
+    missing: list[str] = Field(description="one sentence for each thing that is missing")

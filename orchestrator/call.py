@@ -1,0 +1,207 @@
+"""One call: its signalling, its media, its avatar and what it says; owns their lifetime."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from orchestrator.events import CallEvent, EventBus, EventKind
+from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
+from orchestrator.speech.turn import TurnSink, speak
+
+log = logging.getLogger(__name__)
+
+MAX_QUEUED_TURNS = 32
+
+
+class CallGone(Exception):
+    """The call has ended."""
+
+
+class TooManyTurns(Exception):
+    """More turns wait than a caller will ever hear."""
+
+
+class CallMedia(TurnSink, Protocol):
+    """The control end of a call's media in its worker."""
+
+    def interrupt(self) -> None: ...
+
+
+@dataclass
+class TurnRecord:
+    """One turn as the API shows it; times are seconds since the epoch, ``heard_ms`` what the caller was sent."""
+
+    turn_id: int
+    kind: Literal["say", "play"]
+    state: Literal["queued", "speaking", "finished", "interrupted", "failed"] = "queued"
+    heard_ms: float = 0.0
+    done: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+    started: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+    started_at: float = 0.0
+
+
+@dataclass(frozen=True)
+class CallInfo:
+    """What is known of a call when it is answered."""
+
+    call_id: str
+    caller: str
+    dialled: str
+    avatar: str
+    source: str
+    audio: str
+    video: str | None
+
+
+class Call:
+    """An answered call. Turns are spoken one after the other by one task."""
+
+    def __init__(
+        self,
+        info: CallInfo,
+        media: CallMedia,
+        voices: VoiceByLanguage,
+        bus: EventBus,
+        hang_up: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self.info = info
+        self.answered_at = time.time()
+        self.ended_at: float | None = None
+        self.cause = ""
+        self.stats: dict[str, Any] = {}
+        self._media = media
+        self._voices = voices
+        self._bus = bus
+        self._hang_up = hang_up
+        self._ids = itertools.count(1)
+        self._turns: dict[int, TurnRecord] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._speaking = asyncio.Lock()
+        self._publish("answered", caller=info.caller, dialled=info.dialled, avatar=info.avatar,
+                      audio=info.audio, video=info.video)  # fmt: skip
+
+    @property
+    def call_id(self) -> str:
+        """Names the call in the API, events and logs."""
+        return self.info.call_id
+
+    @property
+    def turns(self) -> list[TurnRecord]:
+        """Every turn of the call, the oldest first."""
+        return list(self._turns.values())
+
+    # -- what the API does --
+
+    def say(self, text: str, language: str, *, replace: bool = False) -> TurnRecord:
+        """Speak ``text`` after what is already queued, or instead of it.
+
+        Raises :class:`SpeechError`, :class:`CallGone` or :class:`TooManyTurns`.
+        """
+        if not text.strip():
+            raise SpeechError("the text is empty: send what should be spoken")
+        voice = self._voices.voice(language)
+        return self._begin("say", voice.stream(text, language), lambda: voice.sample_rate, replace)
+
+    def play(self, sound: AsyncIterator[PCM], rate: int, *, replace: bool = False) -> TurnRecord:
+        """Speak recorded sound of ``rate`` samples per second. Raises as :meth:`say`."""
+        return self._begin("play", sound, lambda: rate, replace)
+
+    def interrupt(self) -> None:
+        """Silence and a still mouth now; every queued turn is dropped."""
+        self._media.interrupt()
+        for task in list(self._tasks.values()):
+            task.cancel()
+        for turn in self._turns.values():
+            if turn.state == "queued":
+                self._turn_over(turn, "interrupted", 0.0)
+
+    async def hang_up(self, cause: str = "api") -> None:
+        """End the call."""
+        await self._hang_up(cause)
+
+    # -- what its media and signalling report --
+
+    def on_turn(self, kind: str, turn_id: int, heard_ms: float, wait_ms: float) -> None:
+        """A turn started, finished or was interrupted in the media worker."""
+        turn = self._turns.get(turn_id)
+        if turn is None:
+            return
+        if kind == "started":
+            turn.state, turn.started_at = "speaking", time.monotonic()
+            turn.started.set()
+            self._publish("turn_started", turn_id=turn_id, wait_ms=round(wait_ms, 1))
+        elif kind == "finished":
+            self._turn_over(turn, "finished", heard_ms)
+        elif kind == "interrupted":
+            self._turn_over(turn, "interrupted", heard_ms)
+
+    def on_dtmf(self, digit: str) -> None:
+        """The caller pressed a key."""
+        self._publish("dtmf", digit=digit)
+
+    def on_avatar(self, state: str, reason: str) -> None:
+        """The avatar stream was connected, lost or refused: lips or none, the voice goes on."""
+        self._publish("avatar", state=state, reason=reason)
+
+    def on_end(self, cause: str) -> None:
+        """The call is over, whoever ended it."""
+        if self.ended_at is not None:
+            return
+        self.ended_at, self.cause = time.time(), cause
+        for task in self._tasks.values():
+            task.cancel()
+        for turn in self._turns.values():
+            if not turn.done.is_set():
+                self._turn_over(turn, "interrupted", turn.heard_ms)
+        self._publish("ended", cause=cause, seconds=round(self.ended_at - self.answered_at, 3))
+
+    # -- inside --
+
+    def _begin(
+        self, kind: Literal["say", "play"], sound: AsyncIterator[PCM], rate: Callable[[], int], replace: bool
+    ) -> TurnRecord:
+        if self.ended_at is not None:
+            raise CallGone(f"call {self.call_id} has ended")
+        if replace:
+            self.interrupt()
+        if sum(not turn.done.is_set() for turn in self._turns.values()) >= MAX_QUEUED_TURNS:
+            raise TooManyTurns(f"{MAX_QUEUED_TURNS} turns wait already: interrupt or wait for one to finish")
+        turn = TurnRecord(next(self._ids), kind)
+        self._turns[turn.turn_id] = turn
+        task = asyncio.create_task(self._speak(turn, sound, rate))
+        self._tasks[turn.turn_id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(turn.turn_id, None))
+        return turn
+
+    async def _speak(self, turn: TurnRecord, sound: AsyncIterator[PCM], rate: Callable[[], int]) -> None:
+        async def heard(seconds: float) -> None:
+            await turn.started.wait()
+            await asyncio.sleep(max(0.0, turn.started_at + seconds - time.monotonic()))
+
+        async with self._speaking:
+            try:
+                await speak(self._media, turn.turn_id, sound, rate, heard)
+            except SpeechError as error:
+                log.warning("speech failed", extra={"call": self.call_id, "reason": str(error)})
+                if not turn.started.is_set():
+                    self._turn_over(turn, "failed", 0.0)
+
+    def _turn_over(
+        self, turn: TurnRecord, state: Literal["finished", "interrupted", "failed"], heard_ms: float
+    ) -> None:
+        if turn.done.is_set():
+            return
+        turn.state, turn.heard_ms = state, heard_ms
+        turn.done.set()
+        kind: EventKind = "turn_finished" if state == "finished" else "turn_interrupted"
+        self._publish(kind, turn_id=turn.turn_id, heard_ms=round(heard_ms, 1), state=state)
+
+    def _publish(self, kind: EventKind, **data: Any) -> None:
+        self._bus.publish(CallEvent(kind, self.call_id, data))
+        log.info(kind, extra={"call": self.call_id, **data})

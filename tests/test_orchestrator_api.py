@@ -1,0 +1,202 @@
+"""The control API over calls with a media sink that remembers what it was given."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import wave
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from orchestrator.api.app import create_app
+from orchestrator.avatars import AvatarCatalog, Portrait
+from orchestrator.call import Call, CallInfo
+from orchestrator.events import EventBus
+from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
+
+JSON = {"content-type": "application/json"}
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
+
+
+@dataclass
+class Sink:
+    sample_rate: int = 8000
+    fed: dict[int, list[tuple[PCM, PCM]]] = field(default_factory=dict)
+    ended: list[int] = field(default_factory=list)
+    interrupted: int = 0
+
+    def start_turn(self, turn_id: int) -> None:
+        self.fed[turn_id] = []
+
+    def feed(self, turn_id: int, pcm_16k: PCM, pcm: PCM) -> None:
+        self.fed[turn_id].append((pcm_16k, pcm))
+
+    def end_turn(self, turn_id: int) -> None:
+        self.ended.append(turn_id)
+
+    def interrupt(self) -> None:
+        self.interrupted += 1
+
+
+class Voice:
+    sample_rate = 24_000
+
+    async def stream(self, text: str, language: str) -> AsyncIterator[PCM]:
+        for word in text.split():
+            if word == "unspeakable":
+                raise SpeechError("this voice cannot say that")
+            yield np.full(2400, 500, np.int16)
+
+
+@dataclass
+class House:
+    tmp: Path
+    bus: EventBus = field(default_factory=EventBus)
+    sink: Sink = field(default_factory=Sink)
+    ended: list[str] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        default = self.tmp / "default.png"
+        default.write_bytes(PNG)
+        self.catalog = AvatarCatalog(self.tmp / "avatars", default)
+
+        async def hang_up(cause: str) -> None:
+            self.ended.append(cause)
+            self.one.on_end(cause)
+
+        info = CallInfo("c1", "sip:a@b", "demo", "default", "127.0.0.1", "PCMU/8000", None)
+        self.one = Call(info, self.sink, VoiceByLanguage({"en": Voice}), self.bus, hang_up)
+        app = create_app(self, self.catalog, self.bus, CollectorRegistry(), "en", "0")
+        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+
+    @property
+    def calls(self) -> Sequence[Call]:
+        return [self.one]
+
+    def call(self, call_id: str) -> Call | None:
+        return self.one if call_id == "c1" else None
+
+    def missing(self) -> list[str]:
+        return self.absent
+
+    async def check_portrait(self, data: bytes) -> None:
+        pass
+
+    def portrait_changed(self, portrait: Portrait) -> None:
+        self.changed.append(portrait.name)
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> House:
+    return House(tmp_path)
+
+
+async def test_health(house: House) -> None:
+    assert (await house.client.get("/healthz")).json() == {"status": "ok"}
+    assert (await house.client.get("/readyz")).status_code == 200
+    house.absent.append("no inference server answers at 127.0.0.1:1: start one")
+    answer = await house.client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json() == {"ready": False, "missing": house.absent}
+
+
+async def test_say_streams_both_rates_and_reports(house: House) -> None:
+    async with house.bus.listen() as events:
+        answer = await house.client.post("/v1/calls/c1/say", json={"text": "one two three"})
+        assert answer.status_code == 202
+        assert answer.json()["state"] == "queued"
+        while not house.sink.ended:
+            await asyncio.sleep(0)
+        assert sum(len(pair[0]) for pair in house.sink.fed[1]) == pytest.approx(4800, abs=2)
+        assert sum(len(pair[1]) for pair in house.sink.fed[1]) == pytest.approx(2400, abs=2)
+        house.one.on_turn("started", 1, 0.0, 120.0)
+        house.one.on_turn("finished", 1, 300.0, 0.0)
+        kinds = [events.get_nowait().as_dict() for _ in range(2)]
+    assert [kind["event"] for kind in kinds] == ["turn_started", "turn_finished"]
+    assert kinds[1]["heard_ms"] == 300.0
+    call = (await house.client.get("/v1/calls/c1")).json()
+    assert call["turns"] == [{"turn_id": 1, "kind": "say", "state": "finished", "heard_ms": 300.0}]
+
+
+async def test_replace_interrupts_first(house: House) -> None:
+    await house.client.post("/v1/calls/c1/say", json={"text": "one"})
+    await house.client.post("/v1/calls/c1/say", json={"text": "two", "mode": "replace"})
+    assert house.sink.interrupted == 1
+    turns = (await house.client.get("/v1/calls/c1")).json()["turns"]
+    assert [turn["state"] for turn in turns] == ["interrupted", "queued"]
+
+
+async def test_play_takes_a_wav(house: House) -> None:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(44_100)
+        file.writeframes(np.ones(44_100 * 2, "<i2").tobytes())
+    files = {"file": ("a.wav", buffer.getvalue())}
+    assert (await house.client.post("/v1/calls/c1/play", files=files)).status_code == 202
+    while not house.sink.ended:
+        await asyncio.sleep(0)
+    assert sum(len(pair[0]) for pair in house.sink.fed[1]) == pytest.approx(16_000, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "kwargs", "status", "words"),
+    [
+        ("POST", "/v1/calls/nobody/say", {"json": {"text": "x"}}, 404, "GET /v1/calls lists them"),
+        ("POST", "/v1/calls/c1/say", {"json": {"text": ""}}, 422, "text"),
+        (
+            "POST",
+            "/v1/calls/c1/say",
+            {"json": {"text": "x", "language": "tlh"}},
+            400,
+            "no voice speaks 'tlh'",
+        ),
+        ("POST", "/v1/calls/c1/say", {"content": b"{", "headers": JSON}, 422, "JSON"),
+        ("POST", "/v1/calls/c1/play", {"files": {"file": ("a.wav", b"text")}}, 400, "not a PCM WAV file"),
+        ("PUT", "/v1/avatars/anna", {"content": b"just text"}, 400, "not a picture"),
+        ("PUT", "/v1/avatars/An%20na", {"content": PNG}, 400, "not an avatar name"),
+        ("GET", "/v1/avatars/nobody", {}, 404, "GET /v1/avatars lists them"),
+        ("GET", "/v1/avatars/..%2f..%2fetc", {}, 404, ""),
+    ],
+)
+async def test_errors_are_problem_details(
+    house: House, method: str, path: str, kwargs: dict[str, object], status: int, words: str
+) -> None:
+    answer = await house.client.request(method, path, **kwargs)  # type: ignore[arg-type]
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert words in answer.json()["detail"]
+
+
+async def test_a_voice_that_fails_ends_its_turn(house: House) -> None:
+    turn = (await house.client.post("/v1/calls/c1/say", json={"text": "unspeakable"})).json()["turn_id"]
+    await house.one.turns[turn - 1].done.wait()
+    assert house.one.turns[turn - 1].state == "failed"
+    assert house.sink.ended == [turn]
+
+
+async def test_avatars(house: House) -> None:
+    assert (await house.client.put("/v1/avatars/anna", content=PNG)).json()["name"] == "anna"
+    assert house.changed == ["anna"]
+    names = [avatar["name"] for avatar in (await house.client.get("/v1/avatars")).json()]
+    assert names == ["default", "anna"]
+    assert (await house.client.get("/v1/avatars/anna")).content == PNG
+    assert house.catalog.for_user("Anna").name == "anna"
+    assert house.catalog.for_user("stranger").name == "default"
+
+
+async def test_hang_up_ends_everything(house: House) -> None:
+    await house.client.post("/v1/calls/c1/say", json={"text": "one"})
+    assert (await house.client.delete("/v1/calls/c1")).status_code == 204
+    assert house.ended == ["api"]
+    answer = await house.client.post("/v1/calls/c1/say", json={"text": "two"})
+    assert (answer.status_code, "has ended" in answer.json()["detail"]) == (410, True)
