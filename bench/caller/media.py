@@ -1,0 +1,143 @@
+"""The phone's sockets: RTP and RTCP of audio and video, silence out, reports and keyframe requests out."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import struct
+import time
+from collections.abc import Callable
+from typing import Any, Self
+
+from bench.caller.recording import Recording
+
+_DIGITS = "0123456789*#ABCD"
+
+
+class _Datagrams(asyncio.DatagramProtocol):
+    def __init__(self, receive: Callable[[bytes, float], None]) -> None:
+        self._receive = receive
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self._receive(data, time.monotonic())
+
+
+class MediaSockets:
+    """Four sockets on even/odd port pairs, feeding a :class:`Recording`."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        self._transports: list[asyncio.DatagramTransport] = []
+        self._remote: dict[str, tuple[str, int]] = {}
+        self._ssrc = secrets.randbits(31)
+        self._task: asyncio.Task[None] | None = None
+        self._sequence = 0
+        self._timestamp = 0
+        self._events: list[tuple[str, int]] = []
+        self.audio_port = self.video_port = 0
+
+    @classmethod
+    async def open(cls, local: str, recording: Recording) -> Self:
+        """Bind both pairs."""
+        self = cls(recording)
+        loop = asyncio.get_running_loop()
+        receivers = (
+            (recording.audio.on_rtp, recording.audio.on_rtcp),
+            (recording.video.on_rtp, recording.video.on_rtcp),
+        )
+        ports = []
+        for pair in receivers:
+            for _ in range(50):
+                port = 40_000 + 2 * secrets.randbelow(10_000)
+                opened: list[asyncio.DatagramTransport] = []
+                try:
+                    for offset, receive in enumerate(pair):
+                        transport, _protocol = await loop.create_datagram_endpoint(
+                            lambda receive=receive: _Datagrams(receive),  # type: ignore[misc]
+                            local_addr=(local, port + offset),
+                        )
+                        opened.append(transport)
+                    break
+                except OSError:
+                    for transport in opened:
+                        transport.close()
+            self._transports += opened
+            ports.append(port)
+        self.audio_port, self.video_port = ports
+        return self
+
+    def connect(self, answer: str) -> None:
+        """Start sending to what the answer's SDP names."""
+        host = ""
+        kind = ""
+        for line in answer.splitlines():
+            if match := re.match(r"c=IN IP[46] (\S+)", line):
+                host = match[1]
+                if kind in self._remote:
+                    self._remote[kind] = (host, self._remote[kind][1])
+            elif match := re.match(r"m=(\w+) (\d+)", line):
+                kind = match[1]
+                if int(match[2]):
+                    self._remote[kind] = (host, int(match[2]))
+        self._recording.answered = time.monotonic()
+        self._task = asyncio.create_task(self._send())
+
+    def press(self, digit: str) -> None:
+        """Queue one RFC 4733 event of 100 ms."""
+        event = _DIGITS.index(digit)
+        self._events += [("start", event), *[("go", event)] * 3, *[("end", event)] * 3]
+
+    def send_pli(self) -> None:
+        """Picture loss indication (RFC 4585 section 6.3.1)."""
+        ssrc = self._recording.video.ssrc or 0
+        rr = struct.pack("!BBHI", 0x80, 201, 1, self._ssrc)
+        pli = struct.pack("!BBHII", 0x81, 206, 2, self._ssrc, ssrc)
+        self._rtcp("video", rr + pli)
+
+    def close(self) -> None:
+        """Stop sending and give the ports back."""
+        if self._task is not None:
+            self._task.cancel()
+        for transport in self._transports:
+            transport.close()
+
+    async def _send(self) -> None:
+        start = time.monotonic()
+        silence = bytes([0xFF if self._recording.codec == "PCMU" else 0xD5]) * 160
+        payload_type = 0 if self._recording.codec == "PCMU" else 8
+        packet = 0
+        while True:
+            if self._events:
+                stage, event = self._events.pop(0)
+                head = 101 | (0x80 if stage == "start" else 0)
+                payload = struct.pack("!BBH", event, 0x8A if stage == "end" else 0x0A, 160 * 5)
+                stamp = self._timestamp
+            else:
+                head, payload, stamp = payload_type, silence, packet * 160
+                self._timestamp = stamp
+            rtp = struct.pack("!BBHII", 0x80, head, self._sequence & 0xFFFF, stamp, self._ssrc) + payload
+            self._sequence += 1
+            if "audio" in self._remote:
+                self._transports[0].sendto(rtp, self._remote["audio"])
+            if packet % 100 == 50:
+                self._report()
+            packet += 1
+            await asyncio.sleep(max(0.0, start + packet * 0.02 - time.monotonic()))
+
+    def _report(self) -> None:
+        for kind, stream in (("audio", self._recording.audio), ("video", self._recording.video)):
+            if stream.ssrc is None:
+                continue
+            block = struct.pack(
+                "!IBBHIIII", stream.ssrc, 0, 0, 0, stream.highest & 0xFFFFFFFF, 0, stream.last_sr, 0
+            )
+            rr = struct.pack("!BBHI", 0x81, 201, 7, self._ssrc) + block
+            cname = b"phone"
+            sdes = struct.pack("!BBHIBB", 0x81, 202, 3, self._ssrc, 1, len(cname)) + cname + b"\0"
+            self._rtcp(kind, rr + sdes)
+
+    def _rtcp(self, kind: str, data: bytes) -> None:
+        if kind in self._remote:
+            host, port = self._remote[kind]
+            self._transports[1 if kind == "audio" else 3].sendto(data, (host, port + 1))

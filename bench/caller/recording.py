@@ -1,0 +1,217 @@
+"""What the phone received: packets with arrival times, put in order, decoded, aligned by RTCP."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+START_CODE = b"\0\0\0\1"
+_NTP_UNIT = 2.0**-32
+
+
+@dataclass
+class Packet:
+    """One RTP packet; ``sequence`` and ``timestamp`` are extended beyond their wrap."""
+
+    sequence: int
+    timestamp: int
+    marker: bool
+    payload_type: int
+    payload: bytes
+    arrived: float
+
+
+@dataclass
+class Stream:
+    """One received RTP stream and the sender reports about it (RFC 3550)."""
+
+    clock_rate: int
+    packets: list[Packet] = field(default_factory=list)
+    reports: list[tuple[float, int, float]] = field(default_factory=list)  # NTP s, RTP timestamp, arrived
+    ssrc: int | None = None
+    highest: int = 0
+    last_sr: int = 0
+    bye: bool = False
+    octets: int = 0
+
+    def on_rtp(self, data: bytes, now: float) -> None:
+        """Take a datagram of the RTP port."""
+        if len(data) < 12 or data[0] >> 6 != 2:
+            return
+        sequence, timestamp, ssrc = struct.unpack_from("!HII", data, 2)
+        self.ssrc = ssrc
+        if self.packets:
+            last = self.packets[-1]
+            sequence = last.sequence + (sequence - last.sequence + 0x8000) % 0x10000 - 0x8000
+            timestamp = last.timestamp + (timestamp - last.timestamp + 2**31) % 2**32 - 2**31
+        self.highest = max(self.highest, sequence)
+        self.octets += len(data)
+        payload = data[12 + 4 * (data[0] & 15) :]
+        self.packets.append(Packet(sequence, timestamp, bool(data[1] & 0x80), data[1] & 0x7F, payload, now))
+
+    def on_rtcp(self, data: bytes, now: float) -> None:
+        """Take a datagram of the RTCP port: sender reports and goodbyes."""
+        while len(data) >= 8:
+            kind, words = data[1], struct.unpack_from("!H", data, 2)[0]
+            if kind == 200 and len(data) >= 20:
+                ntp, timestamp = struct.unpack_from("!QI", data, 8)
+                self.last_sr = ntp >> 16 & 0xFFFFFFFF
+                if self.packets:
+                    near = self.packets[-1].timestamp
+                    timestamp = near + (timestamp - near + 2**31) % 2**32 - 2**31
+                    self.reports.append((ntp * _NTP_UNIT, timestamp, now))
+            elif kind == 203:
+                self.bye = True
+            data = data[4 * (words + 1) :]
+
+    @property
+    def lost(self) -> int:
+        """Sequence numbers that never came."""
+        if not self.packets:
+            return 0
+        seen = {packet.sequence for packet in self.packets}
+        return max(seen) - min(seen) + 1 - len(seen)
+
+    def sender_time(self, timestamp: int, *, report: int = -1) -> float:
+        """When the sender says this timestamp was due, in NTP seconds. Raises ``LookupError`` with no report."""
+        if not self.reports:
+            raise LookupError("no RTCP sender report arrived")
+        ntp, reference, _ = self.reports[report]
+        return ntp + (timestamp - reference) / self.clock_rate
+
+    def ordered(self) -> list[Packet]:
+        """Packets by sequence number, each once."""
+        return [packet for _, packet in sorted({p.sequence: p for p in self.packets}.items())]
+
+
+@dataclass
+class VideoFrame:
+    """A decoded picture: RGB ``(h, w, 3)``, RTP timestamp, arrival of its last packet."""
+
+    image: NDArray[np.uint8]
+    timestamp: int
+    arrived: float
+    keyframe: bool
+
+
+class Recording:
+    """Both streams of one call."""
+
+    def __init__(self, codec: str = "PCMU") -> None:
+        self.codec = codec
+        self.audio = Stream(8000)
+        self.video = Stream(90_000)
+        self.answered = 0.0
+
+    def samples(self) -> NDArray[np.int16]:
+        """The voice at 8 kHz from its first packet on; what was lost is silence."""
+        packets = [p for p in self.audio.ordered() if p.payload_type in (0, 8)]
+        if not packets:
+            return np.zeros(0, np.int16)
+        first = packets[0].timestamp
+        out = np.zeros(packets[-1].timestamp - first + len(packets[-1].payload), np.int16)
+        table = _ULAW if self.codec == "PCMU" else _ALAW
+        for packet in packets:
+            at = packet.timestamp - first
+            out[at : at + len(packet.payload)] = table[np.frombuffer(packet.payload, np.uint8)]
+        return out
+
+    def access_units(self) -> list[tuple[bytes, int, float]]:
+        """Annex B bytes, RTP timestamp and arrival of each access unit whose packets all came."""
+        units: list[tuple[bytes, int, float]] = []
+        nals: list[bytes] = []
+        fragment = b""
+        previous: int | None = None
+        whole = True
+        for packet in self.video.ordered():
+            if previous is not None and packet.sequence != previous + 1:
+                whole = False
+            previous = packet.sequence
+            payload = packet.payload
+            kind = payload[0] & 31 if payload else 0
+            if kind == 24:  # STAP-A, RFC 6184 section 5.7.1
+                at = 1
+                while at + 2 < len(payload):
+                    size = int.from_bytes(payload[at : at + 2], "big")
+                    nals.append(payload[at + 2 : at + 2 + size])
+                    at += 2 + size
+            elif kind == 28:  # FU-A, section 5.8
+                if payload[1] & 0x80:
+                    fragment = bytes([payload[0] & 0xE0 | payload[1] & 0x1F])
+                fragment += payload[2:]
+                if payload[1] & 0x40:
+                    nals.append(fragment)
+            elif kind:
+                nals.append(payload)
+            if packet.marker:
+                if whole and nals:
+                    units.append((b"".join(START_CODE + n for n in nals), packet.timestamp, packet.arrived))
+                nals, whole = [], True
+        return units
+
+    def frames(self) -> list[VideoFrame]:
+        """Every picture that decodes."""
+        decoder: Any = av.CodecContext.create("h264", "r")
+        decoder.thread_count = 1
+        arrivals: dict[int, float] = {}
+        out: list[VideoFrame] = []
+        pictures: list[Any] = []
+        for data, timestamp, arrived in self.access_units():
+            packet = av.Packet(data)
+            packet.pts = timestamp
+            packet.time_base = Fraction(1, 90_000)
+            arrivals[timestamp] = arrived
+            pictures += decoder.decode(packet)
+        pictures += decoder.decode(None)
+        for picture in pictures:
+            image = picture.to_ndarray(format="rgb24")
+            out.append(
+                VideoFrame(image, picture.pts, arrivals.get(picture.pts, 0.0), bool(picture.key_frame))
+            )
+        return out
+
+    def skew_ms(self) -> list[tuple[float, float]]:
+        """How much later than the voice each picture arrived, by the sender's clock: (call second, ms).
+
+        Zero means that a receiver that plays what it gets shows lips and voice as the sender meant them.
+        """
+        if not (self.audio.reports and self.video.reports):
+            return []
+        voice = [(self.audio.sender_time(p.timestamp), p.arrived) for p in self.audio.ordered()]
+        times = np.array([t for t, _ in voice])
+        delay = np.array([arrived - t for t, arrived in voice])
+        out = []
+        for packet in self.video.ordered():
+            if packet.marker:
+                due = self.video.sender_time(packet.timestamp)
+                usual = float(np.interp(due, times, delay))
+                out.append((due - times[0], (packet.arrived - due - usual) * 1000))
+        return out
+
+
+def _ulaw_table() -> NDArray[np.int16]:
+    code = ~np.arange(256, dtype=np.uint8)
+    magnitude = (((code & 0x0F).astype(np.int32) << 3) + 0x84 << ((code >> 4) & 7).astype(np.int32)) - 0x84
+    table: NDArray[np.int16] = np.where(code & 0x80, -magnitude, magnitude).astype(np.int16)
+    return table
+
+
+def _alaw_table() -> NDArray[np.int16]:
+    code = np.arange(256, dtype=np.uint8) ^ 0x55
+    exponent = ((code >> 4) & 7).astype(np.int32)
+    mantissa = (code & 0x0F).astype(np.int32)
+    magnitude = np.where(
+        exponent == 0, (mantissa << 4) + 8, ((mantissa << 4) + 0x108) << np.maximum(exponent - 1, 0)
+    )
+    table: NDArray[np.int16] = np.where(code & 0x80, magnitude, -magnitude).astype(np.int16)
+    return table
+
+
+_ULAW = _ulaw_table()
+_ALAW = _alaw_table()
