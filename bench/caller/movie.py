@@ -148,7 +148,7 @@ def contact_sheet(recording: Recording, frames: Sequence[VideoFrame], path: Path
     cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
 
 
-def _waveform(area: Image, samples: NDArray[np.float32], moments: NDArray[Any]) -> None:
+def _waveform(area: Image, samples: NDArray[np.floating[Any]], moments: NDArray[Any]) -> None:
     height, width = area.shape[:2]
     first, last = float(moments[0]), float(moments[-1])
     edges = np.linspace(first, last, width + 1) * 8000
