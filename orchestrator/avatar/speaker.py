@@ -126,6 +126,13 @@ class Speaker:
         """A turn is under way or waits."""
         return self._turn is not None or bool(self._queue)
 
+    def use(self, face: Conversation, playout: Playout, start_delay: StartDelay) -> None:
+        """Take another avatar. Raises ``RuntimeError`` while a turn is under way."""
+        if self.speaking:
+            raise RuntimeError("an avatar is changed between turns")
+        self._face, self._playout, self._start_delay = face, playout, start_delay
+        self._anchor = None
+
     def start_turn(self, turn_id: int) -> None:
         """A turn that speaks after those before it."""
         self._queue.append(_Turn(turn_id))

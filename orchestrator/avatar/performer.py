@@ -1,0 +1,137 @@
+"""One call's voice and face: the speaker, its avatar stream, and the body it is played on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from fractions import Fraction
+
+from orchestrator.avatar.speaker import PCM, Speaker, TurnEvent
+from orchestrator.avatar.stage import Role, Stage
+from orchestrator.avatar.still import still_body
+from orchestrator.media.sources import Body
+from visavis.frames import Frame
+from visavis.messages import Connected, Disconnected, Event, TurnRejected
+from visavis.model import AvatarSource
+from visavis.playout import Picture, Playout
+from visavis.startdelay import StartDelay
+from visavis.stream import AvatarStream
+
+log = logging.getLogger(__name__)
+
+OnAvatar = Callable[[str, str], None]
+"""Called with ``ready | connected | lost | rejected | failed`` and one sentence."""
+
+
+class _Silent:
+    """The conversation while there is no avatar: turns are heard, no lips come."""
+
+    def start_turn(self, turn_id: int, epoch: int) -> None: ...
+    def push_audio(self, pcm: PCM) -> None: ...
+    def end_turn(self) -> None: ...
+    def anchor(self, sample: int, loop_index: int) -> None: ...
+    def playhead(self, sample: int, playing: bool) -> None: ...
+    def interrupt(self, epoch: int) -> None: ...
+
+
+class Performer:
+    """Implements the media path's ``Voice`` and ``Face``; belongs to the worker's event loop.
+
+    Until the avatar is prepared the portrait is shown still and turns are only heard; the body is taken into
+    use between turns.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        source: AvatarSource,
+        *,
+        session_id: str,
+        rate: int,
+        on_turn: Callable[[TurnEvent], None],
+        on_avatar: OnAvatar,
+        trim_ms: int = 0,
+    ) -> None:
+        self._stage = stage
+        self._source = source
+        self._session_id = session_id
+        self._on_avatar = on_avatar
+        self._stream: AvatarStream | None = None
+        self._playout: Playout
+        self.body: Body
+        self._pending: Role | None = None
+        role = stage.role(source)
+        ready = role.result() if role.done() and not role.cancelled() and role.exception() is None else None
+        self._waiting: asyncio.Task[None] | None = None
+        self._playout = Playout(1, source.fps)
+        self.body = still_body(source.image, source.width, source.height) if ready is None else ready.loop
+        self.speaker = Speaker(
+            rate=rate,
+            fps=source.fps,
+            face=_Silent(),
+            playout=self._playout,
+            start_delay=StartDelay(source.fps, initial_s=0.0),
+            emit=on_turn,
+            trim_ms=trim_ms,
+        )
+        if ready is not None:
+            self._use(ready)
+        else:
+            self._waiting = asyncio.create_task(self._await_role(role))
+
+    @property
+    def playout(self) -> Playout:
+        """The playout in use, with its counters."""
+        return self._playout
+
+    @property
+    def connected(self) -> bool:
+        """An inference server serves this call now."""
+        return self._stream is not None and self._stream.connected
+
+    def read(self, packet: int) -> PCM | None:
+        """See :class:`orchestrator.media.sources.Voice`."""
+        return self.speaker.read(packet)
+
+    def tick(self, frame: int) -> Picture:
+        """See :class:`orchestrator.media.sources.Face`."""
+        if self._pending is not None and not self.speaker.speaking:
+            role, self._pending = self._pending, None
+            self._use(role)
+        return self.speaker.tick(frame)
+
+    async def close(self) -> None:
+        """Let go of the avatar stream."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+        if self._stream is not None:
+            await self._stream.close()
+
+    async def _await_role(self, role: asyncio.Task[Role]) -> None:
+        try:
+            self._pending = await asyncio.shield(role)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            self._on_avatar("failed", str(error))
+
+    def _use(self, role: Role) -> None:
+        """Only between turns."""
+        fps: Fraction = role.avatar.fps
+        self._playout = Playout(len(role.body), fps, jumps=role.body.jumps)
+        self._stream = self._stage.converse(role, self._session_id, self._on_event)
+        self.body = role.loop
+        self.speaker.use(self._stream, self._playout, self._stream.start_delay)
+        self._on_avatar("ready", "")
+
+    def _on_event(self, event: Event) -> None:
+        match event:
+            case Frame():
+                self._playout.on_frame(event)
+            case Connected(address=address):
+                self._on_avatar("connected", address)
+            case Disconnected(reason=reason):
+                self._on_avatar("lost", reason)
+            case TurnRejected(reason=reason):
+                self._on_avatar("rejected", reason)
