@@ -1,0 +1,272 @@
+"""One avatar server over gRPC: one channel, every call of the contract, errors as sentences."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from fractions import Fraction
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+
+import grpc
+
+from visavis import messages, model, wire
+from visavis.avatar.v1 import avatar_pb2 as pb
+from visavis.avatar.v1.avatar_pb2_grpc import AvatarServiceStub
+from visavis.body import Body, BodyCache
+from visavis.errors import BodyCorrupt, ProtocolError, ServerStalled, ServerUnavailable
+
+if TYPE_CHECKING:
+    from visavis.avatar.v1.avatar_pb2_grpc import AvatarServiceAsyncStub
+
+Progress = Callable[[float], None]
+"""Called with 0..1 while an avatar is prepared."""
+
+_OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 4_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.max_receive_message_length", 16 << 20),  # a whole 1080p picture in RGB24 is 6.2 MB
+    ("grpc.max_send_message_length", -1),  # the server names its own limit for images
+    ("grpc.use_local_subchannel_pool", 1),
+]
+_EXPORT_LIMIT = 1 << 30
+
+
+class Link(Protocol):
+    """One open conversation with one server."""
+
+    @property
+    def opened(self) -> model.Opened:
+        """What was agreed."""
+        ...
+
+    async def send(self, request: messages.Request) -> None:
+        """Waits while the server does not read. Raises :class:`VisavisError` when the link is gone."""
+        ...
+
+    async def receive(self) -> messages.ServerMessage:
+        """The next message. Raises :class:`VisavisError` when the link is gone."""
+        ...
+
+    def cancel(self) -> None:
+        """Let go at once."""
+        ...
+
+
+class ServerClient(Protocol):
+    """What placement and streams need of a server, whatever the transport."""
+
+    address: str
+
+    async def prepare_source(
+        self, source: model.AvatarSource, progress: Progress | None = None
+    ) -> model.Avatar: ...
+
+    async def fetch_body(self, avatar: model.Avatar, cache: BodyCache) -> Body: ...
+
+    async def export_avatar(self, avatar_id: str) -> list[bytes]: ...
+
+    async def import_avatar(self, bundle: list[bytes]) -> model.Avatar: ...
+
+    def watch_capacity(self) -> AsyncIterator[model.Capacity]: ...
+
+    async def converse(self, request: messages.Open, deadline_s: float) -> Link: ...
+
+    async def close(self) -> None: ...
+
+
+class GrpcLink:
+    """A ``Converse`` call whose ``Opened`` has come."""
+
+    def __init__(
+        self,
+        call: grpc.aio.StreamStreamCall[pb.ConverseRequest, pb.ConverseResponse],
+        address: str,
+        opened: model.Opened,
+    ) -> None:
+        self._call = call
+        self._address = address
+        self.opened = opened
+
+    async def send(self, request: messages.Request) -> None:
+        try:
+            await self._call.write(wire.request_to(request))
+        except grpc.aio.AioRpcError as e:
+            raise wire.error_from(e, self._address) from None
+        except asyncio.InvalidStateError:
+            raise ServerUnavailable(f"the avatar server at {self._address} ended the conversation") from None
+
+    async def receive(self) -> messages.ServerMessage:
+        while True:
+            try:
+                response = await self._call.read()
+            except grpc.aio.AioRpcError as e:
+                raise wire.error_from(e, self._address) from None
+            if not isinstance(response, pb.ConverseResponse):  # EOF
+                raise await _ended(self._call, self._address)
+            message = wire.response_from(response, self.opened)
+            if message is not None:
+                return message
+
+    def cancel(self) -> None:
+        self._call.cancel()
+
+
+class AvatarClient:
+    """One server at ``address`` (``host:port``), over one channel that reconnects by itself.
+
+    Every method raises :class:`ServerUnavailable` (or its kinds :class:`ServerFull`, :class:`ServerStalled`),
+    :class:`AvatarUnknown` or :class:`InvalidRequest` with one clear sentence. Belongs to one event loop.
+    """
+
+    def __init__(self, address: str, *, timeout: float = 10.0) -> None:
+        self.address = address
+        self._timeout = timeout
+        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self._stub: AvatarServiceAsyncStub = AvatarServiceStub(self._channel)
+
+    async def __aenter__(self) -> AvatarClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the channel and every call on it."""
+        await self._channel.close(None)
+
+    async def capabilities(self) -> model.Capabilities:
+        """What the server is and can do."""
+        try:
+            answer = await self._stub.GetCapabilities(pb.GetCapabilitiesRequest(), timeout=self._timeout)
+        except grpc.aio.AioRpcError as e:
+            raise wire.error_from(e, self.address) from None
+        return wire.capabilities_from(answer)
+
+    async def prepare(
+        self,
+        image: bytes,
+        width: int = 512,
+        height: int = 512,
+        fps: Fraction | int = 25,
+        *,
+        fit: model.FitMode = "crop",
+        settings: Mapping[str, str] | None = None,
+        progress: Progress | None = None,
+    ) -> model.Avatar:
+        """Portrait (bytes of an image file) to prepared avatar; answers at once where it is prepared."""
+        source = model.AvatarSource(image, width, height, Fraction(fps), fit, dict(settings or {}))
+        return await self.prepare_source(source, progress)
+
+    async def prepare_source(
+        self, source: model.AvatarSource, progress: Progress | None = None
+    ) -> model.Avatar:
+        """The same from a kept source. Takes as long as the engine needs."""
+        avatar: model.Avatar | None = None
+        try:
+            async for step in self._stub.PrepareAvatar(wire.prepare_to(source)):
+                if progress is not None:
+                    progress(step.progress)
+                if step.HasField("avatar"):
+                    avatar = wire.avatar_from(step.avatar)
+        except grpc.aio.AioRpcError as e:
+            raise wire.error_from(e, self.address) from None
+        if avatar is None:
+            raise ProtocolError(f"the avatar server at {self.address} prepared an avatar without naming it")
+        return avatar
+
+    async def fetch_body(self, avatar: model.Avatar, cache: BodyCache) -> Body:
+        """The avatar's body, from the cache or from the server into it. Raises also :class:`BodyCorrupt`."""
+        body = await asyncio.to_thread(cache.get, avatar)
+        if body is not None:
+            return body
+        with cache.writer(avatar) as writer:
+            try:
+                async for frame in self._stub.FetchBody(pb.FetchBodyRequest(avatar_id=avatar.avatar_id)):
+                    await asyncio.to_thread(writer.write, frame.pixels)
+            except grpc.aio.AioRpcError as e:
+                raise wire.error_from(e, self.address) from None
+            writer.commit()
+        body = await asyncio.to_thread(cache.get, avatar)
+        if body is None:
+            raise BodyCorrupt(f"the body of avatar {avatar.avatar_id} cannot be kept in {cache.directory}")
+        return body
+
+    async def export_avatar(self, avatar_id: str) -> list[bytes]:
+        """A prepared avatar as an opaque bundle, for :meth:`import_avatar` on a second server."""
+        bundle: list[bytes] = []
+        size = 0
+        try:
+            async for chunk in self._stub.ExportAvatar(pb.ExportAvatarRequest(avatar_id=avatar_id)):
+                bundle.append(chunk.data)
+                size += len(chunk.data)
+                if size > _EXPORT_LIMIT:
+                    raise ProtocolError(f"the bundle of avatar {avatar_id} is larger than 1 GiB")
+        except grpc.aio.AioRpcError as e:
+            raise wire.error_from(e, self.address) from None
+        return bundle
+
+    async def import_avatar(self, bundle: list[bytes]) -> model.Avatar:
+        """Take what :meth:`export_avatar` gave on a server of the same engine build."""
+
+        async def chunks() -> AsyncIterator[pb.BundleChunk]:
+            for data in bundle:
+                yield pb.BundleChunk(data=data)
+
+        try:
+            answer = await self._stub.ImportAvatar(chunks())
+        except grpc.aio.AioRpcError as e:
+            raise wire.error_from(e, self.address) from None
+        return wire.avatar_from(answer.avatar)
+
+    async def watch_capacity(self) -> AsyncIterator[model.Capacity]:
+        """How busy the server is, whenever that changes; waits for a server that cannot be reached."""
+        call = self._stub.WatchCapacity(pb.WatchCapacityRequest(), wait_for_ready=True)
+        try:
+            async for capacity in call:
+                yield wire.capacity_from(capacity)
+        except grpc.aio.AioRpcError as e:
+            raise wire.error_from(e, self.address) from None
+        finally:
+            call.cancel()
+
+    async def converse(self, request: messages.Open, deadline_s: float) -> GrpcLink:
+        """Open a conversation: one avatar that speaks. :class:`AvatarStream` is the comfortable way."""
+        call = self._stub.Converse()  # type: ignore[call-arg]
+        try:
+            async with asyncio.timeout(deadline_s):
+                await call.write(wire.open_to(request))
+                first = await call.read()
+            if not isinstance(first, pb.ConverseResponse):
+                raise await _ended(call, self.address)
+            if first.WhichOneof("message") != "opened":
+                raise ProtocolError(f"the avatar server at {self.address} did not answer Open with Opened")
+            return GrpcLink(call, self.address, wire.opened_from(first.opened))
+        except TimeoutError:
+            call.cancel()
+            raise ServerStalled(
+                f"the avatar server at {self.address} did not open a conversation within {deadline_s:g} s"
+            ) from None
+        except grpc.aio.AioRpcError as e:
+            raise wire.error_from(e, self.address) from None
+        except BaseException:
+            call.cancel()
+            raise
+
+
+async def _ended(call: grpc.aio.StreamStreamCall[Any, Any], address: str) -> Exception:
+    """Why a call has ended, as an error to raise."""
+    code = await call.code()
+    if code is grpc.StatusCode.OK:
+        return ServerUnavailable(f"the avatar server at {address} ended the conversation")
+    status = grpc.aio.AioRpcError(
+        code, await call.initial_metadata(), await call.trailing_metadata(), await call.details(), None
+    )
+    return wire.error_from(status, address)

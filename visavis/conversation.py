@@ -1,0 +1,242 @@
+"""What a conversation says to whichever server it has, and what it makes of the answers. Sans-IO.
+
+``now`` is seconds of any monotonic clock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from fractions import Fraction
+
+from visavis.frames import SAMPLE_RATE, Frame
+from visavis.messages import (
+    Event,
+    Interrupt,
+    Interrupted,
+    Request,
+    ServerMessage,
+    TurnAccepted,
+    TurnFinished,
+    TurnRejected,
+)
+from visavis.model import Opened
+from visavis.turn import HISTORY_S, Turn
+
+FINISH_S = 2.0
+"""A turn is reported finished this long after its last sample was heard, whatever the server says."""
+
+_INTERRUPT_S = 1.0
+
+
+class Conversation:
+    """The turns of one conversation across all the servers that serve it one after the other."""
+
+    def __init__(self, fps: Fraction) -> None:
+        self.epoch = 0
+        self.rejected = False  # this server has no slot for the turn
+        self.accepted = False
+        self.dropped_samples = 0
+        self._fps = fps
+        self._opened: Opened | None = None
+        self._turn: Turn | None = None
+        self._earlier: deque[Turn] = deque()  # told to the end before the turn, reported when finished
+        self._interrupt: int | None = None
+        self._interrupted: tuple[int, float] | None = None  # epoch not yet confirmed, deadline
+        self._waiting_since: float | None = None
+        self._finish_at: float | None = None
+
+    # -- from the caller --
+
+    @property
+    def turn(self) -> Turn | None:
+        """The turn begun last, until it is finished or interrupted."""
+        return self._turn
+
+    @property
+    def busy(self) -> bool:
+        """A turn still needs its server."""
+        return self._turn is not None and self._turn.resumable
+
+    def start_turn(self, turn_id: int, epoch: int) -> None:
+        """A turn begins. Raises ``ValueError`` on an epoch that is over or an id that was just used."""
+        if epoch < self.epoch:
+            raise ValueError(f"epoch {epoch} is over, the conversation is at {self.epoch}")
+        if self._turn is not None and self._turn.turn_id == turn_id:
+            raise ValueError(f"turn {turn_id} has been started")
+        self.epoch = epoch
+        if self._turn is not None:
+            self._turn.ended = True
+            self._earlier.append(self._turn)
+        history = max(HISTORY_S, -(-self._opened.history_ms // 1000) if self._opened else 0)
+        self._turn = Turn(turn_id, epoch, self._fps, history)
+        self.rejected = self.accepted = False
+        self._waiting_since = self._finish_at = None
+
+    def push_audio(self, pcm: bytes | memoryview, now: float) -> None:
+        """Audio of the turn, s16le; without effect where none is open."""
+        turn = self._turn
+        if turn is None or turn.ended:
+            return
+        if turn.first_audio_at is None:
+            turn.first_audio_at = now
+        self.dropped_samples += len(pcm) // 2 - turn.push(pcm)
+
+    def end_turn(self) -> None:
+        """No more audio comes in the turn."""
+        if self._turn is not None:
+            self._turn.ended = True
+
+    def anchor(self, sample: int, loop_index: int) -> None:
+        """The body frame that is on screen when ``sample`` of the turn is heard."""
+        if self._turn is not None:
+            self._turn.set_anchor(sample, loop_index)
+
+    def playhead(self, sample: int, playing: bool, now: float) -> None:
+        """What is heard now; about once a frame."""
+        turn = self._turn
+        if turn is None:
+            return
+        turn.set_head(sample, playing)
+        if turn.ended and playing:
+            self._finish_at = now + (turn.end - sample) / SAMPLE_RATE + FINISH_S
+
+    def interrupt(self, epoch: int, now: float) -> list[Event]:
+        """Everything older than ``epoch`` is dead."""
+        if epoch <= self.epoch and self._turn is None:
+            return []
+        self.epoch = max(epoch, self.epoch)
+        self._turn = None
+        self._earlier.clear()
+        self._waiting_since = self._finish_at = None
+        self.rejected = False
+        if self._opened is None:
+            return [Interrupted(self.epoch)]
+        self._interrupt = self.epoch
+        self._interrupted = (self.epoch, now + _INTERRUPT_S)
+        return []
+
+    # -- the server of the moment --
+
+    def attach(self, opened: Opened) -> int | None:
+        """A server is there; returns the turn that resumes on it."""
+        self._opened = opened
+        self.rejected = self.accepted = False
+        self._waiting_since = None
+        self._earlier.clear()
+        turn = self._turn
+        if turn is None or not turn.resumable:
+            return None
+        known = turn.first_audio_at is not None
+        turn.restart()
+        return turn.turn_id if known else None
+
+    def detach(self) -> list[Event]:
+        """The server is gone; returns reports that it would have made."""
+        self._opened = None
+        self._interrupt = None
+        events: list[Event] = [TurnFinished(t.turn_id, t.frames, 0) for t in self._earlier if not t.finished]
+        self._earlier.clear()
+        if self._interrupted is not None:
+            events.append(Interrupted(self._interrupted[0]))
+            self._interrupted = None
+        turn = self._turn
+        if turn is not None and not turn.resumable and not turn.finished:
+            events.append(self._finish(turn))
+        return events
+
+    def next_request(self) -> Request | None:
+        """What to send next, ``None`` when there is nothing."""
+        if self._opened is None:
+            return None
+        if self._interrupt is not None:
+            epoch, self._interrupt = self._interrupt, None
+            return Interrupt(epoch)
+        for turn in (*self._earlier, self._turn):
+            if turn is not None and not (self.rejected and turn is self._turn):
+                request = turn.next_request()
+                if request is not None:
+                    return request
+        return None
+
+    def on_message(self, message: ServerMessage, now: float) -> list[Event]:
+        """What the caller is to hear of a server's message."""
+        match message:
+            case Frame():
+                return self._on_frame(message, now)
+            case TurnAccepted(turn_id):
+                self.accepted = self._turn is not None and self._turn.turn_id == turn_id
+                return [message]
+            case TurnRejected(turn_id):
+                if self._turn is not None and self._turn.turn_id == turn_id:
+                    self.rejected = True  # the stream tells the caller once nobody else takes the turn
+                return []
+            case TurnFinished(turn_id, _, late):
+                for turn in (*self._earlier, self._turn):
+                    if turn is not None and turn.turn_id == turn_id and not turn.finished:
+                        return [self._finish(turn, late)]
+                return []
+            case Interrupted(epoch):
+                if self._interrupted is None or epoch < self._interrupted[0]:
+                    return []
+                self._interrupted = None
+                return [message]
+            case _:
+                return [message]
+
+    def _on_frame(self, frame: Frame, now: float) -> list[Event]:
+        if frame.epoch < self.epoch:
+            return []
+        for turn in (self._turn, *self._earlier):
+            if turn is not None and turn.turn_id == frame.turn_id and turn.epoch == frame.epoch:
+                break
+        else:
+            return []
+        if turn.first_frame_at is None:
+            turn.first_frame_at = now
+        turn.on_frame(frame)
+        self.accepted = True
+        self._waiting_since = None
+        return [frame]
+
+    # -- time --
+
+    def check(self, now: float) -> list[Event]:
+        """Reports whose time has come without the server; call at :attr:`deadline` at the latest."""
+        events: list[Event] = []
+        if self._interrupted is not None and now >= self._interrupted[1]:
+            events.append(Interrupted(self._interrupted[0]))
+            self._interrupted = None
+        if self._finish_at is not None and now >= self._finish_at:
+            self._finish_at = None
+            events += [self._finish(t) for t in (*self._earlier, self._turn) if t and not t.finished]
+        return events
+
+    @property
+    def deadline(self) -> float | None:
+        """When :meth:`check` is wanted at the latest."""
+        times = [] if self._finish_at is None else [self._finish_at]
+        if self._interrupted is not None:
+            times.append(self._interrupted[1])
+        return min(times, default=None)
+
+    def stalled(self, now: float, limit_s: float) -> bool:
+        """Frames have been due for ``limit_s`` and none came."""
+        turn, opened = self._turn, self._opened
+        due = (
+            turn is not None
+            and opened is not None
+            and not self.rejected
+            and turn.due(opened.window_ms * 16, opened.look_ahead_ms * 16)
+        )
+        if not due:
+            self._waiting_since = None
+            return False
+        if self._waiting_since is None:
+            self._waiting_since = now
+        return now - self._waiting_since >= limit_s
+
+    def _finish(self, turn: Turn, late: int = 0) -> TurnFinished:
+        turn.finished = True
+        if turn in self._earlier:
+            self._earlier.remove(turn)
+        return TurnFinished(turn.turn_id, turn.frames, late)

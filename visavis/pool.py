@@ -1,0 +1,284 @@
+"""The avatar servers there are: found by DNS, watched, and kept warm for the avatars in use."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from types import TracebackType
+
+from visavis.body import Body, BodyCache
+from visavis.client import AvatarClient, Progress, ServerClient
+from visavis.errors import AvatarUnknown, ServerUnavailable, VisavisError
+from visavis.model import Avatar, AvatarSource
+from visavis.placement import Failure, Placement
+from visavis.resolve import resolve
+from visavis.stream import AvatarStream, OnEvent
+
+log = logging.getLogger("visavis.pool")
+
+_RESOLVE_S = 5.0
+_KEEP_WARM_S = 1.0
+_PREPARE_S = 120.0
+
+
+class ServerPool:
+    """All servers behind ``addresses``: ``host:port``, or ``dns:///name:port`` for every A and AAAA record.
+
+    Belongs to one event loop. ``connect`` makes the client of one address.
+    """
+
+    def __init__(
+        self, addresses: str | Sequence[str], *, connect: Callable[[str], ServerClient] = AvatarClient
+    ) -> None:
+        given = [addresses] if isinstance(addresses, str) else list(addresses)
+        if not given:
+            raise ValueError("name at least one avatar server")
+        self.placement = Placement()
+        self._given = given
+        self._connect = connect
+        self._clients: dict[str, ServerClient] = {}
+        self._watches: dict[str, asyncio.Task[None]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._changed = asyncio.Event()
+        self._sources: dict[str, AvatarSource] = {}
+        self._ids: dict[tuple[str, str], str] = {}  # (address, avatar id) -> the id it has there
+        self._preparing: dict[tuple[str, str], asyncio.Task[str]] = {}
+        self._uses: Counter[str] = Counter()
+        self._avatars: dict[str, Avatar] = {}
+        self._warm_after: dict[tuple[str, str], float] = {}
+
+    async def __aenter__(self) -> ServerPool:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Find the servers and start to watch them; does not wait for one to answer."""
+        if self._tasks:
+            return
+        await self._resolve()
+        if any(a.startswith("dns:") for a in self._given):
+            self._tasks.append(asyncio.create_task(self._resolve_forever()))
+        self._tasks.append(asyncio.create_task(self._keep_warm_forever()))
+
+    async def close(self) -> None:
+        """Stop watching and close every channel. Streams are closed by their owners."""
+        tasks = [*self._tasks, *self._watches.values(), *self._preparing.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for client in self._clients.values():
+            await client.close()
+        self._tasks.clear()
+        self._watches.clear()
+        self._clients.clear()
+
+    # -- avatars --
+
+    async def wait_usable(self, timeout_s: float) -> None:
+        """Until some server can be used. Raises :class:`ServerUnavailable` after ``timeout_s``."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.choose("") is None:
+                    await self.wait_change(1.0)
+        except TimeoutError:
+            names = ", ".join(self._given)
+            raise ServerUnavailable(f"no avatar server at {names} can be used now: start one") from None
+
+    async def prepare(
+        self, source: AvatarSource, progress: Progress | None = None, *, timeout_s: float = 10.0
+    ) -> Avatar:
+        """Portrait to prepared avatar on the best server; waits ``timeout_s`` for a server, then raises."""
+        await self.wait_usable(timeout_s)
+        client = self.choose("")
+        if client is None:
+            raise ServerUnavailable("no avatar server can be used now: start one")
+        avatar = await client.prepare_source(source, progress)
+        self.remember(avatar, source)
+        self._note_prepared(client.address, avatar.avatar_id)
+        return avatar
+
+    def remember(self, avatar: Avatar, source: AvatarSource | None) -> None:
+        """What an avatar can be prepared from again, on a server that does not know it."""
+        self._avatars[avatar.avatar_id] = avatar
+        if source is not None:
+            self._sources[avatar.avatar_id] = source
+
+    async def fetch_body(self, avatar: Avatar, cache: BodyCache) -> Body:
+        """The avatar's body, from the cache or from a server that has it."""
+        body = await asyncio.to_thread(cache.get, avatar)
+        if body is not None:
+            return body
+        client = self.choose(avatar.avatar_id)
+        if client is None:
+            raise ServerUnavailable("no avatar server can be used now, so the body cannot be fetched")
+        try:
+            return await client.fetch_body(avatar, cache)
+        except AvatarUnknown:
+            await self.prepare_on(client, avatar)
+            return await client.fetch_body(avatar, cache)
+
+    def open(
+        self,
+        avatar: Avatar,
+        *,
+        source: AvatarSource | None = None,
+        session_id: str = "",
+        body_sha256: bytes = b"",
+        on_event: OnEvent | None = None,
+    ) -> AvatarStream:
+        """One conversation with ``avatar``; returns at once, :class:`Connected` tells when a server is there.
+
+        ``source`` lets a server that does not know the avatar prepare it; ``body_sha256`` names the caller's
+        copy of the body (empty: whole frames).
+        """
+        self.remember(avatar, source)
+        return AvatarStream(self, avatar, session_id=session_id, body_sha256=body_sha256, on_event=on_event)
+
+    # -- for streams --
+
+    def choose(self, avatar_id: str, exclude: Collection[str] = ()) -> ServerClient | None:
+        """The best server for a conversation now, ``None`` where none can be used."""
+        address = self.placement.choose(avatar_id, asyncio.get_running_loop().time(), exclude)
+        return self._clients.get(address) if address else None
+
+    def avatar_id_on(self, address: str, avatar: Avatar) -> str:
+        """The id that the avatar has on this server (another engine build has ids of its own)."""
+        return self._ids.get((address, avatar.avatar_id), avatar.avatar_id)
+
+    async def prepare_on(self, client: ServerClient, avatar: Avatar) -> str:
+        """Have the avatar on this server; returns its id there. Raises :class:`AvatarUnknown` where it cannot."""
+        key = (client.address, avatar.avatar_id)
+        task = self._preparing.get(key)
+        if task is None:
+            task = self._preparing[key] = asyncio.create_task(self._prepare_on(client, avatar))
+            task.add_done_callback(lambda _: self._preparing.pop(key, None))
+        async with asyncio.timeout(_PREPARE_S):
+            return await asyncio.shield(task)
+
+    def failed(self, address: str, failure: Failure) -> None:
+        """A conversation could not go on there."""
+        self.placement.on_failure(address, failure, asyncio.get_running_loop().time())
+
+    def opened(self, address: str, avatar: Avatar, avatar_id: str) -> None:
+        """A conversation is open there."""
+        self._uses[avatar.avatar_id] += 1
+        self.placement.on_opened(address, avatar_id)
+
+    def closed(self, address: str, avatar: Avatar) -> None:
+        """A conversation there is over."""
+        self._uses[avatar.avatar_id] -= 1
+        self.placement.on_closed(address)
+
+    def served(self, address: str) -> None:
+        """Frames come from there."""
+        self.placement.on_served(address)
+
+    async def wait_change(self, timeout_s: float) -> None:
+        """Until there is news of some server or one may be tried again, at most ``timeout_s``."""
+        now = asyncio.get_running_loop().time()
+        retry = self.placement.retry_at(now)
+        if retry is not None:
+            timeout_s = min(timeout_s, retry - now + 0.001)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._changed.wait()
+
+    # -- news --
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _note_prepared(self, address: str, avatar_id: str) -> None:
+        if server := self.placement.servers.get(address):
+            server.prepared.add(avatar_id)
+
+    async def _resolve(self) -> None:
+        found: list[str] = []
+        for given in self._given:
+            if given.startswith("dns:"):
+                found += await resolve(given, [a for a in self._clients if a not in self._given])
+            else:
+                found.append(given)
+        new, gone = self.placement.set_addresses(found)
+        for address in gone:
+            self._watches.pop(address).cancel()
+            await self._clients.pop(address).close()
+        for address in new:
+            self._clients[address] = self._connect(address)
+            self._watches[address] = asyncio.create_task(self._watch(self._clients[address]))
+        if new or gone:
+            log.info("avatar servers changed", extra={"servers": found})
+            self._notify()
+
+    async def _resolve_forever(self) -> None:
+        while True:
+            await asyncio.sleep(_RESOLVE_S)
+            await self._resolve()
+
+    async def _watch(self, client: ServerClient) -> None:
+        pause = 0.1
+        while True:
+            try:
+                async for capacity in client.watch_capacity():
+                    if not self.placement.servers[client.address].reachable:
+                        log.info("avatar server reachable", extra={"server": client.address})
+                    pause = 0.1
+                    self.placement.on_capacity(client.address, capacity)
+                    self._notify()
+            except VisavisError as e:
+                log.warning("avatar server lost", extra={"server": client.address, "reason": str(e)})
+            self.placement.on_lost(client.address)
+            self._notify()
+            await asyncio.sleep(pause)
+            pause = min(1.0, pause * 2)
+
+    # -- warm copies --
+
+    async def _prepare_on(self, client: ServerClient, avatar: Avatar) -> str:
+        now = asyncio.get_running_loop().time()
+        holders = [
+            a
+            for a, s in self.placement.servers.items()
+            if a != client.address and s.usable and s.holds(avatar.avatar_id) and s.left_alone_until <= now
+        ]
+        there: Avatar | None = None
+        for holder in holders[:1]:
+            try:
+                bundle = await self._clients[holder].export_avatar(avatar.avatar_id)
+                there = await client.import_avatar(bundle)
+            except (VisavisError, KeyError) as e:
+                log.info("avatar not copied", extra={"server": client.address, "reason": str(e)})
+        if there is None and (source := self._sources.get(avatar.avatar_id)):
+            there = await client.prepare_source(source)
+        if there is None:
+            raise AvatarUnknown(
+                f"avatar {avatar.avatar_id} is not prepared on {client.address} and its portrait is not at hand"
+            )
+        self._ids[client.address, avatar.avatar_id] = there.avatar_id
+        self._note_prepared(client.address, there.avatar_id)
+        self._note_prepared(client.address, avatar.avatar_id)
+        return there.avatar_id
+
+    async def _keep_warm_forever(self) -> None:
+        """Avatars in use stay prepared on two servers where there are two."""
+        while True:
+            await asyncio.sleep(_KEEP_WARM_S)
+            now = asyncio.get_running_loop().time()
+            for avatar_id in [a for a, uses in self._uses.items() if uses > 0]:
+                spare = self.placement.spare(avatar_id, now)
+                if spare is None or self._warm_after.get((spare[0], avatar_id), 0) > now:
+                    continue
+                self._warm_after[spare[0], avatar_id] = now + 10
+                try:
+                    await self.prepare_on(self._clients[spare[0]], self._avatars[avatar_id])
+                except (VisavisError, TimeoutError, KeyError) as e:
+                    log.info("avatar not kept warm", extra={"server": spare[0], "reason": str(e)})

@@ -1,0 +1,370 @@
+"""One conversation with an avatar, on whichever server can serve it.
+
+The caller pushes audio and tells the time; frames and reports come back as events. Nothing here blocks the
+caller, and losing a server loses no turn: it resumes on another one, in mid-sentence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Collection
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visavis import errors
+from visavis.client import Link, ServerClient
+from visavis.conversation import Conversation
+from visavis.frames import Frame
+from visavis.messages import Connected, Disconnected, Event, GoAway, Open, TurnRejected
+from visavis.model import Avatar, Scope
+from visavis.placement import Failure
+from visavis.startdelay import StartDelay
+
+log = logging.getLogger("visavis.stream")
+
+OnEvent = Callable[[Event], None]
+
+_STALL_S = 0.28  # silence while frames are due, where another server can be used
+_STALL_ALONE_S = 1.0  # the same without another server, and for the first frames of a turn
+_OPEN_S = 2.0
+_RETRY_S = 1.0
+_PATIENCE_S = 0.25  # what finding a server may take before the caller is told that there is none
+_DRAIN_MARGIN_S = 0.5
+_FRAMES_KEPT = 128
+
+
+class Servers(Protocol):
+    """What a stream needs of the servers; :class:`visavis.pool.ServerPool` is it."""
+
+    def choose(self, avatar_id: str, exclude: Collection[str] = ()) -> ServerClient | None: ...
+    def avatar_id_on(self, address: str, avatar: Avatar) -> str: ...
+    async def prepare_on(self, client: ServerClient, avatar: Avatar) -> str: ...
+    def failed(self, address: str, failure: Failure) -> None: ...
+    def opened(self, address: str, avatar: Avatar, avatar_id: str) -> None: ...
+    def closed(self, address: str, avatar: Avatar) -> None: ...
+    def served(self, address: str) -> None: ...
+    async def wait_change(self, timeout_s: float) -> None: ...
+
+
+class _Home(NamedTuple):
+    client: ServerClient
+    link: Link
+
+
+class _Leave(NamedTuple):
+    failure: Failure | None
+    reason: str
+
+
+class AvatarStream:
+    """One conversation's end. Use from the event loop's thread; no method but :meth:`close` waits.
+
+    Turns are counted in samples of 16 kHz mono. ``start_delay`` knows how far ahead to start a turn. Events go
+    to ``on_event`` as they come, or, without it, to ``async for event in stream``.
+    """
+
+    def __init__(
+        self,
+        servers: Servers,
+        avatar: Avatar,
+        *,
+        session_id: str = "",
+        body_sha256: bytes = b"",
+        on_event: OnEvent | None = None,
+    ) -> None:
+        self.avatar = avatar
+        self.session_id = session_id
+        self.body_sha256 = body_sha256  # of the caller's copy; used when a server is opened next
+        self.start_delay = StartDelay(avatar.fps)
+        self.address: str | None = None  # the server of the moment
+        self._servers = servers
+        self._talk = Conversation(avatar.fps)
+        self._on_event = on_event
+        self._events: deque[Event] = deque()
+        self._event_there = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._leave: asyncio.Future[_Leave] | None = None
+        self._next: _Home | None = None
+        self._move: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._served = False
+        self._closed = False
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.create_task(self._run())
+
+    # -- the caller's side --
+
+    @property
+    def connected(self) -> bool:
+        """A server is there."""
+        return self.address is not None
+
+    def start_turn(self, turn_id: int, epoch: int) -> None:
+        """A turn begins. Raises ``ValueError`` on an epoch that is over or a turn id used just before."""
+        self._talk.start_turn(turn_id, epoch)
+        if self._next is not None:
+            self._go(_Leave(None, "the server drains"))
+        self._served = False
+        self._wake.set()
+
+    def push_audio(self, pcm: bytes | memoryview | NDArray[np.int16]) -> None:
+        """Audio of the turn: s16le bytes or int16 samples, 16 kHz mono, any length."""
+        if isinstance(pcm, np.ndarray):
+            pcm = np.ascontiguousarray(pcm, "<i2").tobytes()
+        if len(pcm) % 2:
+            raise ValueError("PCM of 16-bit samples has an even number of bytes")
+        self._talk.push_audio(pcm, self._loop.time())
+        self._wake.set()
+
+    def end_turn(self) -> None:
+        """No more audio comes in the turn."""
+        self._talk.end_turn()
+        self._wake.set()
+
+    def anchor(self, sample: int, loop_index: int) -> None:
+        """The body frame that is on screen when ``sample`` of the turn is heard."""
+        self._talk.anchor(sample, loop_index)
+        self._wake.set()
+
+    def playhead(self, sample: int, playing: bool = True) -> None:
+        """What is heard now, about once a frame; negative while the turn is still to start."""
+        now = self._loop.time()
+        self._talk.playhead(sample, playing, now)
+        self._wake.set()
+        if self._leave is not None and self.address is not None:
+            limit = _STALL_S if self._served and self._alternative() else _STALL_ALONE_S
+            if self._talk.stalled(now, limit):
+                reason = f"the avatar server at {self.address} has sent no frame for {limit:g} s"
+                self._go(_Leave("stalled", reason))
+        self._set_timer(now)
+
+    def interrupt(self, epoch: int) -> None:
+        """Everything older than ``epoch`` is dead: no frame of it is delivered from here on."""
+        now = self._loop.time()
+        self._events = deque(e for e in self._events if not (isinstance(e, Frame) and e.epoch < epoch))
+        self._emit(self._talk.interrupt(epoch, now))
+        self._wake.set()
+        self._set_timer(now)
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        while not self._closed or self._events:
+            while self._events:
+                yield self._events.popleft()
+            self._event_there.clear()
+            if not self._closed:
+                await self._event_there.wait()
+
+    async def close(self) -> None:
+        """End the conversation."""
+        self._closed = True
+        self._event_there.set()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    # -- events --
+
+    def _emit(self, events: list[Event]) -> None:
+        for event in events:
+            if self._on_event is not None:
+                try:
+                    self._on_event(event)
+                except Exception:
+                    log.exception("an event handler failed", extra={"session": self.session_id})
+                continue
+            self._events.append(event)
+            if len(self._events) > _FRAMES_KEPT:  # nobody reads: the oldest frame is stale by now
+                for i, old in enumerate(self._events):
+                    if isinstance(old, Frame):
+                        del self._events[i]
+                        break
+            self._event_there.set()
+
+    def _set_timer(self, now: float) -> None:
+        at = self._talk.deadline
+        if self._timer is not None:
+            if at is None or self._timer.when() <= at:
+                return  # it fires early and looks again
+            self._timer.cancel()
+        self._timer = None if at is None else self._loop.call_at(max(at, now), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        self._emit(self._talk.check(now))
+        self._set_timer(now)
+
+    # -- servers, one after the other --
+
+    async def _run(self) -> None:
+        home: _Home | None = None
+        try:
+            while True:
+                home = self._next or await self._connect()
+                self._next = None
+                leave = await self._serve(home)
+                home.link.cancel()
+                self._servers.closed(home.client.address, self.avatar)
+                self._left(home.client.address, leave)
+                home = None
+        finally:
+            for there in (home, self._next):
+                if there is not None:
+                    there.link.cancel()
+                    self._servers.closed(there.client.address, self.avatar)
+
+    def _left(self, address: str, leave: _Leave) -> None:
+        alone = leave.failure == "stalled" and not self._alternative()
+        if (
+            leave.failure is not None and not alone
+        ):  # alone: the same server, by a new stream, is the best bet
+            self._servers.failed(address, leave.failure)
+        self.address = None
+        self._emit(self._talk.detach())
+        if self._next is None:
+            about = {"session": self.session_id, "server": address, "reason": leave.reason}
+            log.warning("avatar server left", extra=about)
+            self._emit([Disconnected(address, leave.reason)])
+
+    def _alternative(self) -> bool:
+        exclude = (self.address,) if self.address else ()
+        return self._servers.choose(self.avatar.avatar_id, exclude) is not None
+
+    async def _connect(self, exclude: Collection[str] = (), quiet: bool = False) -> _Home:
+        """A server with the avatar open on it, however long that takes."""
+        told = quiet
+        patience = self._loop.time() + _PATIENCE_S
+        while True:
+            client = self._servers.choose(self.avatar.avatar_id, exclude)
+            if client is None:
+                now = self._loop.time()
+                if not told and now >= patience:
+                    self._emit([Disconnected(None, "no avatar server can be used now")])
+                    turn = self._talk.turn
+                    if self._talk.rejected and turn is not None:
+                        self._emit([TurnRejected(turn.turn_id, "no avatar server has a free speaking slot")])
+                    told = True
+                await self._servers.wait_change(_RETRY_S if told else max(0.01, patience - now))
+                continue
+            try:
+                link, avatar_id = await self._open(client)
+            except errors.ServerFull as e:
+                failure: Failure = "full"
+                reason = str(e)
+            except (errors.ServerStalled, TimeoutError) as e:
+                failure, reason = "stalled", str(e)
+            except errors.ServerUnavailable as e:
+                failure, reason = "unavailable", str(e)
+            except errors.VisavisError as e:
+                failure, reason = "refused", str(e)
+            else:
+                self._servers.opened(client.address, self.avatar, avatar_id)
+                return _Home(client, link)
+            self._servers.failed(client.address, failure)
+            about = {"session": self.session_id, "server": client.address, "reason": reason}
+            log.warning("avatar server not used", extra=about)
+            if failure == "refused" and not told:
+                self._emit([Disconnected(client.address, reason)])
+                told = True
+
+    async def _open(self, client: ServerClient) -> tuple[Link, str]:
+        avatar_id = self._servers.avatar_id_on(client.address, self.avatar)
+        try:
+            link = await client.converse(self._request(avatar_id), _OPEN_S)
+        except errors.AvatarUnknown:
+            avatar_id = await self._servers.prepare_on(client, self.avatar)
+            link = await client.converse(self._request(avatar_id), _OPEN_S)
+        ours, theirs = self.avatar, link.opened.avatar
+        if (theirs.width, theirs.height, theirs.fps, theirs.loop_length) != (
+            ours.width,
+            ours.height,
+            ours.fps,
+            ours.loop_length,
+        ):
+            link.cancel()
+            raise errors.InvalidRequest(
+                f"avatar {avatar_id} on {client.address} has another size, rate or loop"
+            )
+        return link, avatar_id
+
+    def _request(self, avatar_id: str) -> Open:
+        scope: Scope = "rectangle" if self.body_sha256 else "whole"
+        return Open(avatar_id, self.session_id, self.body_sha256, scope)
+
+    # -- one server --
+
+    async def _serve(self, home: _Home) -> _Leave:
+        self._leave = self._loop.create_future()
+        self._served = False
+        resumed = self._talk.attach(home.link.opened)
+        self.address = home.client.address
+        about = {"session": self.session_id, "server": self.address, "resumed": resumed}
+        log.info("avatar server opened", extra=about)
+        self._emit([Connected(self.address, home.link.opened, resumed)])
+        self._wake.set()
+        tasks = [asyncio.create_task(self._write(home.link)), asyncio.create_task(self._read(home))]
+        try:
+            return await self._leave
+        finally:
+            self._leave = None
+            if self._move is not None:
+                tasks.append(self._move)
+                self._move = None
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _go(self, leave: _Leave) -> None:
+        if self._leave is not None and not self._leave.done():
+            self._leave.set_result(leave)
+
+    async def _write(self, link: Link) -> None:
+        try:
+            while True:
+                request = self._talk.next_request()
+                if request is not None:
+                    await link.send(request)
+                    continue
+                self._wake.clear()
+                await self._wake.wait()
+        except errors.VisavisError as e:
+            self._go(_Leave("unavailable", str(e)))
+
+    async def _read(self, home: _Home) -> None:
+        try:
+            while True:
+                message = await home.link.receive()
+                self._emit(self._talk.on_message(message, self._loop.time()))
+                if isinstance(message, Frame):
+                    self._on_served(home.client.address)
+                elif self._talk.rejected:
+                    self._go(_Leave("full", "the avatar server has no free speaking slot"))
+                elif isinstance(message, GoAway) and self._move is None:
+                    self._servers.failed(home.client.address, "unavailable")
+                    self._move = asyncio.create_task(self._move_on(home, message.deadline_ms / 1000))
+        except errors.ServerFull as e:
+            self._go(_Leave("full", str(e)))
+        except errors.VisavisError as e:
+            self._go(_Leave("unavailable", str(e)))
+
+    def _on_served(self, address: str) -> None:
+        if self._served:
+            return
+        self._served = True
+        self._servers.served(address)
+        turn = self._talk.turn
+        if turn is not None and turn.frames == 1 and turn.first_audio_at is not None:
+            self.start_delay.observe(self._loop.time() - turn.first_audio_at)
+
+    async def _move_on(self, home: _Home, deadline_s: float) -> None:
+        """The server drains: open elsewhere now, go there between turns or just before the deadline."""
+        until = self._loop.time() + max(0.0, deadline_s - _DRAIN_MARGIN_S)
+        self._next = await self._connect((home.client.address,), quiet=True)
+        while self._talk.busy and self._loop.time() < until:  # noqa: ASYNC110 - rare and short
+            await asyncio.sleep(0.02)
+        self._go(_Leave(None, "the server drains"))
