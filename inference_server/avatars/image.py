@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_server.engines.base import ImageRejected
+from inference_server.engines.base import ImageRejected as ImageRejected
 
 NEUTRAL = (128, 128, 128)
 """What shows through where a picture is transparent."""

@@ -1,0 +1,227 @@
+"""The loop of body frames: the only maker of what is seen while nobody speaks.
+
+A portrait becomes about five seconds of small head movements and blinks; a video is played there and back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from inference_server.avatars import motion
+from inference_server.avatars.blink import Blinker
+from inference_server.avatars.framing import Fit, frame_picture, placement, render, speaking_face
+from inference_server.avatars.i420 import Planes, pack, to_planes
+from inference_server.avatars.landmarks import Face, FaceMesh
+from inference_server.avatars.region import mouth_region
+from inference_server.engines.base import BodyLoop, ImageRejected
+from visavis.frames import Rect
+
+LOOP_BUILD = "loop-1"
+"""Part of every ``body_id``: raise it with every change of the loop's pixels."""
+
+_MESH_CACHE: list[FaceMesh] = []
+
+
+def face_mesh() -> FaceMesh:
+    """One :class:`FaceMesh` for the process (its networks take 40 ms to read)."""
+    if not _MESH_CACHE:
+        _MESH_CACHE.append(FaceMesh())
+    return _MESH_CACHE[0]
+
+
+def make_loop(
+    image: NDArray[np.uint8], *, body_id: str, width: int, height: int, fps: Fraction, fit: Fit
+) -> Iterator[float | BodyLoop]:
+    """A portrait ``(h, w, 3)`` RGB to its loop; yields progress 0..1 between short steps, at last the loop.
+
+    Raises :class:`ImageRejected` with a sentence for whoever uploaded the picture.
+    """
+    if width % 2 or height % 2:
+        raise ImageRejected(
+            f"The picture's size {width}x{height} must be even: use {width & ~1}x{height & ~1}."
+        )
+    yield 0.0
+    mesh = face_mesh()
+    face = speaking_face(mesh.detect(image))
+    yield 0.03
+    framed = frame_picture(image, face, width, height, fit)
+    yield 0.05
+    points = _points_in(mesh, framed.rgb, face, framed.affine)
+    yield 0.08
+    area = framed.inner
+    poses = motion.poses(fps)
+    head = motion.HeadMotion(points, area, mouth_region(points[:, :2], area))
+    yield 0.1
+    reference = framed.rgb
+    blinker = Blinker(reference, points)
+    rest = _inner(to_planes(reference), area)
+    lids: dict[float, Planes] = {0.0: rest}
+    count = len(poses.moves)
+    frames = np.empty((count, height * 3 // 2, width), np.uint8)
+    frames[:, :height] = 16
+    frames[:, height:] = 128
+    marks = np.empty((count, len(points), 2), np.float32)
+    affines = np.empty((count, 2, 3), np.float32)
+    digest = hashlib.sha256()
+    for index in range(count):
+        shut = float(poses.lids[index]) if blinker.any else 0.0
+        if shut not in lids:
+            lids[shut] = _inner(to_planes(blinker.draw(shut)), area)
+            yield 0.1 + 0.9 * index / count
+        move = poses.moves[index]
+        affines[index] = head.affine(move)
+        marks[index] = points[:, :2] @ affines[index, :, :2].T + affines[index, :, 2]
+        planes = lids[shut] if not move.any() else _moved(lids[shut], head.maps(move))
+        _embed(frames[index], planes, area, width, height)
+        digest.update(frames[index])
+        yield 0.1 + 0.9 * (index + 1) / count
+    yield BodyLoop(
+        body_id, width, height, fps, frames, marks, affines, reference, poses.jumps, digest.digest()
+    )
+
+
+def make_video_loop(
+    frames: Sequence[NDArray[np.uint8]], *, body_id: str, width: int, height: int, fps: Fraction, fit: Fit
+) -> Iterator[float | BodyLoop]:
+    """A video's ``(h, w, 3)`` RGB frames, played there and back; otherwise as :func:`make_loop`.
+
+    ``landmarks`` are smoothed over time; frames in which the face is lost take their neighbours'.
+    """
+    if width % 2 or height % 2:
+        raise ImageRejected(
+            f"The picture's size {width}x{height} must be even: use {width & ~1}x{height & ~1}."
+        )
+    if len(frames) < 2:
+        raise ImageRejected("The video has fewer than two frames: use a longer one, or a picture.")
+    yield 0.0
+    mesh = face_mesh()
+    first = speaking_face(mesh.detect(frames[0]))
+    found: list[NDArray[np.float32] | None] = [first.points]
+    face: Face | None = first
+    for index, rgb in enumerate(frames[1:], 1):
+        face = mesh.follow(rgb, face) if face else next(iter(mesh.detect(rgb)), None)
+        found.append(None if face is None else face.points)
+        yield 0.6 * index / len(frames)
+    if sum(p is not None for p in found) < 0.8 * len(frames):
+        raise ImageRejected(
+            "The face is out of sight in much of the video: use one that shows it throughout."
+        )
+    points = _smoothed(found)
+    middle = Face(first.box, first.score, np.median(points, 0).astype(np.float32))
+    affine, inner = placement(frames[0].shape[1], frames[0].shape[0], middle, width, height, fit)
+    there = len(frames)
+    count = 2 * there - 2
+    loop = np.empty((count, height * 3 // 2, width), np.uint8)
+    marks = np.empty((count, points.shape[1], 2), np.float32)
+    affines = np.empty((count, 2, 3), np.float32)
+    reference = render(frames[0], affine, inner, width, height)
+    for index, rgb in enumerate(frames):
+        picture = reference if index == 0 else render(rgb, affine, inner, width, height)
+        marks[index] = points[index, :, :2] @ affine[:, :2].T + affine[:, 2]
+        affines[index] = _similarity(marks[0], marks[index])
+        pack(to_planes(picture), loop[index])
+        back = count - index
+        if 0 < index < there - 1:
+            loop[back], marks[back], affines[back] = loop[index], marks[index], affines[index]
+        yield 0.6 + 0.4 * (index + 1) / there
+    sha256 = hashlib.sha256(loop.data).digest()
+    yield BodyLoop(
+        body_id, width, height, fps, loop, marks, affines, reference, _turns(marks[:there]), sha256
+    )
+
+
+def _points_in(
+    mesh: FaceMesh, rgb: NDArray[np.uint8], face: Face, affine: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The points measured again in the framed picture, where that finds the same face."""
+    scale = float(affine[0, 0])
+    points = face.points.copy()
+    points[:, :2] = points[:, :2] @ affine[:, :2].T + affine[:, 2]
+    points[:, 2] *= scale
+    moved = Face(face.box, face.score, points)
+    again = mesh.follow(rgb, moved, views=5)
+    if again is not None:
+        again = mesh.follow(rgb, again, views=5) or again
+        if float(np.abs(again.points[:, :2] - points[:, :2]).mean()) < 0.06 * moved.height:
+            return again.points
+    return points
+
+
+def _inner(planes: Planes, area: Rect) -> Planes:
+    x, y, w, h = area
+    half = (slice(y // 2, (y + h) // 2), slice(x // 2, (x + w) // 2))
+    return planes[0][y : y + h, x : x + w], planes[1][half], planes[2][half]
+
+
+def _moved(planes: Planes, maps: tuple[NDArray[np.float32], NDArray[np.float32]]) -> Planes:
+    mx, my = maps
+    hx, hy = motion.half_maps(mx, my)
+    full = cv2.convertMaps(mx, my, cv2.CV_16SC2)
+    half = cv2.convertMaps(hx, hy, cv2.CV_16SC2)
+
+    def one(plane: NDArray[np.uint8], fixed: Sequence[NDArray[Any]]) -> NDArray[np.uint8]:
+        out = cv2.remap(plane, fixed[0], fixed[1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(out, np.uint8)
+
+    return one(planes[0], full), one(planes[1], half), one(planes[2], half)
+
+
+def _embed(frame: NDArray[np.uint8], planes: Planes, area: Rect, width: int, height: int) -> None:
+    flat = frame.reshape(-1)
+    luma, chroma = width * height, width * height // 4
+    x, y, w, h = area
+    flat[:luma].reshape(height, width)[y : y + h, x : x + w] = planes[0]
+    for index, plane in enumerate(planes[1:]):
+        at = luma + index * chroma
+        target = flat[at : at + chroma].reshape(height // 2, width // 2)
+        target[y // 2 : (y + h) // 2, x // 2 : (x + w) // 2] = plane
+
+
+def _smoothed(found: list[NDArray[np.float32] | None]) -> NDArray[np.float32]:
+    """``(n, 468, 3)``: gaps filled by the nearest frame, then a Gaussian of 1.2 frames over time."""
+    known = {i: p for i, p in enumerate(found) if p is not None}
+    points = np.stack([known[min(known, key=lambda k, i=i: abs(k - i))] for i in range(len(found))])  # type: ignore[misc]
+    kernel = np.exp(-(np.arange(-4, 5) ** 2) / (2 * 1.2**2))
+    kernel /= kernel.sum()
+    padded = np.pad(points, ((4, 4), (0, 0), (0, 0)), mode="edge")
+    smooth = sum(k * padded[i : i + len(points)] for i, k in enumerate(kernel))
+    return np.asarray(smooth, np.float32)
+
+
+def _similarity(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Least-squares turn, scale and shift from ``a`` to ``b`` by points that speech does not move."""
+    still = [2, 98, 327, 168, 6, 33, 133, 263, 362, 234, 454, 129, 358, 205, 425]
+    p, q = a[still].astype(np.float64), b[still].astype(np.float64)
+    pc, qc = p - p.mean(0), q - q.mean(0)
+    norm = float((pc**2).sum())
+    c = float((pc * qc).sum()) / norm
+    s = float((pc[:, 0] * qc[:, 1] - pc[:, 1] * qc[:, 0]).sum()) / norm
+    linear = np.array([[c, -s], [s, c]])
+    return np.hstack([linear, (q.mean(0) - linear @ p.mean(0))[:, None]]).astype(np.float32)
+
+
+def _turns(marks: NDArray[np.float32]) -> tuple[tuple[int, int], ...]:
+    """Where a video played there and back may turn around early: its stillest frames, well apart."""
+    there = len(marks)
+    count = 2 * there - 2
+    if there < 20:
+        return ()
+    speed = np.abs(marks[2:] - marks[:-2]).mean((1, 2))
+    jumps: list[tuple[int, int]] = []
+    taken: list[int] = []
+    for index in np.argsort(speed):
+        frame = int(index) + 1
+        if min([frame, there - 1 - frame, *(abs(frame - t) for t in taken)]) < max(8, there // 6):
+            continue
+        taken.append(frame)
+        jumps += [(frame, count - frame + 1), (count - frame, frame + 1)]
+        if len(taken) == 3:
+            break
+    return tuple(jumps)
