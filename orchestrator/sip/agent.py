@@ -1,0 +1,355 @@
+"""The user agent: from transactions to calls (RFC 3261 sections 8.2, 9.2, 12.2). No sockets in here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections import Counter
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+from .authentication import Challenger
+from .call import Call, warning
+from .clock import Clock
+from .config import SipConfig
+from .dialog import Dialog, DialogId
+from .events import SipHandler
+from .flow import DEFAULT_PORTS, Flow
+from .grammar import GrammarError, Uri
+from .incoming import IncomingCall
+from .message import MalformedMessage, Request, Response, make_response, parse_message
+from .policy import SourcePolicy, parse_networks, within
+from .reinvite import Reinviter
+from .sdp import SdpError
+from .server_transaction import ServerTransaction
+from .trace import Trace, TraceEntry
+from .transaction import TransactionLayer, new_branch
+from .validate import CAPABILITIES, Refusal, check_request
+
+log = logging.getLogger(__name__)
+
+
+class Connector(Protocol):
+    """Finds the way to a URI: resolves its host, opens or reuses a connection. Raises OSError."""
+
+    async def flow_to(self, uri: Uri, *, size: int = 0) -> Flow: ...
+
+
+class Agent:
+    """All calls of one stack."""
+
+    def __init__(self, config: SipConfig, handler: SipHandler, clock: Clock, connector: Connector) -> None:
+        self.config = config
+        self.handler = handler
+        self.clock = clock
+        self.connector = connector
+        self.policy = SourcePolicy(
+            clock.now,
+            allow_from=config.allow_from,
+            messages_per_second=config.messages_per_second,
+            invites_per_second=config.invites_per_second,
+        )
+        self.transactions = TransactionLayer(clock, self)
+        self.reinviter = Reinviter(self)
+        self.calls: dict[str, Call] = {}
+        self.draining = False
+        self.trace_all = False
+        self._challenger = Challenger(config.realm, config.users, clock.now)
+        self._trusted = parse_networks(config.trusted)
+        self._dialogs: dict[DialogId, Call] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- what the transport calls --
+
+    def receive(self, data: bytes, flow: Flow, *, stream: bool = False) -> None:
+        """One message as it came. Nothing in it makes this raise."""
+        if not self.policy.admits(flow.remote[0]):
+            return
+        try:
+            message = parse_message(data, stream=stream)
+            self._stamp(message, flow)
+            self._trace_in(message, flow, data)
+            self.transactions.receive(message, self._reply_flow(message, flow))
+        except MalformedMessage as error:
+            self._refuse_malformed(error, flow)
+        except (GrammarError, ValueError) as error:
+            log.info("sip_dropped source=%s reason=%s", flow.remote[0], error)
+        except Exception:
+            log.exception("sip_message_failed source=%s", flow.remote[0])
+
+    # -- TransactionUser --
+
+    def on_request(self, transaction: ServerTransaction) -> None:
+        request = transaction.request
+        if request.method == "CANCEL":
+            self._on_cancel(transaction)
+            return
+        refusal = check_request(request)
+        if refusal is None and request.to.tag is not None:
+            self._on_dialog_request(transaction)
+            return
+        if refusal is None and self.transactions.is_merged(transaction):
+            refusal = Refusal(482)
+        if refusal is not None:
+            self._refuse(transaction, refusal)
+        elif request.method == "INVITE":
+            self._on_invite(transaction)
+        elif request.method == "OPTIONS":
+            status = 503 if self.draining else 200
+            self._refuse(transaction, Refusal(status, headers=CAPABILITIES))
+        else:
+            status = {"REFER": 603, "NOTIFY": 489}.get(request.method, 481)
+            self._refuse(transaction, Refusal(status))
+
+    def on_ack(self, request: Request, flow: Flow) -> None:
+        call = self._dialogs.get(_dialog_id(request))
+        if call is not None:
+            call.on_ack(request)
+
+    def on_stray_response(self, response: Response, flow: Flow) -> None:
+        if response.cseq[1] == "INVITE" and 200 <= response.status < 300:
+            call = self._dialogs.get((response.call_id, response.from_.tag or "", response.to.tag or ""))
+            if call is not None:
+                call.on_repeated_answer(response)
+
+    # -- what calls use --
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def register(self, call: Call, dialog: Dialog) -> None:
+        self._dialogs[dialog.id] = call
+        self.calls[call.id] = call
+
+    def forget(self, call: Call) -> None:
+        self.calls.pop(call.id, None)
+        for key in [key for key, owner in self._dialogs.items() if owner is call]:
+            del self._dialogs[key]
+
+    def finish_response(self, response: Response, transaction: ServerTransaction) -> None:
+        """Contact where a dialog needs one, and our name."""
+        if response.status != 100:
+            response.headers.set("Server", self.config.user_agent)
+        if transaction.request.method in ("INVITE", "UPDATE") and 100 < response.status < 300:
+            response.headers.add("Contact", f"<{transaction.flow.contact_uri(self.config.contact_user)}>")
+            if "Supported" not in response.headers:
+                response.headers.add("Supported", dict(CAPABILITIES)["Supported"])
+
+    def send(self, call: Call, request: Request) -> None:
+        """Send a request whose outcome does not matter, such as BYE."""
+
+        async def run() -> None:
+            await self.transact(call, request)
+
+        self.spawn(run())
+
+    async def transact(self, call: Call, request: Request) -> Response:
+        """Send a request in the call's dialog and wait for its final response (408 and 503 are made up here)."""
+        try:
+            flow = await self._flow_for(call, len(bytes(request)) + 300)
+        except OSError as error:
+            return Response(status=503, reason=str(error))
+        self._complete(request, flow)
+        done: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+
+        def final(response: Response) -> None:
+            if response.status >= 200 and not done.done():
+                done.set_result(response)
+            elif request.method == "INVITE" and 200 <= response.status < 300:
+                call.on_repeated_answer(response)
+
+        def failure(status: int) -> None:
+            if not done.done():
+                done.set_result(Response(status=status, reason="no answer"))
+
+        self.transactions.request(request, flow, final, failure)
+        self.trace_out(call, flow, bytes(request))
+        return await done
+
+    def send_ack(self, call: Call, ack: Request) -> None:
+        """An ACK for a 2xx: outside any transaction, each time with a branch of its own."""
+
+        async def run() -> None:
+            try:
+                flow = await self._flow_for(call, 0)
+            except OSError as error:
+                log.warning("ack_unsent call=%s error=%s", call.id, error)
+                return
+            ack.headers.remove("Via")
+            ack.headers.prepend(
+                "Via", f"SIP/2.0/{flow.transport} {flow.host_port};branch={new_branch()};rport"
+            )
+            flow.send(bytes(ack))
+            self.trace_out(call, flow, bytes(ack))
+
+        self.spawn(run())
+
+    def on_closed_flow(self, flow: Flow) -> None:
+        for callback in list(flow.on_close):
+            callback()
+
+    async def close(self) -> None:
+        """End every call, give them a moment to say so, stop every timer."""
+        for call in list(self.calls.values()):
+            call.hangup("shutting down")
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=2.0)
+        self.transactions.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # -- inside --
+
+    async def _flow_for(self, call: Call, size: int) -> Flow:
+        dialog = call.dialog
+        if dialog.pinned and not dialog.flow.closed and (dialog.flow.reliable or not dialog.route_set):
+            return dialog.flow
+        return await self.connector.flow_to(dialog.next_hop(), size=size)
+
+    def _complete(self, request: Request, flow: Flow) -> None:
+        if request.method in ("INVITE", "UPDATE", "REFER") and "Contact" not in request.headers:
+            request.headers.add("Contact", f"<{flow.contact_uri(self.config.contact_user)}>")
+        request.headers.set("User-Agent", self.config.user_agent)
+
+    def _stamp(self, message: Request | Response, flow: Flow) -> None:
+        """`received` and `rport` in the topmost Via (RFC 3261 section 18.2.1, RFC 3581)."""
+        if isinstance(message, Response):
+            return
+        _, *others = message.headers.values("Via")
+        via = message.via
+        params = dict(via.params)
+        wants_port = "rport" in params
+        if wants_port:
+            params["rport"] = str(flow.remote[1])
+        else:
+            params.pop("rport", None)
+        params.pop("received", None)
+        if wants_port or via.bare_host.lower() != flow.remote[0].lower():
+            params["received"] = flow.remote[0]
+        if params == via.params:
+            return
+        stamped = str(type(via)(via.transport, via.host, via.port, params, via.version))
+        message.headers.remove("Via")
+        for value in reversed([stamped, *others]):
+            message.headers.prepend("Via", value)
+
+    def _reply_flow(self, message: Request | Response, flow: Flow) -> Flow:
+        """Where answers go (section 18.2.2): the source's port for rport, else the one that Via names."""
+        if flow.reliable or isinstance(message, Response):
+            return flow
+        via = message.via
+        port = flow.remote[1] if "rport" in via.params else (via.port or DEFAULT_PORTS["UDP"])
+        return flow if port == flow.remote[1] else flow.reply_to(port)
+
+    def _refuse_malformed(self, error: MalformedMessage, flow: Flow) -> None:
+        log.info("sip_malformed source=%s reason=%s", flow.remote[0], error)
+        self.policy.failed(flow.remote[0])
+        if error.request is None:
+            return
+        try:
+            self._stamp(error.request, flow)
+            reason = f"Bad Request ({error})" if error.status == 400 else None
+            response = make_response(error.request, error.status, reason, to_tag=secrets.token_hex(8))
+        except ValueError:
+            return
+        self._reply_flow(error.request, flow).send(bytes(response))
+
+    def _refuse(self, transaction: ServerTransaction, refusal: Refusal) -> None:
+        response = make_response(
+            transaction.request, refusal.status, refusal.reason, to_tag=secrets.token_hex(8)
+        )
+        for name, value in refusal.headers:
+            response.headers.add(name, value)
+        self.finish_response(response, transaction)
+        transaction.respond(response)
+
+    def _on_cancel(self, transaction: ServerTransaction) -> None:
+        invite = self.transactions.find_invite(transaction.request)
+        if invite is None:
+            self._refuse(transaction, Refusal(481))
+            return
+        request = transaction.request
+        for call in list(self.calls.values()):
+            if isinstance(call, IncomingCall) and call.request is invite.request:
+                call.respond(transaction, 200)
+                call.on_cancel(request)
+                return
+        self._refuse(transaction, Refusal(200))
+
+    def _on_dialog_request(self, transaction: ServerTransaction) -> None:
+        request = transaction.request
+        call = self._dialogs.get(_dialog_id(request))
+        if call is None or call.state == "ended":
+            self._refuse(transaction, Refusal(481))
+        elif not call.dialog.accepts(request):
+            call.respond(transaction, 500)
+        else:
+            call.on_flow(transaction.flow)
+            call.on_request(transaction)
+
+    def _admission(self, transaction: ServerTransaction) -> Refusal | None:
+        source = transaction.flow.remote[0]
+        retry = (("Retry-After", str(self.config.retry_after)),)
+        if self.draining or len(self.calls) >= self.config.max_calls:
+            return Refusal(503, headers=retry)
+        per_source = Counter(call.source[0] for call in self.calls.values())[source]
+        if per_source >= self.config.max_calls_per_source or not self.policy.admits_invite(source):
+            return Refusal(503, headers=retry)
+        if self.config.users and not within(source, self._trusted):
+            challenge = self._challenger.check(transaction.request)
+            if challenge is not None:
+                if challenge.wrong:
+                    self.policy.failed(source)
+                return Refusal(401, headers=tuple(("WWW-Authenticate", c) for c in challenge.challenges))
+        return None
+
+    def _on_invite(self, transaction: ServerTransaction) -> None:
+        refusal = self._admission(transaction)
+        if refusal is not None:
+            self._refuse(transaction, refusal)
+            return
+        transaction.respond(make_response(transaction.request, 100))
+        call = IncomingCall(self, secrets.token_hex(6), transaction)
+        if self.trace_all:
+            call.trace = Trace(self.config.trace_messages)
+            source = transaction.flow.remote
+            call.trace.add(TraceEntry(self.clock.now(), "in", source, bytes(transaction.request)))
+        try:
+            call.read_offer()
+        except SdpError as error:
+            call.drop()
+            self._refuse(transaction, Refusal(400, "Bad SDP", (warning(str(error)),)))
+            return
+        self.register(call, call.dialog)
+        log.info("call_in call=%s user=%r source=%s:%d", call.id, call.user, *call.source)
+
+        async def run() -> None:
+            try:
+                await self.handler.on_invite(call)
+            except Exception as error:
+                log.exception("on_invite_failed call=%s", call.id)
+                call.failed(error)
+
+        self.spawn(run())
+
+    def _trace_in(self, message: Request | Response, flow: Flow, data: bytes) -> None:
+        call = self._dialogs.get(_dialog_id(message))
+        if call is not None and call.trace is not None:
+            call.trace.add(TraceEntry(self.clock.now(), "in", flow.remote, data))
+
+    def trace_out(self, call: Call, flow: Flow, data: bytes) -> None:
+        if call.trace is not None:
+            call.trace.add(TraceEntry(self.clock.now(), "out", flow.remote, data))
+
+
+def _dialog_id(message: Request | Response) -> DialogId:
+    local, remote = (
+        (message.to, message.from_) if isinstance(message, Request) else (message.from_, message.to)
+    )
+    return (message.call_id, local.tag or "", remote.tag or "")

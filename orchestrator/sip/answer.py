@@ -1,0 +1,310 @@
+"""RFC 3264 section 6: from an offer and our capabilities to the answer's m-lines and the agreed media.
+
+Pure functions. Every offered m-line is mirrored; what we cannot do is refused with port 0. The audio
+answer names one codec (and telephone-event), so that a peer never changes codec unannounced.
+"""
+
+from __future__ import annotations
+
+from .crypto import Keys, accept_crypto, crypto_attribute
+from .h264 import choose
+from .media import (
+    Address,
+    AudioCapabilities,
+    AudioMedia,
+    Crypto,
+    MediaCapabilities,
+    NegotiatedMedia,
+    NotAcceptable,
+    VideoCapabilities,
+    VideoMedia,
+)
+from .sdp import Format, Media, SessionDescription, small_int
+
+REVERSED = {"sendrecv": "sendrecv", "sendonly": "recvonly", "recvonly": "sendonly", "inactive": "inactive"}
+OPUS_FMTP = "useinbandfec=1"
+_NULL_ADDRESSES = ("0.0.0.0", "::")
+
+
+def answer_offer(
+    offer: SessionDescription, capabilities: MediaCapabilities, keys: Keys
+) -> tuple[list[list[str]], NegotiatedMedia]:
+    """The answer's m-lines (each with its attribute lines) and what was agreed.
+
+    Raises NotAcceptable where audio is offered but none of it can be used, or nothing is left at all.
+    """
+    sections: list[list[str]] = []
+    audio: AudioMedia | None = None
+    video: VideoMedia | None = None
+    refusal = ""
+    for media in offer.media:
+        section: list[str] | None = None
+        try:
+            if media.kind == "audio" and audio is None and media.port and capabilities.audio:
+                section, audio = _answer_audio(offer, media, capabilities, capabilities.audio, keys)
+            elif media.kind == "video" and video is None and media.port and capabilities.video:
+                section, video = _answer_video(offer, media, capabilities, capabilities.video, keys)
+        except NotAcceptable as error:
+            if media.kind == "audio":
+                refusal = str(error)
+        sections.append(section or [refused(media)])
+    if audio is None and refusal:
+        raise NotAcceptable(refusal)
+    if audio is None and video is None and any(media.port for media in offer.media):
+        raise NotAcceptable("no stream of the offer can be used")
+    if not offer.media:
+        raise NotAcceptable("the offer has no streams")
+    return sections, NegotiatedMedia(audio, video, (offer.session_id, offer.version))
+
+
+def refused(media: Media) -> str:
+    return f"m={media.kind} 0 {media.proto} {' '.join(media.formats)}"
+
+
+def negotiated_direction(session: SessionDescription, media: Media, *, hold: bool) -> str:
+    """Our direction. c=0.0.0.0 is the hold of RFC 2543: nothing is sent there."""
+    direction = REVERSED[session.direction_of(media)]
+    if session.address_of(media) in _NULL_ADDRESSES:
+        direction = "recvonly" if direction in ("sendrecv", "recvonly") else "inactive"
+    if hold:
+        direction = "sendonly" if direction in ("sendrecv", "sendonly") else "inactive"
+    return direction
+
+
+def remote_addresses(session: SessionDescription, media: Media, *, mux: bool) -> tuple[Address, Address]:
+    """Where RTP and RTCP go: a=rtcp (RFC 3605), rtcp-mux (RFC 5761), else the next port."""
+    host = session.address_of(media)
+    if host is None:
+        raise NotAcceptable("the description has no c= line")
+    rtp = (host, media.port)
+    if mux:
+        return rtp, rtp
+    for value in media.values("rtcp"):
+        port_text, _, rest = value.partition(" ")
+        port = small_int(port_text, 65_535)
+        if port:
+            parts = rest.split()
+            return rtp, (parts[2] if len(parts) == 3 else host, port)
+    return rtp, (host, min(media.port + 1, 65_535))
+
+
+def agreed_crypto(media: Media, capabilities: MediaCapabilities, keys: Keys) -> Crypto | None:
+    """Whether the stream's profile can be used, and with which keys."""
+    profile = media.proto.upper()
+    if profile in ("RTP/SAVP", "RTP/SAVPF"):
+        if capabilities.srtp == "off":
+            raise NotAcceptable("SRTP is not enabled here")
+        crypto = accept_crypto(media.values("crypto"), keys, media.kind)
+        if crypto is None:
+            raise NotAcceptable("SRTP without a usable a=crypto line")
+        return crypto
+    if profile not in ("RTP/AVP", "RTP/AVPF"):
+        raise NotAcceptable(f"unsupported transport {media.proto}")
+    crypto = accept_crypto(media.values("crypto"), keys, media.kind) if capabilities.srtp != "off" else None
+    if crypto is None and capabilities.srtp == "required":
+        raise NotAcceptable("SRTP is required here")
+    return crypto
+
+
+def choose_audio(media: Media, codecs: tuple[str, ...]) -> Format | None:
+    offered = media.codecs()
+    for name in codecs:
+        for candidate in offered:
+            if candidate.name.upper() != name.upper():
+                continue
+            if name.upper() == "OPUS" and (candidate.clock_rate, candidate.channels) != (48_000, 2):
+                continue
+            if name.upper() != "OPUS" and (candidate.clock_rate, candidate.channels) != (8_000, 1):
+                continue
+            return candidate
+    return None
+
+
+def companion(media: Media, name: str, clock_rate: int) -> Format | None:
+    """telephone-event or CN at the codec's own clock rate, else (telephone-event only) at 8000."""
+    found = [f for f in media.codecs() if f.name.upper() == name.upper()]
+    exact = [f for f in found if f.clock_rate == clock_rate]
+    usable = exact or (found if name != "CN" else [])
+    return usable[0] if usable else None
+
+
+def read_audio(
+    session: SessionDescription,
+    media: Media,
+    capabilities: MediaCapabilities,
+    own: AudioCapabilities,
+    codec: Format,
+    crypto: Crypto | None,
+) -> AudioMedia:
+    """What a description says about a stream that uses `codec`; `media` is the peer's m-line."""
+    mux = media.has("rtcp-mux") and own.rtcp_mux
+    rtp, rtcp = remote_addresses(session, media, mux=mux)
+    direction = negotiated_direction(session, media, hold=capabilities.hold)
+    event = companion(media, "telephone-event", codec.clock_rate) if own.telephone_event else None
+    noise = companion(media, "CN", codec.clock_rate) if own.comfort_noise else None
+    wanted = next((small_int(value, 1000) for value in media.values("ptime")), None)
+    longest = next((small_int(value, 1000) for value in media.values("maxptime")), None)
+    ptime = wanted if wanted in (10, 20, 30, 40, 60) else own.ptime
+    if longest and ptime > longest >= 10:
+        ptime = longest // 10 * 10
+    return AudioMedia(
+        codec=next(name for name in own.codecs if name.upper() == codec.name.upper()),
+        payload_type=codec.payload_type,
+        clock_rate=codec.clock_rate,
+        channels=codec.channels,
+        ptime=ptime,
+        sends=direction in ("sendrecv", "sendonly"),
+        receives=direction in ("sendrecv", "recvonly"),
+        remote=rtp,
+        remote_rtcp=rtcp,
+        rtcp_mux=mux,
+        receive_payload_types={codec.payload_type: codec.name},
+        telephone_event=event.payload_type if event else None,
+        telephone_event_rate=event.clock_rate if event else 8000,
+        comfort_noise=noise.payload_type if noise else None,
+        fmtp=codec.fmtp,
+        crypto=crypto,
+    )
+
+
+def _transport_lines(direction: str, rtcp_port: int | None, port: int, *, mux: bool) -> list[str]:
+    lines = [f"a={direction}"]
+    if mux:
+        lines.append("a=rtcp-mux")
+    elif rtcp_port is not None and rtcp_port != port + 1:
+        lines.append(f"a=rtcp:{rtcp_port}")
+    return lines
+
+
+def _answer_audio(
+    session: SessionDescription,
+    media: Media,
+    capabilities: MediaCapabilities,
+    own: AudioCapabilities,
+    keys: Keys,
+) -> tuple[list[str], AudioMedia]:
+    crypto = agreed_crypto(media, capabilities, keys)
+    codec = choose_audio(media, own.codecs)
+    if codec is None:
+        raise NotAcceptable("none of the offered audio codecs is known here")
+    agreed = read_audio(session, media, capabilities, own, codec, crypto)
+    channels = f"/{codec.channels}" if codec.channels > 1 else ""
+    formats = [codec.payload_type]
+    lines = [f"a=rtpmap:{codec.payload_type} {codec.name}/{codec.clock_rate}{channels}"]
+    if agreed.codec == "opus":
+        lines.append(f"a=fmtp:{codec.payload_type} {OPUS_FMTP}")
+    if agreed.telephone_event is not None:
+        formats.append(agreed.telephone_event)
+        lines.append(f"a=rtpmap:{agreed.telephone_event} telephone-event/{agreed.telephone_event_rate}")
+        lines.append(f"a=fmtp:{agreed.telephone_event} 0-15")
+    if agreed.comfort_noise is not None:
+        formats.append(agreed.comfort_noise)
+        lines.append(f"a=rtpmap:{agreed.comfort_noise} CN/{codec.clock_rate}")
+    lines.append(f"a=ptime:{own.ptime}")
+    direction = negotiated_direction(session, media, hold=capabilities.hold)
+    lines += _transport_lines(direction, own.rtcp_port, own.port, mux=agreed.rtcp_mux)
+    lines += crypto_lines(crypto)
+    return [f"m=audio {own.port} {media.proto} {' '.join(map(str, formats))}", *lines], agreed
+
+
+def crypto_lines(crypto: Crypto | None) -> list[str]:
+    return [] if crypto is None else [crypto_attribute(crypto.tag, crypto.suite, crypto.local_key)]
+
+
+def offered_feedback(media: Media, payload_type: int, supported: frozenset[str]) -> list[tuple[str, str]]:
+    """The a=rtcp-fb values that apply to `payload_type` and that we know, as (pt or *, feedback)."""
+    found: list[tuple[str, str]] = []
+    for value in media.values("rtcp-fb"):
+        scope, _, feedback = value.partition(" ")
+        feedback = " ".join(feedback.lower().split())
+        if scope in ("*", str(payload_type)) and feedback in supported and (scope, feedback) not in found:
+            found.append((scope, feedback))
+    return found
+
+
+def video_bitrate(session: SessionDescription, media: Media, own: int, level: int) -> int:
+    """Bits a second for our encoder: b=TIAS or b=AS of the stream, else of the session less the audio."""
+    limit = min(own, level)
+    if "TIAS" in media.bandwidth:
+        limit = min(limit, media.bandwidth["TIAS"])
+    elif "AS" in media.bandwidth:
+        limit = min(limit, media.bandwidth["AS"] * 950)
+    elif "AS" in session.bandwidth or "CT" in session.bandwidth:
+        total = min(session.bandwidth.get(kind, 2**31) for kind in ("AS", "CT"))
+        limit = min(limit, max(total - 80, 0) * 950)
+    return max(limit, 32_000)
+
+
+def _rtx_for(media: Media, payload_type: int) -> int | None:
+    for candidate in media.codecs():
+        if candidate.name.lower() == "rtx" and candidate.parameters.get("apt") == str(payload_type):
+            return candidate.payload_type
+    return None
+
+
+def read_video(
+    session: SessionDescription,
+    media: Media,
+    capabilities: MediaCapabilities,
+    own: VideoCapabilities,
+    crypto: Crypto | None,
+) -> VideoMedia | None:
+    chosen = choose(media.codecs(), own.packetization_modes)
+    if chosen is None:
+        return None
+    mux = media.has("rtcp-mux") and own.rtcp_mux
+    rtp, rtcp = remote_addresses(session, media, mux=mux)
+    direction = negotiated_direction(session, media, hold=capabilities.hold)
+    width, height, fps = chosen.fit(own.width, own.height, own.fps)
+    feedback = offered_feedback(media, chosen.payload_type, own.feedback)
+    return VideoMedia(
+        payload_type=chosen.payload_type,
+        packetization_mode=chosen.packetization_mode,
+        profile_level_id=chosen.profile_level_id,
+        level_idc=chosen.level_idc,
+        max_mbps=chosen.max_mbps,
+        max_fs=chosen.max_fs,
+        width=width,
+        height=height,
+        fps=fps,
+        bitrate=video_bitrate(session, media, own.bitrate, chosen.max_bitrate),
+        sends=direction in ("sendrecv", "sendonly"),
+        receives=direction in ("sendrecv", "recvonly"),
+        remote=rtp,
+        remote_rtcp=rtcp,
+        rtcp_mux=mux,
+        feedback=frozenset(name for _, name in feedback),
+        rtx_payload_type=_rtx_for(media, chosen.payload_type) if own.rtx else None,
+        crypto=crypto,
+    )
+
+
+def _answer_video(
+    session: SessionDescription,
+    media: Media,
+    capabilities: MediaCapabilities,
+    own: VideoCapabilities,
+    keys: Keys,
+) -> tuple[list[str], VideoMedia]:
+    crypto = agreed_crypto(media, capabilities, keys)
+    agreed = read_video(session, media, capabilities, own, crypto)
+    if agreed is None:
+        raise NotAcceptable("no usable H.264 format is offered")
+    number = agreed.payload_type
+    offered = next(f for f in media.codecs() if f.payload_type == number)
+    asymmetry = offered.parameters.get("level-asymmetry-allowed") == "1"
+    mode = agreed.packetization_mode
+    fmtp = f"a=fmtp:{number} profile-level-id={agreed.profile_level_id};packetization-mode={mode}"
+    formats = [number]
+    lines = [f"a=rtpmap:{number} H264/90000", fmtp + (";level-asymmetry-allowed=1" if asymmetry else "")]
+    if agreed.rtx_payload_type is not None:
+        formats.append(agreed.rtx_payload_type)
+        lines.append(f"a=rtpmap:{agreed.rtx_payload_type} rtx/90000")
+        lines.append(f"a=fmtp:{agreed.rtx_payload_type} apt={number}")
+    for scope, feedback in offered_feedback(media, number, own.feedback):
+        lines.append(f"a=rtcp-fb:{scope} {feedback}")
+    direction = negotiated_direction(session, media, hold=capabilities.hold)
+    lines += _transport_lines(direction, own.rtcp_port, own.port, mux=agreed.rtcp_mux)
+    lines += crypto_lines(crypto)
+    head = f"m=video {own.port} {media.proto} {' '.join(map(str, formats))}"
+    return [head, f"b=AS:{own.bitrate // 1000}", *lines], agreed

@@ -1,0 +1,344 @@
+"""One call's dialog after it exists: BYE, re-INVITE, UPDATE, INFO, and what we ask of the peer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+from .bodies import read_dtmf, sdp_body, wants_keyframe
+from .dialog import Dialog
+from .events import EndCause
+from .flow import Flow
+from .media import MediaCapabilities, NegotiatedMedia, NotAcceptable
+from .message import Request, Response
+from .reliability import PendingAck
+from .sdp import SdpError, parse_sdp
+from .server_transaction import ServerTransaction
+from .session import SdpSession
+from .session_timer import SessionTimer
+from .trace import Trace
+from .validate import ALLOW, SUPPORTED
+
+if TYPE_CHECKING:
+    from .agent import Agent
+
+log = logging.getLogger(__name__)
+P = ParamSpec("P")
+
+
+class CallEnded(Exception):
+    """The call is over: nothing more can be done with it."""
+
+
+class Call:
+    """A call in either direction. `id` names it in logs; `state` is new, ringing, answered, established, ended.
+
+    `capabilities` is what the last offer or answer was made from. `user` is the dialled user part, unescaped.
+    """
+
+    direction = "in"
+
+    def __init__(self, agent: Agent, call_id: str, dialog: Dialog | None) -> None:
+        self.id = call_id
+        self.state = "new"
+        self.user = ""
+        self.remote_uri = ""
+        self.remote_name = ""
+        self.source: tuple[str, int] = ("", 0)
+        self.local_host = ""
+        self.capabilities = MediaCapabilities("0.0.0.0")
+        self.session = SdpSession()
+        self.cause: EndCause | None = None
+        self.trace: Trace | None = None
+        self._agent = agent
+        self._dialog = dialog
+        self._timer = SessionTimer(agent.clock, agent.config, self._refresh, self._expired)
+        self._pending_ack: PendingAck | None = None
+        self._reinvite: ServerTransaction | None = None
+        self.offering = False
+        self._hangup_wanted = ""
+        self._acks: dict[int, Request] = {}
+        self._last_event: Awaitable[None] | None = None
+
+    @property
+    def media(self) -> NegotiatedMedia | None:
+        """What is agreed at the moment."""
+        return self.session.media
+
+    @property
+    def dialog(self) -> Dialog:
+        if self._dialog is None:
+            raise CallEnded("the call has no dialog yet")
+        return self._dialog
+
+    def hangup(self, reason: str = "") -> None:
+        """End the call, whatever state it is in; does nothing to one that has ended."""
+        if self.state == "ended":
+            return
+        if self._pending_ack is not None and not self._pending_ack.done:
+            self._hangup_wanted = reason or "hangup"  # section 15: no BYE before the ACK or its timeout
+            return
+        self._bye(EndCause("hangup", "us", text=reason))
+
+    async def reoffer(self, capabilities: MediaCapabilities) -> NegotiatedMedia:
+        """Send a re-INVITE with a new offer (hold, video on or off) and return what was agreed.
+
+        Raises CallEnded, NotAcceptable (the peer refused; the old agreement stands).
+        """
+        return await self._agent.reinviter.reoffer(self, capabilities)
+
+    # -- what the agent calls --
+
+    def on_request(self, transaction: ServerTransaction) -> None:
+        """A request within the dialog, its CSeq already checked."""
+        request = transaction.request
+        method = request.method
+        if method == "BYE":
+            self.respond(transaction, 200)
+            self.on_bye(request)
+        elif method == "INVITE":
+            self._on_reinvite(transaction)
+        elif method == "UPDATE":
+            self._on_update(transaction)
+        elif method == "INFO":
+            self._on_info(transaction)
+        elif method == "PRACK":
+            self.on_prack(transaction)
+        elif method == "REFER":
+            self._on_refer(transaction)
+        elif method == "NOTIFY":
+            self.respond(transaction, 489 if "Event" in request.headers else 400)
+        else:
+            self.respond(transaction, 200 if method == "OPTIONS" else 405, headers=(("Allow", ALLOW),))
+
+    def on_ack(self, request: Request) -> None:
+        """The ACK of a 2xx, first or repeated."""
+        pending, self._pending_ack = self._pending_ack, None
+        if pending is None or pending.done:
+            return
+        pending.acknowledged()
+        if self.state == "answered":
+            self.state = "established"
+        if self.session.offer_pending:
+            body = sdp_body(request)
+            try:
+                if body is None:
+                    raise NotAcceptable("the ACK carries no answer to our offer")
+                media = self.session.accept(body)
+            except (NotAcceptable, SdpError) as error:
+                self._bye(EndCause("not_acceptable", "us", 488, str(error)))
+                return
+            self.emit(self._agent.handler.on_media, self, media)
+        if not pending.is_reinvite:
+            self.emit(self._agent.handler.on_established, self)
+        if self._hangup_wanted:
+            self._bye(EndCause("hangup", "us", text=self._hangup_wanted))
+
+    def on_bye(self, request: Request) -> None:
+        self.end(EndCause("hangup", "peer", text=request.headers.get("Reason") or ""))
+
+    def on_prack(self, transaction: ServerTransaction) -> None:
+        self.respond(transaction, 481)
+
+    # -- shared by both directions --
+
+    def respond(
+        self,
+        transaction: ServerTransaction,
+        status: int,
+        reason: str | None = None,
+        *,
+        body: str = "",
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> Response:
+        response = self.dialog.response(transaction.request, status, reason)
+        for name, value in headers:
+            response.headers.add(name, value)
+        self._agent.finish_response(response, transaction)
+        if body:
+            response.headers.set("Content-Type", "application/sdp")
+            response.body = body.encode()
+        transaction.respond(response)
+        self._agent.trace_out(self, transaction.flow, bytes(response))
+        return response
+
+    def answer_transaction(self, transaction: ServerTransaction, body: str, *, is_reinvite: bool) -> None:
+        """Send 2xx to an INVITE and repeat it until it is acknowledged."""
+        headers = self._timer.answer(transaction.request)
+        response = self.respond(transaction, 200, body=body, headers=(("Allow", ALLOW), *headers))
+        data = bytes(response)
+        flow = transaction.flow
+
+        def timeout() -> None:
+            self._bye(EndCause("no_ack", "us", 408, "no ACK for our 2xx"))
+
+        self._pending_ack = PendingAck(
+            self._agent.clock, lambda: flow.send(data), timeout, is_reinvite=is_reinvite
+        )
+
+    def emit(self, event: Callable[P, Coroutine[Any, Any, None]], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Run a coroutine of the handler after those of this call before it."""
+        previous = self._last_event
+
+        async def run() -> None:
+            if previous is not None:
+                await previous
+            try:
+                await event(*args, **kwargs)
+            except Exception:
+                log.exception("handler_failed call=%s", self.id)
+                if self.state != "ended":
+                    self._bye(EndCause("error", "us", 500, "our handler failed"))
+
+        self._last_event = self._agent.spawn(run())
+
+    def end(self, cause: EndCause) -> None:
+        if self.state == "ended":
+            return
+        self.state = "ended"
+        self.cause = cause
+        self._timer.stop()
+        if self._pending_ack is not None:
+            self._pending_ack.acknowledged()
+            self._pending_ack = None
+        if self._reinvite is not None and not self._reinvite.final_sent:
+            self.respond(self._reinvite, 487)
+        self._agent.forget(self)
+        log.info("call_ended call=%s kind=%s by=%s status=%d", self.id, cause.kind, cause.by, cause.status)
+        self.emit(self._agent.handler.on_ended, self, cause)
+
+    def _bye(self, cause: EndCause) -> None:
+        if self.state == "ended":
+            return
+        request = self.dialog.request("BYE")
+        if cause.status:
+            request.headers.add(
+                "Reason", f'SIP;cause={cause.status};text="{cause.text[:80]}"'.replace("\n", " ")
+            )
+        self._agent.send(self, request)
+        self.end(cause)
+
+    def on_flow(self, flow: Flow) -> None:
+        """The peer spoke on this flow: answers and, for its connections, requests go back there."""
+        if flow.transport == self.dialog.flow.transport:
+            self.dialog.flow = flow
+
+    # -- re-INVITE, UPDATE, INFO, REFER --
+
+    def _on_reinvite(self, transaction: ServerTransaction) -> None:
+        if self.offering:
+            self.respond(transaction, 491)
+            return
+        busy = self._reinvite is not None and not self._reinvite.final_sent
+        if busy or (self._pending_ack is not None and not self._pending_ack.done):
+            self.respond(transaction, 500, headers=(("Retry-After", "2"),))
+            return
+        self._reinvite = transaction
+        self.emit(self._renegotiate, transaction, True)
+
+    def _on_update(self, transaction: ServerTransaction) -> None:
+        if sdp_body(transaction.request) is None:
+            if refusal := self._timer.refuses(transaction.request):
+                self.respond(transaction, 422, headers=refusal)
+                return
+            self.dialog.refresh_target(transaction.request)
+            self.respond(transaction, 200, headers=self._timer.answer(transaction.request))
+        elif self.offering or self.session.offer_pending:
+            self.respond(transaction, 491)
+        elif self.state not in ("answered", "established"):
+            self.respond(transaction, 500, headers=(("Retry-After", "2"),))
+        else:
+            self.emit(self._renegotiate, transaction, False)
+
+    async def _renegotiate(self, transaction: ServerTransaction, is_invite: bool) -> None:
+        request = transaction.request
+        if self.state == "ended":
+            return
+        if refusal := self._timer.refuses(request):
+            self.respond(transaction, 422, headers=refusal)
+            return
+        body = sdp_body(request)
+        try:
+            if body is None:
+                text = self.session.offer(self.capabilities)
+            else:
+                offer = parse_sdp(body)
+                self.capabilities = await self._agent.handler.on_reoffer(self, offer)
+                if transaction.final_sent:
+                    return
+                text = self.session.answer(offer, self.capabilities)
+        except NotAcceptable as error:
+            self.respond(transaction, 488, headers=(warning(str(error)),))
+            return
+        except SdpError as error:
+            self.respond(transaction, 400, "Bad SDP", headers=(warning(str(error)),))
+            return
+        except Exception:
+            log.exception("reoffer_failed call=%s", self.id)
+            self.respond(transaction, 500)
+            return
+        self.dialog.refresh_target(request)
+        if is_invite:
+            self.answer_transaction(transaction, text, is_reinvite=True)
+        else:
+            self.respond(transaction, 200, body=text, headers=self._timer.answer(request))
+        if body is not None and self.session.media is not None:
+            await self._agent.handler.on_media(self, self.session.media)
+
+    def _on_info(self, transaction: ServerTransaction) -> None:
+        self.respond(transaction, 200)
+        request = transaction.request
+        if wants_keyframe(request):
+            self.emit(self._agent.handler.on_keyframe_request, self)
+        elif (key := read_dtmf(request)) is not None:
+            self.emit(self._agent.handler.on_dtmf, self, key.digit, key.duration)
+
+    def _on_refer(self, transaction: ServerTransaction) -> None:
+        self.respond(transaction, 603)
+
+    # -- session timer --
+
+    def _refresh(self) -> None:
+        self._agent.spawn(self._agent.reinviter.refresh(self))
+
+    def _expired(self) -> None:
+        self._bye(EndCause("session_expired", "us", 408, "the session was not refreshed"))
+
+    def on_refreshed(self, response: Response) -> None:
+        self._timer.refreshed(response)
+
+    # -- requests of ours --
+
+    def prepare(self, request: Request, body: str) -> None:
+        """Complete an INVITE or UPDATE of ours."""
+        request.headers.add("Allow", ALLOW)
+        request.headers.add("Supported", ", ".join(SUPPORTED))
+        self._timer.ask(request)
+        if body:
+            request.headers.add("Content-Type", "application/sdp")
+            request.body = body.encode()
+
+    def acknowledge(self, request: Request, response: Response) -> None:
+        """ACK a 2xx (section 13.2.2.4), and again whenever it comes again."""
+        ack = self.dialog.request("ACK", seq=request.cseq[0])
+        for name in ("Authorization", "Proxy-Authorization"):
+            for value in request.headers.all(name):
+                ack.headers.add(name, value)
+        self._acks[request.cseq[0]] = ack
+        self._agent.send_ack(self, ack)
+
+    def on_repeated_answer(self, response: Response) -> None:
+        ack = self._acks.get(response.cseq[0])
+        if ack is not None:
+            self._agent.send_ack(self, ack)
+
+    def fail(self, cause: EndCause) -> None:
+        """End with a BYE and that cause."""
+        self._bye(cause)
+
+
+def warning(text: str) -> tuple[str, str]:
+    """A Warning header (RFC 3261 section 20.43): 305 incompatible media, 399 is for anything else."""
+    clean = "".join(char for char in text if char.isprintable()).replace('"', "'").replace("\\", "/")
+    return ("Warning", f'399 visavis "{clean}"')

@@ -1,0 +1,64 @@
+"""Cutting a byte stream into SIP messages (RFC 3261 section 18.3) and keepalives (RFC 5626). Sans-IO."""
+
+from __future__ import annotations
+
+import re
+
+MAX_HEAD = 65_536
+MAX_BODY = 262_144
+_LENGTH = re.compile(rb"(?im)^(?:content-length|l)[ \t]*:[ \t]*(\S*)[ \t]*\r?$")
+PING = b"\r\n\r\n"
+PONG = b"\r\n"
+
+
+class FramingError(ValueError):
+    """The stream cannot be understood any more: the connection must be closed."""
+
+
+class Framer:
+    """`feed` returns the whole messages so far; `pings` counts double-CRLF keepalives to answer with PONG."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self.pings = 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        self._buffer += data
+        messages: list[bytes] = []
+        while True:
+            self._skip_keepalives()
+            message = self._next()
+            if message is None:
+                return messages
+            messages.append(message)
+
+    def _skip_keepalives(self) -> None:
+        while self._buffer.startswith(PING):
+            self.pings += 1
+            del self._buffer[: len(PING)]
+        while (
+            len(self._buffer) >= 2
+            and self._buffer[:2] == PONG
+            and self._buffer[:4] != PING[: len(self._buffer)]
+        ):
+            del self._buffer[:2]
+
+    def _next(self) -> bytes | None:
+        end = self._buffer.find(b"\r\n\r\n", 0, MAX_HEAD + 4)
+        if end < 0:
+            if len(self._buffer) > MAX_HEAD:
+                raise FramingError("headers too long")
+            return None
+        head = bytes(self._buffer[: end + 2])
+        lengths = set(_LENGTH.findall(head))
+        if len(lengths) > 1 or (lengths and not next(iter(lengths)).isdigit()):
+            raise FramingError("no usable Content-Length")
+        text = next(iter(lengths), b"0")
+        if len(text) > 9 or int(text) > MAX_BODY:
+            raise FramingError("body too long")
+        total = end + 4 + int(text)
+        if len(self._buffer) < total:
+            return None
+        message = bytes(self._buffer[:total])
+        del self._buffer[:total]
+        return message

@@ -1,0 +1,152 @@
+"""A call that came in, until it is answered: ring, answer, reject, and the peer's CANCEL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .bodies import sdp_body
+from .call import Call, CallEnded, warning
+from .dialog import Dialog, new_tag
+from .events import EndCause
+from .grammar import GrammarError
+from .media import MediaCapabilities, NegotiatedMedia, NotAcceptable
+from .message import Request, parse_request_uri
+from .reliability import Repeater
+from .sdp import SessionDescription, parse_sdp
+from .server_transaction import ServerTransaction
+from .timers import T1
+from .validate import ALLOW
+
+if TYPE_CHECKING:
+    from .agent import Agent
+
+
+class IncomingCall(Call):
+    """An INVITE from a peer. `offer` is its session description, None where it leaves the offer to us."""
+
+    def __init__(self, agent: Agent, call_id: str, transaction: ServerTransaction) -> None:
+        request = transaction.request
+        dialog = Dialog.from_invite(request, transaction.flow, new_tag())
+        super().__init__(agent, call_id, dialog)
+        self.request = request
+        self.user = parse_request_uri(request.uri).decoded_user
+        self.remote_uri = str(dialog.remote.uri)
+        self.remote_name = dialog.remote.display
+        self.source = transaction.flow.remote
+        self.local_host = agent.config.advertised_host or transaction.flow.local[0]
+        self.offer: SessionDescription | None = None
+        self._transaction = transaction
+        self._rseq = 0
+        self._reliable: Repeater | None = None
+        self._ring_timer = agent.clock.call_later(agent.config.ring_timeout, self._no_answer)
+
+    def drop(self) -> None:
+        """Forget a call that was never announced."""
+        self._ring_timer.cancel()
+        self.state = "ended"
+
+    def read_offer(self) -> None:
+        """Raises SdpError for a body that is not usable."""
+        body = sdp_body(self.request)
+        self.offer = parse_sdp(body) if body is not None else None
+
+    def ring(self, status: int = 180) -> None:
+        """Send 180 (or another provisional status), reliably where the peer asks for that."""
+        if self.state not in ("new", "ringing"):
+            raise CallEnded("the call is not ringing any more")
+        self.state = "ringing"
+        if not self._requires_reliable():
+            self.respond(self._transaction, status, headers=(("Allow", ALLOW),))
+            return
+        if self.offer is None or self._reliable is not None:
+            return  # RFC 3262 section 5: a reliable 1xx would have to carry our offer; the 200 does
+        self._rseq += 1
+        headers = (("Require", "100rel"), ("RSeq", str(self._rseq)), ("Allow", ALLOW))
+        data = bytes(self.respond(self._transaction, status, headers=headers))
+        flow = self._transaction.flow
+        self._reliable = Repeater(
+            self._agent.clock, lambda: flow.send(data), lambda: self.reject(504), ceiling=64 * T1
+        )
+
+    def answer(self, capabilities: MediaCapabilities) -> NegotiatedMedia | None:
+        """Answer with what can be agreed; None for a late offer, whose outcome `on_media` brings.
+
+        Raises NotAcceptable (then reject, or let it out of `on_invite`: 488) and CallEnded.
+        """
+        if self.state not in ("new", "ringing"):
+            raise CallEnded("the call cannot be answered any more")
+        self.capabilities = capabilities
+        if self.offer is None:
+            text, media = self.session.offer(capabilities), None
+        else:
+            text = self.session.answer(self.offer, capabilities)
+            media = self.session.media
+        self.state = "answered"
+        self._settle()
+        self.answer_transaction(self._transaction, text, is_reinvite=False)
+        return media
+
+    def reject(
+        self, status: int = 603, reason: str | None = None, headers: tuple[tuple[str, str], ...] = ()
+    ) -> None:
+        """Refuse with a final status of 300 or more; does nothing to a call that was cancelled meanwhile."""
+        if self.state in ("new", "ringing"):
+            kind = {486: "busy", 600: "busy", 488: "not_acceptable", 480: "no_answer"}.get(status, "rejected")
+            self._refuse(EndCause(kind, "us", status, reason or ""), reason, headers)
+
+    def hangup(self, reason: str = "") -> None:
+        if self.state in ("new", "ringing"):
+            self._refuse(EndCause("hangup", "us", 480, reason))
+        else:
+            super().hangup(reason)
+
+    def on_cancel(self, request: Request) -> None:
+        if self.state in ("new", "ringing"):
+            text = request.headers.get("Reason") or ""
+            self._refuse(EndCause("cancelled", "peer", 487, text))
+
+    def on_bye(self, request: Request) -> None:
+        if self.state in ("new", "ringing"):
+            self._refuse(EndCause("cancelled", "peer", 487))
+        else:
+            super().on_bye(request)
+
+    def on_prack(self, transaction: ServerTransaction) -> None:
+        parts = (transaction.request.headers.get("RAck") or "").split()
+        expected = [str(self._rseq), str(self.request.cseq[0]), "INVITE"]
+        if self._reliable is None or self._reliable.done or parts != expected:
+            self.respond(transaction, 481)
+            return
+        self._reliable.acknowledged()
+        self.respond(transaction, 200)
+
+    def failed(self, error: BaseException) -> None:
+        """The handler's `on_invite` raised."""
+        if self.state in ("new", "ringing"):
+            if isinstance(error, NotAcceptable):
+                self.reject(488, headers=(warning(str(error)),))
+            else:
+                self._refuse(EndCause("error", "us", 500, "our handler failed"))
+        elif self.state != "ended":
+            super().hangup("our handler failed")
+
+    def _requires_reliable(self) -> bool:
+        try:
+            return "100rel" in self.request.headers.tokens("Require")
+        except GrammarError:
+            return False
+
+    def _no_answer(self) -> None:
+        self.reject(480)
+
+    def _settle(self) -> None:
+        self._ring_timer.cancel()
+        if self._reliable is not None:
+            self._reliable.acknowledged()
+
+    def _refuse(
+        self, cause: EndCause, reason: str | None = None, headers: tuple[tuple[str, str], ...] = ()
+    ) -> None:
+        self._settle()
+        self.respond(self._transaction, cause.status, reason, headers=headers)
+        self.end(cause)

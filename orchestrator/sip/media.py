@@ -1,0 +1,128 @@
+"""What we can do and what was agreed: the typed ends of offer/answer.
+
+Directions and "remote" are seen from this side: `sends` is whether we send, `remote` is where to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Crypto:
+    """SDES keys (RFC 4568): `local_key` protects what we send; each is master key and salt, raw bytes."""
+
+    tag: int
+    suite: str
+    local_key: bytes
+    remote_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AudioCapabilities:
+    """Our audio end. Codec names in order of preference: "opus", "G722", "PCMU", "PCMA"."""
+
+    port: int
+    codecs: tuple[str, ...] = ("opus", "G722", "PCMU", "PCMA")
+    rtcp_port: int | None = None
+    rtcp_mux: bool = True
+    ptime: int = 20
+    telephone_event: bool = True
+    comfort_noise: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VideoCapabilities:
+    """Our video end: pixels, frames and bits a second; packetization modes in order of preference."""
+
+    port: int
+    width: int = 512
+    height: int = 512
+    fps: float = 25.0
+    bitrate: int = 1_000_000
+    rtcp_port: int | None = None
+    rtcp_mux: bool = True
+    packetization_modes: tuple[int, ...] = (1, 0)
+    feedback: frozenset[str] = frozenset({"nack", "nack pli", "ccm fir"})
+    rtx: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MediaCapabilities:
+    """`address` is advertised in c=; a stream that is None is refused. `srtp`: off, optional or required."""
+
+    address: str
+    audio: AudioCapabilities | None = None
+    video: VideoCapabilities | None = None
+    srtp: str = "off"
+    hold: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AudioMedia:
+    """An agreed audio stream. `codec` is the registered name; G722's clock rate is 8000 (RFC 3551)."""
+
+    codec: str
+    payload_type: int
+    clock_rate: int
+    channels: int
+    ptime: int
+    sends: bool
+    receives: bool
+    remote: Address
+    remote_rtcp: Address
+    rtcp_mux: bool
+    receive_payload_types: dict[int, str]
+    telephone_event: int | None = None
+    telephone_event_rate: int = 8000
+    comfort_noise: int | None = None
+    fmtp: str = ""
+    crypto: Crypto | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VideoMedia:
+    """An agreed H.264 stream. `width`, `height`, `fps` and `bitrate` are what the phone can take of ours.
+
+    `max_mbps` and `max_fs` are the peer's limits in macroblocks a second and a frame.
+    """
+
+    payload_type: int
+    packetization_mode: int
+    profile_level_id: str
+    level_idc: int
+    max_mbps: int
+    max_fs: int
+    width: int
+    height: int
+    fps: float
+    bitrate: int
+    sends: bool
+    receives: bool
+    remote: Address
+    remote_rtcp: Address
+    rtcp_mux: bool
+    feedback: frozenset[str] = frozenset()
+    rtx_payload_type: int | None = None
+    crypto: Crypto | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NegotiatedMedia:
+    """One agreement. A stream is None where refused, absent or never offered."""
+
+    audio: AudioMedia | None = None
+    video: VideoMedia | None = None
+    remote_session: tuple[str, str] = ("0", "0")
+
+    @property
+    def on_hold(self) -> bool:
+        """Whether the peer wants nothing from us at the moment."""
+        streams = [stream for stream in (self.audio, self.video) if stream is not None]
+        return bool(streams) and not any(stream.sends for stream in streams)
+
+
+class NotAcceptable(Exception):
+    """No agreement is possible: answer 488 (RFC 3261 section 13.3.1.3). The text says why."""

@@ -1,0 +1,334 @@
+"""SIP messages: parsing, building, serialising (RFC 3261 section 7).
+
+`parse_message` takes one whole message. What it cannot accept it raises as `MalformedMessage`, which
+carries as much of the request as could be read, so that a 400 can be sent where that is possible.
+Header order and unknown headers survive a round trip; bytes that are not UTF-8 do too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from .grammar import (
+    GrammarError,
+    NameAddr,
+    Uri,
+    Via,
+    is_token,
+    parse_name_addr,
+    parse_uri,
+    parse_via,
+    split_outside_quotes,
+)
+
+MAX_HEADERS = 256
+MAX_CSEQ = 2**31 - 1
+
+_COMPACT = {
+    "a": "Accept-Contact", "b": "Referred-By", "c": "Content-Type", "d": "Request-Disposition",
+    "e": "Content-Encoding", "f": "From", "i": "Call-ID", "j": "Reject-Contact", "k": "Supported",
+    "l": "Content-Length", "m": "Contact", "o": "Event", "r": "Refer-To", "s": "Subject", "t": "To",
+    "u": "Allow-Events", "v": "Via", "x": "Session-Expires",
+}  # fmt: skip
+_SINGLE = ("From", "To", "Call-ID", "CSeq", "Max-Forwards", "Content-Length", "Content-Type")
+_REQUIRED = ("From", "To", "Call-ID", "CSeq")
+_FOLD = re.compile(r"\r?\n[ \t]+")
+
+REASONS = {
+    100: "Trying", 180: "Ringing", 181: "Call Is Being Forwarded", 183: "Session Progress", 200: "OK",
+    202: "Accepted", 300: "Multiple Choices", 301: "Moved Permanently", 302: "Moved Temporarily",
+    400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
+    406: "Not Acceptable", 407: "Proxy Authentication Required", 408: "Request Timeout", 410: "Gone",
+    413: "Request Entity Too Large", 415: "Unsupported Media Type", 416: "Unsupported URI Scheme",
+    420: "Bad Extension", 421: "Extension Required", 422: "Session Interval Too Small",
+    423: "Interval Too Brief", 480: "Temporarily Unavailable", 481: "Call/Transaction Does Not Exist",
+    482: "Loop Detected", 483: "Too Many Hops", 484: "Address Incomplete", 486: "Busy Here",
+    487: "Request Terminated", 488: "Not Acceptable Here", 489: "Bad Event", 491: "Request Pending",
+    493: "Undecipherable", 500: "Server Internal Error", 501: "Not Implemented",
+    503: "Service Unavailable", 504: "Server Time-out", 505: "Version Not Supported",
+    513: "Message Too Large", 600: "Busy Everywhere", 603: "Decline", 606: "Not Acceptable",
+}  # fmt: skip
+
+
+class Headers:
+    """Ordered headers, names compared without case, compact forms expanded."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Iterable[tuple[str, str]] = ()) -> None:
+        self._items: list[tuple[str, str, str]] = []
+        for name, value in items:
+            self.add(name, value)
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return ((name, value) for _, name, value in self._items)
+
+    def __contains__(self, name: str) -> bool:
+        key = name.lower()
+        return any(item[0] == key for item in self._items)
+
+    def add(self, name: str, value: str) -> None:
+        if "\r" in value or "\n" in value or "\n" in name or ":" in name:
+            raise ValueError(f"line break in header {name!r}")
+        name = _COMPACT.get(name.lower(), name) if len(name) == 1 else name
+        self._items.append((name.lower(), name, value))
+
+    def set(self, name: str, value: str) -> None:
+        self.remove(name)
+        self.add(name, value)
+
+    def prepend(self, name: str, value: str) -> None:
+        self.add(name, value)
+        self._items.insert(0, self._items.pop())
+
+    def remove(self, name: str) -> None:
+        key = name.lower()
+        self._items = [item for item in self._items if item[0] != key]
+
+    def get(self, name: str) -> str | None:
+        """The first value as written, or None."""
+        key = name.lower()
+        for item in self._items:
+            if item[0] == key:
+                return item[2]
+        return None
+
+    def all(self, name: str) -> list[str]:
+        """Every line of that name as written."""
+        key = name.lower()
+        return [item[2] for item in self._items if item[0] == key]
+
+    def values(self, name: str) -> list[str]:
+        """Every value of a comma-separated header, in order; raises GrammarError."""
+        out: list[str] = []
+        for line in self.all(name):
+            out += [part.strip() for part in split_outside_quotes(line, ",")]
+        return [value for value in out if value]
+
+    def tokens(self, name: str) -> list[str]:
+        """The values of a list of tokens such as Supported, lower-case, parameters dropped."""
+        return [value.partition(";")[0].strip().lower() for value in self.values(name)]
+
+    def copy(self) -> Headers:
+        other = Headers()
+        other._items = list(self._items)
+        return other
+
+
+@dataclass(slots=True)
+class Message:
+    """What requests and responses share. `body` is raw bytes."""
+
+    headers: Headers = field(default_factory=Headers)
+    body: bytes = b""
+
+    @property
+    def call_id(self) -> str:
+        return self.headers.get("Call-ID") or ""
+
+    @property
+    def cseq(self) -> tuple[int, str]:
+        number, _, method = (self.headers.get("CSeq") or "").strip().partition(" ")
+        if not (number.isascii() and number.isdigit() and len(number) < 12):
+            raise GrammarError("bad CSeq")
+        return int(number), method.strip()
+
+    @property
+    def from_(self) -> NameAddr:
+        return parse_name_addr(self.headers.get("From") or "")
+
+    @property
+    def to(self) -> NameAddr:
+        return parse_name_addr(self.headers.get("To") or "")
+
+    @property
+    def via(self) -> Via:
+        """The topmost Via."""
+        values = self.headers.values("Via")
+        if not values:
+            raise GrammarError("no Via")
+        return parse_via(values[0])
+
+    def contact(self) -> NameAddr | None:
+        values = self.headers.values("Contact")
+        return parse_name_addr(values[0]) if values and values[0] != "*" else None
+
+    def content_type(self) -> str:
+        return (self.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
+
+    def start_line(self) -> str:
+        raise NotImplementedError
+
+    def __bytes__(self) -> bytes:
+        lines = [self.start_line()]
+        lines += [f"{name}: {value}" for name, value in self.headers if name.lower() != "content-length"]
+        lines.append(f"Content-Length: {len(self.body)}\r\n\r\n")
+        return "\r\n".join(lines).encode("utf-8", "surrogateescape") + self.body
+
+
+@dataclass(slots=True)
+class Request(Message):
+    method: str = ""
+    uri: str = ""
+
+    def start_line(self) -> str:
+        return f"{self.method} {self.uri} SIP/2.0"
+
+
+@dataclass(slots=True)
+class Response(Message):
+    status: int = 0
+    reason: str = ""
+
+    def start_line(self) -> str:
+        return f"SIP/2.0 {self.status} {self.reason}"
+
+
+class MalformedMessage(ValueError):
+    """A message that cannot be accepted. `request` is what could be read of it, `status` the answer it wants.
+
+    `request` is None where no answer is possible: responses, ACK, and requests without a usable Via.
+    """
+
+    def __init__(self, reason: str, *, status: int = 400, request: Request | None = None) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.request = request
+
+
+def _split(data: bytes) -> tuple[str, list[str], bytes]:
+    head, separator, body = data.partition(b"\r\n\r\n")
+    if not separator:
+        head, separator, body = data.partition(b"\n\n")
+    text = head.decode("utf-8", "surrogateescape")
+    start, _, rest = text.partition("\n")
+    lines = [line.rstrip("\r") for line in _FOLD.sub(" ", rest).split("\n")]
+    return start.rstrip("\r"), [line for line in lines if line], body
+
+
+def parse_message(data: bytes, *, stream: bool = False) -> Request | Response:
+    """One message from one datagram, or one cut from a stream by its framing.
+
+    Raises MalformedMessage. A datagram's bytes after Content-Length are dropped (section 18.3).
+    """
+    start, lines, body = _split(data.lstrip(b"\r\n"))
+    if start.startswith("SIP/"):
+        return _parse_response(start, lines, body)
+    parts = start.split(" ")
+    request = Request(method=parts[0], uri=parts[1] if len(parts) > 1 else "")
+    try:
+        _read_headers(request, lines)
+        _check_via(request)
+    except (GrammarError, ValueError) as error:
+        raise MalformedMessage(f"unusable headers: {error}") from error
+    answerable = request if request.method != "ACK" else None
+    if len(parts) != 3 or not is_token(parts[0]) or not parts[1]:
+        raise MalformedMessage("bad request line", request=answerable)
+    if parts[2].upper() != "SIP/2.0":
+        wrong_version = re.match(r"SIP/\d+\.\d+\Z", parts[2], re.I)
+        raise MalformedMessage("bad version", status=505 if wrong_version else 400, request=answerable)
+    try:
+        _check_headers(request)
+        request.body = _cut_body(request.headers, body, stream=stream)
+        number, method = request.cseq
+        if method != request.method:
+            raise GrammarError("CSeq method differs from the request's")
+        if number > MAX_CSEQ:
+            raise GrammarError("CSeq out of range")
+    except (GrammarError, ValueError) as error:
+        raise MalformedMessage(str(error), request=answerable) from error
+    return request
+
+
+def _parse_response(start: str, lines: list[str], body: bytes) -> Response:
+    match = re.match(r"SIP/2\.0 ([1-6]\d\d)(?: (.*))?\Z", start, re.I | re.S)
+    if match is None:
+        raise MalformedMessage("bad status line")
+    response = Response(status=int(match[1]), reason=match[2] or "")
+    try:
+        _read_headers(response, lines)
+        _check_via(response)
+        _check_headers(response)
+        response.body = _cut_body(response.headers, body, stream=False)
+        if response.cseq[0] > MAX_CSEQ:
+            raise GrammarError("CSeq out of range")
+    except (GrammarError, ValueError) as error:
+        raise MalformedMessage(str(error)) from error
+    return response
+
+
+def _read_headers(message: Message, lines: list[str]) -> None:
+    if len(lines) > MAX_HEADERS:
+        raise GrammarError("too many headers")
+    for line in lines:
+        name, colon, value = line.partition(":")
+        name = name.rstrip()
+        if not colon or not is_token(name):
+            raise GrammarError("a header line without a name")
+        message.headers.add(name, value.strip().replace("\r", " "))
+
+
+def _check_via(message: Message) -> None:
+    _ = message.via
+
+
+def _check_headers(message: Message) -> None:
+    for name in _REQUIRED:
+        if not message.headers.get(name):
+            raise GrammarError(f"missing {name}")
+    for name in _SINGLE:
+        if len(message.headers.all(name)) > 1:
+            raise GrammarError(f"more than one {name}")
+    _, _ = message.from_, message.to
+    _ = message.headers.values("Contact")
+    for value in message.headers.values("Via"):
+        parse_via(value)
+    hops = message.headers.get("Max-Forwards")
+    if hops is not None and not (hops.isascii() and hops.isdigit() and len(hops) < 6 and int(hops) < 256):
+        raise GrammarError("bad Max-Forwards")
+
+
+def _cut_body(headers: Headers, body: bytes, *, stream: bool) -> bytes:
+    declared = headers.get("Content-Length")
+    if declared is None:
+        return b"" if stream else body
+    if not (declared.isascii() and declared.isdigit() and len(declared) < 9):
+        raise GrammarError("bad Content-Length")
+    length = int(declared)
+    if length > len(body):
+        raise GrammarError("Content-Length larger than the body")
+    return body[:length]
+
+
+def make_response(
+    request: Request, status: int, reason: str | None = None, *, to_tag: str | None = None
+) -> Response:
+    """A response with the headers that section 8.2.6.2 copies; `to_tag` is added where To has none."""
+    response = Response(status=status, reason=reason or REASONS.get(status, "Unknown"))
+    for name, value in request.headers:
+        if name.lower() in ("via", "from", "call-id", "cseq"):
+            response.headers.add(name, value)
+        elif name.lower() == "to":
+            if to_tag and status > 100 and not has_tag(value):
+                value = f"{value};tag={to_tag}"
+            response.headers.add(name, value)
+        elif name.lower() == "timestamp" and status == 100:
+            response.headers.add(name, value)
+    return response
+
+
+def has_tag(value: str) -> bool:
+    try:
+        return parse_name_addr(value).tag is not None
+    except GrammarError:
+        return False
+
+
+def parse_request_uri(text: str) -> Uri:
+    """The Request-URI; escaped headers are not allowed there (RFC 4475 section 3.1.2.11)."""
+    uri = parse_uri(text)
+    if uri.headers:
+        raise GrammarError("headers in the Request-URI")
+    return uri

@@ -1,0 +1,117 @@
+"""Who may talk to us, and how much: source networks and rates per source address.
+
+What is refused here is dropped without an answer: a scanner that gets no reply moves on, one that gets
+a 403 has found a SIP server. Only a source that may call but calls too often is told so (503).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+MAX_SOURCES = 4096
+BLOCK_SECONDS = 300.0
+MAX_FAILURES = 20
+
+_PRIVATE = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16",
+            "100.64.0.0/10", "::1/128", "fc00::/7", "fe80::/10")  # fmt: skip
+
+
+def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
+    """Raises ValueError naming the entry that is not a network."""
+    networks = []
+    for text in texts:
+        try:
+            networks.append(ipaddress.ip_network(text.strip(), strict=False))
+        except ValueError as error:
+            raise ValueError(f"{text!r} is not an IP address or network such as 192.0.2.0/24") from error
+    return tuple(networks)
+
+
+@dataclass(slots=True)
+class Source:
+    """What is remembered of one source address."""
+
+    messages: float
+    invites: float
+    seen: float
+    failures: int = 0
+    blocked_until: float = 0.0
+    calls: int = 0
+
+
+class SourcePolicy:
+    """Token buckets and a block list over at most MAX_SOURCES addresses, the longest silent forgotten first."""
+
+    def __init__(
+        self,
+        now: Callable[[], float],
+        *,
+        allow_from: Iterable[str] = (),
+        messages_per_second: float = 500.0,
+        invites_per_second: float = 60.0,
+    ) -> None:
+        self._now = now
+        self._networks = parse_networks(allow_from) or parse_networks(_PRIVATE)
+        self._message_rate = messages_per_second
+        self._invite_rate = invites_per_second
+        self._sources: OrderedDict[str, Source] = OrderedDict()
+        self.dropped = 0
+
+    def admits(self, host: str) -> bool:
+        """Whether one more message from `host` is looked at; counts it."""
+        source = self._source(host)
+        if source is None or source.blocked_until > self._now() or source.messages < 1:
+            self.dropped += 1
+            return False
+        source.messages -= 1
+        return True
+
+    def admits_invite(self, host: str) -> bool:
+        """Whether one more new call from `host` is within its rate."""
+        source = self._source(host)
+        if source is None or source.invites < 1:
+            return False
+        source.invites -= 1
+        return True
+
+    def failed(self, host: str) -> None:
+        """Count a wrong password or garbage against `host`; too many block it for a while."""
+        source = self._source(host)
+        if source is None:
+            return
+        source.failures += 1
+        if source.failures >= MAX_FAILURES:
+            source.failures = 0
+            source.blocked_until = self._now() + BLOCK_SECONDS
+
+    def _source(self, host: str) -> Source | None:
+        now = self._now()
+        source = self._sources.get(host)
+        if source is None:
+            if not within(host, self._networks):
+                return None
+            source = Source(2 * self._message_rate, 2 * self._invite_rate, now)
+            self._sources[host] = source
+            if len(self._sources) > MAX_SOURCES:
+                self._sources.popitem(last=False)
+        elapsed = now - source.seen
+        source.seen = now
+        source.messages = min(2 * self._message_rate, source.messages + elapsed * self._message_rate)
+        source.invites = min(2 * self._invite_rate, source.invites + elapsed * self._invite_rate)
+        self._sources.move_to_end(host)
+        return source
+
+
+def within(host: str, networks: tuple[Network, ...]) -> bool:
+    """Whether `host` (an IP address) lies in one of `networks`."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address in network for network in networks if network.version == address.version)
