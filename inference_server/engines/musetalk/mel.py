@@ -1,0 +1,174 @@
+"""Whisper's log-mel spectrogram, hop by hop, the same whatever the chunks that the audio comes in.
+
+Radford et al. 2022, section 2.2: 16 kHz, windows of 25 ms, hops of 10 ms, 80 mel bands; logarithm, clamped to
+8 decades below the maximum, scaled. Whisper takes the maximum of the whole clip; here it runs with the hops.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+RATE = 16_000
+HOP = 160
+WINDOW = 400
+BANDS = 80
+BLOCK = 4  # hops computed at a time: a constant shape, so that a hop's bits do not depend on its neighbours
+SEED = -1.0  # of the running maximum, in decades
+_RANGE = 8.0
+_FLOOR = 1e-10
+
+
+def mel_filters(bands: int = BANDS, bins: int = WINDOW // 2 + 1) -> NDArray[np.float32]:
+    """``(bins, bands)`` triangles of equal area, 0 to 8 kHz on Slaney's mel scale (Auditory Toolbox)."""
+    linear, log_from, log_step = 200 / 3, 1000.0, np.log(6.4) / 27
+
+    def to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
+        knee = log_from / linear
+        return np.where(mel < knee, mel * linear, log_from * np.exp(log_step * (mel - knee)))
+
+    top = log_from / linear + np.log(RATE / 2 / log_from) / log_step
+    edges = to_hz(np.linspace(0.0, top, bands + 2))
+    frequency = np.linspace(0.0, RATE / 2, bins)[:, None]
+    rising = (frequency - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - frequency) / (edges[2:] - edges[1:-1])
+    triangles = np.maximum(0.0, np.minimum(rising, falling))
+    scaled: NDArray[np.float32] = (triangles * (2.0 / (edges[2:] - edges[:-2]))).astype(np.float32)
+    return scaled
+
+
+_FILTERS = mel_filters()
+_HANN = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)
+
+
+def decades(windows: NDArray[np.float64]) -> NDArray[np.float32]:
+    """``(n, 80)`` log10 mel power of ``(n, 400)`` samples in -1..1."""
+    power = np.abs(np.fft.rfft(windows * _HANN)) ** 2
+    logs: NDArray[np.float32] = np.log10(np.maximum(power.astype(np.float32) @ _FILTERS, _FLOOR))
+    return logs
+
+
+def scale(logs: NDArray[np.float32], maximum: NDArray[np.float32] | float) -> NDArray[np.float32]:
+    """Clamp to 8 decades below the maximum and bring to about -1..1."""
+    scaled: NDArray[np.float32] = (np.maximum(logs, maximum - np.float32(_RANGE)) + np.float32(4)) / np.float32(4)
+    return scaled
+
+
+def whole_clip(pcm: NDArray[np.int16]) -> NDArray[np.float32]:
+    """``(3000, 80)`` of at most 30 s as Whisper itself computes it: padded with silence, one maximum."""
+    samples = np.zeros(30 * RATE)
+    samples[: len(pcm)] = pcm / 32768.0
+    padded = np.pad(samples, WINDOW // 2, mode="reflect")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP][: len(samples) // HOP]
+    logs = decades(np.ascontiguousarray(windows))
+    return scale(logs, float(logs.max()))
+
+
+class LogMel:
+    """Log-mel and loudness of a growing piece of audio that begins at sample ``origin`` of its turn.
+
+    Hop h covers samples 160h ± 200. ``mel``: ``(n, 80)`` float32 of hops ``first`` to ``first + n``;
+    ``loud``: the same hops' mean power over their own 10 ms.
+    """
+
+    def __init__(self, origin: int = 0) -> None:
+        self.origin = origin
+        self.first = origin // HOP
+        self._block = (self.first + 3) // BLOCK  # of hops 4b - 3 to 4b
+        self._start = BLOCK * HOP * self._block - 3 * HOP - WINDOW // 2  # first sample in _tail
+        self._tail = np.zeros(0)
+        self._fresh = True
+        self._head = np.zeros(0, np.int16)
+        self._maximum = np.float32(SEED)
+        self._mel = np.zeros((512, BANDS), np.float32)
+        self._loud = np.zeros(512)
+        self._hops = 0
+        self.samples = origin  # end of the audio, in the turn's samples
+
+    @property
+    def end(self) -> int:
+        """The first hop that is not computed yet."""
+        return self.first + self._hops
+
+    def mel(self, start: int, stop: int) -> NDArray[np.float32]:
+        """``(stop - start, 80)``; hops before the first kept one are zeros."""
+        out = np.zeros((stop - start, BANDS), np.float32)
+        low = max(start, self.first)
+        if stop > low:
+            out[low - start :] = self._mel[low - self.first : stop - self.first]
+        return out
+
+    def loud(self, start: int, stop: int) -> NDArray[np.float64]:
+        """Mean power of the hops that are known among ``start`` to ``stop``."""
+        low, high = max(start - self.first, 0), min(stop - self.first, self._hops)
+        return self._loud[low : max(high, low)]
+
+    def append(self, pcm: NDArray[np.int16]) -> None:
+        """More audio, of any length."""
+        self.samples += len(pcm)
+        if self._fresh:
+            self._head = np.concatenate((self._head, pcm))
+            if len(self._head) <= WINDOW // 2:
+                return
+            self._begin()
+        else:
+            self._tail = np.concatenate((self._tail, pcm / 32768.0))
+        self._compute()
+
+    def pad_to(self, hop: int) -> None:
+        """After the end of the audio: silence until ``hop`` is known."""
+        need = BLOCK * HOP * ((hop + 3) // BLOCK) + WINDOW // 2
+        if self._fresh:
+            self._head = np.concatenate((self._head, np.zeros(WINDOW, np.int16)))
+            self._begin()
+        missing = need - (self._start + len(self._tail))
+        if missing > 0:
+            self._tail = np.concatenate((self._tail, np.zeros(missing)))
+        self._compute()
+
+    def forget(self, hop: int) -> None:
+        """Hops before ``hop`` are not asked for any more."""
+        drop = min(hop - self.first, self._hops)
+        if drop < 1024:
+            return
+        keep = self._hops - drop
+        self._mel[:keep] = self._mel[drop : self._hops].copy()
+        self._loud[:keep] = self._loud[drop : self._hops].copy()
+        self.first += drop
+        self._hops = keep
+
+    def _begin(self) -> None:
+        """Lay out the samples before the audio: mirrored at the start of a turn (as Whisper does), else silent."""
+        self._fresh = False
+        x = self._head / 32768.0
+        before = np.zeros(self.origin - self._start)
+        if self.origin == 0:
+            before[-WINDOW // 2 :] = x[WINDOW // 2 : 0 : -1]
+        self._tail = np.concatenate((before, x))
+        self._head = np.zeros(0, np.int16)
+
+    def _compute(self) -> None:
+        span = (BLOCK - 1) * HOP + WINDOW
+        while len(self._tail) >= span:
+            block = self._tail[:span]
+            windows = np.stack([block[i * HOP : i * HOP + WINDOW] for i in range(BLOCK)])
+            logs = decades(windows)
+            own = windows[:, WINDOW // 2 : WINDOW // 2 + HOP]
+            loud = np.einsum("ij,ij->i", own, own) / HOP
+            for i in range(BLOCK):
+                hop = BLOCK * self._block - 3 + i
+                if hop < self.first:
+                    continue
+                self._maximum = max(self._maximum, logs[i].max())
+                self._store(scale(logs[i], self._maximum), float(loud[i]))
+            self._tail = self._tail[BLOCK * HOP :]
+            self._start += BLOCK * HOP
+            self._block += 1
+
+    def _store(self, mel: NDArray[np.float32], loud: float) -> None:
+        if self._hops == len(self._mel):
+            self._mel = np.concatenate((self._mel, np.zeros_like(self._mel)))
+            self._loud = np.concatenate((self._loud, np.zeros_like(self._loud)))
+        self._mel[self._hops] = mel
+        self._loud[self._hops] = loud
+        self._hops += 1

@@ -1,0 +1,103 @@
+"""Settings of the MuseTalk engine, by the names that its users know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from inference_server.engines.base import EngineError
+from inference_server.models.manifest import Decoder, Version
+
+Mode = Literal["graph", "eager", "compile"]
+Parsing = Literal["jaw", "raw"]
+Dtype = Literal["auto", "float16", "bfloat16", "float32"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """``musetalk_dir``: folder of the official files. ``fps``: frame rate that the engine is planned for; any
+    stream may ask for another. ``batch_size``: largest bucket. ``device``: ``auto``, ``cpu``, ``cuda`` or
+    ``cuda:1``. ``bbox_shift``: pixels that the half-face line moves down (v1 only). ``extra_margin``: pixels
+    added below the chin (v15 only). ``parsing_mode``: what the mask covers. ``parser``: use the face parser's
+    weights for the mask. ``look_ahead_ms``: audio after a frame that its mouth may depend on, from 100.
+    ``avatar_mb``: device memory for resident avatars. ``mode``: how batches run on a GPU.
+    """
+
+    musetalk_dir: Path
+    version: Version = "v15"
+    fps: Fraction = Fraction(25)
+    batch_size: int = 8
+    device: str = "auto"
+    dtype: Dtype = "auto"
+    decoder: Decoder = "sd-vae"
+    mode: Mode = "graph"
+    bbox_shift: int = 0
+    extra_margin: int = 10
+    parsing_mode: Parsing = "jaw"
+    parser: bool = False
+    look_ahead_ms: int = 100
+    silence_dbfs: int = -50
+    avatar_mb: int = 2048
+    cache_dir: Path = Path("~/.cache/visavis/musetalk")
+    threads: int = 0
+
+    @property
+    def buckets(self) -> tuple[int, ...]:
+        """1, 2, 4, 8 ... up to ``batch_size``, which is always one of them."""
+        sizes = [1]
+        while sizes[-1] * 2 < self.batch_size:
+            sizes.append(sizes[-1] * 2)
+        return (*sizes, self.batch_size) if self.batch_size > 1 else (1,)
+
+    @classmethod
+    def of(cls, values: Mapping[str, str]) -> Settings:
+        """From the server's ``name=value`` settings. Raises :class:`EngineError` naming what cannot be used."""
+        hints = get_type_hints(cls)
+        known = {f.name for f in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise EngineError(
+                f"the MuseTalk engine has no setting {unknown[0]!r}; it has: {', '.join(sorted(known))}"
+            )
+        if not values.get("musetalk_dir"):
+            raise EngineError(
+                "the MuseTalk engine needs musetalk_dir, the folder of its weights: set it in the engine's "
+                "settings; `visavis-models download --dir FOLDER` fills one"
+            )
+        made = cls(**{name: _parse(name, hints[name], text) for name, text in values.items()})
+        made._check()
+        return made
+
+    def _check(self) -> None:
+        limits = {
+            "batch_size": (self.batch_size, 1, 64),
+            "fps": (self.fps, 1, 50),
+            "look_ahead_ms": (self.look_ahead_ms, 100, 1000),
+            "bbox_shift": (self.bbox_shift, -200, 200),
+            "extra_margin": (self.extra_margin, 0, 200),
+            "silence_dbfs": (self.silence_dbfs, -90, -20),
+            "avatar_mb": (self.avatar_mb, 1, 1 << 20),
+            "threads": (self.threads, 0, 256),
+        }
+        for name, (value, low, high) in limits.items():
+            if not low <= value <= high:
+                raise EngineError(f"MuseTalk setting {name} must be from {low} to {high}, not {value}")
+        if self.look_ahead_ms % 20:
+            raise EngineError("MuseTalk setting look_ahead_ms must be a multiple of 20")
+
+
+def _parse(name: str, kind: Any, text: str) -> Any:
+    try:
+        if get_origin(kind) is Literal:
+            if text not in get_args(kind):
+                raise ValueError(f"one of {', '.join(get_args(kind))}")
+            return text
+        if kind is bool:
+            if text.lower() not in ("true", "false", "1", "0", "yes", "no"):
+                raise ValueError("true or false")
+            return text.lower() in ("true", "1", "yes")
+        return Path(text).expanduser() if kind is Path else kind(text)
+    except (ValueError, ZeroDivisionError) as error:
+        raise EngineError(f"MuseTalk setting {name}={text!r} cannot be used: {error}") from None
