@@ -24,6 +24,8 @@ class AudioCodec(Protocol):
 
     name: str
     sample_rate: int
+    stateful: bool
+    """Whether the coded form of silence depends on what went before."""
 
     def encode(self, pcm: Pcm) -> bytes:
         """Payload of 20 ms of mono PCM at ``sample_rate``."""
@@ -61,6 +63,7 @@ class G711:
     """PCMU or PCMA by table: one lookup a packet."""
 
     sample_rate = 8000
+    stateful = False
 
     def __init__(self, name: Literal["PCMU", "PCMA"]) -> None:
         self.name: str = name
@@ -86,6 +89,8 @@ _TABLES = {
 
 class LibavAudio:
     """G.722 or Opus, one encoder and one decoder of libavcodec per call."""
+
+    stateful = True
 
     def __init__(self, name: Literal["G722", "opus"]) -> None:
         self.name: str = name

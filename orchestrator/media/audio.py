@@ -1,0 +1,170 @@
+"""The audio stream of a call: a packet every 20 ms, and what the caller sends."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+
+from orchestrator.media.clock import CATCH_UP_SECONDS, MediaClock
+from orchestrator.media.parameters import AudioParameters
+from orchestrator.media.report import StreamReports
+from orchestrator.media.sources import Hearing, Voice
+from orchestrator.media.transport import MediaSocket, Poller
+from orchestrator.rtp.codecs import CLOCK_RATES, AudioCodec, make_codec
+from orchestrator.rtp.dtmf import DtmfReceiver
+from orchestrator.rtp.jitter import JitterBuffer
+from orchestrator.rtp.packet import HEADER_SIZE, Header, write_header
+from orchestrator.rtp.ports import PortPair
+from orchestrator.rtp.stats import Reception
+
+log = logging.getLogger(__name__)
+
+PACKET_SECONDS = 0.02
+_SLOTS = 4
+_LATE_SECONDS = 0.01
+
+
+class AudioStream:
+    """Sends ``voice`` from ``start`` on, silence included; packet k is due at ``t0 + k * 20 ms``."""
+
+    def __init__(
+        self,
+        clock: MediaClock,
+        pair: PortPair,
+        poller: Poller,
+        voice: Voice,
+        hearing: Hearing | None,
+        cname: str,
+    ) -> None:
+        self.clock = clock
+        self.voice = voice
+        self.hearing = hearing
+        self.skipped = 0
+        self.late = 0
+        self.socket = MediaSocket(pair, poller, self._received, self._reported)
+        self.reports = StreamReports(cname)
+        self.reception = Reception(8000)
+        self._parameters: AudioParameters | None = None
+        self._codec: AudioCodec | None = None
+        self._buffer: JitterBuffer | None = None
+        self._dtmf = DtmfReceiver()
+        self._sequence = secrets.randbelow(1 << 15)
+        self._base = secrets.randbits(32)
+        self._packet = bytearray(HEADER_SIZE)
+        self._is_silence = False
+        self._marker = True
+        self._ticks = 160
+        self._t0 = 0.0
+        self._t0_slot = 0
+        self._next = 0
+        self._running = False
+
+    def configure(self, parameters: AudioParameters) -> None:
+        """Take what was negotiated, at the start or later; raises ``ValueError`` for an unknown codec."""
+        old = self._parameters
+        if old is None or old.codec != parameters.codec:
+            self._codec = make_codec(parameters.codec)
+            rate = CLOCK_RATES[self._codec.name]
+            self._ticks = rate // 50
+            self._is_silence = False
+            self.reception = Reception(rate)
+            self._buffer = None
+        self._parameters = parameters
+        self._marker = True
+        self.socket.set_remote(parameters.remote, parameters.remote_rtcp, parameters.rtcp_mux)
+
+    def start(self, t0: float, slot: int) -> int:
+        """Packet 0 is due at ``t0``; returns the slot of the first tick, whose job is ``tick``."""
+        self._t0, self._t0_slot, self._running = t0, slot, True
+        return slot
+
+    def tick(self, slot: int, now: float) -> int | None:
+        """Send the packet that is due; one a slot until a late clock has caught up."""
+        if not self._running:
+            return None
+        late = now - self._t0 - self._next * PACKET_SECONDS
+        self.clock.recent.add(late)
+        if late > _LATE_SECONDS:
+            self.late += 1
+            if late > CATCH_UP_SECONDS:
+                missed = int(late / PACKET_SECONDS)
+                self.skipped += missed
+                self._next += missed
+        number = self._next
+        self._next = number + 1
+        parameters, codec = self._parameters, self._codec
+        if parameters is not None and codec is not None and parameters.sends:
+            self._send(number, parameters, codec)
+        return self._t0_slot + _SLOTS * (number + 1)
+
+    def _send(self, number: int, parameters: AudioParameters, codec: AudioCodec) -> None:
+        try:
+            pcm = self.voice.read(number)
+        except Exception:
+            log.exception("voice failed; silence goes out")
+            pcm = None
+        if pcm is not None:
+            self._packet[HEADER_SIZE:] = codec.encode(pcm)
+            self._is_silence = False
+        elif not self._is_silence or codec.stateful:
+            self._packet[HEADER_SIZE:] = codec.silence()
+            self._is_silence = True
+        sequence = self._sequence
+        self._sequence = (sequence + 1) & 0xFFFF
+        write_header(
+            self._packet,
+            parameters.payload_type,
+            self._marker,
+            sequence,
+            (self._base + number * self._ticks) & 0xFFFFFFFF,
+            self.reports.ssrc,
+        )
+        self._marker = False
+        if self.socket.send(self._packet):
+            self.reports.count(1, len(self._packet) - HEADER_SIZE)
+
+    def report(self, now: float) -> None:
+        """Send an RTCP report; the SR's pair of times is the clock's own (RFC 3550 section 6.4.1)."""
+        block = self.reception.report(now)
+        timestamp = self._base + int((now - self._t0) * self._ticks / PACKET_SECONDS)
+        self.socket.send_rtcp(self.reports.build(self.clock.unix(now), timestamp, block))
+
+    def stop(self, now: float) -> None:
+        """Say BYE, close the sockets and give the ports back."""
+        if self._parameters is not None and self._running:
+            self.report(now)
+            self.socket.send_rtcp(self.reports.goodbye())
+        self._running = False
+        self.socket.close()
+
+    def _received(self, head: Header, data: bytearray, now: float) -> None:
+        parameters = self._parameters
+        if parameters is None:
+            return
+        if head.payload_type == parameters.telephone_event:
+            press = self._dtmf.push(head.timestamp, bytes(data[head.start : head.end]))
+            if press is not None and self.hearing is not None:
+                self.hearing.digit(press.digit, press.duration * 1000 // self.reception.clock_rate)
+        self.reception.received(head.ssrc, head.sequence, head.timestamp, now)
+        if self.hearing is not None and self.hearing.listens and self._codec is not None:
+            self._hear(head, data)
+
+    def _hear(self, head: Header, data: bytearray) -> None:
+        parameters, codec, hearing = self._parameters, self._codec, self.hearing
+        if parameters is None or codec is None or hearing is None:
+            return
+        if self._buffer is None:
+            self._buffer = JitterBuffer(codec)
+        if head.payload_type == parameters.payload_type:
+            self._buffer.push(head.ssrc, head.sequence, head.timestamp, bytes(data[head.start : head.end]))
+
+    def hear(self) -> None:
+        """Hand 20 ms of the caller's voice on; called every 20 ms while somebody listens."""
+        if self._buffer is not None and self.hearing is not None:
+            pcm = self._buffer.pop()
+            if pcm is not None:
+                self.hearing.heard(pcm)
+
+    def _reported(self, data: bytes, now: float) -> None:
+        for packet in self.reports.take(data, self.clock.unix(now)):
+            self.reports.note_sender(packet, self.reception, now)

@@ -1,0 +1,66 @@
+"""Coded pictures on their way out: in order, and at most four packets a slot."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from orchestrator.media.live import LivePicture
+
+PACKETS_PER_SLOT = 4
+
+SendPacket = Callable[[bytearray, bool, int], None]
+"""``send(packet, marker, timestamp)``"""
+
+
+class Outbox:
+    """A queue of pictures; one that is still being encoded keeps those behind it waiting."""
+
+    def __init__(self, send: SendPacket) -> None:
+        self._send = send
+        self._pictures: deque[tuple[int, Sequence[bytearray]] | LivePicture] = deque()
+        self._at = 0
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def add(self, timestamp: int, packets: Sequence[bytearray]) -> None:
+        """A coded picture."""
+        self._pictures.append((timestamp, packets))
+
+    def expect(self, picture: LivePicture) -> None:
+        """A picture that is being encoded."""
+        self._pictures.append(picture)
+
+    def clear(self) -> None:
+        """Forget what waits."""
+        self._pictures.clear()
+        self._at = 0
+
+    def pump(self) -> bool:
+        """Send what this slot allows; True where something still waits."""
+        room = PACKETS_PER_SLOT
+        while self._pictures and room:
+            head = self._pictures[0]
+            packets: Sequence[bytearray]
+            if isinstance(head, LivePicture):
+                if head.dropped:
+                    self._pictures.popleft()
+                    self.dropped += 1
+                    continue
+                if not head.done:
+                    return True
+                timestamp, packets = head.timestamp, head.packets
+            else:
+                timestamp, packets = head
+            end = min(self._at + room, len(packets))
+            last = len(packets) - 1
+            for index in range(self._at, end):
+                self._send(packets[index], index == last, timestamp)
+            room -= end - self._at
+            self._at = end
+            if end > last:
+                self._pictures.popleft()
+                self._at = 0
+        return bool(self._pictures)

@@ -1,0 +1,130 @@
+"""What offer and answer settled for one call, as the media path needs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+Direction = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
+"""Our own direction (RFC 3264): ``recvonly`` and ``inactive`` send no RTP."""
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class AudioParameters:
+    """One audio stream. ``codec`` is the SDP name; ``remote_rtcp`` ``None`` means port + 1 (or muxed)."""
+
+    codec: str
+    payload_type: int
+    remote: Address
+    remote_rtcp: Address | None = None
+    telephone_event: int | None = None
+    direction: Direction = "sendrecv"
+    rtcp_mux: bool = False
+
+    @property
+    def sends(self) -> bool:
+        return self.direction in ("sendrecv", "sendonly")
+
+
+@dataclass(frozen=True, slots=True)
+class VideoParameters:
+    """One H.264 stream. ``feedback`` holds what the peer offered: "nack pli", "ccm fir", "nack"..."""
+
+    payload_type: int
+    remote: Address
+    width: int
+    height: int
+    fps: Fraction = Fraction(25)
+    bitrate: int = 1_500_000
+    packetization_mode: int = 1
+    profile_level_id: str = "42e01e"
+    feedback: frozenset[str] = frozenset()
+    remote_rtcp: Address | None = None
+    direction: Direction = "sendrecv"
+    rtcp_mux: bool = False
+
+    def __post_init__(self) -> None:
+        if self.width % 2 or self.height % 2 or self.width < 16 or self.height < 16:
+            raise ValueError(
+                f"a picture of {self.width}x{self.height} cannot be sent: both sizes must be even"
+            )
+
+    @property
+    def sends(self) -> bool:
+        return self.direction in ("sendrecv", "sendonly")
+
+    @property
+    def asks_for_keyframes(self) -> bool:
+        """Whether the peer said that it can ask for an IDR."""
+        return bool(self.feedback & {"nack pli", "ccm fir"})
+
+    @property
+    def encoding(self) -> Encoding:
+        """What the encoder must be told."""
+        return Encoding(
+            self.width,
+            self.height,
+            self.fps,
+            bitrate_tier(self.bitrate),
+            h264_level(self.width, self.height, self.fps, self.bitrate),
+            0 if self.packetization_mode else 1,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """Everything that decides the coded form of a picture; equal for encoders that may be joined.
+
+    ``level`` is ten times the H.264 level, ``small_slices`` 1 where each slice must fit one packet.
+    """
+
+    width: int
+    height: int
+    fps: Fraction
+    bitrate: int
+    level: int
+    small_slices: int = 0
+    preset: str = "superfast"
+
+
+_TIERS = (64, 96, 128, 192, 256, 384, 512, 768, 1000, 1500, 2000, 3000, 4000, 6000, 8000)
+
+
+def bitrate_tier(bits_per_second: int) -> int:
+    """The largest tier not above the rate, so that calls share cached loops."""
+    fitting = [tier * 1000 for tier in _TIERS if tier * 1000 <= bits_per_second]
+    return fitting[-1] if fitting else _TIERS[0] * 1000
+
+
+# ITU-T H.264 table A-1: level, macroblocks per second, macroblocks per frame, kbit/s (Baseline).
+_LEVELS = (
+    (10, 1485, 99, 64),
+    (11, 3000, 396, 192),
+    (12, 6000, 396, 384),
+    (13, 11880, 396, 768),
+    (20, 11880, 396, 2000),
+    (21, 19800, 792, 4000),
+    (22, 20250, 1620, 4000),
+    (30, 40500, 1620, 10000),
+    (31, 108000, 3600, 14000),
+    (32, 216000, 5120, 20000),
+    (40, 245760, 8192, 20000),
+    (42, 522240, 8704, 50000),
+    (50, 589824, 22080, 135000),
+    (51, 983040, 36864, 240000),
+)
+
+
+def h264_level(width: int, height: int, fps: Fraction, bits_per_second: int = 0) -> int:
+    """Ten times the lowest H.264 level for size, rate and bitrate; raises ``ValueError`` beyond 5.1."""
+    macroblocks = -(-width // 16) * -(-height // 16)
+    for level, per_second, per_frame, kilobits in _LEVELS:
+        if (
+            macroblocks <= per_frame
+            and macroblocks * fps <= per_second
+            and bits_per_second <= kilobits * 1000
+        ):
+            return level
+    raise ValueError(f"{width}x{height} at {float(fps):g} fps is more than H.264 level 5.1 allows")

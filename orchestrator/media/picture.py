@@ -1,0 +1,249 @@
+"""The video stream of a call: a picture at every tick, cached or live."""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+from dataclasses import dataclass
+
+from orchestrator.media.clock import CATCH_UP_SECONDS, VIDEO, MediaClock
+from orchestrator.media.idle import IdleCache, IdleKey, IdleLoop
+from orchestrator.media.live import EncoderPool, LiveEncoder, LivePicture
+from orchestrator.media.load import Load
+from orchestrator.media.outbox import Outbox
+from orchestrator.media.parameters import Encoding, VideoParameters
+from orchestrator.media.report import StreamReports
+from orchestrator.media.sources import Body, Face
+from orchestrator.media.transport import MediaSocket, Poller
+from orchestrator.media.video import Cached, VideoDirector
+from orchestrator.rtp.feedback import KeyframeRequests
+from orchestrator.rtp.packet import HEADER_SIZE, write_header
+from orchestrator.rtp.ports import PortPair
+from orchestrator.rtp.rtcp import FullIntra, PictureLoss
+from visavis.playout import Picture
+
+log = logging.getLogger(__name__)
+
+CLOCK_RATE = 90_000
+_REST_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class VideoEngine:
+    """What all video streams of a process share."""
+
+    clock: MediaClock
+    idle: IdleCache
+    encoders: EncoderPool
+    load: Load
+
+
+@dataclass(slots=True)
+class VideoCounters:
+    """Pictures by how they went, over the stream's life."""
+
+    cached: int = 0
+    live: int = 0
+    idr: int = 0
+    skipped: int = 0
+    thinned: int = 0
+
+
+class VideoStream:
+    """Sends ``face`` from ``start`` on; picture k is due at ``t0 + k / fps``."""
+
+    def __init__(self, engine: VideoEngine, pair: PortPair, poller: Poller, face: Face, cname: str) -> None:
+        self.face = face
+        self.counters = VideoCounters()
+        self.keyframes = KeyframeRequests()
+        self.reports = StreamReports(cname)
+        self.socket = MediaSocket(pair, poller, None, self._reported)
+        self._engine = engine
+        self._parameters: VideoParameters | None = None
+        self._encoding: Encoding | None = None
+        self._encoder: LiveEncoder | None = None
+        self._director = VideoDirector()
+        self._outbox = Outbox(self._send)
+        self._idle: tuple[Body, IdleKey] | None = None
+        self._sequence = secrets.randbelow(1 << 15)
+        self._base = secrets.randbits(32)
+        self._payload_type = 0
+        self._t0 = 0.0
+        self._next = 0
+        self._skipped = False
+        self._pumping = False
+        self.running = False
+        self._last_live = 0.0
+
+    @property
+    def encode_seconds(self) -> float:
+        """CPU time of the last live picture, composing included."""
+        return self._encoder.encode_seconds if self._encoder else 0.0
+
+    @property
+    def cached(self) -> bool:
+        """Whether the last picture was a cached one."""
+        return self._director.cached
+
+    def configure(self, parameters: VideoParameters) -> None:
+        """Take what was negotiated, at the start or later; a new picture format starts with an IDR."""
+        old, self._parameters = self._parameters, parameters
+        self._payload_type = parameters.payload_type
+        if old is not None and old.fps != parameters.fps and self.running:
+            # The picture numbers go on from the same instant in the new rate.
+            self._next = int(self._next * parameters.fps / old.fps) + 1
+        encoding = parameters.encoding
+        other = (
+            old is None
+            or encoding != self._encoding
+            or old.packetization_mode != parameters.packetization_mode
+            or old.asks_for_keyframes != parameters.asks_for_keyframes
+        )
+        if other:
+            if self._encoder is not None:
+                self._encoder.close()
+            self._encoder = LiveEncoder(self._engine.encoders, encoding, parameters.packetization_mode)
+            self._encoding, self._idle = encoding, None
+            self._director = VideoDirector(0 if parameters.asks_for_keyframes else round(parameters.fps))
+        elif old is None or not old.sends or old.remote != parameters.remote:
+            self._director.restart()
+        self.socket.set_remote(parameters.remote, parameters.remote_rtcp, parameters.rtcp_mux)
+
+    @property
+    def configured(self) -> bool:
+        return self._parameters is not None
+
+    @property
+    def dropped(self) -> int:
+        """Pictures that were due and did not go out: replaced, skipped or thinned out."""
+        return self._outbox.dropped + self.counters.skipped + self.counters.thinned
+
+    def join(self, t0: float, slot: int) -> None:
+        """Run from ``slot`` on; picture 0 is or was due at ``t0``, also for video that joins a call later."""
+        assert self._parameters is not None
+        wheel = self._engine.clock.wheel
+        self._t0, self.running = t0, True
+        self._next = max(0, math.ceil((wheel.time_of(slot) - t0) * self._parameters.fps - 1e-6))
+        wheel.add(VIDEO, wheel.slot_at(self._due(self._next)), self._tick)
+
+    def _due(self, number: int) -> float:
+        assert self._parameters is not None
+        fps = self._parameters.fps
+        return self._t0 + number * fps.denominator / fps.numerator
+
+    def _tick(self, slot: int, now: float) -> int | None:
+        parameters = self._parameters
+        if not self.running or parameters is None:
+            return None
+        if now - self._due(self._next) > CATCH_UP_SECONDS:
+            missed = int((now - self._due(self._next)) * parameters.fps)
+            self._next += missed
+            self.counters.skipped += missed
+            self._skipped = True
+        number = self._next
+        self._next = number + 1
+        if parameters.sends:
+            self._show(number, now)
+            if not self._pumping and self._outbox.pump():
+                self._pumping = True
+                self._engine.clock.wheel.add(VIDEO, slot + 1, self._pump)
+        else:
+            self._director.restart()
+        return self._engine.clock.wheel.slot_at(self._due(self._next))
+
+    def _pump(self, slot: int, now: float) -> int | None:
+        self._pumping = self.running and self._outbox.pump()
+        return slot + 1 if self._pumping else None
+
+    def _show(self, number: int, now: float) -> None:
+        try:
+            picture = self.face.tick(number)
+            body = self.face.body
+        except Exception:
+            log.exception("face failed; a picture is left out")
+            self._skipped = True
+            return
+        assert self._parameters is not None and self._encoder is not None
+        timestamp = (
+            self._base
+            + number * CLOCK_RATE * self._parameters.fps.denominator // self._parameters.fps.numerator
+        ) & 0xFFFFFFFF
+        loop = self._idle_loop(body)
+        keyframe = self.keyframes.due(now)
+        action = self._director.decide(picture, loop, skipped=self._skipped, keyframe=keyframe)
+        self._skipped = False
+        if isinstance(action, Cached):
+            self._show_cached(action, timestamp, now)
+        elif self._engine.load.thin(number) and not action.idr:
+            self.counters.thinned += 1
+        else:
+            self._show_live(picture, body, timestamp, now, idr=action.idr, fresh=action.fresh)
+
+    def _show_cached(self, action: Cached, timestamp: int, now: float) -> None:
+        self.counters.cached += 1
+        if action.idr:
+            self.counters.idr += 1
+            self.keyframes.sent(now)
+            if self._last_live and self._encoder is not None:
+                self._encoder.cancel()
+        if self._last_live and now - self._last_live > _REST_SECONDS and self._encoder is not None:
+            self._encoder.rest()
+            self._last_live = 0.0
+        self._outbox.add(timestamp, action.packets)
+
+    def _show_live(
+        self, picture: Picture, body: Body, timestamp: int, now: float, *, idr: bool, fresh: bool
+    ) -> None:
+        assert self._encoder is not None
+        self.counters.live += 1
+        self._last_live = now
+        if idr:
+            self.counters.idr += 1
+            self.keyframes.sent(now)
+        job = LivePicture(picture, body, idr, fresh, timestamp)
+        self._outbox.expect(job)
+        self._encoder.submit(job)
+
+    def _idle_loop(self, body: Body) -> IdleLoop | None:
+        if self._idle is None or self._idle[0] is not body:
+            parameters, encoding = self._parameters, self._encoding
+            assert parameters is not None and encoding is not None
+            if self._idle is not None and self._idle[0].body_id != body.body_id:
+                self._director.restart()
+            key = IdleKey(
+                body.body_id, encoding, parameters.packetization_mode, not parameters.asks_for_keyframes
+            )
+            self._idle = (body, key)
+        return self._engine.idle.get(*self._idle)
+
+    def _send(self, packet: bytearray, marker: bool, timestamp: int) -> None:
+        sequence = self._sequence
+        self._sequence = (sequence + 1) & 0xFFFF
+        write_header(packet, self._payload_type, marker, sequence, timestamp, self.reports.ssrc)
+        if self.socket.send(packet):
+            self.reports.count(1, len(packet) - HEADER_SIZE)
+
+    def report(self, now: float) -> None:
+        """Send an RTCP report from the same clock as the audio's."""
+        timestamp = self._base + int((now - self._t0) * CLOCK_RATE)
+        self.socket.send_rtcp(self.reports.build(self._engine.clock.unix(now), timestamp, None))
+
+    def stop(self, now: float) -> None:
+        """Say BYE, close encoder and sockets, give the ports back."""
+        if self._parameters is not None and self.running:
+            self.report(now)
+            self.socket.send_rtcp(self.reports.goodbye())
+        self.running = False
+        self._outbox.clear()
+        if self._encoder is not None:
+            self._encoder.close()
+        self.socket.close()
+
+    def _reported(self, data: bytes, now: float) -> None:
+        for packet in self.reports.take(data, self._engine.clock.unix(now)):
+            match packet:
+                case PictureLoss():
+                    self.keyframes.request()
+                case FullIntra(sender, media, sequence) if media == self.reports.ssrc:
+                    self.keyframes.full_intra(sender, sequence)

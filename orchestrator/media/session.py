@@ -1,0 +1,238 @@
+"""One call's media: an audio stream, perhaps a video stream, one clock for both."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from dataclasses import dataclass, field, replace
+
+from orchestrator.media.audio import AudioStream
+from orchestrator.media.clock import AUDIO, OTHER, SLOT_SECONDS
+from orchestrator.media.parameters import AudioParameters, VideoParameters
+from orchestrator.media.picture import CLOCK_RATE, VideoEngine, VideoStream
+from orchestrator.media.sources import Face, Hearing, Voice
+from orchestrator.media.transport import Poller
+from orchestrator.rtp.ports import PortPool
+
+_FIRST_REPORT = 0.2
+_REPORT_INTERVAL = (2.0, 3.0)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStats:
+    """Figures of one stream; loss and jitter in packets and seconds."""
+
+    sent_packets: int = 0
+    sent_octets: int = 0
+    received_packets: int = 0
+    received_lost: int = 0
+    received_jitter: float = 0.0
+    peer_lost: int | None = None
+    peer_fraction_lost: float | None = None
+    peer_jitter: float | None = None
+    round_trip: float | None = None
+    malformed: int = 0
+    strays: int = 0
+    send_errors: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStats:
+    """A snapshot of a call's media. ``heard_ago``: seconds since the caller's audio was last seen."""
+
+    seconds: float
+    audio: StreamStats
+    audio_late: int
+    audio_skipped: int
+    heard_ago: float | None
+    video: StreamStats | None = None
+    pictures_cached: int = 0
+    pictures_live: int = 0
+    pictures_dropped: int = 0
+    keyframes: int = 0
+    keyframe_requests: int = 0
+    encode_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class MediaEngine:
+    """What all calls of a process share."""
+
+    video: VideoEngine
+    poller: Poller
+    ports: PortPool
+    rng: random.Random = field(default_factory=random.SystemRandom)
+
+
+class MediaSession:
+    """Opens ports at once, is told the parameters when they are known, and then runs until ``stop``.
+
+    Not thread-safe: every call belongs to the clock's event loop.
+    """
+
+    def __init__(
+        self,
+        engine: MediaEngine,
+        voice: Voice,
+        face: Face | None,
+        hearing: Hearing | None = None,
+        *,
+        with_video: bool = True,
+    ) -> None:
+        self._engine = engine
+        self.cname = secrets.token_hex(8)
+        clock = engine.video.clock
+        self.audio = AudioStream(clock, engine.ports.open(), engine.poller, voice, hearing, self.cname)
+        self.video: VideoStream | None = None
+        self._face = face
+        self._hearing = hearing
+        self._slot: int | None = None
+        self._stopped = False
+        self._t0 = 0.0
+        if with_video and face is not None:
+            try:
+                self._add_video()
+            except Exception:
+                self.audio.stop(0.0)
+                raise
+
+    @property
+    def audio_port(self) -> int:
+        return self.audio.socket.port
+
+    @property
+    def video_port(self) -> int | None:
+        return self.video.socket.port if self.video else None
+
+    @property
+    def started(self) -> bool:
+        return self._slot is not None
+
+    @property
+    def t0(self) -> float:
+        """Monotonic seconds of audio packet 0 and video picture 0."""
+        return self._t0
+
+    def _add_video(self) -> VideoStream:
+        assert self._face is not None
+        self.video = VideoStream(
+            self._engine.video, self._engine.ports.open(), self._engine.poller, self._face, self.cname
+        )
+        return self.video
+
+    def prepare_video(self) -> int:
+        """A port for video that joins later; raises ``PortsExhausted``, ``ValueError`` without a face."""
+        if self._face is None:
+            raise ValueError("this call has no face to show")
+        return (self.video or self._add_video()).socket.port
+
+    def update(self, audio: AudioParameters, video: VideoParameters | None) -> None:
+        """What was negotiated, the first time and after each re-INVITE; ``video`` ``None``: no video.
+
+        Raises ``ValueError`` for a codec or size that we do not have; the call then goes on as it was.
+        """
+        self.audio.configure(audio)
+        now = self._engine.video.clock.wheel
+        if video is None:
+            if self.video is not None:
+                self.video.stop(now.time_of(now.slot))
+                self.video = None
+            return
+        fresh = self.video is None
+        stream = self.video or self._add_video()
+        starts = not stream.running
+        stream.configure(video)
+        if self._slot is not None and (fresh or starts):
+            stream.join(self._t0, now.slot + 1)
+
+    def start(self) -> None:
+        """Begin to send, at the next slot or a few later; harmless when called again."""
+        if self._slot is not None or self._stopped:
+            return
+        wheel = self._engine.video.clock.wheel
+        self._slot = slot = wheel.join()
+        self._t0 = t0 = wheel.time_of(slot)
+        wheel.add(AUDIO, self.audio.start(t0, slot), self.audio.tick)
+        if self.video is not None and self.video.configured:
+            self.video.join(t0, slot)
+        wheel.add(OTHER, slot + int(_FIRST_REPORT / SLOT_SECONDS), self._report)
+        if self._hearing is not None:
+            wheel.add(OTHER, slot, self._hear)
+
+    def request_keyframe(self) -> None:
+        """The peer asked for a key frame by signalling (RFC 5168)."""
+        if self.video is not None:
+            self.video.keyframes.request()
+
+    def stop(self) -> None:
+        """Say BYE in RTCP, close sockets, give ports back; harmless when called again."""
+        if self._stopped:
+            return
+        self._stopped = True
+        wheel = self._engine.video.clock.wheel
+        if self._slot is not None:
+            wheel.leave(self._slot)
+        now = wheel.time_of(wheel.slot)
+        self.audio.stop(now)
+        if self.video is not None:
+            self.video.stop(now)
+
+    def _report(self, slot: int, now: float) -> int | None:
+        if self._stopped:
+            return None
+        self.audio.report(now)
+        self.audio.socket.watch(now)
+        if self.video is not None and self.video.configured:
+            self.video.report(now)
+        return slot + int(self._engine.rng.uniform(*_REPORT_INTERVAL) / SLOT_SECONDS)
+
+    def _hear(self, slot: int, now: float) -> int | None:
+        if self._stopped:
+            return None
+        if self._hearing is not None and self._hearing.listens:
+            self.audio.hear()
+        return slot + 4
+
+    def stats(self, now: float) -> SessionStats:
+        """A snapshot; ``now`` in monotonic seconds."""
+        audio, video = self.audio, self.video
+        heard = audio.socket.heard_ago(now)
+        figures = SessionStats(
+            seconds=max(0.0, now - self._t0) if self._slot is not None else 0.0,
+            audio=_stream_stats(audio),
+            audio_late=audio.late,
+            audio_skipped=audio.skipped,
+            heard_ago=None if heard == float("inf") else heard,
+        )
+        if video is None:
+            return figures
+        return replace(
+            figures,
+            video=_stream_stats(video),
+            pictures_cached=video.counters.cached,
+            pictures_live=video.counters.live,
+            pictures_dropped=video.dropped,
+            keyframes=video.counters.idr,
+            keyframe_requests=video.keyframes.count,
+            encode_ms=video.encode_seconds * 1000,
+        )
+
+
+def _stream_stats(stream: AudioStream | VideoStream) -> StreamStats:
+    reports, sock, peer = stream.reports, stream.socket, stream.reports.peer
+    reception = stream.reception if isinstance(stream, AudioStream) else None
+    rate = reception.clock_rate if reception else CLOCK_RATE
+    return StreamStats(
+        sent_packets=reports.packets,
+        sent_octets=reports.octets,
+        received_packets=reception.received_packets if reception else 0,
+        received_lost=reception.lost_packets if reception else 0,
+        received_jitter=reception.jitter_seconds if reception else 0.0,
+        peer_lost=peer.lost,
+        peer_fraction_lost=peer.fraction_lost,
+        peer_jitter=None if peer.jitter_ticks is None else peer.jitter_ticks / rate,
+        round_trip=peer.round_trip,
+        malformed=sock.malformed,
+        strays=sock.strays,
+        send_errors=sock.send_errors,
+    )

@@ -1,0 +1,216 @@
+"""The sockets of one stream: polled at the media clock, latched, connected once the peer is known."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import select
+import socket
+import struct
+from collections.abc import Callable
+
+from orchestrator.media.parameters import Address
+from orchestrator.rtp.latch import Latch
+from orchestrator.rtp.packet import Header, MalformedPacket, looks_like_rtcp, parse_header
+from orchestrator.rtp.ports import PortPair
+
+log = logging.getLogger(__name__)
+
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
+_BUFFER_SIZE = 2048
+_SILENCE_BEFORE_REOPEN = 2.0
+_libc = ctypes.CDLL(None, use_errno=True)
+
+# Classic BPF over a UDP datagram, whose payload begins at byte 8: (code, jump true, jump false, value).
+_DROP_ALL = ((0x06, 0, 0, 0),)
+_KEEP_RTCP = ((0x30, 0, 0, 9), (0x35, 0, 2, 192), (0x25, 1, 0, 223), (0x06, 0, 0, 0xFFFF), (0x06, 0, 0, 0))
+
+OnRtp = Callable[[Header, bytearray, float], None]
+OnRtcp = Callable[[bytes, float], None]
+
+
+class Poller:
+    """One epoll set for all sockets of a process; a socket with news is read once a poll."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._readers: dict[int, Callable[[float], None]] = {}
+
+    def add(self, fd: int, reader: Callable[[float], None]) -> None:
+        """Call ``reader(now)`` at each poll that finds something to read."""
+        self._readers[fd] = reader
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def remove(self, fd: int) -> None:
+        """Forget a socket that is about to be closed."""
+        if self._readers.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def poll(self, now: float) -> None:
+        """Read what has arrived."""
+        readers = self._readers
+        for fd, _ in self._epoll.poll(0):
+            reader = readers.get(fd)
+            if reader is None:
+                continue
+            try:
+                reader(now)
+            except Exception:
+                log.exception("inbound packet failed")
+
+    def close(self) -> None:
+        """Close the epoll set."""
+        self._epoll.close()
+
+
+class MediaSocket:
+    """RTP and RTCP of one stream. Nothing that a peer sends raises out of here."""
+
+    def __init__(self, pair: PortPair, poller: Poller, on_rtp: OnRtp | None, on_rtcp: OnRtcp) -> None:
+        self.port = pair.port
+        self.malformed = 0
+        self.strays = 0
+        self.send_errors = 0
+        self._pair = pair
+        self._rtp, self._rtcp = pair.rtp, pair.rtcp
+        self._poller = poller
+        self._on_rtp, self._on_rtcp = on_rtp, on_rtcp
+        self._latch: Latch | None = None
+        self._remote_rtcp: Address | None = None
+        self._mux = False
+        self._connected = False
+        self._buffer = bytearray(_BUFFER_SIZE)
+        poller.add(self._rtp.fileno(), self._read_rtp)
+        poller.add(self._rtcp.fileno(), self._read_rtcp)
+
+    @property
+    def remote(self) -> Address | None:
+        """Where RTP goes now."""
+        return self._latch.target if self._latch else None
+
+    def heard_ago(self, now: float) -> float:
+        """Seconds since the peer's RTP was last seen; infinite if never. Meaningless once it is filtered."""
+        return self._latch.silent_for(now) if self._latch else float("inf")
+
+    def set_remote(self, remote: Address, remote_rtcp: Address | None, mux: bool) -> None:
+        """Send to this peer; the same peer again changes nothing."""
+        self._mux = mux
+        self._remote_rtcp = remote if mux else remote_rtcp or (remote[0], remote[1] + 1)
+        if self._latch is not None and self._latch.signalled == remote:
+            return
+        self._open_to_all()
+        self._latch = Latch(remote)
+
+    def send(self, packet: bytes | bytearray) -> bool:
+        """Send RTP; False where the kernel did not take it."""
+        try:
+            if self._connected:
+                self._rtp.send(packet)
+            elif self._latch is not None:
+                self._rtp.sendto(packet, self._latch.target)
+            return True
+        except OSError:
+            self.send_errors += 1
+            return False
+
+    def send_rtcp(self, packet: bytes) -> None:
+        """Send RTCP to where the peer wants it."""
+        if self._remote_rtcp is None:
+            return
+        try:
+            if self._mux:
+                self.send(packet)
+            else:
+                self._rtcp.sendto(packet, self._remote_rtcp)
+        except OSError:
+            self.send_errors += 1
+
+    def watch(self, now: float) -> None:
+        """Called about once a second: a peer that fell silent may come back from another address."""
+        if self._connected and self._on_rtp is not None and self.heard_ago(now) > _SILENCE_BEFORE_REOPEN:
+            self._open_to_all()
+
+    def close(self) -> None:
+        """Close the sockets and give the ports back; harmless when called again."""
+        for sock in (self._rtp, self._rtcp):
+            if sock.fileno() >= 0:
+                self._poller.remove(sock.fileno())
+        self._pair.close()
+
+    def _read_rtp(self, now: float) -> None:
+        buffer = self._buffer
+        try:
+            if self._connected:
+                size, source = self._rtp.recv_into(buffer), None
+            else:
+                size, source = self._rtp.recvfrom_into(buffer)
+        except OSError:
+            return  # nothing there, or an ICMP error that was reported here
+        if size >= 2 and looks_like_rtcp(buffer[1]):
+            if self._mux:
+                self._take_rtcp(bytes(buffer[:size]), now)
+            return
+        try:
+            head = parse_header(buffer, size)
+        except MalformedPacket:
+            self.malformed += 1
+            return
+        latch = self._latch
+        if latch is None:
+            return
+        if source is None:
+            latch.heard(head.ssrc, now)
+        elif latch.offer((source[0], source[1]), head, now):
+            self._connect(latch.target)
+        else:
+            self.strays += 1
+            return
+        if self._on_rtp is not None:
+            self._on_rtp(head, buffer, now)
+
+    def _read_rtcp(self, now: float) -> None:
+        try:
+            size, source = self._rtcp.recvfrom_into(self._buffer)
+        except OSError:
+            return
+        latch = self._latch
+        if latch is None or source[0] not in (latch.target[0], latch.signalled[0]):
+            self.strays += 1
+            return
+        if self._take_rtcp(bytes(self._buffer[:size]), now) and latch.confirmed and not self._mux:
+            self._remote_rtcp = (source[0], source[1])
+
+    def _take_rtcp(self, data: bytes, now: float) -> bool:
+        try:
+            self._on_rtcp(data, now)
+        except MalformedPacket:
+            self.malformed += 1
+            return False
+        return True
+
+    def _connect(self, remote: Address) -> None:
+        # A connected socket sends without a route lookup, and the kernel drops what strangers send.
+        try:
+            self._rtp.connect(remote)
+        except OSError:
+            return
+        self._connected = True
+        if self._on_rtp is None:
+            self._filter(_KEEP_RTCP if self._mux else _DROP_ALL)
+
+    def _open_to_all(self) -> None:
+        if self._connected:
+            self._connected = False
+            # Address family AF_UNSPEC dissolves the association (connect(2)).
+            _libc.connect(self._rtp.fileno(), bytes(16), 16)
+        if self._on_rtp is None:
+            try:
+                self._rtp.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+            except OSError:
+                return  # there was none
+
+    def _filter(self, program: tuple[tuple[int, int, int, int], ...]) -> None:
+        code = b"".join(struct.pack("HBBI", *line) for line in program)
+        holder = ctypes.create_string_buffer(code, len(code))
+        attached = struct.pack("HL", len(program), ctypes.addressof(holder))
+        self._rtp.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, attached)
