@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import ipaddress
 import sys
+import tomllib
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
+    InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
-    TomlConfigSettingsSource,
 )
 
 
@@ -32,7 +33,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="VISAVIS_", extra="forbid", cli_kebab_case=True)
 
-    config: Path | None = Field(None, description="a TOML file with any of these settings")
+    config: Path | None = Field(
+        None, description="a TOML file; its table [orchestrator] has any of these settings"
+    )
 
     sip_host: str = Field("0.0.0.0", description="address that SIP listens on (UDP and TCP)")
     sip_port: int = Field(5060, ge=0, le=65535, description="port that SIP listens on; 0 takes a free one")
@@ -132,7 +135,7 @@ class Settings(BaseSettings):
         sources: list[PydanticBaseSettingsSource] = [init_settings, env_settings]
         path = _config_path(init_settings(), env_settings())
         if path is not None:
-            sources.append(TomlConfigSettingsSource(settings_cls, path))
+            sources.append(InitSettingsSource(settings_cls, _from_toml(path)))
         return tuple(sources)
 
 
@@ -141,6 +144,16 @@ def _config_path(*sources: dict[str, object]) -> Path | None:
         if source.get("config"):
             return Path(str(source["config"]))
     return None
+
+
+def _from_toml(path: Path) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(path.read_text()).get("orchestrator", {})
+    except OSError as error:
+        raise SettingsError(f"the settings file {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the settings file {path} is not TOML: {error}") from None
+    return dict(table)
 
 
 def load_settings(arguments: list[str] | None = None) -> Settings:
@@ -154,11 +167,7 @@ def load_settings(arguments: list[str] | None = None) -> Settings:
         cli_parse_args=True if arguments is None else arguments,
     )
     try:
-        values = cli()
-        path = values.get("config")
-        if path is not None and not Path(str(path)).is_file():
-            raise SystemExit(_complain(f"the settings file {path} does not exist"))
-        return Settings(**values)
+        return Settings(**cli())
     except ValidationError as error:
         raise SystemExit(_complain(describe(error))) from None
     except SettingsError as error:

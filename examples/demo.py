@@ -1,0 +1,217 @@
+"""One whole call on this machine: both services, a phone that dials in, a sentence, and what the phone received.
+
+Leaves ``out/demo.mp4`` (decoded from the received RTP, aligned by RTCP) and ``out/demo.png`` (a contact sheet
+with the waveform). Run it as ``make demo``, with a person's own picture and words as
+``make demo IMAGE=photo.jpg TEXT="..." SIZE=640x480 FPS=25``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from bench.caller import CallFailed, Phone
+from bench.caller.movie import contact_sheet, report, write_movie
+
+TEXT = (
+    "Hello! I am Visavis, a face for voice calls. "
+    "You hear my voice over an ordinary phone call, and my lips follow every word."
+)
+START_S = 120.0
+LISTEN_S = 1.5
+
+
+class DemoFailed(Exception):
+    """One sentence for the person who ran it."""
+
+
+class Progress:
+    """A line that says what is going on, rewritten in place on a terminal."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+        self._last = ""
+
+    def say(self, text: str) -> None:
+        """Show a step."""
+        seconds = f"[{time.monotonic() - self._begun:5.1f} s]"
+        if sys.stderr.isatty():
+            print(f"\r\033[K{seconds} {text}", end="", file=sys.stderr, flush=True)
+        elif text != self._last:
+            print(f"{seconds} {text}", file=sys.stderr, flush=True)
+        self._last = text
+
+    def end(self) -> None:
+        """Leave the line."""
+        if sys.stderr.isatty():
+            print(file=sys.stderr)
+
+
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    """A port that nothing listens on now."""
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.asynccontextmanager
+async def service(module: str, log: Path, **settings: object) -> AsyncIterator[asyncio.subprocess.Process]:
+    """One of the two processes, stopped at the end; its log goes to a file."""
+    prefix = "VISAVIS_INFERENCE_" if module == "inference_server" else "VISAVIS_"
+    environment = os.environ | {prefix + name.upper(): str(value) for name, value in settings.items()}
+    with log.open("wb") as sink:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", module, env=environment, stdout=sink, stderr=sink
+        )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                await asyncio.wait_for(process.wait(), 10)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+
+async def wait_ready(
+    api: httpx.AsyncClient, processes: dict[str, asyncio.subprocess.Process], progress: Progress, folder: Path
+) -> None:
+    """Until calls get a talking face. Raises :class:`DemoFailed` with what is missing."""
+    deadline = time.monotonic() + START_S
+    missing = ["the services are starting"]
+    while time.monotonic() < deadline:
+        for name, process in processes.items():
+            if process.returncode is not None:
+                lines = (folder / f"{name}.log").read_text(errors="replace").strip().splitlines()
+                raise DemoFailed(f"{name} ended: {lines[-1] if lines else 'it said nothing'}")
+        with contextlib.suppress(httpx.TransportError):
+            answer = await api.get("/readyz")
+            if answer.status_code == 200:
+                return
+            missing = answer.json()["missing"]
+            refused = [text for text in missing if text.startswith("avatar refused")]
+            if refused:
+                raise DemoFailed(refused[0])
+        progress.say("; ".join(missing))
+        await asyncio.sleep(0.1)
+    raise DemoFailed(f"not ready after {START_S:.0f} s: {'; '.join(missing)}")
+
+
+async def converse(api: httpx.AsyncClient, phone: Phone, text: str, language: str, progress: Progress) -> Any:
+    """Idle, the sentence, idle; returns the call as the API shows it."""
+    progress.say("the phone sees the face; it listens")
+    await asyncio.sleep(LISTEN_S)
+    call_id = (await api.get("/v1/calls")).raise_for_status().json()[-1]["call_id"]
+    answer = await api.post(f"/v1/calls/{call_id}/say", json={"text": text, "language": language})
+    if answer.status_code != 202:
+        raise DemoFailed(answer.json()["detail"])
+    turn = answer.json()["turn_id"]
+    while True:
+        call = (await api.get(f"/v1/calls/{call_id}")).json()
+        state = call["turns"][turn - 1]["state"]
+        if state in ("finished", "interrupted", "failed"):
+            break
+        if phone.hung_up.is_set():
+            raise DemoFailed(f"the call ended early: {call['cause']}")
+        progress.say("it speaks" if state == "speaking" else "it begins to speak")
+        await asyncio.sleep(0.1)
+    progress.say("it listens again")
+    await asyncio.sleep(LISTEN_S)
+    return (await api.get(f"/v1/calls/{call_id}")).json()
+
+
+async def demo(options: argparse.Namespace) -> None:
+    """The whole of it."""
+    progress = Progress()
+    out: Path = options.out
+    sip, control, grpc = free_port(socket.SOCK_DGRAM), free_port(), free_port()
+    with tempfile.TemporaryDirectory(prefix="visavis-demo-") as scratch:
+        folder = Path(scratch)
+        face: dict[str, object] = {"avatar_image": options.image} if options.image else {}
+        async with (
+            service(
+                "inference_server",
+                folder / "inference_server.log",
+                engine=options.engine,
+                host="127.0.0.1",
+                port=grpc,
+                http_host="127.0.0.1",
+                http_port=0,
+                cache_dir=folder / "avatars",
+            ) as inference,
+            service(
+                "orchestrator",
+                folder / "orchestrator.log",
+                sip_host="127.0.0.1",
+                sip_port=sip,
+                api_port=control,
+                avatar_servers=f"127.0.0.1:{grpc}",
+                size=options.size,
+                fps=options.fps,
+                greeting="",
+                data_dir=folder / "data",
+                cache_dir=folder / "cache",
+                **face,
+            ) as orchestrator,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{control}", timeout=30) as api,
+        ):
+            processes = {"inference_server": inference, "orchestrator": orchestrator}
+            await wait_ready(api, processes, progress, folder)
+            progress.say("dialling")
+            async with Phone(f"sip:demo@127.0.0.1:{sip}") as phone:
+                call = await converse(api, phone, options.text, options.language, progress)
+            recording = phone.recording
+    progress.say("writing what the phone received")
+    frames = recording.frames()
+    if not frames:
+        raise DemoFailed("the phone received no picture that decodes")
+    figures = report(recording, frames, options.fps)
+    write_movie(recording, frames, out / "demo.mp4")
+    contact_sheet(recording, frames, out / "demo.png")
+    progress.end()
+    latency = call["media"].get("first_frame_ms")
+    print("\n".join(figures.lines()))
+    print(
+        f"first frame     {latency:.0f} ms after the first audio" if latency else "first frame     never came"
+    )
+    print(f"seen by the phone: {out / 'demo.mp4'} and {out / 'demo.png'}")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="One whole call on this machine.")
+    parser.add_argument(
+        "--image", type=lambda value: Path(value).resolve(), help="portrait; default: built in"
+    )
+    parser.add_argument("--text", default=TEXT, help="what is said")
+    parser.add_argument("--language", default="en", help="en, de, fr, es, cmn...")
+    parser.add_argument("--size", default="512x512", help="WIDTHxHEIGHT, both even")
+    parser.add_argument("--fps", type=int, default=25, help="video frames per second")
+    parser.add_argument("--engine", default="portrait", help="lip-sync engine of the inference server")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for what was received")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.image is not None and not options.image.is_file():
+        raise SystemExit(f"demo: there is no picture {options.image}")
+    try:
+        asyncio.run(demo(options))
+    except (DemoFailed, CallFailed) as error:
+        raise SystemExit(f"\ndemo: {error}") from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Settings: where they come from and what a wrong one says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.config import load_settings
+
+
+def test_defaults_work_on_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_settings([])
+    assert settings.video_size == (512, 512)
+    assert (settings.sip_port, settings.api_port, settings.avatar_servers) == (
+        5060,
+        8080,
+        ["127.0.0.1:50051"],
+    )
+
+
+def test_command_line_before_environment_before_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "visavis.toml"
+    file.write_text('[orchestrator]\nfps = 30\nsize = "640x480"\nmax_calls = 7\n')
+    monkeypatch.setenv("VISAVIS_CONFIG", str(file))
+    monkeypatch.setenv("VISAVIS_FPS", "20")
+    monkeypatch.setenv("VISAVIS_AVATAR_SERVERS", "a:1, dns:///pods:2")
+    settings = load_settings(["--size", "320x240"])
+    assert (settings.fps, settings.video_size, settings.max_calls) == (20, (320, 240), 7)
+    assert settings.avatar_servers == ["a:1", "dns:///pods:2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        (
+            "SIZE",
+            "321x241",
+            "VISAVIS_SIZE: 321x241 has an odd side, which H.264 4:2:0 video cannot: use 320x240",
+        ),
+        ("SIZE", "big", "write it as 512x512"),
+        ("SIZE", "9000x9000", "outside 128x128 to 1920x1920"),
+        ("FPS", "many", "VISAVIS_FPS: "),
+        ("ALLOW_FROM", "10.0.0.0/8,home", "'home' is not a network"),
+        ("RTP_PORT_MAX", "30001", "one call takes four ports"),
+        ("CONFIG", "/nowhere.toml", "cannot be read"),
+    ],
+)
+def test_a_wrong_value_is_one_clear_sentence(
+    name: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(f"VISAVIS_{name}", value)
+    with pytest.raises(SystemExit) as stop:
+        load_settings([])
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
