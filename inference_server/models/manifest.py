@@ -123,7 +123,9 @@ FILES: Mapping[str, tuple[ModelFile, ...]] = {
 }
 
 
-def required(version: Version = "v15", decoder: Decoder = "sd-vae", parser: bool = False) -> Iterator[ModelFile]:
+def required(
+    version: Version = "v15", decoder: Decoder = "sd-vae", parser: bool = False
+) -> Iterator[ModelFile]:
     """The files that these settings need; the VAE always (its encoder prepares avatars)."""
     yield from FILES[version]
     yield from FILES["sd-vae"]

@@ -170,7 +170,9 @@ def _check_weights(source: Path, weights: Weights, net: nn.Module) -> None:
     for name, tensor in wanted.items():
         if weights[name].shape != tensor.shape:
             shapes = f"{tuple(weights[name].shape)} instead of {tuple(tensor.shape)}"
-            raise ModelMissing(f"{source}: {name} is {shapes}; weights and configuration do not belong together")
+            raise ModelMissing(
+                f"{source}: {name} is {shapes}; weights and configuration do not belong together"
+            )
 
 
 def _check_shapes(unet: UNet2DConditionModel, vae: AutoencoderKL, whisper: WhisperEncoder) -> None:

@@ -29,7 +29,9 @@ class SpeechEncoder(nn.Module):
         self.window = window
         self.depth = len(whisper.layers) + 1
         tokens = (window.stop - window.start) * self.depth
-        self.register_buffer("encoding", positional_encoding(tokens, whisper.config.d_model), persistent=False)
+        self.register_buffer(
+            "encoding", positional_encoding(tokens, whisper.config.d_model), persistent=False
+        )
 
     def features(self, mel: Tensor, first: Tensor, position: Tensor) -> Tensor:
         """All hidden states, ``(b, n, depth, width)``: the embedding, each inner layer, the normalised last.
@@ -43,7 +45,9 @@ class SpeechEncoder(nn.Module):
         x = F.gelu(w.conv1(mel)) * early
         x = F.gelu(w.conv2(x)).transpose(1, 2)
         place = torch.arange(x.shape[1], device=mel.device)
-        steps = (place[None] - first[:, None] + position[:, None]).clamp(0, w.embed_positions.num_embeddings - 1)
+        steps = (place[None] - first[:, None] + position[:, None]).clamp(
+            0, w.embed_positions.num_embeddings - 1
+        )
         x = x + w.embed_positions(steps)
         mask = torch.zeros(len(mel), 1, 1, x.shape[1], dtype=x.dtype, device=x.device)
         mask.masked_fill_((place[None] < first[:, None])[:, None, None], torch.finfo(x.dtype).min)

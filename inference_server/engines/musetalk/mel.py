@@ -50,7 +50,9 @@ def decades(windows: NDArray[np.float64]) -> NDArray[np.float32]:
 
 def scale(logs: NDArray[np.float32], maximum: NDArray[np.float32] | float) -> NDArray[np.float32]:
     """Clamp to 8 decades below the maximum and bring to about -1..1."""
-    scaled: NDArray[np.float32] = (np.maximum(logs, maximum - np.float32(_RANGE)) + np.float32(4)) / np.float32(4)
+    scaled: NDArray[np.float32] = (
+        np.maximum(logs, maximum - np.float32(_RANGE)) + np.float32(4)
+    ) / np.float32(4)
     return scaled
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -67,6 +67,13 @@ class Settings:
                 "settings; `visavis-models download --dir FOLDER` fills one"
             )
         made = cls(**{name: _parse(name, hints[name], text) for name, text in values.items()})
+        made._check()
+        return made
+
+    def changed(self, values: Mapping[str, str]) -> Settings:
+        """With some settings otherwise. Raises as :meth:`of`."""
+        hints = get_type_hints(type(self))
+        made = replace(self, **{name: _parse(name, hints[name], text) for name, text in values.items()})
         made._check()
         return made
 

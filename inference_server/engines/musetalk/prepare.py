@@ -1,0 +1,131 @@
+"""From a body loop to what the engine keeps of it: boxes, masks and latents, once per different frame."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from inference_server.engines.base import BatchFailed, BodyLoop, ImageRejected, NoMemory, Prepared
+from inference_server.engines.musetalk import face
+from inference_server.engines.musetalk.network import Network, device_errors
+from inference_server.engines.musetalk.parser import FaceParser
+from inference_server.engines.musetalk.settings import Settings
+from visavis.frames import Rect, crop_i420, i420_to_rgb
+
+FORMAT = 1
+
+
+def distinct_frames(body: BodyLoop) -> tuple[list[int], NDArray[np.int32]]:
+    """Indices of the frames that are not a repetition of an earlier one, and for every loop index which of
+    them it is. A loop that runs there and back has half of its frames stored, found by index on the way back."""
+    seen: dict[bytes, int] = {}
+    kept: list[int] = []
+    index = np.zeros(len(body), np.int32)
+    for i in range(len(body)):
+        key = hashlib.blake2b(body.frames[i].tobytes(), digest_size=16).digest()
+        if key not in seen:
+            seen[key] = len(kept)
+            kept.append(i)
+        index[i] = seen[key]
+    return kept, index
+
+
+def face_crop(body: BodyLoop, frame: int, box: face.Box, side: int) -> NDArray[np.uint8]:
+    """``(side, side, 3)`` RGB of the face box, as MuseTalk scales it (Lanczos)."""
+    even = Rect(box.x1 & ~1, box.y1 & ~1, 0, 0)
+    rect = Rect(even.x, even.y, (box.x2 + 1 & ~1) - even.x, (box.y2 + 1 & ~1) - even.y)
+    packed = np.frombuffer(crop_i420(body.frame(frame), body.width, body.height, rect), np.uint8)
+    rgb = i420_to_rgb(packed, rect.width, rect.height)
+    exact = rgb[box.y1 - rect.y : box.y2 - rect.y, box.x1 - rect.x : box.x2 - rect.x]
+    return np.asarray(cv2.resize(exact, (side, side), interpolation=cv2.INTER_LANCZOS4), np.uint8)
+
+
+def face_pictures(crop: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+    """``(1, 3, s, s)`` float32 in -1..1: the face with its lower half blacked out, and whole."""
+    whole = torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1))).float() / 255
+    masked = whole.clone()
+    masked[:, whole.shape[1] // 2 :] = 0
+    return (masked * 2 - 1)[None], (whole * 2 - 1)[None]
+
+
+def prepare(
+    body: BodyLoop, network: Network, settings: Settings, side: int, build: str, parser: FaceParser | None
+) -> Iterator[float | Prepared]:
+    """Short steps; yields progress, at last the result. Raises :class:`ImageRejected`."""
+    if body.landmarks.shape != (len(body), 468, 2) or not np.isfinite(body.landmarks).all():
+        raise ImageRejected(
+            "no face was followed through the picture: use one that shows a face from the front"
+        )
+    kept, index = distinct_frames(body)
+    yield 0.01
+    boxes = face.face_boxes(body.landmarks[kept], body.width, body.height, settings)
+    weights = next(network.vae.parameters())
+    masks: list[NDArray[np.uint8]] = []
+    latents: list[NDArray[np.float32]] = []
+    for n, (i, box) in enumerate(zip(kept, boxes, strict=True)):
+        masks.append(_mask(body, i, box, settings, parser))
+        yield 0.01 + 0.98 * n / len(kept)
+        pair = []
+        for picture in face_pictures(face_crop(body, i, box, side)):
+            try:
+                with torch.inference_mode(), device_errors():
+                    moved = picture.to(weights.device, weights.dtype)
+                    moved = moved.contiguous(memory_format=torch.channels_last)
+                    pair.append(network.encode_face(moved).float().cpu().numpy()[0])
+            except BatchFailed as error:
+                raise NoMemory(f"the avatar could not be prepared now ({error}): try again later") from error
+            yield 0.01 + 0.98 * (n + len(pair) / 3) / len(kept)
+        latents.append(np.concatenate(pair))
+    rects, cut = same_size(masks, boxes, body.width, body.height)
+    kind = np.float16 if weights.dtype == torch.float16 else np.float32
+    yield Prepared(
+        {
+            "index": index,
+            "kept": np.asarray(kept, np.int32),
+            "boxes": np.asarray(boxes, np.int32),
+            "rects": np.asarray(rects, np.int32),
+            "masks": np.stack(cut),
+            "latents": np.stack(latents).astype(kind),
+        },
+        {"format": FORMAT, "engine": "musetalk", "build": build, "side": side},
+    )
+
+
+def _mask(
+    body: BodyLoop, i: int, box: face.Box, settings: Settings, parser: FaceParser | None
+) -> NDArray[np.uint8]:
+    square = face.crop_square(box)
+    mode = settings.parsing_mode if settings.version == "v15" else "raw"
+    if parser is not None:
+        region = parser.region(i420_to_rgb(body.frame(i), body.width, body.height), square, mode)
+    else:
+        region = face.polygon_region(body.landmarks[i], square, mode)
+    mask = face.mask_in_box(face.soft_mask(region, box, square), box, square)
+    if not mask.any():
+        raise ImageRejected("no mouth region was found in the face: use a picture taken from the front")
+    return mask
+
+
+def same_size(
+    masks: list[NDArray[np.uint8]], boxes: list[face.Box], width: int, height: int
+) -> tuple[list[Rect], list[NDArray[np.uint8]]]:
+    """Even rectangles of one size around the masks, each inside the picture, and the masks cut to them."""
+    tight = face.tightest(masks)
+    corners = [(b.x1 + x1, b.y1 + y1) for b, (x1, y1, _, _) in zip(boxes, tight, strict=True)]
+    w = max(b.x1 + x2 - (x & ~1) for b, (_, _, x2, _), (x, _) in zip(boxes, tight, corners, strict=True))
+    h = max(b.y1 + y2 - (y & ~1) for b, (_, _, _, y2), (_, y) in zip(boxes, tight, corners, strict=True))
+    w, h = min(w + 1 & ~1, width & ~1), min(h + 1 & ~1, height & ~1)
+    rects, cut = [], []
+    for mask, box, (x, y) in zip(masks, boxes, corners, strict=True):
+        rect = Rect(min(x & ~1, (width & ~1) - w), min(y & ~1, (height & ~1) - h), w, h)
+        whole = np.zeros((height, width), np.uint8)
+        whole[box.y1 : box.y2, box.x1 : box.x2] = mask
+        rects.append(rect)
+        cut.append(whole[rect.y : rect.y + h, rect.x : rect.x + w].copy())
+    return rects, cut
