@@ -249,7 +249,6 @@ class Agent:
 
     def _refuse_malformed(self, error: MalformedMessage, flow: Flow) -> None:
         log.info("sip_malformed source=%s reason=%s", flow.remote[0], error)
-        self.policy.failed(flow.remote[0])
         if error.request is None:
             return
         try:
@@ -320,6 +319,10 @@ class Agent:
             call.trace = Trace(self.config.trace_messages)
             source = transaction.flow.remote
             call.trace.add(TraceEntry(self.clock.now(), "in", source, bytes(transaction.request)))
+        if too_short := call.timer_refusal():
+            call.drop()
+            self._refuse(transaction, Refusal(422, headers=too_short))
+            return
         try:
             call.read_offer()
         except SdpError as error:

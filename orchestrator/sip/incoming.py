@@ -45,6 +45,10 @@ class IncomingCall(Call):
         self._ring_timer.cancel()
         self.state = "ended"
 
+    def timer_refusal(self) -> tuple[tuple[str, str], ...] | None:
+        """The Min-SE of a 422 where the session timer asked for is too short."""
+        return self._timer.refuses(self.request)
+
     def read_offer(self) -> None:
         """Raises SdpError for a body that is not usable."""
         body = sdp_body(self.request)

@@ -15,6 +15,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 MAX_SOURCES = 4096
 BLOCK_SECONDS = 300.0
 MAX_FAILURES = 20
+FORGIVEN_PER_SECOND = 0.1
 
 _PRIVATE = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16",
             "100.64.0.0/10", "::1/128", "fc00::/7", "fe80::/10")  # fmt: skip
@@ -38,9 +39,8 @@ class Source:
     messages: float
     invites: float
     seen: float
-    failures: int = 0
+    failures: float = 0.0
     blocked_until: float = 0.0
-    calls: int = 0
 
 
 class SourcePolicy:
@@ -79,13 +79,13 @@ class SourcePolicy:
         return True
 
     def failed(self, host: str) -> None:
-        """Count a wrong password or garbage against `host`; too many block it for a while."""
+        """Count a wrong password against `host`; too many in a short time block it for a while."""
         source = self._source(host)
         if source is None:
             return
         source.failures += 1
         if source.failures >= MAX_FAILURES:
-            source.failures = 0
+            source.failures = 0.0
             source.blocked_until = self._now() + BLOCK_SECONDS
 
     def _source(self, host: str) -> Source | None:
@@ -100,6 +100,7 @@ class SourcePolicy:
                 self._sources.popitem(last=False)
         elapsed = now - source.seen
         source.seen = now
+        source.failures = max(0.0, source.failures - elapsed * FORGIVEN_PER_SECOND)
         source.messages = min(2 * self._message_rate, source.messages + elapsed * self._message_rate)
         source.invites = min(2 * self._invite_rate, source.invites + elapsed * self._invite_rate)
         self._sources.move_to_end(host)
