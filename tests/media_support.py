@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import av
 import numpy as np
 
-from orchestrator.media.sources import StillBody
+from orchestrator.media.sources import LoopFace, SilentVoice, StillBody
 from orchestrator.rtp import h264, packet
 
 _BITS = 10
@@ -91,3 +91,42 @@ def access_units(packets: list[packet.RtpPacket]) -> list[tuple[int, list[bytes]
     out = [depacketizer.push(p.sequence, p.timestamp, p.marker, p.payload) for p in packets]
     assert depacketizer.damaged == 0
     return [unit for unit in out if unit is not None]
+
+
+class CardOwner:
+    """Shows numbered cards and sends commands back."""
+
+    hearing = None
+
+    def __init__(self, call, length: int, portrait: bytes) -> None:
+        self.voice, self.face = SilentVoice(), LoopFace(card_body(length))
+        self._call, self._portrait = call, portrait
+
+    def command(self, name: str, data: dict, payload: bytes) -> None:
+        if name == "explode":
+            raise RuntimeError("a fault of the owner")
+        self._call.emit(name, data | {"started_with": len(self._portrait)}, payload)
+
+    def configured(self, audio, video) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+
+class CardFactory:
+    """A call factory for media workers under test."""
+
+    async def start(self, worker) -> None:
+        pass
+
+    def open(self, call, options: dict, payload: bytes) -> CardOwner:
+        if "refuse" in options:
+            raise ValueError(options["refuse"])
+        return CardOwner(call, options["length"], payload)
+
+    def command(self, name: str, data: dict, payload: bytes) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass

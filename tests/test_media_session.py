@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator, Iterator
 from fractions import Fraction
@@ -101,7 +102,7 @@ async def test_idle_speech_idle_arrives_whole(host: MediaHost, phone: Phone, mod
     skipped = stats.pictures_dropped
     if not skipped:
         stamps = [stamp for stamp, _ in units]
-        assert {(b - a) & 0xFFFFFFFF for a, b in zip(stamps, stamps[1:], strict=False)} == {3600}
+        assert {(b - a) & 0xFFFFFFFF for a, b in itertools.pairwise(stamps)} == {3600}
         assert [read_card(p) for p in pictures] == [k % LOOP for k in range(len(pictures))]
         talking = [k for k, p in enumerate(pictures) if p[70:90, 40:150].mean() > 200]
         assert talking == list(range(30, 51))
@@ -126,7 +127,7 @@ async def test_audio_leads_with_silence_and_ends_with_bye(host: MediaHost, phone
     packets = phone.packets("audio")
     assert len(packets) > 10
     assert packets[0].marker and not packets[1].marker
-    steps = {(b.timestamp - a.timestamp) & 0xFFFFFFFF for a, b in zip(packets, packets[1:], strict=False)}
+    steps = {(b.timestamp - a.timestamp) & 0xFFFFFFFF for a, b in itertools.pairwise(packets)}
     assert all(step % 160 == 0 for step in steps)
     assert {p.payload for p in packets} == {b"\xd5" * 160}
     compounds = [rtcp.parse(data) for data in phone.drain("audio_rtcp")]
@@ -195,7 +196,7 @@ async def test_pyav_plays_the_session_from_its_sdp(host: MediaHost, tmp_path) ->
         await asyncio.sleep(0.1)
     cards, sound = await receiving
     session.stop()
-    assert {(b - a) % LOOP for a, b in zip(cards, cards[1:], strict=False)} == {1}
+    assert {(b - a) % LOOP for a, b in itertools.pairwise(cards)} == {1}
     spectrum = np.abs(np.fft.rfft(sound))
     assert abs(np.argmax(spectrum) * 8000 / len(sound) - 1000) < 5
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.media.clock import Lateness, MediaClock
-from orchestrator.media.idle import IdleCache
+from orchestrator.media.idle import IdleCache, idle_key
 from orchestrator.media.live import EncoderPool, be_nice
 from orchestrator.media.load import Load
+from orchestrator.media.parameters import VideoParameters
 from orchestrator.media.picture import VideoEngine
 from orchestrator.media.session import MediaEngine, MediaSession
-from orchestrator.media.sources import Face, Hearing, Voice
+from orchestrator.media.sources import Body, Face, Hearing, Voice
 from orchestrator.media.transport import Poller
 from orchestrator.rtp.ports import PortPool
 
@@ -47,6 +48,7 @@ class MediaHost:
         self.ports = PortPool(settings.bind, settings.port_low, settings.port_high)
         video = VideoEngine(self.clock, self.idle, self.encoders, self.load)
         self.engine = MediaEngine(video, self.poller, self.ports)
+        self.last_second = Lateness()
         self._watch: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -57,14 +59,18 @@ class MediaHost:
 
     def session(
         self,
-        voice: Voice,
-        face: Face | None,
+        voice: Voice | None = None,
+        face: Face | None = None,
         hearing: Hearing | None = None,
         *,
         with_video: bool = True,
     ) -> MediaSession:
         """A call's media with its ports open; raises ``PortsExhausted``."""
         return MediaSession(self.engine, voice, face, hearing, with_video=with_video)
+
+    def warm(self, body: Body, video: VideoParameters) -> None:
+        """Begin to code a body's idle loop before a call needs it."""
+        self.idle.get(body, idle_key(body, video))
 
     async def close(self) -> None:
         """Stop the clock and the threads; calls are stopped by their owners before."""
@@ -83,7 +89,8 @@ class MediaHost:
         while True:
             await asyncio.sleep(_JUDGE_SECONDS)
             pool = self.encoders
-            recent, self.clock.recent = self.clock.recent, Lateness()
+            self.last_second = recent = self.clock.recent
+            self.clock.recent = Lateness()
             self.load.judge(
                 (pool.busy_seconds - busy) / (_JUDGE_SECONDS * pool.threads),
                 pool.replaced - replaced,

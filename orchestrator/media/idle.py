@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from orchestrator.media.encoder import H264Encoder, parameter_sets
-from orchestrator.media.parameters import Encoding
+from orchestrator.media.parameters import Encoding, VideoParameters
 from orchestrator.media.scale import Fitter
 from orchestrator.media.sources import Body
 from orchestrator.rtp import h264
@@ -49,6 +49,11 @@ class IdleKey:
         fields = {**asdict(self), "fps": str(self.encoding.fps), "version": _VERSION}
         fields["encoding"] = {**fields["encoding"], "fps": str(self.encoding.fps)}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:40]
+
+
+def idle_key(body: Body, video: VideoParameters) -> IdleKey:
+    """The coded loop that a call with these parameters sends."""
+    return IdleKey(body.body_id, video.encoding, video.packetization_mode, not video.asks_for_keyframes)
 
 
 @dataclass(frozen=True)

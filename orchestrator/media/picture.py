@@ -8,7 +8,7 @@ import secrets
 from dataclasses import dataclass
 
 from orchestrator.media.clock import CATCH_UP_SECONDS, VIDEO, MediaClock
-from orchestrator.media.idle import IdleCache, IdleKey, IdleLoop
+from orchestrator.media.idle import IdleCache, IdleKey, IdleLoop, idle_key
 from orchestrator.media.live import EncoderPool, LiveEncoder, LivePicture
 from orchestrator.media.load import Load
 from orchestrator.media.outbox import Outbox
@@ -53,7 +53,9 @@ class VideoCounters:
 class VideoStream:
     """Sends ``face`` from ``start`` on; picture k is due at ``t0 + k / fps``."""
 
-    def __init__(self, engine: VideoEngine, pair: PortPair, poller: Poller, face: Face, cname: str) -> None:
+    def __init__(
+        self, engine: VideoEngine, pair: PortPair, poller: Poller, face: Face | None, cname: str
+    ) -> None:
         self.face = face
         self.counters = VideoCounters()
         self.keyframes = KeyframeRequests()
@@ -143,8 +145,8 @@ class VideoStream:
             self._skipped = True
         number = self._next
         self._next = number + 1
-        if parameters.sends:
-            self._show(number, now)
+        if parameters.sends and self.face is not None:
+            self._show(self.face, number, now)
             if not self._pumping and self._outbox.pump():
                 self._pumping = True
                 self._engine.clock.wheel.add(VIDEO, slot + 1, self._pump)
@@ -156,10 +158,10 @@ class VideoStream:
         self._pumping = self.running and self._outbox.pump()
         return slot + 1 if self._pumping else None
 
-    def _show(self, number: int, now: float) -> None:
+    def _show(self, face: Face, number: int, now: float) -> None:
         try:
-            picture = self.face.tick(number)
-            body = self.face.body
+            picture = face.tick(number)
+            body = face.body
         except Exception:
             log.exception("face failed; a picture is left out")
             self._skipped = True
@@ -207,14 +209,10 @@ class VideoStream:
 
     def _idle_loop(self, body: Body) -> IdleLoop | None:
         if self._idle is None or self._idle[0] is not body:
-            parameters, encoding = self._parameters, self._encoding
-            assert parameters is not None and encoding is not None
+            assert self._parameters is not None
             if self._idle is not None and self._idle[0].body_id != body.body_id:
                 self._director.restart()
-            key = IdleKey(
-                body.body_id, encoding, parameters.packetization_mode, not parameters.asks_for_keyframes
-            )
-            self._idle = (body, key)
+            self._idle = (body, idle_key(body, self._parameters))
         return self._engine.idle.get(*self._idle)
 
     def _send(self, packet: bytearray, marker: bool, timestamp: int) -> None:

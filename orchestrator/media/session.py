@@ -10,7 +10,7 @@ from orchestrator.media.audio import AudioStream
 from orchestrator.media.clock import AUDIO, OTHER, SLOT_SECONDS
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.picture import CLOCK_RATE, VideoEngine, VideoStream
-from orchestrator.media.sources import Face, Hearing, Voice
+from orchestrator.media.sources import Face, Hearing, SilentVoice, Voice
 from orchestrator.media.transport import Poller
 from orchestrator.rtp.ports import PortPool
 
@@ -73,8 +73,8 @@ class MediaSession:
     def __init__(
         self,
         engine: MediaEngine,
-        voice: Voice,
-        face: Face | None,
+        voice: Voice | None = None,
+        face: Face | None = None,
         hearing: Hearing | None = None,
         *,
         with_video: bool = True,
@@ -82,14 +82,15 @@ class MediaSession:
         self._engine = engine
         self.cname = secrets.token_hex(8)
         clock = engine.video.clock
-        self.audio = AudioStream(clock, engine.ports.open(), engine.poller, voice, hearing, self.cname)
+        self.audio = AudioStream(
+            clock, engine.ports.open(), engine.poller, voice or SilentVoice(), hearing, self.cname
+        )
         self.video: VideoStream | None = None
         self._face = face
-        self._hearing = hearing
         self._slot: int | None = None
         self._stopped = False
         self._t0 = 0.0
-        if with_video and face is not None:
+        if with_video:
             try:
                 self._add_video()
             except Exception:
@@ -114,17 +115,29 @@ class MediaSession:
         return self._t0
 
     def _add_video(self) -> VideoStream:
-        assert self._face is not None
         self.video = VideoStream(
             self._engine.video, self._engine.ports.open(), self._engine.poller, self._face, self.cname
         )
         return self.video
 
     def prepare_video(self) -> int:
-        """A port for video that joins later; raises ``PortsExhausted``, ``ValueError`` without a face."""
-        if self._face is None:
-            raise ValueError("this call has no face to show")
+        """A port for video that joins later; raises ``PortsExhausted``."""
         return (self.video or self._add_video()).socket.port
+
+    def perform(self, voice: Voice, face: Face | None) -> None:
+        """Who speaks and is seen from now on; without a face nothing is sent on the video stream."""
+        self.audio.voice, self._face = voice, face
+        if self.video is not None:
+            self.video.face = face
+
+    @property
+    def hearing(self) -> Hearing | None:
+        """Who listens to the caller; set it before ``start``."""
+        return self.audio.hearing
+
+    @hearing.setter
+    def hearing(self, hearing: Hearing | None) -> None:
+        self.audio.hearing = hearing
 
     def update(self, audio: AudioParameters, video: VideoParameters | None) -> None:
         """What was negotiated, the first time and after each re-INVITE; ``video`` ``None``: no video.
@@ -156,7 +169,7 @@ class MediaSession:
         if self.video is not None and self.video.configured:
             self.video.join(t0, slot)
         wheel.add(OTHER, slot + int(_FIRST_REPORT / SLOT_SECONDS), self._report)
-        if self._hearing is not None:
+        if self.hearing is not None:
             wheel.add(OTHER, slot, self._hear)
 
     def request_keyframe(self) -> None:
@@ -189,7 +202,7 @@ class MediaSession:
     def _hear(self, slot: int, now: float) -> int | None:
         if self._stopped:
             return None
-        if self._hearing is not None and self._hearing.listens:
+        if self.hearing is not None and self.hearing.listens:
             self.audio.hear()
         return slot + 4
 

@@ -1,0 +1,161 @@
+"""A media worker: ``python -m orchestrator.media.worker --fd N`` holds the media of some calls.
+
+It runs the clock, the sockets, the encoders and the owners of its calls, and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import functools
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+from orchestrator.media.calls import CallTable
+from orchestrator.media.channel import Channel, ChannelClosed
+from orchestrator.media.clock import Lateness
+from orchestrator.media.hooks import CallFactory, WorkerContext, load_factory
+from orchestrator.media.host import MediaHost
+from orchestrator.media.messages import (
+    BadMessage,
+    Command,
+    Heartbeat,
+    Message,
+    Notice,
+    Setup,
+    Shutdown,
+    WorkerReady,
+)
+
+log = logging.getLogger(__name__)
+
+_HEARTBEAT_SECONDS = 1.0
+_FIGURES_EVERY = 5
+_STALE_BYTES = 1 << 20
+"""With this much unsent, figures are left out until the control process reads again."""
+
+
+class Worker:
+    """Serves one channel until it closes."""
+
+    def __init__(self, channel: Channel, setup: Setup) -> None:
+        self._channel = channel
+        self._setup = setup
+        self._host = MediaHost(setup.host)
+        self._factory: CallFactory | None = load_factory(setup.factory) if setup.factory else None
+        self._calls = CallTable(self._host, self._factory, self._send)
+
+    async def run(self) -> None:
+        """Until ``Shutdown``, or until the control process is gone; every call is then ended with BYE."""
+        self._host.start()
+        if self._factory is not None:
+            await self._factory.start(
+                WorkerContext(self._host, functools.partial(self._emit, ""), self._setup.options)
+            )
+        gc.collect()
+        gc.freeze()
+        self._send(WorkerReady(os.getpid()))
+        heart = asyncio.create_task(self._beat(), name="heartbeat")
+        try:
+            while True:
+                try:
+                    message = await self._channel.receive()
+                except BadMessage as error:
+                    log.warning("message not understood", extra={"reason": str(error)})
+                    continue
+                if isinstance(message, Shutdown):
+                    break
+                self._take(message)
+        except ChannelClosed:
+            pass
+        finally:
+            heart.cancel()
+            await self._calls.close()
+            if self._factory is not None:
+                await self._factory.close()
+            await self._host.close()
+
+    def _take(self, message: Message) -> None:
+        try:
+            if isinstance(message, Command) and not message.call_id:
+                if self._factory is not None:
+                    self._factory.command(message.name, message.data, message.payload)
+            else:
+                self._calls.take(message)
+        except Exception:
+            # A fault in one call's owner must not end the others' calls.
+            log.exception("message failed", extra={"kind": type(message).__name__})
+
+    def _send(self, message: Message) -> None:
+        with contextlib.suppress(ChannelClosed):
+            self._channel.send(message)
+
+    def _emit(self, call_id: str, name: str, data: dict[str, Any], payload: bytes = b"") -> None:
+        self._send(Notice(call_id, name, data, payload))
+
+    async def _beat(self) -> None:
+        beats = 0
+        while True:
+            lateness: Lateness = self._host.last_second
+            if self._channel.unsent < _STALE_BYTES:
+                pool, load = self._host.encoders, self._host.load
+                self._send(
+                    Heartbeat(
+                        len(self._calls),
+                        self._host.ports.in_use,
+                        load.overloaded,
+                        load.encoders,
+                        load.divider,
+                        lateness.quantile(0.5),
+                        lateness.quantile(0.99),
+                        lateness.worst,
+                        1000 * pool.busy_seconds / pool.encoded if pool.encoded else 0.0,
+                    )
+                )
+                if beats % _FIGURES_EVERY == 0:
+                    self._calls.report(time.monotonic())
+            beats += 1
+            await asyncio.sleep(_HEARTBEAT_SECONDS)
+
+
+async def serve(fd: int) -> None:
+    """Take the first message, which must be ``Setup``, and run."""
+    channel = await Channel.over(socket.socket(fileno=fd))
+    try:
+        first = await channel.receive()
+    except ChannelClosed:
+        return
+    if not isinstance(first, Setup):
+        raise SystemExit("a media worker is started by the orchestrator, which sends its set-up first")
+    await Worker(channel, first).run()
+    channel.close()
+
+
+def main() -> None:
+    """Entry point of the process."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--fd", type=int, required=True, help="inherited socket to the control process")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    # The terminal's Ctrl-C reaches the whole group; the control process ends its workers itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.setswitchinterval(0.0005)
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, -10)
+    runner: Any = asyncio.run
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        runner = uvloop.run
+    runner(serve(arguments.fd))
+
+
+if __name__ == "__main__":
+    main()
