@@ -62,6 +62,13 @@ class Settings(BaseSettings):
     fps: int = Field(25, ge=5, le=60, description="video frames per second")
     video_bitrate: int = Field(1_000_000, ge=64_000, description="most bits per second of video")
 
+    av_trim_ms: int = Field(
+        0,
+        ge=-200,
+        le=200,
+        description="shows the picture this much later, for phones that play one of them late",
+    )
+
     greeting: str = Field(
         "Hello, I am the face of this call. Ask the API to make me say something.",
         description="spoken when a call is answered; empty: nothing",

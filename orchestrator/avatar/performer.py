@@ -101,6 +101,19 @@ class Performer:
             self._use(role)
         return self.speaker.tick(frame)
 
+    def figures(self) -> dict[str, float]:
+        """The call's lips so far; ``first_frame_ms`` is the 95th percentile of what first frames took."""
+        stats = self._playout.stats
+        figures = {
+            "frames_shown": stats.shown,
+            "frames_late": stats.late,
+            "frames_dropped": stats.dropped,
+            "freeze_ms": round(stats.freeze_s * 1000, 1),
+        }
+        if self._stream is not None:
+            figures["first_frame_ms"] = round(self._stream.start_delay.p95_s * 1000, 1)
+        return figures
+
     async def close(self) -> None:
         """Let go of the avatar stream."""
         if self._waiting is not None:

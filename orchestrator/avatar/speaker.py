@@ -133,6 +133,12 @@ class Speaker:
         self._face, self._playout, self._start_delay = face, playout, start_delay
         self._anchor = None
 
+    def set_rate(self, rate: int) -> None:
+        """The codec changed: what is being said is cut, the next turn comes at the new rate."""
+        self.interrupt()
+        self._rate, self._packet = rate, rate * PACKET_MS // 1000
+        self._audio_at = self._media_at(self._tick)
+
     def start_turn(self, turn_id: int) -> None:
         """A turn that speaks after those before it."""
         self._queue.append(_Turn(turn_id))

@@ -1,0 +1,31 @@
+"""``python -m orchestrator``: answers calls until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from orchestrator.app import App
+from orchestrator.avatars import AvatarError
+from orchestrator.config import load_settings
+from orchestrator.media.pool import NoRoom
+from visavis.logs import configure_logging
+
+
+def main() -> None:
+    """Exit status 0 after an orderly end, 1 when it cannot start, 2 for a wrong setting."""
+    settings = load_settings()
+    configure_logging(settings.log_level)
+
+    async def serve() -> None:
+        await App(settings).run()
+
+    try:
+        asyncio.run(serve())
+    except (OSError, NoRoom, AvatarError) as error:
+        print(f"visavis orchestrator: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

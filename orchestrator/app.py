@@ -1,0 +1,237 @@
+"""The orchestrator put together: SIP, media workers, voices, API, and their orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Sequence
+from importlib import metadata, resources
+from pathlib import Path
+
+import uvicorn
+
+from orchestrator.api.app import create_app
+from orchestrator.avatars import DEFAULT, AvatarCatalog, Portrait
+from orchestrator.call import Call
+from orchestrator.config import Settings
+from orchestrator.events import EventBus, post_events
+from orchestrator.media.host import HostSettings
+from orchestrator.media.messages import Command, Notice
+from orchestrator.media.pool import PoolSettings, WorkerPool
+from orchestrator.metrics import OrchestratorCollector, make_registry
+from orchestrator.sip.config import SipConfig
+from orchestrator.sip.stack import SipStack
+from orchestrator.speech.base import VoiceByLanguage
+from orchestrator.speech.espeak import EspeakVoice
+from orchestrator.speech.hibari import HibariVoice
+from orchestrator.switchboard import Switchboard
+from visavis.client import AvatarClient
+from visavis.errors import InvalidRequest, VisavisError
+
+log = logging.getLogger(__name__)
+
+CHECK_S = 30.0
+
+
+def default_portrait() -> Path:
+    """The portrait that ships with Visavis."""
+    return Path(str(resources.files("orchestrator") / "portraits" / "default.png"))
+
+
+class App:
+    """One orchestrator. ``run`` returns after SIGTERM or SIGINT, when every call has ended."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._bus = EventBus()
+        self._voices = VoiceByLanguage({"en": HibariVoice, "": EspeakVoice})
+        self._catalog = AvatarCatalog(
+            settings.data_dir / "avatars", settings.avatar_image or default_portrait()
+        )
+        self._pool = WorkerPool(self._pool_settings(), self._on_message)
+        self._board = Switchboard(
+            settings, self._pool, self._catalog, self._voices, self._bus, self._on_notice
+        )
+        self._collector = OrchestratorCollector(self._board, self._pool)
+        self._sip = SipStack(self._sip_config(), self._board)
+        self._sip_up = False
+        self._draining = False
+        self._servers_usable = False
+        self._default_state = ("preparing", "the avatar is being prepared")
+        self._stop = asyncio.Event()
+
+    # -- what the API asks --
+
+    @property
+    def calls(self) -> Sequence[Call]:
+        """See :class:`orchestrator.api.app.Orchestrator`."""
+        return self._board.calls
+
+    def call(self, call_id: str) -> Call | None:
+        """The call with this id."""
+        return self._board.call(call_id)
+
+    def missing(self) -> list[str]:
+        """One sentence for each thing that keeps a call from a talking face."""
+        out = []
+        if not self._sip_up:
+            out.append("SIP is not listening yet")
+        if self._draining:
+            out.append("the orchestrator is draining: no new calls are taken")
+        if not self._pool.has_room:
+            out.append("no media worker has room for a call")
+        if not self._servers_usable:
+            names = ", ".join(self.settings.avatar_servers)
+            out.append(f"no inference server answers at {names}: start one with python -m inference_server")
+        state, reason = self._default_state
+        if state == "failed":
+            out.append(f"avatar refused: {reason}")
+        elif state != "ready" and self._servers_usable:
+            out.append(reason or "the avatar is being prepared")
+        return out
+
+    async def check_portrait(self, data: bytes) -> None:
+        """Prepare an uploaded portrait where a server can be asked; raises :class:`HTTPException` on refusal."""
+        from fastapi import HTTPException
+
+        width, height = self.settings.video_size
+        for address in self.settings.avatar_servers:
+            if address.startswith("dns:"):
+                continue
+            try:
+                async with asyncio.timeout(CHECK_S), AvatarClient(address) as client:
+                    await client.prepare(
+                        data, width, height, fps=self.settings.frame_rate, fit=self.settings.avatar_fit
+                    )
+                return
+            except InvalidRequest as error:
+                raise HTTPException(400, str(error)) from None
+            except (VisavisError, TimeoutError) as error:
+                log.info("portrait not checked", extra={"server": address, "reason": str(error)})
+
+    def portrait_changed(self, portrait: Portrait) -> None:
+        """Have the new portrait ready before somebody dials it."""
+        self._pool.broadcast(Command("", "prepare", {"portrait": str(portrait.path)}))
+
+    # -- life --
+
+    async def run(self) -> None:
+        """Serve until told to stop. Raises ``OSError`` or ``NoRoom`` with one sentence where it cannot start."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        server = self._api()
+        tasks = [asyncio.create_task(self._count_events())]
+        if self.settings.webhook:
+            tasks.append(asyncio.create_task(post_events(self._bus, self.settings.webhook)))
+        serving: asyncio.Task[None] | None = None
+        try:
+            await self._pool.start()
+            if portrait := self._catalog.get(DEFAULT):
+                self.portrait_changed(portrait)
+            tasks.append(asyncio.create_task(self._warm_voice()))
+            await self._sip.start()
+            self._sip_up = True
+            serving = asyncio.create_task(server.serve())
+            log.info("orchestrator up", extra={"sip": str(self._sip.addresses), "api": self._api_address()})
+            stopping = asyncio.create_task(self._stop.wait())
+            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if serving.done() and not self._stop.is_set():
+                raise OSError(
+                    f"the API cannot listen on {self._api_address()}: choose another VISAVIS_API_PORT"
+                )
+        finally:
+            self._draining = True
+            if self._sip_up:
+                self._sip.drain()
+                await self._board.close()
+                await self._sip.close()
+            server.should_exit = True
+            if serving is not None:
+                with contextlib.suppress(SystemExit):
+                    await serving
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._pool.close()
+            log.info("orchestrator down")
+
+    # -- inside --
+
+    def _on_message(self, message: object) -> None:
+        self._board.on_message(message)  # type: ignore[arg-type]
+
+    def _on_notice(self, notice: Notice) -> None:
+        if notice.name == "servers":
+            self._servers_usable = bool(notice.data["usable"])
+            log.info("inference servers", extra={"usable": self._servers_usable})
+        elif notice.name == "stage":
+            state, reason = notice.data["state"], notice.data["reason"]
+            log.info("avatar", extra={"avatar": notice.data["avatar"], "state": state, "reason": reason})
+            if self._default_state[0] != "ready":
+                self._default_state = (state, reason)
+
+    async def _count_events(self) -> None:
+        async with self._bus.listen() as queue:
+            while True:
+                self._collector.count(await queue.get())
+
+    async def _warm_voice(self) -> None:
+        voice = self._voices.voice(self.settings.language)
+        async for _ in voice.stream("Hello.", self.settings.language):
+            pass
+
+    def _api(self) -> uvicorn.Server:
+        app = create_app(
+            self,
+            self._catalog,
+            self._bus,
+            make_registry(self._collector),
+            self.settings.language,
+            metadata.version("visavis"),
+        )
+        config = uvicorn.Config(
+            app,
+            self.settings.api_host,
+            self.settings.api_port,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=2,
+        )
+        server = uvicorn.Server(config)
+        server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
+        return server
+
+    def _api_address(self) -> str:
+        return f"{self.settings.api_host}:{self.settings.api_port}"
+
+    def _sip_config(self) -> SipConfig:
+        address = f"{self.settings.sip_host}:{self.settings.sip_port}"
+        return SipConfig(
+            udp=(address,),
+            tcp=(address,),
+            advertised_host=self.settings.advertised_address,
+            allow_from=tuple(self.settings.allow_from),
+            max_calls=self.settings.max_calls,
+            max_calls_per_source=self.settings.max_calls,
+        )
+
+    def _pool_settings(self) -> PoolSettings:
+        settings = self.settings
+        width, height = settings.video_size
+        host = HostSettings(
+            settings.sip_host, settings.rtp_port_min, settings.rtp_port_max, str(settings.cache_dir)
+        )
+        options = {
+            "servers": settings.avatar_servers,
+            "cache": str(settings.cache_dir),
+            "cache_bytes": settings.cache_bytes,
+            "width": width,
+            "height": height,
+            "fps": str(settings.frame_rate),
+            "fit": settings.avatar_fit,
+        }
+        return PoolSettings(host, settings.media_workers, "orchestrator.avatar.factory:make", options)

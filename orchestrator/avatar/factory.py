@@ -1,0 +1,160 @@
+"""What a media worker calls: one stage for all its calls, one performer for each."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator.avatar.performer import Performer
+from orchestrator.avatar.speaker import TurnEvent
+from orchestrator.avatar.stage import Stage
+from orchestrator.avatar.still import read_portrait
+from orchestrator.media.hooks import CallContext, WorkerContext
+from orchestrator.media.parameters import AudioParameters, VideoParameters
+from orchestrator.media.sources import Face, Hearing, Voice
+from orchestrator.rtp.codecs import SAMPLE_RATES
+from visavis.model import AvatarSource
+
+log = logging.getLogger(__name__)
+
+WATCH_S = 0.5
+
+
+class StageFactory:
+    """Implements :class:`orchestrator.media.hooks.CallFactory`."""
+
+    def __init__(self) -> None:
+        self._stage: Stage
+        self._worker: WorkerContext
+        self._watch: asyncio.Task[None] | None = None
+
+    async def start(self, worker: WorkerContext) -> None:
+        """Options: ``servers``, ``cache``, ``cache_bytes``, ``width``, ``height``, ``fps``, ``fit``."""
+        self._worker = worker
+        options = worker.options
+        self._stage = Stage(
+            options["servers"], Path(options["cache"]), int(options["cache_bytes"]), self._on_state
+        )
+        await self._stage.start()
+        self._watch = asyncio.create_task(self._watch_servers())
+
+    def open(self, call: CallContext, options: dict[str, Any], payload: bytes) -> PerformerOwner:
+        """Options of a call: ``portrait`` (path), ``fps``, ``trim_ms``."""
+        source = self._source(options["portrait"], options["fps"])
+        return PerformerOwner(call, self._stage, source, int(options["trim_ms"]))
+
+    def command(self, name: str, data: dict[str, Any], payload: bytes) -> None:
+        """``prepare``: have an avatar ready before somebody calls it."""
+        if name == "prepare":
+            self._stage.role(self._source(data["portrait"], self._worker.options["fps"]))
+
+    async def close(self) -> None:
+        """Let go of the servers."""
+        if self._watch is not None:
+            self._watch.cancel()
+        await self._stage.close()
+
+    def _source(self, portrait: str, fps: str) -> AvatarSource:
+        options = self._worker.options
+        return AvatarSource(
+            read_portrait(Path(portrait)),
+            int(options["width"]),
+            int(options["height"]),
+            Fraction(fps),
+            options["fit"],
+        )
+
+    def _on_state(self, digest: str, state: str, reason: str) -> None:
+        self._worker.emit("stage", {"avatar": digest[:16], "state": state, "reason": reason}, b"")
+
+    async def _watch_servers(self) -> None:
+        told: bool | None = None
+        while True:
+            usable = self._stage.servers_usable
+            if usable is not told:
+                told = usable
+                self._worker.emit("servers", {"usable": usable}, b"")
+            await asyncio.sleep(WATCH_S)
+
+
+class PerformerOwner:
+    """Implements :class:`orchestrator.media.hooks.CallOwner` with a :class:`Performer`."""
+
+    def __init__(self, call: CallContext, stage: Stage, source: AvatarSource, trim_ms: int) -> None:
+        self._call = call
+        self._rate = SAMPLE_RATES[call.audio.codec]
+        self._performer = Performer(
+            stage,
+            source,
+            session_id=call.call_id,
+            rate=self._rate,
+            on_turn=self._on_turn,
+            on_avatar=self._on_avatar,
+            trim_ms=trim_ms,
+        )
+
+    @property
+    def voice(self) -> Voice:
+        """The performer speaks."""
+        return self._performer
+
+    @property
+    def face(self) -> Face | None:
+        """And shows its face."""
+        return self._performer
+
+    @property
+    def hearing(self) -> Hearing | None:
+        """Nobody listens to the caller yet."""
+        return None
+
+    def command(self, name: str, data: dict[str, Any], payload: bytes) -> None:
+        """``turn_start``, ``turn_audio`` (payload: ``split`` bytes at 16 kHz, the rest at the codec's rate),
+        ``turn_end``, ``interrupt``."""
+        speaker = self._performer.speaker
+        match name:
+            case "turn_start":
+                speaker.start_turn(data["turn_id"])
+            case "turn_audio":
+                split = int(data["split"])
+                face, voice = np.frombuffer(payload[:split], "<i2"), np.frombuffer(payload[split:], "<i2")
+                speaker.feed(data["turn_id"], face, voice)
+            case "turn_end":
+                speaker.end_turn(data["turn_id"])
+            case "interrupt":
+                speaker.interrupt()
+
+    def configured(self, audio: AudioParameters, video: VideoParameters | None) -> None:
+        """A codec of another rate ends what is being said; the next turn comes at the new rate."""
+        rate = SAMPLE_RATES[audio.codec]
+        if rate != self._rate:
+            self._rate = rate
+            self._performer.speaker.set_rate(rate)
+
+    async def close(self) -> None:
+        """The call has ended."""
+        await self._performer.close()
+
+    def _on_turn(self, event: TurnEvent) -> None:
+        data = {
+            "kind": event.kind,
+            "turn_id": event.turn_id,
+            "heard_ms": event.heard_ms,
+            "wait_ms": event.wait_ms,
+        }
+        self._call.emit("turn", data, b"")
+        if event.kind in ("finished", "interrupted"):
+            self._call.emit("lips", self._performer.figures(), b"")
+
+    def _on_avatar(self, state: str, reason: str) -> None:
+        self._call.emit("avatar", {"state": state, "reason": reason}, b"")
+
+
+def make() -> StageFactory:
+    """Named in the media workers' set-up."""
+    return StageFactory()

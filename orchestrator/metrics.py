@@ -1,0 +1,97 @@
+"""Figures of the orchestrator for Prometheus, read when they are asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from orchestrator.events import CallEvent
+from orchestrator.media.pool import WorkerPool
+from orchestrator.switchboard import Switchboard
+
+_LIPS = {
+    "frames_shown": "pictures with the mouth of their moment",
+    "frames_late": "ticks whose mouth had not come",
+    "frames_dropped": "mouths that came too late",
+    "freeze_ms": "milliseconds of a held picture while speaking",
+}
+
+
+class OrchestratorCollector(Collector):
+    """Counts events as they pass and asks the rest at scrape time."""
+
+    def __init__(self, switchboard: Switchboard, pool: WorkerPool) -> None:
+        self._switchboard = switchboard
+        self._pool = pool
+        self._events: Counter[tuple[str, str]] = Counter()
+        self._lips: Counter[str] = Counter()
+        self._wait_ms: list[float] = []
+
+    def count(self, event: CallEvent) -> None:
+        """Take one event of the bus."""
+        label = str(event.data.get("cause", "")) if event.kind == "ended" else ""
+        label = str(event.data.get("state", "")) if event.kind == "avatar" else label
+        self._events[event.kind, label] += 1
+        if event.kind == "turn_started":
+            self._wait_ms = [*self._wait_ms, float(event.data["wait_ms"])][-200:]
+        if event.kind == "ended" and (call := self._switchboard.call(event.call_id)) is not None:
+            for name in _LIPS:
+                self._lips[name] += int(call.stats.get(name, 0))
+
+    def collect(self) -> Iterable[Metric]:
+        """See prometheus_client."""
+        yield GaugeMetricFamily("visavis_calls_active", "Calls under way", self._switchboard.active)
+        yield CounterMetricFamily("visavis_calls_refused", "Calls answered 503", self._switchboard.refused)
+        ended = CounterMetricFamily("visavis_calls", "Calls by how they ended", labels=["outcome"])
+        avatar = CounterMetricFamily("visavis_avatar_streams", "Avatar stream changes", labels=["state"])
+        for (kind, label), value in self._events.items():
+            if kind == "ended":
+                ended.add_metric([label], value)
+            elif kind == "avatar":
+                avatar.add_metric([label], value)
+        yield ended
+        yield avatar
+        for kind in ("turn_started", "turn_finished", "turn_interrupted", "dtmf"):
+            total = sum(value for (name, _), value in self._events.items() if name == kind)
+            yield CounterMetricFamily(f"visavis_{kind}", f"Events of kind {kind}", total)
+        for name, text in _LIPS.items():
+            yield CounterMetricFamily(f"visavis_{name}", f"Of ended calls: {text}", self._lips[name])
+        if self._wait_ms:
+            waits = sorted(self._wait_ms)
+            p95 = waits[int(0.95 * (len(waits) - 1))] / 1000
+            yield GaugeMetricFamily(
+                "visavis_turn_start_wait_seconds", "First audio to start of turn, p95", p95
+            )
+        yield from self._workers()
+
+    def _workers(self) -> Iterable[Metric]:
+        fields = {
+            "calls": ("visavis_media_calls", "Calls of this media worker"),
+            "ports": ("visavis_media_ports", "UDP ports in use"),
+            "overloaded": ("visavis_media_overloaded", "Whether new calls are refused"),
+            "encoders": ("visavis_media_encoder_load", "Share of the encoder threads' time in use"),
+            "lateness_p99": (
+                "visavis_media_lateness_p99_seconds",
+                "Lateness of the media clock, last second",
+            ),
+            "lateness_max": ("visavis_media_lateness_max_seconds", "Worst lateness, last second"),
+            "encode_ms": ("visavis_media_encode_milliseconds", "CPU time of an encoded picture, mean"),
+        }
+        yield GaugeMetricFamily("visavis_media_workers", "Media workers that are up", len(self._pool.workers))
+        for field, (name, text) in fields.items():
+            gauge = GaugeMetricFamily(name, text, labels=["worker"])
+            for index, worker in enumerate(self._pool.workers):
+                if worker.health is not None:
+                    gauge.add_metric([str(index)], float(getattr(worker.health, field)))
+            yield gauge
+
+
+def make_registry(collector: OrchestratorCollector) -> CollectorRegistry:
+    """A registry with these figures only."""
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return registry
