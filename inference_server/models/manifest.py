@@ -35,7 +35,7 @@ class ModelFile:
 
 
 def _file(path: str, source: tuple[str, str], remote: str, size: int = 0, sha256: str = "") -> ModelFile:
-    also = ()
+    also: tuple[str, ...] = ()
     if path.endswith("diffusion_pytorch_model.bin"):
         also = (path.replace(".bin", ".safetensors"),)
     elif path == "whisper/pytorch_model.bin":

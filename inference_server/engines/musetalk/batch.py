@@ -106,7 +106,7 @@ class Batcher:
         height, width = self._fill(lane, batch, work)
         began = time.perf_counter()
         if self._cuda:
-            batch.began = torch.cuda.Event(enable_timing=True)
+            batch.began = _event()
             batch.began.record()
         faces = self._runner.run(lane.mel[: batch.size], lane.table[: batch.size])
         at = _places(self._runner.table[: len(work), COLUMNS:])
@@ -115,7 +115,7 @@ class Batcher:
             lane.out = self._host((pixels.numel(),), torch.uint8)
         lane.out[: pixels.numel()].view(pixels.shape).copy_(pixels, non_blocking=True)
         if self._cuda:
-            batch.done = torch.cuda.Event(enable_timing=True)
+            batch.done = _event()
             batch.done.record()
         else:
             batch.milliseconds = (time.perf_counter() - began) * 1000
@@ -195,6 +195,10 @@ def _stride(batch: Batch) -> int:
     return max(r.height for r in rects) * max(r.width for r in rects) * 3 // 2
 
 
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
+
 def _size(rect: Rect | None) -> int:
     return 0 if rect is None else rect.i420_size
 
@@ -208,7 +212,7 @@ def _wait(event: torch.cuda.Event, wait_s: float) -> bool:
     """Whether the event has happened within ``wait_s``. Looks every 100 µs: sleeping in the driver would keep
     the lock that the process needs."""
     until = time.monotonic() + wait_s
-    while not event.query():
+    while not event.query():  # type: ignore[no-untyped-call]
         if time.monotonic() >= until:
             return False
         time.sleep(0.0001)

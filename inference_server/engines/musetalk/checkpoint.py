@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pickle
 import shutil
 import tempfile
@@ -31,13 +30,14 @@ Weights = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Models:
-    """The networks, in evaluation mode on the CPU. ``side``: of the face picture in pixels. ``tiny``: TAESD's
-    decoder where that is the choice. ``digest``: of the files all this was made from."""
+    """UNet2DConditionModel, AutoencoderKL, AutoencoderTiny (where TAESD is the choice) and WhisperEncoder, in
+    evaluation mode on the CPU. ``side``: of the face picture in pixels. ``digest``: of the files all this was
+    made from."""
 
-    unet: UNet2DConditionModel
-    vae: AutoencoderKL
-    tiny: AutoencoderTiny | None
-    whisper: WhisperEncoder
+    unet: Any
+    vae: Any
+    tiny: Any | None
+    whisper: Any
     side: int
     digest: str
 
@@ -113,7 +113,7 @@ class _Loader:
     def load(
         self,
         part: str,
-        build: Callable[[dict[str, Any]], nn.Module],
+        build: Callable[[dict[str, Any]], Any],
         rename: Callable[[Weights], Weights],
     ) -> Any:
         config_file, *_, weight_file = FILES[part]
@@ -158,7 +158,7 @@ class _Loader:
                 partial.mkdir()
                 save_file(dict(weights), partial / "weights.safetensors")
                 (partial / "source.json").write_text(json.dumps(source))
-                os.replace(partial, folder)
+                partial.replace(folder)
         except OSError:
             return  # a full or read-only disk costs time at the next start, nothing else
 
@@ -175,26 +175,26 @@ def _check_weights(source: Path, weights: Weights, net: nn.Module) -> None:
             )
 
 
-def _check_shapes(unet: UNet2DConditionModel, vae: AutoencoderKL, whisper: WhisperEncoder) -> None:
+def _check_shapes(unet: Any, vae: Any, whisper: Any) -> None:
     if unet.config.cross_attention_dim != whisper.config.d_model:
         raise ModelMissing("UNet and Whisper do not belong together: the audio features differ in width")
     if unet.config.in_channels != 2 * vae.config.latent_channels:
         raise ModelMissing("UNet and VAE do not belong together: the latents differ in channels")
 
 
-def _unet(config: dict[str, Any]) -> nn.Module:
-    return UNet2DConditionModel.from_config(config)
+def _unet(config: dict[str, Any]) -> Any:
+    return UNet2DConditionModel.from_config(config)  # type: ignore[no-untyped-call]
 
 
-def _autoencoder(config: dict[str, Any]) -> nn.Module:
-    return AutoencoderKL.from_config(config)
+def _autoencoder(config: dict[str, Any]) -> Any:
+    return AutoencoderKL.from_config(config)  # type: ignore[no-untyped-call]
 
 
-def _tiny_autoencoder(config: dict[str, Any]) -> nn.Module:
-    return AutoencoderTiny.from_config(config)
+def _tiny_autoencoder(config: dict[str, Any]) -> Any:
+    return AutoencoderTiny.from_config(config)  # type: ignore[no-untyped-call]
 
 
-def _whisper(config: dict[str, Any]) -> nn.Module:
+def _whisper(config: dict[str, Any]) -> Any:
     made = WhisperConfig.from_dict(config)
     made._attn_implementation = "sdpa"
     return WhisperEncoder(made)

@@ -23,6 +23,8 @@ def positional_encoding(tokens: int, width: int) -> Tensor:
 class SpeechEncoder(nn.Module):
     """The layers of a :class:`WhisperEncoder`, run over any length from any position."""
 
+    encoding: Tensor
+
     def __init__(self, whisper: WhisperEncoder, window: slice) -> None:
         super().__init__()
         self.whisper = whisper
@@ -62,7 +64,8 @@ class SpeechEncoder(nn.Module):
     def tokens(self, window: Tensor) -> Tensor:
         """``(b, 50, width)`` from ``(b, 10, 5, width)``: time outside, depth inside, encoding added."""
         flat = window.flatten(1, 2)
-        return flat + self.encoding.to(flat.dtype)
+        encoding: Tensor = self.encoding.to(flat.dtype)
+        return flat + encoding
 
     def forward(self, mel: Tensor, first: Tensor, position: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """Tokens of one frame per row. Features outside ``low`` to ``high`` (``(b,)``) count as zero."""

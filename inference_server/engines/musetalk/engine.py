@@ -8,9 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from inference_server.engines.base import (
     BodyLoop,
@@ -93,7 +91,7 @@ class MuseTalkEngine:
     def _warm_up(self, progress: Progress) -> tuple[int, ...]:
         """All buckets, smallest first; on a GPU those too slow for a live server are left out."""
         sizes = self._runner.buckets
-        kept = []
+        kept: list[int] = []
         for n, size in enumerate(sizes):
             progress(0.4 + 0.6 * n / len(sizes), f"warming up batches of {size} ({self._runner.mode})")
             cost = self._runner.warm_up(size)
@@ -164,11 +162,6 @@ class MuseTalkEngine:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-def pcm_of(samples: NDArray[np.floating]) -> NDArray[np.int16]:
-    """-1..1 to 16 bit."""
-    return np.clip(np.round(samples * 32768), -32768, 32767).astype(np.int16)
 
 
 def _device(name: str) -> torch.device:

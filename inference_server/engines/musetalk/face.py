@@ -145,13 +145,12 @@ def soft_mask(region: NDArray[np.uint8], box: Box, square: Box) -> NDArray[np.ui
     with soft edges."""
     side = square.width
     hard = np.zeros((side, side), np.uint8)
-    fitted = cv2.resize(region, (side, side), interpolation=cv2.INTER_LINEAR)
+    fitted = np.asarray(cv2.resize(region, (side, side), interpolation=cv2.INTER_LINEAR), np.uint8)
     left, top = box.x1 - square.x1, box.y1 - square.y1
     inside = (slice(max(top, side // 2), top + box.height), slice(left, left + box.width))
     hard[inside] = fitted[inside]
     kernel = int(0.1 * side // 2 * 2) + 1
-    soft: NDArray[np.uint8] = cv2.GaussianBlur(hard, (kernel, kernel), 0)
-    return soft
+    return np.asarray(cv2.GaussianBlur(hard, (kernel, kernel), 0), np.uint8)
 
 
 def mask_in_box(soft: NDArray[np.uint8], box: Box, square: Box) -> NDArray[np.uint8]:

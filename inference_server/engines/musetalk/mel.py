@@ -48,7 +48,7 @@ def decades(windows: NDArray[np.float64]) -> NDArray[np.float32]:
     return logs
 
 
-def scale(logs: NDArray[np.float32], maximum: NDArray[np.float32] | float) -> NDArray[np.float32]:
+def scale(logs: NDArray[np.float32], maximum: float) -> NDArray[np.float32]:
     """Clamp to 8 decades below the maximum and bring to about -1..1."""
     scaled: NDArray[np.float32] = (
         np.maximum(logs, maximum - np.float32(_RANGE)) + np.float32(4)
@@ -162,7 +162,7 @@ class LogMel:
                 if hop < self.first:
                     continue
                 self._maximum = max(self._maximum, logs[i].max())
-                self._store(scale(logs[i], self._maximum), float(loud[i]))
+                self._store(scale(logs[i], float(self._maximum)), float(loud[i]))
             self._tail = self._tail[BLOCK * HOP :]
             self._start += BLOCK * HOP
             self._block += 1

@@ -49,7 +49,8 @@ class Network(nn.Module):
             picture = self.tiny.decode(latents).sample
         else:
             picture = self.vae.decode(latents / self.scaling).sample
-        return ((picture.float() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+        grey: Tensor = ((picture.float() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+        return grey
 
     def forward(self, mel: Tensor, table: Tensor) -> Tensor:
         """``mel``: ``(b, 80, hops)``. ``table``: ``(b, 13)`` int64, see ``COLUMNS``."""
@@ -119,7 +120,7 @@ class Runner:
         if self.device.type != "cuda":
             self.run(self._mel[:size].clone(), self.table[:size].clone())
             return min(self._timed(size) for _ in range(2))
-        side = torch.cuda.Stream(self.device)
+        side = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(side):
             for _ in range(3):

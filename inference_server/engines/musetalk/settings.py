@@ -78,7 +78,7 @@ class Settings:
         return made
 
     def _check(self) -> None:
-        limits = {
+        limits: dict[str, tuple[Any, int, int]] = {
             "batch_size": (self.batch_size, 1, 64),
             "fps": (self.fps, 1, 50),
             "look_ahead_ms": (self.look_ahead_ms, 100, 1000),
