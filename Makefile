@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.setup
 TEST_STAMP := $(VENV)/.setup-test
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test lint types proto bench clean
+.PHONY: help setup run demo test lint types proto train-visemes bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,6 +35,11 @@ lint: $(TEST_STAMP)  ## ruff, rules and format
 
 types: $(TEST_STAMP)  ## mypy --strict
 	$(BIN)/mypy
+
+train-visemes: $(STAMP)  ## make the sound-to-mouth weights and judge them (see docs/visemes.md)
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[train,inference]'
+	$(BIN)/python -m inference_server.engines.portrait.training.train
+	$(BIN)/python -m inference_server.engines.portrait.training.evaluate
 
 proto: $(TEST_STAMP)  ## generate visavis/avatar/v1 from protos/
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --grpc_python_out=. --mypy_out=. --mypy_grpc_out=. \

@@ -36,11 +36,12 @@ def _mel_filters() -> NDArray[np.float32]:
     def mel(f: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(2595.0 * np.log10(1.0 + f / 700.0))
 
-    edges = np.linspace(*mel(np.array([60.0, 7600.0])), BANDS + 2)
+    low, high = mel(np.array([60.0, 7600.0]))
+    edges = np.linspace(float(low), float(high), BANDS + 2)
     bins = mel(np.arange(_FFT // 2 + 1) * RATE / _FFT)
     rise = (bins[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
     fall = (edges[2:] - bins[:, None]) / (edges[2:] - edges[1:-1])
-    return np.maximum(0.0, np.minimum(rise, fall)).astype(np.float32)
+    return np.asarray(np.maximum(0.0, np.minimum(rise, fall)), np.float32)
 
 
 _WINDOW = (np.hanning(WINDOW + 1)[:-1] / 32768.0).astype(np.float32)
@@ -51,13 +52,13 @@ def log_mel(frames: NDArray[np.int16]) -> Features:
     """Natural log of band power; ``frames``: ``(n, 400)`` samples, result ``(n, 26)``."""
     spectrum = np.fft.rfft(frames * _WINDOW, _FFT)
     power = spectrum.real**2 + spectrum.imag**2
-    return np.log(power @ _MEL + np.float32(_EPSILON))
+    return np.asarray(np.log(power @ _MEL + np.float32(_EPSILON)), np.float32)
 
 
 def normalise(bands: Features, peak: Features) -> Features:
     """0..1 of log-mel ``(n, 26)`` against the running peak of each hop ``(n,)``."""
     scaled = (bands - peak[:, None]) * np.float32(1.0 / _RANGE) + np.float32(1.0)
-    return np.maximum(scaled, np.float32(0.0))
+    return np.asarray(np.maximum(scaled, np.float32(0.0)), np.float32)
 
 
 class FeatureStream:
