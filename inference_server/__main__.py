@@ -1,0 +1,74 @@
+"""``python -m inference_server``: start, serve, drain on SIGTERM, end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+
+from inference_server.core import Core
+from inference_server.engines.base import EngineError
+from inference_server.engines.discovery import engine_names
+from inference_server.log import Log
+from inference_server.service.grpc_face import GrpcFace
+from inference_server.service.metrics_http import MetricsServer
+from inference_server.settings import Settings, SettingsError, load
+
+
+async def serve(settings: Settings, log: Log) -> int:
+    """Run until a signal; returns the exit code."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            log.warning("stopped_at_once")
+            os._exit(130)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    core = Core(settings, log)
+    face = GrpcFace(core)
+    http: MetricsServer | None = None
+    try:
+        port = await face.start(settings.host, settings.port)
+        if settings.http:
+            http = MetricsServer(core.metrics, settings.http_host, settings.http_port)
+    except OSError as error:
+        await face.close(0)
+        raise SettingsError(f"{error}: is another server running there?") from None
+    log.info("listening", grpc_host=settings.host, grpc_port=port, http_port=http.port if http else None)
+    core.start()
+    await stop.wait()
+    await core.drain()
+    await core.close()
+    await face.close()
+    if http is not None:
+        http.close()
+    log.info("stopped")
+    return 0
+
+
+def main(argv: list[str]) -> int:
+    """Entry; 2 where a setting is wrong."""
+    try:
+        settings = load(argv)
+        if settings.engine not in engine_names():
+            known = ", ".join(engine_names()) or "none (run pip install -e .)"
+            raise SettingsError(
+                f"Setting engine (VISAVIS_INFERENCE_ENGINE) cannot be {settings.engine!r}: installed are {known}."
+            )
+        settings.cache_dir.mkdir(parents=True, exist_ok=True)
+        return asyncio.run(serve(settings, Log(settings.log_level)))
+    except (SettingsError, EngineError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"The folder for avatars cannot be used: {error}.", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,83 @@
+"""A portrait to a body loop, in a process of its own: a picture can hurt nobody but this process.
+
+Standard input: one JSON line (the request), then the image bytes. Standard output: JSON lines with progress,
+and at last ``done`` or ``rejected`` with one sentence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from inference_server.avatars.arrays import write_body
+from inference_server.avatars.image import ImageLimits, load_image
+from inference_server.engine_worker import die_with_parent
+from inference_server.engines.base import BodyLoop, ImageRejected
+
+MEMORY_LIMIT = 6 << 30
+
+
+def loop_build() -> str:
+    """The build of the loop maker, part of every body id."""
+    from inference_server.avatars.loop import LOOP_BUILD
+
+    return LOOP_BUILD
+
+
+def make(request: dict[str, Any], image: bytes) -> Iterator[float | BodyLoop]:
+    """Steps of the preparation. Raises :class:`ImageRejected`."""
+    limits = ImageLimits(max_bytes=request["image_bytes"], max_pixels=request["image_pixels"])
+    if request["own_body"]:
+        limits = replace(limits, min_side=1)
+    picture = load_image(image, limits)
+    fps = Fraction(*request["fps"])
+    shape = {"width": request["width"], "height": request["height"], "fps": fps}
+    if request["own_body"]:
+        from inference_server.engines.discovery import engine_factory
+
+        engine = engine_factory(request["engine"])(request["engine_settings"])
+        maker: Any = engine
+        yield from maker.make_body(picture, body_id=request["body_id"], **shape)
+        return
+    from inference_server.avatars.loop import make_loop
+
+    yield from make_loop(picture, body_id=request["body_id"], fit=request["fit"], **shape)
+
+
+def main() -> int:
+    """Entry of the process."""
+    die_with_parent()
+    with contextlib.suppress(OSError):
+        os.nice(15)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
+    request = json.loads(sys.stdin.buffer.readline())
+    image = sys.stdin.buffer.read()
+    try:
+        for step in make(request, image):
+            if isinstance(step, BodyLoop):
+                write_body(Path(request["out_dir"]), step)
+                _say({"done": True})
+            else:
+                _say({"progress": float(step)})
+    except ImageRejected as error:
+        _say({"rejected": str(error)})
+    except MemoryError:
+        _say({"rejected": "The picture needs too much memory to decode: upload a smaller one."})
+    return 0
+
+
+def _say(line: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,287 @@
+"""Portrait to prepared avatar: body process, then the engine; one job per avatar however many ask."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import shutil
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from inference_server import engine_messages as m
+from inference_server.avatars import ids
+from inference_server.avatars.arrays import Damaged
+from inference_server.avatars.image import ImageRejected, read_header
+from inference_server.avatars.store import AvatarStore, StoredAvatar
+from inference_server.engine_process import EngineProcess
+from inference_server.errors import RequestError, invalid, unavailable
+from inference_server.log import Log
+from inference_server.settings import Settings
+
+BODY_SHARE = 0.6  # of the progress shown
+MOST_WAITING = 32
+
+
+@dataclass(frozen=True)
+class PrepareRequest:
+    """What PrepareAvatar asks for, with defaults filled in."""
+
+    image: bytes
+    width: int
+    height: int
+    fps: Fraction
+    fit: str
+    settings: dict[str, str]
+
+
+@dataclass
+class _Job:
+    progress: float = 0.0
+    task: asyncio.Task[StoredAvatar] | None = None
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    waiting: int = 0
+
+    def move(self, progress: float) -> None:
+        """Tell those who wait."""
+        self.progress = max(self.progress, min(progress, 1.0))
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+
+class Preparation:
+    """Prepares avatars at low priority."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: AvatarStore,
+        engine: EngineProcess,
+        log: Log,
+        done: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._engine = engine
+        self._log = log
+        self._done = done
+        self._jobs: dict[str, _Job] = {}
+        self._workers = asyncio.Semaphore(settings.prepare_workers)
+        self._numbers = itertools.count(1)
+        self._steps: dict[int, asyncio.Queue[m.PrepareStep | m.Failed]] = {}
+
+    def handle(self, message: m.PrepareStep | m.Failed) -> None:
+        """The engine process on a preparation."""
+        number = message.job if isinstance(message, m.PrepareStep) else int(message.key)
+        queue = self._steps.get(number)
+        if queue is not None:
+            queue.put_nowait(message)
+
+    def engine_down(self, sentence: str) -> None:
+        """Preparations in the engine are lost."""
+        for number, queue in self._steps.items():
+            queue.put_nowait(m.Failed("prepare", str(number), "EngineDead", sentence))
+
+    async def prepare(self, request: PrepareRequest) -> AsyncIterator[float | StoredAvatar]:
+        """Progress 0..1, then the avatar. Raises :class:`RequestError`."""
+        loaded = self._engine.loaded
+        if loaded is None:
+            raise unavailable(
+                f"The engine is not ready ({self._engine.reason}): try again soon or elsewhere."
+            )
+        self._check_image(request.image)
+        own = loaded.own_body
+        build = own or _loop_build()
+        body_id = ids.body_id(request.image, request.width, request.height, request.fps, request.fit, build)
+        engine, engine_build = loaded.info["name"], loaded.info["build"]
+        avatar_id = ids.avatar_id(body_id, engine, engine_build, request.settings)
+        known = await asyncio.to_thread(self._store.avatar, avatar_id)
+        if known is not None:
+            yield known
+            return
+        job = self._jobs.get(avatar_id)
+        if job is None:
+            if len(self._jobs) >= MOST_WAITING:
+                raise RequestError(
+                    "resource_exhausted", f"{MOST_WAITING} preparations are waiting already: try again later."
+                )
+            job = self._jobs[avatar_id] = _Job()
+            job.task = asyncio.create_task(self._work(job, request, bool(own), body_id, avatar_id, loaded))
+            job.task.add_done_callback(lambda _: self._jobs.pop(avatar_id, None))
+        job.waiting += 1
+        assert job.task is not None
+        try:
+            told = -1.0
+            while not job.task.done():
+                if job.progress > told:
+                    told = job.progress
+                    yield told
+                change = asyncio.ensure_future(job.changed.wait())
+                await asyncio.wait({change, job.task}, return_when=asyncio.FIRST_COMPLETED)
+                change.cancel()
+            yield await asyncio.shield(job.task)
+        finally:
+            job.waiting -= 1
+            if not job.waiting and not job.task.done():
+                job.task.cancel()
+
+    async def close(self) -> None:
+        """Give up everything under way."""
+        tasks = [job.task for job in self._jobs.values() if job.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _check_image(self, image: bytes) -> None:
+        limits = self._settings
+        if not image:
+            raise invalid("The image is empty: send a JPEG, PNG or WebP file.")
+        if len(image) > limits.image_bytes:
+            raise invalid(
+                f"The image has {len(image)} bytes; at most {limits.image_bytes} are taken: send a smaller one."
+            )
+        try:
+            header = read_header(image)
+        except ImageRejected as error:
+            raise invalid(str(error)) from None
+        if header.width * header.height > limits.image_pixels:
+            raise invalid(
+                f"The image has {header.width}x{header.height} pixels; at most {limits.image_pixels} are taken: "
+                "send a smaller one."
+            )
+
+    async def _work(
+        self, job: _Job, request: PrepareRequest, own: bool, body_id: str, avatar_id: str, loaded: m.Loaded
+    ) -> StoredAvatar:
+        log = self._log.bind(avatar_id=avatar_id)
+        try:
+            async with asyncio.timeout(self._settings.prepare_timeout_s), self._workers:
+                if await asyncio.to_thread(self._store.body, body_id) is None:
+                    await self._make_body(job, request, own, body_id)
+                job.move(BODY_SHARE)
+                avatar = await self._ask_engine(job, request, body_id, avatar_id, loaded)
+        except TimeoutError:
+            raise RequestError(
+                "deadline_exceeded",
+                f"The preparation took more than {self._settings.prepare_timeout_s:g} s: try again.",
+            ) from None
+        except Damaged as error:
+            raise RequestError("internal", f"What was prepared could not be stored: {error}.") from None
+        except OSError as error:
+            raise RequestError("internal", f"The avatar cache cannot be written: {error.strerror}.") from None
+        log.info("avatar_prepared", body_id=body_id, frames=len(avatar.body))
+        self._done(avatar_id)
+        return avatar
+
+    async def _make_body(self, job: _Job, request: PrepareRequest, own: bool, body_id: str) -> None:
+        scratch = self._store.scratch()
+        try:
+            order: dict[str, Any] = {
+                "body_id": body_id,
+                "width": request.width,
+                "height": request.height,
+                "fps": request.fps.as_integer_ratio(),
+                "fit": request.fit,
+                "image_bytes": self._settings.image_bytes,
+                "image_pixels": self._settings.image_pixels,
+                "own_body": own,
+                "engine": self._settings.engine,
+                "engine_settings": self._settings.engine_settings,
+                "out_dir": str(scratch),
+            }
+            rejected = await self._run_body_process(job, json.dumps(order).encode() + b"\n" + request.image)
+            if rejected:
+                raise invalid(rejected)
+            await asyncio.to_thread(self._store.install_body, scratch)
+        finally:
+            if scratch.exists():
+                await asyncio.to_thread(self._store.discard, scratch)
+
+    async def _run_body_process(self, job: _Job, order: bytes) -> str:
+        """Returns the sentence of a rejection, "" when the body is made."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "inference_server.avatars.body_worker"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert process.stdin is not None and process.stdout is not None
+        done = False
+        try:
+            with contextlib.suppress(ConnectionError):
+                process.stdin.write(order)
+                await process.stdin.drain()
+                process.stdin.close()
+            async for line in process.stdout:
+                said = json.loads(line)
+                if "rejected" in said:
+                    return str(said["rejected"])
+                done = done or "done" in said
+                job.move(float(said.get("progress", 1.0)) * BODY_SHARE)
+            await process.wait()
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        if not done:
+            self._log.error("body_process_failed", code=process.returncode)
+            return "The picture could not be made into a body loop: try another picture."
+        return ""
+
+    async def _ask_engine(
+        self, job: _Job, request: PrepareRequest, body_id: str, avatar_id: str, loaded: m.Loaded
+    ) -> StoredAvatar:
+        number = next(self._numbers)
+        queue = self._steps[number] = asyncio.Queue()
+        scratch = self._store.scratch()
+        try:
+            out = scratch / "prepared"
+            self._engine.send(
+                m.Prepare(number, str(self._store.body_folder(body_id)), str(out), request.settings)
+            )
+            while True:
+                message = await queue.get()
+                if isinstance(message, m.Failed):
+                    raise _prepare_error(message)
+                job.move(BODY_SHARE + message.progress * (1 - BODY_SHARE) * 0.99)
+                if message.done:
+                    break
+            return await asyncio.to_thread(
+                self._store.install_avatar,
+                scratch,
+                avatar_id,
+                body_id,
+                loaded.info["name"],
+                loaded.info["build"],
+                request.settings,
+            )
+        finally:
+            del self._steps[number]
+            self._engine.send(m.CancelPrepare(number))
+            if scratch.exists():
+                shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _prepare_error(message: m.Failed) -> RequestError:
+    if message.kind == "ImageRejected":
+        return invalid(message.sentence)
+    if message.kind == "NoMemory":
+        return RequestError("resource_exhausted", message.sentence)
+    if message.kind == "EngineDead":
+        return unavailable(
+            f"The engine stopped while it prepared this avatar ({message.sentence}): try again."
+        )
+    return RequestError("internal", f"The engine could not prepare this avatar: {message.sentence}.")
+
+
+def _loop_build() -> str:
+    try:
+        from inference_server.avatars.loop import LOOP_BUILD
+    except ImportError:
+        raise RequestError("unimplemented", "This build has no loop maker.") from None
+    return LOOP_BUILD

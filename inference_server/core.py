@@ -1,0 +1,385 @@
+"""The inference server without a transport: what gRPC and HTTP both show."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from inference_server import engine_messages as m
+from inference_server.admission import SpeakingSlots, measured_slots
+from inference_server.avatars import bundle
+from inference_server.avatars.arrays import Damaged
+from inference_server.avatars.preparation import Preparation, PrepareRequest
+from inference_server.avatars.store import AvatarStore, StoredAvatar
+from inference_server.engine_process import EngineProcess
+from inference_server.errors import RequestError, invalid, unavailable
+from inference_server.log import Log
+from inference_server.metrics import Metrics
+from inference_server.outbox import Outbox
+from inference_server.pictures import Pictures, PixelFormat, Scope
+from inference_server.renderer import Renderer
+from inference_server.residency import Residency
+from inference_server.session import Session, SessionParameters
+from inference_server.settings import MIB, Settings
+from inference_server.stream import Stream
+from visavis.frames import SAMPLE_RATE
+
+IDLE_GRACE_S = 2.0  # an idle stream of a draining server may go by itself before it is ended
+
+
+@dataclass(frozen=True)
+class OpenRequest:
+    """What Open asks for; 0 and "" mean: as prepared."""
+
+    avatar_id: str
+    width: int = 0
+    height: int = 0
+    fps: Fraction | None = None
+    pixel_format: PixelFormat = "i420"
+    scope: Scope = "rectangle"
+    session_id: str = ""
+    body_sha256: bytes = b""
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """Placement data."""
+
+    slots: int
+    slots_free: int
+    sessions: int
+    max_sessions: int
+    ready: bool
+    draining: bool
+    avatar_ids: tuple[str, ...]
+
+
+class Core:
+    """One server. :meth:`start` it, open streams, :meth:`drain` and :meth:`close` it."""
+
+    def __init__(self, settings: Settings, log: Log) -> None:
+        self.settings = settings
+        self.log = log
+        self.metrics = Metrics()
+        self.slots = SpeakingSlots()
+        self.draining = False
+        self.streams: dict[Stream, None] = {}
+        self.on_health: list[Callable[[bool], None]] = []
+        self.store = AvatarStore(
+            settings.cache_dir,
+            settings.cache_disk_mib * MIB,
+            on_damage=lambda sentence: log.warning("cache_damaged", reason=sentence),
+        )
+        self.renderer = Renderer(self.metrics, log, settings.batch_ms)
+        self.engine = EngineProcess(
+            settings.engine,
+            settings.engine_settings,
+            silent_s=settings.engine_timeout_s,
+            log=log,
+            on_message=self._on_message,
+            on_change=self._on_engine,
+        )
+        self.renderer.use(self.engine)
+        self.residency = Residency(self.engine, self.store, settings.avatar_memory_mib * MIB)
+        self.preparation = Preparation(settings, self.store, self.engine, log, self._prepared)
+        self._avatar_ids: set[str] = set()
+        self._numbers = itertools.count(1)
+        self._ticker: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Start the engine process."""
+        self.engine.start()
+        self._ticker = asyncio.create_task(self._tick())
+
+    async def close(self) -> None:
+        """End everything."""
+        for stream in list(self.streams):
+            stream.end(unavailable("The server has stopped: open a stream elsewhere."))
+        if self._ticker is not None:
+            self._ticker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._ticker
+        await self.preparation.close()
+        await self.engine.close()
+
+    # --- what it is and can do ------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """New streams are welcome."""
+        return self.engine.loaded is not None and not self.draining
+
+    @property
+    def not_ready_reason(self) -> str:
+        """Why not."""
+        if self.draining:
+            return "the server is draining"
+        return "" if self.engine.loaded is not None else self.engine.reason
+
+    def capacity(self) -> Capacity:
+        """Placement data now."""
+        return Capacity(
+            self.slots.total,
+            0 if self.draining else self.slots.free,
+            len(self.streams),
+            self.settings.max_sessions,
+            self.ready,
+            self.draining,
+            tuple(sorted(self._avatar_ids)),
+        )
+
+    # --- avatars --------------------------------------------------------------------------------------
+
+    def prepare(self, request: PrepareRequest) -> AsyncIterator[float | StoredAvatar]:
+        """Progress, then the avatar. Raises :class:`RequestError`."""
+        self._check_open_to_new()
+        self.check_size(request.width, request.height)
+        if not 1 <= request.fps <= 60:
+            raise invalid(f"fps must be 1 to 60, not {float(request.fps):g}: try 25.")
+        if request.fps.denominator > 100_000:
+            raise invalid("fps must be a plain fraction such as 25/1 or 30000/1001.")
+        return self.preparation.prepare(request)
+
+    def check_size(self, width: int, height: int) -> None:
+        """Raise where no avatar can have this size."""
+        s = self.settings
+        most = (s.max_width, s.max_height)
+        if self.engine.loaded is not None:
+            info = self.engine.loaded.info
+            most = (min(most[0], info["max_width"]), min(most[1], info["max_height"]))
+        if width < 64 or height < 64 or width > most[0] or height > most[1]:
+            raise invalid(f"{width}x{height} is not possible here: take 64x64 to {most[0]}x{most[1]}.")
+        if width % 2 or height % 2:
+            raise invalid(
+                f"width and height must be even, and {width}x{height} is not: try {width & ~1}x{height & ~1}."
+            )
+
+    async def avatar(self, avatar_id: str) -> StoredAvatar:
+        """A prepared avatar of this engine. Raises ``not_found``."""
+        avatar = await asyncio.to_thread(self.store.avatar, avatar_id)
+        info = self.engine.loaded.info if self.engine.loaded else None
+        if avatar is None or (info and (avatar.engine, avatar.build) != (info["name"], info["build"])):
+            self._avatar_ids.discard(avatar_id)
+            shown = avatar_id[:64] or "(empty)"
+            raise RequestError(
+                "not_found",
+                f"Avatar {shown} is not prepared on this server: send PrepareAvatar or ImportAvatar, then again.",
+            )
+        return avatar
+
+    async def export_avatar(self, avatar_id: str) -> AsyncIterator[bytes]:
+        """The avatar as a bundle, in chunks."""
+        avatar = await self.avatar(avatar_id)
+        self.store.pin(avatar_id)
+        try:
+            chunks = bundle.write(avatar)
+            while chunk := await asyncio.to_thread(next, chunks, b""):
+                yield chunk
+        finally:
+            self.store.unpin(avatar_id)
+
+    async def import_avatar(self, chunks: AsyncIterator[bytes]) -> StoredAvatar:
+        """An avatar out of a bundle. Raises :class:`RequestError`."""
+        loaded = self.engine.loaded
+        if loaded is None:
+            raise unavailable(f"The engine is not ready ({self.engine.reason}): try again soon or elsewhere.")
+        scratch = self.store.scratch()
+        try:
+            with (scratch / "bundle").open("wb") as file:
+                size = 0
+                async for chunk in chunks:
+                    size += len(chunk)
+                    if size > self.settings.bundle_bytes:
+                        raise invalid(
+                            f"The bundle is larger than the {self.settings.bundle_bytes} bytes taken here."
+                        )
+                    file.write(chunk)
+            avatar = await asyncio.to_thread(
+                bundle.install, self.store, scratch, loaded.info["name"], loaded.info["build"]
+            )
+        except Damaged as error:
+            raise invalid(f"The bundle is damaged ({error}): export it again.") from None
+        finally:
+            await asyncio.to_thread(self.store.discard, scratch)
+        self._prepared(avatar.avatar_id)
+        self.log.info("avatar_imported", avatar_id=avatar.avatar_id)
+        return avatar
+
+    # --- streams --------------------------------------------------------------------------------------
+
+    async def open(self, request: OpenRequest) -> Stream:
+        """A stream for one conversation. Raises :class:`RequestError`."""
+        self._check_open_to_new()
+        if len(self.streams) >= self.settings.max_sessions:
+            raise RequestError(
+                "resource_exhausted",
+                f"All {self.settings.max_sessions} streams are open: try another server.",
+            )
+        avatar = await self.avatar(request.avatar_id)
+        body = avatar.body
+        if request.width % 2 or request.height % 2:
+            raise invalid(f"Open: width and height must be even: try {body.width}x{body.height}.")
+        if (request.width or body.width, request.height or body.height) != (body.width, body.height):
+            raise invalid(
+                f"Open: this avatar was prepared at {body.width}x{body.height}, not "
+                f"{request.width}x{request.height}: open it at that size, or prepare it at the other."
+            )
+        if request.fps is not None and request.fps != body.fps:
+            raise invalid(
+                f"Open: this avatar was prepared at {body.fps} frames per second, not {request.fps}: "
+                "open it at that rate, or prepare it at the other."
+            )
+        scope = request.scope
+        if scope == "rectangle" and request.body_sha256 and request.body_sha256 != body.sha256:
+            scope = "whole"  # the client's copy of the body is another one
+        resident = await self.residency.acquire(avatar)
+        loaded = self.engine.loaded
+        if loaded is None:
+            self.residency.release(resident)
+            raise unavailable(f"The engine is not ready ({self.engine.reason}): try again soon or elsewhere.")
+        session_id = request.session_id[:128] or f"stream-{next(self._numbers)}"
+        s = self.settings
+        parameters = SessionParameters(
+            session_id,
+            avatar.avatar_id,
+            body.fps,
+            len(body),
+            int(loaded.info["closing_frames"]),
+            s.window_ms * SAMPLE_RATE // 1000,
+            s.audio_bytes,
+            s.turn_ms * SAMPLE_RATE // 1000,
+        )
+        outbox = Outbox(int(s.window_ms / 1000 * body.fps) + 8)
+        session = Session(
+            parameters,
+            self.slots,
+            new_track=self.renderer.new_track(lambda: session),
+            command=self.renderer.command,
+            say=lambda response: stream.say(response),
+            first_frame=self.metrics.first_frame_seconds.observe,
+        )
+        stream = Stream(
+            session,
+            outbox,
+            avatar,
+            resident,
+            Pictures(body, request.pixel_format, scope),
+            self.renderer,
+            self.metrics,
+            self.log.bind(session_id=session_id),
+            self._stream_closed,
+        )
+        self.streams[stream] = None
+        self.renderer.add(session, resident)
+        self.metrics.sessions.set(len(self.streams))
+        stream.log.info("stream_opened", avatar_id=avatar.avatar_id, scope=scope, pixels=request.pixel_format)
+        return stream
+
+    async def drain(self) -> None:
+        """No new streams and turns; returns when the last stream has gone or at the deadline."""
+        self.draining = True
+        self.metrics.draining.set(1)
+        self._tell_health()
+        deadline = time.monotonic() + self.settings.drain_s
+        self.log.info("draining", streams=len(self.streams), deadline_s=self.settings.drain_s)
+        for stream in list(self.streams):
+            stream.session.refuse_turns("the server is draining: take the turn elsewhere")
+            stream.session.go_away("the server is draining", int(self.settings.drain_s * 1000))
+        began = time.monotonic()
+        while self.streams and time.monotonic() < deadline:
+            if time.monotonic() - began > IDLE_GRACE_S:
+                for stream in list(self.streams):
+                    if not stream.session.speaking:
+                        stream.end(unavailable("The server is draining: open a stream elsewhere."))
+            await asyncio.sleep(0.05)
+
+    # --------------------------------------------------------------------------------------------------
+
+    def _check_open_to_new(self) -> None:
+        if self.draining:
+            raise unavailable("The server is draining: try another server.")
+        if self.engine.loaded is None:
+            raise unavailable(f"The engine is not ready ({self.engine.reason}): try again soon or elsewhere.")
+
+    def _stream_closed(self, stream: Stream) -> None:
+        self.streams.pop(stream, None)
+        self.renderer.remove(stream.session)
+        self.residency.release(stream.resident)
+        self.metrics.sessions.set(len(self.streams))
+        stream.log.info(
+            "stream_closed",
+            frames=stream.session.frames,
+            late=stream.session.late_so_far,
+            dropped=stream.outbox.dropped,
+            reason=stream.error.sentence if stream.error else "",
+        )
+
+    def _prepared(self, avatar_id: str) -> None:
+        self._avatar_ids.add(avatar_id)
+        self.metrics.preparations.labels("prepared").inc()
+
+    def _on_message(self, message: m.Message) -> None:
+        match message:
+            case m.Ready() | m.Rendered() | m.BatchLost():
+                self.renderer.handle(message)
+            case m.PrepareStep() | m.Failed(what="prepare"):
+                self.preparation.handle(message)
+            case m.Attached() | m.Failed(what="attach"):
+                self.residency.handle(message)
+            case m.Failed():
+                self.log.error("engine_refused", what=message.what, reason=message.sentence)
+            case m.Pong():
+                self._use_costs(message.costs)
+                self.metrics.engine_memory_bytes.set(message.memory_used)
+            case _:
+                self.log.error("engine_message_unknown", name=type(message).__name__)
+
+    def _on_engine(self, loaded: m.Loaded | None, sentence: str) -> None:
+        if loaded is not None:
+            self._use_costs(loaded.costs)
+            info = loaded.info
+            self._avatar_ids = set(self.store.avatar_ids(info["name"], info["build"]))
+            self.log.info("engine_ready", engine=info["name"], build=info["build"], slots=self.slots.total)
+        else:
+            self.metrics.engine_restarts.inc()
+            self.renderer.engine_down()
+            self.preparation.engine_down(sentence)
+            self.residency.engine_down(sentence)
+            for stream in list(self.streams):
+                stream.session.go_away("the engine stopped", 0)
+                stream.end(unavailable("The engine stopped: open the stream again, here or elsewhere."))
+        self._tell_health()
+
+    def _use_costs(self, costs: list[tuple[int, float]]) -> None:
+        self.renderer.scheduler.set_costs(costs)
+        self.slots.total = self.settings.slots or min(
+            measured_slots(costs, self.settings.batch_ms, self.settings.slot_load), self.settings.max_sessions
+        )
+
+    def _tell_health(self) -> None:
+        self.metrics.ready.set(self.engine.loaded is not None)
+        for tell in self.on_health:
+            tell(self.ready)
+
+    async def _tick(self) -> None:
+        """Idle streams, late finishes, gauges."""
+        while True:
+            await asyncio.sleep(0.25)
+            now = time.monotonic()
+            for stream in list(self.streams):
+                stream.tick(now)
+                if now - stream.last_heard > self.settings.idle_ms / 1000:
+                    stream.end(
+                        RequestError(
+                            "deadline_exceeded",
+                            f"Nothing was sent for {self.settings.idle_ms} ms: open a stream when it is needed.",
+                        )
+                    )
+            self.metrics.slots_total.set(self.slots.total)
+            self.metrics.slots_used.set(self.slots.used)
+            self.metrics.avatars_resident_bytes.set(self.residency.nbytes)

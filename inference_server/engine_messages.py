@@ -1,0 +1,237 @@
+"""What the front and the engine process say to each other: typed messages, framed over a socket.
+
+A message on the wire is two big-endian ``u32`` lengths, a JSON list ``[name, fields...]`` and raw bytes (PCM).
+Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+_HEADER = struct.Struct("!II")
+_LIMIT = 64 << 20
+
+
+@dataclass(slots=True)
+class Attach:
+    """Make a prepared avatar resident; answered by Attached or Failed(``attach``)."""
+
+    avatar_id: str
+    avatar_dir: str
+    body_dir: str
+
+
+@dataclass(slots=True)
+class Detach:
+    """Let go of it."""
+
+    avatar_id: str
+
+
+@dataclass(slots=True)
+class OpenTrack:
+    """Audio of a new turn, whose first appended sample is number ``origin``."""
+
+    track: int
+    avatar_id: str
+    fps: tuple[int, int]
+    origin: int
+
+
+@dataclass(slots=True)
+class Append:
+    """More s16le audio (in ``payload``)."""
+
+    track: int
+    payload: bytes = field(default=b"", repr=False)
+
+
+@dataclass(slots=True)
+class EndTrack:
+    """No more audio comes."""
+
+    track: int
+
+
+@dataclass(slots=True)
+class CloseTrack:
+    """The turn is dead: rows of it that have not begun cost nothing."""
+
+    track: int
+
+
+@dataclass(slots=True)
+class Render:
+    """A batch; each row is track, frame, loop index, alpha, offset and size in the ring."""
+
+    batch: int
+    rows: list[tuple[int, int, int, float, int, int]]
+
+
+@dataclass(slots=True)
+class Prepare:
+    """Prepare the body in ``body_dir`` into ``out_dir``, in small steps while nothing live is due."""
+
+    job: int
+    body_dir: str
+    out_dir: str
+    settings: dict[str, str]
+
+
+@dataclass(slots=True)
+class CancelPrepare:
+    """Nobody waits for it any more."""
+
+    job: int
+
+
+@dataclass(slots=True)
+class Ping:
+    """Are you there?"""
+
+    number: int
+
+
+@dataclass(slots=True)
+class Loading:
+    """Progress of the engine's load."""
+
+    progress: float
+    sentence: str
+
+
+@dataclass(slots=True)
+class Loaded:
+    """The engine can work. ``costs``: pairs of bucket and milliseconds."""
+
+    info: dict[str, Any]
+    costs: list[tuple[int, float]]
+    own_body: str  # build of the engine's own body maker, "" where it has none
+
+
+@dataclass(slots=True)
+class Attached:
+    """``rects``: one per loop index; ``largest`` holds them all."""
+
+    avatar_id: str
+    largest: tuple[int, int, int, int]
+    rects: list[tuple[int, int, int, int]]
+    nbytes: int
+
+
+@dataclass(slots=True)
+class Ready:
+    """Frames of the track that can be rendered now; ``ended`` once its end is known to the engine."""
+
+    track: int
+    frames: int
+    ended: bool
+
+
+@dataclass(slots=True)
+class Rendered:
+    """Results in the rows' order: kind, rectangle, error. ``ms``: what the batch took."""
+
+    batch: int
+    results: list[tuple[str, tuple[int, int, int, int] | None, str | None]]
+    ms: float
+
+
+@dataclass(slots=True)
+class BatchLost:
+    """The batch failed, the engine lives."""
+
+    batch: int
+    sentence: str
+
+
+@dataclass(slots=True)
+class PrepareStep:
+    """Progress 0..1 of a preparation; 1 means that ``out_dir`` is complete."""
+
+    job: int
+    progress: float
+    done: bool
+
+
+@dataclass(slots=True)
+class Failed:
+    """Something asked for failed. ``what``: load, attach, prepare, track or engine; ``kind``: error class."""
+
+    what: str
+    key: str
+    kind: str
+    sentence: str
+
+
+@dataclass(slots=True)
+class Pong:
+    """Here I am, with fresh figures."""
+
+    number: int
+    costs: list[tuple[int, float]]
+    memory_used: int
+    memory_total: int
+
+
+Message = (
+    Attach
+    | Detach
+    | OpenTrack
+    | Append
+    | EndTrack
+    | CloseTrack
+    | Render
+    | Prepare
+    | CancelPrepare
+    | Ping
+    | Loading
+    | Loaded
+    | Attached
+    | Ready
+    | Rendered
+    | BatchLost
+    | PrepareStep
+    | Failed
+    | Pong
+)
+_KINDS: dict[str, Any] = {kind.__name__: kind for kind in Message.__args__}
+_NAMES: dict[type, tuple[str, ...]] = {
+    kind: tuple(f.name for f in fields(kind) if f.name != "payload") for kind in Message.__args__
+}
+
+
+def encode(message: Message) -> bytes:
+    """The message as it travels."""
+    kind = type(message)
+    head = json.dumps([kind.__name__, *(getattr(message, name) for name in _NAMES[kind])]).encode()
+    payload: bytes = getattr(message, "payload", b"")
+    return _HEADER.pack(len(head), len(payload)) + head + payload
+
+
+class Decoder:
+    """Messages out of a stream of bytes."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Message]:
+        """Add bytes; yields every message that is complete. Raises ``ValueError`` on nonsense."""
+        self._buffer += data
+        while len(self._buffer) >= _HEADER.size:
+            head, payload = _HEADER.unpack_from(self._buffer)
+            if head + payload > _LIMIT:
+                raise ValueError("message too long")
+            end = _HEADER.size + head + payload
+            if len(self._buffer) < end:
+                return
+            name, *values = json.loads(self._buffer[_HEADER.size : _HEADER.size + head])
+            if payload:
+                values.append(bytes(self._buffer[_HEADER.size + head : end]))
+            del self._buffer[:end]
+            message: Message = _KINDS[name](*values)
+            yield message

@@ -1,0 +1,342 @@
+"""The engine process: one thread that draws batches, and prepares avatars in small steps in between.
+
+Started by ``engine_process.py`` as ``python -m inference_server.engine_worker`` with a socket and the frame
+ring as inherited file descriptors. It ends when its parent does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from inference_server import engine_messages as m
+from inference_server.avatars.arrays import Damaged, read_body, read_prepared, write_prepared
+from inference_server.engines.base import (
+    BatchFailed,
+    BodyLoop,
+    Engine,
+    EngineDead,
+    EngineError,
+    Handle,
+    ImageRejected,
+    ModelMissing,
+    NoMemory,
+    Prepared,
+    Row,
+    Ticket,
+    Track,
+)
+from inference_server.engines.discovery import engine_factory
+from inference_server.frame_ring import FrameRing
+
+WAIT_S = 0.002  # for a batch, before messages are looked at again
+DEPTH = 2  # batches submitted to the engine at once
+
+
+@dataclass(slots=True)
+class _Batch:
+    number: int
+    ticket: Ticket
+    places: list[int]  # of the submitted rows in the message
+    rows: int
+    began: float
+
+
+@dataclass(slots=True)
+class _Voice:
+    track: Track
+    told: int = -1
+    ended: bool = False
+    said_end: bool = False
+
+
+@dataclass(slots=True)
+class _Preparation:
+    job: int
+    steps: Iterator[float | Prepared]
+    out_dir: Path
+
+
+class EngineWorker:
+    """Messages in, engine calls, messages out."""
+
+    def __init__(self, engine: Engine, channel: socket.socket, ring: FrameRing) -> None:
+        self._engine = engine
+        self._channel = channel
+        self._ring = ring
+        self._decoder = m.Decoder()
+        self._handles: dict[str, Handle] = {}
+        self._voices: dict[int, _Voice] = {}
+        self._touched: set[int] = set()
+        self._waiting: deque[m.Render] = deque()
+        self._batches: deque[_Batch] = deque()
+        self._preparations: deque[_Preparation] = deque()
+
+    def load(self, own_body: str) -> None:
+        """Load the engine and say so. Raises :class:`EngineError`."""
+        self._engine.load(lambda progress, sentence: self._send(m.Loading(progress, sentence)))
+        self._send(m.Loaded(asdict(self._engine.info), self._costs(), own_body))
+
+    def run(self) -> None:
+        """Until the other side closes the socket."""
+        while True:
+            busy = bool(self._batches or self._waiting)
+            timeout = 0 if busy or self._preparations else None
+            readable, _, _ = select.select([self._channel], [], [], timeout)
+            if readable and not self._receive():
+                return
+            self._submit()
+            if self._batches:
+                self._collect()
+            elif self._preparations:
+                self._step()
+
+    # --- messages -------------------------------------------------------------------------------------
+
+    def _receive(self) -> bool:
+        data = self._channel.recv(1 << 20)
+        if not data:
+            return False
+        for message in self._decoder.feed(data):
+            self._handle(message)
+        self._tell_ready()
+        return True
+
+    def _send(self, message: m.Message) -> None:
+        self._channel.sendall(m.encode(message))
+
+    def _handle(self, message: m.Message) -> None:
+        match message:
+            case m.Append():
+                voice = self._voices.get(message.track)
+                if voice is not None:
+                    voice.track.append(np.frombuffer(message.payload, "<i2").astype(np.int16, copy=False))
+                    self._touched.add(message.track)
+            case m.Render():
+                self._waiting.append(message)
+            case m.OpenTrack():
+                handle = self._handles.get(message.avatar_id)
+                if handle is None:
+                    self._fail("track", str(message.track), "EngineError", "the avatar is not attached")
+                    return
+                track = self._engine.track(handle, Fraction(*message.fps), message.origin)
+                self._voices[message.track] = _Voice(track)
+            case m.EndTrack():
+                voice = self._voices.get(message.track)
+                if voice is not None:
+                    voice.track.end()
+                    voice.ended = True
+                    self._touched.add(message.track)
+            case m.CloseTrack():
+                voice = self._voices.pop(message.track, None)
+                if voice is not None:
+                    voice.track.close()
+            case m.Attach():
+                self._attach(message)
+            case m.Detach():
+                handle = self._handles.pop(message.avatar_id, None)
+                if handle is not None:
+                    self._engine.detach(handle)
+            case m.Prepare():
+                self._prepare(message)
+            case m.CancelPrepare():
+                self._preparations = deque(p for p in self._preparations if p.job != message.job)
+            case m.Ping():
+                memory = self._engine.memory()
+                self._send(m.Pong(message.number, self._costs(), memory.used, memory.total))
+            case _:
+                raise ValueError(f"unexpected {type(message).__name__}")
+
+    def _costs(self) -> list[tuple[int, float]]:
+        return [(rows, self._engine.cost_ms(rows)) for rows in self._engine.info.buckets]
+
+    def _tell_ready(self) -> None:
+        for number in self._touched:
+            voice = self._voices.get(number)
+            if voice is None:
+                continue
+            frames = voice.track.ready()
+            if frames != voice.told or voice.ended != voice.said_end:
+                voice.told, voice.said_end = frames, voice.ended
+                self._send(m.Ready(number, frames, voice.ended))
+        self._touched.clear()
+
+    def _fail(self, what: str, key: str, kind: str, sentence: str) -> None:
+        self._send(m.Failed(what, key, kind, sentence))
+
+    # --- drawing --------------------------------------------------------------------------------------
+
+    def _submit(self) -> None:
+        while self._waiting and len(self._batches) < DEPTH:
+            message = self._waiting.popleft()
+            places: list[int] = []
+            rows: list[Row] = []
+            for place, (track, frame, loop_index, alpha, offset, size) in enumerate(message.rows):
+                voice = self._voices.get(track)
+                if voice is None:
+                    continue  # closed meanwhile: it costs nothing
+                places.append(place)
+                rows.append(Row(voice.track, frame, loop_index, alpha, self._ring.view(offset, size)))
+            began = time.monotonic()
+            if not rows:
+                self._send(m.Rendered(message.batch, [("dropped", None, None)] * len(message.rows), 0.0))
+                continue
+            try:
+                ticket = self._engine.submit(rows)
+            except BatchFailed as error:
+                self._send(m.BatchLost(message.batch, str(error)))
+                continue
+            self._batches.append(_Batch(message.batch, ticket, places, len(message.rows), began))
+
+    def _collect(self) -> None:
+        batch = self._batches[0]
+        try:
+            results = self._engine.collect(batch.ticket, WAIT_S)
+        except BatchFailed as error:
+            self._batches.popleft()
+            self._send(m.BatchLost(batch.number, str(error)))
+            return
+        if results is None:
+            return
+        self._batches.popleft()
+        answers: list[tuple[str, tuple[int, int, int, int] | None, str | None]] = [
+            ("dropped", None, None)
+        ] * batch.rows
+        for place, result in zip(batch.places, results, strict=True):
+            rect = None if result.rect is None else (*result.rect,)
+            answers[place] = (result.kind, rect, result.error)
+        self._send(m.Rendered(batch.number, answers, (time.monotonic() - batch.began) * 1000))
+
+    # --- avatars --------------------------------------------------------------------------------------
+
+    def _attach(self, message: m.Attach) -> None:
+        try:
+            if message.avatar_id not in self._handles:
+                body = read_body(Path(message.body_dir), verify=False)
+                prepared = read_prepared(Path(message.avatar_dir), verify=False)
+                handle = self._engine.attach(prepared, body)
+                self._check_rects(handle, body)
+                self._handles[message.avatar_id] = handle
+                nbytes = prepared.nbytes
+            else:
+                handle = self._handles[message.avatar_id]
+                body = read_body(Path(message.body_dir), verify=False)
+                nbytes = 0
+        except EngineDead:
+            raise
+        except (EngineError, Damaged) as error:
+            self._fail("attach", message.avatar_id, type(error).__name__, str(error))
+        except Exception as error:
+            self._fail("attach", message.avatar_id, "EngineError", f"{type(error).__name__}: {error}")
+        else:
+            rects: list[tuple[int, int, int, int]] = [handle.rect(index) for index in range(len(body))]
+            self._send(m.Attached(message.avatar_id, handle.largest_rect, rects, nbytes))
+
+    @staticmethod
+    def _check_rects(handle: Handle, body: BodyLoop) -> None:
+        handle.largest_rect.validate(body.width, body.height)
+        for index in range(len(body)):
+            handle.rect(index).validate(body.width, body.height)
+
+    def _prepare(self, message: m.Prepare) -> None:
+        try:
+            body = read_body(Path(message.body_dir), verify=False)
+            steps = self._engine.prepare(body, message.settings)
+        except EngineDead:
+            raise
+        except Exception as error:
+            self._prepare_failed(message.job, error)
+            return
+        self._preparations.append(_Preparation(message.job, iter(steps), Path(message.out_dir)))
+
+    def _step(self) -> None:
+        preparation = self._preparations[0]
+        try:
+            step = next(preparation.steps)
+            if isinstance(step, Prepared):
+                write_prepared(preparation.out_dir, step)
+                self._preparations.popleft()
+                self._send(m.PrepareStep(preparation.job, 1.0, True))
+            else:
+                self._send(m.PrepareStep(preparation.job, float(step), False))
+        except EngineDead:
+            raise
+        except Exception as error:
+            self._preparations.popleft()
+            self._prepare_failed(preparation.job, error)
+
+    def _prepare_failed(self, job: int, error: Exception) -> None:
+        known = isinstance(error, EngineError | Damaged)
+        kind = (
+            type(error).__name__ if isinstance(error, ImageRejected | NoMemory | Damaged) else "EngineError"
+        )
+        sentence = str(error) if known else f"{type(error).__name__}: {error}"
+        if isinstance(error, StopIteration):
+            sentence = "the engine ended its preparation without a result"
+        self._fail("prepare", str(job), kind, sentence)
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to end this process when its parent ends (Linux), whatever it is doing."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def main() -> int:
+    """Entry of the process."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--engine", required=True)
+    parser.add_argument("--settings", required=True)
+    parser.add_argument("--channel", type=int, required=True)
+    parser.add_argument("--ring", type=int, required=True)
+    parser.add_argument("--ring-size", type=int, required=True)
+    parser.add_argument("--lanes", type=int, required=True)
+    options = parser.parse_args()
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the front, which drains
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    channel = socket.socket(fileno=options.channel)
+    ring = FrameRing(options.ring, options.ring_size, options.lanes)
+    try:
+        factory = engine_factory(options.engine)
+        engine = factory(json.loads(options.settings))
+        worker = EngineWorker(engine, channel, ring)
+        worker.load(str(getattr(engine, "body_build", "")))
+    except Exception as error:
+        known = isinstance(error, EngineError | ValueError)
+        kind = "ModelMissing" if isinstance(error, ModelMissing) else type(error).__name__
+        sentence = str(error) if known else f"{type(error).__name__}: {error}"
+        channel.sendall(m.encode(m.Failed("load", "", kind, sentence)))
+        return 1
+    try:
+        worker.run()
+    except EngineDead as error:
+        with contextlib.suppress(OSError):
+            channel.sendall(m.encode(m.Failed("engine", "", "EngineDead", str(error))))
+        return 1
+    except (BrokenPipeError, ConnectionError):
+        return 0
+    with contextlib.suppress(Exception):
+        engine.close()
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)  # an engine's threads must not keep a dead process alive

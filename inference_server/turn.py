@@ -1,0 +1,208 @@
+"""One turn of one epoch: which frames are due, on which body frame, by when. No clock of its own."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from fractions import Fraction
+
+from visavis.frames import SAMPLE_RATE, frame_at, frame_start
+
+FIRST_FRAMES = 2  # of a turn, which go ahead of everything that plays already
+MOST_ANCHORS = 64  # kept; older ones belong to frames heard long ago
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A frame to be drawn."""
+
+    turn: Turn
+    frame: int
+    loop_index: int
+    alpha: float
+
+
+class Turn:
+    """Positions of one turn. ``closing`` frames follow the audio; the last of them is the plain body."""
+
+    def __init__(
+        self,
+        turn_id: int,
+        epoch: int,
+        track: int,
+        *,
+        fps: Fraction,
+        closing: int,
+        window: int,
+        loop_length: int,
+        render_from: int,
+        now: float,
+    ) -> None:
+        self.turn_id = turn_id
+        self.epoch = epoch
+        self.track = track
+        self.fps = fps
+        self.closing = max(closing, 1)
+        self.window = window
+        self.loop_length = loop_length
+        self.render_from = render_from
+        self.alive = True
+        self.origin: int | None = None
+        self.received = 0  # the next sample of audio expected
+        self.ended = False
+        self.flushed = False  # the engine knows the end
+        self.ready = 0
+        self.cursor = 0  # the next frame to hand out
+        self.under_way = 0
+        self.late = 0
+        self.failed = 0
+        self.last_heard = now  # of the client, about this turn
+        self.last_sent = False
+        self.playing = False
+        self.began = now  # when its first audio came
+        self.due_since: float | None = None
+        self._sent: set[int] = set()
+        self._anchors: list[tuple[int, int]] = [(0, 0)]  # (frame, loop index), ascending
+        self._playhead: int | None = None
+        self._playhead_at = now
+        self._first = 0
+
+    @property
+    def frames_sent(self) -> int:
+        """Distinct frames sent so far."""
+        return len(self._sent)
+
+    @property
+    def audio_frames(self) -> int:
+        """Frames that the audio received so far reaches into."""
+        if self.origin is None or self.received <= self.origin:
+            return self._first
+        return max(frame_at(self.received - 1, self.fps) + 1, self._first)
+
+    def begin(self, origin: int, now: float) -> None:
+        """The first audio begins at sample ``origin``."""
+        self.began = now
+        self.origin = self.received = origin
+        start = max(origin, self.render_from)
+        first = frame_at(start, self.fps)
+        self._first = self.cursor = first if frame_start(first, self.fps) >= start else first + 1
+
+    def loop_index(self, frame: int) -> int:
+        """The body frame under ``frame``."""
+        place = max(bisect_right(self._anchors, (frame, self.loop_length)) - 1, 0)
+        anchor, index = self._anchors[place]
+        return (index + frame - anchor) % self.loop_length
+
+    def anchor(self, sample: int, loop_index: int) -> None:
+        """``loop_index`` is on screen when ``sample`` is heard; frames from there on are drawn anew if it moved."""
+        frame = frame_at(sample, self.fps)
+        moved = self.loop_index(frame) != loop_index or self._anchors[-1][0] > frame
+        if self._anchors == [(0, 0)]:
+            self._anchors = []  # what nobody anchored follows the first anchor, backwards too
+            frame_from = self._first
+        else:
+            frame_from = frame
+        self._anchors = [*[a for a in self._anchors if a[0] < frame][-MOST_ANCHORS:], (frame, loop_index)]
+        if moved and frame_from <= self.cursor:
+            self.cursor = max(frame_from, self._first)
+            self.last_sent = False
+
+    def playhead(self, sample: int, playing: bool, now: float) -> None:
+        """``sample`` is heard now (negative: the turn begins in that many samples)."""
+        self._playhead = sample
+        self._playhead_at = now
+        self.playing = playing
+        self.last_heard = now
+
+    @property
+    def heard(self) -> int | None:
+        """The last playhead."""
+        return self._playhead
+
+    def is_late(self, frame: int) -> bool:
+        """Whether all of ``frame`` has been heard already."""
+        return self._playhead is not None and frame_start(frame + 1, self.fps) <= self._playhead
+
+    def deadline(self, frame: int, now: float) -> float:
+        """When ``frame`` is shown, on the clock of ``now``; as if playing began now where nothing plays."""
+        start = frame_start(frame, self.fps)
+        if self._playhead is None:
+            return now + (start - frame_start(self._first, self.fps)) / SAMPLE_RATE
+        return self._playhead_at + (start - self._playhead) / SAMPLE_RATE
+
+    def first_frame(self, frame: int) -> bool:
+        """One of the first frames, which go ahead."""
+        return frame - self._first < FIRST_FRAMES
+
+    @property
+    def _renderable(self) -> int:
+        """Frames up to here may be handed out; the last closing frame is the body and is never drawn."""
+        if self.ended and self.flushed:
+            return self.audio_frames + self.closing - 1
+        return min(self.ready, self.audio_frames)
+
+    def peek(self) -> Job | None:
+        """The next frame that may be drawn now; counts and passes over those that are late."""
+        if not self.alive or self.origin is None:
+            return None
+        end = self._renderable
+        while self.cursor < end and self.is_late(self.cursor):
+            self.missed(self.cursor)
+            self.cursor += 1
+        if self.cursor >= end:
+            return None
+        start = frame_start(self._first, self.fps)
+        reach = max(start, self._playhead if self._playhead is not None else start) + self.window
+        if frame_start(self.cursor, self.fps) >= reach:
+            return None
+        return self.job(self.cursor)
+
+    def job(self, frame: int) -> Job:
+        """Frame ``frame`` as it would be drawn now."""
+        beyond = frame - self.audio_frames + 1 if self.ended else 0
+        alpha = 1.0 if beyond <= 0 else max(0.0, 1.0 - beyond / self.closing)
+        return Job(self, frame, self.loop_index(frame), alpha)
+
+    def take(self, job: Job) -> None:
+        """The job goes into a batch."""
+        self.cursor = job.frame + 1
+        self.under_way += 1
+
+    def note_due(self, now: float) -> None:
+        """Remember since when a frame waits to be handed out."""
+        if self.peek() is None:
+            self.due_since = None
+        elif self.due_since is None:
+            self.due_since = now
+
+    def wanted(self, job: Job) -> bool:
+        """Whether a job handed out earlier is still worth drawing or sending."""
+        return self.alive and self.loop_index(job.frame) == job.loop_index
+
+    def sent(self, frame: int) -> None:
+        """The frame goes to the client."""
+        self._sent.add(frame)
+
+    def missed(self, frame: int) -> None:
+        """The frame comes too late."""
+        if frame not in self._sent:
+            self.late += 1
+
+    @property
+    def drawn(self) -> bool:
+        """Everything but the last frame has been handed out and has come back."""
+        if not self.ended or self.under_way:
+            return False
+        if self.origin is None:
+            return True
+        return self.flushed and self.cursor >= self._renderable
+
+    @property
+    def last_frame(self) -> int:
+        """The number of the turn's last frame."""
+        return self.audio_frames + self.closing - 1
+
+    @property
+    def heard_out(self) -> bool:
+        """The playhead has reached the last frame of the audio: nothing can be anchored anew any more."""
+        return self._playhead is None or self._playhead >= frame_start(self.audio_frames - 1, self.fps)
