@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 from support.sip_fake import (
     AUDIO,
-    PEER,
     VIDEO,
     Recorder,
     Wire,
@@ -16,6 +15,7 @@ from support.sip_fake import (
     established,
     only,
     only_request,
+    reply_to,
     request,
     sdp,
     settle,
@@ -25,22 +25,9 @@ from support.sip_fake import (
 from orchestrator.sip.config import SipConfig
 from orchestrator.sip.incoming import IncomingCall
 from orchestrator.sip.media import NegotiatedMedia, NotAcceptable
-from orchestrator.sip.message import Request
 
 OFFER = sdp(AUDIO, VIDEO)
 HELD = sdp(AUDIO + "a=sendonly\n", VIDEO + "a=sendonly\n", version=2)
-
-
-def reply_to(sent: Request, status: int, *, body: str = "", headers: str = "") -> str:
-    """The peer's response to a request of ours."""
-    body = body.replace("\r\n", "\n").replace("\n", "\r\n")
-    lines = [f"SIP/2.0 {status} Fine", *(f"Via: {value}" for value in sent.headers.all("Via"))]
-    lines += [f"{name}: {sent.headers.get(name)}" for name in ("From", "Call-ID", "CSeq")]
-    to = sent.headers.get("To") or ""
-    lines.append(f"To: {to}" if ";tag=" in to else f"To: {to};tag=peer")
-    lines += [f"Contact: <sip:peer@{PEER[0]}:{PEER[1]}>", *(line for line in headers.split("\n") if line)]
-    lines += ["Content-Type: application/sdp"] if body else []
-    return "\n".join([*lines, f"Content-Length: {len(body)}"]) + "\n\n" + body
 
 
 async def test_late_offer() -> None:

@@ -7,33 +7,29 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import Coroutine
-from typing import Any, Protocol
+from typing import Any
 
 from .authentication import Challenger
 from .call import Call, warning
+from .client import Client, Connector
 from .clock import Clock
 from .config import SipConfig
 from .dialog import Dialog, DialogId
-from .events import SipHandler
+from .events import EndCause, SipHandler
 from .flow import DEFAULT_PORTS, Flow
-from .grammar import GrammarError, Uri
+from .grammar import GrammarError
 from .incoming import IncomingCall
 from .message import MalformedMessage, Request, Response, make_response, parse_message
+from .outgoing import OutgoingCall
 from .policy import SourcePolicy, parse_networks, within
 from .reinvite import Reinviter
 from .sdp import SdpError
 from .server_transaction import ServerTransaction
 from .trace import Trace, TraceEntry
-from .transaction import TransactionLayer, new_branch
+from .transaction import TransactionLayer
 from .validate import CAPABILITIES, Refusal, check_request
 
 log = logging.getLogger(__name__)
-
-
-class Connector(Protocol):
-    """Finds the way to a URI: resolves its host, opens or reuses a connection. Raises OSError."""
-
-    async def flow_to(self, uri: Uri, *, size: int = 0) -> Flow: ...
 
 
 class Agent:
@@ -43,7 +39,7 @@ class Agent:
         self.config = config
         self.handler = handler
         self.clock = clock
-        self.connector = connector
+        self.client = Client(self, connector)
         self.policy = SourcePolicy(
             clock.now,
             allow_from=config.allow_from,
@@ -89,6 +85,9 @@ class Agent:
         if refusal is None and request.to.tag is not None:
             self._on_dialog_request(transaction)
             return
+        if not self.policy.may_call(transaction.flow.remote[0]):
+            transaction.terminate()  # we called there once; that gives no right to call here
+            return
         if refusal is None and self.transactions.is_merged(transaction):
             refusal = Refusal(482)
         if refusal is not None:
@@ -125,6 +124,22 @@ class Agent:
         self._dialogs[dialog.id] = call
         self.calls[call.id] = call
 
+    def start_call(self, call: OutgoingCall) -> None:
+        """Dial."""
+        self.calls[call.id] = call
+        if self.trace_all:
+            call.trace = Trace(self.config.trace_messages)
+        log.info("call_out call=%s to=%s", call.id, call.remote_uri)
+
+        async def run() -> None:
+            try:
+                await call.run()
+            except Exception as error:
+                log.exception("dial_failed call=%s", call.id)
+                call.end(EndCause("error", "us", 500, str(error)))
+
+        self.spawn(run())
+
     def forget(self, call: Call) -> None:
         self.calls.pop(call.id, None)
         for key in [key for key, owner in self._dialogs.items() if owner is call]:
@@ -138,55 +153,6 @@ class Agent:
             response.headers.add("Contact", f"<{transaction.flow.contact_uri(self.config.contact_user)}>")
             if "Supported" not in response.headers:
                 response.headers.add("Supported", dict(CAPABILITIES)["Supported"])
-
-    def send(self, call: Call, request: Request) -> None:
-        """Send a request whose outcome does not matter, such as BYE."""
-
-        async def run() -> None:
-            await self.transact(call, request)
-
-        self.spawn(run())
-
-    async def transact(self, call: Call, request: Request) -> Response:
-        """Send a request in the call's dialog and wait for its final response (408 and 503 are made up here)."""
-        try:
-            flow = await self._flow_for(call, len(bytes(request)) + 300)
-        except OSError as error:
-            return Response(status=503, reason=str(error))
-        self._complete(request, flow)
-        done: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-
-        def final(response: Response) -> None:
-            if response.status >= 200 and not done.done():
-                done.set_result(response)
-            elif request.method == "INVITE" and 200 <= response.status < 300:
-                call.on_repeated_answer(response)
-
-        def failure(status: int) -> None:
-            if not done.done():
-                done.set_result(Response(status=status, reason="no answer"))
-
-        self.transactions.request(request, flow, final, failure)
-        self.trace_out(call, flow, bytes(request))
-        return await done
-
-    def send_ack(self, call: Call, ack: Request) -> None:
-        """An ACK for a 2xx: outside any transaction, each time with a branch of its own."""
-
-        async def run() -> None:
-            try:
-                flow = await self._flow_for(call, 0)
-            except OSError as error:
-                log.warning("ack_unsent call=%s error=%s", call.id, error)
-                return
-            ack.headers.remove("Via")
-            ack.headers.prepend(
-                "Via", f"SIP/2.0/{flow.transport} {flow.host_port};branch={new_branch()};rport"
-            )
-            flow.send(bytes(ack))
-            self.trace_out(call, flow, bytes(ack))
-
-        self.spawn(run())
 
     def on_closed_flow(self, flow: Flow) -> None:
         for callback in list(flow.on_close):
@@ -205,17 +171,6 @@ class Agent:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # -- inside --
-
-    async def _flow_for(self, call: Call, size: int) -> Flow:
-        dialog = call.dialog
-        if dialog.pinned and not dialog.flow.closed and (dialog.flow.reliable or not dialog.route_set):
-            return dialog.flow
-        return await self.connector.flow_to(dialog.next_hop(), size=size)
-
-    def _complete(self, request: Request, flow: Flow) -> None:
-        if request.method in ("INVITE", "UPDATE", "REFER") and "Contact" not in request.headers:
-            request.headers.add("Contact", f"<{flow.contact_uri(self.config.contact_user)}>")
-        request.headers.set("User-Agent", self.config.user_agent)
 
     def _stamp(self, message: Request | Response, flow: Flow) -> None:
         """`received` and `rport` in the topmost Via (RFC 3261 section 18.2.1, RFC 3581)."""

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec
 
+from .authentication import Credentials
 from .bodies import read_dtmf, sdp_body, wants_keyframe
 from .dialog import Dialog
 from .events import EndCause
@@ -51,6 +52,7 @@ class Call:
         self.session = SdpSession()
         self.cause: EndCause | None = None
         self.trace: Trace | None = None
+        self.credentials: Credentials | None = None
         self._agent = agent
         self._dialog = dialog
         self._timer = SessionTimer(agent.clock, agent.config, self._refresh, self._expired)
@@ -216,7 +218,7 @@ class Call:
             request.headers.add(
                 "Reason", f'SIP;cause={cause.status};text="{cause.text[:80]}"'.replace("\n", " ")
             )
-        self._agent.send(self, request)
+        self._agent.client.send(self, request)
         self.end(cause)
 
     def on_flow(self, flow: Flow) -> None:
@@ -326,12 +328,12 @@ class Call:
             for value in request.headers.all(name):
                 ack.headers.add(name, value)
         self._acks[request.cseq[0]] = ack
-        self._agent.send_ack(self, ack)
+        self._agent.client.send_ack(self, ack)
 
     def on_repeated_answer(self, response: Response) -> None:
         ack = self._acks.get(response.cseq[0])
         if ack is not None:
-            self._agent.send_ack(self, ack)
+            self._agent.client.send_ack(self, ack)
 
     def fail(self, cause: EndCause) -> None:
         """End with a BYE and that cause."""

@@ -42,6 +42,10 @@ class ClientTransaction:
             self._resend_in(T1)
         self._after(TIMER_B, self._timeout)
 
+    def expect_end(self) -> None:
+        """Give up when no final response comes within 64 T1: a cancelled INVITE (section 9.1)."""
+        self._after(TIMER_B, self._timeout)
+
     def receive(self, response: Response) -> None:
         raise NotImplementedError
 

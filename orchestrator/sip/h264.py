@@ -44,14 +44,12 @@ class H264Format:
     def fit(self, width: int, height: int, fps: float) -> tuple[int, int, float]:
         """The largest picture of that shape the peer can decode (even sides), and the rate that goes with it."""
         w, h = width, height
-        for step in range(64, 3, -1):
-            w, h = (max(16, width * step // 64 // 2 * 2), max(16, height * step // 64 // 2 * 2))
-            if step == 64:
-                w, h = width, height
+        for step in range(63, 3, -1):
             if self.allows(w, h, min(fps, 15)):
                 break
+            w, h = (max(16, side * step // 64 // 2 * 2) for side in (width, height))
         blocks = ceil(w / 16) * ceil(h / 16)
-        return w, h, min(fps, self.max_mbps / blocks)
+        return w, h, min(fps, int(100 * self.max_mbps / blocks) / 100)
 
 
 def level_for(width: int, height: int, fps: float, bitrate: int) -> int:

@@ -56,8 +56,10 @@ class SourcePolicy:
     ) -> None:
         self._now = now
         self._networks = parse_networks(allow_from) or parse_networks(_PRIVATE)
+        self._trusted: set[str] = set()
         self._message_rate = messages_per_second
         self._invite_rate = invites_per_second
+        self._contacted: OrderedDict[str, None] = OrderedDict()
         self._sources: OrderedDict[str, Source] = OrderedDict()
         self.dropped = 0
 
@@ -78,6 +80,21 @@ class SourcePolicy:
         source.invites -= 1
         return True
 
+    def contacted(self, host: str) -> None:
+        """We talk to `host`: its answers, and requests within calls, are let in; new calls are not."""
+        self._contacted[host] = None
+        self._contacted.move_to_end(host)
+        if len(self._contacted) > MAX_SOURCES:
+            self._contacted.popitem(last=False)
+
+    def trust(self, host: str) -> None:
+        """`host` is a trunk of ours: it may call."""
+        self._trusted.add(host)
+
+    def may_call(self, host: str) -> bool:
+        """Whether `host` may send requests that belong to no dialog."""
+        return host in self._trusted or within(host, self._networks)
+
     def failed(self, host: str) -> None:
         """Count a wrong password against `host`; too many in a short time block it for a while."""
         source = self._source(host)
@@ -92,7 +109,7 @@ class SourcePolicy:
         now = self._now()
         source = self._sources.get(host)
         if source is None:
-            if not within(host, self._networks):
+            if host not in self._contacted and not self.may_call(host):
                 return None
             source = Source(2 * self._message_rate, 2 * self._invite_rate, now)
             self._sources[host] = source

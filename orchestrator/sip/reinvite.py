@@ -65,7 +65,7 @@ class Reinviter:
         try:
             request = call.dialog.request(method)
             call.prepare(request, body)
-            response = await self._agent.transact(call, request)
+            response = await self._agent.client.transact(call, request)
         finally:
             call.offering = False
         if response.status < 300:

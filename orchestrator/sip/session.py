@@ -46,12 +46,19 @@ class SdpSession:
         self._offered = (self._local, capabilities)
         return text
 
-    def accept(self, answer: SessionDescription | bytes | str) -> NegotiatedMedia:
-        """Take the answer to our offer. Raises NotAcceptable, SdpError; the offer is settled either way."""
+    def accept(
+        self, answer: SessionDescription | bytes | str, *, provisional: bool = False
+    ) -> NegotiatedMedia:
+        """Take the answer to our offer. Raises NotAcceptable, SdpError.
+
+        The offer is settled either way, unless the answer is `provisional` (early media): then another
+        one may follow.
+        """
         if self._offered is None:
             raise NotAcceptable("no offer of ours is open")
         offered, capabilities = self._offered
-        self._offered = None
+        if not provisional:
+            self._offered = None
         parsed = answer if isinstance(answer, SessionDescription) else parse_sdp(answer)
         self.media = read_answer(offered, parsed, capabilities, self._keys)
         return self.media

@@ -12,13 +12,19 @@ await stack.start()
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import secrets
 
 from .agent import Agent
 from .call import Call
 from .clock import LoopClock
 from .config import SipConfig
 from .events import SipHandler
-from .flow import Address, Flow
+from .flow import Address, Flow, bracketed
+from .grammar import GrammarError, NameAddr, Uri, parse_uri
+from .media import MediaCapabilities
+from .outgoing import OutgoingCall
+from .registration import Registration
 from .transport import Transports
 
 
@@ -30,6 +36,8 @@ class SipStack:
         self.handler = handler
         self._agent: Agent | None = None
         self._transports = Transports(config, self)
+        self._registering: list[asyncio.Task[None]] = []
+        self.registrations: list[Registration] = []
 
     async def start(self) -> None:
         """Open the sockets. Raises OSError in one sentence where an address cannot be had."""
@@ -41,8 +49,21 @@ class SipStack:
             await self._transports.close()
             raise
 
+        for account in self.config.accounts:
+            registration = Registration(self._agent, account)
+            self.registrations.append(registration)
+            if account.register:
+                self._registering.append(asyncio.create_task(registration.run()))
+
     async def close(self) -> None:
-        """Hang up every call, then close the sockets."""
+        """Take back registrations, hang up every call, then close the sockets."""
+        for task in self._registering:
+            task.cancel()
+        await asyncio.gather(*self._registering, return_exceptions=True)
+        if self.registrations:
+            closing = asyncio.gather(*(registration.close() for registration in self.registrations))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(closing, 2.0)
         if self._agent is not None:
             await self._agent.close()
         await self._transports.close()
@@ -63,6 +84,53 @@ class SipStack:
         """The live calls by id."""
         return self.agent.calls
 
+    def dial(
+        self,
+        to: str,
+        capabilities: MediaCapabilities,
+        *,
+        account: str = "",
+        display_name: str = "",
+        timeout: float = 60.0,
+    ) -> OutgoingCall:
+        """Call `to` (a SIP URI, or a user name or number at the account's host). Returns at once.
+
+        The handler is told on_progress, on_media, then on_established, or on_ended with the outcome.
+        `account` is the uri of a configured account; by default the first one, and none where there is none.
+        Raises ValueError for a `to` that cannot be dialled.
+        """
+        registration = self._registration(account)
+        if registration is not None:
+            local, credentials, proxies = registration.local, registration.credentials, registration.proxies
+        else:
+            host = self.config.advertised_host or capabilities.address
+            local, credentials, proxies = (
+                NameAddr(Uri("sip", self.config.contact_user, bracketed(host))),
+                None,
+                (),
+            )
+        target = dialled_uri(to, local.uri.host if registration else "")
+        call = OutgoingCall(
+            self.agent,
+            secrets.token_hex(6),
+            target,
+            capabilities,
+            local=NameAddr(local.uri, display_name),
+            credentials=credentials,
+            proxies=proxies,
+            timeout=timeout,
+        )
+        self.agent.start_call(call)
+        return call
+
+    def _registration(self, account: str) -> Registration | None:
+        for registration in self.registrations:
+            if account in ("", registration.account.uri):
+                return registration
+        if account:
+            raise ValueError(f"no account {account!r} is configured")
+        return None
+
     def drain(self, draining: bool = True) -> None:
         """Answer new calls with 503 while calls in progress go on."""
         self.agent.draining = draining
@@ -82,3 +150,18 @@ class SipStack:
     def on_closed_flow(self, flow: Flow) -> None:
         if self._agent is not None:
             self._agent.on_closed_flow(flow)
+
+
+def dialled_uri(to: str, host: str) -> Uri:
+    """`sip:user@host`, `user@host`, or a bare user where there is a host to go with it."""
+    text = to.strip()
+    if not text.lower().startswith(("sip:", "sips:")):
+        user = text.removeprefix("tel:")
+        text = f"sip:{text}" if "@" in text else f"sip:{user}@{host}"
+    try:
+        uri = parse_uri(text)
+    except GrammarError as error:
+        raise ValueError(
+            f"{to!r} cannot be dialled: it is not a SIP URI such as sip:anna@example.com"
+        ) from error
+    return uri.without_headers()

@@ -73,6 +73,29 @@ class TransactionLayer:
         """
         branch = new_branch()
         request.headers.prepend("Via", f"SIP/2.0/{flow.transport} {flow.host_port};branch={branch};rport")
+        return self._start(branch, request, flow, on_response, on_failure)
+
+    def cancel(self, invite: ClientTransaction) -> None:
+        """Send the CANCEL of an INVITE that has had a provisional response and no final one (section 9.1)."""
+        if invite.state != "proceeding":
+            return
+        cancel = Request(method="CANCEL", uri=invite.request.uri)
+        cancel.headers.add("Via", invite.request.headers.all("Via")[0])
+        for name, value in invite.request.headers:
+            if name.lower() in ("route", "max-forwards", "from", "to", "call-id"):
+                cancel.headers.add(name, value)
+        cancel.headers.add("CSeq", f"{invite.request.cseq[0]} CANCEL")
+        invite.expect_end()
+        self._start(invite.request.via.branch, cancel, invite.flow, lambda _: None, lambda _: None)
+
+    def _start(
+        self,
+        branch: str,
+        request: Request,
+        flow: Flow,
+        on_response: Callable[[Response], None],
+        on_failure: Callable[[int], None],
+    ) -> ClientTransaction:
         kind = InviteClientTransaction if request.method == "INVITE" else NonInviteClientTransaction
         key = (branch, request.method)
         transaction = kind(

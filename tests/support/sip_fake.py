@@ -219,6 +219,18 @@ def request(
     return "\n".join(lines) + "\n\n" + body
 
 
+def reply_to(sent: Request, status: int, *, body: str = "", headers: str = "") -> str:
+    """The peer's response to a request of ours."""
+    body = body.replace("\r\n", "\n").replace("\n", "\r\n")
+    lines = [f"SIP/2.0 {status} Fine", *(f"Via: {value}" for value in sent.headers.all("Via"))]
+    lines += [f"{name}: {sent.headers.get(name)}" for name in ("From", "Call-ID", "CSeq")]
+    to = sent.headers.get("To") or ""
+    lines.append(f"To: {to}" if ";tag=" in to else f"To: {to};tag=peer")
+    lines += [f"Contact: <sip:peer@{PEER[0]}:{PEER[1]}>", *(line for line in headers.split("\n") if line)]
+    lines += ["Content-Type: application/sdp"] if body else []
+    return "\n".join([*lines, f"Content-Length: {len(body)}"]) + "\n\n" + body
+
+
 def statuses(messages: list[Request | Response]) -> list[int]:
     return [message.status for message in messages if isinstance(message, Response)]
 

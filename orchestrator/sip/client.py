@@ -1,0 +1,142 @@
+"""The user agent client: requests of ours, in and out of dialogs, with credentials and a way to the peer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from .authentication import Credentials
+from .client_transaction import ClientTransaction
+from .dialog import Dialog
+from .flow import Flow
+from .grammar import Uri
+from .message import Request, Response
+from .transaction import new_branch
+
+if TYPE_CHECKING:
+    from .agent import Agent
+    from .call import Call
+
+log = logging.getLogger(__name__)
+VIA_ROOM = 300
+
+
+class Connector(Protocol):
+    """Finds the way to a URI: resolves its host, opens or reuses a connection. Raises OSError."""
+
+    async def flow_to(self, uri: Uri, *, size: int = 0) -> Flow: ...
+
+
+class Client:
+    """Sends requests and brings back final responses; 408 and 503 stand for silence and broken ways."""
+
+    def __init__(self, agent: Agent, connector: Connector) -> None:
+        self._agent = agent
+        self._connector = connector
+
+    async def flow_to(self, uri: Uri, *, size: int = 0) -> Flow:
+        flow = await self._connector.flow_to(uri, size=size)
+        self._agent.policy.contacted(flow.remote[0])
+        return flow
+
+    def start(
+        self,
+        request: Request,
+        flow: Flow,
+        on_response: Callable[[Response], None],
+        on_failure: Callable[[int], None],
+        call: Call | None = None,
+    ) -> ClientTransaction:
+        """Send a request whose responses the caller follows one by one."""
+        config = self._agent.config
+        if request.method in ("INVITE", "UPDATE", "REGISTER"):
+            request.headers.set("Contact", f"<{flow.contact_uri(config.contact_user)}>")
+        request.headers.set("User-Agent", config.user_agent)
+        transaction = self._agent.transactions.request(request, flow, on_response, on_failure)
+        if call is not None:
+            self._agent.trace_out(call, flow, bytes(request))
+        return transaction
+
+    async def exchange(
+        self,
+        request: Request,
+        flow: Flow,
+        call: Call | None = None,
+        again: Callable[[Response], None] | None = None,
+    ) -> Response:
+        """Send one request and wait for its final response; `again` gets each further 2xx to an INVITE."""
+        done: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+
+        def on_response(response: Response) -> None:
+            if response.status < 200:
+                return
+            if not done.done():
+                done.set_result(response)
+            elif again is not None:
+                again(response)
+
+        def on_failure(status: int) -> None:
+            if not done.done():
+                done.set_result(Response(status=status, reason="no answer"))
+
+        self.start(request, flow, on_response, on_failure, call)
+        return await done
+
+    async def transact(self, call: Call, request: Request) -> Response:
+        """Send a request in the call's dialog; a challenge is answered once with the call's credentials."""
+        for _ in range(3):
+            try:
+                flow = await self._flow_for(call.dialog, len(bytes(request)) + VIA_ROOM)
+            except OSError as error:
+                return Response(status=503, reason=str(error))
+            response = await self.exchange(request, flow, call, call.on_repeated_answer)
+            if not self.authorize(call.credentials, request, response):
+                break
+            call.dialog.local_seq += 1
+            renew(request, call.dialog.local_seq)
+        return response
+
+    def send(self, call: Call, request: Request) -> None:
+        """Send a request whose outcome does not matter, such as BYE."""
+
+        async def run() -> None:
+            await self.transact(call, request)
+
+        self._agent.spawn(run())
+
+    def send_ack(self, call: Call, ack: Request, dialog: Dialog | None = None) -> None:
+        """An ACK for a 2xx: outside any transaction, each time with a branch of its own."""
+
+        async def run() -> None:
+            try:
+                flow = await self._flow_for(dialog or call.dialog, 0)
+            except OSError as error:
+                log.warning("ack_unsent call=%s error=%s", call.id, error)
+                return
+            ack.headers.remove("Via")
+            via = f"SIP/2.0/{flow.transport} {flow.host_port};branch={new_branch()};rport"
+            ack.headers.prepend("Via", via)
+            flow.send(bytes(ack))
+            self._agent.trace_out(call, flow, bytes(ack))
+
+        self._agent.spawn(run())
+
+    @staticmethod
+    def authorize(credentials: Credentials | None, request: Request, response: Response) -> bool:
+        """Whether the request, now with credentials, is worth sending again."""
+        if response.status not in (401, 407) or credentials is None:
+            return False
+        return credentials.answer(request, response)
+
+    async def _flow_for(self, dialog: Dialog, size: int) -> Flow:
+        if dialog.pinned and not dialog.flow.closed and (dialog.flow.reliable or not dialog.route_set):
+            return dialog.flow
+        return await self.flow_to(dialog.next_hop(), size=size)
+
+
+def renew(request: Request, seq: int) -> None:
+    """Make a request ready to be sent in a new transaction."""
+    request.headers.remove("Via")
+    request.headers.set("CSeq", f"{seq} {request.method}")

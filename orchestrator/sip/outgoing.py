@@ -1,0 +1,273 @@
+"""A call of ours until it is answered: proxies, redirects, challenges, forks, CANCEL (sections 8.1, 13.2)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from typing import TYPE_CHECKING
+
+from .authentication import Credentials
+from .bodies import sdp_body
+from .call import Call
+from .client import VIA_ROOM, renew
+from .client_transaction import ClientTransaction
+from .dialog import Dialog, new_tag
+from .events import EndCause
+from .flow import Flow
+from .grammar import GrammarError, NameAddr, Uri, parse_name_addr
+from .media import MediaCapabilities, NotAcceptable
+from .message import Request, Response
+from .sdp import SdpError
+
+if TYPE_CHECKING:
+    from .agent import Agent
+
+log = logging.getLogger(__name__)
+MAX_TARGETS = 8
+
+_KINDS = {
+    486: "busy", 600: "busy", 480: "no_answer", 408: "no_answer", 488: "not_acceptable",
+    606: "not_acceptable", 415: "not_acceptable", 503: "unreachable",
+}  # fmt: skip
+
+
+class OutgoingCall(Call):
+    """A dialled call. It ends in `on_established` or `on_ended`; `hangup` before that cancels it."""
+
+    direction = "out"
+
+    def __init__(
+        self,
+        agent: Agent,
+        call_id: str,
+        target: Uri,
+        capabilities: MediaCapabilities,
+        *,
+        local: NameAddr,
+        credentials: Credentials | None = None,
+        proxies: tuple[Uri, ...] = (),
+        timeout: float = 60.0,
+    ) -> None:
+        super().__init__(agent, call_id, None)
+        self.user = target.decoded_user
+        self.remote_uri = str(target)
+        self.capabilities = capabilities
+        self.credentials = credentials
+        self._local = local
+        self._tag = new_tag()
+        self._sip_call_id = secrets.token_hex(12)
+        self._seq = secrets.randbelow(2**16) + 1
+        self._targets = [target]
+        self._proxies = proxies
+        self._timeout = timeout
+        self._transaction: ClientTransaction | None = None
+        self._provisional = False
+        self._cancelled: EndCause | None = None
+        self._rejected_forks: set[str] = set()
+        self._rseq: dict[str, int] = {}
+
+    async def run(self) -> None:
+        """Dial until somebody answers or nobody is left to ask."""
+        ringing = self._agent.clock.call_later(
+            self._timeout, lambda: self._cancel(EndCause("no_answer", "us", 408, "nobody answered in time"))
+        )
+        try:
+            response = await self._dial()
+        finally:
+            ringing.cancel()
+        if self.state == "ended":
+            return
+        if response.status >= 300:
+            kind = _KINDS.get(response.status, "rejected")
+            self.end(self._cancelled or EndCause(kind, "peer", response.status, response.reason))
+
+    def hangup(self, reason: str = "") -> None:
+        if self.state in ("new", "ringing"):
+            self._cancel(EndCause("cancelled", "us", 487, reason))
+        else:
+            super().hangup(reason)
+
+    async def _dial(self) -> Response:
+        response = Response(status=480, reason="nobody to ask")
+        tried: set[str] = set()
+        while self._targets and len(tried) < MAX_TARGETS and self._cancelled is None:
+            target = self._targets.pop(0)
+            if str(target) in tried:
+                continue
+            tried.add(str(target))
+            for proxy in self._proxies or (None,):
+                response = await self._ask(target, proxy)
+                if response.status not in (503, 408) or self._provisional or self._cancelled:
+                    break
+            if 300 <= response.status < 400:
+                self._redirect(response)
+            elif response.status < 300 or response.status >= 600:
+                break
+        return response
+
+    def _redirect(self, response: Response) -> None:
+        try:
+            contacts = [parse_name_addr(value) for value in response.headers.values("Contact")]
+        except GrammarError:
+            return
+        contacts.sort(key=lambda contact: contact.params.get("q") or "1", reverse=True)
+        self._targets += [contact.uri.without_headers() for contact in contacts if contact.uri.is_sip]
+
+    async def _ask(self, target: Uri, proxy: Uri | None) -> Response:
+        """One target over one proxy, challenges answered."""
+        request = self._request(target, proxy)
+        for _ in range(3):
+            try:
+                flow = await self._agent.client.flow_to(proxy or target, size=len(bytes(request)) + VIA_ROOM)
+            except (OSError, TimeoutError) as error:
+                return Response(status=503, reason=str(error))
+            if self._cancelled:
+                return Response(status=487, reason="cancelled")
+            self.source = flow.remote
+            self.local_host = self._agent.config.advertised_host or flow.local[0]
+            self._provisional = False
+            responses: asyncio.Queue[Response] = asyncio.Queue()
+
+            def on_response(response: Response, responses: asyncio.Queue[Response] = responses) -> None:
+                if self._dialog is None:
+                    responses.put_nowait(response)
+                elif 200 <= response.status < 300:
+                    self._on_further_answer(request, response)
+
+            def on_failure(status: int, responses: asyncio.Queue[Response] = responses) -> None:
+                responses.put_nowait(Response(status=status, reason="no answer"))
+
+            self._transaction = self._agent.client.start(request, flow, on_response, on_failure, self)
+            response = await self._follow(request, responses)
+            if not self._agent.client.authorize(self.credentials, request, response):
+                return response
+            self._seq += 1
+            renew(request, self._seq)
+        return response
+
+    def _request(self, target: Uri, proxy: Uri | None) -> Request:
+        self._seq += 1
+        request = Request(method="INVITE", uri=str(target))
+        if proxy is not None:
+            route = proxy if "lr" in proxy.params else Uri(proxy.scheme, proxy.user, proxy.host, proxy.port,
+                                                           {**proxy.params, "lr": None})  # fmt: skip
+            request.headers.add("Route", f"<{route}>")
+        request.headers.add("Max-Forwards", "70")
+        request.headers.add("From", str(NameAddr(self._local.uri, self._local.display, {"tag": self._tag})))
+        request.headers.add("To", f"<{target}>")
+        request.headers.add("Call-ID", self._sip_call_id)
+        request.headers.add("CSeq", f"{self._seq} INVITE")
+        self.session.withdraw()
+        self.prepare(request, self.session.offer(self.capabilities))
+        return request
+
+    async def _follow(self, request: Request, responses: asyncio.Queue[Response]) -> Response:
+        """Responses until the first final one; later 2xx (forks, repeats) go to `_later`."""
+        while True:
+            response = await responses.get()
+            if response.status >= 200:
+                break
+            await self._on_provisional(request, response)
+        if response.status < 300:
+            self._on_answer(request, response)
+        return response
+
+    async def _on_provisional(self, request: Request, response: Response) -> None:
+        if not self._provisional:
+            self._provisional = True
+            if self._cancelled is not None and self._transaction is not None:
+                self._agent.transactions.cancel(self._transaction)
+        if response.status == 100 or self._cancelled:
+            return
+        if self.state == "new":
+            self.state = "ringing"
+        if "RSeq" in response.headers and "100rel" in response.headers.tokens("Require"):
+            self._prack(request, response)
+        body = sdp_body(response)
+        if body is not None and self.session.offer_pending:
+            try:
+                media = self.session.accept(body, provisional=True)
+                self.emit(self._agent.handler.on_media, self, media)
+            except (NotAcceptable, SdpError) as error:
+                log.info("early_media_unusable call=%s reason=%s", self.id, error)
+        self.emit(self._agent.handler.on_progress, self, response.status)
+
+    def _prack(self, request: Request, response: Response) -> None:
+        """RFC 3262 section 4: confirm each reliable provisional response once, in order."""
+        number = response.headers.get("RSeq") or ""
+        tag = response.to.tag or ""
+        if not number.isdigit() or len(number) > 10 or int(number) <= self._rseq.get(tag, 0):
+            return
+        self._rseq[tag] = int(number)
+        dialog = Dialog.from_response(request, response, self._transaction_flow())
+        self._seq += 1
+        prack = dialog.request("PRACK", seq=self._seq)
+        prack.headers.add("RAck", f"{number} {request.cseq[0]} INVITE")
+
+        async def run() -> None:
+            try:
+                flow = await self._agent.client.flow_to(dialog.next_hop())
+            except OSError:
+                return
+            await self._agent.client.exchange(prack, flow, self)
+
+        self._agent.spawn(run())
+
+    def _transaction_flow(self) -> Flow:
+        assert self._transaction is not None
+        return self._transaction.flow
+
+    def _on_answer(self, request: Request, response: Response) -> None:
+        dialog = Dialog.from_response(request, response, self._transaction_flow())
+        dialog.local_seq = max(dialog.local_seq, self._seq)
+        dialog.pinned = dialog.flow.reliable and not dialog.route_set
+        self._dialog = dialog
+        self.state = "established"
+        self._agent.register(self, dialog)
+        self.acknowledge(request, response)
+        if self._cancelled is not None:
+            self._bye(self._cancelled)
+            return
+        body = sdp_body(response)
+        if body is not None and self.session.offer_pending:
+            try:
+                media = self.session.accept(body)
+            except (NotAcceptable, SdpError) as error:
+                self._bye(EndCause("not_acceptable", "us", 488, str(error)))
+                return
+            self.emit(self._agent.handler.on_media, self, media)
+        elif self.session.media is None:
+            self._bye(EndCause("not_acceptable", "us", 488, "the answer carries no session description"))
+            return
+        self.session.withdraw()
+        self.on_refreshed(response)
+        self.emit(self._agent.handler.on_established, self)
+
+    def _on_further_answer(self, request: Request, response: Response) -> None:
+        """A repeated 2xx is acknowledged again, another fork's is acknowledged and hung up (13.2.2.4)."""
+        if (response.to.tag or "") == self.dialog.remote_tag:
+            self.on_repeated_answer(response)
+            return
+        fork = Dialog.from_response(request, response, self._transaction_flow())
+        self._agent.client.send_ack(self, fork.request("ACK", seq=request.cseq[0]), fork)
+        if fork.remote_tag in self._rejected_forks:
+            return
+        self._rejected_forks.add(fork.remote_tag)
+        bye = fork.request("BYE")
+
+        async def run() -> None:
+            try:
+                flow = await self._agent.client.flow_to(fork.next_hop())
+            except OSError:
+                return
+            await self._agent.client.exchange(bye, flow, self)
+
+        self._agent.spawn(run())
+
+    def _cancel(self, cause: EndCause) -> None:
+        if self.state not in ("new", "ringing") or self._cancelled is not None:
+            return
+        self._cancelled = cause
+        if self._provisional and self._transaction is not None:
+            self._agent.transactions.cancel(self._transaction)

@@ -1,0 +1,148 @@
+"""Registering with a registrar or trunk (RFC 3261 section 10): digest, refresh, several proxies, backing off."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from typing import TYPE_CHECKING
+
+from .authentication import Credentials
+from .client import renew
+from .config import Account
+from .dialog import new_tag
+from .flow import Flow
+from .grammar import GrammarError, NameAddr, Uri, parse_name_addr, parse_uri
+from .message import Request, Response
+from .sdp import small_int
+
+if TYPE_CHECKING:
+    from .agent import Agent
+
+log = logging.getLogger(__name__)
+FIRST_RETRY = 5.0
+LAST_RETRY = 300.0
+KEEPALIVE = 25.0
+
+
+class Registration:
+    """One account, kept registered until `close`. `registered` and `status` say how it stands."""
+
+    def __init__(self, agent: Agent, account: Account) -> None:
+        self.account = account
+        self.registered = False
+        self.status = 0
+        self.expires = account.expires
+        self._agent = agent
+        self._aor = parse_uri(account.uri)
+        user = account.username or self._aor.decoded_user
+        self.credentials = Credentials(user, account.password)
+        registrar = account.registrar or f"sip:{self._aor.host}"
+        self._registrar = parse_uri(registrar)
+        self.proxies = tuple(parse_uri(proxy) for proxy in account.proxies)
+        self._call_id = secrets.token_hex(12)
+        self._tag = new_tag()
+        self._seq = 0
+        self._flow: Flow | None = None
+        self._wake = asyncio.Event()
+
+    @property
+    def local(self) -> NameAddr:
+        return NameAddr(self._aor)
+
+    async def run(self) -> None:
+        """Register, refresh before it runs out, try the next proxy and back off where that fails."""
+        retry = FIRST_RETRY
+        while True:
+            response = await self.register(self.expires)
+            if self.registered:
+                retry = FIRST_RETRY
+                await self._sleep(max(self.expires * 0.8, self.expires - 60.0, 10.0))
+                continue
+            log.warning("register_failed account=%s status=%d", self.account.uri, response.status)
+            after = small_int((response.headers.get("Retry-After") or "").partition(";")[0], 86_400)
+            await self._sleep(max(retry, float(after or 0)))
+            retry = min(2 * retry, LAST_RETRY)
+
+    async def register(self, expires: int) -> Response:
+        """One REGISTER over the first proxy that answers; 0 removes the registration."""
+        response = Response(status=503, reason="no proxy")
+        for proxy in self.proxies or (self._registrar,):
+            response = await self._ask(proxy, expires)
+            if response.status not in (408, 503):
+                break
+        self.status = response.status
+        self.registered = response.status == 200 and expires > 0
+        if self.registered:
+            self.expires = self._granted(response)
+            log.info("registered account=%s expires=%d", self.account.uri, self.expires)
+        return response
+
+    async def close(self) -> None:
+        if self.registered:
+            await self.register(0)
+
+    async def _ask(self, proxy: Uri, expires: int) -> Response:
+        response = Response(status=503, reason="unreachable")
+        request = self._request(proxy, expires)
+        for _ in range(4):
+            try:
+                flow = await self._agent.client.flow_to(proxy)
+            except (OSError, TimeoutError) as error:
+                return Response(status=503, reason=str(error))
+            self._flow = flow
+            self._agent.policy.trust(flow.remote[0])
+            response = await self._agent.client.exchange(request, flow)
+            shortest = small_int(response.headers.get("Min-Expires") or "", 86_400)
+            if response.status == 423 and shortest and shortest > expires > 0:
+                expires = self.expires = shortest
+                request.headers.set("Expires", str(expires))
+            elif not self._agent.client.authorize(self.credentials, request, response):
+                break
+            self._seq += 1
+            renew(request, self._seq)
+        return response
+
+    def _request(self, proxy: Uri, expires: int) -> Request:
+        self._seq += 1
+        registrar = Uri(self._registrar.scheme, None, self._registrar.host, self._registrar.port)
+        request = Request(method="REGISTER", uri=str(registrar))
+        if proxy != self._registrar:
+            route = Uri(proxy.scheme, None, proxy.host, proxy.port, {**proxy.params, "lr": None})
+            request.headers.add("Route", f"<{route}>")
+        request.headers.add("Max-Forwards", "70")
+        request.headers.add("From", f"<{self._aor}>;tag={self._tag}")
+        request.headers.add("To", f"<{self._aor}>")
+        request.headers.add("Call-ID", self._call_id)
+        request.headers.add("CSeq", f"{self._seq} REGISTER")
+        request.headers.add("Expires", str(expires))
+        return request
+
+    def _granted(self, response: Response) -> int:
+        """What the registrar granted our own Contact, else its Expires header, else what we asked for."""
+        ours = self._flow.contact_uri(self._agent.config.contact_user) if self._flow else ""
+        try:
+            for value in response.headers.values("Contact"):
+                contact = parse_name_addr(value)
+                if str(contact.uri).partition(";")[0] == ours.partition(";")[0]:
+                    granted = small_int(contact.params.get("expires") or "", 10**7)
+                    if granted:
+                        return granted
+        except GrammarError:
+            pass
+        return small_int(response.headers.get("Expires") or "", 10**7) or self.expires
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait, keeping the way through a NAT open (RFC 5626 section 3.5.1) while registered."""
+        end = self._agent.clock.now() + seconds
+        while (left := end - self._agent.clock.now()) > 0:
+            self._wake.clear()
+            timer = self._agent.clock.call_later(min(left, KEEPALIVE), self._wake.set)
+            try:
+                await self._wake.wait()
+            finally:
+                timer.cancel()
+            if self._flow is not None and self.registered:
+                if self._flow.closed:
+                    return
+                self._flow.send(b"\r\n\r\n")
