@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -135,7 +135,7 @@ class Core:
 
     # --- avatars --------------------------------------------------------------------------------------
 
-    def prepare(self, request: PrepareRequest) -> AsyncIterator[float | StoredAvatar]:
+    def prepare(self, request: PrepareRequest) -> AsyncGenerator[float | StoredAvatar, None]:
         """Progress, then the avatar. Raises :class:`RequestError`."""
         self._check_open_to_new()
         self.check_size(request.width, request.height)
@@ -332,12 +332,20 @@ class Core:
             case m.Attached() | m.Failed(what="attach"):
                 self.residency.handle(message)
             case m.Failed():
-                self.log.error("engine_refused", what=message.what, reason=message.sentence)
+                self._track_failed(message)
             case m.Pong():
                 self._use_costs(message.costs)
                 self.metrics.engine_memory_bytes.set(message.memory_used)
             case _:
                 self.log.error("engine_message_unknown", name=type(message).__name__)
+
+    def _track_failed(self, message: m.Failed) -> None:
+        """The engine cannot go on with a turn: its stream ends, the others go on."""
+        self.log.error("engine_refused", what=message.what, reason=message.sentence)
+        session = self.renderer.session_of(int(message.key)) if message.what == "track" else None
+        for stream in list(self.streams):
+            if stream.session is session:
+                stream.end(RequestError("internal", f"The engine failed at this turn: {message.sentence}."))
 
     def _on_engine(self, loaded: m.Loaded | None, sentence: str) -> None:
         if loaded is not None:

@@ -27,7 +27,6 @@ import numpy as np
 from inference_server import engine_messages as m
 from inference_server.avatars.arrays import Damaged, read_body, read_prepared, write_prepared
 from inference_server.engines.base import (
-    BatchFailed,
     BodyLoop,
     Engine,
     EngineDead,
@@ -122,30 +121,10 @@ class EngineWorker:
 
     def _handle(self, message: m.Message) -> None:
         match message:
-            case m.Append():
-                voice = self._voices.get(message.track)
-                if voice is not None:
-                    voice.track.append(np.frombuffer(message.payload, "<i2").astype(np.int16, copy=False))
-                    self._touched.add(message.track)
+            case m.OpenTrack() | m.Append() | m.EndTrack() | m.CloseTrack():
+                self._listen(message)
             case m.Render():
                 self._waiting.append(message)
-            case m.OpenTrack():
-                handle = self._handles.get(message.avatar_id)
-                if handle is None:
-                    self._fail("track", str(message.track), "EngineError", "the avatar is not attached")
-                    return
-                track = self._engine.track(handle, Fraction(*message.fps), message.origin)
-                self._voices[message.track] = _Voice(track)
-            case m.EndTrack():
-                voice = self._voices.get(message.track)
-                if voice is not None:
-                    voice.track.end()
-                    voice.ended = True
-                    self._touched.add(message.track)
-            case m.CloseTrack():
-                voice = self._voices.pop(message.track, None)
-                if voice is not None:
-                    voice.track.close()
             case m.Attach():
                 self._attach(message)
             case m.Detach():
@@ -161,6 +140,36 @@ class EngineWorker:
                 self._send(m.Pong(message.number, self._costs(), memory.used, memory.total))
             case _:
                 raise ValueError(f"unexpected {type(message).__name__}")
+
+    def _listen(self, message: m.OpenTrack | m.Append | m.EndTrack | m.CloseTrack) -> None:
+        """Audio of a turn. An engine that stumbles over it loses this turn, not the process."""
+        number = message.track
+        try:
+            if isinstance(message, m.OpenTrack):
+                handle = self._handles[message.avatar_id]
+                self._voices[number] = _Voice(
+                    self._engine.track(handle, Fraction(*message.fps), message.origin)
+                )
+                return
+            voice = self._voices.get(number)
+            if voice is None:
+                return
+            match message:
+                case m.Append():
+                    voice.track.append(np.frombuffer(message.payload, "<i2").astype(np.int16, copy=False))
+                    self._touched.add(number)
+                case m.EndTrack():
+                    voice.track.end()
+                    voice.ended = True
+                    self._touched.add(number)
+                case m.CloseTrack():
+                    del self._voices[number]
+                    voice.track.close()
+        except EngineDead:
+            raise
+        except Exception as error:
+            self._voices.pop(number, None)
+            self._fail("track", str(number), type(error).__name__, f"{type(error).__name__}: {error}")
 
     def _costs(self) -> list[tuple[int, float]]:
         return [(rows, self._engine.cost_ms(rows)) for rows in self._engine.info.buckets]
@@ -198,8 +207,10 @@ class EngineWorker:
                 continue
             try:
                 ticket = self._engine.submit(rows)
-            except BatchFailed as error:
-                self._send(m.BatchLost(message.batch, str(error)))
+            except EngineDead:
+                raise
+            except Exception as error:
+                self._send(m.BatchLost(message.batch, _sentence(error)))
                 continue
             self._batches.append(_Batch(message.batch, ticket, places, len(message.rows), began))
 
@@ -207,9 +218,11 @@ class EngineWorker:
         batch = self._batches[0]
         try:
             results = self._engine.collect(batch.ticket, WAIT_S)
-        except BatchFailed as error:
+        except EngineDead:
+            raise
+        except Exception as error:
             self._batches.popleft()
-            self._send(m.BatchLost(batch.number, str(error)))
+            self._send(m.BatchLost(batch.number, _sentence(error)))
             return
         if results is None:
             return
@@ -289,6 +302,10 @@ class EngineWorker:
         if isinstance(error, StopIteration):
             sentence = "the engine ended its preparation without a result"
         self._fail("prepare", str(job), kind, sentence)
+
+
+def _sentence(error: Exception) -> str:
+    return str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
 
 
 def die_with_parent() -> None:

@@ -88,6 +88,10 @@ class Renderer:
 
         return number
 
+    def session_of(self, track: int) -> Session | None:
+        """Whose turn this is."""
+        return self._tracks.get(track)
+
     def command(self, message: m.Message) -> None:
         """A session's message to the engine."""
         if isinstance(message, m.CloseTrack):

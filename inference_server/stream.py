@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
 from fractions import Fraction
@@ -42,6 +43,7 @@ class Stream:
         self.error: RequestError | None = None
         self.log = log
         self.last_heard = time.monotonic()
+        self.ended = asyncio.Event()  # the server wants it to end
         self._renderer = renderer
         self._metrics = metrics
         self._on_close = on_close
@@ -137,6 +139,7 @@ class Stream:
         if self.error is None:
             self.error = error
         self.outbox.close()
+        self.ended.set()
 
     def close(self) -> None:
         """The stream is over; idempotent."""

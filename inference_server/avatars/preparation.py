@@ -8,7 +8,7 @@ import itertools
 import json
 import shutil
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -86,7 +86,7 @@ class Preparation:
         for number, queue in self._steps.items():
             queue.put_nowait(m.Failed("prepare", str(number), "EngineDead", sentence))
 
-    async def prepare(self, request: PrepareRequest) -> AsyncIterator[float | StoredAvatar]:
+    async def prepare(self, request: PrepareRequest) -> AsyncGenerator[float | StoredAvatar, None]:
         """Progress 0..1, then the avatar. Raises :class:`RequestError`."""
         loaded = self._engine.loaded
         if loaded is None:

@@ -7,6 +7,7 @@ audio that the frame covers, and its loudness. :func:`read_card` reads a decoded
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visavis.frames import I420, Rect, i420_planes
-import itertools
 
 BITS = 16
 LOOP_BITS = 10

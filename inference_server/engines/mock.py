@@ -3,7 +3,8 @@
 Settings (all optional): ``body`` card | loop; ``colour`` RRGGBB of the card; ``loop_frames``; ``look_ahead_ms``;
 ``closing_frames``; ``buckets`` as 1+2+4; ``silence`` (rms below which a frame is the body); ``cost_ms_batch`` and
 ``cost_ms_row`` (simulated device time), ``jitter_ms``; ``oom_every`` (every n-th batch is lost);
-``crash_after_rows``, ``dead_after_rows``, ``hang_after_rows``; ``busy_fraction`` (a thread that burns this share of a core in Python);
+``crash_after_rows``, ``dead_after_rows``, ``hang_after_rows``;
+``busy_fraction`` (a thread that burns this share of a core in Python);
 ``load_ms``; ``load_error`` (a sentence); ``max_avatars``; ``prepare_steps``.
 Settings of an avatar: ``number`` (0..65535, else from the body id); ``fault`` prepare | attach | render | reject.
 """

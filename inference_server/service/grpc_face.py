@@ -72,7 +72,7 @@ class GrpcFace:
         self._core = core
         self._log = core.log
         self._server = grpc.aio.server(options=server_options(core.settings))
-        self._health = health.aio.HealthServicer()
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self.port = 0
 
     async def start(self, host: str, port: int) -> int:
@@ -149,11 +149,14 @@ class GrpcFace:
         """Progress, then the avatar."""
         async with self._answering("PrepareAvatar", context):
             steps = self._core.prepare(convert.prepare_request(_checked(request)))
-            async for step in steps:
-                if isinstance(step, float):
-                    await context.write(pb.PrepareAvatarProgress(progress=step))
-                else:
-                    await context.write(pb.PrepareAvatarProgress(progress=1.0, avatar=convert.avatar(step)))
+            async with contextlib.aclosing(steps):
+                async for step in steps:
+                    if isinstance(step, float):
+                        await context.write(pb.PrepareAvatarProgress(progress=step))
+                    else:
+                        await context.write(
+                            pb.PrepareAvatarProgress(progress=1.0, avatar=convert.avatar(step))
+                        )
 
     async def fetch_body(self, request: pb.FetchBodyRequest | Malformed, context: Context) -> None:
         """The loop's frames."""
@@ -197,21 +200,14 @@ class GrpcFace:
                 name = "an unknown message" if kind is None else "".join(w.title() for w in kind.split("_"))
                 raise invalid(f"{name} came before Open: send Open first.")
             stream = await self._core.open(convert.open_request(first.open))
-            tasks: list[asyncio.Task[None]] = []
+            tasks: list[asyncio.Task[Any]] = []
             try:
                 await context.write(convert.opened(self._core, stream))
-                tasks = [
-                    asyncio.create_task(self._read(requests, stream)),
-                    asyncio.create_task(self._write(stream, context)),
-                ]
-                writer = tasks[1]
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                if not writer.done():
-                    # the client is gone or has made a mistake, or said all it had to say
-                    if stream.error is not None:
-                        await asyncio.wait([writer], timeout=FLUSH_S)
-                    else:
-                        await asyncio.wait([writer])
+                writer = asyncio.create_task(self._write(stream, context))
+                ended = asyncio.create_task(stream.ended.wait())
+                tasks = [writer, ended, asyncio.create_task(self._read(requests, stream))]
+                await asyncio.wait([writer, ended], return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait([writer], timeout=FLUSH_S)  # a client that reads nothing stops nobody
                 if writer.done():
                     writer.result()
             finally:
@@ -228,11 +224,12 @@ class GrpcFace:
             async for request in requests:
                 convert.apply(stream, _checked(request))
             stream.half_close()
-            if stream.error is None:
-                return
         except RequestError as error:
             stream.log.warning("request_refused", reason=error.sentence)
             stream.end(error)
+        except Exception as error:
+            stream.log.error("internal_error", error=f"{type(error).__name__}: {error}")
+            stream.end(RequestError("internal", "The server failed at this request: see its log."))
 
     @staticmethod
     async def _write(stream: Stream, context: Context) -> None:
