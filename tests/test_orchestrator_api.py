@@ -141,8 +141,13 @@ async def test_play_takes_a_wav(house: House) -> None:
         file.setsampwidth(2)
         file.setframerate(44_100)
         file.writeframes(np.ones(44_100 * 2, "<i2").tobytes())
-    files = {"file": ("a.wav", buffer.getvalue())}
-    assert (await house.client.post("/v1/calls/c1/play", files=files)).status_code == 202
+    data = buffer.getvalue()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        for at in range(0, len(data), 997):
+            yield data[at : at + 997]
+
+    assert (await house.client.post("/v1/calls/c1/play", content=slowly())).status_code == 202
     while not house.sink.ended:
         await asyncio.sleep(0)
     assert sum(len(pair[0]) for pair in house.sink.fed[1]) == pytest.approx(16_000, abs=2)
@@ -161,7 +166,7 @@ async def test_play_takes_a_wav(house: House) -> None:
             "no voice speaks 'tlh'",
         ),
         ("POST", "/v1/calls/c1/say", {"content": b"{", "headers": JSON}, 422, "JSON"),
-        ("POST", "/v1/calls/c1/play", {"files": {"file": ("a.wav", b"text")}}, 400, "not a PCM WAV file"),
+        ("POST", "/v1/calls/c1/play", {"content": b"text that is no sound"}, 400, "not a PCM WAV file"),
         ("PUT", "/v1/avatars/anna", {"content": b"just text"}, 400, "not a picture"),
         ("PUT", "/v1/avatars/An%20na", {"content": PNG}, 400, "not an avatar name"),
         ("GET", "/v1/avatars/nobody", {}, 404, "GET /v1/avatars lists them"),

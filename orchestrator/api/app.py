@@ -7,7 +7,8 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Protocol
 
-from fastapi import FastAPI, File, HTTPException, Path, Query, Request, Response, UploadFile
+import numpy as np
+from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
@@ -17,11 +18,11 @@ from orchestrator.avatars import DEFAULT, MAX_BYTES, AvatarCatalog, AvatarError,
 from orchestrator.call import Call
 from orchestrator.events import EventBus
 from orchestrator.speech.base import PCM
-from orchestrator.speech.turn import read_wav
+from orchestrator.speech.wav import WavReader
 
-MAX_WAV = 200_000_000
 KEEPALIVE_S = 15.0
-_PLAY_CHUNK_S = 0.2
+ARRIVING = 64
+"""Pieces of an upload that wait to be played; then the sender waits."""
 
 CallId = Annotated[str, Path(description="id of the call, as in GET /v1/calls")]
 AvatarName = Annotated[str, Path(description="name of the avatar: the user part callers dial")]
@@ -96,17 +97,33 @@ def create_app(
             await turn.done.wait()
         return TurnView.of(turn)
 
-    @app.post("/v1/calls/{call_id}/play", tags=["calls"], status_code=202, summary="Speak a WAV file")
+    @app.post(
+        "/v1/calls/{call_id}/play",
+        tags=["calls"],
+        status_code=202,
+        summary="Speak a WAV file; the body is the file, played while it arrives",
+    )
     async def play(
-        call_id: CallId,
-        file: Annotated[UploadFile, File(description="PCM WAV, any rate and channels")],
-        mode: Annotated[str, Query(pattern="^(queue|replace)$")] = "queue",
+        call_id: CallId, request: Request, mode: Annotated[str, Query(pattern="^(queue|replace)$")] = "queue"
     ) -> TurnView:
-        if (file.size or 0) > MAX_WAV:
-            raise HTTPException(413, f"the file has {file.size} bytes: at most {MAX_WAV} are taken")
         call = _call(call_id)
-        samples, rate = await asyncio.to_thread(read_wav, await file.read())
-        return TurnView.of(call.play(_chunks(samples, rate), rate, replace=mode == "replace"))
+        reader = WavReader()
+        body = request.stream()
+        first = np.zeros(0, np.int16)
+        async for data in body:
+            first = reader.feed(data)
+            if len(first):
+                break
+        reader.end()
+        arriving: asyncio.Queue[PCM | None] = asyncio.Queue(ARRIVING)
+        turn = call.play(_drain(arriving), reader.sample_rate, replace=mode == "replace")
+        try:
+            await arriving.put(first)
+            async for data in body:
+                await arriving.put(reader.feed(data))
+        finally:
+            await arriving.put(None)
+        return TurnView.of(turn)
 
     @app.post("/v1/calls/{call_id}/interrupt", tags=["calls"], status_code=204, summary="Be silent now")
     async def interrupt(call_id: CallId) -> None:
@@ -167,7 +184,6 @@ def _view(portrait: Portrait) -> AvatarView:
     )
 
 
-async def _chunks(samples: PCM, rate: int) -> AsyncIterator[PCM]:
-    step = max(1, int(rate * _PLAY_CHUNK_S))
-    for at in range(0, len(samples), step):
-        yield samples[at : at + step]
+async def _drain(arriving: asyncio.Queue[PCM | None]) -> AsyncIterator[PCM]:
+    while (samples := await arriving.get()) is not None:
+        yield samples

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import wave
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 import numpy as np
 import soxr
 
-from orchestrator.speech.base import PCM, SpeechError
+from orchestrator.speech.base import PCM
 from visavis.frames import SAMPLE_RATE
 
 AHEAD_S = 20.0
@@ -73,27 +71,3 @@ async def speak(
     finally:
         sink.end_turn(turn_id)
     return sent / rate() if sent else 0.0
-
-
-def read_wav(data: bytes) -> tuple[PCM, int]:
-    """Mono int16 samples and the sample rate of a PCM WAV file (8 or 16 bit, any channels).
-
-    Raises :class:`SpeechError` with one sentence when the bytes are not such a file.
-    """
-    try:
-        with wave.open(io.BytesIO(data)) as file:
-            rate, channels, width = file.getframerate(), file.getnchannels(), file.getsampwidth()
-            raw = file.readframes(file.getnframes())
-    except (wave.Error, EOFError, ValueError) as error:
-        raise SpeechError(f"this is not a PCM WAV file ({error}): send 16-bit PCM in a WAV") from None
-    if width not in (1, 2) or not 4000 <= rate <= 192_000 or not channels:
-        raise SpeechError(
-            f"WAV of {8 * width} bits at {rate} Hz is not supported: send 16-bit PCM, 8 to 48 kHz"
-        )
-    if width == 2:
-        samples = np.frombuffer(raw[: len(raw) // 2 * 2], "<i2")
-    else:
-        samples = ((np.frombuffer(raw, np.uint8).astype(np.int16) - 128) * 256).astype(np.int16)
-    whole = samples[: len(samples) // channels * channels].reshape(-1, channels)
-    mono: PCM = whole.mean(axis=1).astype(np.int16) if channels > 1 else whole[:, 0].copy()
-    return mono, rate
