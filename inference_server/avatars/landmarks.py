@@ -7,6 +7,7 @@ Models and licence: ``models/NOTICE``. Anchors, input ranges and the crop around
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,17 +56,18 @@ class FaceMesh:
         ``refine``: passes of the mesh, each cropped by the points of the one before; from 2 on, each is the
         mean over slightly turned and scaled crops, which halves the jitter.
         """
-        found = self._boxes(rgb, (0, 0, rgb.shape[1], rgb.shape[0]), threshold)
-        if not found:
-            found = self._search(rgb, threshold)
-        faces: list[Face] = []
-        for score, corner, angle, side in _distinct(found):
-            face = self._landmarks(rgb, corner, angle, side, score)
-            for _ in range(1, refine):
-                face = face and self.follow(rgb, face, views=4)
-            if face is not None and not any(_same(face, other) for other in faces):
-                faces.append(face)
-        return sorted(faces, key=lambda f: -f.height)
+        for views in _views(rgb.shape[1], rgb.shape[0]):
+            found = [one for view in views for one in self._boxes(rgb, view, threshold)]
+            faces: list[Face] = []
+            for score, corner, angle, side in _distinct(found):
+                face = self._landmarks(rgb, corner, angle, side, score)
+                for _ in range(1, refine):
+                    face = face and self.follow(rgb, face, views=4)
+                if face is not None and not any(_same(face, other) for other in faces):
+                    faces.append(face)
+            if faces:
+                return sorted(faces, key=lambda f: -f.height)
+        return []
 
     def follow(self, rgb: NDArray[np.uint8], face: Face, *, views: int = 1) -> Face | None:
         """The same face in the next picture, by the points in the one before; ``None`` when it is lost.
@@ -79,19 +81,6 @@ class FaceMesh:
         ]
         points = [f.points for f in seen if f is not None]
         return _face(np.mean(points, 0), min(f.score for f in seen if f is not None)) if points else None
-
-    def _search(self, rgb: NDArray[np.uint8], threshold: float) -> list[_Found]:
-        """A face too large (it fills the picture) or too small for the whole picture at once."""
-        height, width = rgb.shape[:2]
-        found = self._boxes(rgb, (-width // 2, -height // 2, 2 * width, 2 * height), threshold)
-        for parts in (2, 4):
-            if found:
-                break
-            side = int(1.4 * max(height, width) / parts)
-            for top in np.linspace(0, max(height - side, 0), parts + 1 if height > side else 1):
-                for left in np.linspace(0, max(width - side, 0), parts + 1 if width > side else 1):
-                    found += self._boxes(rgb, (int(left), int(top), side, side), threshold)
-        return found
 
     def _boxes(
         self, rgb: NDArray[np.uint8], view: tuple[int, int, int, int], threshold: float
@@ -156,6 +145,20 @@ class FaceMesh:
 
 
 _Found = tuple[float, NDArray[np.float32], float, float]  # score, centre, angle, side of the crop
+
+
+def _views(width: int, height: int) -> Iterator[list[tuple[int, int, int, int]]]:
+    """Where to look, in turn: the whole picture; from further away, for a face that fills it; in parts, for
+    small faces."""
+    yield [(0, 0, width, height)]
+    yield [(-width // 2, -height // 2, 2 * width, 2 * height)]
+    for parts in (2, 4):
+        side = int(1.4 * max(height, width) / parts)
+        if side < _DETECT // 2:
+            return
+        tops = np.linspace(0, max(height - side, 0), parts + 1 if height > side else 1)
+        lefts = np.linspace(0, max(width - side, 0), parts + 1 if width > side else 1)
+        yield [(int(left), int(top), side, side) for top in tops for left in lefts]
 
 
 def _network(name: str) -> cv2.dnn.Net:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from inference_server.avatars import motion
 from inference_server.avatars.blink import Blinker
+from inference_server.avatars.closing import close_lips
 from inference_server.avatars.framing import Fit, frame_picture, placement, render, speaking_face
 from inference_server.avatars.i420 import Planes, pack, to_planes
 from inference_server.avatars.landmarks import Face, FaceMesh
@@ -23,7 +24,7 @@ from inference_server.avatars.region import mouth_region
 from inference_server.engines.base import BodyLoop, ImageRejected
 from visavis.frames import Rect
 
-LOOP_BUILD = "loop-1"
+LOOP_BUILD = "loop-2"
 """Part of every ``body_id``: raise it with every change of the loop's pixels."""
 
 _MESH_CACHE: list[FaceMesh] = []
@@ -59,7 +60,10 @@ def make_loop(
     poses = motion.poses(fps)
     head = motion.HeadMotion(points, area, mouth_region(points[:, :2], area))
     yield 0.1
-    reference = framed.rgb
+    reference = close_lips(framed.rgb, points, area)
+    if reference is not framed.rgb:
+        points = _again(mesh, reference, points, face)
+    yield 0.11
     blinker = Blinker(reference, points)
     rest = _inner(to_planes(reference), area)
     lids: dict[float, Planes] = {0.0: rest}
@@ -152,6 +156,20 @@ def _points_in(
         if float(np.abs(again.points[:, :2] - points[:, :2]).mean()) < 0.06 * moved.height:
             return again.points
     return points
+
+
+def _again(
+    mesh: FaceMesh, rgb: NDArray[np.uint8], points: NDArray[np.float32], face: Face
+) -> NDArray[np.float32]:
+    """The mouth's points once its lips have been closed; the rest stays."""
+    found = mesh.follow(rgb, Face(face.box, face.score, points), views=5)
+    if found is None:
+        return points
+    out = points.copy()
+    low, high = points[168, 1], points[2, 1]
+    share = np.clip((points[:, 1] - low) / max(float(high - low), 1.0), 0, 1)[:, None]
+    out += share * (found.points - points)
+    return out.astype(np.float32)
 
 
 def _inner(planes: Planes, area: Rect) -> Planes:

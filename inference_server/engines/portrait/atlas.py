@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference_server.avatars.i420 import pack, to_planes
+from inference_server.avatars.lips import Pose
 from inference_server.engines.portrait.painter import Painter
-from inference_server.engines.portrait.shape import Pose
 
 OPENS = (0.0, 0.08, 0.17, 0.27, 0.38, 0.5, 0.63, 0.8, 1.0)
 WIDTHS = (-1.0, -0.66, -0.33, 0.0, 0.5, 1.0)

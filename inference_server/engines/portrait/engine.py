@@ -172,7 +172,7 @@ def _build() -> str:
     digest = hashlib.sha256()
     here = Path(__file__).parent
     avatars = here.parents[1] / "avatars"
-    shared = [avatars / name for name in ("warp.py", "region.py", "i420.py")]
+    shared = [avatars / name for name in ("closing.py", "lips.py", "warp.py", "region.py", "i420.py")]
     for path in sorted([*here.glob("*.py"), *here.glob("*.npz"), *shared]):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]

@@ -89,32 +89,56 @@ class Mouth:
         corners = float(self.line[0, 1] + self.line[10, 1]) / 2
         self.smile = float(np.clip(self.line[5, 1] - corners - 1.0, 0, 8))  # mm the corners are drawn up
 
+    def closed(self) -> Lips:
+        """The lips brought together, from however far the picture shows them open."""
+        seen = self.seen
+        gap = np.maximum((seen.lower_inner - seen.upper_inner)[:, 1], 0)
+        line = seen.upper_inner.copy()
+        line[:, 1] += 0.5 * gap
+        wide = max(0.0, 1 - 26.0 / self.half_width)
+        stretch = np.array([1 - 0.35 * wide, 1.0])
+        u = np.abs(self.line[:, 0] - self.centre) / self.half_width
+        sag = 0.35 * self.smile * u**1.5 * min(1.0, self.gap / 4)
+        centre = np.array([self.centre, 0.0])
+
+        def placed(points: Points, rise: float) -> Points:
+            out = (points - centre) * stretch + centre
+            out[:, 1] += rise * gap + sag
+            return out
+
+        upper, lower = placed(seen.upper_outer, 0.30), placed(seen.lower_outer, -0.36)
+        line = (line - centre) * stretch + centre
+        line[:, 1] += sag
+        return Lips(upper, line, line.copy(), lower, -0.30 * self.gap)
+
     def lips(self, pose: Pose) -> Lips:
         """The contours in a pose."""
         rounding, spread = max(-pose.width, 0.0), max(pose.width, 0.0)
-        gap = 16.0 * pose.open**1.05 * (1 - 0.30 * rounding)
+        gap = 16.0 * pose.open**1.05 * (1 - 0.28 * rounding) + 0.8 * rounding * (1 - pose.press)
         jaw = 0.80 * gap * (1 - 0.25 * rounding)
         active = min(1.0, pose.open / 0.25 + rounding + 0.5 * pose.press + pose.fv)
-        stretch = 1 + 0.09 * spread * (1 + 0.3 * pose.open) - 0.36 * rounding - 0.05 * pose.open
-        if self.half_width > 27:  # a wide smile gives way to speech
-            stretch *= 1 - min(0.16, 0.7 * (1 - 26 / self.half_width)) * active * (1 - 0.6 * spread)
+        stretch = 1 + 0.09 * spread * (1 + 0.3 * pose.open) - 0.25 * rounding - 0.06 * pose.open
+        # a wide smile gives way to speech
+        stretch *= 1 - min(0.16, max(0.0, 0.7 * (1 - 26 / self.half_width))) * active * (1 - 0.6 * spread)
         u = np.clip((self.line[:, 0] - self.centre) / self.half_width, -1, 1)
         bow = 1 - u**2
         line = self.line.copy()
         line[:, 0] = self.centre + (line[:, 0] - self.centre) * stretch
-        line[:, 1] += 0.55 * self.smile * active * np.abs(u) ** 1.5 + 0.32 * jaw * (1 - bow)
-        profile = bow ** (0.80 - 0.28 * rounding)
-        up = line.copy()
-        low = line.copy()
-        up[:, 1] -= (0.16 * gap + 2.6 * pose.fv) * profile
-        low[:, 1] += 0.84 * gap * profile - 0.2 * pose.fv * bow
-        thick = 1 + 0.22 * rounding - 0.30 * pose.press - 0.04 * spread
-        upper_thick = (self.seen.upper_outer - self.seen.upper_inner) * np.array([stretch, thick])
-        lower_thick = (self.seen.lower_outer - self.seen.lower_inner) * np.array(
-            [stretch, thick * (1 - 0.42 * pose.fv)]
-        )
+        line[:, 1] += (0.8 * self.smile * active + 0.34 * jaw) * np.abs(u) ** 1.5
+        # rounded lips part in the middle only, and the more evenly
+        inside = np.clip(1 - (u / (1 - 0.42 * rounding)) ** 2, 0, 1)
+        profile = inside ** (0.80 - 0.30 * rounding)
+        up, low = line.copy(), line.copy()
+        up[:, 1] -= (0.17 * gap + 3.4 * pose.fv) * profile + 0.4 * rounding * bow
+        low[:, 1] += 0.83 * gap * profile - 0.4 * pose.fv * bow + 0.1 * rounding * bow
+        thick = 1 + 0.26 * rounding - 0.30 * pose.press - 0.05 * spread
+        sides = np.array([stretch, 1.0])
+        upper = (self.seen.upper_outer - self.seen.upper_inner) * sides
+        lower = (self.seen.lower_outer - self.seen.lower_inner) * sides
+        upper[:, 1] *= thick * (1 - 0.25 * pose.fv)
+        lower[:, 1] *= thick * (1 - 0.45 * pose.fv)
+        upper_outer, lower_outer = up + upper, low + lower
         shift = 0.25 * pose.press * bow  # pressed lips meet a little inwards
-        upper_outer, lower_outer = up + upper_thick, low + lower_thick
         upper_outer[:, 1] += shift
         lower_outer[:, 1] -= shift
         return Lips(upper_outer, up, low, lower_outer, jaw - 0.8 * pose.fv)
@@ -122,13 +146,13 @@ class Mouth:
     def knots(self, lips: Lips) -> tuple[Points, Points, Points, Points]:
         """Control points in millimetres: upper target, upper source, lower target, lower source."""
         seen = self.seen
-        jaw = lips.jaw
         shut = self.gap < 1.5  # the mesh sees a little gap between lips that touch
-        upper_seen = self.line if shut else seen.upper_inner
-        lower_seen = self.line if shut else seen.lower_inner
+        inset = np.array([0.0, 0.35 if shut else 0.7])  # keeps the dark line and the teeth off the lips
+        upper_seen = (self.line if shut else seen.upper_inner) - inset
+        lower_seen = (self.line if shut else seen.lower_inner) + inset
         cheek = self.cheek + self._pulled(self.cheek, lips)
-        chin = self.chin + self._dropped(self.chin, jaw)
-        jawline = self.jaw + self._dropped(self.jaw, jaw)
+        chin = self.chin + self._dropped(self.chin, lips.jaw) + 0.5 * self._pulled(self.chin, lips, jaw=0.0)
+        jawline = self.jaw + self._dropped(self.jaw, lips.jaw)
         return (
             np.concatenate([lips.upper_outer, lips.upper_inner[1:10], cheek, self.still]),
             np.concatenate([seen.upper_outer, upper_seen[1:10], self.cheek, self.still]),
@@ -138,16 +162,22 @@ class Mouth:
 
     def _dropped(self, points: Points, jaw: float) -> Points:
         weight = np.clip(1 - (np.abs(points[:, 0] - self.centre) / 62.0) ** 2, 0, 1)
-        weight = weight * np.clip((points[:, 1] + 4) / 16.0, 0, 1)
-        return np.stack([np.zeros(len(points)), jaw * weight], 1)
+        weight *= np.clip((points[:, 1] + 4) / 16.0, 0, 1)
+        out: Points = np.outer(jaw * weight, [0.0, 1.0])
+        return out
 
-    def _pulled(self, points: Points, lips: Lips) -> Points:
+    def _pulled(self, points: Points, lips: Lips, jaw: float | None = None) -> Points:
         """Skin beside the mouth follows the nearer corner by its distance, and the jaw by its height."""
-        out = self._dropped(points, lips.jaw) * 0.6
+        out = self._dropped(points, lips.jaw if jaw is None else jaw) * 0.6
         for column in (0, 10):
             corner = self.seen.upper_outer[column]
             moved = lips.upper_outer[column] - corner
-            distance = np.linalg.norm(points - corner, axis=1)
+            distance = np.linalg.norm((points - corner) / [1.0, 1.4], axis=1)
             side = (points[:, 0] < self.centre) == (column == 0)
-            out += np.exp(-((distance / 17.0) ** 2))[:, None] * side[:, None] * (moved - [0, 0.3 * lips.jaw])
+            out += (
+                0.85
+                * np.exp(-((distance / 19.0) ** 2))[:, None]
+                * side[:, None]
+                * (moved - [0, 0.3 * lips.jaw])
+            )
         return out
