@@ -63,6 +63,7 @@ class Turn:
         self.due_since: float | None = None
         self._sent: set[int] = set()
         self._anchors: list[tuple[int, int]] = [(0, 0)]  # (frame, loop index), ascending
+        self._anchored = False
         self._playhead: int | None = None
         self._playhead_at = now
         self._first = 0
@@ -97,7 +98,8 @@ class Turn:
         """``loop_index`` is on screen when ``sample`` is heard; frames from there on are drawn anew if it moved."""
         frame = frame_at(sample, self.fps)
         moved = self.loop_index(frame) != loop_index or self._anchors[-1][0] > frame
-        if self._anchors == [(0, 0)]:
+        if not self._anchored:
+            self._anchored = True
             self._anchors = []  # what nobody anchored follows the first anchor, backwards too
             frame_from = self._first
         else:
