@@ -45,7 +45,8 @@ class AudioStream:
         self.reports = StreamReports(cname)
         self.reception = Reception(8000)
         self._parameters: AudioParameters | None = None
-        self._codec: AudioCodec | None = None
+        self._codec: AudioCodec = make_codec("PCMU")
+        self._payload_type, self._sends = 0, False
         self._buffer: JitterBuffer | None = None
         self._dtmf = DtmfReceiver()
         self._sequence = secrets.randbelow(1 << 15)
@@ -70,6 +71,7 @@ class AudioStream:
             self.reception = Reception(rate)
             self._buffer = None
         self._parameters = parameters
+        self._payload_type, self._sends = parameters.payload_type, parameters.sends
         self._marker = True
         self.socket.set_remote(parameters.remote, parameters.remote_rtcp, parameters.rtcp_mux)
 
@@ -82,46 +84,47 @@ class AudioStream:
         """Send the packet that is due; one a slot until a late clock has caught up."""
         if not self._running:
             return None
-        late = now - self._t0 - self._next * PACKET_SECONDS
+        number = self._next
+        late = now - self._t0 - number * PACKET_SECONDS
         self.clock.recent.add(late)
         if late > _LATE_SECONDS:
             self.late += 1
             if late > CATCH_UP_SECONDS:
                 missed = int(late / PACKET_SECONDS)
                 self.skipped += missed
-                self._next += missed
-        number = self._next
+                number += missed
         self._next = number + 1
-        parameters, codec = self._parameters, self._codec
-        if parameters is not None and codec is not None and parameters.sends:
-            self._send(number, parameters, codec)
+        if self._sends:
+            self._send(number)
+        if self._buffer is not None:
+            self.clock.wheel.afterwards.append(self._hand_on)
         return self._t0_slot + _SLOTS * (number + 1)
 
-    def _send(self, number: int, parameters: AudioParameters, codec: AudioCodec) -> None:
+    def _send(self, number: int) -> None:
         try:
             pcm = self.voice.read(number)
         except Exception:
             log.exception("voice failed; silence goes out")
             pcm = None
+        packet, reports = self._packet, self.reports
         if pcm is not None:
-            self._packet[HEADER_SIZE:] = codec.encode(pcm)
+            packet[HEADER_SIZE:] = self._codec.encode(pcm)
             self._is_silence = False
-        elif not self._is_silence or codec.stateful:
-            self._packet[HEADER_SIZE:] = codec.silence()
+        elif not self._is_silence or self._codec.stateful:
+            packet[HEADER_SIZE:] = self._codec.silence()
             self._is_silence = True
         sequence = self._sequence
         self._sequence = (sequence + 1) & 0xFFFF
-        write_header(
-            self._packet,
-            parameters.payload_type,
-            self._marker,
-            sequence,
-            (self._base + number * self._ticks) & 0xFFFFFFFF,
-            self.reports.ssrc,
-        )
+        timestamp = (self._base + number * self._ticks) & 0xFFFFFFFF
+        write_header(packet, self._payload_type, self._marker, sequence, timestamp, reports.ssrc)
         self._marker = False
-        if self.socket.send(self._packet):
-            self.reports.count(1, len(self._packet) - HEADER_SIZE)
+        try:
+            self.socket.deliver(packet)
+        except OSError:
+            self.socket.send_errors += 1
+        else:
+            reports.packets += 1
+            reports.octets += len(packet) - HEADER_SIZE
 
     def report(self, now: float) -> None:
         """Send an RTCP report; the SR's pair of times is the clock's own (RFC 3550 section 6.4.1)."""
@@ -146,24 +149,21 @@ class AudioStream:
             if press is not None and self.hearing is not None:
                 self.hearing.digit(press.digit, press.duration * 1000 // self.reception.clock_rate)
         self.reception.received(head.ssrc, head.sequence, head.timestamp, now)
-        if self.hearing is not None and self.hearing.listens and self._codec is not None:
-            self._hear(head, data)
+        if self.hearing is not None and self.hearing.listens:
+            if self._buffer is None:
+                self._buffer = JitterBuffer(self._codec)
+            if head.payload_type == parameters.payload_type:
+                payload = bytes(data[head.start : head.end])
+                self._buffer.push(head.ssrc, head.sequence, head.timestamp, payload)
 
-    def _hear(self, head: Header, data: bytearray) -> None:
-        parameters, codec, hearing = self._parameters, self._codec, self.hearing
-        if parameters is None or codec is None or hearing is None:
+    def _hand_on(self) -> None:
+        """Hand on 20 ms of the caller's voice, after all calls have sent."""
+        if self._buffer is None or self.hearing is None or not self.hearing.listens:
+            self._buffer = None
             return
-        if self._buffer is None:
-            self._buffer = JitterBuffer(codec)
-        if head.payload_type == parameters.payload_type:
-            self._buffer.push(head.ssrc, head.sequence, head.timestamp, bytes(data[head.start : head.end]))
-
-    def hear(self) -> None:
-        """Hand 20 ms of the caller's voice on; called every 20 ms while somebody listens."""
-        if self._buffer is not None and self.hearing is not None:
-            pcm = self._buffer.pop()
-            if pcm is not None:
-                self.hearing.heard(pcm)
+        pcm = self._buffer.pop()
+        if pcm is not None:
+            self.hearing.heard(pcm)
 
     def _reported(self, data: bytes, now: float) -> None:
         for packet in self.reports.take(data, self.clock.unix(now)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 import time
@@ -18,6 +17,8 @@ CATCH_UP_SECONDS = 0.2
 AUDIO, VIDEO, OTHER = range(3)
 _LANES = 3
 _SPREAD = 8
+_CROWD = 24
+LONGEST_SLEEP = 4
 
 Job = Callable[[int, float], int | None]
 """``job(slot, now)`` returns the slot it wants next, ``None`` when it is done."""
@@ -36,8 +37,15 @@ class Lateness:
     def add(self, seconds: float) -> None:
         if seconds > self.worst:
             self.worst = seconds
-        self._bins[min(max(int(seconds / self._STEP), 0), 1000)] += 1
+        index = int(seconds * 4000.0)
+        self._bins[index if 0 <= index < 1000 else 0 if index < 0 else 1000] += 1
         self.count += 1
+
+    def merge(self, other: Lateness) -> None:
+        """Add another histogram's counts."""
+        self._bins = [mine + theirs for mine, theirs in zip(self._bins, other._bins, strict=True)]
+        self.count += other.count
+        self.worst = max(self.worst, other.worst)
 
     def quantile(self, share: float) -> float:
         """Upper edge in seconds of the bin that holds the quantile; 0 when empty."""
@@ -47,11 +55,6 @@ class Lateness:
             if number and seen >= wanted:
                 return (index + 1) * self._STEP
         return 0.0
-
-    def reset(self) -> None:
-        """Forget everything."""
-        self._bins = [0] * 1001
-        self.count, self.worst = 0, 0.0
 
 
 class SlotWheel:
@@ -65,6 +68,8 @@ class SlotWheel:
             defaultdict(list) for _ in range(_LANES)
         )
         self._phases = [0] * _SPREAD
+        self.afterwards: list[Callable[[], None]] = []
+        """Called once, when everything that is due has been sent."""
 
     def time_of(self, slot: int) -> float:
         """Monotonic seconds at which a slot is due."""
@@ -78,12 +83,29 @@ class SlotWheel:
         """Run ``job`` in a slot to come (the next one at the earliest)."""
         self._wheels[lane][max(slot, self.slot + 1)].append(job)
 
-    def join(self) -> int:
-        """The slot at which a new call starts: among the next eight, where the fewest calls tick."""
-        first = self.slot + 1
-        slot = min(range(first, first + _SPREAD), key=lambda s: self._phases[s % _SPREAD])
+    def join(self, earliest: int = 0) -> int:
+        """The slot at which a new call starts, among the next eight.
+
+        Calls share slots while these have room, since waking up costs more than a packet; then they spread.
+        """
+        first = max(self.slot + 1, earliest)
+
+        def crowd(slot: int) -> tuple[bool, int, int]:
+            phase = slot % _SPREAD
+            # Audio comes every four slots: two phases share its slots.
+            audio = self._phases[phase] + self._phases[(phase + _SPREAD // 2) % _SPREAD]
+            return audio >= _CROWD, audio if audio >= _CROWD else -audio, self._phases[phase]
+
+        slot = min(range(first, first + _SPREAD), key=crowd)
         self._phases[slot % _SPREAD] += 1
         return slot
+
+    def next_busy(self) -> int:
+        """The next slot that has work, at most ``LONGEST_SLEEP`` slots ahead."""
+        for slot in range(self.slot + 1, self.slot + LONGEST_SLEEP):
+            if any(slot in wheel for wheel in self._wheels):
+                return slot
+        return self.slot + LONGEST_SLEEP
 
     def leave(self, start_slot: int) -> None:
         """A call that had joined at ``start_slot`` is over."""
@@ -106,6 +128,14 @@ class SlotWheel:
                     continue
                 if following is not None:
                     wheel[following if following > slot else slot + 1].append(job)
+        if self.afterwards:
+            calls, self.afterwards = self.afterwards, []
+            for call in calls:
+                try:
+                    call()
+                except Exception:
+                    self.failures += 1
+                    log.exception("media work failed")
 
 
 class MediaClock:
@@ -115,8 +145,12 @@ class MediaClock:
         self.wheel = SlotWheel(time.monotonic())
         self.recent = Lateness()
         """Of audio packets, since the host last took it away."""
+        self.total = Lateness()
+        """Of audio packets, over the clock's life up to the last time that was taken away."""
         self.every_slot: list[Callable[[float], None]] = []
-        self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._next = 0
         # Pairs Unix with monotonic time once, so that a stepped wall clock never moves the media.
         self._unix = time.time() - time.monotonic()
 
@@ -126,28 +160,35 @@ class MediaClock:
 
     def start(self) -> None:
         """Begin to tick in the running loop."""
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._tick(), name="media clock")
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self.wheel.slot = self._slot(time.monotonic())
+            self._wake()
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
         """Stop ticking."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        if self._timer is not None:
+            self._timer.cancel()
+        self._loop = self._timer = None
 
-    async def _tick(self) -> None:
-        loop, wheel = asyncio.get_running_loop(), self.wheel
-        wheel.slot = max(wheel.slot, int((time.monotonic() - wheel.origin) / SLOT_SECONDS))
-        wake = asyncio.Event()
-        while True:
-            now = time.monotonic()
-            current = int((now - wheel.origin) / SLOT_SECONDS)
-            if current > wheel.slot:
-                wheel.advance(current, time.monotonic)
-                for poll in self.every_slot:
-                    poll(now)
-            wake.clear()
-            loop.call_at(loop.time() + wheel.time_of(wheel.slot + 1) - time.monotonic(), wake.set)
-            await wake.wait()
+    def join(self) -> int:
+        """The slot at which a new call starts, not before the clock wakes up again."""
+        return self.wheel.join(max(self._slot(time.monotonic()) + 1, self._next))
+
+    def _slot(self, now: float) -> int:
+        return int((now - self.wheel.origin) / SLOT_SECONDS)
+
+    def _wake(self) -> None:
+        wheel, loop = self.wheel, self._loop
+        if loop is None:
+            return
+        now = time.monotonic()
+        current = self._slot(now)
+        if current > wheel.slot:
+            wheel.advance(current, time.monotonic)
+            for poll in self.every_slot:
+                poll(now)
+        self._next = wheel.next_busy()
+        # Event loops count whole milliseconds: rounded up, so that it never wakes before the slot.
+        pause = math.ceil((wheel.time_of(self._next) - time.monotonic()) * 1000) / 1000
+        self._timer = loop.call_later(max(pause, 0.0), self._wake)

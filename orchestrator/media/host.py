@@ -41,7 +41,7 @@ class MediaHost:
         self.clock = MediaClock()
         self.load = Load()
         self.encoders = EncoderPool(settings.encoder_threads)
-        self._idle_thread = ThreadPoolExecutor(1, "idle", be_nice)
+        self._idle_thread = ThreadPoolExecutor(1, "idle", be_nice, (10,))
         folder = Path(settings.cache) / "idle" if settings.cache else None
         self.idle = IdleCache(self._idle_thread, folder)
         self.poller = Poller()
@@ -78,7 +78,7 @@ class MediaHost:
             self._watch.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watch
-        await self.clock.stop()
+        self.clock.stop()
         self.idle.close()
         self._idle_thread.shutdown(wait=False, cancel_futures=True)
         self.encoders.close()
@@ -91,6 +91,7 @@ class MediaHost:
             pool = self.encoders
             self.last_second = recent = self.clock.recent
             self.clock.recent = Lateness()
+            self.clock.total.merge(recent)
             self.load.judge(
                 (pool.busy_seconds - busy) / (_JUDGE_SECONDS * pool.threads),
                 pool.replaced - replaced,

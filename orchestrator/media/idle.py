@@ -36,6 +36,14 @@ AccessUnit = tuple[bytearray, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Cached:
+    """Packets of one picture, to be sent as they are; ``idr`` where it is a key frame."""
+
+    packets: AccessUnit
+    idr: bool
+
+
+@dataclass(frozen=True, slots=True)
 class IdleKey:
     """What names a coded loop."""
 
@@ -64,9 +72,8 @@ class IdleLoop:
     coded several times over, so that it does not consist of key frames.
     """
 
-    units: list[list[AccessUnit]]
+    units: list[list[Cached]]
     entries: dict[int, tuple[int, int]]
-    keyframes: list[frozenset[int]]
     sets: tuple[bytes, ...]
     loop: int
 
@@ -117,15 +124,15 @@ def packetize_phases(phases: list[list[list[bytes]]], mode: int, loop: int) -> I
         raise ValueError("the phases of an idle loop do not share their parameter sets")
     packets = [
         [
-            tuple(bytearray(HEADER_SIZE) + payload for payload in h264.packetize(units, mode))
+            Cached(
+                tuple(bytearray(HEADER_SIZE) + payload for payload in h264.packetize(units, mode)),
+                h264.is_idr(units),
+            )
             for units in phase
         ]
         for phase in phases
     ]
-    keyframes = [
-        frozenset(index for index, units in enumerate(phase) if h264.is_idr(units)) for phase in phases
-    ]
-    return IdleLoop(packets, entries, keyframes, sets.pop(), loop)
+    return IdleLoop(packets, entries, sets.pop(), loop)
 
 
 class IdleCache:
@@ -149,6 +156,11 @@ class IdleCache:
                 self._pending.add(key)
             self._executor.submit(self._make, body, key)
         return loop
+
+    @property
+    def ready(self) -> bool:
+        """Whether everything that was asked for is there."""
+        return self._pending <= self._loops.keys()
 
     def close(self) -> None:
         """Stop what is being made."""

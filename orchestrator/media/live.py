@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -40,7 +41,7 @@ class EncoderPool:
 
     def __init__(self, threads: int | None = None) -> None:
         self.threads = threads or os.cpu_count() or 1
-        self.executor: Executor = ThreadPoolExecutor(self.threads, "encoder", be_nice)
+        self.executor: Executor = ThreadPoolExecutor(self.threads, "encoder", be_nice, (4,))
         self.busy_seconds = 0.0
         self.encoded = 0
         self.replaced = 0
@@ -57,10 +58,11 @@ class EncoderPool:
         self.executor.shutdown(wait=False, cancel_futures=True)
 
 
-def be_nice() -> None:
+def be_nice(value: int) -> None:
     """Put the calling thread behind the clock's."""
-    # On Linux a thread has its own nice value: encoders never delay the clock's thread.
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+    # On Linux a thread has its own nice value. Not many steps: each costs a fifth of what is left over.
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), value)
 
 
 class LiveEncoder:

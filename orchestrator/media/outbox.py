@@ -25,9 +25,14 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._pictures)
 
-    def add(self, timestamp: int, packets: Sequence[bytearray]) -> None:
-        """A coded picture."""
-        self._pictures.append((timestamp, packets))
+    def send(self, timestamp: int, packets: Sequence[bytearray]) -> None:
+        """A coded picture: at once where it is small and nothing waits, else in turn."""
+        if self._pictures or len(packets) > PACKETS_PER_SLOT:
+            self._pictures.append((timestamp, packets))
+            return
+        last = packets[-1]
+        for packet in packets:
+            self._send(packet, packet is last, timestamp)
 
     def expect(self, picture: LivePicture) -> None:
         """A picture that is being encoded."""

@@ -8,7 +8,7 @@ import secrets
 from dataclasses import dataclass
 
 from orchestrator.media.clock import CATCH_UP_SECONDS, VIDEO, MediaClock
-from orchestrator.media.idle import IdleCache, IdleKey, IdleLoop, idle_key
+from orchestrator.media.idle import Cached, IdleCache, IdleKey, IdleLoop, idle_key
 from orchestrator.media.live import EncoderPool, LiveEncoder, LivePicture
 from orchestrator.media.load import Load
 from orchestrator.media.outbox import Outbox
@@ -16,7 +16,7 @@ from orchestrator.media.parameters import Encoding, VideoParameters
 from orchestrator.media.report import StreamReports
 from orchestrator.media.sources import Body, Face
 from orchestrator.media.transport import MediaSocket, Poller
-from orchestrator.media.video import Cached, VideoDirector
+from orchestrator.media.video import VideoDirector
 from orchestrator.rtp.feedback import KeyframeRequests
 from orchestrator.rtp.packet import HEADER_SIZE, write_header
 from orchestrator.rtp.ports import PortPair
@@ -68,6 +68,8 @@ class VideoStream:
         self._director = VideoDirector()
         self._outbox = Outbox(self._send)
         self._idle: tuple[Body, IdleKey] | None = None
+        self._loop: IdleLoop | None = None
+        self._rate, self._scale = 25, 1
         self._sequence = secrets.randbelow(1 << 15)
         self._base = secrets.randbits(32)
         self._payload_type = 0
@@ -92,6 +94,7 @@ class VideoStream:
         """Take what was negotiated, at the start or later; a new picture format starts with an IDR."""
         old, self._parameters = self._parameters, parameters
         self._payload_type = parameters.payload_type
+        self._rate, self._scale = parameters.fps.numerator, parameters.fps.denominator
         if old is not None and old.fps != parameters.fps and self.running:
             # The picture numbers go on from the same instant in the new rate.
             self._next = int(self._next * parameters.fps / old.fps) + 1
@@ -106,7 +109,7 @@ class VideoStream:
             if self._encoder is not None:
                 self._encoder.close()
             self._encoder = LiveEncoder(self._engine.encoders, encoding, parameters.packetization_mode)
-            self._encoding, self._idle = encoding, None
+            self._encoding, self._idle, self._loop = encoding, None, None
             self._director = VideoDirector(0 if parameters.asks_for_keyframes else round(parameters.fps))
         elif old is None or not old.sends or old.remote != parameters.remote:
             self._director.restart()
@@ -130,9 +133,7 @@ class VideoStream:
         wheel.add(VIDEO, wheel.slot_at(self._due(self._next)), self._tick)
 
     def _due(self, number: int) -> float:
-        assert self._parameters is not None
-        fps = self._parameters.fps
-        return self._t0 + number * fps.denominator / fps.numerator
+        return self._t0 + number * self._scale / self._rate
 
     def _tick(self, slot: int, now: float) -> int | None:
         parameters = self._parameters
@@ -166,11 +167,7 @@ class VideoStream:
             log.exception("face failed; a picture is left out")
             self._skipped = True
             return
-        assert self._parameters is not None and self._encoder is not None
-        timestamp = (
-            self._base
-            + number * CLOCK_RATE * self._parameters.fps.denominator // self._parameters.fps.numerator
-        ) & 0xFFFFFFFF
+        timestamp = (self._base + number * CLOCK_RATE * self._scale // self._rate) & 0xFFFFFFFF
         loop = self._idle_loop(body)
         keyframe = self.keyframes.due(now)
         action = self._director.decide(picture, loop, skipped=self._skipped, keyframe=keyframe)
@@ -192,7 +189,7 @@ class VideoStream:
         if self._last_live and now - self._last_live > _REST_SECONDS and self._encoder is not None:
             self._encoder.rest()
             self._last_live = 0.0
-        self._outbox.add(timestamp, action.packets)
+        self._outbox.send(timestamp, action.packets)
 
     def _show_live(
         self, picture: Picture, body: Body, timestamp: int, now: float, *, idr: bool, fresh: bool
@@ -213,14 +210,22 @@ class VideoStream:
             if self._idle is not None and self._idle[0].body_id != body.body_id:
                 self._director.restart()
             self._idle = (body, idle_key(body, self._parameters))
-        return self._engine.idle.get(*self._idle)
+            self._loop = None
+        if self._loop is None:
+            self._loop = self._engine.idle.get(*self._idle)
+        return self._loop
 
     def _send(self, packet: bytearray, marker: bool, timestamp: int) -> None:
-        sequence = self._sequence
+        sequence, reports = self._sequence, self.reports
         self._sequence = (sequence + 1) & 0xFFFF
-        write_header(packet, self._payload_type, marker, sequence, timestamp, self.reports.ssrc)
-        if self.socket.send(packet):
-            self.reports.count(1, len(packet) - HEADER_SIZE)
+        write_header(packet, self._payload_type, marker, sequence, timestamp, reports.ssrc)
+        try:
+            self.socket.deliver(packet)
+        except OSError:
+            self.socket.send_errors += 1
+        else:
+            reports.packets += 1
+            reports.octets += len(packet) - HEADER_SIZE
 
     def report(self, now: float) -> None:
         """Send an RTCP report from the same clock as the audio's."""

@@ -163,14 +163,12 @@ class MediaSession:
         if self._slot is not None or self._stopped:
             return
         wheel = self._engine.video.clock.wheel
-        self._slot = slot = wheel.join()
+        self._slot = slot = self._engine.video.clock.join()
         self._t0 = t0 = wheel.time_of(slot)
         wheel.add(AUDIO, self.audio.start(t0, slot), self.audio.tick)
         if self.video is not None and self.video.configured:
             self.video.join(t0, slot)
         wheel.add(OTHER, slot + int(_FIRST_REPORT / SLOT_SECONDS), self._report)
-        if self.hearing is not None:
-            wheel.add(OTHER, slot, self._hear)
 
     def request_keyframe(self) -> None:
         """The peer asked for a key frame by signalling (RFC 5168)."""
@@ -198,13 +196,6 @@ class MediaSession:
         if self.video is not None and self.video.configured:
             self.video.report(now)
         return slot + int(self._engine.rng.uniform(*_REPORT_INTERVAL) / SLOT_SECONDS)
-
-    def _hear(self, slot: int, now: float) -> int | None:
-        if self._stopped:
-            return None
-        if self.hearing is not None and self.hearing.listens:
-            self.audio.hear()
-        return slot + 4
 
     def stats(self, now: float) -> SessionStats:
         """A snapshot; ``now`` in monotonic seconds."""

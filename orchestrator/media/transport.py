@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 _BUFFER_SIZE = 2048
+_ROUNDS = 4
 _SILENCE_BEFORE_REOPEN = 2.0
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -30,7 +31,7 @@ OnRtcp = Callable[[bytes, float], None]
 
 
 class Poller:
-    """One epoll set for all sockets of a process; a socket with news is read once a poll."""
+    """One epoll set for all sockets of a process; of one socket, a few packets at most are read a poll."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -49,14 +50,18 @@ class Poller:
     def poll(self, now: float) -> None:
         """Read what has arrived."""
         readers = self._readers
-        for fd, _ in self._epoll.poll(0):
-            reader = readers.get(fd)
-            if reader is None:
-                continue
-            try:
-                reader(now)
-            except Exception:
-                log.exception("inbound packet failed")
+        for _ in range(_ROUNDS):
+            events = self._epoll.poll(0)
+            if not events:
+                return
+            for fd, _event in events:
+                reader = readers.get(fd)
+                if reader is None:
+                    continue
+                try:
+                    reader(now)
+                except Exception:
+                    log.exception("inbound packet failed")
 
     def close(self) -> None:
         """Close the epoll set."""
@@ -80,6 +85,8 @@ class MediaSocket:
         self._mux = False
         self._connected = False
         self._buffer = bytearray(_BUFFER_SIZE)
+        self.deliver: Callable[[bytes | bytearray], int] = self._deliver_unconnected
+        """Send RTP; raises ``OSError`` where the kernel does not take it."""
         poller.add(self._rtp.fileno(), self._read_rtp)
         poller.add(self._rtcp.fileno(), self._read_rtcp)
 
@@ -101,17 +108,8 @@ class MediaSocket:
         self._open_to_all()
         self._latch = Latch(remote)
 
-    def send(self, packet: bytes | bytearray) -> bool:
-        """Send RTP; False where the kernel did not take it."""
-        try:
-            if self._connected:
-                self._rtp.send(packet)
-            elif self._latch is not None:
-                self._rtp.sendto(packet, self._latch.target)
-            return True
-        except OSError:
-            self.send_errors += 1
-            return False
+    def _deliver_unconnected(self, packet: bytes | bytearray) -> int:
+        return self._rtp.sendto(packet, self._latch.target) if self._latch is not None else 0
 
     def send_rtcp(self, packet: bytes) -> None:
         """Send RTCP to where the peer wants it."""
@@ -119,7 +117,7 @@ class MediaSocket:
             return
         try:
             if self._mux:
-                self.send(packet)
+                self.deliver(packet)
             else:
                 self._rtcp.sendto(packet, self._remote_rtcp)
         except OSError:
@@ -195,12 +193,14 @@ class MediaSocket:
         except OSError:
             return
         self._connected = True
+        self.deliver = self._rtp.send
         if self._on_rtp is None:
             self._filter(_KEEP_RTCP if self._mux else _DROP_ALL)
 
     def _open_to_all(self) -> None:
         if self._connected:
             self._connected = False
+            self.deliver = self._deliver_unconnected
             # Address family AF_UNSPEC dissolves the association (connect(2)).
             _libc.connect(self._rtp.fileno(), bytes(16), 16)
         if self._on_rtp is None:

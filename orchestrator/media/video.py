@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.media.idle import AccessUnit, IdleLoop
+from orchestrator.media.idle import Cached, IdleLoop
 from visavis.playout import Picture
-
-
-@dataclass(frozen=True, slots=True)
-class Cached:
-    """Send these packets; ``idr`` where the picture is a key frame."""
-
-    packets: AccessUnit
-    idr: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,4 +71,4 @@ class VideoDirector:
 
     def _take(self, loop: IdleLoop, phase: int, position: int) -> Cached:
         self._loop, self._phase, self._position, self._started = loop, phase, position, True
-        return Cached(loop.units[phase][position], position in loop.keyframes[phase])
+        return loop.units[phase][position]

@@ -138,6 +138,13 @@ async def serve(fd: int) -> None:
     channel.close()
 
 
+def tune_process() -> None:
+    """Let the clock's thread come first: among our own threads, and among processes where that is allowed."""
+    sys.setswitchinterval(0.0005)
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, -10)
+
+
 def main() -> None:
     """Entry point of the process."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -146,9 +153,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     # The terminal's Ctrl-C reaches the whole group; the control process ends its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.setswitchinterval(0.0005)
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, -10)
+    tune_process()
     runner: Any = asyncio.run
     with contextlib.suppress(ImportError):
         import uvloop
