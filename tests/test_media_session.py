@@ -11,13 +11,13 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from media_support import Phone, access_units, card, card_body, decode, read_card
 
 from orchestrator.media.host import HostSettings, MediaHost
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.sources import LoopFace, SilentVoice
 from orchestrator.rtp import h264, packet, rtcp
 from orchestrator.rtp.codecs import make_codec
+from tests.support.media import Phone, access_units, card, card_body, decode, read_card
 from visavis.frames import Frame, Rect, crop_i420
 from visavis.playout import Picture
 

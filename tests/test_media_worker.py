@@ -11,7 +11,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from media_support import Phone
 
 from orchestrator.media import messages
 from orchestrator.media.host import HostSettings
@@ -30,6 +29,7 @@ from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.pool import NoRoom, PoolSettings, WorkerPool
 from orchestrator.rtp import packet
 from orchestrator.rtp.dtmf import event_payloads
+from tests.support.media import Phone
 
 
 class Inbox(list):
@@ -51,8 +51,8 @@ def inbox() -> Inbox:
 
 @pytest.fixture
 async def pool(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[WorkerPool]:
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), str(Path.cwd())]))
-    pool = WorkerPool(PoolSettings(HostSettings(), factory="media_support:CardFactory"), inbox.append)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+    pool = WorkerPool(PoolSettings(HostSettings(), factory="tests.support.media:CardFactory"), inbox.append)
     await pool.start()
     yield pool
     await pool.close()
