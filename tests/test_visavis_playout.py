@@ -17,7 +17,9 @@ N = 50
 RECT = Rect(0, 0, 2, 2)
 
 
-def mouth(k: int, index: int, turn: int = 1, epoch: int = 1, last: bool = False, fps: Fraction = FPS) -> Frame:
+def mouth(
+    k: int, index: int, turn: int = 1, epoch: int = 1, last: bool = False, fps: Fraction = FPS
+) -> Frame:
     return Frame(turn, epoch, frame_start(k, fps), index % N, "mouth", RECT, b"123456", last)
 
 
@@ -249,7 +251,9 @@ class Server:
             self.playout.on_frame(frame)
 
 
-STEP = st.sampled_from(["idle", "turn", "audio", "audio", "audio", "gap", "resume", "end", "interrupt", "skip"])
+STEP = st.sampled_from(
+    ["idle", "turn", "audio", "audio", "audio", "gap", "resume", "end", "interrupt", "skip"]
+)
 
 
 @settings(max_examples=300, deadline=None)

@@ -246,11 +246,13 @@ async def test_with_every_server_full_the_turn_is_rejected_and_taken_when_there_
 
 
 async def test_an_unknown_avatar_is_prepared_from_its_portrait() -> None:
-    async with fake_server(FakeServer(known=set())) as server:
-        async with conversation(server, source=SOURCE) as (caller, stream, _):
-            begin(stream)
-            await caller.until(lambda: caller.of(Frame))
-            assert server.prepares == 1
+    async with (
+        fake_server(FakeServer(known=set())) as server,
+        conversation(server, source=SOURCE) as (caller, stream, _),
+    ):
+        begin(stream)
+        await caller.until(lambda: caller.of(Frame))
+        assert server.prepares == 1
 
 
 async def test_an_unknown_avatar_without_a_portrait_is_told_in_a_sentence() -> None:
@@ -260,13 +262,16 @@ async def test_an_unknown_avatar_without_a_portrait_is_told_in_a_sentence() -> N
 
 
 async def test_an_avatar_in_use_is_kept_prepared_on_two_servers() -> None:
-    async with fake_server() as one, fake_server(FakeServer(known=set())) as two:
-        async with conversation(one, two, source=SOURCE) as (caller, _, _pool):
-            await caller.until(lambda: caller.of(Connected))
-            async with asyncio.timeout(10):
-                while "anna" not in one.known & two.known:
-                    await asyncio.sleep(0.02)
-            assert one.imports + two.imports == 1 and one.prepares + two.prepares == 0
+    async with (
+        fake_server() as one,
+        fake_server(FakeServer(known=set())) as two,
+        conversation(one, two, source=SOURCE) as (caller, _, _pool),
+    ):
+        await caller.until(lambda: caller.of(Connected))
+        async with asyncio.timeout(10):
+            while "anna" not in one.known & two.known:
+                await asyncio.sleep(0.02)
+        assert one.imports + two.imports == 1 and one.prepares + two.prepares == 0
 
 
 async def test_a_draining_server_is_left_between_turns() -> None:
@@ -320,7 +325,9 @@ async def test_prepare_fetch_and_errors(tmp_path: Path) -> None:
 
 async def test_an_unreachable_server_is_one_clear_sentence() -> None:
     async with AvatarClient("127.0.0.1:1") as client:
-        with pytest.raises(errors.ServerUnavailable, match=r"the avatar server at 127\.0\.0\.1:1 cannot be used"):
+        with pytest.raises(
+            errors.ServerUnavailable, match=r"the avatar server at 127\.0\.0\.1:1 cannot be used"
+        ):
             await client.capabilities()
 
 

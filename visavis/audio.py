@@ -42,7 +42,8 @@ class Resampler:
         at = np.arange(-self._reach + 1, self._reach + 1)[None, :] - np.arange(self._up)[:, None] / self._up
         window = np.i0(_BETA * np.sqrt(np.clip(1 - (at / self._reach) ** 2, 0, 1))) / np.i0(_BETA)
         taps = cutoff * np.sinc(cutoff * at) * window
-        return (taps / taps.sum(axis=1, keepdims=True)).astype(np.float32)
+        even: NDArray[np.float32] = (taps / taps.sum(axis=1, keepdims=True)).astype(np.float32)
+        return even
 
     def reset(self) -> None:
         """Forget what was pushed: the next sample is the first of a new signal."""

@@ -100,6 +100,9 @@ class GrpcLink:
             raise wire.error_from(e, self._address) from None
         except asyncio.InvalidStateError:
             raise ServerUnavailable(f"the avatar server at {self._address} ended the conversation") from None
+        except asyncio.CancelledError:
+            self._raise_if_closed()
+            raise
 
     async def receive(self) -> messages.ServerMessage:
         while True:
@@ -107,6 +110,9 @@ class GrpcLink:
                 response = await self._call.read()
             except grpc.aio.AioRpcError as e:
                 raise wire.error_from(e, self._address) from None
+            except asyncio.CancelledError:
+                self._raise_if_closed()
+                raise
             if not isinstance(response, pb.ConverseResponse):  # EOF
                 raise await _ended(self._call, self._address)
             message = wire.response_from(response, self.opened)
@@ -115,6 +121,14 @@ class GrpcLink:
 
     def cancel(self) -> None:
         self._call.cancel()
+
+    def _raise_if_closed(self) -> None:
+        """A channel that is closed cancels its calls, which looks like a cancelled task but is none."""
+        task = asyncio.current_task()
+        if task is not None and not task.cancelling():
+            raise ServerUnavailable(
+                f"the channel to the avatar server at {self._address} was closed"
+            ) from None
 
 
 class AvatarClient:

@@ -36,8 +36,8 @@ class Conversation:
         self.rejected = False  # this server has no slot for the turn
         self.accepted = False
         self.dropped_samples = 0
+        self.opened: Opened | None = None  # by the server of the moment
         self._fps = fps
-        self._opened: Opened | None = None
         self._turn: Turn | None = None
         self._earlier: deque[Turn] = deque()  # told to the end before the turn, reported when finished
         self._interrupt: int | None = None
@@ -67,7 +67,7 @@ class Conversation:
         if self._turn is not None:
             self._turn.ended = True
             self._earlier.append(self._turn)
-        history = max(HISTORY_S, -(-self._opened.history_ms // 1000) if self._opened else 0)
+        history = max(HISTORY_S, -(-self.opened.history_ms // 1000) if self.opened else 0)
         self._turn = Turn(turn_id, epoch, self._fps, history)
         self.rejected = self.accepted = False
         self._waiting_since = self._finish_at = None
@@ -109,7 +109,7 @@ class Conversation:
         self._earlier.clear()
         self._waiting_since = self._finish_at = None
         self.rejected = False
-        if self._opened is None:
+        if self.opened is None:
             return [Interrupted(self.epoch)]
         self._interrupt = self.epoch
         self._interrupted = (self.epoch, now + _INTERRUPT_S)
@@ -119,7 +119,7 @@ class Conversation:
 
     def attach(self, opened: Opened) -> int | None:
         """A server is there; returns the turn that resumes on it."""
-        self._opened = opened
+        self.opened = opened
         self.rejected = self.accepted = False
         self._waiting_since = None
         self._earlier.clear()
@@ -132,7 +132,7 @@ class Conversation:
 
     def detach(self) -> list[Event]:
         """The server is gone; returns reports that it would have made."""
-        self._opened = None
+        self.opened = None
         self._interrupt = None
         events: list[Event] = [TurnFinished(t.turn_id, t.frames, 0) for t in self._earlier if not t.finished]
         self._earlier.clear()
@@ -146,7 +146,7 @@ class Conversation:
 
     def next_request(self) -> Request | None:
         """What to send next, ``None`` when there is nothing."""
-        if self._opened is None:
+        if self.opened is None:
             return None
         if self._interrupt is not None:
             epoch, self._interrupt = self._interrupt, None
@@ -221,7 +221,7 @@ class Conversation:
 
     def stalled(self, now: float, limit_s: float) -> bool:
         """Frames have been due for ``limit_s`` and none came."""
-        turn, opened = self._turn, self._opened
+        turn, opened = self._turn, self.opened
         due = (
             turn is not None
             and opened is not None

@@ -105,6 +105,7 @@ class Playout:
         self._missing = 0
         self._mouth_shown = False  # the last picture had a mouth that a body frame would make jump
         self._cut = False
+        self._plain = True  # the last picture was a body frame and nothing else
 
     # -- where the body is --
 
@@ -132,12 +133,17 @@ class Playout:
     @property
     def idle(self) -> bool:
         """No turn is begun: every picture is a body frame, and the last one was."""
-        return self._turn is None and self._next is None and not self._mouth_shown
+        return self._turn is None and self._next is None and self._plain
 
     @property
     def buffered(self) -> int:
         """Frames that wait for their tick."""
         return sum(len(t.frames) for t in (self._turn, self._next) if t)
+
+    def ready(self, sample: int) -> bool:
+        """The frame that covers ``sample`` of the turn is here, or none is waited for."""
+        turn = self._next or self._turn
+        return turn is None or frame_at(sample, self.fps) in turn.frames
 
     def begin_turn(self, turn_id: int, epoch: int, ticks_ahead: int) -> TurnAnchor:
         """A turn whose sample 0 is heard ``ticks_ahead`` ticks after the next one; returns its first anchor.
@@ -198,6 +204,11 @@ class Playout:
 
         ``sample`` is the sample of the turn that is heard at this tick, ``None`` while no audio plays.
         """
+        picture = self._tick(sample)
+        self._plain = picture.frame is None and picture.fade is None and not picture.hold
+        return picture
+
+    def _tick(self, sample: int | None) -> Picture:
         index = self._index
         if sample is not None and sample < 0:
             sample = None

@@ -46,7 +46,9 @@ class ServerPool:
         self._sources: dict[str, AvatarSource] = {}
         self._ids: dict[tuple[str, str], str] = {}  # (address, avatar id) -> the id it has there
         self._preparing: dict[tuple[str, str], asyncio.Task[str]] = {}
-        self._uses: Counter[str] = Counter()
+        self._uses: Counter[str] = Counter()  # streams by avatar id
+        self._open: Counter[str] = Counter()  # streams by address
+        self._retired: dict[str, ServerClient] = {}  # gone from DNS, still in use
         self._avatars: dict[str, Avatar] = {}
         self._warm_after: dict[tuple[str, str], float] = {}
 
@@ -74,8 +76,9 @@ class ServerPool:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for client in self._clients.values():
+        for client in (*self._clients.values(), *self._retired.values()):
             await client.close()
+        self._retired.clear()
         self._tasks.clear()
         self._watches.clear()
         self._clients.clear()
@@ -170,12 +173,18 @@ class ServerPool:
     def opened(self, address: str, avatar: Avatar, avatar_id: str) -> None:
         """A conversation is open there."""
         self._uses[avatar.avatar_id] += 1
+        self._open[address] += 1
         self.placement.on_opened(address, avatar_id)
 
     def closed(self, address: str, avatar: Avatar) -> None:
         """A conversation there is over."""
         self._uses[avatar.avatar_id] -= 1
+        self._open[address] -= 1
         self.placement.on_closed(address)
+        if not self._open[address] and (client := self._retired.pop(address, None)):
+            task = asyncio.create_task(client.close())
+            self._tasks.append(task)
+            task.add_done_callback(self._tasks.remove)
 
     def served(self, address: str) -> None:
         """Frames come from there."""
@@ -211,9 +220,14 @@ class ServerPool:
         new, gone = self.placement.set_addresses(found)
         for address in gone:
             self._watches.pop(address).cancel()
-            await self._clients.pop(address).close()
+            client = self._clients.pop(address)
+            if self._open[address]:
+                self._retired[address] = client  # conversations there go on to their end
+            else:
+                await client.close()
         for address in new:
-            self._clients[address] = self._connect(address)
+            known = self._retired.pop(address) if address in self._retired else None
+            self._clients[address] = known or self._connect(address)
             self._watches[address] = asyncio.create_task(self._watch(self._clients[address]))
         if new or gone:
             log.info("avatar servers changed", extra={"servers": found})

@@ -10,17 +10,18 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visavis import errors
-from visavis.client import Link, ServerClient
+from visavis.client import Link
 from visavis.conversation import Conversation
 from visavis.frames import Frame
-from visavis.messages import Connected, Disconnected, Event, GoAway, Open, TurnRejected
-from visavis.model import Avatar, Scope
+from visavis.homes import Home, Servers, failure_of, open_on
+from visavis.messages import Connected, Disconnected, Event, GoAway, TurnRejected
+from visavis.model import Avatar, Opened
 from visavis.placement import Failure
 from visavis.startdelay import StartDelay
 
@@ -31,28 +32,11 @@ OnEvent = Callable[[Event], None]
 _STALL_S = 0.28  # silence while frames are due, where another server can be used
 _STALL_ALONE_S = 1.0  # the same without another server, and for the first frames of a turn
 _OPEN_S = 2.0
+_OPEN_BUSY_S = 1.0  # in mid-turn, where another server can be used
 _RETRY_S = 1.0
 _PATIENCE_S = 0.25  # what finding a server may take before the caller is told that there is none
 _DRAIN_MARGIN_S = 0.5
 _FRAMES_KEPT = 128
-
-
-class Servers(Protocol):
-    """What a stream needs of the servers; :class:`visavis.pool.ServerPool` is it."""
-
-    def choose(self, avatar_id: str, exclude: Collection[str] = ()) -> ServerClient | None: ...
-    def avatar_id_on(self, address: str, avatar: Avatar) -> str: ...
-    async def prepare_on(self, client: ServerClient, avatar: Avatar) -> str: ...
-    def failed(self, address: str, failure: Failure) -> None: ...
-    def opened(self, address: str, avatar: Avatar, avatar_id: str) -> None: ...
-    def closed(self, address: str, avatar: Avatar) -> None: ...
-    def served(self, address: str) -> None: ...
-    async def wait_change(self, timeout_s: float) -> None: ...
-
-
-class _Home(NamedTuple):
-    client: ServerClient
-    link: Link
 
 
 class _Leave(NamedTuple):
@@ -88,7 +72,7 @@ class AvatarStream:
         self._event_there = asyncio.Event()
         self._wake = asyncio.Event()
         self._leave: asyncio.Future[_Leave] | None = None
-        self._next: _Home | None = None
+        self._next: Home | None = None
         self._move: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._served = False
@@ -97,6 +81,11 @@ class AvatarStream:
         self._task = asyncio.create_task(self._run())
 
     # -- the caller's side --
+
+    @property
+    def opened(self) -> Opened | None:
+        """What was agreed with the server of the moment."""
+        return self._talk.opened
 
     @property
     def connected(self) -> bool:
@@ -202,7 +191,7 @@ class AvatarStream:
     # -- servers, one after the other --
 
     async def _run(self) -> None:
-        home: _Home | None = None
+        home: Home | None = None
         try:
             while True:
                 home = self._next or await self._connect()
@@ -231,11 +220,11 @@ class AvatarStream:
             log.warning("avatar server left", extra=about)
             self._emit([Disconnected(address, leave.reason)])
 
-    def _alternative(self) -> bool:
-        exclude = (self.address,) if self.address else ()
+    def _alternative(self, address: str | None = None) -> bool:
+        exclude = {a for a in (self.address, address) if a}
         return self._servers.choose(self.avatar.avatar_id, exclude) is not None
 
-    async def _connect(self, exclude: Collection[str] = (), quiet: bool = False) -> _Home:
+    async def _connect(self, exclude: Collection[str] = (), quiet: bool = False) -> Home:
         """A server with the avatar open on it, however long that takes."""
         told = quiet
         patience = self._loop.time() + _PATIENCE_S
@@ -251,20 +240,21 @@ class AvatarStream:
                     told = True
                 await self._servers.wait_change(_RETRY_S if told else max(0.01, patience - now))
                 continue
+            deadline_s = _OPEN_BUSY_S if self._talk.busy and self._alternative(client.address) else _OPEN_S
             try:
-                link, avatar_id = await self._open(client)
-            except errors.ServerFull as e:
-                failure: Failure = "full"
-                reason = str(e)
-            except (errors.ServerStalled, TimeoutError) as e:
-                failure, reason = "stalled", str(e)
-            except errors.ServerUnavailable as e:
-                failure, reason = "unavailable", str(e)
-            except errors.VisavisError as e:
-                failure, reason = "refused", str(e)
+                link, avatar_id = await open_on(
+                    self._servers, client, self.avatar, self.session_id, self.body_sha256, deadline_s
+                )
+            except TimeoutError:
+                failure: Failure = "stalled"
+                reason = "preparing the avatar took too long"
+            except Exception as e:
+                failure, reason = failure_of(e), str(e)
+                if not isinstance(e, errors.VisavisError):
+                    log.exception("opening failed", extra={"session": self.session_id})
             else:
                 self._servers.opened(client.address, self.avatar, avatar_id)
-                return _Home(client, link)
+                return Home(client, link)
             self._servers.failed(client.address, failure)
             about = {"session": self.session_id, "server": client.address, "reason": reason}
             log.warning("avatar server not used", extra=about)
@@ -272,33 +262,9 @@ class AvatarStream:
                 self._emit([Disconnected(client.address, reason)])
                 told = True
 
-    async def _open(self, client: ServerClient) -> tuple[Link, str]:
-        avatar_id = self._servers.avatar_id_on(client.address, self.avatar)
-        try:
-            link = await client.converse(self._request(avatar_id), _OPEN_S)
-        except errors.AvatarUnknown:
-            avatar_id = await self._servers.prepare_on(client, self.avatar)
-            link = await client.converse(self._request(avatar_id), _OPEN_S)
-        ours, theirs = self.avatar, link.opened.avatar
-        if (theirs.width, theirs.height, theirs.fps, theirs.loop_length) != (
-            ours.width,
-            ours.height,
-            ours.fps,
-            ours.loop_length,
-        ):
-            link.cancel()
-            raise errors.InvalidRequest(
-                f"avatar {avatar_id} on {client.address} has another size, rate or loop"
-            )
-        return link, avatar_id
-
-    def _request(self, avatar_id: str) -> Open:
-        scope: Scope = "rectangle" if self.body_sha256 else "whole"
-        return Open(avatar_id, self.session_id, self.body_sha256, scope)
-
     # -- one server --
 
-    async def _serve(self, home: _Home) -> _Leave:
+    async def _serve(self, home: Home) -> _Leave:
         self._leave = self._loop.create_future()
         self._served = False
         resumed = self._talk.attach(home.link.opened)
@@ -332,10 +298,10 @@ class AvatarStream:
                     continue
                 self._wake.clear()
                 await self._wake.wait()
-        except errors.VisavisError as e:
-            self._go(_Leave("unavailable", str(e)))
+        except Exception as e:
+            self._fail(e)
 
-    async def _read(self, home: _Home) -> None:
+    async def _read(self, home: Home) -> None:
         try:
             while True:
                 message = await home.link.receive()
@@ -347,10 +313,13 @@ class AvatarStream:
                 elif isinstance(message, GoAway) and self._move is None:
                     self._servers.failed(home.client.address, "unavailable")
                     self._move = asyncio.create_task(self._move_on(home, message.deadline_ms / 1000))
-        except errors.ServerFull as e:
-            self._go(_Leave("full", str(e)))
-        except errors.VisavisError as e:
-            self._go(_Leave("unavailable", str(e)))
+        except Exception as e:
+            self._fail(e)
+
+    def _fail(self, error: Exception) -> None:
+        if not isinstance(error, errors.VisavisError):
+            log.error("the stream failed", exc_info=error, extra={"session": self.session_id})
+        self._go(_Leave("full" if isinstance(error, errors.ServerFull) else "unavailable", str(error)))
 
     def _on_served(self, address: str) -> None:
         if self._served:
@@ -361,7 +330,7 @@ class AvatarStream:
         if turn is not None and turn.frames == 1 and turn.first_audio_at is not None:
             self.start_delay.observe(self._loop.time() - turn.first_audio_at)
 
-    async def _move_on(self, home: _Home, deadline_s: float) -> None:
+    async def _move_on(self, home: Home, deadline_s: float) -> None:
         """The server drains: open elsewhere now, go there between turns or just before the deadline."""
         until = self._loop.time() + max(0.0, deadline_s - _DRAIN_MARGIN_S)
         self._next = await self._connect((home.client.address,), quiet=True)

@@ -1,0 +1,78 @@
+"""Where a conversation can live: opening it on a server, and what a refusal means."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple, Protocol
+
+from visavis import errors
+from visavis.client import Link, ServerClient
+from visavis.messages import Open
+from visavis.model import Avatar
+from visavis.placement import Failure
+
+
+class Servers(Protocol):
+    """What a stream needs of the servers; :class:`visavis.pool.ServerPool` is it."""
+
+    def choose(self, avatar_id: str, exclude: Collection[str] = ()) -> ServerClient | None: ...
+    def avatar_id_on(self, address: str, avatar: Avatar) -> str: ...
+    async def prepare_on(self, client: ServerClient, avatar: Avatar) -> str: ...
+    def failed(self, address: str, failure: Failure) -> None: ...
+    def opened(self, address: str, avatar: Avatar, avatar_id: str) -> None: ...
+    def closed(self, address: str, avatar: Avatar) -> None: ...
+    def served(self, address: str) -> None: ...
+    async def wait_change(self, timeout_s: float) -> None: ...
+
+
+class Home(NamedTuple):
+    client: ServerClient
+    link: Link
+
+
+def failure_of(error: Exception) -> Failure:
+    """What an error from a server means for placement."""
+    match error:
+        case errors.ServerFull():
+            return "full"
+        case errors.ServerStalled():
+            return "stalled"
+        case errors.ServerUnavailable():
+            return "unavailable"
+        case _:
+            return "refused"
+
+
+async def open_on(
+    servers: Servers,
+    client: ServerClient,
+    avatar: Avatar,
+    session_id: str,
+    body_sha256: bytes,
+    deadline_s: float,
+) -> tuple[Link, str]:
+    """Open a conversation there; returns the link and the avatar's id on that server.
+
+    An avatar that the server does not know is prepared first. Raises :class:`VisavisError` or
+    ``TimeoutError``.
+    """
+
+    def request(avatar_id: str) -> Open:
+        return Open(avatar_id, session_id, body_sha256, "rectangle" if body_sha256 else "whole")
+
+    avatar_id = servers.avatar_id_on(client.address, avatar)
+    try:
+        link = await client.converse(request(avatar_id), deadline_s)
+    except errors.AvatarUnknown:
+        avatar_id = await servers.prepare_on(client, avatar)
+        link = await client.converse(request(avatar_id), deadline_s)
+    there = link.opened.avatar
+    if (there.width, there.height, there.fps, there.loop_length) != (
+        avatar.width,
+        avatar.height,
+        avatar.fps,
+        avatar.loop_length,
+    ):
+        link.cancel()
+        raise errors.InvalidRequest(f"avatar {avatar_id} on {client.address} has another size, rate or loop")
+    return link, avatar_id

@@ -1,0 +1,219 @@
+"""A voice that plays elsewhere, and the face to it: paces a turn's pictures by the audio that was fed.
+
+Sans-IO: the provider calls :meth:`Performer.tick` once per frame and shows the picture it gets.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visavis.frames import SAMPLE_RATE, Frame, frame_at, frame_start
+from visavis.playout import Picture, Playout
+
+_NEAR_END = SAMPLE_RATE * 3 // 10  # audio left when a voice that fell silent is taken to have ended
+_QUIET_S = 0.25
+_LEAD_TICKS = 8  # a waiting turn is started this long before the one before has been heard
+_LATE_TICKS = 8
+_MOST_LAG_S = 0.6
+
+
+class TurnSink(Protocol):
+    """Where turns go; :class:`visavis.AvatarStream` is one."""
+
+    def start_turn(self, turn_id: int, epoch: int) -> None: ...
+    def push_audio(self, pcm: NDArray[np.int16]) -> None: ...
+    def end_turn(self) -> None: ...
+    def anchor(self, sample: int, loop_index: int) -> None: ...
+    def playhead(self, sample: int, playing: bool = True) -> None: ...
+    def interrupt(self, epoch: int) -> None: ...
+
+
+@dataclass(slots=True)
+class _Turn:
+    fed: int = 0
+    ended: bool = False
+    last_fed_at: float = 0.0
+    base: int = 0  # this sample is heard at tick `start`
+    start: int = 0
+    closed: bool = False  # the playout knows where it ends
+    dry: bool = False  # a tick found no audio
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """Audio of a turn that cannot start while another one plays."""
+
+    chunks: list[NDArray[np.int16]] = field(default_factory=list)
+    ended: bool = False
+    last_fed_at: float = 0.0
+
+
+class Performer:
+    """Turns of one voice. ``delay_s`` is how long after it is fed the audio is heard.
+
+    Where frames cannot be had in time for that (audio fed in real time leaves no room for an engine's
+    look-ahead), pictures fall behind the voice by what is missing, and no more.
+    """
+
+    def __init__(self, playout: Playout, sink: TurnSink, *, delay_s: float = 0.0) -> None:
+        self.playout = playout
+        self.epoch = 0
+        self.ticks = 0
+        self._sink = sink
+        self._fps: Fraction = playout.fps
+        self._lag = round(delay_s * self._fps)
+        self._most_lag = self._lag + round(_MOST_LAG_S * self._fps)
+        self._turn_id = 0
+        self._turn: _Turn | None = None
+        self._waiting: deque[_Waiting] = deque()
+        self._late = 0
+        self._dropped = 0
+        self._newest = -1
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is to be said and the mouth is at rest."""
+        return self._turn is None and not self._waiting and self.playout.idle
+
+    @property
+    def lag_s(self) -> float:
+        """How far pictures are behind the feeding of their audio, in seconds."""
+        return float(self._lag / self._fps)
+
+    def feed(self, pcm: NDArray[np.int16], now: float) -> None:
+        """Audio, 16 kHz mono."""
+        if not len(pcm):
+            return
+        turn = self._turn
+        if turn is not None and not turn.ended:
+            self._push(turn, pcm, now)
+            return
+        if not self._waiting or self._waiting[-1].ended:
+            self._waiting.append(_Waiting())
+        self._waiting[-1].chunks.append(pcm)
+        self._waiting[-1].last_fed_at = now
+        if turn is None or turn.closed:
+            self._start_waiting(0)
+
+    def end(self) -> None:
+        """The voice has said what it had to say."""
+        if self._waiting:
+            self._waiting[-1].ended = True
+        elif self._turn is not None:
+            self._end(self._turn)
+
+    def interrupt(self) -> None:
+        """Silence now: at most one blended picture, then the body."""
+        if self._turn is None and not self._waiting:
+            return
+        self.epoch += 1
+        self._turn = None
+        self._waiting.clear()
+        self.playout.interrupt()
+        self._sink.interrupt(self.epoch)
+
+    def on_frame(self, frame: Frame) -> None:
+        """A frame of the stream."""
+        self.playout.on_frame(frame)
+        if frame.turn_id == self._turn_id:
+            self._newest = max(self._newest, frame_at(frame.sample, self._fps))
+
+    def tick(self, now: float) -> Picture:
+        """The picture of this tick, one per ``1 / fps`` seconds; ``now`` is when it is due."""
+        sample = self._heard(now)
+        picture = self.playout.tick(sample)
+        self.ticks += 1
+        turn = self._turn
+        if turn is None:
+            return picture
+        if sample is not None:
+            self._sink.playhead(sample)
+            self._keep_up(turn, sample, picture)
+        elif self.ticks <= turn.start:
+            self._sink.playhead(-frame_start(turn.start - self.ticks + 1, self._fps))
+        elif turn.closed and self.playout.turn_id != self._turn_id:
+            self._turn = None
+        return picture
+
+    # -- inside --
+
+    def _heard(self, now: float) -> int | None:
+        turn = self._turn
+        if turn is None or self.ticks < turn.start:
+            return None
+        sample = turn.base + frame_start(self.ticks - turn.start, self._fps)
+        if not turn.ended and turn.fed - sample < _NEAR_END and now - turn.last_fed_at > _QUIET_S:
+            self._end(turn)
+        left = frame_at(max(0, turn.fed - sample + frame_start(1, self._fps) - 1), self._fps)
+        if turn.ended and (not left or (self._waiting and left <= _LEAD_TICKS)):
+            if not turn.closed:
+                turn.closed = True
+                self.playout.end_turn(turn.fed)
+            self._sink.playhead(sample)
+            if self._waiting:
+                self._start_waiting(left)
+            return None
+        turn.dry = not left
+        return None if turn.dry else sample
+
+    def _start_waiting(self, ticks_ahead: int) -> None:
+        """Start the turn that waits, so that it is heard in ``ticks_ahead`` ticks or as soon as it can be."""
+        ahead = max(ticks_ahead, self._lag)
+        waiting = self._waiting.popleft()
+        self._turn_id += 1
+        self._newest = -1
+        self._late = 0
+        turn = self._turn = _Turn(start=self.ticks + ahead)
+        self._sink.start_turn(self._turn_id, self.epoch)
+        anchor = self.playout.begin_turn(self._turn_id, self.epoch, ahead)
+        self._sink.anchor(anchor.sample, anchor.loop_index)
+        self._sink.playhead(-frame_start(ahead, self._fps))
+        for pcm in waiting.chunks:
+            self._push(turn, pcm, waiting.last_fed_at)
+        if waiting.ended:
+            self._end(turn)
+
+    def _push(self, turn: _Turn, pcm: NDArray[np.int16], now: float) -> None:
+        if turn.dry:
+            turn.dry = False
+            self._anchor(turn, turn.fed, 0)
+        turn.fed += len(pcm)
+        turn.last_fed_at = now
+        self._sink.push_audio(pcm)
+
+    def _end(self, turn: _Turn) -> None:
+        if not turn.ended:
+            turn.ended = True
+            self._sink.end_turn()
+
+    def _anchor(self, turn: _Turn, sample: int, ticks_ahead: int) -> None:
+        turn.base, turn.start = sample, self.ticks + ticks_ahead
+        anchor = self.playout.resume(sample, ticks_ahead)
+        if anchor is not None:
+            self._sink.anchor(anchor.sample, anchor.loop_index)
+        self._late = 0
+
+    def _keep_up(self, turn: _Turn, sample: int, picture: Picture) -> None:
+        """Fall behind once where every frame comes too late."""
+        dropped, self._dropped = self._dropped, self.playout.stats.dropped
+        if self.playout.stats.late == self._late_before:
+            self._late = 0
+        else:
+            self._late += 1
+        self._late_before = self.playout.stats.late
+        if self._late < _LATE_TICKS or self._dropped == dropped or self._newest < 0:
+            return
+        behind = frame_at(sample, self._fps) - self._newest + 1
+        behind = min(behind, self._most_lag - self._lag)
+        if behind > 0:
+            self._lag += behind
+            back = max(0, sample + frame_start(1, self._fps) - frame_start(behind, self._fps))
+            self._anchor(turn, back, 0)
+
+    _late_before = 0

@@ -1,0 +1,280 @@
+"""RoomKit-shaped avatar providers over an avatar server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from visavis.audio import Resampler
+from visavis.background import Background
+from visavis.body import Body, BodyCache
+from visavis.client import AvatarClient, ServerClient
+from visavis.errors import InvalidRequest, ProviderMisuse, ServerUnavailable, VisavisError
+from visavis.frames import SAMPLE_RATE
+from visavis.mock_provider import MockAvatarProvider
+from visavis.model import Avatar, AvatarSource, FitMode
+from visavis.pool import ServerPool
+from visavis.roomkit import AvatarProvider, VideoFrame
+from visavis.stage import Stage
+
+__all__ = ["AvatarProvider", "GrpcAvatarProvider", "MockAvatarProvider", "VideoFrame"]
+
+log = logging.getLogger("visavis.provider")
+
+OutputCodec = Literal["raw_rgb24", "raw_yuv420p"]
+_OWNER_QUIET_S = 2.0
+_RETRY_S = 1.0
+
+
+class ServerAvatarProvider(AvatarProvider):
+    """What all providers over an avatar server share; only the transport (``connect``) differs.
+
+    One provider is one conversation: a second caller at the same time gets :class:`ProviderMisuse`.
+    ``addresses`` are tried by load, the next is taken on failure. ``sample_rate`` is the rate of what is fed,
+    where given; else the one told with each chunk. ``playback_delay`` is how many seconds after it was fed
+    audio is heard. ``connect_timeout`` bounds how long :meth:`start` waits for a server: without one it
+    returns all the same, and the face appears when a server is there. ``timeout`` bounds the preparation.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        *,
+        connect: Callable[[str], ServerClient],
+        fps: int | Fraction = 30,
+        timeout: float = 30.0,
+        connect_timeout: float = 5.0,
+        sample_rate: int | None = None,
+        is_async: bool = True,
+        playback_delay: float = 0.0,
+        fit: FitMode = "crop",
+        settings: Mapping[str, str] | None = None,
+        codec: OutputCodec = "raw_rgb24",
+        cache_directory: str | os.PathLike[str] | None = None,
+        cache_bytes: int = 2 << 30,
+    ) -> None:
+        self._addresses = list(addresses)
+        self._connect = connect
+        self._fps = Fraction(fps)
+        self._timeout = timeout
+        self._connect_timeout = connect_timeout
+        self._sample_rate = sample_rate
+        self._is_async = is_async
+        self._playback_delay = playback_delay
+        self._fit: FitMode = fit
+        self._settings = dict(settings or {})
+        self._codec: OutputCodec = codec
+        self._cache = BodyCache(cache_directory or default_cache(), cache_bytes)
+        self._callbacks: list[Callable[[VideoFrame], Any]] = []
+        self._background: Background | None = None
+        self._pool: ServerPool | None = None
+        self._stage: Stage | None = None
+        self._resampler: Resampler | None = None
+        self._owner: tuple[int, float] | None = None  # thread that feeds the turn, and when it last did
+        self._owner_lock = threading.Lock()
+
+    # -- RoomKit's interface --
+
+    @property
+    def name(self) -> str:
+        return "visavis"
+
+    @property
+    def fps(self) -> int:
+        return round(self._fps)
+
+    @property
+    def is_started(self) -> bool:
+        return self._background is not None
+
+    @property
+    def is_async(self) -> bool:
+        return self._is_async
+
+    @property
+    def is_ready(self) -> bool:
+        """The face can be shown: the avatar is prepared and its body is here."""
+        return self._stage is not None
+
+    async def start(self, reference_image: bytes, *, width: int = 512, height: int = 512) -> None:
+        """Prepare the portrait on a server and fetch its body. Raises :class:`InvalidRequest` on a bad one."""
+        await self.stop()
+        source = AvatarSource(reference_image, width, height, self._fps, self._fit, self._settings)
+        self._background = Background("visavis-provider")
+        try:
+            await self._background.run(self._prepare(source))
+        except InvalidRequest:
+            await self.stop()
+            raise
+        except (ServerUnavailable, TimeoutError) as e:
+            log.warning("no avatar yet, the server is tried again", extra={"reason": str(e) or "timeout"})
+            self._background.submit(self._prepare_later(source))
+        except BaseException:
+            await self.stop()
+            raise
+
+    def feed_audio(self, pcm_data: bytes, sample_rate: int = SAMPLE_RATE) -> list[VideoFrame]:
+        """Speech, s16le mono. Raises :class:`ProviderMisuse` where two threads feed one turn."""
+        if len(pcm_data) % 2:
+            raise ValueError("PCM of 16-bit samples has an even number of bytes")
+        self._claim()
+        stage = self._stage
+        if stage is None:
+            return []
+        rate = self._sample_rate or sample_rate
+        if self._resampler is None or self._resampler.rate != rate:
+            self._resampler = Resampler(rate)
+        pcm = self._resampler.push(np.frombuffer(pcm_data, "<i2"))
+        if self._is_async:
+            stage.feed(pcm)
+            return []
+        return stage.feed_and_wait(pcm)
+
+    def end_turn(self) -> None:
+        """The voice has said what it had to say; its mouth closes when that has been shown."""
+        self._finish(wait=False)
+
+    def flush(self) -> list[VideoFrame]:
+        """End the turn; in synchronous mode returns what is left of it."""
+        return self._finish(wait=not self._is_async)
+
+    def interrupt(self) -> None:
+        """The voice was cut: the mouth is at rest with the next picture but one, what was fed is dropped."""
+        with self._owner_lock:
+            self._owner = None
+        if self._resampler is not None:
+            self._resampler.reset()
+        if self._stage is not None:
+            self._stage.interrupt()
+
+    def on_video(self, callback: Callable[[VideoFrame], Any]) -> None:
+        self._callbacks.append(callback)
+
+    def get_idle_frame(self) -> VideoFrame | None:
+        """The picture that is due: the loop goes on with every call, from where speech has left it."""
+        return self._stage.idle_frame() if self._stage is not None else None
+
+    async def stop(self) -> None:
+        background, self._background = self._background, None
+        stage, self._stage = self._stage, None
+        pool, self._pool = self._pool, None
+        if background is None:
+            return
+        if stage is not None:
+            await background.run(stage.close())
+        if pool is not None:
+            await background.run(pool.close())
+        await background.stopped()
+
+    # -- inside --
+
+    def _claim(self) -> None:
+        me, now = _feeder(), time.monotonic()
+        with self._owner_lock:
+            if self._owner is not None and self._owner[0] != me and now - self._owner[1] < _OWNER_QUIET_S:
+                raise ProviderMisuse(
+                    "two threads feed one avatar provider at the same time: give each conversation its own provider"
+                )
+            self._owner = (me, now)
+
+    def _finish(self, wait: bool) -> list[VideoFrame]:
+        with self._owner_lock:
+            self._owner = None
+        stage = self._stage
+        if stage is None:
+            return []
+        tail = self._resampler.flush() if self._resampler is not None else np.zeros(0, np.int16)
+        if wait:
+            return stage.feed_and_wait(tail, end=True)
+        stage.feed(tail)
+        stage.end()
+        return []
+
+    async def _prepare(self, source: AvatarSource) -> None:
+        if self._pool is None:
+            self._pool = ServerPool(self._addresses, connect=self._connect)
+            await self._pool.start()
+        await self._pool.wait_usable(self._connect_timeout)
+        async with asyncio.timeout(self._timeout):
+            avatar: Avatar = await self._pool.prepare(source)
+            body: Body = await self._pool.fetch_body(avatar, self._cache)
+        stage = Stage(
+            body,
+            self._show,
+            codec=self._codec,
+            paced=self._is_async,
+            delay_s=self._playback_delay,
+            wait_s=min(1.0, self._timeout),
+        )
+        stage.open(self._pool, avatar, source)
+        self._stage = stage
+
+    async def _prepare_later(self, source: AvatarSource) -> None:
+        while self._stage is None:
+            try:
+                await self._prepare(source)
+            except (ServerUnavailable, TimeoutError):
+                await asyncio.sleep(_RETRY_S)
+            except VisavisError as e:
+                log.error("the avatar cannot be prepared", extra={"reason": str(e)})
+                return
+
+    def _show(self, frame: VideoFrame) -> None:
+        for callback in self._callbacks:
+            try:
+                callback(frame)
+            except Exception:
+                log.exception("a video callback failed")
+
+
+def _feeder() -> int:
+    """Names the thread that feeds; those of ``asyncio.to_thread`` take turns for one conversation."""
+    thread = threading.current_thread()
+    return -1 if thread.name.startswith("asyncio_") else thread.ident or 0
+
+
+class GrpcAvatarProvider(ServerAvatarProvider):
+    """RoomKit's ``AvatarProvider`` over an avatar server's gRPC face.
+
+    ``base_url``: ``host:port``, ``grpc://host:port``, ``dns:///name:port`` or several of them (a list, or
+    separated by commas). The other settings are those of :class:`ServerAvatarProvider`.
+    """
+
+    def __init__(
+        self, base_url: str | Sequence[str] = "127.0.0.1:50051", *, fps: int | Fraction = 30, **options: Any
+    ) -> None:
+        super().__init__(grpc_addresses(base_url), connect=AvatarClient, fps=fps, **options)
+
+    @property
+    def name(self) -> str:
+        return "visavis-grpc"
+
+
+def grpc_addresses(base_url: str | Sequence[str]) -> list[str]:
+    """Addresses out of what a person writes. Raises ``ValueError`` with what is expected."""
+    given = base_url.split(",") if isinstance(base_url, str) else list(base_url)
+    addresses = [a.strip().removeprefix("grpc://").rstrip("/") for a in given if a.strip()]
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        if address.startswith(("http:", "https:")) or not host or not port.isdigit():
+            raise ValueError(
+                f"{address} is not the address of a gRPC server: write host:port, such as 127.0.0.1:50051"
+            )
+    if not addresses:
+        raise ValueError("name at least one avatar server as host:port")
+    return addresses
+
+
+def default_cache() -> Path:
+    """Where bodies are kept unless told otherwise."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "visavis" / "bodies"
