@@ -87,6 +87,10 @@ class Core:
         self.renderer.use(self.engine)
         self.residency = Residency(self.engine, self.store, settings.avatar_memory_mib * MIB)
         self.preparation = Preparation(settings, self.store, self.engine, log, self._prepared)
+        self.metrics.slots_total.set_function(lambda: self.slots.total)
+        self.metrics.slots_used.set_function(lambda: self.slots.used)
+        self.metrics.sessions.set_function(lambda: len(self.streams))
+        self.metrics.avatars_resident_bytes.set_function(lambda: self.residency.nbytes)
         self._avatar_ids: set[str] = set()
         self._numbers = itertools.count(1)
         self._ticker: asyncio.Task[None] | None = None
@@ -276,7 +280,6 @@ class Core:
         )
         self.streams[stream] = None
         self.renderer.add(session, resident)
-        self.metrics.sessions.set(len(self.streams))
         stream.log.info("stream_opened", avatar_id=avatar.avatar_id, scope=scope, pixels=request.pixel_format)
         return stream
 
@@ -310,7 +313,6 @@ class Core:
         self.streams.pop(stream, None)
         self.renderer.remove(stream.session)
         self.residency.release(stream.resident)
-        self.metrics.sessions.set(len(self.streams))
         stream.log.info(
             "stream_closed",
             frames=stream.session.frames,
@@ -375,7 +377,7 @@ class Core:
             tell(self.ready)
 
     async def _tick(self) -> None:
-        """Idle streams, late finishes, gauges."""
+        """Idle streams and late finishes."""
         while True:
             await asyncio.sleep(0.25)
             now = time.monotonic()
@@ -388,6 +390,3 @@ class Core:
                             f"Nothing was sent for {self.settings.idle_ms} ms: open a stream when it is needed.",
                         )
                     )
-            self.metrics.slots_total.set(self.slots.total)
-            self.metrics.slots_used.set(self.slots.used)
-            self.metrics.avatars_resident_bytes.set(self.residency.nbytes)
