@@ -102,7 +102,7 @@ class Mouth:
         centre = np.array([self.centre, 0.0])
 
         def placed(points: Points, rise: float) -> Points:
-            out = (points - centre) * stretch + centre
+            out: Points = (points - centre) * stretch + centre
             out[:, 1] += rise * gap + sag
             return out
 
@@ -129,8 +129,8 @@ class Mouth:
         inside = np.clip(1 - (u / (1 - 0.42 * rounding)) ** 2, 0, 1)
         profile = inside ** (0.80 - 0.30 * rounding)
         up, low = line.copy(), line.copy()
-        up[:, 1] -= (0.17 * gap + 3.4 * pose.fv) * profile + 0.4 * rounding * bow
-        low[:, 1] += 0.83 * gap * profile - 0.4 * pose.fv * bow + 0.1 * rounding * bow
+        up[:, 1] -= (0.17 * gap + 3.9 * pose.fv) * profile + 0.4 * rounding * bow
+        low[:, 1] += 0.83 * gap * profile - 0.7 * pose.fv * bow + 0.1 * rounding * bow
         thick = 1 + 0.26 * rounding - 0.30 * pose.press - 0.05 * spread
         sides = np.array([stretch, 1.0])
         upper = (self.seen.upper_outer - self.seen.upper_inner) * sides

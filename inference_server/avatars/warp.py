@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -59,9 +61,14 @@ def _spline(
     system[n + 1 :, :n] = k.T
     right = np.zeros((n + 3, values.shape[1]))
     right[:n] = values
-    weights = np.linalg.lstsq(system, right, rcond=None)[0] if n < 8 else np.linalg.solve(system, right)
-    squared = (q**2).sum(1)[:, None] + (k**2).sum(1)[None] - 2 * q @ k.T
-    out: NDArray[np.float64] = (
-        _kernel(np.maximum(squared, 0)) @ weights[:n] + weights[n] + q @ weights[n + 1 :]
-    )
+    # OpenCV's solver and product: NumPy's start a thread per core, which costs seconds on a busy machine
+    _, weights = cv2.solve(system, right, flags=cv2.DECOMP_LU)
+    squared = (q**2).sum(1)[:, None] + (k**2).sum(1)[None] - 2 * _product(q, k.T)
+    bend = _product(_kernel(np.maximum(squared, 0)), weights[:n])
+    out: NDArray[np.float64] = bend + weights[n] + q[:, :1] * weights[n + 1] + q[:, 1:] * weights[n + 2]
     return out
+
+
+def _product(a: NDArray[np.float64], b: NDArray[Any]) -> NDArray[np.float64]:
+    nothing: Any = None
+    return np.asarray(cv2.gemm(a, np.ascontiguousarray(b), 1.0, nothing, 0.0), np.float64)

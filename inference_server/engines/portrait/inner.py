@@ -92,9 +92,9 @@ def _colours(
     upper[..., 1] *= 0.25 + 0.75 * _step(gap, 0.8, 2.6)
     out = out * (1 - upper[..., 1:]) + white * np.array([0.93, 0.885, 0.81]) * upper[..., :1] * upper[..., 1:]
     # shadow: of the upper lip, towards the corners, and of the lips all around
-    shade = 0.62 + 0.38 * _step(y - top, 0.0, 3.2)
-    shade *= 0.52 + 0.48 * _step(edge, 0.0, 1.7)
-    shade *= 0.78 + 0.22 * _step(gap, 1.0, 7.0)
+    shade = 0.74 + 0.26 * _step(y - top, 0.0, 2.6)
+    shade *= 0.66 + 0.34 * _step(edge, 0.0, 1.3)
+    shade *= 0.84 + 0.16 * _step(gap, 1.0, 6.0)
     side = np.clip(x / 50 + 0.5, 0, 1)
     shade *= light.left * (1 - side) + light.right * side
     shade = np.clip(shade, 0.0, 1.1)[:, :, None]
@@ -115,7 +115,7 @@ def _teeth(x: Array, y: Array, row: tuple[tuple[float, float], ...], *, up: bool
         inside = (away >= start) & (away < end)
         rim = raised + 0.55 * np.abs(t) ** 5 + (0.5 * np.abs(t) if raised == 0.2 and up else 0.0)
         body = np.clip((-sign * y - rim) * 2.5 + 0.5, 0, 1)
-        round_ = 1 - 0.16 * t**2 - 0.30 * _step(np.abs(t), 0.86, 1.0)
+        round_ = 1 - 0.13 * t**2 - 0.16 * _step(np.abs(t), 0.88, 1.0)
         glint = 0.07 * np.exp(-(((t + 0.25) / 0.3) ** 2))
         tip = 1 - 0.10 * np.exp(-np.maximum(-sign * y - rim, 0) / 0.8)
         shine = np.where(inside, (round_ + glint) * tip, shine)
