@@ -6,7 +6,11 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from support.sip_fake import (
+
+from orchestrator.sip.config import SipConfig
+from orchestrator.sip.incoming import IncomingCall
+from orchestrator.sip.media import NegotiatedMedia, NotAcceptable
+from tests.support.sip_fake import (
     AUDIO,
     VIDEO,
     Recorder,
@@ -21,10 +25,6 @@ from support.sip_fake import (
     settle,
     statuses,
 )
-
-from orchestrator.sip.config import SipConfig
-from orchestrator.sip.incoming import IncomingCall
-from orchestrator.sip.media import NegotiatedMedia, NotAcceptable
 
 OFFER = sdp(AUDIO, VIDEO)
 HELD = sdp(AUDIO + "a=sendonly\n", VIDEO + "a=sendonly\n", version=2)

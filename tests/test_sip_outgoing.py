@@ -7,7 +7,15 @@ import hashlib
 import re
 
 import pytest
-from support.sip_fake import (
+
+from orchestrator.sip.authentication import Challenger, Credentials
+from orchestrator.sip.config import Account, SipConfig
+from orchestrator.sip.grammar import NameAddr, parse_uri
+from orchestrator.sip.message import Request, Response, parse_message
+from orchestrator.sip.outgoing import OutgoingCall
+from orchestrator.sip.registration import Registration
+from orchestrator.sip.stack import dialled_uri
+from tests.support.sip_fake import (
     AUDIO,
     PEER,
     Wire,
@@ -19,14 +27,6 @@ from support.sip_fake import (
     settle,
     statuses,
 )
-
-from orchestrator.sip.authentication import Challenger, Credentials
-from orchestrator.sip.config import Account, SipConfig
-from orchestrator.sip.grammar import NameAddr, parse_uri
-from orchestrator.sip.message import Request, Response, parse_message
-from orchestrator.sip.outgoing import OutgoingCall
-from orchestrator.sip.registration import Registration
-from orchestrator.sip.stack import dialled_uri
 
 ANSWER = sdp("m=audio 6000 RTP/AVP 0\n", "m=video 0 RTP/AVP 97\n")
 
@@ -331,14 +331,15 @@ async def test_inbound_calls_are_challenged() -> None:
     (challenged,) = replies
     assert isinstance(challenged, Response) and challenged.status == 401
     assert [v.split("algorithm=")[1] for v in challenged.headers.all("WWW-Authenticate")] == [
-        "SHA-256",
         "MD5",
+        "SHA-256",
     ]
     retry = parse_message(
         request("INVITE", branch="z9hG4bK2", seq=2, body=sdp(AUDIO)).replace("\n", "\r\n").encode()
     )
     assert isinstance(retry, Request)
     assert Credentials("anna", "secret").answer(retry, challenged)
+    assert "SHA-256" in (retry.headers.get("Authorization") or "")
     assert statuses(await wire.put(bytes(retry))) == [100, 200]
     retry.headers.remove("Authorization")
     wrong = parse_message(bytes(retry).replace(b"CSeq: 2", b"CSeq: 3").replace(b"z9hG4bK2", b"z9hG4bK3"))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.sip_fake import Recorder, Wire, request, settle, statuses
 
 from orchestrator.sip.grammar import parse_via
 from orchestrator.sip.incoming import IncomingCall
 from orchestrator.sip.media import AudioCapabilities, MediaCapabilities
 from orchestrator.sip.message import MalformedMessage, Response, parse_message
+from tests.support.sip_fake import Recorder, Wire, request, settle, statuses
 
 MESSAGES = Path(__file__).parent / "rfc4475"
 DROPPED = 0

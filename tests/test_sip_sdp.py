@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.sip_fake import AUDIO, VIDEO, capabilities, sdp
 
 from orchestrator.sip.h264 import level_for, read_format
 from orchestrator.sip.media import AudioCapabilities, MediaCapabilities, NotAcceptable, VideoCapabilities
 from orchestrator.sip.sdp import Format, SdpError, parse_sdp
 from orchestrator.sip.session import SdpSession
+from tests.support.sip_fake import AUDIO, VIDEO, capabilities, sdp
 
 OPUS_96 = "m=audio 7000 RTP/AVP 96 0\na=rtpmap:96 opus/48000/2\n"
 

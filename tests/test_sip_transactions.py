@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from support.sip_fake import (
+
+from orchestrator.sip.config import SipConfig
+from orchestrator.sip.incoming import IncomingCall
+from orchestrator.sip.media import NotAcceptable
+from orchestrator.sip.message import Request
+from tests.support.sip_fake import (
     AUDIO,
     PEER,
     VIDEO,
@@ -17,11 +22,6 @@ from support.sip_fake import (
     settle,
     statuses,
 )
-
-from orchestrator.sip.config import SipConfig
-from orchestrator.sip.incoming import IncomingCall
-from orchestrator.sip.media import NotAcceptable
-from orchestrator.sip.message import Request
 
 OFFER = sdp(AUDIO, VIDEO)
 

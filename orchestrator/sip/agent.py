@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from .authentication import Challenger
-from .call import Call, warning
+from .call import Call, CallEnded, warning
 from .client import Client, Connector
 from .clock import Clock
 from .config import SipConfig
@@ -51,7 +51,7 @@ class Agent:
         self.calls: dict[str, Call] = {}
         self.draining = False
         self.trace_all = False
-        self._challenger = Challenger(config.realm, config.users, clock.now)
+        self._challenger = Challenger(config.realm, config.users, clock.now, config.digest_algorithms)
         self._trusted = parse_networks(config.trusted)
         self._dialogs: dict[DialogId, Call] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -161,7 +161,7 @@ class Agent:
     async def close(self) -> None:
         """End every call, give them a moment to say so, stop every timer."""
         for call in list(self.calls.values()):
-            call.hangup("shutting down")
+            call.shut_down()
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         if tasks:
             await asyncio.wait(tasks, timeout=2.0)
@@ -290,11 +290,18 @@ class Agent:
         async def run() -> None:
             try:
                 await self.handler.on_invite(call)
+            except CallEnded:
+                log.info("call_gone call=%s", call.id)  # cancelled while the handler was about to answer
             except Exception as error:
                 log.exception("on_invite_failed call=%s", call.id)
                 call.failed(error)
 
         self.spawn(run())
+
+    def resend(self, call: Call, flow: Flow, data: bytes) -> None:
+        """Send a response of the call again."""
+        flow.send(data)
+        self.trace_out(call, flow, data)
 
     def _trace_in(self, message: Request | Response, flow: Flow, data: bytes) -> None:
         call = self._dialogs.get(_dialog_id(message))

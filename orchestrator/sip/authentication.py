@@ -16,7 +16,7 @@ from aiosipua.headers import AuthChallenge, parse_auth, stringify_auth
 
 from .message import Request, Response
 
-ALGORITHMS = ("SHA-256", "MD5")
+STRONGEST_FIRST = ("SHA-256", "MD5")
 NONCE_SECONDS = 300.0
 
 
@@ -31,8 +31,15 @@ class Challenge:
 class Challenger:
     """The server's side: challenges requests and checks the answers. Nonces carry their own time and seal."""
 
-    def __init__(self, realm: str, users: dict[str, str], now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        realm: str,
+        users: dict[str, str],
+        now: Callable[[], float],
+        algorithms: tuple[str, ...] = ("MD5", "SHA-256"),
+    ) -> None:
         self._realm = realm
+        self._algorithms = algorithms
         self._users = users
         self._now = now
         self._secret = secrets.token_bytes(16)
@@ -56,7 +63,7 @@ class Challenger:
         return Challenge(
             tuple(
                 f'Digest realm="{self._realm}", nonce="{nonce}", qop="auth", algorithm={name}{suffix}'
-                for name in ALGORITHMS
+                for name in self._algorithms
             ),
             wrong,
         )
@@ -64,6 +71,8 @@ class Challenger:
     def _matches(self, params: dict[str, str], method: str) -> bool:
         """A request that asked for no qop is accepted in its RFC 2069 form."""
         password = self._users.get(params.get("username", ""))
+        if params.get("algorithm", "MD5").upper() not in self._algorithms:
+            return False
         count = params.get("nc", "1")
         if password is None or not all(char in "0123456789abcdefABCDEF" for char in count) or len(count) > 8:
             return False
@@ -113,7 +122,7 @@ class Credentials:
         if response.status == 407:
             names = ("Proxy-Authenticate", "Proxy-Authorization")
         challenges = [parse_auth(value) for value in response.headers.all(names[0])]
-        order = {name: index for index, name in enumerate(ALGORITHMS)}
+        order = {name: index for index, name in enumerate(STRONGEST_FIRST)}
         challenges.sort(key=lambda c: order.get(c.params.get("algorithm", "MD5").upper(), 9))
         tried = request.headers.get(names[1])
         for challenge in challenges:

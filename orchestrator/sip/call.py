@@ -83,6 +83,13 @@ class Call:
             return
         self._bye(EndCause("hangup", "us", text=reason))
 
+    def shut_down(self) -> None:
+        """End at once, without waiting for an ACK."""
+        if self.state == "answered":
+            self._bye(EndCause("hangup", "us", text="shutting down"))
+        else:
+            self.hangup("shutting down")
+
     async def reoffer(self, capabilities: MediaCapabilities) -> NegotiatedMedia:
         """Send a re-INVITE with a new offer (hold, video on or off) and return what was agreed.
 
@@ -176,7 +183,7 @@ class Call:
             self._bye(EndCause("no_ack", "us", 408, "no ACK for our 2xx"))
 
         self._pending_ack = PendingAck(
-            self._agent.clock, lambda: flow.send(data), timeout, is_reinvite=is_reinvite
+            self._agent.clock, lambda: self._agent.resend(self, flow, data), timeout, is_reinvite=is_reinvite
         )
 
     def emit(self, event: Callable[P, Coroutine[Any, Any, None]], *args: P.args, **kwargs: P.kwargs) -> None:

@@ -40,7 +40,8 @@ class SipConfig:
     `allow_from` is networks in CIDR notation; empty means private and loopback addresses only.
     `advertised_host` is the address that peers beyond a NAT reach us at.
     `users` maps user names to passwords: where it is not empty INVITEs are challenged (digest),
-    except from `trusted` networks.
+    except from `trusted` networks. `digest_algorithms` is the order of the challenges: MD5 stands first
+    because many phones read one challenge only.
     """
 
     udp: tuple[str, ...] = ("0.0.0.0:5060",)
@@ -54,6 +55,7 @@ class SipConfig:
     trusted: tuple[str, ...] = ()
     users: dict[str, str] = field(default_factory=dict, repr=False)
     realm: str = "visavis"
+    digest_algorithms: tuple[str, ...] = ("MD5", "SHA-256")
     accounts: tuple[Account, ...] = ()
     max_calls: int = 300
     max_calls_per_source: int = 300

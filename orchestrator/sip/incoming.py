@@ -69,7 +69,10 @@ class IncomingCall(Call):
         data = bytes(self.respond(self._transaction, status, headers=headers))
         flow = self._transaction.flow
         self._reliable = Repeater(
-            self._agent.clock, lambda: flow.send(data), lambda: self.reject(504), ceiling=64 * T1
+            self._agent.clock,
+            lambda: self._agent.resend(self, flow, data),
+            lambda: self.reject(504),
+            ceiling=64 * T1,
         )
 
     def answer(self, capabilities: MediaCapabilities) -> NegotiatedMedia | None:

@@ -20,7 +20,10 @@ log = logging.getLogger(__name__)
 UDP_LIMIT = 1300
 CONNECT_SECONDS = 5.0
 IDLE_SECONDS = 3600.0
+FIRST_MESSAGE_SECONDS = 32.0
 MAX_CONNECTIONS = 2000
+MAX_CONNECTIONS_PER_HOST = 200
+UDP_BUFFER = 1_048_576
 MAX_BACKLOG = 1_048_576
 
 
@@ -51,9 +54,8 @@ class Transports:
         for text in self._config.udp:
             host, port = split_address(text)
             try:
-                _, endpoint = await loop.create_datagram_endpoint(
-                    lambda: UdpEndpoint(self), local_addr=(host, port)
-                )
+                sock = udp_socket(host, port)
+                _, endpoint = await loop.create_datagram_endpoint(lambda: UdpEndpoint(self), sock=sock)
             except OSError as error:
                 raise OSError(f"cannot listen for SIP on UDP {text}: {error.strerror or error}") from error
             self._udp.append(endpoint)
@@ -115,8 +117,12 @@ class Transports:
 
     def opened(self, connection: Connection) -> bool:
         """Whether a new connection may stay."""
-        if len(self._everything) >= MAX_CONNECTIONS or not self._receiver.accepts(connection.flow.remote[0]):
-            return False
+        host = connection.flow.remote[0]
+        if not connection.outgoing:
+            siblings = sum(other.flow.remote[0] == host for other in self._everything)
+            full = len(self._everything) >= MAX_CONNECTIONS or siblings >= MAX_CONNECTIONS_PER_HOST
+            if full or not self._receiver.accepts(host):
+                return False
         self._everything.add(connection)
         self._connections[connection.key] = connection
         return True
@@ -225,7 +231,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, owner: Transports, transport_name: str, *, outgoing: bool = False) -> None:
         self._owner = owner
         self._name = transport_name
-        self._outgoing = outgoing
+        self.outgoing = outgoing
         self._framer = Framer()
         self._transport: asyncio.Transport | None = None
         self._idle: asyncio.TimerHandle | None = None
@@ -244,12 +250,14 @@ class Connection(asyncio.Protocol):
         if not self._owner.opened(self):
             self._transport.abort()
             return
-        self._touch()
+        self._wait(FIRST_MESSAGE_SECONDS)
 
     def data_received(self, data: bytes) -> None:
-        self._touch()
         try:
-            for message in self._framer.feed(data):
+            messages = self._framer.feed(data)
+            if messages or self._framer.pings:
+                self._wait(IDLE_SECONDS)  # bytes alone do not keep a connection open
+            for message in messages:
                 self._owner.received(message, self.flow, stream=True)
         except FramingError as error:
             log.info("stream_broken source=%s reason=%s", self.flow.remote[0], error)
@@ -278,10 +286,10 @@ class Connection(asyncio.Protocol):
             return
         transport.write(data)
 
-    def _touch(self) -> None:
+    def _wait(self, seconds: float) -> None:
         if self._idle is not None:
             self._idle.cancel()
-        self._idle = asyncio.get_running_loop().call_later(IDLE_SECONDS, self.close)
+        self._idle = asyncio.get_running_loop().call_later(seconds, self.close)
 
 
 def split_address(text: str) -> Address:
@@ -290,6 +298,22 @@ def split_address(text: str) -> Address:
     if not colon or not port.isdigit() or int(port) > 65_535:
         raise ValueError(f"{text!r} is not host:port, such as 0.0.0.0:5060 or [::]:5060")
     return host.strip("[]"), int(port)
+
+
+def udp_socket(host: str, port: int) -> socket.socket:
+    """IPv6 sockets take IPv6 only, so that both families can listen on one port."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UDP_BUFFER)
+        sock.setblocking(False)
+        sock.bind((host, port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 async def resolve(host: str, port: int) -> Address:
