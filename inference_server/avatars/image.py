@@ -175,6 +175,8 @@ def _jpeg(data: bytes) -> Header:
 
 def _webp(data: bytes) -> Header:
     kind = data[12:16]
+    if len(data) < 30:
+        raise IndexError
     if kind == b"VP8X":
         width = 1 + int.from_bytes(data[24:27], "little")
         height = 1 + int.from_bytes(data[27:30], "little")
