@@ -197,8 +197,8 @@ class Renderer:
         sizes = [self._size(job) for job in batch.jobs]
         offsets = engine.ring.offsets(lane, sizes)
         if len(offsets) < len(sizes):
-            self.scheduler.put_back(batch.jobs[len(offsets) :])
-            batch = Batch(batch.jobs[: len(offsets)], batch.retry)
+            self.scheduler.put_back(batch.jobs[len(offsets) :], batch.failures)
+            batch = Batch(batch.jobs[: len(offsets)], batch.failures)
         number = next(self._numbers)
         places = list(zip(offsets, sizes, strict=False))
         self._batches[number] = _UnderWay(batch, lane, places, now)

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 
 from inference_server.turn import Job, Turn
 
+MOST_FAILURES = 3  # of a row on its own, before it is given up
+
 
 @dataclass(slots=True)
 class Batch:
     """Jobs for one submission."""
 
     jobs: list[Job]
-    retry: bool = False
+    failures: int = 0  # of these rows before
 
 
 class Scheduler:
@@ -23,7 +25,7 @@ class Scheduler:
 
     def __init__(self, costs: Sequence[tuple[int, float]], batch_ms: float) -> None:
         self.batch_ms = batch_ms
-        self._retries: deque[tuple[Job, int]] = deque()  # job and the most rows of its next batch
+        self._retries: deque[tuple[Job, int, int]] = deque()  # job, most rows of its next batch, failures
         self.set_costs(costs)
 
     def set_costs(self, costs: Sequence[tuple[int, float]]) -> None:
@@ -43,9 +45,8 @@ class Scheduler:
     def next_batch(self, turns: Iterable[Turn], now: float, most: int | None = None) -> Batch | None:
         """The next batch, of at most ``most`` rows, or ``None`` when nothing is due."""
         limit = min(self.largest, most) if most is not None else self.largest
-        retried = self._next_retry(limit)
-        if retried:
-            return Batch(retried, retry=True)
+        if self._retries:
+            return self._next_retry(limit)
         heap: list[tuple[bool, float, int, Job]] = []
         for order, turn in enumerate(turns):
             job = turn.peek()
@@ -62,23 +63,24 @@ class Scheduler:
                 heapq.heappush(heap, (*self._urgency(following, now), order, following))
         return Batch(jobs) if jobs else None
 
-    def put_back(self, jobs: Sequence[Job]) -> None:
+    def put_back(self, jobs: Sequence[Job], failures: int = 0) -> None:
         """Jobs of a batch that did not fit into the ring: next, as they were."""
-        self._retries.extendleft((job, len(jobs)) for job in reversed(jobs))
+        self._retries.extendleft((job, len(jobs), failures) for job in reversed(jobs))
 
     def failed(self, batch: Batch) -> list[Job]:
         """The batch failed: its rows are tried again at a smaller bucket; returns those that are given up."""
         rows = len(batch.jobs)
-        if rows == 1 and batch.retry:
+        failures = batch.failures + 1
+        if rows == 1 and failures >= MOST_FAILURES:
             return batch.jobs
         smaller = [bucket for bucket, _ in self._costs if bucket < rows]
         cap = smaller[-1] if smaller else 1
-        self._retries.extend((job, cap) for job in batch.jobs)
+        self._retries.extend((job, cap, 0 if cap > 1 else failures) for job in batch.jobs)
         return []
 
     def abandoned(self) -> list[Job]:
         """Retries that are not worth drawing any more (dead epoch, other loop index, late)."""
-        gone = [job for job, _ in self._retries if not _worth(job)]
+        gone = [job for job, *_ in self._retries if not _worth(job)]
         if gone:
             self._retries = deque(entry for entry in self._retries if _worth(entry[0]))
         return gone
@@ -87,11 +89,13 @@ class Scheduler:
         """The engine is gone, and with it what was tried again."""
         self._retries.clear()
 
-    def _next_retry(self, limit: int) -> list[Job]:
-        jobs: list[Job] = []
-        while self._retries and len(jobs) < min(limit, self._retries[0][1]):
-            jobs.append(self._retries.popleft()[0])
-        return jobs
+    def _next_retry(self, limit: int) -> Batch:
+        batch = Batch([])
+        while self._retries and len(batch.jobs) < max(1, min(limit, self._retries[0][1])):
+            job, _, failures = self._retries.popleft()
+            batch.jobs.append(job)
+            batch.failures = max(batch.failures, failures)
+        return batch
 
     @staticmethod
     def _urgency(job: Job, now: float) -> tuple[bool, float]:
