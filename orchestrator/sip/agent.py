@@ -19,6 +19,7 @@ from .events import EndCause, SipHandler
 from .flow import DEFAULT_PORTS, Flow
 from .grammar import GrammarError
 from .incoming import IncomingCall
+from .media import NotAcceptable
 from .message import MalformedMessage, Request, Response, make_response, parse_message
 from .outgoing import OutgoingCall
 from .policy import SourcePolicy, parse_networks, within
@@ -292,6 +293,8 @@ class Agent:
                 await self.handler.on_invite(call)
             except CallEnded:
                 log.info("call_gone call=%s", call.id)  # cancelled while the handler was about to answer
+            except NotAcceptable as error:
+                call.failed(error)
             except Exception as error:
                 log.exception("on_invite_failed call=%s", call.id)
                 call.failed(error)

@@ -53,7 +53,7 @@ class Dialog:
             remote_tag=request.from_.tag or "",
             remote_target=(contact or request.from_).uri.without_headers(),
             flow=flow,
-            route_set=request.headers.values("Record-Route"),
+            route_set=_route_set(request),
             local_seq=secrets.randbelow(2**20),
             remote_seq=request.cseq[0],
             pinned=flow.reliable or behind_nat,
@@ -71,7 +71,7 @@ class Dialog:
             remote_tag=response.to.tag or "",
             remote_target=(contact.uri.without_headers() if contact else parse_uri(request.uri)),
             flow=flow,
-            route_set=response.headers.values("Record-Route")[::-1],
+            route_set=_route_set(response)[::-1],
             local_seq=request.cseq[0],
         )
 
@@ -126,6 +126,15 @@ class Dialog:
             for route in request.headers.all("Record-Route"):
                 response.headers.add("Record-Route", route)
         return response
+
+
+def _route_set(message: Request | Response) -> list[str]:
+    """The Record-Route values, each known to be readable; raises GrammarError."""
+    routes = message.headers.values("Record-Route")
+    for route in routes:
+        if not parse_name_addr(route).uri.is_sip:
+            raise GrammarError("Record-Route without a SIP URI")
+    return routes
 
 
 def _is_loose(route: str) -> bool:

@@ -136,6 +136,9 @@ class TransactionLayer:
         self._merge.setdefault(merge, key)
         try:
             self._user.on_request(transaction)
+        except GrammarError as error:
+            if not transaction.final_sent:
+                transaction.respond(make_response(request, 400, f"Bad Request ({error})"))
         except Exception:
             log.exception("request_failed method=%s", request.method)
             if not transaction.final_sent:

@@ -90,6 +90,8 @@ class Transports:
 
     async def flow_to(self, uri: Uri, *, size: int = 0) -> Flow:
         """The way to a URI. Over UDP only what fits goes (section 18.1.1); larger requests try TCP first."""
+        if not uri.is_sip:
+            raise OSError(f"no way to a {uri.scheme} URI")
         transport = uri.transport or ("TLS" if uri.scheme == "sips" else "UDP")
         if uri.scheme == "sips" and transport == "TCP":
             transport = "TLS"
@@ -321,7 +323,10 @@ async def resolve(host: str, port: int) -> Address:
     with contextlib.suppress(ValueError):
         ipaddress.ip_address(host)
         return host, port
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:  # what the idna codec makes of a label that is too long
+        raise OSError(f"{host!r} is not a host name") from error
     return cast(Address, found[0][4][:2])
 
 
