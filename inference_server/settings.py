@@ -24,7 +24,7 @@ class SettingsError(Exception):
 class Settings(BaseSettings):
     """Every setting of ``python -m inference_server``."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", validate_default=False)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", validate_default=True)
 
     host: str = Field("0.0.0.0", description="address that gRPC listens on")
     port: int = Field(50051, ge=0, le=65535, description="gRPC port; 0 takes a free one and logs it")

@@ -146,7 +146,7 @@ class AvatarStore:
         avatar = self.avatar(avatar_id)
         if avatar is None:
             raise Damaged(f"avatar {avatar_id} could not be read back")
-        self._shrink()
+        self._shrink(keep=avatar)
         return avatar
 
     def pin(self, avatar_id: str) -> None:
@@ -178,11 +178,12 @@ class AvatarStore:
         self._open.pop(folder.name, None)
         shutil.rmtree(folder, ignore_errors=True)
 
-    def _shrink(self) -> None:
+    def _shrink(self, keep: StoredAvatar) -> None:
         """Remove the least recently used avatars, then bodies that no avatar needs, until all fits."""
         sizes = {f: _size(f) for top in (self._avatars, self._bodies) for f in top.iterdir()}
         total = sum(sizes.values())
         in_use = {self._open[a].body.body_id for a in self._pinned if a in self._open}
+        in_use |= {keep.avatar_id, keep.body.body_id}
         for folder in sorted(sizes, key=_used):
             if total <= self._disk_bytes:
                 return
