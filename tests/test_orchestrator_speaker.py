@@ -103,9 +103,9 @@ class Call:
         self.pictures: list[Picture] = []
         self.packet = 0
 
-    def run(self, ms: int) -> None:
+    def run(self, ms: int, *, video: bool = True) -> None:
         for _ in range(ms // 20):
-            while len(self.pictures) / self.fps * 1000 <= self.packet * 20:
+            while video and len(self.pictures) / self.fps * 1000 <= self.packet * 20:
                 self.pictures.append(self.speaker.tick(len(self.pictures)))
             heard = self.speaker.read(self.packet)
             self.sound.append(heard if heard is not None else np.zeros(RATE // 50, np.int16))
@@ -242,3 +242,14 @@ def test_trim_shifts_the_picture() -> None:
     first = int(np.flatnonzero(call.heard)[0])
     mouth = next(n for n, picture in enumerate(call.pictures) if picture.frame is not None)
     assert mouth / 25 - first / RATE == pytest.approx(0.08, abs=1e-3)
+
+
+def test_turns_end_in_a_voice_call() -> None:
+    call = Call()
+    call.run(2000, video=False)
+    call.say(1, 500)
+    call.say(2, 500)
+    call.run(4000, video=False)
+    assert call.kinds() == ["started", "finished", "started", "finished"]
+    assert np.count_nonzero(call.heard) == 8000
+    assert all(event.wait_ms <= 400 for event in call.events if event.kind == "started")

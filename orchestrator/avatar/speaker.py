@@ -30,6 +30,10 @@ CLOSING_TICKS = 12
 """Ticks after the last sample by which a turn is over even if its closing frames never came."""
 
 
+UNSEEN_TICKS = 3
+"""Ticks without a picture after which the body moves on unseen, so that turns end in a voice call too."""
+
+
 class Conversation(Protocol):
     """The avatar's end of a turn; ``visavis.stream.AvatarStream`` is one. No method blocks."""
 
@@ -184,6 +188,9 @@ class Speaker:
     def read(self, packet_index: int) -> PCM | None:
         """20 ms of sound at the codec's rate for this packet, or ``None`` for silence."""
         start = packet_index * self._packet
+        passed = int(Fraction(start, self._rate) * self._fps)
+        if passed > self._tick + UNSEEN_TICKS:  # nobody asks for pictures: a voice call
+            self.tick(passed)
         turn = self._turn
         jumped, self._audio_at = start != self._audio_at, start + self._packet
         if turn is None or self._state not in ("waiting", "playing"):
@@ -208,6 +215,8 @@ class Speaker:
 
     def tick(self, index: int) -> Picture:
         """The picture that is due at this video tick."""
+        if index < self._tick:  # a picture of a moment that has passed unseen
+            return self._playout.tick(None)
         if index > self._tick:  # ticks the clock missed: the body moves on all the same
             self._playout.skip(index - self._tick)
         self._tick = index + 1

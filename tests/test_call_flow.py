@@ -1,0 +1,244 @@
+"""Whole calls: a phone dials in over SIP, hears a turn and sees the test card, read back from its pixels."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from bench.caller import CallFailed, Phone
+from bench.caller.movie import aligned
+from bench.caller.recording import Recording, VideoFrame
+from inference_server.engines.card import CardReading, read_card
+from tests.support.house import House, orchestrator, tone
+from tests.support.servers import inference_server
+
+RATE = 8000
+
+
+@dataclass
+class Seen:
+    """One received picture: when it is due on the voice's time line, and what its card says."""
+
+    at: float
+    card: CardReading
+    frame: VideoFrame
+
+
+def watch(recording: Recording, blended: int = 0) -> list[Seen]:
+    """Read every received picture; at most so many may be a blend of two, which no card is."""
+    frames = recording.frames()
+    cards = [read_card(frame.image) for frame in frames]
+    assert sum(card is None for card in cards) <= blended
+    times = aligned(recording, frames)
+    return [Seen(at, card, frame) for at, card, frame in zip(times, cards, frames, strict=True) if card]
+
+
+def assert_body_never_jumps(seen: Sequence[Seen], loop: int, fps: int) -> None:
+    """One loop index a tick, mouths on their own loop frame, no gap above 80 ms."""
+    ticks = np.array([round((s.frame.timestamp - seen[0].frame.timestamp) * fps / 90_000) for s in seen])
+    for (a, b), steps in zip(itertools.pairwise(seen), np.diff(ticks), strict=True):
+        assert 0 < steps <= 80 * fps / 1000
+        assert (b.card.loop_index - a.card.loop_index) % loop in (steps % loop, 0), (a, b)
+    for s in seen:
+        if s.card.mouth is not None:
+            assert s.card.mouth.loop_index == s.card.loop_index
+
+
+def loud(recording: Recording) -> np.ndarray:
+    """Sample numbers where there is sound."""
+    return np.flatnonzero(np.abs(recording.samples()) > 500)
+
+
+@pytest.mark.parametrize(("fps", "delay_ms"), [(25, 0), (25, 140), (25, 290), (30, 0)])
+async def test_idle_speech_idle(fps: int, delay_ms: int) -> None:
+    """The voice and the mouth come together, whatever the start of the sound does, and the body never jumps."""
+    async with inference_server() as server, orchestrator([server], fps=fps) as house:
+        async with Phone(house.uri) as phone:
+            call = await house.call_id()
+            await house.idle_cached(call)
+            sound = tone(2.0)
+            turn = await house.play(
+                call, [(0.0, sound[:2400]), (delay_ms / 1000, sound[2400:16_000]), (0.5, sound[16_000:])]
+            )
+            assert (await house.turn(call, turn))["heard_ms"] == pytest.approx(2000, abs=1)
+            await asyncio.sleep(1.5)
+        seen = watch(phone.recording)
+        heard = loud(phone.recording) / RATE
+        mouths = [s for s in seen if s.card.mouth is not None]
+        assert_body_never_jumps(seen, 5 * fps, fps)
+        assert len(mouths) >= 0.8 * 2.0 * fps
+        assert abs(mouths[0].at - heard[0]) <= 0.04
+        for s in mouths:  # the frame shown is the one whose sound is heard
+            assert np.abs(heard - s.at).min() <= 1 / fps + 0.02
+        before = next(i for i, s in enumerate(seen) if s.card.mouth is not None)
+        assert seen[before].frame.keyframe
+        assert len(heard) == pytest.approx(2.0 * RATE, rel=0.12)  # the zero crossings of a tone are quiet
+        assert phone.recording.audio.lost == phone.recording.video.lost == 0
+
+
+async def test_voice_call_without_video() -> None:
+    async with inference_server() as server, orchestrator([server]) as house:
+        async with Phone(house.uri, video=False, codec="PCMA") as phone:
+            call = await house.call_id()
+            assert (await house.call(call))["video"] is None
+            turn = await house.play(call, [(0.0, tone(1.0))])
+            await house.turn(call, turn)
+            await asyncio.sleep(0.3)
+        assert len(phone.recording.video.packets) == 0
+        assert len(loud(phone.recording)) > 0.8 * RATE
+        stamps = [p.timestamp for p in phone.recording.audio.ordered()]
+        assert set(np.diff(stamps)) == {160}
+
+
+async def test_a_phone_with_no_codec_of_ours_gets_488() -> None:
+    async with inference_server() as server, orchestrator([server]) as house:
+        phone = Phone(house.uri)
+        offer = phone._offer
+
+        def foreign() -> str:
+            return (
+                offer().replace("PCMU/8000", "iLBC/8000").replace(" 0 101", " 97 101").replace(":0 ", ":97 ")
+            )
+
+        phone._offer = foreign  # type: ignore[method-assign]
+        with pytest.raises(CallFailed, match="488"):
+            async with phone:
+                pass
+
+
+async def test_speech_greeting_and_dtmf() -> None:
+    """A real voice, spoken on answer; a key pressed by the caller becomes an event."""
+    async with inference_server() as server, orchestrator([server], greeting="Good morning.") as house:
+        async with Phone(house.uri) as phone:
+            call = await house.call_id()
+            phone.press("7")
+            turn = await house.turn(call, 1)
+            assert turn["state"] == "finished"
+            assert turn["heard_ms"] > 500
+            await asyncio.sleep(0.3)
+        assert len(loud(phone.recording)) > 0.2 * RATE
+        assert any(line["event"] == "dtmf" and line["digit"] == "7" for line in house.log)
+
+
+async def test_interrupt_stills_mouth_and_voice() -> None:
+    async with inference_server() as server, orchestrator([server]) as house:
+        async with Phone(house.uri) as phone:
+            call = await house.call_id()
+            for _ in range(3):
+                turn = await house.play(call, [(0.0, tone(5.0))])
+                await asyncio.sleep(1.2)
+                await house.api.post(f"/v1/calls/{call}/interrupt")
+                over = await house.turn(call, turn)
+                assert over["state"] == "interrupted"
+                await asyncio.sleep(0.6)
+        seen = watch(phone.recording, blended=3)
+        samples = phone.recording.samples()
+        assert_body_never_jumps(seen, 125, 25)
+        loud_blocks = np.abs(samples[: len(samples) // 160 * 160]).reshape(-1, 160).max(axis=1) > 500
+        stops = np.flatnonzero(loud_blocks[:-1] & ~loud_blocks[1:]) + 1
+        assert len(stops) == 3
+        for stop in stops * 0.02:  # from the moment of silence on, at most one blended picture
+            after = [s for s in seen if stop + 0.08 <= s.at < stop + 0.5]
+            assert after
+            assert all(s.card.mouth is None for s in after)
+        heard = [turn["heard_ms"] for turn in (await house.call(call))["turns"]]
+        blocks = np.split(loud_blocks, stops)
+        for told, block in zip(heard, blocks, strict=False):
+            assert told == pytest.approx(20 * block.sum(), abs=21)
+
+
+async def test_ten_calls_do_not_mix() -> None:
+    """Each caller sees its own avatar's number and hears its own tone."""
+    from tests.support.house import picture
+
+    async with inference_server() as server, orchestrator([server]) as house:
+        for n in range(10):
+            answer = await house.api.put(f"/v1/avatars/guest{n}", content=picture(n + 1))
+            assert answer.status_code == 200, answer.text
+
+        async def caller(n: int) -> tuple[set[int], float]:
+            async with Phone(f"sip:guest{n}@127.0.0.1:{house.sip_port}") as phone:
+                await asyncio.sleep(0.2)
+                calls = (await house.api.get("/v1/calls")).json()
+                call = next(c["call_id"] for c in calls if c["dialled"] == f"guest{n}" and not c["ended_at"])
+                turn = await house.play(call, [(0.5, tone(1.5, 250.0 + 50 * n))])
+                await house.turn(call, turn)
+                await asyncio.sleep(0.4)
+            numbers, unread = set(), 0
+            frames = phone.recording.frames()
+            for frame in frames:
+                card = read_card(frame.image)
+                if card is None:  # a mouth that fades because the machine was late
+                    unread += 1
+                    continue
+                numbers.add(card.number)
+                if card.mouth is not None:
+                    numbers.add(card.mouth.number)
+            assert unread <= 0.1 * len(frames)
+            sound = phone.recording.samples()[loud(phone.recording)[0] :][:8192].astype(float)
+            spectrum = np.abs(np.fft.rfft(sound * np.hanning(len(sound))))
+            return numbers, float(np.argmax(spectrum) * RATE / len(sound))
+
+        outcome = await asyncio.gather(*(caller(n) for n in range(10)))
+    owned = [next(iter(numbers)) for numbers, _ in outcome]
+    assert all(len(numbers) == 1 for numbers, _ in outcome)
+    assert len(set(owned)) == 10
+    for n, (_, hertz) in enumerate(outcome):
+        assert hertz == pytest.approx(250 + 50 * n, abs=5)
+
+
+@pytest.mark.parametrize("size", ["640x480", "1280x720", "300x300"])
+async def test_sizes(size: str) -> None:
+    width, height = map(int, size.split("x"))
+    async with inference_server() as server, orchestrator([server], size=size) as house:
+        async with Phone(house.uri, bandwidth=4000) as phone:
+            call = await house.call_id()
+            turn = await house.play(call, [(0.3, tone(1.0))])
+            await house.turn(call, turn)
+            await asyncio.sleep(0.5)
+        seen = watch(phone.recording)
+    assert seen[0].frame.image.shape == (height, width, 3)
+    assert sum(s.card.mouth is not None for s in seen) >= 15
+
+
+async def _nobody(house: House) -> None:
+    assert "no inference server answers" in (await house.answering())[0]
+
+
+async def test_no_inference_server_at_all() -> None:
+    """Calls are answered with the portrait still and the voice works; then a server comes and so do the lips."""
+    from tests.support.house import free_port
+    from tests.support.servers import running_server
+
+    port = free_port()
+    async with orchestrator([f"127.0.0.1:{port}"], wait=False) as house:
+        await _nobody(house)
+        async with Phone(house.uri) as phone:
+            call = await house.call_id()
+            turn = await house.play(call, [(0.0, tone(1.0))])
+            assert (await house.turn(call, turn))["state"] == "finished"
+            still = phone.recording.frames()
+            assert len(still) > 20
+            async with running_server(port=port):
+                await house.ready()
+                await asyncio.sleep(0.5)
+                turn = await house.play(call, [(0.0, tone(1.0))])
+                assert (await house.turn(call, turn))["state"] == "finished"
+                await asyncio.sleep(0.3)
+        cards = [read_card(frame.image) for frame in phone.recording.frames()]
+        assert sum(card is not None and card.mouth is not None for card in cards) >= 15
+        stamps = [p.timestamp for p in phone.recording.audio.ordered()]
+        assert set(np.diff(stamps)) == {160}
+        assert phone.recording.audio.lost == 0
+
+
+async def test_stop_says_bye_and_exits_zero() -> None:
+    async with inference_server() as server, orchestrator([server]) as house, Phone(house.uri) as phone:
+        await house.call_id()
+        assert await house.stop() == 0
+        await asyncio.wait_for(phone.hung_up.wait(), 5)
