@@ -25,7 +25,9 @@ def log_mel(pcm: NDArray[np.int16], hops: int) -> Floats:
     edges = _mel_edges()
     out, top = np.zeros((hops, 80)), -1.0
     for h in range(hops):
-        window = x[160 * h : 160 * h + 400] * [0.5 * (1 - math.cos(2 * math.pi * n / 400)) for n in range(400)]
+        window = x[160 * h : 160 * h + 400] * [
+            0.5 * (1 - math.cos(2 * math.pi * n / 400)) for n in range(400)
+        ]
         power = np.abs(np.fft.fft(window)[:201]) ** 2
         for band in range(80):
             low, middle, high = edges[band : band + 3]
@@ -102,8 +104,8 @@ class Reference:
         return x + linear("fc2", F.gelu(linear("fc1", y)))
 
     def tokens(self, pcm: NDArray[np.int16], frame: int) -> Tensor:
-        """``(50, width)`` of a frame in the first 5 s, with 100 ms of audio after it."""
-        mel = log_mel(pcm, 4 * frame + 13)
+        """``(50, width)`` of a frame in the first 5 s, with 100 ms of audio after it and then 60 ms of silence."""
+        mel = log_mel(pcm[: 160 * (4 * frame + 14)], 4 * frame + 20)
         states = self.hidden_states(mel, 0)
         total = len(pcm) // 320
         wide = states[0].shape[1]

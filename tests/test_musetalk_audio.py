@@ -23,7 +23,9 @@ SILENCE = np.zeros(16_000, np.int16)
 
 
 def test_whole_clip_is_whispers_own() -> None:
-    theirs = WhisperFeatureExtractor()(PCM / 32768.0, sampling_rate=16_000, return_tensors="np").input_features
+    theirs = WhisperFeatureExtractor()(
+        PCM / 32768.0, sampling_rate=16_000, return_tensors="np"
+    ).input_features
     assert np.abs(mel.whole_clip(PCM).T - theirs[0]).max() < 1e-4
 
 
@@ -73,14 +75,14 @@ def test_what_a_frame_hears_does_not_depend_on_arrival(sizes: list[int], fps: in
     assert done == len(wanted) == late.frames
 
 
-def test_first_frame_needs_132_5_ms() -> None:
+def test_first_frame_needs_140_ms() -> None:
     heard = Speech(Plan(), Fraction(25))
-    heard.append(PCM[:2119])
+    heard.append(PCM[:2239])
     assert heard.ready() == 0
-    heard.append(PCM[2119:2120])
+    heard.append(PCM[2239:2240])
     assert heard.ready() == 1
-    assert Plan().look_ahead == 2120 - 640
-    assert Plan(right=10).look_ahead == 2120 - 640 + 1600
+    assert Plan().look_ahead == 1600
+    assert Plan(right=10).look_ahead == 3200
 
 
 @pytest.mark.parametrize("fps", [20, 24, 25, 30])
@@ -106,7 +108,7 @@ def test_positions_run_and_stop_at_the_last() -> None:
     for _ in range(40):
         long.append(noise)
     positions = [long.hear(f).position for f in (0, 100, 125, 300, 700, 900)]
-    assert positions == [0, 0, 0, 350, 1150, 1500 - 257]
+    assert positions == [0, 0, 0, 350, 1150, 1500 - 260]
 
 
 def test_history_is_five_seconds_and_older_audio_is_forgotten() -> None:
@@ -222,5 +224,5 @@ def test_window_of_features_is_time_then_depth() -> None:
     assert tokens[0, silent].abs().max() < 1e-6
     assert tokens[0, 15:30].abs().min() >= 0
     assert (tokens[0, 15:30] != 0).any()
-    assert heard.shape == (1, 257, 5, 24)
+    assert heard.shape == (1, 260, 5, 24)
     assert NEVER > 1500

@@ -84,7 +84,10 @@ class LogMel:
         self._maximum = np.float32(SEED)
         self._mel = np.zeros((512, BANDS), np.float32)
         self._loud = np.zeros(512)
+        self._top = np.zeros(512, np.float32)  # the maximum as it was at each hop
         self._hops = 0
+        self._pcm = bytearray()  # as it came, from sample _pcm_start on
+        self._pcm_start = origin
         self.samples = origin  # end of the audio, in the turn's samples
 
     @property
@@ -100,6 +103,21 @@ class LogMel:
             out[low - start :] = self._mel[low - self.first : stop - self.first]
         return out
 
+    def fading(self, hop: int, count: int) -> NDArray[np.float32]:
+        """``(count, 80)`` hops from ``hop`` on as if the audio ended with that hop's first sample and 10 ms."""
+        start = HOP * hop - WINDOW // 2
+        block = np.zeros((BLOCK - 1) * HOP + WINDOW)
+        low, high = max(start, self._pcm_start), min(HOP * (hop + 1), self.samples)
+        if high > low:
+            kept = bytes(self._pcm[2 * (low - self._pcm_start) : 2 * (high - self._pcm_start)])
+            block[low - start : high - start] = np.frombuffer(kept, "<i2") / 32768.0
+        logs = decades(np.stack([block[i * HOP : i * HOP + WINDOW] for i in range(BLOCK)]))
+        top = self._top[hop - 1 - self.first] if hop > self.first else np.float32(SEED)
+        tops = np.maximum.accumulate(np.maximum(logs.max(axis=1), top))
+        out = np.full((count, BANDS), scale(np.full(1, -99, np.float32), float(tops[-1])), np.float32)
+        out[:BLOCK] = [scale(row, float(m)) for row, m in zip(logs, tops, strict=True)]
+        return out
+
     def loud(self, start: int, stop: int) -> NDArray[np.float64]:
         """Mean power of the hops that are known among ``start`` to ``stop``."""
         low, high = max(start - self.first, 0), min(stop - self.first, self._hops)
@@ -108,6 +126,7 @@ class LogMel:
     def append(self, pcm: NDArray[np.int16]) -> None:
         """More audio, of any length."""
         self.samples += len(pcm)
+        self._pcm += pcm.astype("<i2", copy=False).tobytes()
         if self._fresh:
             self._head = np.concatenate((self._head, pcm))
             if len(self._head) <= WINDOW // 2:
@@ -133,9 +152,13 @@ class LogMel:
         drop = min(hop - self.first, self._hops)
         if drop < 1024:
             return
+        unheard = max(HOP * (self.first + drop - 3) - self._pcm_start, 0)
+        del self._pcm[: 2 * unheard]
+        self._pcm_start += unheard
         keep = self._hops - drop
         self._mel[:keep] = self._mel[drop : self._hops].copy()
         self._loud[:keep] = self._loud[drop : self._hops].copy()
+        self._top[:keep] = self._top[drop : self._hops].copy()
         self.first += drop
         self._hops = keep
 
@@ -162,15 +185,17 @@ class LogMel:
                 if hop < self.first:
                     continue
                 self._maximum = max(self._maximum, logs[i].max())
-                self._store(scale(logs[i], float(self._maximum)), float(loud[i]))
+                self._store(scale(logs[i], float(self._maximum)), float(loud[i]), self._maximum)
             self._tail = self._tail[BLOCK * HOP :]
             self._start += BLOCK * HOP
             self._block += 1
 
-    def _store(self, mel: NDArray[np.float32], loud: float) -> None:
+    def _store(self, mel: NDArray[np.float32], loud: float, top: np.float32) -> None:
         if self._hops == len(self._mel):
             self._mel = np.concatenate((self._mel, np.zeros_like(self._mel)))
             self._loud = np.concatenate((self._loud, np.zeros_like(self._loud)))
+            self._top = np.concatenate((self._top, np.zeros_like(self._top)))
         self._mel[self._hops] = mel
         self._loud[self._hops] = loud
+        self._top[self._hops] = top
         self._hops += 1

@@ -21,6 +21,7 @@ HISTORY = 250  # features before a frame that its encoder run covers
 POSITIONS = 1500
 NEVER = 1 << 30
 _LEAST = 13  # hops from a frame's first feature on that its window reaches into (conv kernels included)
+_TAIL = 7  # further hops, of what is left of the last 10 ms and then silence: less strange than an edge
 _HOLD, _FADE, _AHEAD = 24, 12, 8  # hops: mouth kept after speech, its fade, its opening before speech
 
 
@@ -33,7 +34,7 @@ class Plan:
     @property
     def hops(self) -> int:
         """Hops of mel in one run."""
-        return 2 * HISTORY + _LEAST + self.right
+        return 2 * HISTORY + _LEAST + self.right + _TAIL
 
     @property
     def features(self) -> int:
@@ -48,7 +49,7 @@ class Plan:
     @property
     def look_ahead(self) -> int:
         """Samples beyond the end of a frame (at 25 frames a second) before it can be drawn."""
-        return HOP * (_LEAST - 1 + self.right) + 200 - 640
+        return HOP * (_LEAST + 1 + self.right) - 640
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ class Speech:
         if feature < 0:
             return 0
         count = int((feature + 1) * self.fps.numerator // (FEATURES * self.fps.denominator)) + 2
-        while count > 0 and self._reach(count - 1) > self._mel.end:
+        while count > 0 and not self._there(count - 1):
             count -= 1
         return count
 
@@ -116,11 +117,14 @@ class Speech:
         spoken = frame_start(frame + 1, self.fps) // HOP  # beyond the window below 8 frames a second only
         return max(2 * feature_of(frame, self.fps) + _LEAST + self.plan.right, spoken)
 
-    def _known(self, frame: int) -> bool:
+    def _there(self, frame: int) -> bool:
         reach = self._reach(frame)
-        if self._mel.end < reach and self._ended:
-            self._mel.pad_to(reach)
-        return self._mel.end >= reach
+        return self._mel.end >= reach and (self._ended or self.samples >= HOP * (reach + 1))
+
+    def _known(self, frame: int) -> bool:
+        if self._ended and self._mel.end < self._reach(frame):
+            self._mel.pad_to(self._reach(frame))
+        return self._there(frame)
 
     def hear(self, frame: int) -> Heard:
         """Raises ``ValueError`` for a frame whose audio is not there yet or not kept any more."""
@@ -132,7 +136,8 @@ class Speech:
         first = min(max(beginning - start, 0), HISTORY)
         if 2 * (start + first) < self._mel.first:
             raise ValueError(f"the audio of frame {frame} is not kept any more")
-        mel = self._mel.mel(2 * start, 2 * start + self.plan.hops)
+        stop = 2 * own + _LEAST + self.plan.right
+        mel = np.concatenate((self._mel.mel(2 * start, stop), self._mel.fading(stop, _TAIL)))
         mel[: 2 * first] = 0.0
         position = min(start + first, POSITIONS - (self.plan.features - first))
         total = self.samples // (2 * HOP) if self._ended else NEVER
