@@ -79,6 +79,8 @@ async def test_a_call_in_a_worker_process(pool: WorkerPool, inbox: Inbox) -> Non
         phone.audio.sendto(data, ("127.0.0.1", opened.audio_port))
     await until(lambda: inbox.of(Digit))
     assert inbox.of(Digit)[0].digit == "#"
+    pictures: list[bytes] = []
+    await until(lambda: pictures.extend(phone.drain("video")) or pictures)
     stats = await pool.close_call("a")
     assert stats is not None and stats.audio.sent_packets > 0 and stats.video.sent_packets > 0
     assert len(phone.drain("audio")) >= stats.audio.sent_packets - 1
