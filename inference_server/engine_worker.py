@@ -18,6 +18,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -69,6 +70,7 @@ class _Preparation:
     job: int
     steps: Iterator[float | Prepared]
     out_dir: Path
+    writing: Future[None] | None = None
 
 
 class EngineWorker:
@@ -85,6 +87,7 @@ class EngineWorker:
         self._waiting: deque[m.Render] = deque()
         self._batches: deque[_Batch] = deque()
         self._preparations: deque[_Preparation] = deque()
+        self._disk = ThreadPoolExecutor(1)  # writing what was prepared may take longer than a step
 
     def load(self, own_body: str) -> None:
         """Load the engine and say so. Raises :class:`EngineError`."""
@@ -95,7 +98,8 @@ class EngineWorker:
         """Until the other side closes the socket."""
         while True:
             busy = bool(self._batches or self._waiting)
-            timeout = 0 if busy or self._preparations else None
+            writing = bool(self._preparations) and self._preparations[0].writing is not None
+            timeout = 0 if busy else WAIT_S if writing else 0 if self._preparations else None
             readable, _, _ = select.select([self._channel], [], [], timeout)
             if readable and not self._receive():
                 return
@@ -280,11 +284,15 @@ class EngineWorker:
     def _step(self) -> None:
         preparation = self._preparations[0]
         try:
+            if preparation.writing is not None:
+                if preparation.writing.done():
+                    preparation.writing.result()
+                    self._preparations.popleft()
+                    self._send(m.PrepareStep(preparation.job, 1.0, True))
+                return
             step = next(preparation.steps)
             if isinstance(step, Prepared):
-                write_prepared(preparation.out_dir, step)
-                self._preparations.popleft()
-                self._send(m.PrepareStep(preparation.job, 1.0, True))
+                preparation.writing = self._disk.submit(write_prepared, preparation.out_dir, step)
             else:
                 self._send(m.PrepareStep(preparation.job, float(step), False))
         except EngineDead:

@@ -88,6 +88,10 @@ class Residency:
     async def _attach(self, avatar: StoredAvatar) -> Resident:
         waiting = self._waiting.get(avatar.avatar_id)
         if waiting is None:
+            if self._engine.loaded is None:
+                raise unavailable(
+                    f"The engine is not ready ({self._engine.reason}): try again soon or elsewhere."
+                )
             waiting = self._waiting[avatar.avatar_id] = asyncio.get_running_loop().create_future()
             waiting.add_done_callback(
                 lambda f: f.cancelled() or f.exception()

@@ -40,7 +40,7 @@ class Settings(BaseSettings):
         description="the engine's own settings, as a JSON object or name=value,name=value",
     )
     engine_timeout_s: float = Field(
-        10.0, gt=0, description="an engine process silent for this long is killed and started again"
+        20.0, gt=0, description="an engine process silent for this long is killed and started again"
     )
     slots: int = Field(
         0, ge=0, description="streams that may speak at once; 0 asks the engine's measured cost"

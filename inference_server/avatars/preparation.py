@@ -240,6 +240,8 @@ class Preparation:
         queue = self._steps[number] = asyncio.Queue()
         scratch = self._store.scratch()
         try:
+            if self._engine.loaded is not loaded:
+                raise unavailable("The engine was started again while this avatar was prepared: try again.")
             out = scratch / "prepared"
             self._engine.send(
                 m.Prepare(number, str(self._store.body_folder(body_id)), str(out), request.settings)

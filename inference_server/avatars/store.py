@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable
@@ -47,6 +48,7 @@ class AvatarStore:
         self._on_damage = on_damage
         self._open: OrderedDict[str, StoredAvatar] = OrderedDict()
         self._pinned: dict[str, int] = {}
+        self._lock = threading.RLock()  # several requests may read and install at once, in threads
         for folder in (self._bodies, self._avatars, self._tmp):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -79,6 +81,10 @@ class AvatarStore:
         """A prepared avatar with its body, verified; ``None`` where there is none (any more)."""
         if not is_id(avatar_id):
             return None
+        with self._lock:
+            return self._avatar(avatar_id)
+
+    def _avatar(self, avatar_id: str) -> StoredAvatar | None:
         folder = self._avatars / avatar_id
         known = self._open.get(avatar_id)
         if known is not None and folder.exists():
@@ -131,7 +137,8 @@ class AvatarStore:
         body = read_body(scratch, verify=True)
         if not is_id(body.body_id):
             raise Damaged(f"body id {body.body_id[:40]!r} is not an id")
-        self._rename(scratch, self._bodies / body.body_id)
+        with self._lock:
+            self._rename(scratch, self._bodies / body.body_id)
         return read_body(self._bodies / body.body_id, verify=False)
 
     def install_avatar(
@@ -141,12 +148,13 @@ class AvatarStore:
         read_meta(scratch / "prepared", verify=True)
         origin: dict[str, Any] = {"body_id": body_id, "engine": engine, "build": build, "settings": settings}
         write_folder(scratch / "origin", {}, origin)
-        self._rename(scratch, self._avatars / avatar_id)
-        self._open.pop(avatar_id, None)
-        avatar = self.avatar(avatar_id)
-        if avatar is None:
-            raise Damaged(f"avatar {avatar_id} could not be read back")
-        self._shrink(keep=avatar)
+        with self._lock:
+            self._rename(scratch, self._avatars / avatar_id)
+            self._open.pop(avatar_id, None)
+            avatar = self._avatar(avatar_id)
+            if avatar is None:
+                raise Damaged(f"avatar {avatar_id} could not be read back")
+            self._shrink(keep=avatar)
         return avatar
 
     def pin(self, avatar_id: str) -> None:
