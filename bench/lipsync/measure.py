@@ -27,6 +27,9 @@ STEP_MS = 5
 OPEN_GAP = 0.03
 """A gap of this share of the eye distance over the closed mouth is an open mouth."""
 
+MOVING = 0.015
+"""Lips whose gap varies less (5th to 95th percentile) do not speak: nothing can be said of closures."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -115,7 +118,7 @@ def compare(lips: Lips, target: Target, sound_start_s: float = 0.0) -> Report:
         r_lag=r_lag,
         misaligned=correlation(gap, far),
         width_r=width_r,
-        bilabials=hits / count if count else None,
+        bilabials=hits / count if count and opened - closed > MOVING else None,
         bilabial_count=count,
         pause_open=float((gap[pause] > closed + OPEN_GAP).mean()) if pause.any() else None,
         pause_gap=float(gap[pause].mean() - closed) if pause.any() else None,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import multiprocessing
+import zlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import soxr
@@ -54,6 +58,16 @@ def _noise(n: int, rng: np.random.Generator) -> NDArray[np.float32]:
     return np.asarray(noise / (np.sqrt(np.mean(noise**2)) + 1e-9), np.float32)
 
 
+def _breath(n: int, lead: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """A burst of noise in the silence before or after the speech, which has to leave the mouth closed."""
+    out = np.zeros(n, np.float32)
+    length = int(rng.uniform(0.3, 0.8) * lead)
+    first = int(rng.uniform(0.0, lead * 0.9 - length)) + (n - lead if rng.random() < 0.5 else 0)
+    burst = _noise(length, rng)[: n - first] * np.hanning(length)[: n - first]
+    out[first : first + len(burst)] = burst * 10 ** (-rng.uniform(12, 34) / 20)
+    return out
+
+
 def augment(clip: Clip, rng: np.random.Generator) -> Clip:
     """Change speed with formants (0.82 to 1.28), tone, level; add noise or a little room."""
     factor = float(rng.uniform(0.82, 1.28))
@@ -67,7 +81,9 @@ def augment(clip: Clip, rng: np.random.Generator) -> Clip:
         x[delay:] += rng.uniform(0.05, 0.25) * x[:-delay]
     if rng.random() < 0.6:
         x = x + _noise(len(x), rng) * rms * 10 ** (-rng.uniform(22, 50) / 20)
-    x *= 10 ** (rng.uniform(-34, -16) / 20) * 32768 / rms
+    if rng.random() < 0.5:
+        x = x + _breath(len(x), round(LEAD_S * RATE / factor), rng) * rms
+    x *= 10 ** (rng.uniform(-32, -14) / 20) * 32768 / rms
     return Clip(np.clip(x, -32768, 32767).astype(np.int16), phones)
 
 
@@ -88,23 +104,34 @@ class Arrays:
     weight: NDArray[np.float16]
 
 
-def training_set(copies: int, seed: int) -> Arrays:
-    """Every training clip ``copies`` times, all but the first augmented; natural voices count double.
+def _examples(voice: Voice, copies: int, seed: int) -> list[Example]:
+    rng = np.random.default_rng([seed, zlib.crc32(voice.name.encode())])
+    weight = 2.0 if voice.kind == "natural" else 1.0
+    wholes = [padded(clip) for clip in load(voice)]
+    return [example(augment(w, rng) if i else w, weight) for w in wholes for i in range(copies)]
 
-    Kept in the cache: remove ``.cache/visemes`` after a change of features, curves or corpus.
-    """
-    file = CACHE / f"training-{copies}-{seed}.npz"
+
+def _recipe() -> str:
+    """Digest of the sources that shape the training speech."""
+    here = Path(__file__).parent
+    sources = [
+        here.parent / "features.py",
+        *(here / f"{n}.py" for n in ("phones", "corpus", "dataset", "texts")),
+    ]
+    return hashlib.sha256(b"".join(p.read_bytes() for p in sources)).hexdigest()[:10]
+
+
+def training_set(copies: int, seed: int) -> Arrays:
+    """Every training clip ``copies`` times, all but the first augmented; natural voices count double. Kept in
+    the cache until a source that shapes it changes."""
+    file = CACHE / f"training-{copies}-{seed}-{_recipe()}.npz"
     if not file.exists():
-        rng = np.random.default_rng(seed)
-        examples = []
-        for voice in VOICES:
-            for clip in [] if voice.test else load(voice):
-                whole = padded(clip)
-                for i in range(copies):
-                    one = example(
-                        augment(whole, rng) if i else whole, 2.0 if voice.kind == "natural" else 1.0
-                    )
-                    examples.append(one)
+        voices = [v for v in VOICES if not v.test]
+        with multiprocessing.get_context("spawn").Pool(2) as pool:
+            made = pool.starmap(_examples, [(v, copies, seed) for v in voices], chunksize=1)
+        examples = [e for per_voice in made for e in per_voice]
+        for old in CACHE.glob("training-*.npz"):
+            old.unlink()
         np.savez(
             file,
             features=np.concatenate([e.features for e in examples]).astype(np.float16),

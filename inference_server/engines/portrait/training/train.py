@@ -17,7 +17,7 @@ from inference_server.engines.portrait.features import BANDS
 from inference_server.engines.portrait.training.dataset import Arrays, training_set
 from inference_server.engines.portrait.training.phones import GROUPS
 
-WIDTH = 88
+WIDTH = 96
 LAYERS = ((5, 1, False), (3, 2, True), (3, 4, True), (3, 8, True))
 """Taps, dilation, residual of each convolution: 330 ms in all."""
 DELAY = 5
@@ -57,7 +57,7 @@ def loss_of(
     error = 6.0 * (w * (opening - mouth[:, 0]) ** 2).mean()
     spread = torch.tanh(raw[:, 1])
     error = error + 2.0 * (w * (0.1 + speech) * (spread - mouth[:, 1]) ** 2).mean()
-    for i, positive in ((2, 1.6), (3, 1.6)):
+    for i, positive in ((2, 2.5), (3, 2.0)):
         bce = functional.binary_cross_entropy_with_logits(
             raw[:, i], mouth[:, i], pos_weight=torch.tensor(positive), reduction="none"
         )
@@ -136,7 +136,7 @@ def main() -> None:
     """Train and write the weights."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--copies", type=int, default=4, help="one clean and n-1 augmented copies")
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--width", type=int, default=WIDTH)
     parser.add_argument("--delay", type=int, default=DELAY, help="look-ahead in hops of 10 ms")
     parser.add_argument("--seed", type=int, default=SEED)

@@ -1,0 +1,122 @@
+"""Measure an engine's own frames on speech with known phones: ``python -m bench.lipsync.engine face.jpg``.
+
+Held-out voices of the training corpus speak through the engine; Face Mesh reads the lips off its frames. The
+target is the phones' own curves, so this judges sound, network and picture together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.lipsync.lips import Lips, track_lips
+from bench.lipsync.measure import Report, compare
+from bench.lipsync.target import from_phones
+from inference_server.avatars.image import load_image
+from inference_server.avatars.loop import make_loop
+from inference_server.engines.base import BodyLoop, Engine, Handle, Prepared, Row
+from inference_server.engines.portrait.features import HOP, RATE
+from inference_server.engines.portrait.training.corpus import VOICES, Clip
+from inference_server.engines.portrait.training.dataset import test_set
+from inference_server.engines.portrait.training.phones import Phone
+from visavis.frames import frame_start, i420_to_rgb, paste_i420
+
+Rgb = NDArray[np.uint8]
+
+
+def prepare(engine: Engine, image: Path, fps: Fraction, size: int = 512) -> tuple[Handle, BodyLoop]:
+    """Body loop and handle of a portrait file."""
+    engine.load(lambda share, text: None)
+    steps = make_loop(
+        load_image(image.read_bytes()), body_id="bench", width=size, height=size, fps=fps, fit="crop"
+    )
+    body = next(s for s in steps if isinstance(s, BodyLoop))
+    prepared = next(s for s in engine.prepare(body, {}) if isinstance(s, Prepared))
+    return engine.attach(prepared, body), body
+
+
+def render(
+    engine: Engine, handle: Handle, body: BodyLoop, pcm: NDArray[np.int16], fps: Fraction
+) -> Iterator[tuple[float, Rgb]]:
+    """Time and RGB of each frame of one turn over the running body loop."""
+    track = engine.track(handle, fps, 0)
+    track.append(pcm)
+    track.end()
+    for k in range(track.ready()):
+        picture = body.frame(k).copy()
+        out = bytearray(handle.largest_rect.i420_size)
+        ticket = engine.submit([Row(track, k, k % len(body), 1.0, memoryview(out))])
+        result = None
+        while result is None:
+            result = engine.collect(ticket, 1.0)
+        rect = result[0].rect
+        if result[0].kind == "failed":
+            raise RuntimeError(result[0].error or "the engine failed")
+        if result[0].kind == "mouth" and rect is not None:
+            paste_i420(picture, body.width, body.height, rect, memoryview(out)[: rect.i420_size])
+        yield frame_start(k, fps) / RATE, i420_to_rgb(picture, body.width, body.height)
+    track.close()
+
+
+def joined(clips: Sequence[Clip], most_s: float) -> Clip:
+    """Clips end to end, up to ``most_s`` seconds."""
+    pcm: list[NDArray[np.int16]] = []
+    phones = []
+    at = 0
+    for clip in clips:
+        if at and at + len(clip.pcm) > most_s * RATE:
+            break
+        phones += [Phone(p.symbol, p.start + at / RATE, p.end + at / RATE) for p in clip.phones]
+        pcm.append(clip.pcm)
+        at += len(clip.pcm)
+    return Clip(np.concatenate(pcm), phones)
+
+
+def judge(engine: Engine, image: Path, clip: Clip, fps: Fraction) -> tuple[Report, Lips]:
+    """Figures of one clip on one portrait."""
+    handle, body = prepare(engine, image, fps)
+    lips = track_lips(render(engine, handle, body, clip.pcm, fps))
+    engine.detach(handle)
+    return compare(lips, from_phones(clip.phones, len(clip.pcm) // HOP)), lips
+
+
+def main() -> int:
+    """One line per held-out voice and frame rate."""
+    from inference_server.engines.portrait import PortraitEngine
+
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.lipsync.engine", description="Judge engine frames."
+    )
+    parser.add_argument("portrait", type=Path)
+    parser.add_argument("--only", default="", help="voices whose name contains this")
+    parser.add_argument("--fps", type=int, nargs="*", default=[25, 30])
+    parser.add_argument("--seconds", type=float, default=40.0)
+    args = parser.parse_args()
+    print(f"{'voice':24} fps    r0   lag ms  r lag  1.5 s  width  bilab      n  pause   gap")
+    for voice in VOICES:
+        if not voice.test or args.only not in voice.name:
+            continue
+        clip = joined(test_set(voice), args.seconds)
+        for fps in args.fps:
+            r, lips = judge(PortraitEngine({}), args.portrait, clip, Fraction(fps))
+            late = compare(
+                replace(lips, times=lips.times + 0.08), from_phones(clip.phones, len(clip.pcm) // HOP)
+            )
+            print(
+                f"{voice.name:24} {fps:3} {r.r0:6.3f} {r.lag_ms:+7.1f} {r.r_lag:6.3f} {r.misaligned:+6.2f}"
+                f" {r.width_r or 0:6.3f} {r.bilabials or 0:6.1%} {r.bilabial_count:5}"
+                f" {r.pause_open or 0:6.2%} {r.pause_gap or 0:5.3f}  80 ms found as {late.lag_ms - r.lag_ms:+.0f}",
+                flush=True,
+            )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
