@@ -102,7 +102,7 @@ def test_history_is_enough() -> None:
     whole = run(pcm, [len(pcm)])
     net = load_network()
     start = 5 * 16_000
-    first = start + (net.memory + 24 + 4) * 160
+    first = start + (net.memory + 4) * 160
     tail = run(pcm[start:], [640], origin=start)
     k = -(-first // 640)
     assert tail[k:] == whole[k:]

@@ -75,8 +75,8 @@ class Network:
 
     @property
     def memory(self) -> int:
-        """Past hops that shape an answer, the running peak included."""
-        return sum(layer.memory for layer in self.layers) + PEAK_BLOCKS * BLOCK_HOPS
+        """Past hops that shape a frame's mouth: the layers', the running peak's, those that tell a pause."""
+        return sum(layer.memory for layer in self.layers) + PEAK_BLOCKS * BLOCK_HOPS + CLOSED_AFTER_HOPS
 
 
 def _reach(taps: int, dilation: int) -> tuple[int, NDArray[np.intp]]:
@@ -135,7 +135,7 @@ _SHIFT = np.array([0.5, 0.0, 0.5, 0.5, 0.5], np.float32)
 
 def squash(raw: Array) -> Array:
     """Network outputs ``(n, 5)`` → open, width, close, fv, speech: logistic, but tanh for the width."""
-    out = np.tanh(raw * _GAIN)
+    out: Array = np.tanh(raw * _GAIN)
     out *= _GAIN
     out += _SHIFT
     return out
