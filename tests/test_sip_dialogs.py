@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from orchestrator.sip.call import Call
 from orchestrator.sip.config import SipConfig
 from orchestrator.sip.incoming import IncomingCall
 from orchestrator.sip.media import NegotiatedMedia, NotAcceptable
+from orchestrator.sip.message import Request
 from tests.support.sip_fake import (
     AUDIO,
     VIDEO,
@@ -278,3 +280,58 @@ async def test_shutting_down_says_bye() -> None:
     await wire.put(reply_to(bye, 200))
     await closing
     assert wire.clock.pending == 0
+
+
+class Transferring(Recorder):
+    async def on_transfer(self, call: Call, target: str) -> bool:
+        self.events.append(("transfer", target))
+        return target.endswith("@127.0.0.3")
+
+
+@pytest.mark.parametrize(
+    ("target", "status"), [("sip:bob@127.0.0.3", "200 OK"), ("sip:bob@1.2.3.4", "603 Decline")]
+)
+async def test_the_peer_asks_to_be_transferred(target: str, status: str) -> None:
+    wire = Wire(Transferring())
+    tag = await established(wire)
+    refer = request("REFER", branch="z9hG4bKr", seq=2, to_tag=tag, headers=f"Refer-To: <{target}>")
+    replies = await wire.put(refer)
+    assert statuses(replies) == [202]
+    notifies = [m for m in replies if isinstance(m, Request) and m.method == "NOTIFY"]
+    assert [n.body for n in notifies] == [b"SIP/2.0 100 Trying\r\n", f"SIP/2.0 {status}\r\n".encode()]
+    assert notifies[1].headers.get("Subscription-State") == "terminated;reason=noresource"
+    assert notifies[0].cseq[0] < notifies[1].cseq[0]
+    bad = request("REFER", branch="z9hG4bKs", seq=3, to_tag=tag, headers="Refer-To: <tel:1>")
+    assert statuses(await wire.put(bad)) == [400]
+
+
+async def test_we_transfer_the_peer() -> None:
+    wire = Wire()
+    tag = await established(wire)
+    call = wire.handler.calls[0]
+    task = asyncio.ensure_future(call.transfer("sip:human@127.0.0.3"))
+    await settle()
+    refer = only_request(wire.take(), "REFER")
+    assert refer.headers.get("Refer-To") == "<sip:human@127.0.0.3>"
+    await wire.put(reply_to(refer, 202))
+    for number, (fragment, state) in enumerate([("100 Trying", "active"), ("200 OK", "terminated")]):
+        notify = request(
+            "NOTIFY", branch=f"z9hG4bKn{number}", seq=2 + number, to_tag=tag, body=f"SIP/2.0 {fragment}\n",
+            content_type="message/sipfrag", headers=f"Event: refer\nSubscription-State: {state}",
+        )  # fmt: skip
+        assert statuses(await wire.put(notify)) == [200]
+    assert await task == 200
+    late = request("NOTIFY", branch="z9hG4bKz", seq=9, to_tag=tag, headers="Event: refer")
+    assert statuses(await wire.put(late)) == [481]
+    other = request("NOTIFY", branch="z9hG4bKy", seq=10, to_tag=tag, headers="Event: presence")
+    assert statuses(await wire.put(other)) == [489]
+
+
+async def test_a_refused_transfer() -> None:
+    wire = Wire()
+    await established(wire)
+    task = asyncio.ensure_future(wire.handler.calls[0].transfer("sip:human@127.0.0.3"))
+    await settle()
+    await wire.put(reply_to(only_request(wire.take(), "REFER"), 603))
+    with pytest.raises(NotAcceptable, match="603"):
+        await task

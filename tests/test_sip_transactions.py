@@ -221,7 +221,7 @@ async def test_full_and_draining() -> None:
     await wire.put(request("INVITE", body=OFFER))
     refused = only(await wire.put(request("INVITE", body=OFFER, branch="z9hG4bK2", call_id="c2")), 503)
     assert refused.headers.get("Retry-After") == "7"
-    wire.agent.draining = True
+    wire.agent.admission.draining = True
     assert statuses(await wire.put(request("OPTIONS", branch="z9hG4bK3"))) == [503]
 
 

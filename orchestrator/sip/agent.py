@@ -5,25 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections import Counter
 from collections.abc import Coroutine
 from typing import Any
 
-from .authentication import Challenger
-from .call import Call, CallEnded, warning
+from .admission import Admission
+from .call import Call, CallEnded
 from .client import Client, Connector
 from .clock import Clock
 from .config import SipConfig
 from .dialog import Dialog, DialogId
 from .events import EndCause, SipHandler
-from .flow import DEFAULT_PORTS, Flow
+from .flow import Flow
 from .grammar import GrammarError
 from .incoming import IncomingCall
 from .media import NotAcceptable
 from .message import MalformedMessage, Request, Response, make_response, parse_message
 from .outgoing import OutgoingCall
-from .policy import SourcePolicy, parse_networks, within
+from .policy import SourcePolicy
 from .reinvite import Reinviter
+from .renegotiation import warning
+from .routing import reply_flow, stamp_via
 from .sdp import SdpError
 from .server_transaction import ServerTransaction
 from .trace import Trace, TraceEntry
@@ -50,10 +51,8 @@ class Agent:
         self.transactions = TransactionLayer(clock, self)
         self.reinviter = Reinviter(self)
         self.calls: dict[str, Call] = {}
-        self.draining = False
         self.trace_all = False
-        self._challenger = Challenger(config.realm, config.users, clock.now, config.digest_algorithms)
-        self._trusted = parse_networks(config.trusted)
+        self.admission = Admission(config, clock, self.policy)
         self._dialogs: dict[DialogId, Call] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -65,9 +64,11 @@ class Agent:
             return
         try:
             message = parse_message(data, stream=stream)
-            self._stamp(message, flow)
             self._trace_in(message, flow, data)
-            self.transactions.receive(message, self._reply_flow(message, flow))
+            if isinstance(message, Request):
+                stamp_via(message, flow)
+                flow = reply_flow(message, flow)
+            self.transactions.receive(message, flow)
         except MalformedMessage as error:
             self._refuse_malformed(error, flow)
         except (GrammarError, ValueError) as error:
@@ -96,7 +97,7 @@ class Agent:
         elif request.method == "INVITE":
             self._on_invite(transaction)
         elif request.method == "OPTIONS":
-            status = 503 if self.draining else 200
+            status = 503 if self.admission.draining else 200
             self._refuse(transaction, Refusal(status, headers=CAPABILITIES))
         else:
             status = {"REFER": 603, "NOTIFY": 489}.get(request.method, 481)
@@ -173,47 +174,17 @@ class Agent:
 
     # -- inside --
 
-    def _stamp(self, message: Request | Response, flow: Flow) -> None:
-        """`received` and `rport` in the topmost Via (RFC 3261 section 18.2.1, RFC 3581)."""
-        if isinstance(message, Response):
-            return
-        _, *others = message.headers.values("Via")
-        via = message.via
-        params = dict(via.params)
-        wants_port = "rport" in params
-        if wants_port:
-            params["rport"] = str(flow.remote[1])
-        else:
-            params.pop("rport", None)
-        params.pop("received", None)
-        if wants_port or via.bare_host.lower() != flow.remote[0].lower():
-            params["received"] = flow.remote[0]
-        if params == via.params:
-            return
-        stamped = str(type(via)(via.transport, via.host, via.port, params, via.version))
-        message.headers.remove("Via")
-        for value in reversed([stamped, *others]):
-            message.headers.prepend("Via", value)
-
-    def _reply_flow(self, message: Request | Response, flow: Flow) -> Flow:
-        """Where answers go (section 18.2.2): the source's port for rport, else the one that Via names."""
-        if flow.reliable or isinstance(message, Response):
-            return flow
-        via = message.via
-        port = flow.remote[1] if "rport" in via.params else (via.port or DEFAULT_PORTS["UDP"])
-        return flow if port == flow.remote[1] else flow.reply_to(port)
-
     def _refuse_malformed(self, error: MalformedMessage, flow: Flow) -> None:
         log.info("sip_malformed source=%s reason=%s", flow.remote[0], error)
         if error.request is None:
             return
         try:
-            self._stamp(error.request, flow)
+            stamp_via(error.request, flow)
             reason = f"Bad Request ({error})" if error.status == 400 else None
             response = make_response(error.request, error.status, reason, to_tag=secrets.token_hex(8))
         except ValueError:
             return
-        self._reply_flow(error.request, flow).send(bytes(response))
+        reply_flow(error.request, flow).send(bytes(response))
 
     def _refuse(self, transaction: ServerTransaction, refusal: Refusal) -> None:
         response = make_response(
@@ -248,24 +219,8 @@ class Agent:
             call.on_flow(transaction.flow)
             call.on_request(transaction)
 
-    def _admission(self, transaction: ServerTransaction) -> Refusal | None:
-        source = transaction.flow.remote[0]
-        retry = (("Retry-After", str(self.config.retry_after)),)
-        if self.draining or len(self.calls) >= self.config.max_calls:
-            return Refusal(503, headers=retry)
-        per_source = Counter(call.source[0] for call in self.calls.values())[source]
-        if per_source >= self.config.max_calls_per_source or not self.policy.admits_invite(source):
-            return Refusal(503, headers=retry)
-        if self.config.users and not within(source, self._trusted):
-            challenge = self._challenger.check(transaction.request)
-            if challenge is not None:
-                if challenge.wrong:
-                    self.policy.failed(source)
-                return Refusal(401, headers=tuple(("WWW-Authenticate", c) for c in challenge.challenges))
-        return None
-
     def _on_invite(self, transaction: ServerTransaction) -> None:
-        refusal = self._admission(transaction)
+        refusal = self.admission.check(transaction, (call.source[0] for call in self.calls.values()))
         if refusal is not None:
             self._refuse(transaction, refusal)
             return

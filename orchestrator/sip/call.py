@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 from .authentication import Credentials
 from .bodies import read_dtmf, sdp_body, wants_keyframe
 from .dialog import Dialog
-from .events import EndCause
+from .events import EndCause, SipHandler
 from .flow import Flow
 from .media import MediaCapabilities, NegotiatedMedia, NotAcceptable
 from .message import Request, Response
 from .reliability import PendingAck
-from .sdp import SdpError, parse_sdp
+from .renegotiation import Renegotiation
+from .sdp import SdpError
 from .server_transaction import ServerTransaction
 from .session import SdpSession
 from .session_timer import SessionTimer
 from .trace import Trace
+from .transfer import Transfer
 from .validate import ALLOW, SUPPORTED
 
 if TYPE_CHECKING:
@@ -55,9 +57,10 @@ class Call:
         self.credentials: Credentials | None = None
         self._agent = agent
         self._dialog = dialog
-        self._timer = SessionTimer(agent.clock, agent.config, self._refresh, self._expired)
+        self.timer = SessionTimer(agent.clock, agent.config, self._refresh, self._expired)
         self._pending_ack: PendingAck | None = None
-        self._reinvite: ServerTransaction | None = None
+        self._renegotiation = Renegotiation(self)
+        self._transfer = Transfer(agent, self)
         self.offering = False
         self._hangup_wanted = ""
         self._acks: dict[int, Request] = {}
@@ -74,11 +77,20 @@ class Call:
             raise CallEnded("the call has no dialog yet")
         return self._dialog
 
+    @property
+    def handler(self) -> SipHandler:
+        return self._agent.handler
+
+    @property
+    def awaits_ack(self) -> bool:
+        """Whether a 2xx of ours has not been acknowledged yet."""
+        return self._pending_ack is not None and not self._pending_ack.done
+
     def hangup(self, reason: str = "") -> None:
         """End the call, whatever state it is in; does nothing to one that has ended."""
         if self.state == "ended":
             return
-        if self._pending_ack is not None and not self._pending_ack.done:
+        if self.awaits_ack:
             self._hangup_wanted = reason or "hangup"  # section 15: no BYE before the ACK or its timeout
             return
         self._bye(EndCause("hangup", "us", text=reason))
@@ -97,6 +109,13 @@ class Call:
         """
         return await self._agent.reinviter.reoffer(self, capabilities)
 
+    async def transfer(self, target: str) -> int:
+        """Ask the peer to call `target` instead (REFER); the status it reports back. Hang up after a 2xx.
+
+        Raises NotAcceptable where the peer refuses.
+        """
+        return await self._transfer.transfer(target)
+
     # -- what the agent calls --
 
     def on_request(self, transaction: ServerTransaction) -> None:
@@ -107,17 +126,17 @@ class Call:
             self.respond(transaction, 200)
             self.on_bye(request)
         elif method == "INVITE":
-            self._on_reinvite(transaction)
+            self._renegotiation.on_reinvite(transaction)
         elif method == "UPDATE":
-            self._on_update(transaction)
+            self._renegotiation.on_update(transaction)
         elif method == "INFO":
             self._on_info(transaction)
         elif method == "PRACK":
             self.on_prack(transaction)
         elif method == "REFER":
-            self._on_refer(transaction)
+            self._transfer.on_refer(transaction)
         elif method == "NOTIFY":
-            self.respond(transaction, 489 if "Event" in request.headers else 400)
+            self._transfer.on_notify(transaction)
         else:
             self.respond(transaction, 200 if method == "OPTIONS" else 405, headers=(("Allow", ALLOW),))
 
@@ -138,9 +157,9 @@ class Call:
             except (NotAcceptable, SdpError) as error:
                 self._bye(EndCause("not_acceptable", "us", 488, str(error)))
                 return
-            self.emit(self._agent.handler.on_media, self, media)
+            self.emit(self.handler.on_media, self, media)
         if not pending.is_reinvite:
-            self.emit(self._agent.handler.on_established, self)
+            self.emit(self.handler.on_established, self)
         if self._hangup_wanted:
             self._bye(EndCause("hangup", "us", text=self._hangup_wanted))
 
@@ -174,7 +193,7 @@ class Call:
 
     def answer_transaction(self, transaction: ServerTransaction, body: str, *, is_reinvite: bool) -> None:
         """Send 2xx to an INVITE and repeat it until it is acknowledged."""
-        headers = self._timer.answer(transaction.request)
+        headers = self.timer.answer(transaction.request)
         response = self.respond(transaction, 200, body=body, headers=(("Allow", ALLOW), *headers))
         data = bytes(response)
         flow = transaction.flow
@@ -207,15 +226,15 @@ class Call:
             return
         self.state = "ended"
         self.cause = cause
-        self._timer.stop()
+        self.timer.stop()
         if self._pending_ack is not None:
             self._pending_ack.acknowledged()
             self._pending_ack = None
-        if self._reinvite is not None and not self._reinvite.final_sent:
-            self.respond(self._reinvite, 487)
+        self._renegotiation.abandon()
+        self._transfer.abandon()
         self._agent.forget(self)
         log.info("call_ended call=%s kind=%s by=%s status=%d", self.id, cause.kind, cause.by, cause.status)
-        self.emit(self._agent.handler.on_ended, self, cause)
+        self.emit(self.handler.on_ended, self, cause)
 
     def _bye(self, cause: EndCause) -> None:
         if self.state == "ended":
@@ -233,78 +252,15 @@ class Call:
         if flow.transport == self.dialog.flow.transport:
             self.dialog.flow = flow
 
-    # -- re-INVITE, UPDATE, INFO, REFER --
-
-    def _on_reinvite(self, transaction: ServerTransaction) -> None:
-        if self.offering:
-            self.respond(transaction, 491)
-            return
-        busy = self._reinvite is not None and not self._reinvite.final_sent
-        if busy or (self._pending_ack is not None and not self._pending_ack.done):
-            self.respond(transaction, 500, headers=(("Retry-After", "2"),))
-            return
-        self._reinvite = transaction
-        self.emit(self._renegotiate, transaction, True)
-
-    def _on_update(self, transaction: ServerTransaction) -> None:
-        if sdp_body(transaction.request) is None:
-            if refusal := self._timer.refuses(transaction.request):
-                self.respond(transaction, 422, headers=refusal)
-                return
-            self.dialog.refresh_target(transaction.request)
-            self.respond(transaction, 200, headers=self._timer.answer(transaction.request))
-        elif self.offering or self.session.offer_pending:
-            self.respond(transaction, 491)
-        elif self.state not in ("answered", "established"):
-            self.respond(transaction, 500, headers=(("Retry-After", "2"),))
-        else:
-            self.emit(self._renegotiate, transaction, False)
-
-    async def _renegotiate(self, transaction: ServerTransaction, is_invite: bool) -> None:
-        request = transaction.request
-        if self.state == "ended":
-            return
-        if refusal := self._timer.refuses(request):
-            self.respond(transaction, 422, headers=refusal)
-            return
-        body = sdp_body(request)
-        try:
-            if body is None:
-                text = self.session.offer(self.capabilities)
-            else:
-                offer = parse_sdp(body)
-                self.capabilities = await self._agent.handler.on_reoffer(self, offer)
-                if transaction.final_sent:
-                    return
-                text = self.session.answer(offer, self.capabilities)
-        except NotAcceptable as error:
-            self.respond(transaction, 488, headers=(warning(str(error)),))
-            return
-        except SdpError as error:
-            self.respond(transaction, 400, "Bad SDP", headers=(warning(str(error)),))
-            return
-        except Exception:
-            log.exception("reoffer_failed call=%s", self.id)
-            self.respond(transaction, 500)
-            return
-        self.dialog.refresh_target(request)
-        if is_invite:
-            self.answer_transaction(transaction, text, is_reinvite=True)
-        else:
-            self.respond(transaction, 200, body=text, headers=self._timer.answer(request))
-        if body is not None and self.session.media is not None:
-            await self._agent.handler.on_media(self, self.session.media)
+    # -- INFO --
 
     def _on_info(self, transaction: ServerTransaction) -> None:
         self.respond(transaction, 200)
         request = transaction.request
         if wants_keyframe(request):
-            self.emit(self._agent.handler.on_keyframe_request, self)
+            self.emit(self.handler.on_keyframe_request, self)
         elif (key := read_dtmf(request)) is not None:
-            self.emit(self._agent.handler.on_dtmf, self, key.digit, key.duration)
-
-    def _on_refer(self, transaction: ServerTransaction) -> None:
-        self.respond(transaction, 603)
+            self.emit(self.handler.on_dtmf, self, key.digit, key.duration)
 
     # -- session timer --
 
@@ -315,7 +271,7 @@ class Call:
         self._bye(EndCause("session_expired", "us", 408, "the session was not refreshed"))
 
     def on_refreshed(self, response: Response) -> None:
-        self._timer.refreshed(response)
+        self.timer.refreshed(response)
 
     # -- requests of ours --
 
@@ -323,7 +279,7 @@ class Call:
         """Complete an INVITE or UPDATE of ours."""
         request.headers.add("Allow", ALLOW)
         request.headers.add("Supported", ", ".join(SUPPORTED))
-        self._timer.ask(request)
+        self.timer.ask(request)
         if body:
             request.headers.add("Content-Type", "application/sdp")
             request.body = body.encode()
@@ -345,9 +301,3 @@ class Call:
     def fail(self, cause: EndCause) -> None:
         """End with a BYE and that cause."""
         self._bye(cause)
-
-
-def warning(text: str) -> tuple[str, str]:
-    """A Warning header (RFC 3261 section 20.43): 305 incompatible media, 399 is for anything else."""
-    clean = "".join(char for char in text if char.isprintable()).replace('"', "'").replace("\\", "/")
-    return ("Warning", f'399 visavis "{clean}"')

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .bodies import sdp_body
-from .call import Call, CallEnded, warning
+from .call import Call, CallEnded
 from .dialog import Dialog, new_tag
 from .events import EndCause
 from .grammar import GrammarError
 from .media import MediaCapabilities, NegotiatedMedia, NotAcceptable
 from .message import Request, parse_request_uri
 from .reliability import Repeater
+from .renegotiation import warning
 from .sdp import SessionDescription, parse_sdp
 from .server_transaction import ServerTransaction
 from .timers import T1
@@ -47,7 +48,7 @@ class IncomingCall(Call):
 
     def timer_refusal(self) -> tuple[tuple[str, str], ...] | None:
         """The Min-SE of a 422 where the session timer asked for is too short."""
-        return self._timer.refuses(self.request)
+        return self.timer.refuses(self.request)
 
     def read_offer(self) -> None:
         """Raises SdpError for a body that is not usable."""

@@ -133,7 +133,7 @@ class SipStack:
 
     def drain(self, draining: bool = True) -> None:
         """Answer new calls with 503 while calls in progress go on."""
-        self.agent.draining = draining
+        self.agent.admission.draining = draining
 
     def trace_calls(self, enabled: bool = True) -> None:
         """Whether calls from now on record their SIP messages in `call.trace`."""

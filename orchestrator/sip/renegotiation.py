@@ -1,0 +1,96 @@
+"""The peer's offers within a call: re-INVITE and UPDATE (RFC 3261 section 14, RFC 3311)."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from .bodies import sdp_body
+from .media import NotAcceptable
+from .sdp import SdpError, parse_sdp
+from .server_transaction import ServerTransaction
+
+if TYPE_CHECKING:
+    from .call import Call
+
+log = logging.getLogger(__name__)
+RETRY = (("Retry-After", "2"),)
+
+
+class Renegotiation:
+    """One call's answers to new offers, one at a time."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._reinvite: ServerTransaction | None = None
+
+    def on_reinvite(self, transaction: ServerTransaction) -> None:
+        call = self._call
+        if call.offering:
+            call.respond(transaction, 491)
+        elif (self._reinvite is not None and not self._reinvite.final_sent) or call.awaits_ack:
+            call.respond(transaction, 500, headers=RETRY)
+        else:
+            self._reinvite = transaction
+            call.emit(self._answer, transaction, True)
+
+    def on_update(self, transaction: ServerTransaction) -> None:
+        call = self._call
+        if sdp_body(transaction.request) is None:
+            if refusal := call.timer.refuses(transaction.request):
+                call.respond(transaction, 422, headers=refusal)
+                return
+            call.dialog.refresh_target(transaction.request)
+            call.respond(transaction, 200, headers=call.timer.answer(transaction.request))
+        elif call.offering or call.session.offer_pending:
+            call.respond(transaction, 491)
+        elif call.state not in ("answered", "established"):
+            call.respond(transaction, 500, headers=RETRY)
+        else:
+            call.emit(self._answer, transaction, False)
+
+    def abandon(self) -> None:
+        """The call has ended: an offer that is still open is refused."""
+        if self._reinvite is not None and not self._reinvite.final_sent:
+            self._call.respond(self._reinvite, 487)
+
+    async def _answer(self, transaction: ServerTransaction, is_invite: bool) -> None:
+        call, request = self._call, transaction.request
+        if transaction.final_sent or call.state == "ended":
+            return
+        if refusal := call.timer.refuses(request):
+            call.respond(transaction, 422, headers=refusal)
+            return
+        body = sdp_body(request)
+        try:
+            if body is None:
+                text = call.session.offer(call.capabilities)
+            else:
+                offer = parse_sdp(body)
+                call.capabilities = await call.handler.on_reoffer(call, offer)
+                if transaction.final_sent:
+                    return
+                text = call.session.answer(offer, call.capabilities)
+        except NotAcceptable as error:
+            call.respond(transaction, 488, headers=(warning(str(error)),))
+            return
+        except SdpError as error:
+            call.respond(transaction, 400, "Bad SDP", headers=(warning(str(error)),))
+            return
+        except Exception:
+            log.exception("reoffer_failed call=%s", call.id)
+            call.respond(transaction, 500)
+            return
+        call.dialog.refresh_target(request)
+        if is_invite:
+            call.answer_transaction(transaction, text, is_reinvite=True)
+        else:
+            call.respond(transaction, 200, body=text, headers=call.timer.answer(request))
+        if body is not None and call.session.media is not None:
+            await call.handler.on_media(call, call.session.media)
+
+
+def warning(text: str) -> tuple[str, str]:
+    """A Warning header (RFC 3261 section 20.43) with code 399, miscellaneous."""
+    clean = "".join(char for char in text if char.isprintable()).replace('"', "'").replace("\\", "/")
+    return ("Warning", f'399 visavis "{clean}"')
