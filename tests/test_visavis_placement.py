@@ -1,0 +1,160 @@
+"""Which server a conversation goes to: news and a clock made by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import pytest
+
+from visavis.model import Capacity
+from visavis.placement import Placement
+from visavis.resolve import resolve, split_target
+
+
+def capacity(
+    free: int = 4,
+    sessions: int = 0,
+    ready: bool = True,
+    draining: bool = False,
+    *avatars: str,
+    slots: int = 4,
+) -> Capacity:
+    return Capacity(slots, free, sessions, 100, ready, draining, frozenset(avatars))
+
+
+def placement(**servers: Capacity) -> Placement:
+    place = Placement(servers)
+    for address, news in servers.items():
+        place.on_capacity(address, news)
+    return place
+
+
+def test_nothing_is_chosen_before_a_server_has_answered() -> None:
+    place = Placement(["a"])
+    assert place.choose("anna", 0.0) is None
+    place.on_capacity("a", None)  # it answers, but tells no capacity
+    assert place.choose("anna", 0.0) == "a"
+
+
+def test_not_ready_and_draining_servers_are_not_chosen() -> None:
+    place = placement(a=capacity(ready=False), b=capacity(draining=True))
+    assert place.choose("anna", 0.0) is None
+
+
+def test_room_before_prepared_before_load() -> None:
+    full = capacity(0, 4, True, False, "anna")
+    assert placement(a=full, b=capacity(1, 9)).choose("anna", 0.0) == "b"
+    assert placement(a=capacity(4, 9, True, False, "anna"), b=capacity()).choose("anna", 0.0) == "a"
+    assert placement(a=capacity(4, 3), b=capacity(4, 2)).choose("anna", 0.0) == "b"
+    assert placement(a=capacity(1, 3), b=capacity(3, 3)).choose("anna", 0.0) == "b"
+    assert placement(a=full).choose("anna", 0.0) == "a"  # full is better than nothing
+
+
+def test_our_own_streams_count_before_the_server_tells() -> None:
+    place = placement(a=capacity(slots=8, free=8), b=capacity(slots=4, free=4))
+    chosen = []
+    for _ in range(12):
+        address = place.choose("anna", 0.0)
+        assert address is not None
+        place.on_opened(address, "x")
+        chosen.append(address)
+    assert chosen.count("a") == 8 and chosen.count("b") == 4
+    place.on_closed("a")
+    assert place.choose("anna", 0.0) == "a"
+
+
+def test_sixty_calls_spread_evenly_over_eight_servers() -> None:
+    place = placement(**{f"s{i}": capacity(slots=6, free=6) for i in range(8)})
+    for _ in range(60):
+        address = place.choose("anna", 0.0)
+        assert address is not None
+        place.on_opened(address, "x")
+    counts = [s.streams for s in place.servers.values()]
+    assert min(counts) >= 7 and max(counts) <= 8
+
+
+def test_a_bad_server_is_left_alone_longer_each_time_and_tried_again() -> None:
+    place = placement(a=capacity(), b=capacity(4, 50))
+    place.on_failure("a", "stalled", 10.0)
+    assert place.choose("anna", 10.0) == "b"
+    assert place.retry_at(10.0) == 12.0
+    assert place.choose("anna", 12.0) == "a"
+    place.on_failure("a", "stalled", 12.0)
+    assert place.choose("anna", 15.9) == "b" and place.choose("anna", 16.0) == "a"
+    place.on_served("a")
+    place.on_failure("a", "stalled", 20.0)
+    assert place.choose("anna", 22.0) == "a"
+
+
+def test_the_only_server_is_tried_again_every_second() -> None:
+    place = placement(a=capacity())
+    for i in range(6):
+        now = 10.0 * i
+        place.on_failure("a", "stalled", now)
+        assert place.choose("anna", now + 0.99) is None
+        assert place.choose("anna", now + 1.0) == "a"
+
+
+def test_a_server_that_is_back_is_used_at_once() -> None:
+    place = placement(a=capacity())
+    place.on_failure("a", "unavailable", 0.0)
+    place.on_lost("a")
+    assert place.choose("anna", 0.3) is None and place.retry_at(0.3) is None
+    place.on_capacity("a", capacity())
+    assert place.choose("anna", 0.3) == "a"
+
+
+def test_a_stalled_server_is_not_believed_when_it_says_it_is_well() -> None:
+    place = placement(a=capacity(), b=capacity(4, 50))
+    place.on_failure("a", "stalled", 0.0)
+    place.on_capacity("a", capacity())
+    assert place.choose("anna", 0.1) == "b"
+
+
+def test_servers_come_and_go() -> None:
+    place = placement(a=capacity(), b=capacity())
+    assert place.set_addresses(["b", "c"]) == (["c"], ["a"])
+    for news in (place.on_lost, place.on_closed, place.on_served):
+        news("a")  # late news of one that is gone
+    place.on_failure("a", "full", 0.0)
+    assert place.choose("anna", 0.0) == "b"
+    assert place.choose("anna", 0.0, exclude=["b"]) is None
+
+
+def test_an_avatar_in_use_belongs_on_two_servers() -> None:
+    place = placement(a=capacity(4, 0, True, False, "anna"), b=capacity(4, 5), c=capacity(4, 2))
+    assert place.spare("anna", 0.0) == ("c", "a")
+    place.on_opened("c", "anna")
+    assert place.spare("anna", 0.0) is None
+    assert place.spare("berta", 0.0) == ("a", None)
+    assert placement(a=capacity(4, 0, True, False, "anna")).spare("anna", 0.0) is None
+
+
+def test_dns_targets_are_read_or_refused() -> None:
+    assert split_target("dns:///inference:50051") == ("inference", 50051)
+    assert split_target("dns:inference.local:1") == ("inference.local", 1)
+    for bad in ("dns:///inference", "dns:///:5", "dns:///a:0", "dns:///a:x"):
+        with pytest.raises(ValueError, match="dns:///name:port"):
+            split_target(bad)
+
+
+async def test_every_address_of_a_name_is_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer: Any = [
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.2", 5)),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.1", 5)),
+        (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("fd00::1", 5, 0, 0)),
+    ]
+
+    async def found(*args: Any, **options: Any) -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", found)
+    assert await resolve("dns:///x:5", []) == ["10.0.0.1:5", "10.0.0.2:5", "[fd00::1]:5"]
+    answer = socket.gaierror(socket.EAI_AGAIN, "try again")
+    assert await resolve("dns:///x:5", ["10.0.0.1:5"]) == ["10.0.0.1:5"]  # what was known holds
+    answer = socket.gaierror(socket.EAI_NONAME, "unknown")
+    assert await resolve("dns:///x:5", ["10.0.0.1:5"]) == []
