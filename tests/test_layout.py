@@ -1,0 +1,64 @@
+"""Who may import whom: the halves stay apart."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def imported(folder: str) -> set[tuple[Path, str]]:
+    """Every absolute import in a folder's modules."""
+    out = set()
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                out |= {(path, name.name) for name in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                out.add((path, node.module))
+    return out
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        "orchestrator.app, orchestrator.__main__, orchestrator.avatar.factory, orchestrator.media.worker",
+        "visavis",
+    ],
+)
+def test_the_orchestrator_and_the_library_load_no_engine(modules: str) -> None:
+    code = f"import sys, {modules}; print(' '.join(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(run.stdout.split())
+    forbidden = {"torch", "cv2", "diffusers", "transformers", "inference_server"}
+    assert not loaded & forbidden
+    if modules == "visavis":
+        assert not loaded & {"av", "fastapi", "aiosipua", "soxr", "orchestrator"}
+
+
+def test_nothing_in_the_orchestrator_names_an_engine() -> None:
+    names = {name for _, name in imported("orchestrator")}
+    assert not {n for n in names if n.split(".")[0] in ("torch", "cv2", "inference_server")}
+
+
+@pytest.mark.parametrize("folder", ["sip", "rtp", "media"])
+def test_signalling_and_media_know_neither_avatar_nor_speech(folder: str) -> None:
+    for path, name in imported(f"orchestrator/{folder}"):
+        assert not name.startswith(("orchestrator.avatar", "orchestrator.speech")), (path, name)
+
+
+def test_the_inference_server_knows_no_phone_call() -> None:
+    for path, name in imported("inference_server"):
+        assert not name.startswith("orchestrator"), (path, name)
+
+
+def test_only_the_sip_package_knows_its_library() -> None:
+    for folder in ("orchestrator", "visavis", "inference_server", "examples", "bench"):
+        for path, name in imported(folder):
+            if name.split(".")[0] in ("aiosipua", "aiortp"):
+                assert path.is_relative_to(ROOT / "orchestrator" / "sip"), path
