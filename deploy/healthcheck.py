@@ -1,0 +1,67 @@
+"""Health check of a container: ``healthcheck.py orchestrator`` asks /readyz, ``healthcheck.py inference`` gRPC.
+
+Reads the service's own settings, so a port that was moved needs no word here. Exit status 0 when healthy;
+otherwise 1 and one line that says why, which the engine shows in ``docker inspect``.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import sys
+
+TIMEOUT_S = 3.0
+
+
+def reachable(host: str) -> str:
+    """The address at which this container reaches a listener on ``host``."""
+    return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+
+
+def orchestrator() -> str:
+    """What ``/readyz`` misses; "" when nothing is."""
+    from orchestrator.config import load_settings
+
+    settings = load_settings([])
+    connection = http.client.HTTPConnection(reachable(settings.api_host), settings.api_port, timeout=TIMEOUT_S)
+    connection.request("GET", "/readyz")
+    answer = connection.getresponse()
+    body = answer.read()
+    if answer.status == 200:
+        return ""
+    return f"not ready: {'; '.join(json.loads(body).get('missing', [])) or answer.status}"
+
+
+def inference() -> str:
+    """What ``grpc.health.v1`` says of the server; "" when it serves."""
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    from inference_server.settings import load
+
+    settings = load([])
+    with grpc.insecure_channel(f"{reachable(settings.host)}:{settings.port}") as channel:
+        answer = health_pb2_grpc.HealthStub(channel).Check(
+            health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S
+        )
+    serving = health_pb2.HealthCheckResponse.SERVING
+    return "" if answer.status == serving else f"gRPC health is {answer.status}, not SERVING"
+
+
+def main() -> int:
+    """Exit status for the engine."""
+    checks = {"orchestrator": orchestrator, "inference": inference}
+    if sys.argv[1:2] == [] or sys.argv[1] not in checks:
+        print(f"healthcheck.py takes one of: {', '.join(checks)}", file=sys.stderr)
+        return 2
+    try:
+        problem = checks[sys.argv[1]]()
+    except Exception as error:  # whatever it is, the answer is "not healthy", in one line
+        problem = f"no answer: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+    if problem:
+        print(problem)
+    return 1 if problem else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

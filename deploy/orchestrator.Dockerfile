@@ -1,0 +1,77 @@
+# The orchestrator: SIP, RTP, H.264, speech. Targets: orchestrator (default) and caller (a test phone on top of it).
+#   docker build -f deploy/orchestrator.Dockerfile --target orchestrator -t visavis/orchestrator .
+ARG BASE_IMAGE=python:3.11-slim
+
+FROM ${BASE_IMAGE} AS dependencies
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+RUN python -m venv /opt/venv
+COPY deploy/requirements-orchestrator.txt /tmp/requirements.txt
+# the wheel of onnxruntime has its library twice; Python uses the other one
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/venv/bin/pip install --no-deps --no-compile -r /tmp/requirements.txt \
+ && /opt/venv/bin/pip uninstall -y -q setuptools pip \
+ && find /opt/venv -type d -name tests -prune -exec rm -rf {} + \
+ && cd /opt/venv/lib/python3*/site-packages/onnxruntime \
+ && rm -rf transformers tools quantization datasets capi/libonnxruntime.so.* \
+ && python -m compileall -q --invalidation-mode unchecked-hash /opt/venv
+
+FROM ${BASE_IMAGE} AS project
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+RUN python -m venv /opt/build
+RUN --mount=type=cache,target=/root/.cache/pip /opt/build/bin/pip install -q setuptools==84.2.1
+WORKDIR /src
+COPY pyproject.toml LICENSE ./
+COPY visavis visavis
+COPY orchestrator orchestrator
+# an image changes with its code, not with its README
+RUN touch README.md \
+ && /opt/build/bin/pip install --no-build-isolation --no-deps --no-compile --target /opt/visavis . \
+ && python -m compileall -q --invalidation-mode unchecked-hash /opt/visavis
+COPY deploy/healthcheck.py /opt/visavis/
+
+FROM ${BASE_IMAGE} AS orchestrator
+RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent visavis \
+ && install -d -o 10001 -g 10001 /var/lib/visavis /var/cache/visavis
+COPY --from=dependencies /opt/venv /opt/venv
+COPY --from=project /opt/visavis /opt/visavis
+ENV PATH=/opt/venv/bin:/opt/visavis/bin:$PATH \
+    PYTHONPATH=/opt/visavis \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    HOME=/tmp \
+    VISAVIS_DATA_DIR=/var/lib/visavis \
+    VISAVIS_CACHE_DIR=/var/cache/visavis
+USER 10001:10001
+WORKDIR /tmp
+# SIP, and the control API; RTP takes the UDP ports VISAVIS_RTP_PORT_MIN to VISAVIS_RTP_PORT_MAX
+EXPOSE 5060/udp 5060/tcp 8080/tcp
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+  CMD ["python", "/opt/visavis/healthcheck.py", "orchestrator"]
+ENTRYPOINT ["python", "-m", "orchestrator"]
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="Visavis orchestrator" \
+      org.opencontainers.image.description="Answers SIP calls with a talking face" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+
+FROM ${BASE_IMAGE} AS caller-dependencies
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+RUN python -m venv /opt/build
+COPY deploy/requirements-caller.txt /tmp/requirements.txt
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/build/bin/pip install --no-deps --no-compile --target /opt/caller -r /tmp/requirements.txt
+
+# a phone that records what it receives, for `docker compose --profile demo run --rm demo`
+FROM orchestrator AS caller
+COPY --from=caller-dependencies /opt/caller /opt/caller
+ENV PYTHONPATH=/opt/visavis:/opt/caller
+COPY bench/__init__.py /opt/visavis/bench/__init__.py
+COPY bench/caller /opt/visavis/bench/caller
+COPY examples/demo.py /opt/visavis/examples/demo.py
+COPY deploy/demo.py /opt/visavis/demo.py
+HEALTHCHECK NONE
+ENTRYPOINT ["python", "/opt/visavis/demo.py"]
+
+FROM orchestrator
