@@ -43,7 +43,7 @@ def gaps(moments: np.ndarray, longer_than: float = 0.3) -> list[tuple[float, flo
 
 async def test_server_killed_and_started_again_mid_sentence() -> None:
     port = free_port()
-    async with running_server(port=port) as server, orchestrator([server.address]) as house:
+    async with running_server(port=port) as server, orchestrator([server.address]) as house:  # noqa: SIM117
         async with Phone(house.uri) as phone:
             call = await house.call_id()
             turn = await house.play(call, [(0.0, tone(16.0))])
