@@ -24,9 +24,9 @@ from inference_server.engines.portrait.features import HOP
 
 RANGE_MS = 300
 STEP_MS = 5
-OPEN_GAP = 0.03
-"""A gap of this share of the eye distance over the closed mouth is an open mouth."""
-
+SHUT = 0.25
+"""Lips are shut while their gap is under this share of the way from its 5th to its 95th percentile. The same
+line says whether a bilabial closed and whether a pause was open."""
 MOVING = 0.015
 """Lips whose gap varies less (5th to 95th percentile) do not speak: nothing can be said of closures."""
 
@@ -35,7 +35,7 @@ MOVING = 0.015
 class Report:
     """``r0``: correlation as it is; ``lag_ms``: where it is best (positive: the mouth is late) and ``r_lag``
     the correlation there; ``misaligned``: with the target moved by 1.5 s. ``bilabials``: share of lip closures
-    seen in some picture of theirs; ``pause_open``: share of pause pictures with open lips; ``pause_gap``: their
+    seen in some picture of theirs; ``pause_open``: share of pause pictures without shut lips; ``pause_gap``: their
     mean gap over the closed mouth. ``None``: the target does not tell, or the clip has none."""
 
     target: Kind
@@ -101,7 +101,7 @@ def compare(lips: Lips, target: Target, sound_start_s: float = 0.0) -> Report:
     lag, r_lag = scan(gap, target.opening, starts, slot)
     far = sampled(np.roll(target.opening, 150), starts, slot)
     closed, opened = (float(v) for v in np.percentile(gap, [5, 95]))
-    threshold = closed + max(OPEN_GAP / 3, 0.22 * (opened - closed))
+    threshold = closed + max(0.01, SHUT * (opened - closed))
     hits, count = _closures(target, starts, slot, gap < threshold)
     pause = sampled(target.pause.astype(np.float64), starts, slot) > 0.99
     shaped = sampled(target.shaped.astype(np.float64), starts, slot) > 0.5
@@ -120,7 +120,7 @@ def compare(lips: Lips, target: Target, sound_start_s: float = 0.0) -> Report:
         width_r=width_r,
         bilabials=hits / count if count and opened - closed > MOVING else None,
         bilabial_count=count,
-        pause_open=float((gap[pause] > closed + OPEN_GAP).mean()) if pause.any() else None,
+        pause_open=float((gap[pause] >= threshold).mean()) if pause.any() else None,
         pause_gap=float(gap[pause].mean() - closed) if pause.any() else None,
         closed_gap=closed,
         open_gap=opened,
