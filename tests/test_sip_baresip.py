@@ -163,10 +163,6 @@ async def test_we_call_through_the_proxy(tmp_path: Path) -> None:
         kamailio(tmp_path, stack.addresses["UDP"][0][1]) as proxy,
         Baresip(tmp_path / "bs", account=";answermode=auto") as phone,
     ):
-        stack.agent.config  # noqa: B018
-        from orchestrator.sip.grammar import NameAddr, parse_uri
-        from orchestrator.sip.outgoing import OutgoingCall
-
         call = OutgoingCall(
             stack.agent, "p1", parse_uri(f"sip:alice@127.0.0.1:{phone.port};transport=udp"), handler.caps,
             local=NameAddr(parse_uri("sip:me@127.0.0.1")),
