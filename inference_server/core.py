@@ -6,16 +6,14 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
 from inference_server import engine_messages as m
 from inference_server.admission import SpeakingSlots, measured_slots
-from inference_server.avatars import bundle
-from inference_server.avatars.arrays import Damaged
-from inference_server.avatars.preparation import Preparation, PrepareRequest
-from inference_server.avatars.store import AvatarStore, StoredAvatar
+from inference_server.avatars.catalogue import Catalogue
+from inference_server.avatars.store import AvatarStore
 from inference_server.engine_process import EngineProcess
 from inference_server.errors import RequestError, invalid, unavailable
 from inference_server.log import Log
@@ -86,12 +84,11 @@ class Core:
         )
         self.renderer.use(self.engine)
         self.residency = Residency(self.engine, self.store, settings.avatar_memory_mib * MIB)
-        self.preparation = Preparation(settings, self.store, self.engine, log, self._prepared)
+        self.avatars = Catalogue(settings, self.store, self.engine, self.metrics, log)
         self.metrics.slots_total.set_function(lambda: self.slots.total)
         self.metrics.slots_used.set_function(lambda: self.slots.used)
         self.metrics.sessions.set_function(lambda: len(self.streams))
         self.metrics.avatars_resident_bytes.set_function(lambda: self.residency.nbytes)
-        self._avatar_ids: set[str] = set()
         self._numbers = itertools.count(1)
         self._ticker: asyncio.Task[None] | None = None
 
@@ -108,7 +105,7 @@ class Core:
             self._ticker.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._ticker
-        await self.preparation.close()
+        await self.avatars.close()
         await self.engine.close()
 
     # --- what it is and can do ------------------------------------------------------------------------
@@ -134,97 +131,20 @@ class Core:
             self.settings.max_sessions,
             self.ready,
             self.draining,
-            tuple(sorted(self._avatar_ids)),
+            tuple(sorted(self.avatars.ids)),
         )
-
-    # --- avatars --------------------------------------------------------------------------------------
-
-    def prepare(self, request: PrepareRequest) -> AsyncGenerator[float | StoredAvatar, None]:
-        """Progress, then the avatar. Raises :class:`RequestError`."""
-        self._check_open_to_new()
-        self.check_size(request.width, request.height)
-        if not 1 <= request.fps <= 60:
-            raise invalid(f"fps must be 1 to 60, not {float(request.fps):g}: try 25.")
-        if request.fps.denominator > 100_000:
-            raise invalid("fps must be a plain fraction such as 25/1 or 30000/1001.")
-        return self.preparation.prepare(request)
-
-    def check_size(self, width: int, height: int) -> None:
-        """Raise where no avatar can have this size."""
-        s = self.settings
-        most = (s.max_width, s.max_height)
-        if self.engine.loaded is not None:
-            info = self.engine.loaded.info
-            most = (min(most[0], info["max_width"]), min(most[1], info["max_height"]))
-        if width < 64 or height < 64 or width > most[0] or height > most[1]:
-            raise invalid(f"{width}x{height} is not possible here: take 64x64 to {most[0]}x{most[1]}.")
-        if width % 2 or height % 2:
-            raise invalid(
-                f"width and height must be even, and {width}x{height} is not: try {width & ~1}x{height & ~1}."
-            )
-
-    async def avatar(self, avatar_id: str) -> StoredAvatar:
-        """A prepared avatar of this engine. Raises ``not_found``."""
-        avatar = await asyncio.to_thread(self.store.avatar, avatar_id)
-        info = self.engine.loaded.info if self.engine.loaded else None
-        if avatar is None or (info and (avatar.engine, avatar.build) != (info["name"], info["build"])):
-            self._avatar_ids.discard(avatar_id)
-            shown = avatar_id[:64] or "(empty)"
-            raise RequestError(
-                "not_found",
-                f"Avatar {shown} is not prepared on this server: send PrepareAvatar or ImportAvatar, then again.",
-            )
-        return avatar
-
-    async def export_avatar(self, avatar_id: str) -> AsyncIterator[bytes]:
-        """The avatar as a bundle, in chunks."""
-        avatar = await self.avatar(avatar_id)
-        self.store.pin(avatar_id)
-        try:
-            chunks = bundle.write(avatar)
-            while chunk := await asyncio.to_thread(next, chunks, b""):
-                yield chunk
-        finally:
-            self.store.unpin(avatar_id)
-
-    async def import_avatar(self, chunks: AsyncIterator[bytes]) -> StoredAvatar:
-        """An avatar out of a bundle. Raises :class:`RequestError`."""
-        loaded = self.engine.loaded
-        if loaded is None:
-            raise unavailable(f"The engine is not ready ({self.engine.reason}): try again soon or elsewhere.")
-        scratch = self.store.scratch()
-        try:
-            with (scratch / "bundle").open("wb") as file:
-                size = 0
-                async for chunk in chunks:
-                    size += len(chunk)
-                    if size > self.settings.bundle_bytes:
-                        raise invalid(
-                            f"The bundle is larger than the {self.settings.bundle_bytes} bytes taken here."
-                        )
-                    file.write(chunk)
-            avatar = await asyncio.to_thread(
-                bundle.install, self.store, scratch, loaded.info["name"], loaded.info["build"]
-            )
-        except Damaged as error:
-            raise invalid(f"The bundle is damaged ({error}): export it again.") from None
-        finally:
-            await asyncio.to_thread(self.store.discard, scratch)
-        self._prepared(avatar.avatar_id)
-        self.log.info("avatar_imported", avatar_id=avatar.avatar_id)
-        return avatar
 
     # --- streams --------------------------------------------------------------------------------------
 
     async def open(self, request: OpenRequest) -> Stream:
         """A stream for one conversation. Raises :class:`RequestError`."""
-        self._check_open_to_new()
+        self.check_open_to_new()
         if len(self.streams) >= self.settings.max_sessions:
             raise RequestError(
                 "resource_exhausted",
                 f"All {self.settings.max_sessions} streams are open: try another server.",
             )
-        avatar = await self.avatar(request.avatar_id)
+        avatar = await self.avatars.get(request.avatar_id)
         body = avatar.body
         if request.width % 2 or request.height % 2:
             raise invalid(f"Open: width and height must be even: try {body.width}x{body.height}.")
@@ -303,7 +223,8 @@ class Core:
 
     # --------------------------------------------------------------------------------------------------
 
-    def _check_open_to_new(self) -> None:
+    def check_open_to_new(self) -> None:
+        """Raise ``unavailable`` while nothing new can begin here."""
         if self.draining:
             raise unavailable("The server is draining: try another server.")
         if self.engine.loaded is None:
@@ -321,16 +242,12 @@ class Core:
             reason=stream.error.sentence if stream.error else "",
         )
 
-    def _prepared(self, avatar_id: str) -> None:
-        self._avatar_ids.add(avatar_id)
-        self.metrics.preparations.labels("prepared").inc()
-
     def _on_message(self, message: m.Message) -> None:
         match message:
             case m.Ready() | m.Rendered() | m.BatchLost():
                 self.renderer.handle(message)
             case m.PrepareStep() | m.Failed(what="prepare"):
-                self.preparation.handle(message)
+                self.avatars.preparation.handle(message)
             case m.Attached() | m.Failed(what="attach"):
                 self.residency.handle(message)
             case m.Failed():
@@ -353,12 +270,12 @@ class Core:
         if loaded is not None:
             self._use_costs(loaded.costs)
             info = loaded.info
-            self._avatar_ids = set(self.store.avatar_ids(info["name"], info["build"]))
+            self.avatars.look()
             self.log.info("engine_ready", engine=info["name"], build=info["build"], slots=self.slots.total)
         else:
             self.metrics.engine_restarts.inc()
             self.renderer.engine_down()
-            self.preparation.engine_down(sentence)
+            self.avatars.preparation.engine_down(sentence)
             self.residency.engine_down(sentence)
             for stream in list(self.streams):
                 stream.session.go_away("the engine stopped", 0)

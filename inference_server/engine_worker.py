@@ -17,8 +17,6 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -26,17 +24,15 @@ from pathlib import Path
 import numpy as np
 
 from inference_server import engine_messages as m
-from inference_server.avatars.arrays import Damaged, read_body, read_prepared, write_prepared
+from inference_server.avatars.arrays import Damaged, read_body, read_prepared
+from inference_server.engine_preparations import Preparations
 from inference_server.engines.base import (
     BodyLoop,
     Engine,
     EngineDead,
     EngineError,
     Handle,
-    ImageRejected,
     ModelMissing,
-    NoMemory,
-    Prepared,
     Row,
     Ticket,
     Track,
@@ -65,14 +61,6 @@ class _Voice:
     said_end: bool = False
 
 
-@dataclass(slots=True)
-class _Preparation:
-    job: int
-    steps: Iterator[float | Prepared]
-    out_dir: Path
-    writing: Future[None] | None = None
-
-
 class EngineWorker:
     """Messages in, engine calls, messages out."""
 
@@ -86,8 +74,7 @@ class EngineWorker:
         self._touched: set[int] = set()
         self._waiting: deque[m.Render] = deque()
         self._batches: deque[_Batch] = deque()
-        self._preparations: deque[_Preparation] = deque()
-        self._disk = ThreadPoolExecutor(1)  # writing what was prepared may take longer than a step
+        self._preparations = Preparations(engine, self._send)
 
     def load(self, own_body: str) -> None:
         """Load the engine and say so. Raises :class:`EngineError`."""
@@ -98,16 +85,15 @@ class EngineWorker:
         """Until the other side closes the socket."""
         while True:
             busy = bool(self._batches or self._waiting)
-            writing = bool(self._preparations) and self._preparations[0].writing is not None
-            timeout = 0 if busy else WAIT_S if writing else 0 if self._preparations else None
+            timeout = 0 if busy else self._preparations.pause_s
             readable, _, _ = select.select([self._channel], [], [], timeout)
             if readable and not self._receive():
                 return
             self._submit()
             if self._batches:
                 self._collect()
-            elif self._preparations:
-                self._step()
+            else:
+                self._preparations.step()
 
     # --- messages -------------------------------------------------------------------------------------
 
@@ -136,9 +122,9 @@ class EngineWorker:
                 if handle is not None:
                     self._engine.detach(handle)
             case m.Prepare():
-                self._prepare(message)
+                self._preparations.add(message)
             case m.CancelPrepare():
-                self._preparations = deque(p for p in self._preparations if p.job != message.job)
+                self._preparations.cancel(message.job)
             case m.Ping():
                 memory = self._engine.memory()
                 self._send(m.Pong(message.number, self._costs(), memory.used, memory.total))
@@ -269,47 +255,6 @@ class EngineWorker:
         handle.largest_rect.validate(body.width, body.height)
         for index in range(len(body)):
             handle.rect(index).validate(body.width, body.height)
-
-    def _prepare(self, message: m.Prepare) -> None:
-        try:
-            body = read_body(Path(message.body_dir), verify=False)
-            steps = self._engine.prepare(body, message.settings)
-        except EngineDead:
-            raise
-        except Exception as error:
-            self._prepare_failed(message.job, error)
-            return
-        self._preparations.append(_Preparation(message.job, iter(steps), Path(message.out_dir)))
-
-    def _step(self) -> None:
-        preparation = self._preparations[0]
-        try:
-            if preparation.writing is not None:
-                if preparation.writing.done():
-                    preparation.writing.result()
-                    self._preparations.popleft()
-                    self._send(m.PrepareStep(preparation.job, 1.0, True))
-                return
-            step = next(preparation.steps)
-            if isinstance(step, Prepared):
-                preparation.writing = self._disk.submit(write_prepared, preparation.out_dir, step)
-            else:
-                self._send(m.PrepareStep(preparation.job, float(step), False))
-        except EngineDead:
-            raise
-        except Exception as error:
-            self._preparations.popleft()
-            self._prepare_failed(preparation.job, error)
-
-    def _prepare_failed(self, job: int, error: Exception) -> None:
-        known = isinstance(error, EngineError | Damaged)
-        kind = (
-            type(error).__name__ if isinstance(error, ImageRejected | NoMemory | Damaged) else "EngineError"
-        )
-        sentence = str(error) if known else f"{type(error).__name__}: {error}"
-        if isinstance(error, StopIteration):
-            sentence = "the engine ended its preparation without a result"
-        self._fail("prepare", str(job), kind, sentence)
 
 
 def _sentence(error: Exception) -> str:

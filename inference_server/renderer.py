@@ -210,7 +210,7 @@ class Renderer:
             m.Render(
                 number,
                 [
-                    (job.turn.track, job.frame, job.loop_index, round(job.alpha, 4), *place)
+                    (job.turn.track, job.source, job.loop_index, round(job.alpha, 4), *place)
                     for job, place in zip(batch.jobs, places, strict=True)
                 ],
             )

@@ -14,10 +14,11 @@ MOST_ANCHORS = 64  # kept; older ones belong to frames heard long ago
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A frame to be drawn."""
+    """A frame to be drawn. Closing frames show the ``source`` frame, the last one of the audio."""
 
     turn: Turn
     frame: int
+    source: int
     loop_index: int
     alpha: float
 
@@ -140,7 +141,7 @@ class Turn:
     def _renderable(self) -> int:
         """Frames up to here may be handed out; the last closing frame is the body and is never drawn."""
         if self.ended and self.flushed:
-            return self.audio_frames + self.closing - 1
+            return self.audio_frames + self.closing - 1 if self.ready else self.cursor
         return min(self.ready, self.audio_frames)
 
     def peek(self) -> Job | None:
@@ -163,7 +164,8 @@ class Turn:
         """Frame ``frame`` as it would be drawn now."""
         beyond = frame - self.audio_frames + 1 if self.ended else 0
         alpha = 1.0 if beyond <= 0 else max(0.0, 1.0 - beyond / self.closing)
-        return Job(self, frame, self.loop_index(frame), alpha)
+        source = max(min(frame, self.ready - 1), 0) if self.flushed else frame
+        return Job(self, frame, source, self.loop_index(frame), alpha)
 
     def take(self, job: Job) -> None:
         """The job goes into a batch."""

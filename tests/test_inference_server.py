@@ -70,8 +70,13 @@ async def test_a_turn_comes_back_as_frames_that_name_their_own_audio() -> None:
                 assert card.mouth is None and not frame.pixels
                 continue
             assert card.mouth is not None
-            assert (card.mouth.frame, card.mouth.loop_index, card.mouth.number) == (k, frame.loop_index, 777)
-            assert card.mouth.audio_crc == audio_crc(pcm[640 * k : 640 * (k + 1)])
+            spoken = min(k, 24)  # closing frames are the last one, fading
+            assert (card.mouth.frame, card.mouth.loop_index, card.mouth.number) == (
+                spoken,
+                frame.loop_index,
+                777,
+            )
+            assert card.mouth.audio_crc == audio_crc(pcm[640 * spoken : 640 * (spoken + 1)])
         await talk.call.done_writing()
         assert await talk.read() is None and await talk.call.code() == grpc.StatusCode.OK
 

@@ -133,7 +133,20 @@ def test_closing_frames_ramp_to_the_body() -> None:
     jobs = []
     while batch := b.scheduler.next_batch(b.session.turns_due(), b.now):
         jobs += batch.jobs
-    assert [(j.frame, round(j.alpha, 2)) for j in jobs] == [(1, 0.67), (2, 0.33)]
+    assert [(j.frame, j.source, j.loop_index, round(j.alpha, 2)) for j in jobs] == [
+        (1, 0, 1, 0.67),
+        (2, 0, 2, 0.33),
+    ]
+
+
+def test_a_turn_too_short_for_the_engine_is_the_body() -> None:
+    b = Bench()
+    b.session.turn_start(1, 0, 0, b.now)
+    b.session.audio(1, 0, 0, bytes(20), b.now)
+    b.session.end_of_turn(1, 0, b.now)
+    b.session.track_ready(1, 0, True, b.now)
+    assert [(f.kind, f.last) for f in b.frames()] == [("body", True)]
+    assert b.told(TurnFinished) == [TurnFinished(1, 1, 0)]
 
 
 def test_silence_is_body_and_not_late() -> None:

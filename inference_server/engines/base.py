@@ -138,7 +138,11 @@ class Track(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One frame to draw. ``out`` takes the rectangle's I420 pixels, packed."""
+    """One frame to draw. ``out`` takes the rectangle's I420 pixels, packed.
+
+    ``frame`` is always below the track's ``ready()``. Closing frames are the turn's last frame once more, on
+    the following body frames and with a falling ``alpha``.
+    """
 
     track: Track
     frame: int

@@ -148,7 +148,8 @@ class GrpcFace:
     async def prepare_avatar(self, request: pb.PrepareAvatarRequest | Malformed, context: Context) -> None:
         """Progress, then the avatar."""
         async with self._answering("PrepareAvatar", context):
-            steps = self._core.prepare(convert.prepare_request(_checked(request)))
+            self._core.check_open_to_new()
+            steps = self._core.avatars.prepare(convert.prepare_request(_checked(request)))
             async with contextlib.aclosing(steps):
                 async for step in steps:
                     if isinstance(step, float):
@@ -161,7 +162,7 @@ class GrpcFace:
     async def fetch_body(self, request: pb.FetchBodyRequest | Malformed, context: Context) -> None:
         """The loop's frames."""
         async with self._answering("FetchBody", context):
-            avatar = await self._core.avatar(_checked(request).avatar_id)
+            avatar = await self._core.avatars.get(_checked(request).avatar_id)
             for index in range(len(avatar.body)):
                 frame = pb.BodyFrame(loop_index=index, pixels=avatar.body.frame(index).tobytes())
                 if index == 0:
@@ -171,7 +172,7 @@ class GrpcFace:
     async def export_avatar(self, request: pb.ExportAvatarRequest | Malformed, context: Context) -> None:
         """A bundle."""
         async with self._answering("ExportAvatar", context):
-            async for chunk in self._core.export_avatar(_checked(request).avatar_id):
+            async for chunk in self._core.avatars.export_avatar(_checked(request).avatar_id):
                 await context.write(pb.BundleChunk(data=chunk))
 
     async def import_avatar(
@@ -184,7 +185,9 @@ class GrpcFace:
                 yield _checked(request).data
 
         async with self._answering("ImportAvatar", context):
-            return pb.ImportAvatarResponse(avatar=convert.avatar(await self._core.import_avatar(chunks())))
+            return pb.ImportAvatarResponse(
+                avatar=convert.avatar(await self._core.avatars.import_avatar(chunks()))
+            )
 
     async def converse(
         self, requests: AsyncIterator[pb.ConverseRequest | Malformed], context: Context
