@@ -168,7 +168,8 @@ async def wire(engine: str) -> None:
     down_rate, up_rate = (relay.down - down) / seconds, (relay.up - up) / seconds
     print(
         f"gRPC bytes a speaking second, 512x512 at 25 fps: {down_rate / 1e6:.3f} MB down, "
-        f"{up_rate / 1e6:.3f} MB up, 1/{raw / (down_rate + up_rate):.1f} of raw RGB24 ({raw / 1e6:.1f} MB); idle {idle:.0f} bytes/s"
+        f"{up_rate / 1e6:.3f} MB up, 1/{raw / (down_rate + up_rate):.1f} of raw RGB24 ({raw / 1e6:.1f} MB); "
+        f"idle {idle:.0f} bytes/s"
     )
 
 
