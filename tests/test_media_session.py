@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -69,6 +70,12 @@ def parameters(phone: Phone, **video) -> tuple[AudioParameters, VideoParameters]
         AudioParameters("PCMU", 0, phone.address("audio"), phone.address("audio_rtcp")),
         VideoParameters(96, phone.address("video"), remote_rtcp=phone.address("video_rtcp"), **options),
     )
+
+
+async def gather(phone: Phone, name: str, count: int) -> None:
+    """Wait for some datagrams."""
+    got: list[bytes] = []
+    await until(lambda: got.extend(phone.drain(name)) or len(got) >= count)
 
 
 async def until(condition, seconds: float = 20.0) -> None:
@@ -236,8 +243,6 @@ async def test_key_frames_on_request_are_limited(host: MediaHost, phone: Phone) 
 
 
 async def test_hold_stops_rtp_and_resume_starts_with_a_key_frame(host: MediaHost, phone: Phone) -> None:
-    from dataclasses import replace
-
     session = host.session(Tone(), LoopFace(card_body(LOOP)))
     audio, video = parameters(phone)
     session.update(audio, video)
@@ -306,6 +311,90 @@ async def test_another_picture_size_is_letterboxed(host: MediaHost, phone: Phone
     picture = decode([nals for _, nals in access_units(packets + phone.packets("video"))])[0]
     assert picture.shape == (176, 176)
     assert picture[:20].mean() < 20 and picture[88].mean() > 90
+
+
+async def test_a_stray_sender_does_not_take_over_and_a_nat_does(host: MediaHost, phone: Phone) -> None:
+    session = host.session(SilentVoice(), None)
+    # The phone is behind a NAT: the address in its SDP is not where its packets come from.
+    session.update(AudioParameters("PCMU", 0, phone.address("video")), None)
+    session.start()
+
+    def speak(sock, number: int, ssrc: int) -> None:
+        data = packet.RtpPacket(0, number, number * 160, ssrc, b"\xff" * 160)
+        sock.sendto(packet.build(data), ("127.0.0.1", session.audio_port))
+
+    speak(phone.video_rtcp, 900, 99)
+    for number in range(10):
+        speak(phone.audio, number, 5)
+        await asyncio.sleep(0.01)
+    await until(lambda: session.audio.socket.remote == phone.address("audio"))
+    await until(lambda: session.audio.socket.deliver == session.audio.socket._rtp.send)
+    phone.drain("audio")
+    for number in range(50):
+        speak(phone.video_rtcp, number, 99)
+    await gather(phone, "audio", 3)
+    assert session.audio.socket.remote == phone.address("audio")
+    assert phone.drain("video_rtcp") == []
+    # A re-INVITE names another address: media goes there at once, and it may latch again.
+    session.update(AudioParameters("PCMU", 0, phone.address("audio_rtcp")), None)
+    await gather(phone, "audio_rtcp", 3)
+    session.stop()
+
+
+async def test_video_that_comes_in_is_dropped_by_the_kernel(host: MediaHost, phone: Phone) -> None:
+    session = host.session(SilentVoice(), LoopFace(card_body(1)))
+    audio, video = parameters(phone)
+    session.update(audio, video)
+    session.start()
+    data = packet.build(packet.RtpPacket(96, 1, 1, 5, bytes(1000)))
+    phone.video.sendto(data, ("127.0.0.1", session.video_port))
+    sock = session.video.socket
+    await until(lambda: sock.deliver == sock._rtp.send)
+    for _ in range(20):
+        phone.video.sendto(data, ("127.0.0.1", session.video_port))
+    with pytest.raises(BlockingIOError):
+        sock._rtp.recv(2000)
+    # A new address opens the socket again.
+    session.update(audio, replace(video, remote=phone.address("audio_rtcp"), rtcp_mux=True))
+    ours = session.video.reports.ssrc
+    phone.audio_rtcp.sendto(data, ("127.0.0.1", session.video_port))
+    await until(lambda: sock.deliver == sock._rtp.send)
+    before = session.video.keyframes.count
+    for message in (data, rtcp.build(rtcp.ReceiverReport(5), rtcp.PictureLoss(5, ours)), data):
+        phone.audio_rtcp.sendto(message, ("127.0.0.1", session.video_port))
+    await until(lambda: session.video.keyframes.count == before + 1)
+    assert sock.malformed == 0
+    session.stop()
+
+
+@pytest.mark.parametrize("remote", [("phone.example", 4000), ("239.1.2.3", 4000)])
+async def test_media_goes_to_one_machine_by_its_address(host: MediaHost, remote: tuple[str, int]) -> None:
+    session = host.session(SilentVoice(), None)
+    with pytest.raises(ValueError, match="media address"):
+        session.update(AudioParameters("PCMU", 0, remote), None)
+    session.update(AudioParameters("PCMU", 0, ("0.0.0.0", 4000)), None)
+    session.start()
+    await until(lambda: session.audio.reports.packets > 3)
+    session.stop()
+
+
+async def test_datagrams_of_nonsense_are_counted_and_dropped(host: MediaHost, phone: Phone) -> None:
+    session = host.session(SilentVoice(), LoopFace(card_body(1)))
+    session.update(*parameters(phone))
+    session.start()
+    ports = [session.audio_port, session.audio_port + 1, session.video_port, session.video_port + 1]
+    rng = np.random.default_rng(4)
+    for number in range(200):
+        data = rng.integers(0, 256, number % 60).astype(np.uint8).tobytes()
+        for name in ("audio", "audio_rtcp", "video", "video_rtcp"):
+            getattr(phone, name).sendto(data, ("127.0.0.1", ports[number % 4]))
+        if number % 20 == 0:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    before = session.audio.reports.packets
+    await until(lambda: session.audio.reports.packets > before + 5)
+    assert session.audio.socket.malformed > 0 and host.clock.wheel.failures == 0
+    session.stop()
 
 
 def test_card_can_be_read() -> None:

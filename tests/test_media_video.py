@@ -13,6 +13,7 @@ import pytest
 from orchestrator.media.compositor import Compositor
 from orchestrator.media.encoder import H264Encoder, parameter_sets
 from orchestrator.media.idle import Cached, IdleCache, IdleKey, IdleLoop, encode_phases, packetize_phases
+from orchestrator.media.idle_store import IdleStore
 from orchestrator.media.live import EncoderPool, LiveEncoder, LivePicture
 from orchestrator.media.outbox import PACKETS_PER_SLOT, Outbox
 from orchestrator.media.parameters import Encoding, VideoParameters, bitrate_tier, h264_level
@@ -116,6 +117,34 @@ class TestIdleLoop:
         assert [index for index, unit in enumerate(loop.units[0]) if unit.idr] == [0, 10, 20, 30, 40]
         assert loop.entries == {index: (0, index) for index in (0, 10, 20, 30, 40)}
 
+    def test_long_loops_do_not_need_ever_more_phases(self) -> None:
+        loop = coded(card_body(83))
+        assert len(loop.units) == 5
+        gaps = [b - a for a, b in itertools.pairwise([*sorted(loop.entries), 83])]
+        assert max(gaps) <= 10
+
+    def test_memory_is_bounded_by_what_was_wanted_last(self) -> None:
+        bodies = [card_body(8, body_id=f"body {number}") for number in range(3)]
+        cache = IdleCache(Now(), None, most_bytes=1)
+        for body in bodies:
+            cache.get(body, key(body))
+        assert [cache.get(body, key(body)) is not None for body in bodies[2:]] == [True]
+        assert cache.get(bodies[0], key(bodies[0])) is None
+
+    def test_a_loop_that_cannot_be_coded_is_not_tried_for_ever(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        body = StillBody("broken", np.zeros((2, 1, 7), np.uint8))
+        cache = IdleCache(Now())
+        assert [cache.get(body, key(body)) for _ in range(3)] == [None] * 3
+        assert len([r for r in caplog.records if r.message == "idle loop not coded"]) == 1
+
+    def test_files_are_bounded_too(self, tmp_path: Path) -> None:
+        store = IdleStore(tmp_path, most_bytes=1500)
+        for number in range(4):
+            store.save(str(number), [[[bytes(500)]]])
+        assert len(list(tmp_path.iterdir())) == 2 and store.load("3") == [[[bytes(500)]]]
+
     def test_a_still_is_not_made_of_key_frames(self) -> None:
         loop = coded(card_body(1))
         assert loop.length == 40 and sum(unit.idr for unit in loop.units[0]) == 1
@@ -143,18 +172,18 @@ class TestIdleLoop:
         self, body: StillBody, tmp_path: Path
     ) -> None:
         name = key(body)
-        first = IdleCache(Now(), tmp_path)
+        first = IdleCache(Now(), IdleStore(tmp_path))
         assert first.get(body, name) is None and first.ready
         made = first.get(body, name)
         file = next(tmp_path.glob("*.idle"))
-        stamp = file.stat().st_mtime_ns
-        second = IdleCache(Now(), tmp_path)
+        node = file.stat().st_ino
+        second = IdleCache(Now(), IdleStore(tmp_path))
         second.get(body, name)
         again = second.get(body, name)
         assert again is not None and made is not None
-        assert again.units == made.units and file.stat().st_mtime_ns == stamp
+        assert again.units == made.units and file.stat().st_ino == node
         file.write_bytes(file.read_bytes()[:-5])
-        third = IdleCache(Now(), tmp_path)
+        third = IdleCache(Now(), IdleStore(tmp_path))
         third.get(body, name)
         assert third.get(body, name).sets == made.sets
         assert not list(tmp_path.glob("*.tmp")) and len(list(tmp_path.iterdir())) == 1

@@ -11,6 +11,7 @@ from orchestrator.rtp import h264
 bodies = st.binary(min_size=1, max_size=4000).map(
     lambda data: data.replace(b"\x00\x00", b"\x01\x01") + b"\x80"
 )
+from tests.support import hypothesis_profile as _  # noqa: F401
 
 
 def units_of(*kinds: int) -> st.SearchStrategy[list[bytes]]:

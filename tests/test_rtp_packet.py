@@ -19,6 +19,7 @@ from orchestrator.rtp.packet import (
     parse_header,
     sequence_delta,
 )
+from tests.support import hypothesis_profile as _  # noqa: F401
 
 u8, u16, u32 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32))
 

@@ -63,9 +63,13 @@ class AudioStream:
     def configure(self, parameters: AudioParameters) -> None:
         """Take what was negotiated, at the start or later; raises ``ValueError`` for an unknown codec."""
         old = self._parameters
+        codec = self._codec
         if old is None or old.codec != parameters.codec:
-            self._codec = make_codec(parameters.codec)
-            rate = CLOCK_RATES[self._codec.name]
+            codec = make_codec(parameters.codec)
+        self.socket.set_remote(parameters.remote, parameters.remote_rtcp, parameters.rtcp_mux)
+        if codec is not self._codec or old is None:
+            self._codec = codec
+            rate = CLOCK_RATES[codec.name]
             self._ticks = rate // 50
             self._is_silence = False
             self.reception = Reception(rate)
@@ -73,7 +77,6 @@ class AudioStream:
         self._parameters = parameters
         self._payload_type, self._sends = parameters.payload_type, parameters.sends
         self._marker = True
-        self.socket.set_remote(parameters.remote, parameters.remote_rtcp, parameters.rtcp_mux)
 
     def start(self, t0: float, slot: int) -> int:
         """Packet 0 is due at ``t0``; returns the slot of the first tick, whose job is ``tick``."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from orchestrator.media.clock import Lateness, MediaClock
 from orchestrator.media.idle import IdleCache, idle_key
+from orchestrator.media.idle_store import IdleStore
 from orchestrator.media.live import EncoderPool, be_nice
 from orchestrator.media.load import Load
 from orchestrator.media.parameters import VideoParameters
@@ -42,13 +43,14 @@ class MediaHost:
         self.load = Load()
         self.encoders = EncoderPool(settings.encoder_threads)
         self._idle_thread = ThreadPoolExecutor(1, "idle", be_nice, (10,))
-        folder = Path(settings.cache) / "idle" if settings.cache else None
-        self.idle = IdleCache(self._idle_thread, folder)
+        store = IdleStore(Path(settings.cache) / "idle") if settings.cache else None
+        self.idle = IdleCache(self._idle_thread, store)
         self.poller = Poller()
         self.ports = PortPool(settings.bind, settings.port_low, settings.port_high)
         video = VideoEngine(self.clock, self.idle, self.encoders, self.load)
         self.engine = MediaEngine(video, self.poller, self.ports)
         self.last_second = Lateness()
+        self.last_second_video = Lateness()
         self._watch: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -92,6 +94,7 @@ class MediaHost:
             self.last_second = recent = self.clock.recent
             self.clock.recent = Lateness()
             self.clock.total.merge(recent)
+            self.last_second_video, self.clock.video = self.clock.video, Lateness()
             self.load.judge(
                 (pool.busy_seconds - busy) / (_JUDGE_SECONDS * pool.threads),
                 pool.replaced - replaced,

@@ -1,8 +1,8 @@
 """The idle loop coded once: RTP payloads that every idle call sends as they are.
 
-A loop is coded in phases, each with one IDR: phase p's lies at ``p * loop / phases``, so that from any loop
-index some phase can be entered within a second, and none pops more than once a loop. Peers that cannot ask
-for a key frame get one phase with an IDR each second instead.
+A loop is coded in phases whose IDRs are spread, so that from any loop index some phase can be entered within
+a second, while none pops more often than every five (once a loop, where the loop is shorter). Peers that
+cannot ask for a key frame get one phase with an IDR each second instead.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ import hashlib
 import json
 import logging
 import math
-import os
-import struct
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from orchestrator.media.encoder import H264Encoder, parameter_sets
+from orchestrator.media.idle_store import IdleStore
 from orchestrator.media.parameters import Encoding, VideoParameters
 from orchestrator.media.scale import Fitter
 from orchestrator.media.sources import Body
@@ -28,8 +27,8 @@ from orchestrator.rtp.packet import HEADER_SIZE
 
 log = logging.getLogger(__name__)
 SHORTEST_SECONDS = 4
+MOST_PHASES = 5
 _VERSION = 1
-_LENGTH = struct.Struct("!I")
 
 AccessUnit = tuple[bytearray, ...]
 """RTP packets of one picture: twelve bytes of room for the header, then the payload. Shared by all calls."""
@@ -90,25 +89,25 @@ def encode_phases(
     loop = len(body.frames)
     second = max(1, round(key.encoding.fps))
     length = loop * math.ceil(SHORTEST_SECONDS * second / loop)
-    starts = [0] if key.periodic else _phase_starts(loop, second)
+    entries = [loop * each // math.ceil(loop / second) for each in range(math.ceil(loop / second))]
+    if key.periodic:
+        plans = [list(range(0, length, second))]
+    else:
+        count = min(len(entries), MOST_PHASES)
+        plans = [entries[phase::count] for phase in range(count)]
     phases = []
-    for start in starts:
+    for plan in plans:
         encoder = H264Encoder(key.encoding)
         fitter = Fitter(key.encoding.width, key.encoding.height)
         phase: list[list[bytes]] = [[] for _ in range(length)]
         for step in range(length):
             if stop():
                 return []
-            index = (start + step) % length
+            index = (plan[0] + step) % length
             encoder.write(fitter.fit(body.frames[index % loop]))
-            phase[index] = encoder.encode(idr=step == 0 or (key.periodic and step % second == 0))
+            phase[index] = encoder.encode(idr=index in plan)
         phases.append(phase)
     return phases
-
-
-def _phase_starts(length: int, second: int) -> list[int]:
-    count = math.ceil(length / second)
-    return [length * phase // count for phase in range(count)]
 
 
 def packetize_phases(phases: list[list[list[bytes]]], mode: int, loop: int) -> IdleLoop:
@@ -135,96 +134,69 @@ def packetize_phases(phases: list[list[list[bytes]]], mode: int, loop: int) -> I
     return IdleLoop(packets, entries, sets.pop(), loop)
 
 
-class IdleCache:
-    """Coded loops in memory, and as files under ``folder``; made in ``executor``, one after another."""
+def _packed_size(phases: list[list[list[bytes]]]) -> int:
+    return sum(len(unit) for phase in phases for units in phase for unit in units)
 
-    def __init__(self, executor: Executor, folder: Path | None = None) -> None:
+
+class IdleCache:
+    """Coded loops in memory (the least recently wanted go first), and on disk; made one after another."""
+
+    def __init__(
+        self, executor: Executor, store: IdleStore | None = None, most_bytes: int = 256 << 20
+    ) -> None:
         self._executor = executor
-        self._folder = folder
-        self._loops: dict[IdleKey, IdleLoop] = {}
+        self._store = store
+        self._most_bytes = most_bytes
+        self._loops: OrderedDict[IdleKey, tuple[IdleLoop, int]] = OrderedDict()
         self._pending: set[IdleKey] = set()
+        self._failed: set[IdleKey] = set()
         self._lock = threading.Lock()
         self._closed = False
 
     def get(self, body: Body, key: IdleKey) -> IdleLoop | None:
-        """The coded loop, or ``None`` while it is being made (which this call begins)."""
-        loop = self._loops.get(key)
-        if loop is None and not self._closed:
-            with self._lock:
-                if key in self._pending:
-                    return None
-                self._pending.add(key)
-            self._executor.submit(self._make, body, key)
-        return loop
+        """The coded loop, or ``None`` while it is being made (which this call begins) or cannot be."""
+        with self._lock:
+            entry = self._loops.get(key)
+            if entry is not None:
+                self._loops.move_to_end(key)
+                return entry[0]
+            if self._closed or key in self._pending or key in self._failed:
+                return None
+            self._pending.add(key)
+        self._executor.submit(self._make, body, key)
+        return None
 
     @property
     def ready(self) -> bool:
-        """Whether everything that was asked for is there."""
-        return self._pending <= self._loops.keys()
+        """Whether nothing is being made."""
+        return not self._pending
 
     def close(self) -> None:
         """Stop what is being made."""
         self._closed = True
 
-    def forget(self, body_id: str) -> None:
-        """Drop the loops of a body that is no longer shown."""
-        for key in [key for key in self._loops if key.body_id == body_id]:
-            del self._loops[key]
-            self._pending.discard(key)
-
     def _make(self, body: Body, key: IdleKey) -> None:
+        made: tuple[IdleLoop, int] | None = None
         try:
-            phases = self._load(key) or encode_phases(body, key, lambda: self._closed)
-            if not phases:
-                return
-            loop = packetize_phases(phases, key.mode, len(body.frames))
-            live = H264Encoder(key.encoding)
-            live.write(Fitter(key.encoding.width, key.encoding.height).fit(body.frames[0]))
-            if parameter_sets(live.encode(idr=True)) != loop.sets:
-                raise ValueError("the idle loop and a live encoder do not share their parameter sets")
-            self._store(key, phases)
-            self._loops[key] = loop
+            kept = self._store.load(key.digest()) if self._store else []
+            phases = kept or encode_phases(body, key, lambda: self._closed)
+            if phases:
+                loop = packetize_phases(phases, key.mode, len(body.frames))
+                live = H264Encoder(key.encoding)
+                live.write(Fitter(key.encoding.width, key.encoding.height).fit(body.frames[0]))
+                if parameter_sets(live.encode(idr=True)) != loop.sets:
+                    raise ValueError("the idle loop and a live encoder do not share their parameter sets")
+                made = loop, _packed_size(phases)
+                if self._store and not kept:
+                    self._store.save(key.digest(), phases)
         except Exception:
             # Without a coded loop calls go on with their own encoders.
             log.exception("idle loop not coded", extra={"body_id": key.body_id})
-
-    def _path(self, key: IdleKey) -> Path | None:
-        return self._folder / f"{key.digest()}.idle" if self._folder else None
-
-    def _store(self, key: IdleKey, phases: list[list[list[bytes]]]) -> None:
-        path = self._path(key)
-        if path is None or path.exists():
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        layout = [[[len(unit) for unit in units] for units in phase] for phase in phases]
-        head = json.dumps(layout, separators=(",", ":")).encode()
-        body = b"".join(unit for phase in phases for units in phase for unit in units)
-        check = hashlib.sha256(head + body).digest()
-        temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_bytes(check + _LENGTH.pack(len(head)) + head + body)
-        temporary.replace(path)
-
-    def _load(self, key: IdleKey) -> list[list[list[bytes]]]:
-        path = self._path(key)
-        if path is None or not path.exists():
-            return []
-        data = path.read_bytes()
-        try:
-            size = _LENGTH.unpack_from(data, 32)[0]
-            head, body = data[36 : 36 + size], data[36 + size :]
-            if hashlib.sha256(head + body).digest() != data[:32]:
-                raise ValueError("digest")
-            phases, at = [], 0
-            for layout in json.loads(head):
-                phase = []
-                for sizes in layout:
-                    units = []
-                    for length in sizes:
-                        units.append(body[at : at + length])
-                        at += length
-                    phase.append(units)
-                phases.append(phase)
-        except (ValueError, struct.error):
-            path.unlink(missing_ok=True)
-            return []
-        return phases
+        with self._lock:
+            self._pending.discard(key)
+            if made is None:
+                self._failed.add(key)
+                return
+            self._loops[key] = made
+            while len(self._loops) > 1 and sum(size for _, size in self._loops.values()) > self._most_bytes:
+                self._loops.popitem(last=False)

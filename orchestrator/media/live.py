@@ -31,6 +31,7 @@ class LivePicture:
     idr: bool
     fresh: bool
     timestamp: int
+    due: float = 0.0
     packets: list[bytearray] = field(default_factory=list)
     done: bool = False
     dropped: bool = False

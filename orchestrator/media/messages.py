@@ -154,7 +154,8 @@ class CallFigures:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """Once a second: the health of the worker. Lateness in seconds over the last second."""
+    """Once a second: the health of the worker. Lateness in seconds over the last second; ``video_p99`` is
+    how long live pictures took from due to sent."""
 
     calls: int
     ports: int
@@ -165,6 +166,7 @@ class Heartbeat:
     lateness_p99: float
     lateness_max: float
     encode_ms: float
+    video_p99: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,14 @@ SendPacket = Callable[[bytearray, bool, int], None]
 
 
 class Outbox:
-    """A queue of pictures; one that is still being encoded keeps those behind it waiting."""
+    """A queue of pictures; one that is still being encoded keeps those behind it waiting.
 
-    def __init__(self, send: SendPacket) -> None:
+    ``sent`` is told of each live picture whose last packet has left.
+    """
+
+    def __init__(self, send: SendPacket, sent: Callable[[LivePicture], None] = lambda _: None) -> None:
         self._send = send
+        self._sent = sent
         self._pictures: deque[tuple[int, Sequence[bytearray]] | LivePicture] = deque()
         self._at = 0
         self.dropped = 0
@@ -68,4 +72,6 @@ class Outbox:
             if end > last:
                 self._pictures.popleft()
                 self._at = 0
+                if isinstance(head, LivePicture):
+                    self._sent(head)
         return bool(self._pictures)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import secrets
+import time
 from dataclasses import dataclass
 
 from orchestrator.media.clock import CATCH_UP_SECONDS, VIDEO, MediaClock
@@ -66,7 +67,7 @@ class VideoStream:
         self._encoding: Encoding | None = None
         self._encoder: LiveEncoder | None = None
         self._director = VideoDirector()
-        self._outbox = Outbox(self._send)
+        self._outbox = Outbox(self._send, self._sent)
         self._idle: tuple[Body, IdleKey] | None = None
         self._loop: IdleLoop | None = None
         self._rate, self._scale = 25, 1
@@ -91,14 +92,18 @@ class VideoStream:
         return self._director.cached
 
     def configure(self, parameters: VideoParameters) -> None:
-        """Take what was negotiated, at the start or later; a new picture format starts with an IDR."""
+        """Take what was negotiated, at the start or later; a new picture format starts with an IDR.
+
+        Raises ``ValueError`` for what cannot be sent; the stream then goes on as it was.
+        """
+        encoding = parameters.encoding
+        self.socket.set_remote(parameters.remote, parameters.remote_rtcp, parameters.rtcp_mux)
         old, self._parameters = self._parameters, parameters
         self._payload_type = parameters.payload_type
         self._rate, self._scale = parameters.fps.numerator, parameters.fps.denominator
         if old is not None and old.fps != parameters.fps and self.running:
             # The picture numbers go on from the same instant in the new rate.
             self._next = int(self._next * parameters.fps / old.fps) + 1
-        encoding = parameters.encoding
         other = (
             old is None
             or encoding != self._encoding
@@ -113,7 +118,6 @@ class VideoStream:
             self._director = VideoDirector(0 if parameters.asks_for_keyframes else round(parameters.fps))
         elif old is None or not old.sends or old.remote != parameters.remote:
             self._director.restart()
-        self.socket.set_remote(parameters.remote, parameters.remote_rtcp, parameters.rtcp_mux)
 
     @property
     def configured(self) -> bool:
@@ -200,7 +204,7 @@ class VideoStream:
         if idr:
             self.counters.idr += 1
             self.keyframes.sent(now)
-        job = LivePicture(picture, body, idr, fresh, timestamp)
+        job = LivePicture(picture, body, idr, fresh, timestamp, now)
         self._outbox.expect(job)
         self._encoder.submit(job)
 
@@ -226,6 +230,9 @@ class VideoStream:
         else:
             reports.packets += 1
             reports.octets += len(packet) - HEADER_SIZE
+
+    def _sent(self, picture: LivePicture) -> None:
+        self._engine.clock.video.add(time.monotonic() - picture.due)
 
     def report(self, now: float) -> None:
         """Send an RTCP report from the same clock as the audio's."""

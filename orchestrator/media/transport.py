@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import ipaddress
 import logging
 import select
 import socket
@@ -28,6 +29,17 @@ _KEEP_RTCP = ((0x30, 0, 0, 9), (0x35, 0, 2, 192), (0x25, 1, 0, 223), (0x06, 0, 0
 
 OnRtp = Callable[[Header, bytearray, float], None]
 OnRtcp = Callable[[bytes, float], None]
+
+
+def _is_nowhere(address: Address) -> bool:
+    """Whether packets for this address have nowhere to go; names are not looked up on the media clock."""
+    try:
+        parsed = ipaddress.ip_address(address[0])
+    except ValueError as error:
+        raise ValueError(f"media address {address[0]!r} is no IP address") from error
+    if parsed.is_multicast or str(parsed) == "255.255.255.255":
+        raise ValueError(f"media address {address[0]} is not that of one machine")
+    return parsed.is_unspecified or not 0 < address[1] < 65536
 
 
 class Poller:
@@ -100,13 +112,19 @@ class MediaSocket:
         return self._latch.silent_for(now) if self._latch else float("inf")
 
     def set_remote(self, remote: Address, remote_rtcp: Address | None, mux: bool) -> None:
-        """Send to this peer; the same peer again changes nothing."""
+        """Send to this peer; the same peer again changes nothing.
+
+        An unspecified address (the hold of RFC 2543) or port 0 sends nowhere. Raises ``ValueError`` for what
+        is no unicast address.
+        """
+        nowhere = _is_nowhere(remote)
+        rtcp = remote if mux else remote_rtcp or (remote[0], remote[1] + 1)
+        self._remote_rtcp = None if _is_nowhere(rtcp) else rtcp
         self._mux = mux
-        self._remote_rtcp = remote if mux else remote_rtcp or (remote[0], remote[1] + 1)
         if self._latch is not None and self._latch.signalled == remote:
             return
         self._open_to_all()
-        self._latch = Latch(remote)
+        self._latch = None if nowhere else Latch(remote)
 
     def _deliver_unconnected(self, packet: bytes | bytearray) -> int:
         return self._rtp.sendto(packet, self._latch.target) if self._latch is not None else 0

@@ -117,6 +117,7 @@ class Worker:
                         lateness.quantile(0.99),
                         lateness.worst,
                         1000 * pool.busy_seconds / pool.encoded if pool.encoded else 0.0,
+                        self._host.last_second_video.quantile(0.99),
                     )
                 )
                 if beats % _FIGURES_EVERY == 0:

@@ -60,6 +60,11 @@ class PortPool:
 
     def _bind(self, port: int) -> PortPair | None:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        if not port:
+            # A socket that was bound to port 0 loses its port when its connection is dissolved.
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.bind((self.host, 0))
+                port = probe.getsockname()[1]
         rtp = socket.socket(family, socket.SOCK_DGRAM)
         rtcp = socket.socket(family, socket.SOCK_DGRAM)
         try:
