@@ -323,6 +323,15 @@ async def test_prepare_fetch_and_errors(tmp_path: Path) -> None:
         assert (await client.import_avatar(bundle)).avatar_id == "anna"
 
 
+async def test_a_client_opens_conversations_on_its_own_server() -> None:
+    async with fake_server() as server, AvatarClient(server.address) as client:
+        caller = Caller()
+        stream = await client.open(AVATAR, body_sha256=body_sha256(), on_event=caller)
+        begin(stream)
+        await caller.until(lambda: 5 in caller.frames())
+        await stream.close()
+
+
 async def test_an_unreachable_server_is_one_clear_sentence() -> None:
     async with AvatarClient("127.0.0.1:1") as client:
         with pytest.raises(

@@ -18,6 +18,8 @@ from visavis.errors import BodyCorrupt, ProtocolError, ServerStalled, ServerUnav
 
 if TYPE_CHECKING:
     from visavis.avatar.v1.avatar_pb2_grpc import AvatarServiceAsyncStub
+    from visavis.pool import ServerPool
+    from visavis.stream import AvatarStream, OnEvent
 
 Progress = Callable[[float], None]
 """Called with 0..1 while an avatar is prepared."""
@@ -143,6 +145,7 @@ class AvatarClient:
         self._timeout = timeout
         self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
         self._stub: AvatarServiceAsyncStub = AvatarServiceStub(self._channel)
+        self._pool: ServerPool | None = None
 
     async def __aenter__(self) -> AvatarClient:
         return self
@@ -154,6 +157,9 @@ class AvatarClient:
 
     async def close(self) -> None:
         """Close the channel and every call on it."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.close()
         await self._channel.close(None)
 
     async def capabilities(self) -> model.Capabilities:
@@ -250,6 +256,25 @@ class AvatarClient:
             raise wire.error_from(e, self.address) from None
         finally:
             call.cancel()
+
+    async def open(
+        self,
+        avatar: model.Avatar,
+        *,
+        source: model.AvatarSource | None = None,
+        session_id: str = "",
+        body_sha256: bytes = b"",
+        on_event: OnEvent | None = None,
+    ) -> AvatarStream:
+        """One conversation on this server alone; see :meth:`visavis.ServerPool.open` for several."""
+        from visavis.pool import ServerPool
+
+        if self._pool is None:
+            self._pool = ServerPool(self.address, connect=lambda _: self)
+            await self._pool.start()
+        return self._pool.open(
+            avatar, source=source, session_id=session_id, body_sha256=body_sha256, on_event=on_event
+        )
 
     async def converse(self, request: messages.Open, deadline_s: float) -> GrpcLink:
         """Open a conversation: one avatar that speaks. :class:`AvatarStream` is the comfortable way."""

@@ -91,14 +91,15 @@ class Conversation:
         if self._turn is not None:
             self._turn.set_anchor(sample, loop_index)
 
-    def playhead(self, sample: int, playing: bool, now: float) -> None:
-        """What is heard now; about once a frame."""
+    def playhead(self, sample: int, playing: bool, now: float) -> bool:
+        """What is heard now, about once a frame; returns whether there is something to send."""
         turn = self._turn
         if turn is None:
-            return
-        turn.set_head(sample, playing)
+            return False
+        news = turn.set_head(sample, playing)
         if turn.ended and playing:
             self._finish_at = now + (turn.end - sample) / SAMPLE_RATE + FINISH_S
+        return news
 
     def interrupt(self, epoch: int, now: float) -> list[Event]:
         """Everything older than ``epoch`` is dead."""

@@ -91,6 +91,8 @@ class Playout:
         self.fps = fps
         self.stats = PlayoutStats()
         self._most = max(8, round(4 * fps))  # frames kept; a server's window is a tenth of that
+        self._frame = SAMPLE_RATE * fps.denominator  # one frame, in 1/numerator samples
+        self._round = self._frame // 2
         self._half = int(SAMPLE_RATE / fps / 2)
         self._hold_ticks = max(1, round(hold_s * fps))
         self._steps = fade_frames + 1  # at level 0 the mouth is whole, at this level it is gone
@@ -245,7 +247,8 @@ class Playout:
             turn.now += 1
             return turn.now
         anchor = self._applying(turn, sample)
-        k = anchor[0] + round((sample - anchor[1]) * self.fps / SAMPLE_RATE)
+        moved = (sample - anchor[1]) * self.fps.numerator + self._round  # to the nearest frame
+        k = anchor[0] + moved // self._frame
         if self._expected(turn, k) != index:
             self._anchor(turn, sample, index)
             k = frame_at(sample, self.fps)

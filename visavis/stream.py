@@ -122,8 +122,8 @@ class AvatarStream:
     def playhead(self, sample: int, playing: bool = True) -> None:
         """What is heard now, about once a frame; negative while the turn is still to start."""
         now = self._loop.time()
-        self._talk.playhead(sample, playing, now)
-        self._wake.set()
+        if self._talk.playhead(sample, playing, now):
+            self._wake.set()
         if self._leave is not None and self.address is not None:
             limit = _STALL_S if self._served and self._alternative() else _STALL_ALONE_S
             if self._talk.stalled(now, limit):

@@ -42,6 +42,8 @@ class Turn:
         self._cursor = 0  # the first sample that the server has not been told
         self._anchors_told = 0
         self._head_told = True
+        self._head_at = 0  # the playhead told last
+        self._step = frame_start(2, fps)  # told every second frame: half the messages, the same window
         self._pending = self._tell(0)
 
     # -- from the caller --
@@ -62,10 +64,13 @@ class Turn:
         self.complete = False
         self._anchors_told = min(self._anchors_told, len(self._anchors) - 1)
 
-    def set_head(self, sample: int, playing: bool) -> None:
-        """What is heard now."""
-        self.head = Playhead(self.turn_id, self.epoch, sample, playing)
-        self._head_told = False
+    def set_head(self, sample: int, playing: bool) -> bool:
+        """What is heard now; returns whether the server is to be told."""
+        told, self.head = self.head, Playhead(self.turn_id, self.epoch, sample, playing)
+        moved = self.head.sample - self._head_at
+        near_end = self.ended and sample + self._step >= self.end
+        if told is None or told.playing != playing or near_end or not 0 <= moved < self._step:
+            self._head_told = False
         excess = max(0, self.position - self._history) // SAMPLE_RATE * SAMPLE_RATE - self._base
         excess = min(excess, self._cursor - self._base)
         if excess >= _SLACK:
@@ -74,6 +79,7 @@ class Turn:
             while len(self._anchors) > 1 and self._anchors[1].sample <= self.position:
                 del self._anchors[0]
                 self._anchors_told = max(0, self._anchors_told - 1)
+        return not self._head_told
 
     @property
     def position(self) -> int:
@@ -115,6 +121,7 @@ class Turn:
                 yield self._anchors[self._anchors_told - 1]
             elif not self._head_told:
                 self._head_told = True
+                self._head_at = self.head.sample if self.head else 0
                 yield self.head
             elif self._cursor < self.end:
                 first = self._cursor
