@@ -203,7 +203,9 @@ async def test_pyav_plays_the_session_from_its_sdp(host: MediaHost, tmp_path) ->
         await asyncio.sleep(0.1)
     cards, sound = await receiving
     session.stop()
-    assert {(b - a) % LOOP for a, b in itertools.pairwise(cards)} == {1}
+    # In order and none lost on the way; a loaded machine may leave pictures out before they are coded.
+    absent = sum((b - a) % LOOP - 1 for a, b in itertools.pairwise(cards))
+    assert 0 <= absent <= session.stats(time.monotonic()).pictures_dropped
     spectrum = np.abs(np.fft.rfft(sound))
     assert abs(np.argmax(spectrum) * 8000 / len(sound) - 1000) < 5
 

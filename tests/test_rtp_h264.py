@@ -5,13 +5,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tests.support.hypothesis_profile  # noqa: F401
 from orchestrator.rtp import h264
 
 # A NAL unit neither holds a start code nor ends in zero (ITU-T H.264 section 7.4.1).
 bodies = st.binary(min_size=1, max_size=4000).map(
     lambda data: data.replace(b"\x00\x00", b"\x01\x01") + b"\x80"
 )
-from tests.support import hypothesis_profile as _  # noqa: F401
 
 
 def units_of(*kinds: int) -> st.SearchStrategy[list[bytes]]:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tests.support.hypothesis_profile  # noqa: F401
 from orchestrator.rtp import rtcp
 from orchestrator.rtp.packet import (
     MalformedPacket,
@@ -19,7 +20,6 @@ from orchestrator.rtp.packet import (
     parse_header,
     sequence_delta,
 )
-from tests.support import hypothesis_profile as _  # noqa: F401
 
 u8, u16, u32 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32))
 

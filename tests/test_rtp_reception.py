@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tests.support.hypothesis_profile  # noqa: F401
 from orchestrator.rtp.dtmf import DtmfReceiver, event_payloads
 from orchestrator.rtp.feedback import KeyframeRequests
 from orchestrator.rtp.latch import PROBATION, Latch
 from orchestrator.rtp.packet import Header
 from orchestrator.rtp.ports import PortPool, PortsExhausted
 from orchestrator.rtp.stats import Reception, middle_ntp, round_trip, to_ntp
-from tests.support import hypothesis_profile as _  # noqa: F401
 
 PHONE, NAT, STRANGER = ("10.0.0.1", 4000), ("192.0.2.1", 61000), ("203.0.113.9", 5000)
 
