@@ -9,6 +9,7 @@ import re
 import pytest
 
 from orchestrator.sip.authentication import Challenger, Credentials
+from orchestrator.sip.call import Call
 from orchestrator.sip.config import Account, SipConfig
 from orchestrator.sip.grammar import NameAddr, parse_uri
 from orchestrator.sip.message import Request, Response, parse_message
@@ -18,8 +19,10 @@ from orchestrator.sip.stack import dialled_uri
 from tests.support.sip_fake import (
     AUDIO,
     PEER,
+    Recorder,
     Wire,
     capabilities,
+    established,
     only_request,
     reply_to,
     request,
@@ -380,3 +383,62 @@ def test_what_can_be_dialled() -> None:
     for wrong in ("", "a b", "sip:", "tel:123"):
         with pytest.raises(ValueError, match="cannot be dialled"):
             dialled_uri(wrong, "")
+
+
+async def test_a_longer_session_timer_is_asked_for_when_wanted() -> None:
+    wire = Wire(config=SipConfig(session_expires=600))
+    _, invite = await dial(wire)
+    assert invite.headers.get("Session-Expires") == "600"
+    again = only_request(await wire.put(reply_to(invite, 422, headers="Min-SE: 900")), "INVITE")
+    assert (again.headers.get("Session-Expires"), again.headers.get("Min-SE")) == ("900", "900")
+    answer = reply_to(again, 200, body=ANSWER, headers="Session-Expires: 900;refresher=uas")
+    await wire.put(answer)
+    assert only_request(await wire.pass_time(900), "BYE")
+    assert wire.handler.cause.kind == "session_expired"
+
+
+async def test_a_proxy_that_does_not_answer_options_is_dialled_last() -> None:
+    wire = Wire()
+    account = Account(
+        "sip:me@example.com", proxies=("sip:127.0.0.11", "sip:127.0.0.12"), register=False, ping=30
+    )
+    registration = Registration(wire.agent, account)
+    task = asyncio.ensure_future(registration.trunk.run())
+    await settle()
+    first, second = (m for m in wire.take() if isinstance(m, Request))
+    assert (first.method, first.uri) == ("OPTIONS", "sip:127.0.0.11")
+    await wire.put(reply_to(second, 404))
+    await wire.pass_time(33)
+    assert [proxy.host for proxy in registration.proxies()] == ["127.0.0.12", "127.0.0.11"]
+    again = [m for m in await wire.pass_time(30) if isinstance(m, Request) and m.uri == "sip:127.0.0.11"]
+    await wire.put(reply_to(again[0], 200))
+    assert registration.proxies()[0].host == "127.0.0.11"
+    task.cancel()
+
+
+async def test_a_handler_that_hangs_does_not_hide_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.sip.call.LAST_EVENT_SECONDS", 0.01)
+
+    release = asyncio.Event()
+
+    class Hanging(Recorder):
+        async def on_established(self, call: Call) -> None:
+            await release.wait()
+
+    wire = Wire(Hanging())
+    tag = await established(wire)
+    await wire.put(request("BYE", branch="z9hG4bKb", seq=2, to_tag=tag))
+    await asyncio.sleep(0.05)
+    assert wire.handler.cause.kind == "hangup"
+    release.set()
+    await settle()
+
+
+async def test_a_handler_that_fails_ends_its_call() -> None:
+    class Failing(Recorder):
+        async def on_progress(self, call: Call, status: int) -> None:
+            raise RuntimeError("boom")
+
+    wire = Wire(Failing())
+    _, invite = await dial(wire)
+    assert only_request(await wire.put(reply_to(invite, 180)), "CANCEL")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 from .authentication import Credentials
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
+LAST_EVENT_SECONDS = 1.0
 
 
 class CallEnded(Exception):
@@ -64,7 +66,7 @@ class Call:
         self.offering = False
         self._hangup_wanted = ""
         self._acks: dict[int, Request] = {}
-        self._last_event: Awaitable[None] | None = None
+        self._last_event: asyncio.Task[None] | None = None
 
     @property
     def media(self) -> NegotiatedMedia | None:
@@ -85,6 +87,12 @@ class Call:
     def awaits_ack(self) -> bool:
         """Whether a 2xx of ours has not been acknowledged yet."""
         return self._pending_ack is not None and not self._pending_ack.done
+
+    def start_trace(self) -> Trace:
+        """Record this call's SIP messages from now on (`SipStack.trace_calls` does so from the INVITE)."""
+        if self.trace is None:
+            self.trace = Trace(self._agent.config.trace_messages)
+        return self.trace
 
     def hangup(self, reason: str = "") -> None:
         """End the call, whatever state it is in; does nothing to one that has ended."""
@@ -206,18 +214,24 @@ class Call:
         )
 
     def emit(self, event: Callable[P, Coroutine[Any, Any, None]], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Run a coroutine of the handler after those of this call before it."""
+        """Run a coroutine of the handler after those of this call before it.
+
+        The end of a call waits for them only a moment: a handler that hangs must not hide it.
+        """
         previous = self._last_event
+        patience = LAST_EVENT_SECONDS if self.state == "ended" else None
 
         async def run() -> None:
             if previous is not None:
-                await previous
+                await asyncio.wait({previous}, timeout=patience)
             try:
                 await event(*args, **kwargs)
             except Exception:
                 log.exception("handler_failed call=%s", self.id)
-                if self.state != "ended":
+                if self.state in ("answered", "established"):
                     self._bye(EndCause("error", "us", 500, "our handler failed"))
+                else:
+                    self.hangup("our handler failed")
 
         self._last_event = self._agent.spawn(run())
 

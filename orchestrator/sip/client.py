@@ -92,7 +92,8 @@ class Client:
             except OSError as error:
                 return Response(status=503, reason=str(error))
             response = await self.exchange(request, flow, call, call.on_repeated_answer)
-            if not self.authorize(call.credentials, request, response):
+            again = self.authorize(call.credentials, request, response)
+            if not again and not call.timer.raise_to(request, response):
                 break
             call.dialog.local_seq += 1
             renew(request, call.dialog.local_seq)

@@ -30,3 +30,13 @@ class LoopClock:
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
         return self._loop.call_later(delay, callback)
+
+
+async def pause(clock: Clock, seconds: float) -> None:
+    """Sleep on that clock."""
+    wake = asyncio.Event()
+    timer = clock.call_later(seconds, wake.set)
+    try:
+        await wake.wait()
+    finally:
+        timer.cancel()

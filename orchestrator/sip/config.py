@@ -10,7 +10,8 @@ class Account:
     """One registration or trunk: `uri` is the address of record, `registrar` where REGISTER goes.
 
     `proxies` are tried in order (sip URIs); none means the registrar's own address. `register=False` only
-    gives outbound calls their credentials.
+    gives outbound calls their credentials. `ping` is how often each proxy is asked for OPTIONS, in seconds
+    (0: never); one that does not answer is dialled last.
     """
 
     uri: str
@@ -20,6 +21,7 @@ class Account:
     proxies: tuple[str, ...] = ()
     expires: int = 300
     register: bool = True
+    ping: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,7 +140,8 @@ class OutgoingCall(Call):
 
             self._transaction = self._agent.client.start(request, flow, on_response, on_failure, self)
             response = await self._follow(request, responses)
-            if not self._agent.client.authorize(self.credentials, request, response):
+            again = self._agent.client.authorize(self.credentials, request, response)
+            if not again and not self.timer.raise_to(request, response):
                 return response
             self._seq += 1
             renew(request, self._seq)

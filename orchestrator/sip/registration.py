@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from .authentication import Credentials
 from .client import renew
+from .clock import pause
 from .config import Account
 from .dialog import new_tag
 from .flow import Flow
@@ -25,6 +26,44 @@ LAST_RETRY = 300.0
 KEEPALIVE = 25.0
 
 
+class Trunk:
+    """Which of an account's proxies answer OPTIONS."""
+
+    def __init__(self, agent: Agent, account: Account) -> None:
+        self._agent = agent
+        self._account = account
+        self._proxies = tuple(parse_uri(proxy) for proxy in account.proxies)
+        self._silent: set[str] = set()
+
+    def proxies(self) -> tuple[Uri, ...]:
+        """In the configured order, those that do not answer last."""
+        return tuple(sorted(self._proxies, key=lambda proxy: str(proxy) in self._silent))
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.gather(*(self._ping(proxy) for proxy in self._proxies))
+            await pause(self._agent.clock, self._account.ping)
+
+    async def _ping(self, proxy: Uri) -> None:
+        request = Request(method="OPTIONS", uri=f"{proxy.scheme}:{proxy.host}")
+        request.headers.add("Max-Forwards", "70")
+        request.headers.add("From", f"<{self._account.uri}>;tag={new_tag()}")
+        request.headers.add("To", f"<{proxy.without_headers()}>")
+        request.headers.add("Call-ID", secrets.token_hex(12))
+        request.headers.add("CSeq", "1 OPTIONS")
+        try:
+            flow = await self._agent.client.flow_to(proxy)
+            self._agent.policy.trust(flow.remote[0])
+            status = (await self._agent.client.exchange(request, flow)).status
+        except (OSError, TimeoutError):
+            status = 503
+        # Any answer but these two says that somebody is there.
+        silent = status in (408, 503)
+        if silent != (str(proxy) in self._silent):
+            log.warning("trunk proxy=%s reachable=%s", proxy, not silent)
+        (self._silent.add if silent else self._silent.discard)(str(proxy))
+
+
 class Registration:
     """One account, kept registered until `close`. `registered` and `status` say how it stands."""
 
@@ -39,12 +78,14 @@ class Registration:
         self.credentials = Credentials(user, account.password)
         registrar = account.registrar or f"sip:{self._aor.host}"
         self._registrar = parse_uri(registrar)
-        self.proxies = tuple(parse_uri(proxy) for proxy in account.proxies)
+        self.trunk = Trunk(agent, account)
         self._call_id = secrets.token_hex(12)
         self._tag = new_tag()
         self._seq = 0
         self._flow: Flow | None = None
-        self._wake = asyncio.Event()
+
+    def proxies(self) -> tuple[Uri, ...]:
+        return self.trunk.proxies()
 
     @property
     def local(self) -> NameAddr:
@@ -67,7 +108,7 @@ class Registration:
     async def register(self, expires: int) -> Response:
         """One REGISTER over the first proxy that answers; 0 removes the registration."""
         response = Response(status=503, reason="no proxy")
-        for proxy in self.proxies or (self._registrar,):
+        for proxy in self.proxies() or (self._registrar,):
             response = await self._ask(proxy, expires)
             if response.status not in (408, 503):
                 break
@@ -136,12 +177,7 @@ class Registration:
         """Wait, keeping the way through a NAT open (RFC 5626 section 3.5.1) while registered."""
         end = self._agent.clock.now() + seconds
         while (left := end - self._agent.clock.now()) > 0:
-            self._wake.clear()
-            timer = self._agent.clock.call_later(min(left, KEEPALIVE), self._wake.set)
-            try:
-                await self._wake.wait()
-            finally:
-                timer.cancel()
+            await pause(self._agent.clock, min(left, KEEPALIVE))
             if self._flow is not None and self.registered:
                 if self._flow.closed:
                     return

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from typing import TYPE_CHECKING
 
 from .bodies import sdp_body
+from .clock import pause
 from .events import EndCause
 from .media import MediaCapabilities, NegotiatedMedia, NotAcceptable
 from .message import Response
@@ -57,7 +57,8 @@ class Reinviter:
                 return response
             own_call_id = call.direction == "out"
             low, high = (2.1, 4.0) if own_call_id else (0.0, 2.0)
-            await self._sleep(low + (high - low) * secrets.randbelow(100) / 100 if attempt < 3 else 0)
+            if attempt < 3:
+                await pause(self._agent.clock, low + (high - low) * secrets.randbelow(100) / 100)
         return Response(status=481, reason="the call has ended")
 
     async def _once(self, call: Call, method: str, body: str) -> Response:
@@ -73,11 +74,3 @@ class Reinviter:
             call.acknowledge(request, response)
             call.on_refreshed(response)
         return response
-
-    async def _sleep(self, delay: float) -> None:
-        done = asyncio.Event()
-        timer = self._agent.clock.call_later(delay, done.set)
-        try:
-            await done.wait()
-        finally:
-            timer.cancel()

@@ -28,7 +28,7 @@ class Renegotiation:
         call = self._call
         if call.offering:
             call.respond(transaction, 491)
-        elif (self._reinvite is not None and not self._reinvite.final_sent) or call.awaits_ack:
+        elif call.state not in ("answered", "established") or call.awaits_ack or self._is_open():
             call.respond(transaction, 500, headers=RETRY)
         else:
             self._reinvite = transaction
@@ -51,8 +51,11 @@ class Renegotiation:
 
     def abandon(self) -> None:
         """The call has ended: an offer that is still open is refused."""
-        if self._reinvite is not None and not self._reinvite.final_sent:
+        if self._reinvite is not None and self._is_open():
             self._call.respond(self._reinvite, 487)
+
+    def _is_open(self) -> bool:
+        return self._reinvite is not None and not self._reinvite.final_sent
 
     async def _answer(self, transaction: ServerTransaction, is_invite: bool) -> None:
         call, request = self._call, transaction.request

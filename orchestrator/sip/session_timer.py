@@ -60,6 +60,15 @@ class SessionTimer:
         request.headers.add("Session-Expires", f"{interval}{suffix}")
         request.headers.add("Min-SE", str(self._config.min_se))
 
+    def raise_to(self, request: Request, response: Response) -> bool:
+        """After a 422: ask again for what the peer's Min-SE allows; False where it names none."""
+        floor = small_int(response.headers.get("Min-SE") or "", 86_400)
+        if response.status != 422 or not floor:
+            return False
+        request.headers.set("Session-Expires", str(max(floor, self._config.session_expires)))
+        request.headers.set("Min-SE", str(floor))
+        return True
+
     def refreshed(self, response: Response) -> None:
         """A 2xx to a request of ours: the peer's choice counts (section 7.2)."""
         chosen = _interval(response)

@@ -54,6 +54,8 @@ class SipStack:
             self.registrations.append(registration)
             if account.register:
                 self._registering.append(asyncio.create_task(registration.run()))
+            if account.ping > 0 and account.proxies:
+                self._registering.append(asyncio.create_task(registration.trunk.run()))
 
     async def close(self) -> None:
         """Take back registrations, hang up every call, then close the sockets."""
@@ -101,7 +103,7 @@ class SipStack:
         """
         registration = self._registration(account)
         if registration is not None:
-            local, credentials, proxies = registration.local, registration.credentials, registration.proxies
+            local, credentials, proxies = registration.local, registration.credentials, registration.proxies()
         else:
             host = self.config.advertised_host or capabilities.address
             local, credentials, proxies = (
