@@ -11,9 +11,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
+
 from inference_server.engines.base import BodyLoop, Handle, Prepared, Result, Row, Track
 from inference_server.engines.musetalk import MuseTalkEngine, face, random_weights
-from numpy.typing import NDArray
 
 torch.set_num_threads(1)
 FPS = Fraction(25)

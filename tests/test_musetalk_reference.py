@@ -8,14 +8,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from inference_server.engines.musetalk import composite, encoder, network, prepare
-from inference_server.engines.musetalk.avatar import Avatar
-from inference_server.engines.musetalk.encoder import SpeechEncoder
-from inference_server.engines.musetalk.network import Network
 from musetalk_reference import Reference, picture_under
 from musetalk_support import body, checkpoint, draw, loaded, prepared, said, speech
 from numpy.typing import NDArray
 from torch import Tensor
+
+from inference_server.engines.musetalk import composite, encoder, network, prepare
+from inference_server.engines.musetalk.avatar import Avatar
+from inference_server.engines.musetalk.encoder import SpeechEncoder
+from inference_server.engines.musetalk.network import Network
 from visavis.frames import i420_planes, i420_to_rgb
 
 FRAMES = (0, 1, 6, 10)

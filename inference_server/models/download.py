@@ -14,7 +14,6 @@ from inference_server.models.check import CHECKSUMS, container_problem, find, kn
 from inference_server.models.manifest import ModelFile
 
 HUB = "https://huggingface.co"
-CHUNK = 1 << 20
 ATTEMPTS = 5
 
 Report = Callable[[ModelFile, int, int], None]
@@ -69,6 +68,8 @@ class Hub:
                 self._receive(file, part, size, report)
                 break
             except httpx.HTTPError as error:
+                if isinstance(error, httpx.ConnectError) and not attempt:
+                    raise self._unreachable(error) from error
                 if attempt == ATTEMPTS - 1:
                     raise DownloadFailed(
                         f"{file.path} broke off ({error or type(error).__name__}): run the command again, "
@@ -89,6 +90,11 @@ class Hub:
         (root / CHECKSUMS).write_text(json.dumps(known, indent=2, sort_keys=True))
         return path
 
+    def _unreachable(self, error: Exception) -> DownloadFailed:
+        return DownloadFailed(
+            f"{self._base} cannot be reached ({error}): check the connection, or name a mirror with --hub"
+        )
+
     def _url(self, file: ModelFile) -> str:
         return f"{self._base}/{file.repo}/resolve/{file.revision}/{file.remote}"
 
@@ -99,9 +105,7 @@ class Hub:
         try:
             answer = self._client.head(self._url(file), follow_redirects=False)
         except httpx.HTTPError as error:
-            raise DownloadFailed(
-                f"{self._base} cannot be reached ({error}): check the connection, or name a mirror with --hub"
-            ) from error
+            raise self._unreachable(error) from error
         tag = answer.headers.get("x-linked-etag", answer.headers.get("etag", "")).strip('"')
         size = answer.headers.get("x-linked-size", answer.headers.get("content-length", "0"))
         digest = tag if len(tag) == hashlib.sha256().digest_size * 2 else ""
@@ -114,7 +118,7 @@ class Hub:
             here = 0
         if size and here == size:
             return
-        headers = {"Range": f"bytes={here}-", "Accept-Encoding": "identity"} if here else {}
+        headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={here}-"} if here else {})}
         with self._client.stream("GET", self._url(file), headers=headers) as answer:
             if answer.status_code == 416:  # the part is the whole or longer than it: judged by its digest
                 return
@@ -128,7 +132,7 @@ class Hub:
                 here = 0  # the hub sends it from the start
             total = here + int(answer.headers.get("content-length", 0))
             with part.open("ab" if here else "wb") as out:
-                for chunk in answer.iter_bytes(CHUNK):
+                for chunk in answer.iter_raw():
                     out.write(chunk)
                     here += len(chunk)
                     report(file, here, size or total)

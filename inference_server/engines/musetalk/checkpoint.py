@@ -145,7 +145,7 @@ class _Loader:
         weights = rename(read_weights(source))
         _check_weights(source, weights, net)
         wanted = net.state_dict()
-        weights = {name: weights[name].to(self._dtype).contiguous() for name in wanted}
+        weights = {name: weights[name].to(self._dtype, copy=True).contiguous() for name in wanted}
         digest = sha256_of(source)
         self._keep(folder, weights, {"file": source.name, "sha256": digest})
         return weights, digest

@@ -154,9 +154,15 @@ def soft_mask(region: NDArray[np.uint8], box: Box, square: Box) -> NDArray[np.ui
 
 
 def mask_in_box(soft: NDArray[np.uint8], box: Box, square: Box) -> NDArray[np.uint8]:
-    """The mask over the face box only: nothing outside it is drawn."""
+    """The mask over the face box only: nothing outside it is drawn. It fades out towards the box's sides and
+    foot, where the blur alone would end in an edge."""
     left, top = box.x1 - square.x1, box.y1 - square.y1
-    return soft[top : top + box.height, left : left + box.width]
+    cut = soft[top : top + box.height, left : left + box.width]
+    reach = max(2.0, 0.04 * box.width)
+    x, y = np.arange(box.width), np.arange(box.height)[::-1]
+    sides = np.minimum(np.minimum(x, x[::-1]) / reach, 1.0)
+    foot = np.minimum(y / reach, 1.0)
+    return np.asarray(np.round(cut * sides * foot[:, None]), np.uint8)
 
 
 def tightest(masks: Sequence[NDArray[np.uint8]]) -> list[tuple[int, int, int, int]]:
