@@ -29,6 +29,14 @@ setup: $(STAMP)  ## install both services into .venv
 test: $(TEST_STAMP)  ## run the tests
 	$(BIN)/python -m pytest $(ARGS)
 
+run: $(STAMP)  ## start both services; prints what to dial (Ctrl-C stops them)
+	@$(BIN)/python -m examples.run
+
+export TEXT
+demo: $(STAMP)  ## a whole call into out/demo.mp4 and out/demo.png [IMAGE= TEXT= LANGUAGE= SIZE= FPS=]
+	@$(BIN)/python -m examples.demo $(if $(IMAGE),--image "$(IMAGE)") $(if $(TEXT),--text "$$TEXT") \
+	  $(if $(LANGUAGE),--language $(LANGUAGE)) $(if $(SIZE),--size $(SIZE)) $(if $(FPS),--fps $(FPS))
+
 lint: $(TEST_STAMP)  ## ruff, rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -36,4 +36,5 @@ def configure_logging(level: str = "info") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    logging.getLogger("httpx").setLevel("WARNING")
+    for chatty in ("httpx", "uvicorn.error"):
+        logging.getLogger(chatty).setLevel("WARNING")
