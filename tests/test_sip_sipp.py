@@ -65,7 +65,7 @@ SCENARIOS: dict[str, tuple[str, list[Step]]] = {
         [
             invite(branch="z9hG4bK[call_id]"), TRYING, Recv(180),
             invite(branch="z9hG4bK[call_id]"), Pause(200),
-            request("CANCEL", branch="z9hG4bK[call_id]"), Recv(200), Recv(487),
+            request("CANCEL", branch="z9hG4bK[call_id]"), Recv(180, optional=True), Recv(200), Recv(487),
             ack(branch="z9hG4bK[call_id]"),
         ],
     ),
