@@ -31,7 +31,7 @@ def encoded(picture: Image.Image, form: str, **options: object) -> bytes:
     return out.getvalue()
 
 
-def corners(rgb: np.ndarray) -> list[tuple[int, int, int]]:
+def corners(rgb: np.ndarray) -> list[tuple[int, ...]]:
     h, w = rgb.shape[:2]
     return [tuple(int(v) for v in rgb[y, x]) for y, x in ((9, 9), (9, w - 10), (h - 10, 9), (h - 10, w - 10))]
 

@@ -69,14 +69,17 @@ class _Eye:
         within = np.clip(np.minimum(s + 0.02, 1.02 - s) / 0.12, 0, 1)
         within = within * within * (3 - 2 * within)
         gap = self._lower - self._upper
-        edge = self._upper + shut * 0.9 * gap * (within > 0)
+        reach_down = 0.92 * gap + shut**4 * (0.12 * gap + 0.6)  # shut, no white is left below the lid
+        edge = self._upper + shut * reach_down * (within > 0)
         drop = edge - self._upper
         above = edge - t  # how far a pixel is above the lid's edge
-        rim = 0.12 * self._gap + 0.6  # lashes and rim of the lid move as one piece
-        fold = rim + 0.75 * self._gap  # above this (at rest) the skin does not move
+        rim = 0.12 * self._gap + 0.6
+        lashes_up = 0.26 * self._gap + 0.6  # lashes and rim of the lid move as one piece
+        fold = lashes_up + 0.70 * self._gap  # above this (at rest) the skin does not move
         reach = fold + drop
-        stretched = rim + (above - rim) * (fold - rim) / np.maximum(reach - rim, 1e-3)
-        source_above = np.where(above < rim, above, np.where(above < reach, stretched, above - drop))
+        stretched = lashes_up + (above - lashes_up) * (fold - lashes_up) / np.maximum(reach - lashes_up, 1e-3)
+        source_above = np.where(above < reach, stretched, above - drop)
+        source_above = np.where(above < lashes_up, above, source_above)
         shift = np.where(above > -rim, drop + source_above - above, 0) * within
         # pixel at t shows what is at t' = upper - source_above
         moved = cv2.remap(
@@ -103,7 +106,7 @@ class _Eye:
             below,
         )
         # the lower lid comes up a little
-        opened = np.where(((t <= self._lower) & (drop > 0))[:, :, None], below, self._patch)
+        opened = np.where(((t <= self._lower + 0.7) & (drop > 0))[:, :, None], below, self._patch)
         mixed = opened * (1 - lid[:, :, None]) + moved * lid[:, :, None]
         weight = (within * np.clip((s + 0.1) * 20, 0, 1))[:, :, None]
         mixed = self._patch * (1 - weight) + mixed * weight

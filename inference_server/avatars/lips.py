@@ -117,7 +117,7 @@ class Mouth:
         gap = 16.0 * pose.open**1.05 * (1 - 0.28 * rounding) + 0.8 * rounding * (1 - pose.press)
         jaw = 0.80 * gap * (1 - 0.25 * rounding)
         active = min(1.0, pose.open / 0.25 + rounding + 0.5 * pose.press + pose.fv)
-        stretch = 1 + 0.09 * spread * (1 + 0.3 * pose.open) - 0.25 * rounding - 0.06 * pose.open
+        stretch = 1 + 0.09 * spread * (1 + 0.3 * pose.open) - 0.31 * rounding - 0.06 * pose.open
         # a wide smile gives way to speech
         stretch *= 1 - min(0.16, max(0.0, 0.7 * (1 - 26 / self.half_width))) * active * (1 - 0.6 * spread)
         u = np.clip((self.line[:, 0] - self.centre) / self.half_width, -1, 1)

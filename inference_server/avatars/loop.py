@@ -21,10 +21,11 @@ from inference_server.avatars.framing import Fit, frame_picture, placement, rend
 from inference_server.avatars.i420 import Planes, pack, to_planes
 from inference_server.avatars.landmarks import Face, FaceMesh
 from inference_server.avatars.region import mouth_region
+from inference_server.avatars.seam import settled
 from inference_server.engines.base import BodyLoop, ImageRejected
 from visavis.frames import Rect
 
-LOOP_BUILD = "loop-2"
+LOOP_BUILD = "loop-3"
 """Part of every ``body_id``: raise it with every change of the loop's pixels."""
 
 _MESH_CACHE: list[FaceMesh] = []
@@ -60,9 +61,10 @@ def make_loop(
     poses = motion.poses(fps)
     head = motion.HeadMotion(points, area, mouth_region(points[:, :2], area))
     yield 0.1
+    points = settled(framed.rgb, points)
     reference = close_lips(framed.rgb, points, area)
     if reference is not framed.rgb:
-        points = _again(mesh, reference, points, face)
+        points = settled(reference, _again(mesh, reference, points, face))
     yield 0.11
     blinker = Blinker(reference, points)
     rest = _inner(to_planes(reference), area)
@@ -78,14 +80,14 @@ def make_loop(
         shut = float(poses.lids[index]) if blinker.any else 0.0
         if shut not in lids:
             lids[shut] = _inner(to_planes(blinker.draw(shut)), area)
-            yield 0.1 + 0.9 * index / count
+            yield 0.11 + 0.88 * index / count
         move = poses.moves[index]
         affines[index] = head.affine(move)
         marks[index] = points[:, :2] @ affines[index, :, :2].T + affines[index, :, 2]
         planes = lids[shut] if not move.any() else _moved(lids[shut], head.maps(move))
         _embed(frames[index], planes, area, width, height)
         digest.update(frames[index])
-        yield 0.1 + 0.9 * (index + 1) / count
+        yield 0.11 + 0.88 * (index + 1) / count
     yield BodyLoop(
         body_id, width, height, fps, frames, marks, affines, reference, poses.jumps, digest.digest()
     )
@@ -134,7 +136,7 @@ def make_video_loop(
         back = count - index
         if 0 < index < there - 1:
             loop[back], marks[back], affines[back] = loop[index], marks[index], affines[index]
-        yield 0.6 + 0.4 * (index + 1) / there
+        yield 0.6 + 0.39 * (index + 1) / there
     sha256 = hashlib.sha256(loop.data).digest()
     yield BodyLoop(
         body_id, width, height, fps, loop, marks, affines, reference, _turns(marks[:there]), sha256
