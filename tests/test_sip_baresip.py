@@ -6,18 +6,19 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from orchestrator.sip.config import SipConfig
+from orchestrator.sip.config import SipConfig, TlsConfig
 from orchestrator.sip.grammar import NameAddr, parse_uri
 from orchestrator.sip.outgoing import OutgoingCall
 from orchestrator.sip.stack import SipStack
 from tests.support.sip_baresip import Baresip
 from tests.support.sip_fake import Recorder
 from tests.support.sipp import free_port, require
-from tests.test_sip_transport import until
+from tests.test_sip_transport import make_certificates, until
 
 pytestmark = pytest.mark.peer
 
@@ -79,6 +80,58 @@ async def test_we_cancel_a_call_to_baresip(tmp_path: Path) -> None:
         await until(lambda: call.state == "ended")
         assert call.cause and call.cause.kind == "cancelled"
         await phone.wait_for("CALL_CLOSED")
+
+
+@pytest.mark.parametrize("who_calls", ["phone", "we"])
+async def test_calls_over_tls(tmp_path: Path, who_calls: str) -> None:
+    paths = make_certificates(tmp_path)
+    settings = f"sip_certificate {paths['client_both']}\nsip_cafile {paths['ca']}\n"
+    tls = TlsConfig(paths["server"], paths["server_key"], trust_ca=paths["ca"])
+    async with (
+        running(tcp=(), tls=("127.0.0.1:0",), tls_config=tls) as (stack, handler),
+        Baresip(tmp_path / "bs", account=";answermode=auto", settings=settings) as phone,
+    ):
+        if who_calls == "phone":
+            await phone.command("dial", f"sip:anna@127.0.0.1:{stack.addresses['TLS'][0][1]};transport=tls")
+            await until(lambda: ("established", "anna") in handler.events)
+            (call,) = handler.calls
+            call.hangup()
+            await phone.wait_for("CALL_CLOSED")
+        else:
+            # baresip listens for TLS on the port after the one for UDP and TCP
+            dialled = stack.dial(f"sip:alice@127.0.0.1:{phone.port + 1};transport=tls", handler.caps)
+            await until(lambda: dialled.state == "established")
+            await phone.command("hangup")
+        await until(lambda: not stack.calls)
+
+
+@pytest.mark.parametrize(
+    ("srtp", "encryption", "accepted"),
+    [
+        ("optional", "srtp-mand", True),
+        ("required", "srtp", True),
+        ("off", "srtp-mand", False),
+        ("required", "", False),
+    ],
+)
+async def test_srtp_is_agreed_or_refused(tmp_path: Path, srtp: str, encryption: str, accepted: bool) -> None:
+    account = f";mediaenc={encryption}" if encryption else ""
+    async with (
+        running() as (stack, handler),
+        Baresip(tmp_path / "bs", account=account, settings="module srtp.so\n") as phone,
+    ):
+        handler.caps = replace(handler.caps, srtp=srtp)
+        await phone.command("dial", f"sip:anna@127.0.0.1:{stack.addresses['UDP'][0][1]}")
+        if not accepted:
+            closed = await phone.wait_for("CALL_CLOSED")
+            assert "488" in closed["param"]
+            return
+        await phone.wait_for("CALL_ESTABLISHED")
+        (call,) = handler.calls
+        assert call.media and call.media.audio and call.media.audio.crypto
+        assert call.media.audio.crypto.suite == "AES_CM_128_HMAC_SHA1_80"
+        await phone.command("hangup")
+        await until(lambda: not stack.calls)
 
 
 KAMAILIO = """#!KAMAILIO

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.sip.addresses import split_address
 from orchestrator.sip.config import SipConfig, TlsConfig
 from orchestrator.sip.framing import MAX_HEAD, Framer, FramingError
 from orchestrator.sip.grammar import parse_uri
 from orchestrator.sip.stack import SipStack
-from orchestrator.sip.transport import split_address
 from tests.support.sip_fake import Recorder, capabilities, request
 from tests.support.sipp import require
 
@@ -74,6 +74,9 @@ def make_certificates(folder: Path) -> dict[str, str]:
             command += ["-CA", paths["ca"], "-CAkey", paths["ca_key"]]
             command += ["-addext", "basicConstraints=critical,CA:FALSE"]
         subprocess.run(command, check=True, capture_output=True)
+        paths[f"{name}_both"] = str(folder / f"{name}_both.pem")
+        both = Path(paths[name]).read_text() + Path(paths[f"{name}_key"]).read_text()
+        Path(paths[f"{name}_both"]).write_text(both)
     return paths
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import socket
-import ssl
 from typing import Protocol, cast
 
-from .config import SipConfig, TlsConfig
+from .addresses import resolve, route_source, split_address, udp_socket
+from .config import SipConfig
 from .flow import DEFAULT_PORTS, Address, Flow, bracketed
 from .framing import PONG, Framer, FramingError
 from .grammar import Uri
+from .tls import client_context, server_context
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,6 @@ IDLE_SECONDS = 3600.0
 FIRST_MESSAGE_SECONDS = 32.0
 MAX_CONNECTIONS = 2000
 MAX_CONNECTIONS_PER_HOST = 200
-UDP_BUFFER = 1_048_576
 MAX_BACKLOG = 1_048_576
 
 
@@ -292,70 +291,3 @@ class Connection(asyncio.Protocol):
         if self._idle is not None:
             self._idle.cancel()
         self._idle = asyncio.get_running_loop().call_later(seconds, self.close)
-
-
-def split_address(text: str) -> Address:
-    """`host:port` or `[v6]:port`. Raises ValueError in a sentence."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65_535:
-        raise ValueError(f"{text!r} is not host:port, such as 0.0.0.0:5060 or [::]:5060")
-    return host.strip("[]"), int(port)
-
-
-def udp_socket(host: str, port: int) -> socket.socket:
-    """IPv6 sockets take IPv6 only, so that both families can listen on one port."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_DGRAM)
-    try:
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UDP_BUFFER)
-        sock.setblocking(False)
-        sock.bind((host, port))
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-async def resolve(host: str, port: int) -> Address:
-    """A literal as it is, a name through the system's resolver. Raises OSError."""
-    with contextlib.suppress(ValueError):
-        ipaddress.ip_address(host)
-        return host, port
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except UnicodeError as error:  # what the idna codec makes of a label that is too long
-        raise OSError(f"{host!r} is not a host name") from error
-    return cast(Address, found[0][4][:2])
-
-
-def route_source(remote: str) -> str | None:
-    family = socket.AF_INET6 if ":" in remote else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((remote, 9))
-        except OSError:
-            return None
-        return cast(str, probe.getsockname()[0])
-
-
-def server_context(config: TlsConfig) -> ssl.SSLContext:
-    """Raises OSError where the certificate cannot be read."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(config.certificate, config.private_key or None)
-    if config.client_ca:
-        context.load_verify_locations(config.client_ca)
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
-
-
-def client_context(config: TlsConfig) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=config.trust_ca or None)
-    if not config.verify_server:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if config.certificate:
-        context.load_cert_chain(config.certificate, config.private_key or None)
-    return context

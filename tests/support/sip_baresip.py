@@ -49,9 +49,12 @@ statmode_default off
 
 
 class Baresip:
-    """One baresip. `account` is appended to its account line, such as `;answermode=auto`."""
+    """One baresip.
 
-    def __init__(self, folder: Path, *, account: str = "") -> None:
+    `account` is appended to its account line, such as `;answermode=auto`, `settings` to its configuration.
+    """
+
+    def __init__(self, folder: Path, *, account: str = "", settings: str = "") -> None:
         self.binary = require("baresip", "baresip-core baresip-ffmpeg")
         self.folder = folder
         self.port = free_port()
@@ -60,7 +63,7 @@ class Baresip:
         rtp = rtp if rtp < 64_000 else rtp - 2_000
         folder.mkdir(parents=True, exist_ok=True)
         values = {"sip": self.port, "control": self.control, "rtp": rtp, "rtp_end": rtp + 100}
-        (folder / "config").write_text(CONFIG.format(**values))
+        (folder / "config").write_text(CONFIG.format(**values) + settings)
         (folder / "accounts").write_text(f"<sip:alice@127.0.0.1:{self.port}>;regint=0{account}\n")
         (folder / "contacts").write_text("")
         self.events: list[dict[str, Any]] = []
