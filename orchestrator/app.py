@@ -233,5 +233,6 @@ class App:
             "height": height,
             "fps": str(settings.frame_rate),
             "fit": settings.avatar_fit,
+            "bitrate": settings.video_bitrate,
         }
         return PoolSettings(host, settings.media_workers, "orchestrator.avatar.factory:make", options)

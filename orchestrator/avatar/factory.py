@@ -12,9 +12,10 @@ import numpy as np
 
 from orchestrator.avatar.performer import Performer
 from orchestrator.avatar.speaker import TurnEvent
-from orchestrator.avatar.stage import Stage
+from orchestrator.avatar.stage import Role, Stage
 from orchestrator.avatar.still import read_portrait
 from orchestrator.media.hooks import CallContext, WorkerContext
+from orchestrator.media.idle import idle_key
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.sources import Face, Hearing, Voice
 from orchestrator.rtp.codecs import SAMPLE_RATES
@@ -34,7 +35,8 @@ class StageFactory:
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self, worker: WorkerContext) -> None:
-        """Options: ``servers``, ``cache``, ``cache_bytes``, ``width``, ``height``, ``fps``, ``fit``."""
+        """Options: ``servers``, ``cache``, ``cache_bytes``,
+        ``width``, ``height``, ``fps``, ``fit``, ``bitrate``; see config."""
         self._worker = worker
         options = worker.options
         self._stage = Stage(
@@ -51,7 +53,24 @@ class StageFactory:
     def command(self, name: str, data: dict[str, Any], payload: bytes) -> None:
         """``prepare``: have an avatar ready before somebody calls it."""
         if name == "prepare":
-            self._stage.role(self._source(data["portrait"], self._worker.options["fps"]))
+            role = self._stage.role(self._source(data["portrait"], self._worker.options["fps"]))
+            role.add_done_callback(self._encode_idle)
+
+    def _encode_idle(self, task: asyncio.Task[Role]) -> None:
+        """Code the loop as most phones will want it, so that the first call finds it cached."""
+        if task.cancelled() or task.exception() is not None:
+            return
+        role, options = task.result(), self._worker.options
+        usual = VideoParameters(
+            payload_type=96,
+            remote=("", 0),
+            width=role.avatar.width,
+            height=role.avatar.height,
+            fps=role.avatar.fps,
+            bitrate=int(options["bitrate"]),
+            feedback=frozenset({"nack pli"}),
+        )
+        self._worker.host.idle.get(role.loop, idle_key(role.loop, usual))
 
     async def close(self) -> None:
         """Let go of the servers."""
