@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.sip_fake import Wire, established, request, statuses
-from tests.support.sip_mutate import corpus, mutants, parse_everything, run
+from tests.support.sip_mutate import corpus, guided, mutants, parse_everything, run
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -17,6 +17,12 @@ async def test_mutated_messages(seed: int) -> None:
     assert not wire.agent.calls
     assert len(wire.agent.transactions) == 0
     assert wire.clock.pending == 0
+
+
+def test_guided_by_coverage() -> None:
+    found, steps = guided(1500, seed=4)
+    assert len(found) > len(corpus())
+    assert steps > 700
 
 
 @given(st.binary(max_size=400))

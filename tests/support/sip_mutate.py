@@ -11,14 +11,17 @@ import contextlib
 import logging
 import random
 import resource
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
+from orchestrator.sip.authentication import Challenger, Credentials
 from orchestrator.sip.config import SipConfig
 from orchestrator.sip.framing import Framer, FramingError
 from orchestrator.sip.media import NotAcceptable
-from orchestrator.sip.message import MalformedMessage, parse_message
+from orchestrator.sip.message import MalformedMessage, Request, parse_message
 from orchestrator.sip.sdp import SdpError
 from orchestrator.sip.session import SdpSession
 from tests.support.sip_fake import AUDIO, VIDEO, Recorder, Wire, capabilities, request, sdp
@@ -31,6 +34,9 @@ INTERESTING = [
     b"a=sendonly\r\n",
     b"\xed\xa0\x80", b"\xc3\x28", "\u202e".encode(), b"tag=", b"Session-Expires: 1\r\n", b"RAck: 1 1 INVITE\r\n",
 ]  # fmt: skip
+
+
+CHALLENGER = Challenger("visavis", {"a": "b"}, lambda: 0.0)
 
 
 def corpus() -> list[bytes]:
@@ -93,12 +99,52 @@ def parse_everything(data: bytes) -> None:
     """Every parser on one input: only their own errors may come out."""
     for stream in (False, True):
         with contextlib.suppress(MalformedMessage):
-            bytes(parse_message(data, stream=stream))
+            message = parse_message(data, stream=stream)
+            bytes(message)
+            if isinstance(message, Request):
+                CHALLENGER.check(message)
+            else:
+                Credentials("a", "b").answer(Request(method="INVITE", uri="sip:a@b"), message)
     with contextlib.suppress(FramingError):
         Framer().feed(data)
     body = data.partition(b"\r\n\r\n")[2] or data
     with contextlib.suppress(SdpError, NotAcceptable):
         SdpSession().answer(body, capabilities())
+
+
+def guided(count: int, seed: int, *, report: bool = False) -> tuple[list[bytes], int]:
+    """Mutate what reached new lines of the parsers: the inputs that did, and the line-to-line steps seen."""
+    rng = random.Random(seed)
+    seeds = corpus()
+    steps: set[tuple[object, int, int]] = set()
+
+    def trace(frame: FrameType, event: str, _: object) -> Callable[..., object] | None:
+        code = frame.f_code
+        if "orchestrator/sip" not in code.co_filename:
+            return None
+        last = frame.f_lineno
+
+        def step(frame: FrameType, event: str, _: object) -> Callable[..., object]:
+            nonlocal last
+            steps.add((code, last, frame.f_lineno))
+            last = frame.f_lineno
+            return step
+
+        return step
+
+    for number in range(count):
+        data = mutate(rng.choice(seeds), rng.choice(seeds), rng) if number >= len(seeds) else seeds[number]
+        before = len(steps)
+        sys.settrace(trace)
+        try:
+            parse_everything(data)
+        finally:
+            sys.settrace(None)
+        if len(steps) > before:
+            seeds.append(data)
+        if report and number % 20_000 == 0:
+            print(f"{number} inputs, {len(seeds)} in the corpus, {len(steps)} steps", flush=True)
+    return seeds, len(steps)
 
 
 class Escapes(logging.Handler):
@@ -150,7 +196,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--guided", action="store_true", help="guided by coverage, parsers only")
     arguments = parser.parse_args()
+    if arguments.guided:
+        found, steps = guided(arguments.count, arguments.seed, report=True)
+        print(
+            f"{arguments.count} inputs guided by coverage: {len(found)} in the corpus, {steps} steps, 0 escaped"
+        )
+        return
     records, wire = asyncio.run(run(arguments.count, arguments.seed, report=True))
     left = (len(wire.agent.transactions), len(wire.agent.calls), wire.clock.pending)
     print(f"{arguments.count} messages, {len(records)} escaped; left (transactions, calls, timers): {left}")
