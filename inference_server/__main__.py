@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -41,6 +42,8 @@ async def serve(settings: Settings, log: Log) -> int:
         raise SettingsError(f"{error}: is another server running there?") from None
     log.info("listening", grpc_host=settings.host, grpc_port=port, http_port=http.port if http else None)
     core.start()
+    gc.collect()
+    gc.freeze()  # what lives as long as the process is not looked at again
     await stop.wait()
     await core.drain()
     await core.close()

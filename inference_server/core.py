@@ -243,6 +243,15 @@ class Core:
         )
 
     def _on_message(self, message: m.Message) -> None:
+        try:
+            self._handle(message)
+        except Exception as error:  # a mistake of ours at one message must not cost all streams
+            self._failed_inside(type(message).__name__, error)
+
+    def _failed_inside(self, where: str, error: Exception) -> None:
+        self.log.error("internal_error", where=where, error=f"{type(error).__name__}: {error}")
+
+    def _handle(self, message: m.Message) -> None:
         match message:
             case m.Ready() | m.Rendered() | m.BatchLost():
                 self.renderer.handle(message)
@@ -299,7 +308,11 @@ class Core:
             await asyncio.sleep(0.25)
             now = time.monotonic()
             for stream in list(self.streams):
-                stream.tick(now)
+                try:
+                    stream.tick(now)
+                except Exception as error:
+                    self._failed_inside("tick", error)
+                    stream.end(RequestError("internal", "The server failed at this stream: see its log."))
                 if now - stream.last_heard > self.settings.idle_ms / 1000:
                     stream.end(
                         RequestError(
