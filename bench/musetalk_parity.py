@@ -173,14 +173,18 @@ def _frame_difference(
     square: face.Box,
 ) -> float:
     """Largest difference of the whole picture, ours composed in the same planes as theirs."""
+    mask = face.mask_in_box(soft, box, square)
+    injected = np.zeros_like(soft)
+    left, top = box.x1 - square.x1, box.y1 - square.y1
+    injected[top : top + box.height, left : left + box.width] = mask
     resized = cv2.resize(theirs, (box.width, box.height))
-    wanted = blending.get_image_blending(scene, resized, list(box), soft, list(square))
+    wanted = blending.get_image_blending(scene, resized, list(box), injected, list(square))
     at = Places(
         *(torch.tensor([v]) for v in (0, box.width, box.height, 0, 0, box.width, box.height)),
         torch.tensor([1.0]),
     )
     drawn = resample(ours[None], at, box.height, box.width)
-    weight = torch.from_numpy(face.mask_in_box(soft, box, square).copy()).float() / 255
+    weight = torch.from_numpy(mask).float() / 255
     plate = scene[box.y1 : box.y2, box.x1 : box.x2, ::-1].transpose(2, 0, 1).copy()
     mixed = blend(drawn, torch.from_numpy(plate).float()[None], weight[None, None])
     picture = scene.copy()
