@@ -108,6 +108,8 @@ class TestLoad:
     def test_starving_encoders_halve_the_pictures_and_recover_after_calm(self) -> None:
         load = Load()
         load.judge(0.99, 40, 60, 0.001)
+        assert load.overloaded and load.divider == 1  # one bad second may be a burst
+        load.judge(0.99, 40, 60, 0.001)
         assert load.divider == 2 and load.thin(1) and not load.thin(2)
         load.judge(0.99, 40, 60, 0.001)
         load.judge(0.99, 40, 60, 0.001)

@@ -149,6 +149,7 @@ class MediaClock:
         """Of audio packets, over the clock's life up to the last time that was taken away."""
         self.video = Lateness()
         """Of live pictures, from due to the last packet sent, since the host last took it away."""
+        self.total_video = Lateness()
         self.every_slot: list[Callable[[float], None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None

@@ -42,7 +42,7 @@ class MediaHost:
         self.clock = MediaClock()
         self.load = Load()
         self.encoders = EncoderPool(settings.encoder_threads)
-        self._idle_thread = ThreadPoolExecutor(1, "idle", be_nice, (10,))
+        self._idle_thread = ThreadPoolExecutor(1, "idle", be_nice, (6,))
         store = IdleStore(Path(settings.cache) / "idle") if settings.cache else None
         self.idle = IdleCache(self._idle_thread, store)
         self.poller = Poller()
@@ -95,6 +95,7 @@ class MediaHost:
             self.clock.recent = Lateness()
             self.clock.total.merge(recent)
             self.last_second_video, self.clock.video = self.clock.video, Lateness()
+            self.clock.total_video.merge(self.last_second_video)
             self.load.judge(
                 (pool.busy_seconds - busy) / (_JUDGE_SECONDS * pool.threads),
                 pool.replaced - replaced,

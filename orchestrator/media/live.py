@@ -42,7 +42,7 @@ class EncoderPool:
 
     def __init__(self, threads: int | None = None) -> None:
         self.threads = threads or os.cpu_count() or 1
-        self.executor: Executor = ThreadPoolExecutor(self.threads, "encoder", be_nice, (4,))
+        self.executor: Executor = ThreadPoolExecutor(self.threads, "encoder", be_nice, (2,))
         self.busy_seconds = 0.0
         self.encoded = 0
         self.replaced = 0
@@ -59,11 +59,12 @@ class EncoderPool:
         self.executor.shutdown(wait=False, cancel_futures=True)
 
 
-def be_nice(value: int) -> None:
-    """Put the calling thread behind the clock's."""
-    # On Linux a thread has its own nice value. Not many steps: each costs a fifth of what is left over.
+def be_nice(steps: int) -> None:
+    """Put the calling thread behind the clock's by some nice steps."""
+    # On Linux a thread has its own nice value. Few steps: a thread that holds the interpreter while other
+    # processes run in its place holds up the clock as well.
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), value)
+        os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + steps)
 
 
 class LiveEncoder:
@@ -119,7 +120,9 @@ class LiveEncoder:
     def _run(self) -> None:
         with self._lock:
             job, self._waiting = self._waiting, None
-        if job is not None and not self._closed:
+        if job is not None and self._closed:
+            job.dropped = True
+        elif job is not None:
             started = time.thread_time()
             try:
                 self._encode(job)

@@ -18,13 +18,15 @@ class Load:
     divider: int = 1
     overloaded: bool = False
     _calm: int = 0
+    _starved: int = 0
 
     def judge(self, encoders: float, replaced: int, encoded: int, lateness_p99: float) -> None:
         """``encoders``: share of their time that the encoder threads worked; pictures replaced and encoded."""
         self.encoders, self.lateness_p99 = encoders, lateness_p99
         # A picture replaced now and then is the queue at work; a tenth of them is a machine too small.
         starving = replaced > 2 and replaced > encoded / 10
-        if starving:
+        self._starved = self._starved + 1 if starving else 0
+        if self._starved > 1:
             self.divider, self._calm = min(self.divider * 2, _WORST), 0
         elif encoders * 2 < BUSY_ENCODERS and self.divider > 1:
             self._calm += 1
