@@ -39,7 +39,9 @@ async def serve(settings: Settings, log: Log) -> int:
             http = MetricsServer(core.metrics, settings.http_host, settings.http_port)
     except OSError as error:
         await face.close(0)
-        raise SettingsError(f"{error}: is another server running there?") from None
+        raise SettingsError(
+            f"{error}: another server may be running there; choose another port or host."
+        ) from None
     log.info("listening", grpc_host=settings.host, grpc_port=port, http_port=http.port if http else None)
     core.start()
     gc.collect()
@@ -69,7 +71,9 @@ def main(argv: list[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"The folder for avatars cannot be used: {error}.", file=sys.stderr)
+        print(
+            f"Setting cache_dir: {settings.cache_dir} cannot be written ({error.strerror}).", file=sys.stderr
+        )
         return 2
 
 

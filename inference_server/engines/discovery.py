@@ -1,8 +1,11 @@
-"""Engines by name: the entry points ``visavis.engines``, so that anybody's package can bring one."""
+"""Engines by name: the entry points ``visavis.engines``, so that anybody's package can bring one.
+
+A name with a colon is taken as ``module:attribute``, for an engine that is not packaged.
+"""
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 from inference_server.engines.base import EngineError, EngineFactory
 
@@ -16,7 +19,10 @@ def engine_names() -> list[str]:
 
 def engine_factory(name: str) -> EngineFactory:
     """The callable that makes the engine. Raises :class:`EngineError` with one clear sentence."""
-    found = [entry for entry in entry_points(group=GROUP) if entry.name == name]
+    if ":" in name:
+        found = [EntryPoint(name, name, GROUP)]
+    else:
+        found = [entry for entry in entry_points(group=GROUP) if entry.name == name]
     if not found:
         known = ", ".join(engine_names()) or "none: install the project with pip install -e ."
         raise EngineError(f"There is no engine {name!r}; installed are {known}.")
