@@ -331,3 +331,22 @@ async def test_nothing_rings_for_ever() -> None:
     await wire.put(request("INVITE", body=OFFER))
     assert statuses(await wire.pass_time(20)) == [480]
     assert wire.handler.cause.kind == "no_answer"
+
+
+async def test_rubbish_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    wire = Wire()
+    with caplog.at_level("INFO", logger="orchestrator.sip"):
+        for _ in range(50):
+            await wire.put("INVITE rubbish\n\n")
+        await wire.pass_time(1)
+        await wire.put("INVITE rubbish\n\n")
+    assert [record.getMessage().split()[2] for record in caplog.records] == ["count=1", "count=50"]
+
+
+async def test_transactions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.sip.transaction.MAX_SERVER_TRANSACTIONS", 5)
+    wire = Wire()
+    answered = [await wire.put(request("OPTIONS", branch=f"z9hG4bK{n}", call_id=str(n))) for n in range(8)]
+    assert [statuses(replies) for replies in answered] == [[200]] * 5 + [[]] * 3
+    await wire.pass_time(33)
+    assert statuses(await wire.put(request("OPTIONS", branch="z9hG4bKx", call_id="x"))) == [200]

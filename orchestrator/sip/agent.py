@@ -53,6 +53,8 @@ class Agent:
         self.calls: dict[str, Call] = {}
         self.trace_all = False
         self.admission = Admission(config, clock, self.policy)
+        self._complaints = 0
+        self._complained_at = 0.0
         self._dialogs: dict[DialogId, Call] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -72,7 +74,7 @@ class Agent:
         except MalformedMessage as error:
             self._refuse_malformed(error, flow)
         except (GrammarError, ValueError) as error:
-            log.info("sip_dropped source=%s reason=%s", flow.remote[0], error)
+            self._complain(flow, error)
         except Exception:
             log.exception("sip_message_failed source=%s", flow.remote[0])
 
@@ -174,8 +176,16 @@ class Agent:
 
     # -- inside --
 
+    def _complain(self, flow: Flow, error: Exception) -> None:
+        """One line a second at most, however much rubbish comes."""
+        self._complaints += 1
+        if self.clock.now() - self._complained_at >= 1.0:
+            log.info("sip_malformed source=%s count=%d reason=%s", flow.remote[0], self._complaints, error)
+            self._complained_at = self.clock.now()
+            self._complaints = 0
+
     def _refuse_malformed(self, error: MalformedMessage, flow: Flow) -> None:
-        log.info("sip_malformed source=%s reason=%s", flow.remote[0], error)
+        self._complain(flow, error)
         if error.request is None:
             return
         try:

@@ -18,7 +18,7 @@ MAX_FAILURES = 20
 FORGIVEN_PER_SECOND = 0.1
 
 _PRIVATE = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16",
-            "100.64.0.0/10", "::1/128", "fc00::/7", "fe80::/10")  # fmt: skip
+            "::1/128", "fc00::/7", "fe80::/10")  # fmt: skip
 
 
 def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:

@@ -22,6 +22,7 @@ from .server_transaction import InviteServerTransaction, NonInviteServerTransact
 log = logging.getLogger(__name__)
 
 MAGIC = "z9hG4bK"
+MAX_SERVER_TRANSACTIONS = 20_000
 Key = tuple[str, ...]
 
 
@@ -129,6 +130,8 @@ class TransactionLayer:
         if request.method == "ACK":
             self._user.on_ack(request, flow)
             return
+        if len(self._servers) >= MAX_SERVER_TRANSACTIONS:
+            return  # a flood: the sender tries again, or does not
         kind = InviteServerTransaction if method == "INVITE" else NonInviteServerTransaction
         merge = _merge_key(request)
         transaction = kind(request, flow, self._clock, key, lambda: self._forget_server(key, merge))
