@@ -43,9 +43,11 @@ class Mix:
 
 def mix_of(opening: float, width: float, press: float, fv: float, alpha: float = 1.0) -> Mix | None:
     """Which poses make this mouth; ``None`` for the mouth at rest."""
-    opening = min(max(opening, 0.0), 1.0) * (1 - min(max(press, 0.0), 1.0))
     width = min(max(width, -1.0), 1.0)
-    press, fv = min(max(press, 0.0), 1.0), min(max(fv, 0.0), 1.0)
+    press, fv = _step(press, 0.0, 0.75), min(max(fv, 0.0), 1.0)
+    # lips come together by closing, and only then press: a cross-fade of open and pressed lips would ghost
+    opening = min(max(opening, 0.0), 1.0) * (1 - press) * (1 - 0.6 * fv)
+    press = _step(press, 0.7, 1.0)
     weights: dict[int, float] = {}
 
     def add(index: int, weight: float) -> None:
@@ -66,6 +68,11 @@ def mix_of(opening: float, width: float, press: float, fv: float, alpha: float =
         return None
     total = sum(weights.values())
     return Mix(tuple(weights), tuple(w / total for w in weights.values()))
+
+
+def _step(value: float, low: float, high: float) -> float:
+    t = min(max((value - low) / (high - low), 0.0), 1.0)
+    return t * t * (3 - 2 * t)
 
 
 def _between(values: tuple[float, ...], at: float) -> list[tuple[int, float]]:

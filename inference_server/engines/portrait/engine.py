@@ -149,8 +149,8 @@ class PortraitEngine:
         return results
 
     def memory(self) -> Memory:
-        """Bytes of the resident atlases, and the budget."""
-        return Memory(sum(h.atlas.nbytes for h in self._handles), self._budget)
+        """Bytes of the resident avatars, and the budget."""
+        return Memory(sum(h.nbytes for h in self._handles), self._budget)
 
     def close(self) -> None:
         """Let go of every avatar."""

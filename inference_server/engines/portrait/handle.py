@@ -24,7 +24,21 @@ class _Place:
             shift = matrix[:, :2] @ [region.x // s, region.y // s]
             matrix[:, 2] += shift - [self.rect.x // s, self.rect.y // s]
             self.matrices.append(matrix)
-        self.still = all(np.abs(m - [[1, 0, m[0, 2]], [0, 1, m[1, 2]]]).max() < 1e-6 for m in self.matrices)
+        self.rest: tuple[NDArray[np.uint8], ...] = ()
+
+    def moved(self, picture: NDArray[np.uint8], plane: int) -> NDArray[np.uint8]:
+        """A plane of the region as the body frame shows it, over the rectangle."""
+        s = 1 if plane == 0 else 2
+        size = (self.rect.width // s, self.rect.height // s)
+        how = cv2.INTER_CUBIC if plane == 0 else cv2.INTER_LINEAR
+        matrix = self.matrices[plane]
+        out = cv2.warpAffine(picture, matrix, size, flags=how, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(out, np.uint8)
+
+    def settle(self, rest: tuple[NDArray[np.uint8], ...]) -> tuple[NDArray[np.uint8], ...]:
+        """The mouth at rest, moved once and kept: every mouth drawn here is compared with it."""
+        self.rest = tuple(self.moved(rest[plane], plane) for plane in range(3))
+        return self.rest
 
 
 class PortraitHandle:
@@ -46,6 +60,11 @@ class PortraitHandle:
         """No rectangle of this avatar is outside it."""
         return self._largest
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the atlas and, once drawn on, of every body frame's mouth at rest."""
+        return self.atlas.nbytes + sum(place.rect.i420_size for place in self._places)
+
     def rect(self, loop_index: int) -> Rect:
         """The rectangle that changes when the mouth is drawn on this body frame."""
         return self._places[loop_index % len(self._places)].rect
@@ -62,12 +81,12 @@ class PortraitHandle:
         body = i420_planes(self.body.frames[index], self.body.width, self.body.height)
         mouth = i420_planes(picture, region.width, region.height)
         target = i420_planes(np.frombuffer(out, np.uint8)[: rect.i420_size], rect.width, rect.height)
+        rest = place.rest or place.settle(self._rest)
         for plane in range(3):
             s = 1 if plane == 0 else 2
             x, y, w, h = (v // s for v in rect)
-            change = cv2.subtract(mouth[plane], self._rest[plane], dtype=cv2.CV_16S)
-            moved = cv2.warpAffine(change, place.matrices[plane], (w, h), flags=cv2.INTER_CUBIC)
-            cv2.add(body[plane][y : y + h, x : x + w], moved, target[plane], dtype=cv2.CV_8U)
+            change = cv2.subtract(place.moved(mouth[plane], plane), rest[plane], dtype=cv2.CV_16S)
+            cv2.add(body[plane][y : y + h, x : x + w], change, target[plane], dtype=cv2.CV_8U)
         return rect
 
 
