@@ -87,8 +87,8 @@ class GrpcFace:
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             self.port = self._server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise OSError(f"gRPC cannot listen on {address}: {error}") from None
+        except RuntimeError:
+            raise OSError(f"gRPC cannot listen on {address}") from None
         await self._server.start()
         return self.port
 

@@ -14,7 +14,7 @@ class MetricsServer:
         try:
             self._server, self._thread = start_http_server(port, host, registry=metrics.registry)
         except OSError as error:
-            raise OSError(f"HTTP cannot listen on {host}:{port}: {error.strerror}") from None
+            raise OSError(f"HTTP cannot listen on {host}:{port} ({error.strerror})") from None
         self.port: int = self._server.server_port
 
     def close(self) -> None:
