@@ -348,3 +348,55 @@ async def test_misuse_is_told() -> None:
             stream.start_turn(1, 0)
         with pytest.raises(ValueError, match="even number of bytes"):
             stream.push_audio(b"123")
+
+
+async def test_a_turn_that_outlasts_the_drain_goes_on_elsewhere_without_a_gap() -> None:
+    async with (
+        fake_server(FakeServer(drain_ms=700)) as one,
+        fake_server(FakeServer(drain_ms=700)) as two,
+        conversation(one, two) as (caller, stream, _),
+    ):
+        begin(stream, seconds=10)
+        await play(caller, stream, range(30))
+        first = one if stream.address == one.address else two
+        first.go_away.set()
+        await caller.until(lambda: len(caller.of(Connected)) == 2)
+        assert stream.address != first.address and caller.of(Connected)[1].resumed == 1
+        await play(caller, stream, range(30, 60))
+        assert caller.frames() == list(range(max(caller.frames()) + 1))
+        assert not caller.of(Disconnected)
+
+
+async def test_a_server_gone_from_dns_keeps_its_conversations(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with fake_server() as one, fake_server() as two:
+        found = [one.address]
+
+        async def resolve(target: str, known: object) -> list[str]:
+            return found
+
+        monkeypatch.setattr("visavis.pool.resolve", resolve)
+        caller = Caller()
+        async with ServerPool("dns:///inference:50051") as pool:
+            stream = pool.open(AVATAR, body_sha256=body_sha256(), on_event=caller)
+            begin(stream, seconds=10)
+            await play(caller, stream, range(5))
+            found[:] = [two.address]
+            await pool._resolve()
+            assert list(pool.placement.servers) == [two.address]
+            await play(caller, stream, range(5, 40))
+            assert stream.address == one.address
+            one.go_away.set()
+            stream.interrupt(2)
+            await caller.until(lambda: stream.address == two.address)
+            await stream.close()
+
+
+async def test_a_server_that_breaks_the_contract_is_left_not_believed() -> None:
+    async with fake_server() as one, fake_server() as two, conversation(one, two) as (caller, stream, _):
+        await caller.until(lambda: caller.of(Connected))
+        bad = one if stream.address == one.address else two
+        bad.corrupt = True
+        begin(stream)
+        await caller.until(lambda: 5 in caller.frames())
+        assert stream.address not in (None, bad.address)
+        assert "beyond the loop" in caller.of(Disconnected)[0].reason

@@ -163,9 +163,7 @@ class Playout:
         Returns what to tell the server, ``None`` where no turn is under way.
         """
         turn = self._next or self._turn
-        if turn is None:
-            return None
-        return self._anchor(turn, sample, self.index_in(ticks_ahead))
+        return self._anchor(turn, sample, self.index_in(ticks_ahead)) if turn else None
 
     def end_turn(self, samples: int) -> None:
         """The turn's audio ends after ``samples``; ``tick(None)`` then goes on through the closing frames."""
@@ -232,8 +230,7 @@ class Playout:
         index, self._index = self._index, (self._index + 1) % self.loop_length
         if playing or self._choose is None or index not in self._jumps:
             return
-        target = self._choose(index, self._jumps[index])
-        if target is not None and target in self._jumps[index]:
+        if (target := self._choose(index, self._jumps[index])) in self._jumps[index] and target is not None:
             self._index = target
 
     def _due_frame(self, turn: _Turn, sample: int | None, index: int) -> int | None:

@@ -59,6 +59,7 @@ class Stage:
         self._told_end = True
         self._last_fed = 0.0
         self._sequence = 0
+        self._began = time.monotonic()
         self._shown: VideoFrame | None = None
         self._pictures: queue.SimpleQueue[Picture | None] = queue.SimpleQueue()
         self._watcher: threading.Thread | None = None
@@ -203,7 +204,7 @@ class Stage:
             codec=self._codec,
             width=width,
             height=height,
-            timestamp_ms=time.monotonic() * 1000,
+            timestamp_ms=(time.monotonic() - self._began) * 1000,
             keyframe=True,
             sequence=self._sequence,
         )

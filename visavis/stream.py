@@ -319,7 +319,8 @@ class AvatarStream:
     def _fail(self, error: Exception) -> None:
         if not isinstance(error, errors.VisavisError):
             log.error("the stream failed", exc_info=error, extra={"session": self.session_id})
-        self._go(_Leave("full" if isinstance(error, errors.ServerFull) else "unavailable", str(error)))
+        known = isinstance(error, errors.VisavisError)
+        self._go(_Leave(failure_of(error) if known else "unavailable", str(error)))
 
     def _on_served(self, address: str) -> None:
         if self._served:

@@ -53,7 +53,7 @@ def avatar(avatar_id: str = "anna") -> pb.Avatar:
 
 @dataclass
 class FakeServer(pb_grpc.AvatarServiceServicer):
-    """Knows the avatars in ``known``. Faults: ``silent`` (sends nothing more), ``full``, ``mute_open``."""
+    """Knows the avatars in ``known``. Faults: ``silent``, ``full``, ``mute_open``, ``corrupt``."""
 
     known: set[str] = field(default_factory=lambda: {"anna"})
     slots: int = 4
@@ -68,6 +68,8 @@ class FakeServer(pb_grpc.AvatarServiceServicer):
     go_away: asyncio.Event = field(default_factory=asyncio.Event)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     draining: bool = False
+    drain_ms: int = 5000
+    corrupt: bool = False
     address: str = ""
 
     def capacity(self) -> pb.Capacity:
@@ -166,7 +168,9 @@ class FakeServer(pb_grpc.AvatarServiceServicer):
 
     async def _say_go_away(self, out: asyncio.Queue[pb.ConverseResponse]) -> None:
         await self.go_away.wait()
-        out.put_nowait(pb.ConverseResponse(go_away=pb.GoAway(reason="the server drains", deadline_ms=5000)))
+        out.put_nowait(
+            pb.ConverseResponse(go_away=pb.GoAway(reason="the server drains", deadline_ms=self.drain_ms))
+        )
 
 
 @dataclass
@@ -231,7 +235,7 @@ class _Session:
             turn_id=turn,
             epoch=epoch,
             audio_sample=start,
-            loop_index=(index + k - frame_at(sample, FPS)) % LOOP,
+            loop_index=LOOP if self.server.corrupt else (index + k - frame_at(sample, FPS)) % LOOP,
             kind=pb.FRAME_KIND_BODY if last and not self.whole else pb.FRAME_KIND_MOUTH,
             rect=None if last and not self.whole else pb.Rect(x=x, y=y, width=w, height=h),
             pixels=b"" if last and not self.whole else bytes([200]) * (w * h * 3 // 2),
