@@ -19,8 +19,8 @@ _NOTES = {
 }
 
 
-def _share(value: float | None) -> str:
-    return "not in this clip" if value is None else f"{value:.1%}"
+def _share(value: float | None, what: str) -> str:
+    return "not in this clip" if value is None else f"{value:.1%} {what}"
 
 
 def text_of(report: Report) -> str:
@@ -36,8 +36,8 @@ def text_of(report: Report) -> str:
             f"r at lag    {report.r_lag:.3f}",
             f"1.5 s off   {report.misaligned:+.3f}",
             f"width r     {width}",
-            f"bilabials   {_share(report.bilabials)} of {report.bilabial_count} closures seen",
-            f"pauses      {_share(report.pause_open)} of pictures open{gap}",
+            f"bilabials   {_share(report.bilabials, f'of {report.bilabial_count} closures seen')}",
+            f"pauses      {_share(report.pause_open, f'of pictures open{gap}')}",
             f"gap         {report.closed_gap:.3f} closed, {report.open_gap:.3f} open (5th, 95th percentile)",
         )
     )
@@ -69,7 +69,7 @@ def main() -> int:
             offset_ms=args.offset_ms,
         )
     except (ValueError, OSError) as e:
-        print(f"{e}", file=sys.stderr)
+        print(f"{args.clip} cannot be measured: {e}", file=sys.stderr)
         return 2
     picture = args.picture or args.clip.with_suffix(".lipsync.png")
     cv2.imwrite(str(picture), draw(report, lips, target, start))
