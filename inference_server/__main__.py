@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 
+import cv2
+
 from inference_server.core import Core
 from inference_server.engines.base import EngineError
 from inference_server.engines.discovery import engine_names
@@ -44,6 +46,7 @@ async def serve(settings: Settings, log: Log) -> int:
         ) from None
     log.info("listening", grpc_host=settings.host, grpc_port=port, http_port=http.port if http else None)
     core.start()
+    cv2.setNumThreads(1)  # a frame is too small to share, and the cores are the engine's
     gc.collect()
     gc.freeze()  # what lives as long as the process is not looked at again
     await stop.wait()
@@ -60,7 +63,7 @@ def main(argv: list[str]) -> int:
     """Entry; 2 where a setting is wrong."""
     try:
         settings = load(argv)
-        if settings.engine not in engine_names():
+        if ":" not in settings.engine and settings.engine not in engine_names():
             known = ", ".join(engine_names()) or "none (run pip install -e .)"
             raise SettingsError(
                 f"Setting engine (VISAVIS_INFERENCE_ENGINE) cannot be {settings.engine!r}: installed are {known}."
