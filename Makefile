@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.setup
 TEST_STAMP := $(VENV)/.setup-test
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test lint types proto train-visemes bench clean
+.PHONY: help setup run demo test lint types proto train-visemes bench gpu-kit clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -53,6 +53,9 @@ proto: $(TEST_STAMP)  ## generate visavis/avatar/v1 from protos/
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --grpc_python_out=. --mypy_out=. --mypy_grpc_out=. \
 	  --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 	  protos/visavis/avatar/v1/avatar.proto
+
+gpu-kit: $(TEST_STAMP)  ## what a GPU machine without internet needs, in .gpu-kit
+	$(BIN)/python -m bench.gpu_kit $(ARGS)
 
 clean:  ## remove what was built; keeps .venv
 	rm -rf build out .mypy_cache .ruff_cache .pytest_cache *.egg-info

@@ -25,6 +25,7 @@ def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--dir", type=Path, help="folder of weights")
+    parser.add_argument("--cache", type=Path, help="folder for converted weights")
     parser.add_argument("--size", choices=("full", "tiny"), default="full", help="of the random weights")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--batch", type=int, default=0, help="largest bucket")
@@ -43,7 +44,7 @@ def main() -> int:
         root = options.dir or Path(made) / "models"
         if options.dir is None:
             random_weights.write(root, options.size)
-        _all(options, root, Path(made) / "cache")
+        _all(options, root, options.cache or Path(made) / "cache")
     return 0
 
 
@@ -55,7 +56,7 @@ def _all(options: argparse.Namespace, root: Path, cache: Path) -> None:
     kind = "fp16" if cuda else "fp32"
     weights = options.dir or f"random {options.size}"
     print(f"{name}; torch {torch.__version__}; weights: {weights}; best {kind} product {tflops:.3g} TFLOP/s")
-    full = options.dir is not None or options.size == "full"
+    full = options.size == "full"
     best: dict[str, float] = {}
     for decoder in options.decoders.split(","):
         for mode in (options.modes or ("eager,graph,compile" if cuda else "eager")).split(","):

@@ -39,7 +39,7 @@ class Settings:
     parsing_mode: Parsing = "jaw"
     parser: bool = False
     look_ahead_ms: int = 100
-    silence_dbfs: int = -50
+    silence_dbfs: int = -45
     avatar_mb: int = 2048
     cache_dir: Path = Path("~/.cache/visavis/musetalk")
     threads: int = 0

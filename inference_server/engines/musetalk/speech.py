@@ -72,7 +72,7 @@ def feature_of(frame: int, fps: Fraction) -> int:
 class Speech:
     """Grows by :meth:`append`; a frame's :class:`Heard` and :meth:`opening` depend on nothing but the PCM."""
 
-    def __init__(self, plan: Plan, fps: Fraction, origin: int = 0, silence_dbfs: float = -50.0) -> None:
+    def __init__(self, plan: Plan, fps: Fraction, origin: int = 0, silence_dbfs: float = -45.0) -> None:
         self.plan = plan
         self.fps = fps
         self.origin = origin
