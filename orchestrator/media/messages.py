@@ -33,6 +33,7 @@ class Setup:
     host: HostSettings
     factory: str = ""
     options: dict[str, Any] = field(default_factory=dict)
+    log_level: str = "info"
 
 
 @dataclass(frozen=True, slots=True)

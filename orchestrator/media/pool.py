@@ -49,6 +49,7 @@ class PoolSettings:
     workers: int = 1
     factory: str = ""
     options: dict[str, Any] = field(default_factory=dict)
+    log_level: str = "info"
 
 
 class MediaWorker:
@@ -259,4 +260,4 @@ class WorkerPool:
             share = (host.port_high - host.port_low) // count // 2 * 2
             low = host.port_low + host.port_low % 2 + index * share
             host = replace(host, port_low=low, port_high=low + share - 1)
-        return Setup(host, self._settings.factory, self._settings.options)
+        return Setup(host, self._settings.factory, self._settings.options, self._settings.log_level)

@@ -33,6 +33,7 @@ from orchestrator.media.messages import (
     Shutdown,
     WorkerReady,
 )
+from visavis.logs import configure_logging
 
 log = logging.getLogger(__name__)
 
@@ -135,6 +136,7 @@ async def serve(fd: int) -> None:
         return
     if not isinstance(first, Setup):
         raise SystemExit("a media worker is started by the orchestrator, which sends its set-up first")
+    configure_logging(first.log_level)
     await Worker(channel, first).run()
     channel.close()
 
@@ -151,7 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="inherited socket to the control process")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    configure_logging()
     # The terminal's Ctrl-C reaches the whole group; the control process ends its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     tune_process()
