@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from inference_server.turn import Job, Turn
 
-MOST_FAILURES = 3  # of a row on its own, before it is given up
+MOST_FAILURES = 4  # of a row on its own, before it is given up
 
 
 @dataclass(slots=True)
@@ -70,12 +70,12 @@ class Scheduler:
     def failed(self, batch: Batch) -> list[Job]:
         """The batch failed: its rows are tried again at a smaller bucket; returns those that are given up."""
         rows = len(batch.jobs)
-        failures = batch.failures + 1
+        failures = batch.failures + 1 if rows == 1 else 0
         if rows == 1 and failures >= MOST_FAILURES:
             return batch.jobs
         smaller = [bucket for bucket, _ in self._costs if bucket < rows]
         cap = smaller[-1] if smaller else 1
-        self._retries.extend((job, cap, 0 if cap > 1 else failures) for job in batch.jobs)
+        self._retries.extend((job, cap, failures) for job in batch.jobs)
         return []
 
     def abandoned(self) -> list[Job]:

@@ -283,16 +283,21 @@ async def test_an_engine_that_cannot_load_says_why() -> None:
 
 
 async def test_a_lost_batch_is_drawn_again_and_loses_nothing() -> None:
-    async with running_server(engine_settings={"oom_every": 3}) as server, connect(server.address) as stub:
+    async with (
+        running_server(engine_settings={"oom_every": 3, "buckets": "1+2"}) as server,
+        connect(server.address) as stub,
+    ):
         avatar = await prepare(stub, width=320, height=240)
         talk = Conversation(stub)
         await talk.open(avatar.avatar_id)
-        await talk.say(voice(640 * 7))
-        frames = [await talk.wait("frame") for _ in range(10)]
+        await talk.say(voice(640 * 7), end=False)
+        frames = [await talk.wait("frame") for _ in range(4)]
+        await talk.send(end_of_turn=pb.EndOfTurn(turn_id=1))
+        frames += [await talk.wait("frame") for _ in range(6)]
         finished = await talk.wait("turn_finished")
         assert sorted(f.audio_sample for f in frames) == [640 * k for k in range(10)]
         assert (finished.frames, finished.late, frames[-1].last) == (10, 0, True)
-        assert any(line["event"] == "batch_failed" for line in server.log)
+        await server.event("batch_failed")
 
 
 @pytest.mark.parametrize("fault", ["prepare", "attach"])

@@ -73,6 +73,8 @@ class Machine:
 
     def step(self, name: str, *values: int | str | bool) -> None:
         s, now = self.session, self.now
+        for job in self.scheduler.abandoned():  # as the renderer does before it hands out anything
+            s.rendered(job, "dropped", None, None, now)
         if name in ("audio", "end", "anchor", "playhead"):
             turn, epoch, *rest = values
             values = (self.turn if turn == NOW else turn, s.epoch if epoch == NOW else epoch, *rest)
@@ -103,8 +105,6 @@ class Machine:
                 if batch is not None:
                     for job in self.scheduler.failed(batch):
                         s.rendered(job, "failed", None, None, now)
-                for job in self.scheduler.abandoned():
-                    s.rendered(job, "dropped", None, None, now)
             case "expire", _:
                 self.now += 2.0
                 s.expire(self.now)

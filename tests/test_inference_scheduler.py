@@ -91,7 +91,7 @@ def test_a_failed_batch_is_tried_again_in_smaller_ones_and_then_given_up() -> No
             break
         sizes.append(len(again.jobs))
         given_up += s.failed(again)
-    assert sizes[:2] == [4, 4] and sizes[2:] == [1] * 8 * (MOST_FAILURES - 1)
+    assert sizes[:2] == [4, 4] and sizes[2:] == [1] * 8 * MOST_FAILURES
     assert [j.frame for j in given_up] == list(range(8))
 
 
