@@ -95,7 +95,7 @@ def _one(
         line = f"  batch {c.rows:2}: {c.batch_ms / c.rows:9.3f} ms/frame {c.batch_ms:9.2f} ms/batch"
         line += f" {c.host_ms:8.2f} ms host {c.d2h_bytes:8} bytes to the host"
         if full:
-            reached = run.GFLOP[settings["decoder"]] * c.rows / c.batch_ms / 1000
+            reached = run.GFLOP[settings["decoder"]] * c.rows / c.batch_ms  # GFLOP a ms is TFLOP/s
             line += f" {reached / tflops:6.1%} of the product"
         print(line)
     fps = max(1000 * c.rows / c.batch_ms for c in costs)

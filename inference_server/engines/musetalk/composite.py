@@ -6,6 +6,7 @@ packed to each row's own. Works the same on every device.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -55,9 +56,15 @@ def blend(drawn: Tensor, plate: Tensor, weight: Tensor) -> Tensor:
 
 def to_ycbcr(rgb: Tensor) -> tuple[Tensor, Tensor]:
     """Luma ``(b, 1, h, w)`` and left-sited 4:2:0 chroma ``(b, 2, h / 2, w / 2)``, float32."""
-    matrix = torch.tensor(YCBCR, device=rgb.device)
-    full = torch.einsum("oc,bchw->bohw", matrix, rgb) + torch.tensor(OFFSET, device=rgb.device)[:, None, None]
+    matrix, offset = _constants(rgb.device, YCBCR)
+    full = torch.einsum("oc,bchw->bohw", matrix, rgb) + offset
     return full[:, :1], halve(full[:, 1:])
+
+
+@functools.cache
+def _constants(device: torch.device, matrix: tuple[tuple[float, ...], ...]) -> tuple[Tensor, Tensor]:
+    """On the device once: a copy to it for every batch would make the engine's thread wait."""
+    return torch.tensor(matrix, device=device), torch.tensor(OFFSET, device=device)[:, None, None]
 
 
 def halve(planes: Tensor) -> Tensor:

@@ -56,7 +56,8 @@ class SpeechEncoder(nn.Module):
         mask = mask.expand(-1, -1, x.shape[1], -1)
         states = [x]
         for layer in w.layers:
-            x = layer(x, mask)
+            out = layer(x, mask)
+            x = out[0] if isinstance(out, tuple) else out  # by the version of transformers
             states.append(x)
         states[-1] = w.layer_norm(x)
         return torch.stack(states, dim=2)

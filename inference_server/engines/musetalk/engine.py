@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
@@ -59,6 +60,9 @@ class MuseTalkEngine:
         s = self.settings
         self._device = _device(s.device)
         self._dtype = _dtype(s.dtype, self._device)
+        if s.mode == "compile":  # kernels compiled once are found again at the next start
+            kept = s.cache_dir.expanduser() / "inductor"
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(kept))
         if s.threads:
             torch.set_num_threads(s.threads)
         plan = Plan(right=(s.look_ahead_ms - 100) // 10)

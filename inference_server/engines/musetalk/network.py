@@ -56,7 +56,8 @@ class Network(nn.Module):
         """``mel``: ``(b, 80, hops)``. ``table``: ``(b, 13)`` int64, see ``COLUMNS``."""
         first, position, low, high, place = table[:, :COLUMNS].unbind(1)
         tokens = self.encoder(mel, first, position, low, high)
-        return self.decode(self.unet_output(self.latents.index_select(0, place), tokens))
+        latents = self.latents.index_select(0, place).contiguous(memory_format=torch.channels_last)
+        return self.decode(self.unet_output(latents, tokens))
 
 
 @contextmanager
