@@ -94,7 +94,8 @@ def test_open_lips_in_pauses_and_open_bilabials_are_counted(target: Target) -> N
     parted = lips.gap.copy()
     for first, last in target.bilabials or ():
         parted[(lips.times + 0.04 > first / 100) & (lips.times < last / 100)] = 0.1
-    assert compare(replace(lips, gap=parted), target).bilabials == 0.0
+    left = compare(replace(lips, gap=parted), target).bilabials
+    assert left is not None and left < 0.1
     assert compare(replace(lips, gap=0.02 + 0.1 * parted), target).bilabials is None
 
 

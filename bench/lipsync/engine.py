@@ -98,14 +98,16 @@ def main() -> int:
     parser.add_argument("--only", default="", help="voices whose name contains this")
     parser.add_argument("--fps", type=int, nargs="*", default=[25, 30])
     parser.add_argument("--seconds", type=float, default=40.0)
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="engine settings")
     args = parser.parse_args()
+    settings = dict(item.split("=", 1) for item in args.set)
     print(f"{'voice':24} fps    r0   lag ms  r lag  1.5 s  width  bilab      n  pause   gap")
     for voice in VOICES:
         if not voice.test or args.only not in voice.name:
             continue
         clip = joined(test_set(voice), args.seconds)
         for fps in args.fps:
-            r, lips = judge(PortraitEngine({}), args.portrait, clip, Fraction(fps))
+            r, lips = judge(PortraitEngine(settings), args.portrait, clip, Fraction(fps))
             late = compare(
                 replace(lips, times=lips.times + 0.08), from_phones(clip.phones, len(clip.pcm) // HOP)
             )

@@ -24,9 +24,10 @@ from inference_server.engines.portrait.features import HOP
 
 RANGE_MS = 300
 STEP_MS = 5
-SHUT = 0.25
+SHUT = 0.35
 """Lips are shut while their gap is under this share of the way from its 5th to its 95th percentile. The same
-line says whether a bilabial closed and whether a pause was open."""
+line says whether a bilabial closed and whether a pause was open: Face Mesh reads lips at rest a little wider
+than lips pressed together, which are the 5th percentile."""
 MOVING = 0.015
 """Lips whose gap varies less (5th to 95th percentile) do not speak: nothing can be said of closures."""
 

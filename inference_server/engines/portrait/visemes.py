@@ -32,6 +32,9 @@ OUTPUTS = 5
 """open, width, close, fv, speech."""
 CLOSED_AFTER_HOPS = 24
 """Hops without speech after which the mouth is at rest for certain (240 ms): a plosive is no pause."""
+OPEN_GAIN = 1.3
+"""Unsure of a voice that it never heard, the network opens the mouth too little: least squares keeps near the
+mean."""
 
 Array = NDArray[np.float32]
 
@@ -253,7 +256,8 @@ class VisemeTrack:
         if silent:
             return REST
         mean, peak = v.mean(0), v.max(0)
-        return MouthParams(float(mean[0]), float(mean[1]), float(peak[2]), float(peak[3]), False)
+        opening = min(1.0, OPEN_GAIN * float(mean[0]))
+        return MouthParams(opening, float(mean[1]), float(peak[2]), float(peak[3]), False)
 
 
 def _hops_of(k: int, fps: Fraction) -> tuple[int, int]:
