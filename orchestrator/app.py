@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
+import socket
 from collections.abc import Sequence
 from importlib import metadata, resources
 from pathlib import Path
@@ -122,7 +124,7 @@ class App:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        server = self._api()
+        server, listening = self._api(), self._api_socket()
         tasks = [asyncio.create_task(self._count_events())]
         if self.settings.webhook:
             tasks.append(asyncio.create_task(post_events(self._bus, self.settings.webhook)))
@@ -134,15 +136,13 @@ class App:
             tasks.append(asyncio.create_task(self._warm_voice()))
             await self._sip.start()
             self._sip_up = True
-            serving = asyncio.create_task(server.serve())
+            serving = asyncio.create_task(server.serve([listening]))
             log.info("orchestrator up", extra={"sip": str(self._sip.addresses), "api": self._api_address()})
             stopping = asyncio.create_task(self._stop.wait())
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
             if serving.done() and not self._stop.is_set():
-                raise OSError(
-                    f"the API cannot listen on {self._api_address()}: choose another VISAVIS_API_PORT"
-                )
+                raise OSError(f"the API on {self._api_address()} ended by itself: see the log")
         finally:
             self._draining = True
             if self._sip_up:
@@ -153,6 +153,7 @@ class App:
             if serving is not None:
                 with contextlib.suppress(SystemExit):
                     await serving
+            listening.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -204,6 +205,18 @@ class App:
         server = uvicorn.Server(config)
         server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
         return server
+
+    def _api_socket(self) -> socket.socket:
+        """The API's listening socket, taken before anything else starts."""
+        host, port = self.settings.api_host, self.settings.api_port
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            return socket.create_server((host, port), family=family)
+        except OSError as error:
+            raise OSError(
+                f"the API cannot listen on {host}:{port} ({os.strerror(error.errno or 0)}): "
+                "choose another VISAVIS_API_PORT"
+            ) from None
 
     def _api_address(self) -> str:
         return f"{self.settings.api_host}:{self.settings.api_port}"
