@@ -22,7 +22,7 @@ LOWER_OUTER = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291)
 STILL = (2, 98, 327, 97, 326, 129, 358, 203, 423, 36, 266, 205, 425, 50, 280, 187, 411, 147, 376, 123, 352)
 CHEEK = (57, 287, 212, 432, 216, 436, 207, 427, 214, 434, 186, 410, 192, 416, 138, 367)
 CHIN = (18, 83, 313, 182, 406, 200, 201, 421, 194, 418, 204, 424, 208, 428, 199, 171, 396, 175, 211, 431)
-JAW = (152, 148, 377, 176, 400, 149, 378, 150, 379, 136, 365, 172, 397, 58, 288)
+JAW = (132, 361, 93, 323, 152, 148, 377, 176, 400, 149, 378, 150, 379, 136, 365, 172, 397, 58, 288)
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Mouth:
         gap = 16.0 * pose.open**1.05 * (1 - 0.28 * rounding) + 0.8 * rounding * (1 - pose.press)
         jaw = 0.80 * gap * (1 - 0.25 * rounding)
         active = min(1.0, pose.open / 0.25 + rounding + 0.5 * pose.press + pose.fv)
-        stretch = 1 + 0.09 * spread * (1 + 0.3 * pose.open) - 0.31 * rounding - 0.06 * pose.open
+        stretch = 1 + 0.13 * spread * (1 + 0.3 * pose.open) - 0.31 * rounding - 0.06 * pose.open
         # a wide smile gives way to speech
         stretch *= 1 - min(0.16, max(0.0, 0.7 * (1 - 26 / self.half_width))) * active * (1 - 0.6 * spread)
         u = np.clip((self.line[:, 0] - self.centre) / self.half_width, -1, 1)
@@ -147,17 +147,20 @@ class Mouth:
         """Control points in millimetres: upper target, upper source, lower target, lower source."""
         seen = self.seen
         shut = self.gap < 1.5  # the mesh sees a little gap between lips that touch
-        inset = np.array([0.0, 0.35 if shut else 0.7])  # keeps the dark line and the teeth off the lips
+        inset = np.array([0.0, 0.5 if shut else 0.7])  # keeps the dark line and the teeth off the lips
         upper_seen = (self.line if shut else seen.upper_inner) - inset
         lower_seen = (self.line if shut else seen.lower_inner) + inset
         cheek = self.cheek + self._pulled(self.cheek, lips)
         chin = self.chin + self._dropped(self.chin, lips.jaw) + 0.5 * self._pulled(self.chin, lips, jaw=0.0)
         jawline = self.jaw + self._dropped(self.jaw, lips.jaw)
+        # all but the lips is common to both, so that beyond the corners the two warps agree
+        around = np.concatenate([cheek, chin, jawline, self.still])
+        around_seen = np.concatenate([self.cheek, self.chin, self.jaw, self.still])
         return (
-            np.concatenate([lips.upper_outer, lips.upper_inner[1:10], cheek, self.still]),
-            np.concatenate([seen.upper_outer, upper_seen[1:10], self.cheek, self.still]),
-            np.concatenate([lips.lower_outer, lips.lower_inner[1:10], cheek, chin, jawline, self.still]),
-            np.concatenate([seen.lower_outer, lower_seen[1:10], self.cheek, self.chin, self.jaw, self.still]),
+            np.concatenate([lips.upper_outer, lips.upper_inner[1:10], around]),
+            np.concatenate([seen.upper_outer, upper_seen[1:10], around_seen]),
+            np.concatenate([lips.lower_outer, lips.lower_inner[1:10], around]),
+            np.concatenate([seen.lower_outer, lower_seen[1:10], around_seen]),
         )
 
     def _dropped(self, points: Points, jaw: float) -> Points:
@@ -172,12 +175,11 @@ class Mouth:
         for column in (0, 10):
             corner = self.seen.upper_outer[column]
             moved = lips.upper_outer[column] - corner
+            # on a turned head the far cheek is short, and its outline must not follow
+            edge = self.jaw[JAW.index(132 if column == 0 else 361), 0]
+            reach = float(np.clip(0.55 * abs(corner[0] - edge), 6.0, 19.0))
             distance = np.linalg.norm((points - corner) / [1.0, 1.4], axis=1)
             side = (points[:, 0] < self.centre) == (column == 0)
-            out += (
-                0.85
-                * np.exp(-((distance / 19.0) ** 2))[:, None]
-                * side[:, None]
-                * (moved - [0, 0.3 * lips.jaw])
-            )
+            near = 0.85 * np.exp(-((distance / reach) ** 2)) * side
+            out += near[:, None] * (moved - [0, 0.3 * lips.jaw])
         return out

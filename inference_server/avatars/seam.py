@@ -47,7 +47,7 @@ def settled(rgb: NDArray[np.uint8], points: NDArray[np.float32]) -> NDArray[np.f
         teeth = (seen[:, 0] > tones[:, 0].max() + 10) | (
             (seen[:, 1] < tones[:, 1].min() - 7) & (seen[:, 0] > tones[:, 0].min() - 5)
         )
-        dark = seen[:, 0] < tones[:, 0].min() - 14
+        dark = seen[:, 0] < 0.55 * tones[:, 0].min()  # the shaded part of a lip is not so dark
         if teeth.mean() > 0.12 or dark.sum() / (_COLUMNS.stop - _COLUMNS.start) * _STEP > _LINE_MM:
             return points
     middle = (upper_inner[:, 1] + lower_inner[:, 1]) / 2
