@@ -17,6 +17,7 @@ import socket
 import sys
 import tempfile
 from pathlib import Path
+from statistics import median
 
 from orchestrator.sip.config import SipConfig
 from orchestrator.sip.events import BaseHandler
@@ -155,16 +156,21 @@ async def load(options: argparse.Namespace) -> int:
     assert process.stdout is not None and process.stdin is not None
     port = int(await process.stdout.readline())
     with tempfile.TemporaryDirectory() as folder:
-        await sipp(
-            port, options, max(options.rate * 5, 50), Path(folder)
-        )  # what is allocated once is not growth
-        await asyncio.sleep(options.settle)
-        before = await ask(process)
         calls = options.rate * options.seconds
-        result = await sipp(port, options, calls, Path(folder))
+        before = await ask(process)
+        running = asyncio.create_task(sipp(port, options, calls, Path(folder)))
+        samples: list[float] = []
+        while not running.done():
+            await asyncio.wait({running}, timeout=10)
+            samples.append((await ask(process))["rss_kib"])
+        result = running.result()
         await asyncio.sleep(options.settle)
         after = await ask(process)
-    growth = 100 * (after["rss_kib"] - before["rss_kib"]) / before["rss_kib"]
+    # Transactions wait out their timers for 32 s: from then on as many come as go.
+    steady = samples[6:] or samples
+    half = len(steady) // 2 or 1
+    first, last = median(steady[:half]), median(steady[-half:])
+    growth = 100 * (last - first) / first
     cpu = 1000 * (after["cpu_s"] - before["cpu_s"]) / calls
     print(f"{calls} calls at {options.rate}/s over {options.transport}, held {options.hold} ms: "
           f"{result['SuccessfulCall(C)']} succeeded, {result['FailedCall(C)']} failed, "
@@ -172,8 +178,9 @@ async def load(options: argparse.Namespace) -> int:
     print(
         f"INVITE to 200 {result['ResponseTime1(C)']} on average, BYE to 200 {result['ResponseTime2(C)']} (h:m:s:us)"
     )
-    print(f"CPU of the stack {cpu:.2f} ms per call; RSS {before['rss_kib']:.0f} to {after['rss_kib']:.0f} KiB "
-          f"({growth:+.1f} %)")  # fmt: skip
+    print(f"CPU of the stack {cpu:.2f} ms per call; RSS in KiB: {before['rss_kib']:.0f} before any call, under load "
+          f"after the first minute {first:.0f} (median of its first half) and {last:.0f} (second, {growth:+.1f} %), "
+          f"{max(samples):.0f} at most, {after['rss_kib']:.0f} at the end")  # fmt: skip
     print(
         f"left: {after['calls']:.0f} calls, {after['transactions']:.0f} transactions, {after['tasks']:.0f} tasks"
     )
