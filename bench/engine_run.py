@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inference_server.engines.base import BodyLoop, Handle, Prepared, Row, Track
+from inference_server.engines.base import BodyLoop, Handle, Prepared, Row, Ticket, Track
 from inference_server.engines.musetalk import MuseTalkEngine, face
 from visavis.frames import SAMPLE_RATE, frame_start
 
@@ -25,7 +25,8 @@ def body_720p(frames: int = 4, width: int = 1280, height: int = 720) -> BodyLoop
     """A made-up body with a face of 260 x 330 pixels."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(30, 226, (height * 3 // 32, width // 16)).astype(np.uint8)
-    smooth = np.asarray(cv2.resize(coarse, (width, height * 3 // 2), interpolation=cv2.INTER_LINEAR))
+    large = cv2.resize(coarse, (width, height * 3 // 2), interpolation=cv2.INTER_LINEAR)
+    smooth = np.asarray(large, np.uint8)
     mesh = np.full((468, 2), (width / 2, height * 0.45), np.float32)
     angle = np.linspace(0, 2 * np.pi, len(face.OVAL), endpoint=False) - np.pi / 2
     mesh[list(face.OVAL)] += np.stack([130 * np.cos(angle), 165 * np.sin(angle)], 1).astype(np.float32)
@@ -146,7 +147,7 @@ def live(at: Loaded, streams: int, seconds: float) -> Live:
     following = [0] * streams
     last = int(seconds * FPS)
     late: list[float] = []
-    waiting: list[tuple[object, list[float]]] = []
+    waiting: list[tuple[Ticket, list[float]]] = []
     while True:
         now = time.perf_counter()
         due = sorted(
@@ -162,7 +163,7 @@ def live(at: Loaded, streams: int, seconds: float) -> Live:
             waiting.append((at.engine.submit(rows), [deadline for deadline, _ in chosen]))
         if waiting:
             ticket, deadlines = waiting[0]
-            if at.engine.collect(ticket, 0.001) is not None:  # type: ignore[arg-type]
+            if at.engine.collect(ticket, 0.001) is not None:
                 waiting.pop(0)
                 done = time.perf_counter()
                 late += [max(0.0, done - d) * 1000 for d in deadlines]

@@ -64,7 +64,7 @@ class _Normalize:
 
 
 def _load_wav(path: str, sr: int) -> tuple[NDArray[np.float32], int]:
-    return read_pcm(Path(path)).astype(np.float32) / 32768, sr
+    return read_pcm(Path(path)).astype(np.float32) / np.float32(32768), sr
 
 
 def read_pcm(path: Path) -> NDArray[np.int16]:
@@ -88,7 +88,8 @@ def compare(folder: Path, size: random_weights.Size, wav: Path, frames: int) -> 
         random_weights.write(root / "models", size, seed=7)
         settings = Settings.of({"musetalk_dir": made + "/models", "cache_dir": made + "/cache"})
         models = load_models(settings, torch.float32, lambda *_: None)
-        ours = Network(models, Plan(), torch.zeros(1, 8, models.side // 8, models.side // 8)).eval()
+        ours = Network(models, Plan(), torch.zeros(1, 8, models.side // 8, models.side // 8))
+        ours.train(False)
 
         public_vae = vae.VAE(str(root / "models/sd-vae"), resized_img=models.side)
         public_vae.encode_latents = lambda image: (
@@ -179,14 +180,12 @@ def _frame_difference(
     injected[top : top + box.height, left : left + box.width] = mask
     resized = cv2.resize(theirs, (box.width, box.height))
     wanted = blending.get_image_blending(scene, resized, list(box), injected, list(square))
-    at = Places(
-        *(torch.tensor([v]) for v in (0, box.width, box.height, 0, 0, box.width, box.height)),
-        torch.tensor([1.0]),
-    )
+    zero, wide, tall = (torch.tensor([v]) for v in (0, box.width, box.height))
+    at = Places(zero, wide, tall, zero, zero, wide, tall, torch.tensor([1.0]))
     drawn = resample(ours[None], at, box.height, box.width)
     weight = torch.from_numpy(mask).float() / 255
-    plate = scene[box.y1 : box.y2, box.x1 : box.x2, ::-1].transpose(2, 0, 1).copy()
-    mixed = blend(drawn, torch.from_numpy(plate).float()[None], weight[None, None])
+    under = scene[box.y1 : box.y2, box.x1 : box.x2, ::-1].transpose(2, 0, 1).copy()
+    mixed = blend(drawn, torch.from_numpy(under).float()[None], weight[None, None])
     picture = scene.copy()
     picture[box.y1 : box.y2, box.x1 : box.x2] = mixed[0].permute(1, 2, 0).numpy()[..., ::-1]
     return float(np.abs(picture.astype(int) - wanted.astype(int)).max())

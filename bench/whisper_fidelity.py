@@ -96,7 +96,8 @@ def encoder_of(variables: dict[str, NDArray[np.float32]]) -> WhisperEncoder:
             out[f"{to}.{norm}.bias"] = v[f"{at}/{part}/layer_norm/beta"]
     encoder = WhisperEncoder(config)
     encoder.load_state_dict(out)
-    return encoder.eval()
+    encoder.train(False)
+    return encoder
 
 
 @torch.inference_mode()
