@@ -21,14 +21,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.lipsync.clip import RATE, Pcm
+from bench.lipsync.clip import Pcm
 from inference_server.engines.portrait.features import HOP, features
 from inference_server.engines.portrait.training.phones import GROUPS, Phone, arpabet, curves
 from inference_server.engines.portrait.visemes import VisemeTrack
 
 Kind = Literal["phones", "text", "network", "energy"]
 Signal = NDArray[np.float64]
-_PAUSE_HOPS = 24
 
 
 @dataclass(frozen=True)
@@ -115,8 +114,3 @@ def from_energy(pcm: Pcm) -> Target:
     speech = bands.max(1) > 0.4
     quiet = np.zeros(len(smooth), bool)
     return Target("energy", smooth, None, quiet, _pauses(speech), None)
-
-
-def seconds_of(pcm: Pcm) -> float:
-    """Length of the sound."""
-    return len(pcm) / RATE
