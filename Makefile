@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.setup
 TEST_STAMP := $(VENV)/.setup-test
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test lint types proto train-visemes bench gpu-kit clean
+.PHONY: help setup run demo test test-compose lint types proto train-visemes bench gpu-kit clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,6 +28,9 @@ setup: $(STAMP)  ## install both services into .venv
 
 test: $(TEST_STAMP)  ## run the tests
 	$(BIN)/python -m pytest $(ARGS)
+
+test-compose: $(TEST_STAMP)  ## run the tests of the compose files, with a real container engine
+	$(BIN)/python -m pytest -m container $(ARGS)
 
 run: $(STAMP)  ## start both services; prints what to dial (Ctrl-C stops them)
 	@$(BIN)/python -m examples.run

@@ -57,7 +57,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="demo", description="One call to a running Visavis.")
     environ = os.environ
     parser.add_argument("--sip", default=environ.get("DEMO_SIP", "127.0.0.1:5060"), help="host:port of SIP")
-    parser.add_argument("--api", default=environ.get("DEMO_API", "http://127.0.0.1:8080"), help="URL of the API")
+    parser.add_argument(
+        "--api", default=environ.get("DEMO_API", "http://127.0.0.1:8080"), help="URL of the API"
+    )
     parser.add_argument("--user", default="demo", help="user part that is dialled: the avatar's name")
     parser.add_argument("--text", default=TEXT, help="what is said")
     parser.add_argument("--language", default="en", help="en, de, fr, es, cmn...")

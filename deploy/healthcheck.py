@@ -23,7 +23,9 @@ def orchestrator() -> str:
     from orchestrator.config import load_settings
 
     settings = load_settings([])
-    connection = http.client.HTTPConnection(reachable(settings.api_host), settings.api_port, timeout=TIMEOUT_S)
+    connection = http.client.HTTPConnection(
+        reachable(settings.api_host), settings.api_port, timeout=TIMEOUT_S
+    )
     connection.request("GET", "/readyz")
     answer = connection.getresponse()
     body = answer.read()
@@ -41,9 +43,7 @@ def inference() -> str:
 
     settings = load([])
     with grpc.insecure_channel(f"{reachable(settings.host)}:{settings.port}") as channel:
-        answer = health_pb2_grpc.HealthStub(channel).Check(
-            health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S
-        )
+        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S)
     serving = health_pb2.HealthCheckResponse.SERVING
     return "" if answer.status == serving else f"gRPC health is {answer.status}, not SERVING"
 

@@ -5,6 +5,7 @@
 #
 # The cuda target needs no CUDA base image: requirements-inference-cuda.txt pins torch 2.13.0 for CUDA 13.0 together
 # with NVIDIA's own wheels of the CUDA libraries; the host brings the driver (580 or newer) and the container toolkit.
+# checkov:skip=CKV_DOCKER_7:the tag is in BASE_IMAGE, which checkov does not look into
 ARG BASE_IMAGE=python:3.11-slim
 
 FROM ${BASE_IMAGE} AS dependencies-cpu
