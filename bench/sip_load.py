@@ -178,8 +178,8 @@ async def load(options: argparse.Namespace) -> int:
     print(
         f"INVITE to 200 {result['ResponseTime1(C)']} on average, BYE to 200 {result['ResponseTime2(C)']} (h:m:s:us)"
     )
-    print(f"CPU of the stack {cpu:.2f} ms per call; RSS in KiB: {before['rss_kib']:.0f} before any call, under load "
-          f"after the first minute {first:.0f} (median of its first half) and {last:.0f} (second, {growth:+.1f} %), "
+    print(f"CPU of the stack {cpu:.2f} ms per call; RSS in KiB {before['rss_kib']:.0f} first, under load "
+          f"after a minute {first:.0f} (median of the first half) and {last:.0f} (second, {growth:+.1f} %), "
           f"{max(samples):.0f} at most, {after['rss_kib']:.0f} at the end")  # fmt: skip
     print(
         f"left: {after['calls']:.0f} calls, {after['transactions']:.0f} transactions, {after['tasks']:.0f} tasks"
