@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """Renders the portrait that Visavis ships, ``default.png``, and faces for looking at the engine.
 
 Everything drawn is made here from the MakeHuman base mesh (CC0, by Data Collection AB, Joel Palmius and Jonas

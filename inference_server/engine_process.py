@@ -110,7 +110,8 @@ class EngineProcess:
             *("--lanes", str(LANES)),
             stdin=asyncio.subprocess.DEVNULL,
             pass_fds=(theirs.fileno(), self.ring.fd),
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            # products here are small: BLAS threads only wait for each other, for seconds on a busy machine
+            env={"OPENBLAS_NUM_THREADS": "1", **os.environ, "PYTHONUNBUFFERED": "1"},
         )
         theirs.close()
         self._process = process

@@ -61,7 +61,6 @@ def _spline(
     system[n + 1 :, :n] = k.T
     right = np.zeros((n + 3, values.shape[1]))
     right[:n] = values
-    # OpenCV's solver and product: NumPy's start a thread per core, which costs seconds on a busy machine
     _, weights = cv2.solve(system, right, flags=cv2.DECOMP_LU)
     squared = (q**2).sum(1)[:, None] + (k**2).sum(1)[None] - 2 * _product(q, k.T)
     bend = _product(_kernel(np.maximum(squared, 0)), weights[:n])
