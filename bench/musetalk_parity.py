@@ -104,7 +104,8 @@ def compare(folder: Path, size: random_weights.Size, wav: Path, frames: int) -> 
         public_pe = unet.PositionalEncoding(d_model=width)
         from transformers import WhisperModel
 
-        whisper = WhisperModel.from_pretrained(root / "models/whisper").eval()
+        whisper: Any = WhisperModel.from_pretrained(root / "models/whisper")
+        whisper.eval()
         processor = audio.AudioProcessor(str(root / "models/whisper"))
         pcm = read_pcm(wav)[: 16_000 * SECONDS]
         cut = root / "cut.wav"
