@@ -134,9 +134,8 @@ async def _host(pipe: Connection, scenario: Scenario) -> None:
         sessions.append(session)
         ports.append((session.audio_port, session.video_port))
     idle = [session.video for session in sessions[scenario.speaking :] if session.video]
-    if idle:
-        while not host.idle.ready:  # noqa: ASYNC110 - another thread makes it
-            await asyncio.sleep(0.05)
+    while not host.idle.ready:  # noqa: ASYNC110 - another thread makes it
+        await asyncio.sleep(0.05)
     pipe.send(ports)
     for session in sessions:
         session.start()
