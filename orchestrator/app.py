@@ -23,12 +23,12 @@ from orchestrator.media.host import HostSettings
 from orchestrator.media.messages import Command, Notice
 from orchestrator.media.pool import PoolSettings, WorkerPool
 from orchestrator.metrics import OrchestratorCollector, make_registry
-from orchestrator.sip.config import SipConfig
+from orchestrator.sip.config import Account, SipConfig, TlsConfig
 from orchestrator.sip.stack import SipStack
 from orchestrator.speech.base import VoiceByLanguage
 from orchestrator.speech.espeak import EspeakVoice
 from orchestrator.speech.hibari import HibariVoice
-from orchestrator.switchboard import Switchboard
+from orchestrator.switchboard import DialRefused, Switchboard
 from visavis.client import AvatarClient
 from visavis.errors import InvalidRequest, VisavisError
 
@@ -74,6 +74,12 @@ class App:
     def call(self, call_id: str) -> Call | None:
         """The call with this id."""
         return self._board.call(call_id)
+
+    async def dial(self, to: str, avatar: str, text: str, language: str, video: bool) -> str:
+        """Call somebody; returns the call's id. Raises :class:`DialRefused`."""
+        if not self._sip_up or self._draining:
+            raise DialRefused("the orchestrator takes no calls now: try again later")
+        return await self._board.dial(self._sip, to, avatar, text, language, video)
 
     def missing(self) -> list[str]:
         """One sentence for each thing that keeps a call from a talking face."""
@@ -222,14 +228,33 @@ class App:
         return f"{self.settings.api_host}:{self.settings.api_port}"
 
     def _sip_config(self) -> SipConfig:
-        address = f"{self.settings.sip_host}:{self.settings.sip_port}"
+        settings = self.settings
+        host = f"[{settings.sip_host}]" if ":" in settings.sip_host else settings.sip_host
+        address = f"{host}:{settings.sip_port}"
+        accounts = tuple(
+            Account(
+                uri=account.uri,
+                password=account.password.get_secret_value(),
+                username=account.username,
+                registrar=account.registrar,
+                proxies=tuple(account.proxies),
+                expires=account.expires,
+                register=account.register_,
+                ping=account.ping,
+            )
+            for account in settings.sip_accounts
+        )
         return SipConfig(
             udp=(address,),
             tcp=(address,),
-            advertised_host=self.settings.advertised_address,
-            allow_from=tuple(self.settings.allow_from),
-            max_calls=self.settings.max_calls,
-            max_calls_per_source=self.settings.max_calls,
+            tls=(f"{host}:{settings.sip_tls_port}",) if settings.sip_tls_port else (),
+            tls_config=TlsConfig(settings.sip_tls_certificate, settings.sip_tls_key),
+            advertised_host=settings.advertised_address,
+            allow_from=tuple(settings.allow_from),
+            users={name: secret.get_secret_value() for name, secret in settings.sip_users.items()},
+            accounts=accounts,
+            max_calls=settings.max_calls,
+            max_calls_per_source=settings.max_calls,
         )
 
     def _pool_settings(self) -> PoolSettings:

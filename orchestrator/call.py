@@ -48,9 +48,10 @@ class TurnRecord:
 
 @dataclass(frozen=True)
 class CallInfo:
-    """What is known of a call when it is answered."""
+    """What is known of a call when it is answered; ``caller`` is the other end in either direction."""
 
     call_id: str
+    direction: str
     caller: str
     dialled: str
     avatar: str
@@ -83,8 +84,11 @@ class Call:
         self._turns: dict[int, TurnRecord] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._speaking = asyncio.Lock()
-        self._publish("answered", caller=info.caller, dialled=info.dialled, avatar=info.avatar,
-                      audio=info.audio, video=info.video)  # fmt: skip
+        shown = {
+            name: getattr(info, name)
+            for name in ("direction", "caller", "dialled", "avatar", "audio", "video")
+        }
+        self._publish("answered", **shown)
 
     @property
     def call_id(self) -> str:

@@ -9,7 +9,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
@@ -26,6 +34,19 @@ def _split(value: object) -> object:
 
 
 CommaList = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+
+
+class AccountSettings(BaseModel):
+    """One registrar or trunk; see ``docs/sip.md``."""
+
+    uri: str
+    password: SecretStr = SecretStr("")
+    username: str = ""
+    registrar: str = ""
+    proxies: list[str] = []
+    expires: int = Field(300, ge=30)
+    register_: bool = Field(True, alias="register")
+    ping: float = Field(0.0, ge=0)
 
 
 class Settings(BaseSettings):
@@ -45,6 +66,15 @@ class Settings(BaseSettings):
     allow_from: CommaList = Field(
         [],
         description="source networks that may call (10.0.0.0/8, 203.0.113.7); empty: private addresses only",
+    )
+    sip_tls_port: int = Field(0, ge=0, le=65535, description="port of SIP over TLS; 0: none")
+    sip_tls_certificate: str = Field("", description="PEM file with our certificate and chain, for TLS")
+    sip_tls_key: str = Field("", description="PEM file with its private key")
+    sip_users: dict[str, SecretStr] = Field(
+        {}, description='user names and passwords that callers must give, as JSON: {"anna": "secret"}'
+    )
+    sip_accounts: list[AccountSettings] = Field(
+        [], description='registrars and trunks, as JSON: [{"uri": "sip:avatar@pbx", "password": "secret"}]'
     )
     rtp_port_min: int = Field(30000, ge=1024, le=65534, description="first UDP port for RTP and RTCP")
     rtp_port_max: int = Field(31999, ge=1025, le=65535, description="last UDP port for RTP and RTCP")
@@ -125,6 +155,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_ports(self) -> Settings:
+        if self.sip_tls_port and not (self.sip_tls_certificate and self.sip_tls_key):
+            raise ValueError("sip_tls_port needs sip_tls_certificate and sip_tls_key")
         if self.rtp_port_max - self.rtp_port_min < 3:
             raise ValueError("rtp_port_max must be at least rtp_port_min + 3: one call takes four ports")
         return self

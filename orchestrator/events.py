@@ -15,7 +15,7 @@ import httpx
 log = logging.getLogger(__name__)
 
 EventKind = Literal[
-    "answered", "turn_started", "turn_finished", "turn_interrupted", "dtmf", "avatar", "ended"
+    "ringing", "answered", "turn_started", "turn_finished", "turn_interrupted", "dtmf", "avatar", "ended"
 ]
 QUEUED = 1000
 """Events that wait for one slow listener; then its oldest are dropped."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import re
+import secrets
+import socket
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
@@ -12,7 +15,7 @@ from typing import Any
 from orchestrator.avatars import AvatarCatalog, Portrait
 from orchestrator.call import Call, CallInfo
 from orchestrator.config import Settings
-from orchestrator.events import EventBus
+from orchestrator.events import CallEvent, EventBus
 from orchestrator.media.messages import (
     CallFailed,
     CallFigures,
@@ -41,7 +44,9 @@ from orchestrator.sip.media import (
     VideoCapabilities,
     VideoMedia,
 )
+from orchestrator.sip.outgoing import OutgoingCall
 from orchestrator.sip.sdp import SessionDescription
+from orchestrator.sip.stack import SipStack
 from orchestrator.speech.base import PCM, VoiceByLanguage
 
 log = logging.getLogger(__name__)
@@ -49,6 +54,10 @@ log = logging.getLogger(__name__)
 CODECS = ("PCMU", "PCMA", "G722", "opus")
 ENDED_KEPT = 100
 RETRY_AFTER = (("Retry-After", "10"),)
+
+
+class DialRefused(ValueError):
+    """A call of ours that cannot be placed; the message is one sentence."""
 
 
 class WorkerMedia:
@@ -84,12 +93,14 @@ class WorkerMedia:
 class _Line:
     """One call while it lasts: its signalling, its ports, and, once answered, the call."""
 
-    sip: IncomingCall
+    sip: IncomingCall | OutgoingCall
     ports: CallOpened
     portrait: Portrait
     media: WorkerMedia
     call: Call | None = None
     cause: str = ""
+    text: str = ""  # what is said first
+    language: str = ""
     fps: Fraction | None = None  # settled by the first agreement: the body is prepared for it
     over: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
 
@@ -146,7 +157,11 @@ class Switchboard(BaseHandler):
             log.warning("call refused", extra={"call": call.id, "reason": str(error)})
             call.reject(503, headers=RETRY_AFTER)
             return
-        line = self._lines[call.id] = _Line(call, ports, portrait, WorkerMedia(self._pool, call.id))
+        media_end = WorkerMedia(self._pool, call.id)
+        greeting, language = self._settings.greeting, self._settings.language
+        line = self._lines[call.id] = _Line(
+            call, ports, portrait, media_end, text=greeting, language=language
+        )
         if call.state == "ended":  # cancelled meanwhile
             await self.on_ended(call, EndCause("cancelled", "peer"))
             return
@@ -158,6 +173,35 @@ class Switchboard(BaseHandler):
             raise
         if media is not None:
             self._begin(line, media)
+
+    async def dial(self, sip: SipStack, to: str, avatar: str, text: str, language: str, video: bool) -> str:
+        """Call ``to`` and speak ``text`` when it is answered; returns the call's id at once.
+
+        Raises :class:`DialRefused`; what becomes of the call is told by events.
+        """
+        portrait = self._catalog.get(avatar)
+        if portrait is None:
+            raise DialRefused(f"there is no avatar '{avatar}': GET /v1/avatars lists them")
+        call_id = secrets.token_hex(6)
+        try:
+            if len(self._lines) >= self._settings.max_calls:
+                raise NoRoom(f"{self._settings.max_calls} calls are under way already: try again later")
+            ports = await self._pool.open_call(call_id, video=video)
+        except NoRoom as error:
+            raise DialRefused(str(error)) from None
+        host = self._settings.advertised_address or local_host(self._settings.sip_host, to)
+        try:
+            call = sip.dial(to, self._offer(ports, host), call_id=call_id)
+        except ValueError as error:
+            await self._pool.close_call(call_id)
+            raise DialRefused(str(error)) from None
+        media_end = WorkerMedia(self._pool, call_id)
+        self._lines[call_id] = _Line(call, ports, portrait, media_end, text=text, language=language)
+        return call_id
+
+    async def on_progress(self, call: SipCall, status: int) -> None:
+        """A call of ours rings."""
+        self._bus.publish(CallEvent("ringing", call.id, {"status": status}))
 
     async def on_media(self, call: SipCall, media: NegotiatedMedia) -> None:
         """Agreed late or anew."""
@@ -186,6 +230,11 @@ class Switchboard(BaseHandler):
         if line.call is not None:
             line.call.on_end(line.cause or (cause.kind if cause.kind != "hangup" else f"bye by {cause.by}"))
             self._ended = [*self._ended, line.call][-ENDED_KEPT:]
+        else:
+            text = cause.text or cause.kind
+            data = {"cause": line.cause or cause.kind, "status": cause.status, "reason": text, "seconds": 0.0}
+            self._bus.publish(CallEvent("ended", call.id, data))
+            log.info("ended", extra={"call": call.id, **data})
         stats = await self._pool.close_call(call.id)
         if line.call is not None and stats is not None:
             line.call.stats |= _figures(stats)
@@ -219,7 +268,10 @@ class Switchboard(BaseHandler):
     # -- inside --
 
     def _capabilities(self, line: _Line) -> MediaCapabilities:
-        settings, ports = self._settings, line.ports
+        return self._offer(line.ports, line.sip.capabilities.address if line.call else line.sip.local_host)
+
+    def _offer(self, ports: CallOpened, host: str) -> MediaCapabilities:
+        settings = self._settings
         width, height = settings.video_size
         video = None
         if ports.video_port is not None:
@@ -227,7 +279,7 @@ class Switchboard(BaseHandler):
                 ports.video_port, width, height, float(settings.frame_rate), settings.video_bitrate
             )
         audio = AudioCapabilities(ports.audio_port, CODECS)
-        return MediaCapabilities(line.sip.local_host, audio, video)
+        return MediaCapabilities(host, audio, video)
 
     def _begin(self, line: _Line, media: NegotiatedMedia) -> None:
         if media.audio is None:
@@ -252,6 +304,7 @@ class Switchboard(BaseHandler):
         self._pool.send(StartCall(call_id, options))
         info = CallInfo(
             call_id=call_id,
+            direction=line.sip.direction,
             caller=line.sip.remote_uri,
             dialled=line.sip.user,
             avatar=line.portrait.name,
@@ -265,8 +318,8 @@ class Switchboard(BaseHandler):
             line.sip.hangup(cause)
 
         line.call = Call(info, line.media, self._voices, self._bus, hang_up)
-        if self._settings.greeting.strip():
-            line.call.say(self._settings.greeting, self._settings.language)
+        if line.text.strip():
+            line.call.say(line.text, line.language)
 
     async def close(self) -> None:
         """Hang up every call and wait until each has ended."""
@@ -276,6 +329,21 @@ class Switchboard(BaseHandler):
             line.sip.hangup("shutdown")
         for line in lines:
             await line.over.wait()
+
+
+def local_host(bound: str, to: str) -> str:
+    """Our address towards ``to``: the one we listen on, or, where that is any, the one the system routes by."""
+    if bound not in ("0.0.0.0", "::", ""):
+        return bound
+    match = re.search(r"(?:@|sips?:)(\[[^\]]+\]|[^@:;>]+)(?::\d+)?(?:;|>|$)", to)
+    target = (match[1] if match else "192.0.2.1").strip("[]")
+    try:
+        family, _, _, _, address = socket.getaddrinfo(target, 9, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(address)
+            return str(probe.getsockname()[0])
+    except OSError:
+        return "127.0.0.1"
 
 
 def _offers_video(offer: SessionDescription | None) -> bool:

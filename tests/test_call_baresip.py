@@ -92,3 +92,38 @@ async def test_baresip_sees_and_hears(tmp_path: Path, codecs: str, suffix: str) 
                 await asyncio.sleep(0.05)
         assert (await house.call(call))["cause"] == "bye by peer"
         assert any(line["event"] == "dtmf" and line["digit"] == "5" for line in house.log)
+
+
+@pytest.mark.peer
+async def test_we_call_baresip(tmp_path: Path) -> None:
+    """An outbound call with video: rings, is picked up, and the first words are heard."""
+    async with (
+        inference_server() as server,
+        orchestrator([server]) as house,
+        baresip(tmp_path / "phone", answer="auto") as phone,
+    ):
+        to = f"sip:alice@127.0.0.1:{phone.sip_port}"
+        answer = await house.api.post(
+            "/v1/calls", json={"to": to, "say": "Good morning, Alice. This is a call."}
+        )
+        assert answer.status_code == 202, answer.text
+        call = answer.json()["call_id"]
+        await phone.wait("CALL_ESTABLISHED")
+        assert (await house.call(call))["direction"] == "out"
+        assert (await house.turn(call, 1))["state"] == "finished"
+        assert (await read_shot(phone)).mouth is None
+        await house.api.delete(f"/v1/calls/{call}")
+        await phone.wait("CALL_CLOSED")
+        with wave.open(str(phone.heard)) as file:
+            heard = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+        assert (np.abs(heard) > 1000).mean() > 0.02
+        assert (await house.call(call))["cause"] == "api"
+
+
+async def test_nobody_there(tmp_path: Path) -> None:
+    async with inference_server() as server, orchestrator([server]) as house:
+        answer = await house.api.post("/v1/calls", json={"to": "not a uri at all"})
+        assert answer.status_code == 409
+        to = f"sip:nobody@127.0.0.1:{house.sip_port}"
+        answer = await house.api.post("/v1/calls", json={"to": to, "avatar": "zoe"})
+        assert (answer.status_code, "there is no avatar" in answer.json()["detail"]) == (409, True)

@@ -19,6 +19,7 @@ from orchestrator.avatars import AvatarCatalog, Portrait
 from orchestrator.call import Call, CallInfo
 from orchestrator.events import EventBus
 from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
+from orchestrator.switchboard import DialRefused
 
 JSON = {"content-type": "application/json"}
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
@@ -72,7 +73,7 @@ class House:
             self.ended.append(cause)
             self.one.on_end(cause)
 
-        info = CallInfo("c1", "sip:a@b", "demo", "default", "127.0.0.1", "PCMU/8000", None)
+        info = CallInfo("c1", "in", "sip:a@b", "demo", "default", "127.0.0.1", "PCMU/8000", None)
         self.one = Call(info, self.sink, VoiceByLanguage({"en": Voice}), self.bus, hang_up)
         app = create_app(self, self.catalog, self.bus, CollectorRegistry(), "en", "0")
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
@@ -86,6 +87,11 @@ class House:
 
     def missing(self) -> list[str]:
         return self.absent
+
+    async def dial(self, to: str, avatar: str, text: str, language: str, video: bool) -> str:
+        if avatar != "default":
+            raise DialRefused(f"there is no avatar '{avatar}'")
+        return f"to {to} {language} {video}"
 
     async def check_portrait(self, data: bytes) -> None:
         pass
@@ -169,6 +175,7 @@ async def test_play_takes_a_wav(house: House) -> None:
         ("POST", "/v1/calls/c1/play", {"content": b"text that is no sound"}, 400, "not a PCM WAV file"),
         ("PUT", "/v1/avatars/anna", {"content": b"just text"}, 400, "not a picture"),
         ("PUT", "/v1/avatars/An%20na", {"content": PNG}, 400, "not an avatar name"),
+        ("POST", "/v1/calls", {"json": {"to": "sip:x@y", "avatar": "zoe"}}, 409, "no avatar 'zoe'"),
         ("GET", "/v1/avatars/nobody", {}, 404, "GET /v1/avatars lists them"),
         ("GET", "/v1/avatars/..%2f..%2fetc", {}, 404, ""),
     ],

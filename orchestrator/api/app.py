@@ -13,7 +13,16 @@ from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from orchestrator.api.problems import install_problems
-from orchestrator.api.schemas import AvatarView, CallView, Problem, Readiness, SayRequest, TurnView
+from orchestrator.api.schemas import (
+    AvatarView,
+    CallView,
+    Dialled,
+    DialRequest,
+    Problem,
+    Readiness,
+    SayRequest,
+    TurnView,
+)
 from orchestrator.avatars import DEFAULT, MAX_BYTES, AvatarCatalog, AvatarError, Portrait
 from orchestrator.call import Call
 from orchestrator.events import EventBus
@@ -35,6 +44,7 @@ class Orchestrator(Protocol):
     def calls(self) -> Sequence[Call]: ...
     def call(self, call_id: str) -> Call | None: ...
     def missing(self) -> list[str]: ...
+    async def dial(self, to: str, avatar: str, text: str, language: str, video: bool) -> str: ...
     async def check_portrait(self, data: bytes) -> None: ...
     def portrait_changed(self, portrait: Portrait) -> None: ...
 
@@ -79,6 +89,13 @@ def create_app(
     @app.get("/v1/calls", tags=["calls"], summary="Calls under way, and the last ended ones")
     async def list_calls() -> list[CallView]:
         return [CallView.of(call) for call in orchestrator.calls]
+
+    @app.post("/v1/calls", tags=["calls"], status_code=202, summary="Call somebody")
+    async def dial(request: DialRequest) -> Dialled:
+        call_id = await orchestrator.dial(
+            request.to, request.avatar, request.say, request.language or language, request.video
+        )
+        return Dialled(call_id=call_id)
 
     @app.get("/v1/calls/{call_id}", tags=["calls"], summary="One call")
     async def get_call(call_id: CallId) -> CallView:

@@ -13,12 +13,14 @@ from orchestrator.api.schemas import Problem
 from orchestrator.avatars import AvatarError
 from orchestrator.call import CallGone, TooManyTurns
 from orchestrator.speech.base import SpeechError
+from orchestrator.switchboard import DialRefused
 
 _STATUS: dict[type[Exception], int] = {
     AvatarError: 400,
     SpeechError: 400,
     CallGone: 410,
     TooManyTurns: 429,
+    DialRefused: 409,
 }
 
 

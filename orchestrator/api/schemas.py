@@ -36,7 +36,8 @@ class CallView(BaseModel):
     """One call."""
 
     call_id: str
-    caller: str
+    direction: Literal["in", "out"]
+    caller: str = Field(description="the other end's address")
     dialled: str
     avatar: str
     source: str = Field(description="the address it came from")
@@ -59,6 +60,24 @@ class CallView(BaseModel):
             turns=[TurnView.of(turn) for turn in call.turns],
             media=call.stats,
         )
+
+
+class DialRequest(BaseModel):
+    """Call somebody."""
+
+    to: str = Field(
+        min_length=1, max_length=500, description="sip:anna@example.com, or a number at the account"
+    )
+    avatar: str = Field("default", description="name of the avatar to show")
+    say: str = Field("", max_length=20_000, description="spoken when the call is answered")
+    language: str | None = Field(None, description="of `say`; null: the configured language")
+    video: bool = Field(True, description="offer video")
+
+
+class Dialled(BaseModel):
+    """A call that is being placed; events and GET /v1/calls tell what becomes of it."""
+
+    call_id: str
 
 
 class SayRequest(BaseModel):

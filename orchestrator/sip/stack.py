@@ -94,11 +94,13 @@ class SipStack:
         account: str = "",
         display_name: str = "",
         timeout: float = 60.0,
+        call_id: str = "",
     ) -> OutgoingCall:
         """Call `to` (a SIP URI, or a user name or number at the account's host). Returns at once.
 
         The handler is told on_progress, on_media, then on_established, or on_ended with the outcome.
         `account` is the uri of a configured account; by default the first one, and none where there is none.
+        `call_id` names the call in logs and `calls`; by default a new one.
         Raises ValueError for a `to` that cannot be dialled.
         """
         registration = self._registration(account)
@@ -114,7 +116,7 @@ class SipStack:
         target = dialled_uri(to, local.uri.host if registration else "")
         call = OutgoingCall(
             self.agent,
-            secrets.token_hex(6),
+            call_id or secrets.token_hex(6),
             target,
             capabilities,
             local=NameAddr(local.uri, display_name),

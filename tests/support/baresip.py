@@ -51,6 +51,7 @@ class Baresip:
     folder: Path
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    sip_port: int
     events: list[dict[str, Any]] = field(default_factory=list)
     answers: asyncio.Queue[dict[str, Any]] = field(default_factory=asyncio.Queue)
 
@@ -98,8 +99,10 @@ class Baresip:
 
 
 @contextlib.asynccontextmanager
-async def baresip(folder: Path, codecs: str = "PCMU/8000/1", account: str = "") -> AsyncIterator[Baresip]:
-    """A caller with a moving test picture and a 440 Hz tone of its own."""
+async def baresip(
+    folder: Path, codecs: str = "PCMU/8000/1", answer: str = "manual"
+) -> AsyncIterator[Baresip]:
+    """A phone (``answer="auto"``: that picks up) with a moving test picture and a 440 Hz tone of its own."""
     program = need("baresip", "baresip-core baresip-ffmpeg")
     ffmpeg = need("ffmpeg", "ffmpeg")
     (folder / "rec").mkdir(parents=True)
@@ -137,7 +140,7 @@ async def baresip(folder: Path, codecs: str = "PCMU/8000/1", account: str = "") 
     (folder / "config").write_text(text)
     (folder / "contacts").touch()
     (folder / "accounts").write_text(
-        f"<sip:alice@127.0.0.1:{sip}>;regint=0;audio_codecs={codecs};answermode=manual{account}\n"
+        f"<sip:alice@127.0.0.1:{sip}>;regint=0;audio_codecs={codecs};answermode={answer}\n"
     )
     process = await asyncio.create_subprocess_exec(
         *(program, "-f", str(folder)),
@@ -155,7 +158,7 @@ async def baresip(folder: Path, codecs: str = "PCMU/8000/1", account: str = "") 
                     break
                 except OSError:
                     await asyncio.sleep(0.1)
-        phone = Baresip(process, folder, reader, writer)
+        phone = Baresip(process, folder, reader, writer, sip)
         follower = asyncio.create_task(phone.follow())
         yield phone
         writer.close()
