@@ -37,15 +37,14 @@ class Net(nn.Module):
         )
         self.head = nn.Conv1d(width, visemes.OUTPUTS, 1)
         self.groups = nn.Conv1d(width, len(GROUPS), 1)
-        self.drop = nn.Dropout1d(0.06)
+        self.drop = nn.Dropout1d(0.05)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """``(n, 26, hops)`` → raw outputs ``(n, 5, hops)`` and group logits ``(n, 7, hops)``."""
         for conv, (taps, dilation, residual) in zip(self.convs, LAYERS, strict=True):
             y = functional.relu(conv(functional.pad(x, (dilation * (taps - 1), 0))))
-            y = self.drop(y)
             x = x + y if residual else y
-        return self.head(x), self.groups(x)
+        return self.head(x), self.groups(self.drop(x))
 
 
 def loss_of(
@@ -66,19 +65,6 @@ def loss_of(
     silence = functional.binary_cross_entropy_with_logits(raw[:, 4], speech, reduction="none")
     kinds = functional.cross_entropy(logits, group, reduction="none")
     return error + 0.3 * (w * silence).mean() + 0.15 * (w * kinds).mean()
-
-
-def recolour(x: torch.Tensor) -> torch.Tensor:
-    """Another timbre for each segment: a smooth random gain over the bands (about ±5 dB), now and then three
-    bands missing. Unseen voices differ most in this."""
-    n = len(x)
-    coarse = torch.randn(n, 1, 7) * 0.10
-    gain = functional.interpolate(coarse, size=BANDS, mode="linear", align_corners=True)[:, 0, :, None]
-    out = torch.where(x > 0, functional.relu(x + gain), x)
-    first = torch.randint(0, BANDS - 3, (n, 1))
-    bands = torch.arange(BANDS)[None]
-    hole = (bands >= first) & (bands < first + 3) & (torch.rand(n, 1) < 0.25)
-    return out * (~hole)[:, :, None]
 
 
 def segments(
@@ -126,7 +112,7 @@ def train(copies: int, epochs: int, width: int, delay: int, seed: int) -> Net:
         total = 0.0
         picks = order.permutation(len(x))[: len(x) // batch * batch].reshape(-1, batch)
         for pick in picks:
-            raw, logits = net(recolour(torch.from_numpy(x[pick].astype(np.float32))))
+            raw, logits = net(torch.from_numpy(x[pick].astype(np.float32)))
             loss = loss_of(
                 raw,
                 logits,
