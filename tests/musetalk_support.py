@@ -60,7 +60,7 @@ def mesh(x: float, y: float, wide: float, tall: float) -> NDArray[np.float32]:
     angle = np.linspace(0, 2 * np.pi, len(face.OVAL), endpoint=False) - np.pi / 2
     points[list(face.OVAL)] = np.stack([x + wide / 2 * np.cos(angle), y + tall / 2 * np.sin(angle)], 1)
     points[list(face.NOSE)] = (x, y + tall * 0.05)
-    points[5] = (x, y)
+    points[[5, 195]] = (x, y)
     lips = np.linspace(0, 2 * np.pi, 12, endpoint=False)
     points[list(face.LIPS[:12])] = np.stack(
         [x + wide * 0.2 * np.cos(lips), y + tall * 0.25 + tall * 0.06 * np.sin(lips)], 1

@@ -57,7 +57,9 @@ class Box(NamedTuple):
 
 def ibug_points(mesh: NDArray[np.float32]) -> NDArray[np.float32]:
     """``(68, 2)`` of ``(468, 2)``."""
-    return mesh[list(IBUG)]
+    points = mesh[list(IBUG)]
+    points[HALF_FACE] = (mesh[5] + mesh[195]) / 2  # the mesh has none there: the places above and below it
+    return points
 
 
 def face_extent(points: NDArray[np.float32], bbox_shift: int = 0) -> NDArray[np.float64]:
