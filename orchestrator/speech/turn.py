@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
-import numpy as np
-import soxr
-
-from orchestrator.speech.base import PCM
-from visavis.frames import SAMPLE_RATE
+from orchestrator.speech.base import PCM, SpeechError
+from visavis.audio import Resampler
 
 AHEAD_S = 20.0
 """Seconds of sound that may wait in the media worker."""
@@ -46,28 +43,25 @@ async def speak(
     """
     sink.start_turn(turn_id)
     sent = 0
-    for_face: soxr.ResampleStream | None = None
-    for_phone: soxr.ResampleStream | None = None
+    for_face: Resampler | None = None
+    for_phone: Resampler | None = None
     try:
         async for chunk in sound:
             source = rate()
             if for_face is None or for_phone is None:
-                for_face = soxr.ResampleStream(source, SAMPLE_RATE, 1, dtype="int16")
-                for_phone = soxr.ResampleStream(source, sink.sample_rate, 1, dtype="int16")
+                try:
+                    for_face, for_phone = Resampler(source), Resampler(source, sink.sample_rate)
+                except ValueError as error:
+                    raise SpeechError(str(error)) from None
             step = source * _SLICE_MS // 1000
             for at in range(0, len(chunk), step):
                 piece = chunk[at : at + step]
-                sink.feed(turn_id, for_face.resample_chunk(piece), for_phone.resample_chunk(piece))
+                sink.feed(turn_id, for_face.push(piece), for_phone.push(piece))
                 sent += len(piece)
                 if sent / source > AHEAD_S:
                     await heard(sent / source - AHEAD_S)
         if for_face is not None and for_phone is not None:
-            nothing = np.zeros(0, np.int16)
-            sink.feed(
-                turn_id,
-                for_face.resample_chunk(nothing, last=True),
-                for_phone.resample_chunk(nothing, last=True),
-            )
+            sink.feed(turn_id, for_face.flush(), for_phone.flush())
     finally:
         sink.end_turn(turn_id)
     return sent / rate() if sent else 0.0
