@@ -15,7 +15,7 @@ from inference_server.engines.base import EngineError
 from inference_server.engines.discovery import engine_names
 from inference_server.log import Log
 from inference_server.service.grpc_face import GrpcFace
-from inference_server.service.metrics_http import MetricsServer
+from inference_server.service.http_face import HttpFace
 from inference_server.settings import Settings, SettingsError, load
 
 
@@ -34,11 +34,11 @@ async def serve(settings: Settings, log: Log) -> int:
         loop.add_signal_handler(number, on_signal)
     core = Core(settings, log)
     face = GrpcFace(core)
-    http: MetricsServer | None = None
+    http = HttpFace(core) if settings.http else None
     try:
         port = await face.start(settings.host, settings.port)
-        if settings.http:
-            http = MetricsServer(core.metrics, settings.http_host, settings.http_port)
+        if http is not None:
+            await http.start(settings.http_host, settings.http_port)
     except OSError as error:
         await face.close(0)
         raise SettingsError(
@@ -54,7 +54,7 @@ async def serve(settings: Settings, log: Log) -> int:
     await core.close()
     await face.close()
     if http is not None:
-        http.close()
+        await http.close()
     log.info("stopped")
     return 0
 

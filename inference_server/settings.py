@@ -28,9 +28,16 @@ class Settings(BaseSettings):
 
     host: str = Field("0.0.0.0", description="address that gRPC listens on")
     port: int = Field(50051, ge=0, le=65535, description="gRPC port; 0 takes a free one and logs it")
-    http_host: str = Field("0.0.0.0", description="address that HTTP (metrics) listens on")
+    http_host: str = Field("0.0.0.0", description="address that HTTP listens on")
     http_port: int = Field(8500, ge=0, le=65535, description="HTTP port; 0 takes a free one and logs it")
     http: bool = Field(True, description="whether HTTP listens at all")
+    http_connections: int = Field(
+        1024, ge=8, description="HTTP connections and sockets open at once; more are refused"
+    )
+    http_origins: str = Field(
+        "", description="web origins whose pages may use HTTP, separated by commas; * for all"
+    )
+    stock_fps: int = Field(30, ge=1, le=60, description="frame rate of RoomKit's own WebSocketAvatarProvider")
 
     engine: str = Field(
         "portrait", description="lip-sync engine, by its name in the entry points visavis.engines"

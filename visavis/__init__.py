@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from visavis.errors import VisavisError as VisavisError
     from visavis.frames import Frame as Frame
     from visavis.frames import Rect as Rect
+    from visavis.http_client import HttpServerClient as HttpServerClient
+    from visavis.http_provider import HTTPAvatarProvider as HTTPAvatarProvider
     from visavis.messages import Connected as Connected
     from visavis.messages import Disconnected as Disconnected
     from visavis.messages import GoAway as GoAway
@@ -65,6 +67,8 @@ _HOME = {
         "VisavisError",
     ),
     "frames": ("Frame", "Rect"),
+    "http_client": ("HttpServerClient",),
+    "http_provider": ("HTTPAvatarProvider",),
     "messages": (
         "Connected",
         "Disconnected",
