@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 BUSY_ENCODERS = 0.75
 BUSY_CLOCK_SECONDS = 0.008
+SLOW_SECONDS = 3
 _WORST = 4
 
 
@@ -19,6 +20,7 @@ class Load:
     overloaded: bool = False
     _calm: int = 0
     _starved: int = 0
+    _slow: int = 0
 
     def judge(self, encoders: float, replaced: int, encoded: int, lateness_p99: float) -> None:
         """``encoders``: share of their time that the encoder threads worked; pictures replaced and encoded."""
@@ -32,8 +34,10 @@ class Load:
             self._calm += 1
             if self._calm >= 5:
                 self.divider, self._calm = self.divider // 2, 0
+        # One late second is a hiccup of the host; with one call it takes a single packet.
+        self._slow = self._slow + 1 if lateness_p99 > BUSY_CLOCK_SECONDS else 0
         self.overloaded = (
-            starving or self.divider > 1 or encoders > BUSY_ENCODERS or lateness_p99 > BUSY_CLOCK_SECONDS
+            starving or self.divider > 1 or encoders > BUSY_ENCODERS or self._slow >= SLOW_SECONDS
         )
 
     def thin(self, number: int) -> bool:
