@@ -693,10 +693,15 @@ def scalp(surface, person, material, rng, eyes, unit) -> None:
             return way / (np.linalg.norm(way) + 1e-9)
 
         guides = drape(surface, shell, roots, combing, 30, 0.325 * unit, rng)
-        beside = (
-            (guides[:, :, 2] < -0.004) & (guides[:, :, 2] > -0.115) & (np.abs(guides[:, :, 0]) > 0.074 * unit)
-        )
-        guides = guides[~beside.any(1)]
+        # below the ears the hair hangs behind them, close to the neck
+        x, y, z = (guides[:, :, axis] for axis in range(3))
+        low = np.clip((-0.004 - z) / 0.045, 0, 1)
+        room = 0.078 * unit - 0.018 * unit * low - rng.uniform(0, 0.016, (len(guides), 1))
+        tucked = np.sign(x) * np.minimum(np.abs(x), room)
+        guides[:, :, 0] = x + (tucked - x) * np.minimum(low * 3, 1)
+        guides[:, :, 1] = y + (np.maximum(y, middle[1] + 0.022 * unit) - y) * np.minimum(low * 3, 1)
+        for _ in range(4):
+            guides[:, 1:-1] = 0.25 * guides[:, :-2] + 0.5 * guides[:, 1:-1] + 0.25 * guides[:, 2:]
         curves = thicken(guides, 14, 0.0016, rng, frizz=0.0008)
         strands("hair", curves, 0.00005, 0.00003, material)
     else:
