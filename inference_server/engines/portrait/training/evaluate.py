@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_server.engines.portrait.features import HOP
+from inference_server.engines.portrait.features import HOP, RATE
 from inference_server.engines.portrait.training.corpus import VOICES, Clip
-from inference_server.engines.portrait.training.dataset import test_set
+from inference_server.engines.portrait.training.dataset import LEAD_S, test_set
 from inference_server.engines.portrait.training.phones import GROUPS, Curves, curves
 from inference_server.engines.portrait.visemes import MouthParams, VisemeTrack, load_network
 from visavis.frames import frame_start
@@ -54,6 +54,18 @@ def frames_of(clip: Clip, fps: Fraction) -> list[MouthParams]:
 
 
 _WEIGHTS = ""
+
+
+def noisy(clip: Clip, below_db: float) -> Clip:
+    """The clip in a room: pink noise so far under its level, that begins and ends with the recording."""
+    lead = round(LEAD_S * RATE)
+    voice = clip.pcm[lead : len(clip.pcm) - lead].astype(np.float64)
+    spectrum = np.fft.rfft(np.random.default_rng(len(voice)).standard_normal(len(voice)))
+    noise = np.fft.irfft(spectrum * (np.arange(len(spectrum)) + 20.0) ** -0.5, len(voice))
+    noise *= 10 ** (-below_db / 20) * np.sqrt(np.mean(voice**2) / np.mean(noise**2))
+    pcm = clip.pcm.copy()
+    pcm[lead : lead + len(voice)] = np.clip(voice + noise, -32768, 32767).astype(np.int16)
+    return Clip(pcm, clip.phones)
 
 
 def correlation(a: Signal, b: Signal) -> float:
@@ -155,6 +167,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Judge the viseme network on held-out voices.")
     parser.add_argument("--only", default="", help="voices whose name contains this")
     parser.add_argument("--weights", type=Path, help="a weights file other than the packaged one")
+    parser.add_argument("--noise", type=float, help="add room noise so many dB under the speech")
     parser.add_argument("--fps", type=int, nargs="*", default=[25, 30])
     args = parser.parse_args()
     _WEIGHTS = str(args.weights or "")
@@ -163,6 +176,8 @@ def main() -> None:
         if not voice.test or args.only not in voice.name:
             continue
         clips = test_set(voice)
+        if args.noise is not None:
+            clips = [noisy(clip, args.noise) for clip in clips]
         for fps in args.fps:
             r0, lag, width, hits, false, fv, pause, off, seconds = astuple(score(clips, Fraction(fps)))
             print(
