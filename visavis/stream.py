@@ -37,6 +37,13 @@ _RETRY_S = 1.0
 _PATIENCE_S = 0.25  # what finding a server may take before the caller is told that there is none
 _DRAIN_MARGIN_S = 0.5
 _FRAMES_KEPT = 128
+_CLOSED = "its connection was closed: the name no longer lists the server"
+
+
+def _closed_under_us() -> bool:
+    """Nobody cancelled this task: gRPC tells of a closed channel by a cancellation of its own."""
+    task = asyncio.current_task()
+    return task is not None and not task.cancelling()
 
 
 class _Leave(NamedTuple):
@@ -248,6 +255,10 @@ class AvatarStream:
             except TimeoutError:
                 failure: Failure = "stalled"
                 reason = "preparing the avatar took too long"
+            except asyncio.CancelledError:
+                if not _closed_under_us():
+                    raise
+                failure, reason = "unavailable", _CLOSED
             except Exception as e:
                 failure, reason = failure_of(e), str(e)
                 if not isinstance(e, errors.VisavisError):
@@ -298,6 +309,10 @@ class AvatarStream:
                     continue
                 self._wake.clear()
                 await self._wake.wait()
+        except asyncio.CancelledError:
+            if not _closed_under_us():
+                raise
+            self._go(_Leave("unavailable", _CLOSED))
         except Exception as e:
             self._fail(e)
 
@@ -313,6 +328,10 @@ class AvatarStream:
                 elif isinstance(message, GoAway) and self._move is None:
                     self._servers.failed(home.client.address, "unavailable")
                     self._move = asyncio.create_task(self._move_on(home, message.deadline_ms / 1000))
+        except asyncio.CancelledError:
+            if not _closed_under_us():
+                raise
+            self._go(_Leave("unavailable", _CLOSED))
         except Exception as e:
             self._fail(e)
 
