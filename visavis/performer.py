@@ -14,13 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visavis.frames import SAMPLE_RATE, Frame, frame_at, frame_start
+from visavis.playback import Playback
 from visavis.playout import Picture, Playout
 
 _NEAR_END = SAMPLE_RATE * 3 // 10  # audio left when a voice that fell silent is taken to have ended
+_ENOUGH = SAMPLE_RATE // 2  # audio ahead that an engine can be expected to do with
 _QUIET_S = 0.25
 _LEAD_TICKS = 8  # a waiting turn is started this long before the one before has been heard
 _LATE_TICKS = 8
 _MOST_LAG_S = 0.6
+_PATIENCE_S = 0.5  # audio that is not played this long after its response ended was cut
+_UNHEARD_S = 5.0  # audio whose playing has not begun this long after it was fed is dropped
+_DRIFT = 0.6  # of a frame: pictures that are further from the voice than this are put right
 
 
 class TurnSink(Protocol):
@@ -43,6 +48,8 @@ class _Turn:
     start: int = 0
     closed: bool = False  # the playout knows where it ends
     dry: bool = False  # a tick found no audio
+    origin: int = 0  # samples of the voice before this turn, where its playing is followed
+    begun: bool = False  # its first sample was heard
 
 
 @dataclass(slots=True)
@@ -61,8 +68,11 @@ class Performer:
     look-ahead), pictures fall behind the voice by what is missing, and no more.
     """
 
-    def __init__(self, playout: Playout, sink: TurnSink, *, delay_s: float = 0.0) -> None:
+    def __init__(
+        self, playout: Playout, sink: TurnSink, *, delay_s: float = 0.0, playback: Playback | None = None
+    ) -> None:
         self.playout = playout
+        self.playback = playback  # where given, turns are heard when it says so
         self.epoch = 0
         self.ticks = 0
         self._sink = sink
@@ -75,6 +85,7 @@ class Performer:
         self._late = 0
         self._dropped = 0
         self._newest = -1
+        self._spoken: int | None = None  # samples of the voice in all turns so far; None: some were cut
 
     @property
     def idle(self) -> bool:
@@ -85,6 +96,16 @@ class Performer:
     def lag_s(self) -> float:
         """How far pictures are behind the feeding of their audio, in seconds."""
         return float(self._lag / self._fps)
+
+    @property
+    def ahead_s(self) -> float:
+        """Seconds of audio that were fed and not shown yet."""
+        waiting = sum(len(pcm) for w in self._waiting for pcm in w.chunks)
+        turn = self._turn
+        if turn is not None and not turn.closed:
+            at = turn.base + frame_start(max(0, self.ticks - turn.start), self._fps)
+            waiting += max(0, turn.fed - (at if turn.begun or self.playback is None else 0))
+        return waiting / SAMPLE_RATE
 
     def feed(self, pcm: NDArray[np.int16], now: float) -> None:
         """Audio, 16 kHz mono."""
@@ -113,7 +134,7 @@ class Performer:
         if self._turn is None and not self._waiting:
             return
         self.epoch += 1
-        self._turn = None
+        self._turn = self._spoken = None
         self._waiting.clear()
         self.playout.interrupt()
         self._sink.interrupt(self.epoch)
@@ -138,14 +159,18 @@ class Performer:
         elif self.ticks <= turn.start:
             self._sink.playhead(-frame_start(turn.start - self.ticks + 1, self._fps))
         elif turn.closed and self.playout.turn_id != self._turn_id:
-            self._turn = None
+            self._turn, self._spoken = None, turn.origin + turn.fed
         return picture
 
     # -- inside --
 
     def _heard(self, now: float) -> int | None:
         turn = self._turn
-        if turn is None or self.ticks < turn.start:
+        if turn is None:
+            return None
+        if self.playback is not None and not self._follow(turn, self.playback, now):
+            return None
+        if self.ticks < turn.start:
             return None
         sample = turn.base + frame_start(self.ticks - turn.start, self._fps)
         if not turn.ended and turn.fed - sample < _NEAR_END and now - turn.last_fed_at > _QUIET_S:
@@ -162,6 +187,36 @@ class Performer:
         turn.dry = not left
         return None if turn.dry else sample
 
+    def _follow(self, turn: _Turn, playback: Playback, now: float) -> bool:
+        """Put the turn where its voice is; False while it is not heard."""
+        frame = frame_start(1, self._fps)
+        at = round(playback.heard(now) * SAMPLE_RATE) - turn.origin
+        left = turn.fed - at
+        if not turn.begun and at <= 0:
+            turn.start = max(turn.start, self.ticks + 1)
+            if now - max(playback.ended_at or 0.0, turn.last_fed_at) > _UNHEARD_S:
+                self.interrupt()
+            return False
+        if not turn.ended and left < _NEAR_END and now - turn.last_fed_at > _QUIET_S:
+            self._end(turn)
+        over = playback.ended_at is not None and now >= playback.ended_at
+        if turn.closed or (turn.ended and left <= (4 * frame if over else 0)):
+            return True  # what is left goes on by itself
+        if playback.silent(now) or left <= 0:
+            turn.dry = True
+            if over and now - max(playback.ended_at or 0.0, turn.last_fed_at) > _PATIENCE_S:
+                self.interrupt()
+            return False
+        at -= frame_start(self._lag, self._fps)
+        if at < 0:
+            return False
+        foreseen = turn.base + frame_start(self.ticks - turn.start, self._fps)
+        if self.ticks < turn.start or turn.dry or abs(at - foreseen) > _DRIFT * frame:
+            turn.dry = False
+            self._anchor(turn, frame_start(frame_at(at + frame // 2, self._fps), self._fps), 0)
+        turn.begun = True
+        return True
+
     def _start_waiting(self, ticks_ahead: int) -> None:
         """Start the turn that waits, so that it is heard in ``ticks_ahead`` ticks or as soon as it can be."""
         ahead = max(ticks_ahead, self._lag)
@@ -169,7 +224,10 @@ class Performer:
         self._turn_id += 1
         self._newest = -1
         self._late = 0
-        turn = self._turn = _Turn(start=self.ticks + ahead)
+        before, turn = self._turn, _Turn(start=self.ticks + ahead)
+        self._turn = turn
+        if self.playback is not None:
+            turn.origin = self._origin(before, self.playback)
         self._sink.start_turn(self._turn_id, self.epoch)
         anchor = self.playout.begin_turn(self._turn_id, self.epoch, ahead)
         self._sink.anchor(anchor.sample, anchor.loop_index)
@@ -179,8 +237,17 @@ class Performer:
         if waiting.ended:
             self._end(turn)
 
+    def _origin(self, before: _Turn | None, playback: Playback) -> int:
+        """Samples of the voice before the next turn."""
+        boundary = round(playback.boundary * SAMPLE_RATE)
+        if before is not None:
+            self._spoken = before.origin + before.fed
+        elif self._spoken is None or playback.ended_at or boundary > self._spoken - SAMPLE_RATE // 4:
+            return boundary
+        return self._spoken
+
     def _push(self, turn: _Turn, pcm: NDArray[np.int16], now: float) -> None:
-        if turn.dry:
+        if turn.dry and self.playback is None:
             turn.dry = False
             self._anchor(turn, turn.fed, 0)
         turn.fed += len(pcm)
@@ -207,6 +274,8 @@ class Performer:
         else:
             self._late += 1
         self._late_before = self.playout.stats.late
+        if self.playback is not None and turn.fed - sample > _ENOUGH:
+            return  # the audio is there: the server catches up with the voice
         if self._late < _LATE_TICKS or self._dropped == dropped or self._newest < 0:
             return
         behind = frame_at(sample, self._fps) - self._newest + 1

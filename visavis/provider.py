@@ -22,6 +22,7 @@ from visavis.errors import InvalidRequest, ProviderMisuse, ServerUnavailable, Vi
 from visavis.frames import SAMPLE_RATE
 from visavis.mock_provider import MockAvatarProvider
 from visavis.model import Avatar, AvatarSource, FitMode
+from visavis.playback import Playback, follow_playback
 from visavis.pool import ServerPool
 from visavis.roomkit import AvatarProvider, VideoFrame
 from visavis.stage import Stage
@@ -33,6 +34,8 @@ log = logging.getLogger("visavis.provider")
 OutputCodec = Literal["raw_rgb24", "raw_yuv420p"]
 _OWNER_QUIET_S = 2.0
 _RETRY_S = 1.0
+_MOST_AHEAD_S = 1.5  # less than the 2 s after which RoomKit's channel takes a silent feeder for finished
+_PAUSE_S = 0.1
 
 
 class ServerAvatarProvider(AvatarProvider):
@@ -81,6 +84,11 @@ class ServerAvatarProvider(AvatarProvider):
         self._resampler: Resampler | None = None
         self._owner: tuple[int, float] | None = None  # thread that feeds the turn, and when it last did
         self._owner_lock = threading.Lock()
+        self._playback: Playback | None = None
+        self._detach: Callable[[], None] | None = None
+        self._held_back = False  # a thread waits in feed_audio
+        self._dropping = False  # what it still brings belongs to a voice that was cut
+        self._last_fed = 0.0
 
     # -- RoomKit's interface --
 
@@ -128,7 +136,7 @@ class ServerAvatarProvider(AvatarProvider):
             raise ValueError("PCM of 16-bit samples has an even number of bytes")
         self._claim()
         stage = self._stage
-        if stage is None:
+        if stage is None or self._belongs_to_a_cut_voice():
             return []
         rate = self._sample_rate or sample_rate
         if self._resampler is None or self._resampler.rate != rate:
@@ -136,6 +144,7 @@ class ServerAvatarProvider(AvatarProvider):
         pcm = self._resampler.push(np.frombuffer(pcm_data, "<i2"))
         if self._is_async:
             stage.feed(pcm)
+            self._hold_back(stage)
             return []
         return stage.feed_and_wait(pcm)
 
@@ -151,10 +160,36 @@ class ServerAvatarProvider(AvatarProvider):
         """The voice was cut: the mouth is at rest with the next picture but one, what was fed is dropped."""
         with self._owner_lock:
             self._owner = None
+        self._dropping = self._held_back
         if self._resampler is not None:
             self._resampler.reset()
         if self._stage is not None:
             self._stage.interrupt()
+
+    def attach(self, backend: Any, session: Any) -> Callable[[], None]:
+        """Follow what RoomKit's voice ``backend`` really plays into ``session``; returns what ends that.
+
+        From then on pictures are those of the sound that is heard, through pauses, late starts and cuts.
+        With a backend that does not tell what it plays, pictures go on by what is fed.
+        """
+        self.detach()
+        playback = Playback()
+        stop = follow_playback(backend, session, playback)
+        if stop is None:
+            log.warning("the voice backend does not tell what it plays: pictures follow what is fed")
+            return self.detach
+        self._playback, self._detach = playback, stop
+        if self._stage is not None:
+            self._stage.follow(playback)
+        return self.detach
+
+    def detach(self) -> None:
+        """Pace pictures by what is fed again."""
+        stop, self._detach, self._playback = self._detach, None, None
+        if stop is not None:
+            stop()
+        if self._stage is not None:
+            self._stage.follow(None)
 
     def on_video(self, callback: Callable[[VideoFrame], Any]) -> None:
         self._callbacks.append(callback)
@@ -164,6 +199,7 @@ class ServerAvatarProvider(AvatarProvider):
         return self._stage.idle_frame() if self._stage is not None else None
 
     async def stop(self) -> None:
+        self.detach()
         background, self._background = self._background, None
         stage, self._stage = self._stage, None
         pool, self._pool = self._pool, None
@@ -185,6 +221,32 @@ class ServerAvatarProvider(AvatarProvider):
                     "two threads feed one avatar provider at the same time: give each conversation its own provider"
                 )
             self._owner = (me, now)
+
+    def _hold_back(self, stage: Stage) -> None:
+        """Keep a worker thread of a pool until little audio is ahead of the picture.
+
+        RoomKit's ``AudioVideoChannel`` shows no picture of a turn 2 s after it has fed its last audio, however
+        long that plays. An event loop or any other thread is never kept waiting.
+        """
+        if not threading.current_thread().name.startswith("ThreadPoolExecutor"):
+            return
+        least, since = float("inf"), time.monotonic()
+        while (ahead := stage.ahead_s) > _MOST_AHEAD_S and self._stage is stage and not self._dropping:
+            if ahead < least:
+                least, since = ahead, time.monotonic()
+            elif time.monotonic() - since > 1.0:
+                break  # nothing is played
+            self._held_back = True
+            time.sleep(0.02)
+        self._held_back, self._last_fed = False, time.monotonic()
+
+    def _belongs_to_a_cut_voice(self) -> bool:
+        """What a thread that was held back brings without a pause was fed before the cut."""
+        if self._dropping:
+            now = time.monotonic()
+            self._dropping = now - self._last_fed < _PAUSE_S
+            self._last_fed = now
+        return self._dropping
 
     def _finish(self, wait: bool) -> list[VideoFrame]:
         with self._owner_lock:
@@ -214,6 +276,7 @@ class ServerAvatarProvider(AvatarProvider):
             paced=self._is_async,
             delay_s=self._playback_delay,
             wait_s=min(1.0, self._timeout),
+            playback=self._playback,
         )
         stage.open(self._pool, avatar, source)
         self._stage = stage

@@ -21,6 +21,7 @@ from visavis.frames import I420, Frame, frame_start
 from visavis.messages import Event
 from visavis.model import Avatar, AvatarSource
 from visavis.performer import Performer
+from visavis.playback import Playback
 from visavis.playout import Picture, Playout
 from visavis.pool import ServerPool
 from visavis.rgb import to_rgb
@@ -43,7 +44,9 @@ class Stage:
         paced: bool = True,
         delay_s: float = 0.0,
         wait_s: float = 1.0,
+        playback: Playback | None = None,
     ) -> None:
+        self._playback = playback
         self._body = body
         self._show = show
         self._codec = codec
@@ -73,7 +76,9 @@ class Stage:
             avatar, source=source, body_sha256=self._body.sha256, on_event=self._on_event
         )
         if self._paced:
-            self._performer = Performer(self._playout, self._stream, delay_s=self._delay_s)
+            self._performer = Performer(
+                self._playout, self._stream, delay_s=self._delay_s, playback=self._playback
+            )
             self._watcher = threading.Thread(target=self._watch, name="visavis-pictures", daemon=True)
             self._watcher.start()
         else:
@@ -104,6 +109,19 @@ class Stage:
     def interrupt(self) -> None:
         """Cut the turn."""
         self._call(self._interrupt)
+
+    def follow(self, playback: Playback | None) -> None:
+        """Pace turns by this playback from now on, ``None``: by what is fed."""
+        with self._lock:
+            self._playback = playback
+            if self._performer is not None:
+                self._performer.playback = playback
+
+    @property
+    def ahead_s(self) -> float:
+        """Seconds of audio that were fed and not shown yet."""
+        with self._lock:
+            return self._performer.ahead_s if self._performer is not None else 0.0
 
     def feed_and_wait(self, pcm: NDArray[np.int16], end: bool = False) -> list[VideoFrame]:
         """Audio of an unpaced turn; the pictures that it settles, waiting for them a moment."""

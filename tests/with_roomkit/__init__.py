@@ -1,0 +1,1 @@
+"""Against the real ``roomkit`` package, in its own environment: ``make test-roomkit``."""
