@@ -202,5 +202,5 @@ def capacity_from(m: dict[str, Any]) -> model.Capacity:
     )
 
 
-def _json(kind: str, **fields: Any) -> str:
-    return json.dumps({"type": kind, **fields})
+def _json(name: str, /, **fields: Any) -> str:
+    return json.dumps({"type": name, **fields})

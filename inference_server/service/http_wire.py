@@ -206,8 +206,8 @@ def reason(sentence: str) -> str:
     return sentence.encode()[:123].decode(errors="ignore")
 
 
-def _json(kind: str, **fields: Any) -> str:
-    return json.dumps({"type": kind, **fields})
+def _json(name: str, /, **fields: Any) -> str:
+    return json.dumps({"type": name, **fields})
 
 
 def _ms(samples: int) -> int:
