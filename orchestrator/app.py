@@ -149,6 +149,7 @@ class App:
             stopping.cancel()
             if serving.done() and not self._stop.is_set():
                 raise OSError(f"the API on {self._api_address()} ended by itself: see the log")
+            await self._drain()
         finally:
             self._draining = True
             if self._sip_up:
@@ -167,6 +168,19 @@ class App:
             log.info("orchestrator down")
 
     # -- inside --
+
+    async def _drain(self) -> None:
+        """No new calls; returns when those under way have ended, at the deadline, or at a second signal."""
+        self._draining = True
+        self._sip.drain()
+        self._stop.clear()
+        calls, seconds = self._board.active, self.settings.drain_s
+        log.info("draining", extra={"calls": calls, "deadline_s": seconds})
+        if calls and seconds:
+            tasks = {asyncio.create_task(self._board.emptied()), asyncio.create_task(self._stop.wait())}
+            await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                task.cancel()
 
     def _on_message(self, message: object) -> None:
         self._board.on_message(message)  # type: ignore[arg-type]

@@ -78,7 +78,16 @@ class Settings(BaseSettings):
     )
     rtp_port_min: int = Field(30000, ge=1024, le=65534, description="first UDP port for RTP and RTCP")
     rtp_port_max: int = Field(31999, ge=1025, le=65535, description="last UDP port for RTP and RTCP")
+    rtp_timeout_s: float = Field(
+        60.0, ge=0, description="ends a call that has sent neither RTP nor RTCP for so long; 0: never"
+    )
     max_calls: int = Field(100, ge=1, description="calls at once; the next is answered 503")
+
+    drain_s: float = Field(
+        0.0,
+        ge=0,
+        description="seconds that calls under way get to end by themselves after SIGTERM; 0: hung up at once",
+    )
 
     api_host: str = Field("127.0.0.1", description="address of the control API")
     api_port: int = Field(8080, ge=0, le=65535, description="port of the control API; 0 takes a free one")

@@ -168,7 +168,7 @@ class Switchboard(BaseHandler):
         try:
             media = call.answer(self._capabilities(line))
         except NotAcceptable:
-            del self._lines[call.id]
+            self._lines.pop(call.id).over.set()
             await self._pool.close_call(call.id)
             raise
         if media is not None:
@@ -256,6 +256,7 @@ class Switchboard(BaseHandler):
                 call.on_dtmf(digit)
             case CallFigures(_, stats) if call is not None:
                 call.stats |= _figures(stats)
+                self._judge_silence(line, stats)
             case Notice(_, "turn", data) if call is not None:
                 call.on_turn(data["kind"], data["turn_id"], data["heard_ms"], data["wait_ms"])
             case Notice(_, "avatar", data) if call is not None:
@@ -266,6 +267,12 @@ class Switchboard(BaseHandler):
                 self._on_notice(message)
 
     # -- inside --
+
+    def _judge_silence(self, line: _Line | None, stats: SessionStats) -> None:
+        limit = self._settings.rtp_timeout_s
+        if line is not None and not line.cause and 0 < limit <= stats.silent_for:
+            line.cause = "rtp timeout"
+            line.sip.hangup(line.cause)
 
     def _capabilities(self, line: _Line) -> MediaCapabilities:
         return self._offer(line.ports, line.sip.capabilities.address if line.call else line.sip.local_host)
@@ -320,6 +327,11 @@ class Switchboard(BaseHandler):
         line.call = Call(info, line.media, self._voices, self._bus, hang_up)
         if line.text.strip():
             line.call.say(line.text, line.language)
+
+    async def emptied(self) -> None:
+        """Returns when no call is under way."""
+        while self._lines:
+            await next(iter(self._lines.values())).over.wait()
 
     async def close(self) -> None:
         """Hang up every call and wait until each has ended."""

@@ -20,6 +20,7 @@ from inference_server.stream import Stream
 from visavis.avatar.v1 import avatar_pb2 as pb
 
 SERVICE = "visavis.avatar.v1.AvatarService"
+LIVE = "live"  # a health service that says no more than that this process answers
 WATCH_S = 0.1
 FLUSH_S = 2.0  # what a stream that ends may take to hand over what is in its outbox
 
@@ -83,6 +84,7 @@ class GrpcFace:
             (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
         )
         await self._set_health(self._core.ready)
+        await self._health.set(LIVE, health_pb2.HealthCheckResponse.SERVING)
         self._core.on_health.append(lambda ready: self._later(self._set_health(ready)))
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
