@@ -139,11 +139,7 @@ class Core:
     async def open(self, request: OpenRequest) -> Stream:
         """A stream for one conversation. Raises :class:`RequestError`."""
         self.check_open_to_new()
-        if len(self.streams) >= self.settings.max_sessions:
-            raise RequestError(
-                "resource_exhausted",
-                f"All {self.settings.max_sessions} streams are open: try another server.",
-            )
+        self._check_room()
         avatar = await self.avatars.get(request.avatar_id)
         body = avatar.body
         if request.width % 2 or request.height % 2:
@@ -166,6 +162,11 @@ class Core:
         if loaded is None:
             self.residency.release(resident)
             raise unavailable(f"The engine is not ready ({self.engine.reason}): try again soon or elsewhere.")
+        try:
+            self._check_room()  # others may have come in meanwhile
+        except RequestError:
+            self.residency.release(resident)
+            raise
         session_id = request.session_id[:128] or f"stream-{next(self._numbers)}"
         s = self.settings
         parameters = SessionParameters(
@@ -229,6 +230,13 @@ class Core:
             raise unavailable("The server is draining: try another server.")
         if self.engine.loaded is None:
             raise unavailable(f"The engine is not ready ({self.engine.reason}): try again soon or elsewhere.")
+
+    def _check_room(self) -> None:
+        if len(self.streams) >= self.settings.max_sessions:
+            raise RequestError(
+                "resource_exhausted",
+                f"All {self.settings.max_sessions} streams are open: try another server.",
+            )
 
     def _stream_closed(self, stream: Stream) -> None:
         self.streams.pop(stream, None)
