@@ -95,6 +95,11 @@ class MediaSockets:
         pli = struct.pack("!BBHII", 0x81, 206, 2, self._ssrc, ssrc)
         self._rtcp("video", rr + pli)
 
+    def mute(self) -> None:
+        """Send nothing more, as a phone does whose network is gone."""
+        if self._task is not None:
+            self._task.cancel()
+
     def close(self) -> None:
         """Stop sending and give the ports back."""
         if self._task is not None:

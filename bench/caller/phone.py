@@ -97,6 +97,11 @@ class Phone:
         assert self._media is not None
         self._media.send_pli()
 
+    def mute(self) -> None:
+        """Send neither RTP nor RTCP from now on."""
+        assert self._media is not None
+        self._media.mute()
+
     async def _invite(self) -> str:
         request = self._request("INVITE", self._uri, f"<{self._uri}>", self._offer())
         wait = 0.5

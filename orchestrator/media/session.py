@@ -38,7 +38,10 @@ class StreamStats:
 
 @dataclass(frozen=True, slots=True)
 class SessionStats:
-    """A snapshot of a call's media. ``heard_ago``: seconds since the caller's audio was last seen."""
+    """A snapshot of a call's media. ``heard_ago``: seconds since the caller's audio was last seen.
+
+    ``silent_for``: seconds without RTP and RTCP of any stream while the call was not on hold.
+    """
 
     seconds: float
     audio: StreamStats
@@ -52,6 +55,7 @@ class SessionStats:
     keyframes: int = 0
     keyframe_requests: int = 0
     encode_ms: float = 0.0
+    silent_for: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,7 @@ class MediaSession:
         self._slot: int | None = None
         self._stopped = False
         self._t0 = 0.0
+        self._awaited = float("inf")
         if with_video:
             try:
                 self._add_video()
@@ -144,8 +149,13 @@ class MediaSession:
 
         Raises ``ValueError`` for a codec or size that we do not have; the call then goes on as it was.
         """
+        moved = self.audio.socket.signalled != audio.remote
         self.audio.configure(audio)
         now = self._engine.video.clock.wheel
+        if audio.direction != "sendrecv":
+            self._awaited = float("inf")
+        elif moved or self._awaited == float("inf"):
+            self._awaited = now.time_of(now.slot)
         if video is None:
             if self.video is not None:
                 self.video.stop(now.time_of(now.slot))
@@ -197,6 +207,13 @@ class MediaSession:
             self.video.report(now)
         return slot + int(self._engine.rng.uniform(*_REPORT_INTERVAL) / SLOT_SECONDS)
 
+    def silent_for(self, now: float) -> float:
+        """Seconds in which nothing came that should have come; none while the call is on hold."""
+        ago = self.audio.socket.anything_ago(now)
+        if self.video is not None:
+            ago = min(ago, self.video.socket.anything_ago(now))
+        return max(0.0, min(ago, now - max(self._awaited, self._t0)))
+
     def stats(self, now: float) -> SessionStats:
         """A snapshot; ``now`` in monotonic seconds."""
         audio, video = self.audio, self.video
@@ -207,6 +224,7 @@ class MediaSession:
             audio_late=audio.late,
             audio_skipped=audio.skipped,
             heard_ago=None if heard == float("inf") else heard,
+            silent_for=self.silent_for(now),
         )
         if video is None:
             return figures

@@ -96,6 +96,7 @@ class MediaSocket:
         self._remote_rtcp: Address | None = None
         self._mux = False
         self._connected = False
+        self._rtcp_heard = float("-inf")
         self._buffer = bytearray(_BUFFER_SIZE)
         self.deliver: Callable[[bytes | bytearray], int] = self._deliver_unconnected
         """Send RTP; raises ``OSError`` where the kernel does not take it."""
@@ -107,9 +108,18 @@ class MediaSocket:
         """Where RTP goes now."""
         return self._latch.target if self._latch else None
 
+    @property
+    def signalled(self) -> Address | None:
+        """Where signalling said that RTP goes."""
+        return self._latch.signalled if self._latch else None
+
     def heard_ago(self, now: float) -> float:
         """Seconds since the peer's RTP was last seen; infinite if never. Meaningless once it is filtered."""
         return self._latch.silent_for(now) if self._latch else float("inf")
+
+    def anything_ago(self, now: float) -> float:
+        """Seconds since the peer's RTP or RTCP was last seen; infinite if never."""
+        return min(self.heard_ago(now), now - self._rtcp_heard)
 
     def set_remote(self, remote: Address, remote_rtcp: Address | None, mux: bool) -> None:
         """Send to this peer; the same peer again changes nothing.
@@ -202,6 +212,7 @@ class MediaSocket:
         except MalformedPacket:
             self.malformed += 1
             return False
+        self._rtcp_heard = now
         return True
 
     def _connect(self, remote: Address) -> None:
