@@ -322,14 +322,14 @@ def test_the_body_never_jumps(steps: list[tuple[str, int]], delays: list[int], f
                 expected = (expected + count) % N
 
 
-def test_start_delay_is_the_95th_percentile_and_two_frames_at_most_300_ms() -> None:
+def test_start_delay_is_the_95th_percentile_and_one_frame_at_most_300_ms() -> None:
     delay = StartDelay(FPS, initial_s=0.1)
-    assert delay.seconds == pytest.approx(0.18)
+    assert delay.seconds == pytest.approx(0.14)
     for _ in range(95):
         delay.observe(0.05)
-    assert delay.seconds == pytest.approx(0.13) and delay.ticks == 4
+    assert delay.seconds == pytest.approx(0.09) and delay.ticks == 3
     delay.observe(5.0)
-    assert delay.seconds == pytest.approx(0.13)
+    assert delay.seconds == pytest.approx(0.09)
     for _ in range(10):
         delay.observe(2.0)
     assert delay.seconds == pytest.approx(0.3) and delay.ticks == 7

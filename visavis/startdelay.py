@@ -8,7 +8,7 @@ from fractions import Fraction
 
 
 class StartDelay:
-    """Rolling 95th percentile of first-frame latency plus two frames, at most ``limit_s``.
+    """Rolling 95th percentile of first-frame latency plus one frame, at most ``limit_s``.
 
     ``initial_s`` stands for the latency until the first one is seen. Latency is seconds from a turn's first
     audio to its first frame.
@@ -37,7 +37,7 @@ class StartDelay:
     @property
     def seconds(self) -> float:
         """Delay from a turn's first audio to the moment it is heard."""
-        return min(self._limit_s, self.p95_s + 2 * self._frame_s)
+        return min(self._limit_s, self.p95_s + self._frame_s)
 
     @property
     def ticks(self) -> int:
