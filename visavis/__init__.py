@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from visavis.audio import Resampler as Resampler
     from visavis.body import Body as Body
     from visavis.body import BodyCache as BodyCache
+    from visavis.channel import AvatarVideoChannel as AvatarVideoChannel
+    from visavis.channel import stop_lips_with_voice as stop_lips_with_voice
     from visavis.client import AvatarClient as AvatarClient
     from visavis.errors import AvatarUnknown as AvatarUnknown
     from visavis.errors import BodyCorrupt as BodyCorrupt
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from visavis.model import Capabilities as Capabilities
     from visavis.model import Capacity as Capacity
     from visavis.model import Opened as Opened
+    from visavis.musetalk_provider import MuseTalkAvatarProvider as MuseTalkAvatarProvider
     from visavis.placement import Placement as Placement
     from visavis.playout import Picture as Picture
     from visavis.playout import Playout as Playout
@@ -80,6 +83,7 @@ _HOME = {
         "TurnRejected",
     ),
     "model": ("Avatar", "AvatarSource", "Capabilities", "Capacity", "Opened"),
+    "musetalk_provider": ("MuseTalkAvatarProvider",),
     "placement": ("Placement",),
     "playout": ("Picture", "Playout"),
     "pool": ("ServerPool",),
@@ -87,9 +91,10 @@ _HOME = {
     "startdelay": ("StartDelay",),
     "stream": ("AvatarStream",),
 }
-_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+_WITH_ROOMKIT = {"channel": ("AvatarVideoChannel", "stop_lips_with_voice")}  # importable where RoomKit is
+_MODULE_OF = {name: module for module, names in (_HOME | _WITH_ROOMKIT).items() for name in names}
 
-__all__ = sorted(_MODULE_OF)
+__all__ = sorted(name for names in _HOME.values() for name in names)
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+
 from bench.caller import Recording
 from inference_server.engines.card import read_card
 
