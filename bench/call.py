@@ -11,7 +11,6 @@ import contextlib
 import statistics
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +19,13 @@ from bench.caller import Phone
 from orchestrator.speech.hibari import HibariVoice
 from tests.support.house import House, orchestrator, wav_header
 from tests.support.servers import running_server
+from visavis import portraits
 
 SENTENCE = (
     "Hello, I am the face of this call. You hear my voice, and my lips follow every word that I say. "
     "Please tell me what you would like to know."
 )
 RATE = 8000
-ROOT = Path(__file__).resolve().parents[1]
 
 
 class Relay:
@@ -64,7 +63,7 @@ async def speech(text: str = SENTENCE) -> NDArray[np.int16]:
 @contextlib.asynccontextmanager
 async def setting(engine: str, relay: bool = False) -> AsyncIterator[tuple[House, Relay | None]]:
     """Both services with the default portrait."""
-    portrait = (ROOT / "orchestrator" / "portraits" / "default.png").read_bytes()
+    portrait = portraits.DEFAULT.read_bytes()
     async with running_server(engine=engine) as server:
         counter = Relay(server.address) if relay else None
         address = await counter.start() if counter else server.address

@@ -9,8 +9,7 @@ import os
 import signal
 import socket
 from collections.abc import Sequence
-from importlib import metadata, resources
-from pathlib import Path
+from importlib import metadata
 
 import uvicorn
 
@@ -29,17 +28,13 @@ from orchestrator.speech.base import VoiceByLanguage
 from orchestrator.speech.espeak import EspeakVoice
 from orchestrator.speech.hibari import HibariVoice
 from orchestrator.switchboard import DialRefused, Switchboard
+from visavis import portraits
 from visavis.client import AvatarClient
 from visavis.errors import InvalidRequest, VisavisError
 
 log = logging.getLogger(__name__)
 
 CHECK_S = 30.0
-
-
-def default_portrait() -> Path:
-    """The portrait that ships with Visavis."""
-    return Path(str(resources.files("orchestrator") / "portraits" / "default.png"))
 
 
 class App:
@@ -50,7 +45,7 @@ class App:
         self._bus = EventBus()
         self._voices = VoiceByLanguage({"en": HibariVoice, "": EspeakVoice})
         self._catalog = AvatarCatalog(
-            settings.data_dir / "avatars", settings.avatar_image or default_portrait()
+            settings.data_dir / "avatars", settings.avatar_image or portraits.DEFAULT
         )
         self._pool = WorkerPool(self._pool_settings(), self._on_message)
         self._board = Switchboard(

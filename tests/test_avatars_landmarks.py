@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import inference_server.avatars
 from inference_server.avatars.framing import eye_opening, frame_picture, speaking_face, yaw
 from inference_server.avatars.image import load_image
 from inference_server.avatars.landmarks import Face, FaceMesh
 from inference_server.avatars.seam import settled
 from inference_server.engines.base import ImageRejected
+from visavis import portraits
 
 Picture = NDArray[np.uint8]
 
 
 @cache
 def portrait() -> Picture:
-    return load_image(Path(inference_server.avatars.__file__).with_name("default.png").read_bytes())
+    return load_image(portraits.DEFAULT.read_bytes())
 
 
 @cache

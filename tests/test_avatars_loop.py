@@ -6,14 +6,12 @@ import hashlib
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import cache
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import inference_server.avatars
 from inference_server.avatars import motion
 from inference_server.avatars.framing import EYES
 from inference_server.avatars.i420 import half, pack, to_planes
@@ -21,6 +19,7 @@ from inference_server.avatars.image import load_image
 from inference_server.avatars.loop import make_loop, make_video_loop
 from inference_server.avatars.region import mouth_region
 from inference_server.engines.base import BodyLoop, ImageRejected
+from visavis import portraits
 from visavis.frames import Rect, i420_planes, i420_to_rgb
 
 FPS = Fraction(25)
@@ -28,7 +27,7 @@ FPS = Fraction(25)
 
 @cache
 def portrait() -> NDArray[np.uint8]:
-    return load_image(Path(inference_server.avatars.__file__).with_name("default.png").read_bytes())
+    return load_image(portraits.DEFAULT.read_bytes())
 
 
 def finished(steps: Iterator[float | BodyLoop]) -> BodyLoop:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +12,9 @@ from examples.custom_engine import LoudnessEngine
 from inference_server.engines.discovery import engine_factory
 from tests.support.house import tone
 from tests.support.servers import inference_server
-from visavis import AvatarClient, Frame, ServerPool
+from visavis import AvatarClient, Frame, ServerPool, portraits
 from visavis.messages import Event
 
-PORTRAIT = Path(__file__).resolve().parents[1] / "orchestrator" / "portraits" / "default.png"
 NAME = "examples.custom_engine:LoudnessEngine"
 
 
@@ -49,7 +47,7 @@ async def test_a_server_draws_with_it() -> None:
 
     async with inference_server(engine=NAME) as address:
         async with AvatarClient(address) as client:
-            avatar = await client.prepare(PORTRAIT.read_bytes(), 320, 240)
+            avatar = await client.prepare(portraits.DEFAULT.read_bytes(), 320, 240)
         async with ServerPool([address]) as pool:
             await pool.wait_usable(20)
             stream = pool.open(avatar, body_sha256=avatar.body_sha256, on_event=on_event)

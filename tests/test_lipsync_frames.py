@@ -14,13 +14,13 @@ from bench.lipsync import compare, measure
 from bench.lipsync.engine import Rgb, prepare, render
 from bench.lipsync.lips import Lips, track_lips
 from bench.lipsync.target import Target, from_phones
-from inference_server import avatars
 from inference_server.engines.portrait import PortraitEngine
 from inference_server.engines.portrait.training import espeak
 from inference_server.engines.portrait.training.corpus import Clip, to_16k
 from inference_server.engines.portrait.training.dataset import padded
+from visavis import portraits
 
-PORTRAIT = Path(avatars.__file__).with_name("default.png")
+PORTRAIT = portraits.DEFAULT
 FPS = Fraction(25)
 TEXT = "Maybe a big apple pie would be a far better buy. People move about the park with five happy puppies."
 

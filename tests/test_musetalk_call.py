@@ -11,11 +11,11 @@ from musetalk_support import checkpoint, settings, speech
 
 from bench.caller import Phone
 from bench.caller.movie import aligned
-from inference_server import avatars
 from tests.support.house import orchestrator
 from tests.support.servers import inference_server, running_server
+from visavis import portraits
 
-FACE = Path(str(avatars.__file__)).with_name("default.png")
+FACE = portraits.DEFAULT
 
 
 @pytest.mark.slow

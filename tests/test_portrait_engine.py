@@ -5,7 +5,6 @@ from __future__ import annotations
 from fractions import Fraction
 from functools import cache
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-import inference_server.avatars
 from inference_server.avatars.image import load_image
 from inference_server.avatars.lips import LOWER_INNER, UPPER_INNER, Mouth, Pose
 from inference_server.avatars.loop import face_mesh, make_loop
@@ -22,6 +20,7 @@ from inference_server.engines.portrait import PortraitEngine
 from inference_server.engines.portrait.atlas import POSES, REST, blend, mix_of
 from inference_server.engines.portrait.engine import PortraitTrack
 from inference_server.engines.portrait.handle import PortraitHandle
+from visavis import portraits
 from visavis.frames import i420_to_rgb, paste_i420
 
 FPS = Fraction(25)
@@ -31,7 +30,7 @@ Picture = NDArray[np.uint8]
 
 @cache
 def body() -> BodyLoop:
-    image = load_image(Path(inference_server.avatars.__file__).with_name("default.png").read_bytes())
+    image = load_image(portraits.DEFAULT.read_bytes())
     *_, loop = make_loop(image, body_id="b", width=SIZE, height=SIZE, fps=FPS, fit="crop")
     assert isinstance(loop, BodyLoop)
     return loop
@@ -242,7 +241,7 @@ def test_memory_follows_attaching() -> None:
 
 @pytest.mark.parametrize("size", [(128, 128), (640, 360), (300, 300)])
 def test_other_sizes(size: tuple[int, int]) -> None:
-    image = load_image(Path(inference_server.avatars.__file__).with_name("default.png").read_bytes())
+    image = load_image(portraits.DEFAULT.read_bytes())
     *_, loop = make_loop(image, body_id="s", width=size[0], height=size[1], fps=Fraction(2), fit="crop")
     assert isinstance(loop, BodyLoop)
     *_, done = engine().prepare(loop, {})
