@@ -56,6 +56,7 @@ def http_addresses(base_url: str | Sequence[str]) -> list[str]:
         try:
             parts = urlsplit(url)
             good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+            good = good and not parts.netloc.endswith(":")
         except ValueError:
             good = False
         if not good or parts.query or parts.fragment:
