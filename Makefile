@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.setup
 TEST_STAMP := $(VENV)/.setup-test
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-compose lint types proto train-visemes bench gpu-kit clean
+.PHONY: help setup run demo test test-compose check-kubernetes lint types proto train-visemes bench gpu-kit clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,12 +40,22 @@ demo: $(STAMP)  ## a whole call into out/demo.mp4 and out/demo.png [IMAGE= TEXT=
 	@$(BIN)/python -m examples.demo $(if $(IMAGE),--image "$(IMAGE)") $(if $(TEXT),--text "$$TEXT") \
 	  $(if $(LANGUAGE),--language $(LANGUAGE)) $(if $(SIZE),--size $(SIZE)) $(if $(FPS),--fps $(FPS))
 
+bench: $(TEST_STAMP)  ## measure: media path, whole calls, avatar stream, inference server (about 20 minutes)
+	$(BIN)/python -m bench.media --runs 3
+	for what in latency interrupt wire offset; do $(BIN)/python -m bench.call $$what || exit 1; done
+	$(BIN)/python -m bench.avatar_stream
+	$(BIN)/python -m bench.server
+	$(BIN)/python -m bench.lipsync.engine visavis/portraits/default.png --seconds 24
+
 lint: $(TEST_STAMP)  ## ruff, rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 types: $(TEST_STAMP)  ## mypy --strict
 	$(BIN)/mypy
+
+check-kubernetes:  ## schemas of Kubernetes, checkov and hadolint over the manifests and Dockerfiles (needs kubectl)
+	deploy/kubernetes/check.sh $(PYTHON)
 
 train-visemes: $(STAMP)  ## make the sound-to-mouth weights and judge them (see docs/visemes.md)
 	$(BIN)/pip install -q --disable-pip-version-check -e '.[train,inference]'
