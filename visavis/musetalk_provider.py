@@ -64,6 +64,11 @@ class MuseTalkAvatarProvider(ServerAvatarProvider):
     def name(self) -> str:
         return "musetalk"
 
+    @property
+    def address(self) -> str:
+        """``host:port`` of the private server: other providers on this machine may use it too."""
+        return self._local.address if self._local is not None else ""
+
     async def start(self, reference_image: bytes, *, width: int = 512, height: int = 512) -> None:
         """Load the engine, then prepare the portrait.
 
