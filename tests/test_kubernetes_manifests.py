@@ -24,6 +24,7 @@ from inference_server.service.grpc_face import LIVE, SERVICE
 from inference_server.settings import Settings as InferenceSettings
 from inference_server.settings import load as load_inference
 from orchestrator.config import Settings as OrchestratorSettings
+from orchestrator.config import load_settings
 from tests.support.servers import running_server
 
 ROOT = Path(__file__).parent.parent
@@ -164,7 +165,7 @@ def test_configuration_is_accepted_by_the_settings(
     secret = tmp_path / "settings.toml"
     secret.write_text((ROOT / "deploy" / "settings.toml").read_text())
     monkeypatch.setenv("VISAVIS_CONFIG", str(secret))
-    orchestrator = OrchestratorSettings()
+    orchestrator = load_settings([])
     named = {p["name"]: p["containerPort"] for p in container(loads["orchestrator"])["ports"]}
     assert named == {
         "sip-udp": orchestrator.sip_port,
