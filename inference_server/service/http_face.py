@@ -77,7 +77,8 @@ class HttpFace:
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the bound port. Raises ``OSError`` where that is not possible."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        # the protocol by its number: asyncio turns Nagle's algorithm off for that alone
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((host, port))
