@@ -52,6 +52,7 @@ class Phone:
         self._cseq = 1
         self._answers: asyncio.Queue[tuple[int, str]] = asyncio.Queue()
         self._target, self._to = uri, f"<{uri}>"
+        self._routes: list[str] = []
         self._transport: asyncio.DatagramTransport | None = None
         self._media: MediaSockets | None = None
         self.hung_up = asyncio.Event()
@@ -123,6 +124,7 @@ class Phone:
             reason = message.split("\r\n", 1)[0].split(" ", 1)[1]
             raise CallFailed(f"{self._uri} refused the call: {reason}")
         self._target = _header(message, "Contact").split("<")[-1].split(">")[0]
+        self._routes = _routes(message)
         self._branch = secrets.token_hex(8)
         self._ack = self._request("ACK", self._target, self._to)
         self._send(self._ack)
@@ -149,6 +151,7 @@ class Phone:
         headers = [
             f"{method} {target} SIP/2.0",
             f"Via: SIP/2.0/UDP {host}:{port};branch=z9hG4bK{self._branch};rport",
+            *(f"Route: {route}" for route in self._routes),
             "Max-Forwards: 70",
             f"From: <sip:caller@{host}:{port}>;tag={self._tag}",
             f"To: {to}",
@@ -204,3 +207,9 @@ _KEPT = ("via:", "from:", "to:", "call-id:", "cseq:")
 def _header(message: str, name: str) -> str:
     match = re.search(rf"^{name}\s*:\s*(.*?)\r$", message, re.MULTILINE | re.IGNORECASE)
     return match[1] if match else ""
+
+
+def _routes(message: str) -> list[str]:
+    """The proxies that stay on the way, nearest first (RFC 3261 section 12.1.2)."""
+    lines = re.findall(r"^Record-Route\s*:\s*(.*?)\r$", message, re.MULTILINE | re.IGNORECASE)
+    return [route.strip() for line in lines for route in line.split(",")][::-1]
