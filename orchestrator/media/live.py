@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from orchestrator.media.compositor import Compositor
 from orchestrator.media.encoder import H264Encoder
@@ -72,7 +72,7 @@ class LiveEncoder:
 
     def __init__(self, pool: EncoderPool, encoding: Encoding, mode: int) -> None:
         self._pool = pool
-        self._encoding = encoding
+        self._encoding = self._wanted = encoding
         self._mode = mode
         self._compositor = Compositor()
         self._fitter = Fitter(encoding.width, encoding.height)
@@ -97,6 +97,10 @@ class LiveEncoder:
                 return
             self._scheduled = True
         self._pool.executor.submit(self._run)
+
+    def limit(self, bits_per_second: int) -> None:
+        """Code for at most so many bits per second: less at once, with a key frame; more from the next one."""
+        self._wanted = replace(self._encoding, bitrate=min(self._encoding.bitrate, bits_per_second))
 
     def cancel(self) -> None:
         """Drop the picture that waits: a key frame from elsewhere follows."""
@@ -141,8 +145,11 @@ class LiveEncoder:
 
     def _encode(self, job: LivePicture) -> None:
         idr = job.idr or self._broken
-        if self._encoder is None:
-            self._encoder, idr = H264Encoder(self._encoding), True
+        # Only the bitrate differs, which is in no parameter set: what is cached still joins.
+        wanted, current = self._wanted, self._encoder.encoding if self._encoder else None
+        if current is None or wanted.bitrate < current.bitrate or (idr and wanted != current):
+            self._encoder, idr = H264Encoder(wanted), True
+        assert self._encoder is not None
         if job.fresh:
             self._compositor.forget()
         self._encoder.write(self._fitter.fit(self._compositor.compose(job.picture, job.body)))

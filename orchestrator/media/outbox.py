@@ -26,6 +26,10 @@ class Outbox:
         self._at = 0
         self.dropped = 0
 
+    def use(self, send: SendPacket) -> None:
+        """Send through another function from now on."""
+        self._send = send
+
     def __len__(self) -> int:
         return len(self._pictures)
 

@@ -107,6 +107,15 @@ class BitrateLimit:
     temporary: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class BitrateNotice:
+    """TMMBN (RFC 5104 section 4.2.2): the limit in bits per second that ``owner`` has set."""
+
+    ssrc: int
+    bits_per_second: int
+    owner: int
+
+
 RtcpPacket = (
     SenderReport
     | ReceiverReport
@@ -116,6 +125,7 @@ RtcpPacket = (
     | FullIntra
     | Nack
     | BitrateLimit
+    | BitrateNotice
 )
 
 _U32 = struct.Struct("!I")
@@ -166,7 +176,7 @@ def _parse_one(kind: int, count: int, body: bytes, out: list[RtcpPacket]) -> Non
     elif kind == FIR_2032:
         ssrc = _U32.unpack_from(body)[0]
         out.append(PictureLoss(ssrc, ssrc, legacy=True))
-    elif kind == RTPFB and count in (1, 3):
+    elif kind == RTPFB and count in (1, 3, 4):
         ssrc, media = struct.unpack_from("!II", body)
         if count == 1:
             out.append(Nack(ssrc, media, _missing(body)))
@@ -174,7 +184,8 @@ def _parse_one(kind: int, count: int, body: bytes, out: list[RtcpPacket]) -> Non
             for at in range(8, len(body) - 7, 8):
                 target, value = struct.unpack_from("!II", body, at)
                 rate = (value >> 9 & 0x1FFFF) << (value >> 26)
-                out.append(BitrateLimit(ssrc, rate, (target,), temporary=True))
+                limit = BitrateLimit(ssrc, rate, (target,), temporary=True)
+                out.append(limit if count == 3 else BitrateNotice(ssrc, rate, target))
     elif kind == PSFB:
         ssrc, media = struct.unpack_from("!II", body)
         if count == 1:
@@ -261,10 +272,11 @@ def _build_one(packet: RtcpPacket) -> bytes:
         case Nack(ssrc, media, missing):
             pairs = b"".join(struct.pack("!HH", lost, 0) for lost in missing)
             return _framed(RTPFB, 1, struct.pack("!II", ssrc, media) + pairs)
+        case BitrateNotice(ssrc, rate, owner):
+            entry = struct.pack("!II", owner, _floating(rate, 17) << 9)
+            return _framed(RTPFB, 4, struct.pack("!II", ssrc, 0) + entry)
         case BitrateLimit(ssrc, rate, media, temporary):
-            bits = 17 if temporary else 18
-            exponent = max(0, rate.bit_length() - bits)
-            value = exponent << bits | rate >> exponent
+            value = _floating(rate, 17 if temporary else 18)
             if temporary:
                 entries = b"".join(struct.pack("!II", target, value << 9) for target in media)
                 return _framed(RTPFB, 3, struct.pack("!II", ssrc, 0) + entries)
@@ -272,6 +284,12 @@ def _build_one(packet: RtcpPacket) -> bytes:
             return _framed(
                 PSFB, 15, struct.pack("!II", ssrc, 0) + remb + struct.pack(f"!{len(media)}I", *media)
             )
+
+
+def _floating(rate: int, bits: int) -> int:
+    """Exponent and mantissa of ``bits`` bits, as REMB and TMMBR write rates."""
+    exponent = max(0, rate.bit_length() - bits)
+    return exponent << bits | rate >> exponent
 
 
 def _build_blocks(blocks: tuple[ReportBlock, ...]) -> bytes:
