@@ -78,6 +78,9 @@ class Settings(BaseSettings):
     )
     rtp_port_min: int = Field(30000, ge=1024, le=65534, description="first UDP port for RTP and RTCP")
     rtp_port_max: int = Field(31999, ge=1025, le=65535, description="last UDP port for RTP and RTCP")
+    srtp: Literal["off", "optional", "required"] = Field(
+        "off", description="SRTP with keys in SDP; the keys are secret only where SIP runs over TLS"
+    )
     rtp_timeout_s: float = Field(
         60.0, ge=0, description="ends a call that has sent neither RTP nor RTCP for so long; 0: never"
     )

@@ -32,12 +32,14 @@ from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.pool import NoRoom, WorkerPool
 from orchestrator.media.session import SessionStats
 from orchestrator.rtp.codecs import SAMPLE_RATES
+from orchestrator.rtp.srtp import SrtpKeys
 from orchestrator.sip.call import Call as SipCall
 from orchestrator.sip.events import BaseHandler, EndCause
 from orchestrator.sip.incoming import IncomingCall
 from orchestrator.sip.media import (
     AudioCapabilities,
     AudioMedia,
+    Crypto,
     MediaCapabilities,
     NegotiatedMedia,
     NotAcceptable,
@@ -52,6 +54,7 @@ from orchestrator.speech.base import PCM, VoiceByLanguage
 log = logging.getLogger(__name__)
 
 CODECS = ("PCMU", "PCMA", "G722", "opus")
+FEEDBACK = frozenset({"nack", "nack pli", "ccm fir", "ccm tmmbr", "goog-remb"})
 ENDED_KEPT = 100
 RETRY_AFTER = (("Retry-After", "10"),)
 
@@ -283,10 +286,15 @@ class Switchboard(BaseHandler):
         video = None
         if ports.video_port is not None:
             video = VideoCapabilities(
-                ports.video_port, width, height, float(settings.frame_rate), settings.video_bitrate
+                ports.video_port,
+                width,
+                height,
+                float(settings.frame_rate),
+                settings.video_bitrate,
+                feedback=FEEDBACK,
             )
         audio = AudioCapabilities(ports.audio_port, CODECS)
-        return MediaCapabilities(host, audio, video)
+        return MediaCapabilities(host, audio, video, srtp=settings.srtp)
 
     def _begin(self, line: _Line, media: NegotiatedMedia) -> None:
         if media.audio is None:
@@ -368,6 +376,10 @@ def _direction(sends: bool, receives: bool) -> Any:
     )
 
 
+def _keys(crypto: Crypto | None) -> SrtpKeys | None:
+    return SrtpKeys(crypto.suite, crypto.local_key, crypto.remote_key) if crypto else None
+
+
 def _audio(media: AudioMedia) -> AudioParameters:
     return AudioParameters(
         codec=media.codec,
@@ -377,6 +389,7 @@ def _audio(media: AudioMedia) -> AudioParameters:
         telephone_event=media.telephone_event,
         direction=_direction(media.sends, media.receives),
         rtcp_mux=media.rtcp_mux,
+        keys=_keys(media.crypto),
     )
 
 
@@ -394,6 +407,7 @@ def _video(media: VideoMedia, fps: Fraction) -> VideoParameters:
         remote_rtcp=media.remote_rtcp,
         direction=_direction(media.sends, media.receives),
         rtcp_mux=media.rtcp_mux,
+        keys=_keys(media.crypto),
     )
 
 

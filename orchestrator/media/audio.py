@@ -66,6 +66,7 @@ class AudioStream:
         codec = self._codec
         if old is None or old.codec != parameters.codec:
             codec = make_codec(parameters.codec)
+        self.socket.set_keys(parameters.keys)
         self.socket.set_remote(parameters.remote, parameters.remote_rtcp, parameters.rtcp_mux)
         if codec is not self._codec or old is None:
             self._codec = codec

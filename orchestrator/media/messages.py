@@ -184,7 +184,9 @@ _KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in typing.get_args(
 
 def encode(message: Message) -> bytes:
     """One message with its lengths."""
-    head = {name: value for name, value in _plain(message).items() if name != "payload"}
+    head = {
+        item.name: _plain(getattr(message, item.name)) for item in fields(message) if item.name != "payload"
+    }
     body = json.dumps({"kind": type(message).__name__, **head}, separators=(",", ":")).encode()
     payload = getattr(message, "payload", b"")
     return _LENGTHS.pack(4 + len(body) + len(payload), len(body)) + body + payload
@@ -209,6 +211,8 @@ def _plain(value: Any) -> Any:
         return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
     if isinstance(value, Fraction):
         return str(value)
+    if isinstance(value, bytes):
+        return value.hex()
     if isinstance(value, frozenset):
         return sorted(value)
     if isinstance(value, tuple):
@@ -223,6 +227,8 @@ def _typed(kind: Any, value: Any) -> Any:
             return None
         kind = next(item for item in typing.get_args(kind) if item is not type(None))
         return _typed(kind, value)
+    if kind is bytes and isinstance(value, str):
+        return bytes.fromhex(value)
     if kind is Fraction:
         return Fraction(value)
     if origin is frozenset:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
+from orchestrator.rtp.srtp import SrtpKeys
+
 Direction = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
 """Our own direction (RFC 3264): ``recvonly`` and ``inactive`` send no RTP."""
 Address = tuple[str, int]
@@ -22,6 +24,7 @@ class AudioParameters:
     telephone_event: int | None = None
     direction: Direction = "sendrecv"
     rtcp_mux: bool = False
+    keys: SrtpKeys | None = None
 
     @property
     def sends(self) -> bool:
@@ -44,6 +47,7 @@ class VideoParameters:
     remote_rtcp: Address | None = None
     direction: Direction = "sendrecv"
     rtcp_mux: bool = False
+    keys: SrtpKeys | None = None
 
     def __post_init__(self) -> None:
         if self.width % 2 or self.height % 2 or self.width < 16 or self.height < 16:
@@ -59,6 +63,11 @@ class VideoParameters:
     def asks_for_keyframes(self) -> bool:
         """Whether the peer said that it can ask for an IDR."""
         return bool(self.feedback & {"nack pli", "ccm fir"})
+
+    @property
+    def wants_retransmission(self) -> bool:
+        """Whether generic NACK was agreed."""
+        return "nack" in self.feedback
 
     @property
     def encoding(self) -> Encoding:

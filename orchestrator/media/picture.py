@@ -13,15 +13,18 @@ from orchestrator.media.idle import Cached, IdleCache, IdleKey, IdleLoop, idle_k
 from orchestrator.media.live import EncoderPool, LiveEncoder, LivePicture
 from orchestrator.media.load import Load
 from orchestrator.media.outbox import Outbox
-from orchestrator.media.parameters import Encoding, VideoParameters
+from orchestrator.media.parameters import Encoding, VideoParameters, bitrate_tier
 from orchestrator.media.report import StreamReports
 from orchestrator.media.sources import Body, Face
 from orchestrator.media.transport import MediaSocket, Poller
 from orchestrator.media.video import VideoDirector
 from orchestrator.rtp.feedback import KeyframeRequests
+from orchestrator.rtp.h264 import MAX_PAYLOAD
+from orchestrator.rtp.history import SentPackets
 from orchestrator.rtp.packet import HEADER_SIZE, write_header
 from orchestrator.rtp.ports import PortPair
-from orchestrator.rtp.rtcp import FullIntra, PictureLoss
+from orchestrator.rtp.rate import RateControl
+from orchestrator.rtp.rtcp import BitrateLimit, FullIntra, Nack, PictureLoss
 from visavis.playout import Picture
 
 log = logging.getLogger(__name__)
@@ -61,6 +64,8 @@ class VideoStream:
         self.counters = VideoCounters()
         self.keyframes = KeyframeRequests()
         self.reports = StreamReports(cname)
+        self.history = SentPackets(0)
+        self.rate = RateControl(0)
         self.socket = MediaSocket(pair, poller, None, self._reported)
         self._engine = engine
         self._parameters: VideoParameters | None = None
@@ -97,6 +102,7 @@ class VideoStream:
         Raises ``ValueError`` for what cannot be sent; the stream then goes on as it was.
         """
         encoding = parameters.encoding
+        self.socket.set_keys(parameters.keys)
         self.socket.set_remote(parameters.remote, parameters.remote_rtcp, parameters.rtcp_mux)
         old, self._parameters = self._parameters, parameters
         self._payload_type = parameters.payload_type
@@ -110,14 +116,26 @@ class VideoStream:
             or old.packetization_mode != parameters.packetization_mode
             or old.asks_for_keyframes != parameters.asks_for_keyframes
         )
+        if old is None or old.feedback != parameters.feedback or old.bitrate != parameters.bitrate:
+            self._agree_on_loss(parameters)
         if other:
             if self._encoder is not None:
                 self._encoder.close()
             self._encoder = LiveEncoder(self._engine.encoders, encoding, parameters.packetization_mode)
+            self._encoder.limit(bitrate_tier(self.rate.target))
             self._encoding, self._idle, self._loop = encoding, None, None
             self._director = VideoDirector(0 if parameters.asks_for_keyframes else round(parameters.fps))
         elif old is None or not old.sends or old.remote != parameters.remote:
             self._director.restart()
+
+    def _agree_on_loss(self, parameters: VideoParameters) -> None:
+        # At most half as much again as the stream itself.
+        packets_per_second = parameters.bitrate / 8 / MAX_PAYLOAD
+        asked, repeated = self.history.asked, self.history.repeated
+        self.history = SentPackets(max(20.0, packets_per_second / 2))
+        self.history.asked, self.history.repeated = asked, repeated
+        self._outbox.use(self._send_and_keep if parameters.wants_retransmission else self._send)
+        self.rate = RateControl(bitrate_tier(parameters.bitrate))
 
     @property
     def configured(self) -> bool:
@@ -231,6 +249,23 @@ class VideoStream:
             reports.packets += 1
             reports.octets += len(packet) - HEADER_SIZE
 
+    def _send_and_keep(self, packet: bytearray, marker: bool, timestamp: int) -> None:
+        self.history.keep(self._sequence, packet, marker, timestamp)
+        self._send(packet, marker, timestamp)
+
+    def _repeat(self, missing: tuple[int, ...], now: float) -> None:
+        reports = self.reports
+        for sequence, packet, marker, timestamp in self.history.wanted(missing, now):
+            # The header is written anew: cached packets are shared by all calls.
+            write_header(packet, self._payload_type, marker, sequence, timestamp, reports.ssrc)
+            try:
+                self.socket.deliver(packet)
+            except OSError:
+                self.socket.send_errors += 1
+                return
+            reports.packets += 1
+            reports.octets += len(packet) - HEADER_SIZE
+
     def _sent(self, picture: LivePicture) -> None:
         self._engine.clock.video.add(time.monotonic() - picture.due)
 
@@ -251,9 +286,28 @@ class VideoStream:
         self.socket.close()
 
     def _reported(self, data: bytes, now: float) -> None:
+        peer, parameters = self.reports.peer, self._parameters
+        seen, target, feedback = peer.reports, self.rate.target, frozenset[str]()
+        if parameters is not None:
+            feedback = parameters.feedback
         for packet in self.reports.take(data, self._engine.clock.unix(now)):
             match packet:
                 case PictureLoss():
                     self.keyframes.request()
                 case FullIntra(sender, media, sequence) if media == self.reports.ssrc:
                     self.keyframes.full_intra(sender, sequence)
+                case Nack(_, media, missing) if media == self.reports.ssrc and "nack" in feedback:
+                    self._repeat(missing, now)
+                case BitrateLimit(sender, bits, media, temporary) if self.reports.ssrc in media:
+                    self._limited(sender, bits, temporary, feedback)
+        if peer.reports != seen and peer.fraction_lost is not None:
+            self.rate.report(peer.fraction_lost, now)
+        if self.rate.target != target and self._encoder is not None:
+            self._encoder.limit(bitrate_tier(self.rate.target))
+
+    def _limited(self, sender: int, bits: int, temporary: bool, feedback: frozenset[str]) -> None:
+        if temporary and "ccm tmmbr" in feedback:
+            self.rate.limit(bits)
+            self.socket.send_rtcp(self.reports.notify_limit(bits, sender))
+        elif not temporary and "goog-remb" in feedback:
+            self.rate.limit(bits)

@@ -18,7 +18,7 @@ class PeerView:
     fraction_lost: float | None = None
     jitter_ticks: int | None = None
     round_trip: float | None = None
-    bitrate_limit: int | None = None
+    reports: int = 0
 
 
 class StreamReports:
@@ -57,6 +57,14 @@ class StreamReports:
             rtcp.Goodbye((self.ssrc,)),
         )
 
+    def notify_limit(self, bits_per_second: int, owner: int) -> bytes:
+        """TMMBN in a compound packet: the limit that now holds, and whose it is (RFC 5104 section 4.2.2)."""
+        return rtcp.build(
+            rtcp.ReceiverReport(self.ssrc),
+            rtcp.SourceDescription(self.ssrc, self.cname),
+            rtcp.BitrateNotice(self.ssrc, bits_per_second, owner),
+        )
+
     def take(self, data: bytes, unix: float) -> list[RtcpPacket]:
         """Parse what the peer sent and note its view of us; raises ``MalformedPacket``."""
         packets = rtcp.parse(data)
@@ -66,14 +74,13 @@ class StreamReports:
                     for block in packet.blocks:
                         if block.ssrc == self.ssrc:
                             self._note(block, unix)
-                case rtcp.BitrateLimit(_, rate, media, _) if self.ssrc in media:
-                    self.peer.bitrate_limit = rate
                 case rtcp.Goodbye():
                     self.goodbye_received = True
         return packets
 
     def _note(self, block: rtcp.ReportBlock, unix: float) -> None:
         peer = self.peer
+        peer.reports += 1
         peer.lost, peer.fraction_lost, peer.jitter_ticks = block.lost, block.fraction_lost / 256, block.jitter
         trip = round_trip(to_ntp(unix), block.lsr, block.dlsr)
         peer.round_trip = trip if trip is not None else peer.round_trip

@@ -34,6 +34,9 @@ class StreamStats:
     malformed: int = 0
     strays: int = 0
     send_errors: int = 0
+    nacked: int = 0
+    retransmitted: int = 0
+    rejected: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class SessionStats:
     keyframe_requests: int = 0
     encode_ms: float = 0.0
     silent_for: float = 0.0
+    video_bitrate: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +234,10 @@ class MediaSession:
             return figures
         return replace(
             figures,
-            video=_stream_stats(video),
+            video=replace(
+                _stream_stats(video), nacked=video.history.asked, retransmitted=video.history.repeated
+            ),
+            video_bitrate=video.rate.target,
             pictures_cached=video.counters.cached,
             pictures_live=video.counters.live,
             pictures_dropped=video.dropped,
@@ -257,4 +264,5 @@ def _stream_stats(stream: AudioStream | VideoStream) -> StreamStats:
         malformed=sock.malformed,
         strays=sock.strays,
         send_errors=sock.send_errors,
+        rejected=sock.rejected,
     )

@@ -14,6 +14,7 @@ from orchestrator.media.parameters import Address
 from orchestrator.rtp.latch import Latch
 from orchestrator.rtp.packet import Header, MalformedPacket, looks_like_rtcp, parse_header
 from orchestrator.rtp.ports import PortPair
+from orchestrator.rtp.srtp import Protection, SrtpKeys
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,8 @@ class MediaSocket:
         self.port = pair.port
         self.malformed = 0
         self.strays = 0
+        self.rejected = 0
+        """What SRTP did not let through."""
         self.send_errors = 0
         self._pair = pair
         self._rtp, self._rtcp = pair.rtp, pair.rtcp
@@ -98,6 +101,8 @@ class MediaSocket:
         self._connected = False
         self._rtcp_heard = float("-inf")
         self._buffer = bytearray(_BUFFER_SIZE)
+        self._protection: Protection | None = None
+        self._transmit: Callable[[bytes | bytearray], int] = self._deliver_unconnected
         self.deliver: Callable[[bytes | bytearray], int] = self._deliver_unconnected
         """Send RTP; raises ``OSError`` where the kernel does not take it."""
         poller.add(self._rtp.fileno(), self._read_rtp)
@@ -120,6 +125,25 @@ class MediaSocket:
     def anything_ago(self, now: float) -> float:
         """Seconds since the peer's RTP or RTCP was last seen; infinite if never."""
         return min(self.heard_ago(now), now - self._rtcp_heard)
+
+    def set_keys(self, keys: SrtpKeys | None) -> None:
+        """Speak SRTP with these keys, or plain RTP; the same keys again change nothing. Raises ``ValueError``."""
+        current = self._protection
+        if keys is None:
+            self._protection = None
+        elif current is None:
+            self._protection = Protection(keys)
+        elif current.keys != keys:
+            self._protection = current.rekeyed(keys)
+        self._send_through(self._transmit)
+
+    def _send_through(self, transmit: Callable[[bytes | bytearray], int]) -> None:
+        self._transmit = transmit
+        self.deliver = transmit if self._protection is None else self._deliver_protected
+
+    def _deliver_protected(self, packet: bytes | bytearray) -> int:
+        assert self._protection is not None
+        return self._transmit(self._protection.protect(packet))
 
     def set_remote(self, remote: Address, remote_rtcp: Address | None, mux: bool) -> None:
         """Send to this peer; the same peer again changes nothing.
@@ -144,8 +168,10 @@ class MediaSocket:
         if self._remote_rtcp is None:
             return
         try:
+            if self._protection is not None:
+                packet = self._protection.protect_rtcp(packet)
             if self._mux:
-                self.deliver(packet)
+                self._transmit(packet)
             else:
                 self._rtcp.sendto(packet, self._remote_rtcp)
         except OSError:
@@ -176,6 +202,13 @@ class MediaSocket:
             if self._mux:
                 self._take_rtcp(bytes(buffer[:size]), now)
             return
+        if self._protection is not None:
+            plain = self._protection.unprotect(bytes(buffer[:size]))
+            if plain is None:
+                self.rejected += 1
+                return
+            size = len(plain)
+            buffer[:size] = plain
         try:
             head = parse_header(buffer, size)
         except MalformedPacket:
@@ -207,6 +240,12 @@ class MediaSocket:
             self._remote_rtcp = (source[0], source[1])
 
     def _take_rtcp(self, data: bytes, now: float) -> bool:
+        if self._protection is not None:
+            plain = self._protection.unprotect_rtcp(data)
+            if plain is None:
+                self.rejected += 1
+                return False
+            data = plain
         try:
             self._on_rtcp(data, now)
         except MalformedPacket:
@@ -222,14 +261,14 @@ class MediaSocket:
         except OSError:
             return
         self._connected = True
-        self.deliver = self._rtp.send
+        self._send_through(self._rtp.send)
         if self._on_rtp is None:
             self._filter(_KEEP_RTCP if self._mux else _DROP_ALL)
 
     def _open_to_all(self) -> None:
         if self._connected:
             self._connected = False
-            self.deliver = self._deliver_unconnected
+            self._send_through(self._deliver_unconnected)
             # Address family AF_UNSPEC dissolves the association (connect(2)).
             _libc.connect(self._rtp.fileno(), bytes(16), 16)
         if self._on_rtp is None:

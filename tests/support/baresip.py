@@ -21,7 +21,7 @@ from tests.support.house import free_port
 
 _MODULES = (
     "g711.so", "g722.so", "opus.so", "sndfile.so", "ausine.so", "aufile.so", "aubridge.so", "avcodec.so",
-    "snapshot.so", "swscale.so", "avformat.so", "fakevideo.so", "rtcpsummary.so",
+    "snapshot.so", "swscale.so", "avformat.so", "fakevideo.so", "rtcpsummary.so", "srtp.so",
 )  # fmt: skip
 
 
@@ -100,9 +100,12 @@ class Baresip:
 
 @contextlib.asynccontextmanager
 async def baresip(
-    folder: Path, codecs: str = "PCMU/8000/1", answer: str = "manual"
+    folder: Path, codecs: str = "PCMU/8000/1", answer: str = "manual", media_encryption: str = ""
 ) -> AsyncIterator[Baresip]:
-    """A phone (``answer="auto"``: that picks up) with a moving test picture and a 440 Hz tone of its own."""
+    """A phone with a moving test picture and a 440 Hz tone of its own.
+
+    ``answer="auto"``: it picks up; ``media_encryption`` as its account has it.
+    """
     program = need("baresip", "baresip-core baresip-ffmpeg")
     ffmpeg = need("ffmpeg", "ffmpeg")
     (folder / "rec").mkdir(parents=True)
@@ -140,7 +143,8 @@ async def baresip(
     (folder / "config").write_text(text)
     (folder / "contacts").touch()
     (folder / "accounts").write_text(
-        f"<sip:alice@127.0.0.1:{sip}>;regint=0;audio_codecs={codecs};answermode={answer}\n"
+        f"<sip:alice@127.0.0.1:{sip}>;regint=0;audio_codecs={codecs};answermode={answer}"
+        + (f";mediaenc={media_encryption}\n" if media_encryption else "\n")
     )
     process = await asyncio.create_subprocess_exec(
         *(program, "-f", str(folder)),

@@ -1,0 +1,193 @@
+"""Retransmission and bitrate of a running session."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from orchestrator.media.encoder import H264Encoder, parameter_sets
+from orchestrator.media.host import HostSettings, MediaHost
+from orchestrator.media.live import EncoderPool, LiveEncoder, LivePicture
+from orchestrator.media.parameters import AudioParameters, Encoding, VideoParameters
+from orchestrator.media.session import MediaSession
+from orchestrator.media.sources import LoopFace, StillBody
+from orchestrator.rtp import h264, packet, rtcp
+from tests.support.media import Phone, card_body, decode, until
+from visavis.playout import Picture
+
+ALL = frozenset({"nack", "nack pli", "ccm tmmbr", "goog-remb"})
+
+
+@pytest.fixture
+def phone() -> Iterator[Phone]:
+    phone = Phone()
+    yield phone
+    phone.close()
+
+
+@pytest.fixture
+async def host() -> AsyncIterator[MediaHost]:
+    host = MediaHost(HostSettings())
+    host.start()
+    yield host
+    await host.close()
+
+
+def video_session(host: MediaHost, phone: Phone, feedback: frozenset[str], loop: int = 1) -> MediaSession:
+    session = host.session(face=LoopFace(card_body(loop)))
+    session.update(
+        AudioParameters("PCMU", 0, phone.address("audio")),
+        VideoParameters(
+            96, phone.address("video"), 192, 128, feedback=feedback, remote_rtcp=phone.address("video_rtcp")
+        ),
+    )
+    session.start()
+    return session
+
+
+def tell(phone: Phone, session: MediaSession, *packets: rtcp.RtcpPacket) -> None:
+    data = rtcp.build(rtcp.ReceiverReport(7), *packets)
+    assert session.video_port
+    phone.video_rtcp.sendto(data, ("127.0.0.1", session.video_port + 1))
+
+
+async def test_cached_and_live_packets_are_sent_again(host: MediaHost, phone: Phone) -> None:
+    session, other = video_session(host, phone, ALL), video_session(host, phone, ALL)
+    assert session.video and other.video
+    ours = session.video.reports.ssrc
+    live = session.video
+    packets: list[packet.RtpPacket] = []
+
+    def mine() -> list[packet.RtpPacket]:
+        packets.extend(p for p in phone.packets("video") if p.ssrc == ours)
+        return packets
+
+    await until(lambda: len(mine()) >= 2)
+    await until(lambda: live.cached and mine() and live.counters.cached > 10)
+    before = {p.sequence: p for p in packets}
+    missing = [p.sequence for p in packets[-4:]]
+    packets.clear()
+    tell(phone, session, rtcp.Nack(7, ours, tuple(missing)), rtcp.Nack(7, 12345, (1, 2, 3)))
+    again: dict[int, packet.RtpPacket] = {}
+
+    def repeated() -> bool:
+        again.update({p.sequence: p for p in mine() if p.sequence in missing})
+        return len(again) == 4
+
+    await until(repeated)
+    assert all(again[sequence] == before[sequence] for sequence in missing)
+    stats = session.stats(time.monotonic()).video
+    assert stats is not None
+    assert (stats.nacked, stats.retransmitted) == (4, 4)
+    session.stop()
+    other.stop()
+
+
+async def test_nothing_is_repeated_where_it_was_not_agreed(host: MediaHost, phone: Phone) -> None:
+    session = video_session(host, phone, frozenset({"nack pli"}))
+    assert session.video
+    video, ours = session.video, session.video.reports.ssrc
+    await until(lambda: video.reports.packets > 5)
+    sequence = phone.packets("video")[-1].sequence
+    tell(phone, session, rtcp.Nack(7, ours, (sequence,)), rtcp.BitrateLimit(7, 100_000, (ours,)))
+    tell(phone, session, rtcp.PictureLoss(7, ours))
+    await until(lambda: video.keyframes.count == 1)
+    assert video.history.repeated == 0
+    assert video.rate.target == 1_500_000
+    session.stop()
+
+
+async def test_loss_and_limits_lower_the_bitrate(host: MediaHost, phone: Phone) -> None:
+    session = video_session(host, phone, ALL)
+    assert session.video
+    video, ours = session.video, session.video.reports.ssrc
+    await until(lambda: video.reports.packets > 5)
+    tell(phone, session, rtcp.BitrateLimit(7, 600_000, (ours,)))
+    await until(lambda: 599_000 < session.stats(time.monotonic()).video_bitrate <= 600_000)
+    assert video._encoder is not None
+    assert video._encoder._wanted.bitrate == 512_000
+    tell(phone, session, rtcp.BitrateLimit(7, 300_000, (ours,), temporary=True))
+    notices: list[rtcp.BitrateNotice] = []
+
+    def noticed() -> list[rtcp.BitrateNotice]:
+        for data in phone.drain("video_rtcp"):
+            notices.extend(p for p in rtcp.parse(data) if isinstance(p, rtcp.BitrateNotice))
+        return notices
+
+    await until(noticed)
+    assert notices[0].owner == 7
+    assert 299_000 < notices[0].bits_per_second <= 300_000
+    block = rtcp.ReportBlock(ours, fraction_lost=50)
+    for _ in range(2):
+        tell(phone, session, rtcp.ReceiverReport(7, (block,)))
+    await until(lambda: video.rate.lowered == 1)
+    session.stop()
+
+
+SIZE = (320, 240)
+
+
+@pytest.mark.parametrize("bitrate", [64_000, 256_000, 8_000_000])
+def test_the_bitrate_is_in_no_parameter_set(bitrate: int) -> None:
+    high = Encoding(*SIZE, Fraction(25), 1_500_000, 13)
+    sets = []
+    for encoding in (high, replace(high, bitrate=bitrate)):
+        encoder = H264Encoder(encoding)
+        encoder.write(np.full((SIZE[1] * 3 // 2, SIZE[0]), 90, np.uint8))
+        sets.append(parameter_sets(encoder.encode(idr=True)))
+    assert sets[0] == sets[1]
+
+
+def test_a_live_encoder_gets_by_with_less_and_more() -> None:
+    rng = np.random.default_rng(3)
+    frames = rng.integers(0, 255, (8, SIZE[1] * 3 // 2, SIZE[0]), np.uint8)
+    body = StillBody("noise", frames)
+    pool = EncoderPool(1)
+    encoder = LiveEncoder(pool, Encoding(*SIZE, Fraction(25), 1_500_000, 30), 1)
+    units: list[list[bytes]] = []
+    at = 0
+
+    def code(count: int, idr: bool) -> tuple[float, list[bool]]:
+        nonlocal at
+        octets, keys = 0, []
+        for number in range(count):
+            job = LivePicture(Picture(at % 8), body, idr and number == 0, False, at * 3600)
+            at += 1
+            encoder.submit(job)
+            deadline = time.monotonic() + 20
+            while not job.done:
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+            depacketizer = h264.Depacketizer()
+            last = len(job.packets) - 1
+            whole = [
+                depacketizer.push(n, job.timestamp, n == last, bytes(p[12:]))
+                for n, p in enumerate(job.packets)
+            ][-1]
+            assert whole is not None
+            units.append(whole[1])
+            keys.append(h264.is_idr(whole[1]))
+            octets += sum(map(len, job.packets)) if number >= count // 2 else 0
+        return octets * 8 * 25 / (count - count // 2), keys
+
+    full, _ = code(50, True)
+    encoder.limit(384_000)
+    less, keys = code(50, False)
+    assert keys == [True] + [False] * 49
+    encoder.limit(1_500_000)
+    still, keys = code(10, False)
+    assert not any(keys)
+    more, keys = code(50, True)
+    assert keys == [True] + [False] * 49
+    assert less < 0.4 * full
+    assert less < 1.25 * 384_000
+    assert still < 0.6 * full
+    assert more == pytest.approx(full, rel=0.1)
+    assert len(decode(units)) == len(units)
+    encoder.close()
+    pool.close()
