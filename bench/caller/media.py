@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Self
 
-from bench.caller.recording import Recording
+from bench.caller.path import LossyPath
+from bench.caller.recording import Recording, Stream
+from bench.caller.repair import Repair, nack
 
 _DIGITS = "0123456789*#ABCD"
 
@@ -36,15 +38,22 @@ class MediaSockets:
         self._timestamp = 0
         self._events: list[tuple[str, int]] = []
         self.audio_port = self.video_port = 0
+        self._path: LossyPath | None = None
+        self.repair: Repair | None = None
+        self._reported = {"audio": (0, 0), "video": (0, 0)}
 
     @classmethod
-    async def open(cls, local: str, recording: Recording) -> Self:
-        """Bind both pairs."""
+    async def open(
+        cls, local: str, recording: Recording, path: LossyPath | None = None, repairs: bool = False
+    ) -> Self:
+        """Bind both pairs; video goes over ``path``, and with ``repairs`` what it loses is asked for."""
         self = cls(recording)
+        self._path = path
+        self.repair = Repair() if repairs else None
         loop = asyncio.get_running_loop()
         receivers = (
             (recording.audio.on_rtp, recording.audio.on_rtcp),
-            (recording.video.on_rtp, recording.video.on_rtcp),
+            (self._on_video, recording.video.on_rtcp),
         )
         ports = []
         for pair in receivers:
@@ -65,6 +74,8 @@ class MediaSockets:
             self._transports += opened
             ports.append(port)
         self.audio_port, self.video_port = ports
+        if path is not None:
+            self.video_port = await path.open(local, self.video_port)
         return self
 
     def connect(self, answer: str) -> None:
@@ -80,8 +91,26 @@ class MediaSockets:
                 kind = match[1]
                 if int(match[2]):
                     self._remote[kind] = (host, int(match[2]))
+        if self._path is not None and "video" in self._remote:
+            self._remote["video"] = self._path.towards(self._remote["video"])
         self._recording.answered = time.monotonic()
         self._task = asyncio.create_task(self._send())
+
+    def _on_video(self, data: bytes, now: float) -> None:
+        stream = self._recording.video
+        known = len(stream.packets)
+        stream.on_rtp(data, now)
+        if self.repair is not None and len(stream.packets) > known:
+            self.repair.arrived(stream.packets[-1].sequence, now)
+
+    def _mend(self) -> None:
+        if self.repair is None or self._recording.video.ssrc is None:
+            return
+        ask, given_up = self.repair.due(time.monotonic())
+        if ask:
+            self._rtcp("video", nack(self._ssrc, self._recording.video.ssrc, ask))
+        if given_up:
+            self.send_pli()
 
     def press(self, digit: str) -> None:
         """Queue one RFC 4733 event of 100 ms."""
@@ -125,6 +154,7 @@ class MediaSockets:
             self._sequence += 1
             if "audio" in self._remote:
                 self._transports[0].sendto(rtp, self._remote["audio"])
+            self._mend()
             if packet % 100 == 50:
                 self._report()
             packet += 1
@@ -134,13 +164,30 @@ class MediaSockets:
         for kind, stream in (("audio", self._recording.audio), ("video", self._recording.video)):
             if stream.ssrc is None:
                 continue
+            fraction, lost = self._loss(kind, stream)
             block = struct.pack(
-                "!IBBHIIII", stream.ssrc, 0, 0, 0, stream.highest & 0xFFFFFFFF, 0, stream.last_sr, 0
+                "!IIIIII",
+                stream.ssrc,
+                fraction << 24 | lost,
+                stream.highest & 0xFFFFFFFF,
+                0,
+                stream.last_sr,
+                0,
             )
             rr = struct.pack("!BBHI", 0x81, 201, 7, self._ssrc) + block
             cname = b"phone"
             sdes = struct.pack("!BBHIBB", 0x81, 202, 3, self._ssrc, 1, len(cname)) + cname + b"\0"
             self._rtcp(kind, rr + sdes)
+
+    def _loss(self, kind: str, stream: Stream) -> tuple[int, int]:
+        """Share lost since the last report, in 1/256, and packets lost so far (RFC 3550 section 6.4.1)."""
+        expected = stream.highest - stream.packets[0].sequence + 1
+        received = len(stream.packets)
+        before, had = self._reported[kind]
+        self._reported[kind] = expected, received
+        gone = expected - before - (received - had)
+        fraction = min(255, max(0, gone) * 256 // max(1, expected - before))
+        return fraction, min(max(0, expected - received), 0x7FFFFF)
 
     def _rtcp(self, kind: str, data: bytes) -> None:
         if kind in self._remote:

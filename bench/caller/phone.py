@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from bench.caller.media import MediaSockets
+from bench.caller.path import LossyPath
 from bench.caller.recording import Recording
+from bench.caller.repair import Repair
 
 TIMEOUT_S = 10.0
 
@@ -30,6 +32,7 @@ class Phone:
     """One call to ``sip:user@host:port``. Use as ``async with Phone(uri) as phone``; leaving hangs up.
 
     ``codec`` is PCMU or PCMA, ``video`` False makes a voice call, ``local`` is the address of this end.
+    ``path`` is between its video ports and the far end; with ``nack`` it asks for what is lost.
     Raises :class:`CallFailed`.
     """
 
@@ -41,6 +44,8 @@ class Phone:
         codec: str = "PCMU",
         local: str = "127.0.0.1",
         bandwidth: int = 1500,
+        path: LossyPath | None = None,
+        nack: bool = False,
     ) -> None:
         match = re.fullmatch(r"sip:([^@]+)@([^:;]+)(?::(\d+))?", uri)
         if match is None:
@@ -49,6 +54,7 @@ class Phone:
         self._peer = (match[2], int(match[3] or 5060))
         self._local, self._video, self._codec, self._bandwidth = local, video, codec, bandwidth
         self._branch, self._tag, self._call_id = (secrets.token_hex(8) for _ in range(3))
+        self._path, self._nack = path, nack
         self._cseq = 1
         self._answers: asyncio.Queue[tuple[int, str]] = asyncio.Queue()
         self._target, self._to = uri, f"<{uri}>"
@@ -64,7 +70,7 @@ class Phone:
             lambda: _Signalling(self._receive), local_addr=(self._local, 0)
         )
         try:
-            self._media = await MediaSockets.open(self._local, self.recording)
+            self._media = await MediaSockets.open(self._local, self.recording, self._path, self._nack)
             answer = await self._invite()
             self._media.connect(answer)
         except BaseException:
@@ -97,6 +103,11 @@ class Phone:
         """Send a PLI (RFC 4585)."""
         assert self._media is not None
         self._media.send_pli()
+
+    @property
+    def repair(self) -> Repair | None:
+        """What was asked for again."""
+        return self._media.repair if self._media else None
 
     def mute(self) -> None:
         """Send neither RTP nor RTCP from now on."""
@@ -185,6 +196,7 @@ class Phone:
                 "a=rtpmap:96 H264/90000",
                 "a=fmtp:96 profile-level-id=42e01f;packetization-mode=1",
                 "a=rtcp-fb:96 nack pli",
+                *(["a=rtcp-fb:96 nack"] if self._nack else []),
                 "a=rtcp-fb:96 ccm fir",
                 "a=sendrecv",
             ]
