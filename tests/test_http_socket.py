@@ -14,7 +14,7 @@ from support.servers import InferenceServer, running_server
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from visavis.frames import Frame, Rect
-from visavis.http_wire import AUDIO, FRAME, frame_from
+from visavis.http_wire import AUDIO, FRAME
 
 SIZE = {"width": 320, "height": 240}
 
@@ -216,7 +216,6 @@ async def test_a_slow_reader_costs_a_bounded_number_of_frames_and_nobody_else() 
                 elif message["type"] == "turn_finished":
                     break
             assert seen < 200  # of 250: the rest was dropped, not stored
-        assert (await server.event("stream_closed"))["dropped"] >= 0
 
 
 async def test_sockets_beyond_the_limit_and_pages_of_others_are_refused() -> None:
@@ -259,4 +258,3 @@ def test_the_header_is_laid_out_as_documented() -> None:
     assert (AUDIO.size, FRAME.size) == (24, 40)
     about = AUDIO.pack(1, 0, 0, 0x01020304, 0x05060708090A0B0C, 3)
     assert about.hex() == "01000000" + "04030201" + "0c0b0a0908070605" + "0300000000000000"
-    assert callable(frame_from)
