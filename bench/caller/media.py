@@ -46,10 +46,10 @@ class MediaSockets:
     async def open(
         cls, local: str, recording: Recording, path: LossyPath | None = None, repairs: bool = False
     ) -> Self:
-        """Bind both pairs; video goes over ``path``, and with ``repairs`` what it loses is asked for."""
+        """Bind both pairs; video goes over ``path``, and with ``repairs`` what that loses is asked for."""
         self = cls(recording)
         self._path = path
-        self.repair = Repair() if repairs else None
+        self.repair = Repair() if repairs else Repair(0.0) if path is not None else None
         loop = asyncio.get_running_loop()
         receivers = (
             (recording.audio.on_rtp, recording.audio.on_rtcp),

@@ -10,9 +10,13 @@ _WIDEST_GAP = 200
 
 
 class Repair:
-    """Sequence numbers that are missing, when they were asked for, and when it is too late."""
+    """Sequence numbers that are missing, when they were asked for, and when it is too late.
 
-    def __init__(self) -> None:
+    With a ``patience`` of 0 nothing is asked for: a loss is a case for PLI.
+    """
+
+    def __init__(self, patience: float = GIVE_UP_S) -> None:
+        self._patience = patience
         self.asked = self.recovered = self.given_up = 0
         self._highest: int | None = None
         self._missing: dict[int, tuple[float, float]] = {}  # since, last asked
@@ -30,7 +34,7 @@ class Repair:
 
     def due(self, now: float) -> tuple[list[int], bool]:
         """What to ask for now, and whether something was given up."""
-        late = [s for s, (since, _) in self._missing.items() if now - since > GIVE_UP_S]
+        late = [s for s, (since, _) in self._missing.items() if now - since >= self._patience]
         for sequence in late:
             del self._missing[sequence]
         self.given_up += len(late)
