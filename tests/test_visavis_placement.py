@@ -158,3 +158,16 @@ async def test_every_address_of_a_name_is_a_server(monkeypatch: pytest.MonkeyPat
     assert await resolve("dns:///x:5", ["10.0.0.1:5"]) == ["10.0.0.1:5"]  # what was known holds
     answer = socket.gaierror(socket.EAI_NONAME, "unknown")
     assert await resolve("dns:///x:5", ["10.0.0.1:5"]) == []
+
+
+def test_conversations_opened_at_one_moment_spread() -> None:
+    placement = Placement(["a", "b", "c"])
+    for address in ("a", "b", "c"):
+        placement.on_capacity(address, None)
+    chosen = []
+    for _ in range(6):
+        address = placement.choose("", 0.0)
+        assert address is not None
+        placement.on_opening(address, 1)
+        chosen.append(address)
+    assert sorted(chosen) == ["a", "a", "b", "b", "c", "c"]

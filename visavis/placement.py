@@ -33,6 +33,7 @@ class Server:
     failure: Failure | None = None
     failures: int = 0  # in a row
     streams: int = 0  # ours, open now
+    opening: int = 0  # ours, under way: many may look for a server at one moment
     since_news: int = 0  # ours, opened less closed since `capacity` came
     prepared: set[str] = field(default_factory=set)
 
@@ -52,7 +53,7 @@ class Server:
         c = self.capacity
         if c is None:
             return True
-        room = not c.max_sessions or c.sessions + self.since_news < c.max_sessions
+        room = not c.max_sessions or c.sessions + self.since_news + self.opening < c.max_sessions
         return room and (not c.speaking_slots or c.speaking_slots_free > 0)
 
     @property
@@ -60,9 +61,12 @@ class Server:
         """Sessions and busy slots for each speaking slot, ours that it has not yet counted included."""
         c = self.capacity
         if c is None:
-            return (float(self.streams), 0.0)
+            return (float(self.streams + self.opening), 0.0)
         slots = max(1, c.speaking_slots)
-        return ((c.sessions + self.since_news) / slots, (slots - c.speaking_slots_free) / slots)
+        return (
+            (c.sessions + self.since_news + self.opening) / slots,
+            (slots - c.speaking_slots_free) / slots,
+        )
 
 
 class Placement:
@@ -128,6 +132,11 @@ class Placement:
         if server := self.servers.get(address):
             server.streams = max(0, server.streams - 1)
             server.since_news -= 1
+
+    def on_opening(self, address: str, change: int) -> None:
+        """So many more conversations are being opened there (-1: one of them is open, or will not be)."""
+        if server := self.servers.get(address):
+            server.opening = max(0, server.opening + change)
 
     def choose(self, avatar_id: str, now: float, exclude: Collection[str] = ()) -> str | None:
         """The best server for a conversation now; ``None`` where none can be used.

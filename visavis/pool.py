@@ -170,6 +170,10 @@ class ServerPool:
         """A conversation could not go on there."""
         self.placement.on_failure(address, failure, asyncio.get_running_loop().time())
 
+    def opening(self, address: str, change: int) -> None:
+        """A conversation is being opened there (1), or that is over (-1)."""
+        self.placement.on_opening(address, change)
+
     def opened(self, address: str, avatar: Avatar, avatar_id: str) -> None:
         """A conversation is open there."""
         self._uses[avatar.avatar_id] += 1

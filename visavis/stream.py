@@ -248,6 +248,7 @@ class AvatarStream:
                 await self._servers.wait_change(_RETRY_S if told else max(0.01, patience - now))
                 continue
             deadline_s = _OPEN_BUSY_S if self._talk.busy and self._alternative(client.address) else _OPEN_S
+            self._servers.opening(client.address, 1)
             try:
                 link, avatar_id = await open_on(
                     self._servers, client, self.avatar, self.session_id, self.body_sha256, deadline_s
@@ -266,6 +267,8 @@ class AvatarStream:
             else:
                 self._servers.opened(client.address, self.avatar, avatar_id)
                 return Home(client, link)
+            finally:
+                self._servers.opening(client.address, -1)
             self._servers.failed(client.address, failure)
             about = {"session": self.session_id, "server": client.address, "reason": reason}
             log.warning("avatar server not used", extra=about)
