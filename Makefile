@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.setup
 TEST_STAMP := $(VENV)/.setup-test
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-compose check-kubernetes lint types proto train-visemes bench gpu-kit clean
+.PHONY: help setup run demo test test-roomkit test-compose check-kubernetes lint types proto train-visemes bench gpu-kit clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,6 +31,24 @@ test: $(TEST_STAMP)  ## run the tests
 
 test-compose: $(TEST_STAMP)  ## run the tests of the compose files, with a real container engine
 	$(BIN)/python -m pytest -m container $(ARGS)
+
+# RoomKit needs Python 3.12: an environment of its own, with the first such Python that is found.
+PYTHON312 ?= $(firstword $(foreach name,python3.12 python3.13 python3,$(if $(shell $(name) -c 'import sys; \
+  print("yes" if (3, 12) <= sys.version_info[:2] <= (3, 13) else "")' 2>/dev/null),$(name))) \
+  $(wildcard $(HOME)/.pyenv/versions/3.12.*/bin/python))
+ROOMKIT_VENV := .venv-roomkit
+ROOMKIT_STAMP := $(ROOMKIT_VENV)/.setup
+
+$(ROOMKIT_STAMP): pyproject.toml
+	@test -n "$(PYTHON312)" || { \
+	  echo "RoomKit needs Python 3.12 or 3.13: name one with make test-roomkit PYTHON312=..."; exit 1; }
+	@test -x $(ROOMKIT_VENV)/bin/pip || $(PYTHON312) -m venv $(ROOMKIT_VENV)
+	@$(ROOMKIT_VENV)/bin/pip install -q --disable-pip-version-check -e '.[orchestrator,inference,roomkit]' \
+	  pytest==9.2.0 pytest-asyncio==1.5.0 'websockets>=14'
+	@touch $@
+
+test-roomkit: $(ROOMKIT_STAMP)  ## the tests with the real RoomKit (Python 3.12, baresip) [ARGS=]
+	$(ROOMKIT_VENV)/bin/python -m pytest tests/with_roomkit $(ARGS)
 
 run: $(STAMP)  ## start both services; prints what to dial (Ctrl-C stops them)
 	@$(BIN)/python -m examples.run

@@ -19,10 +19,10 @@ from roomkit.video.pipeline.encoder.pyav import PyAVVideoEncoder
 from visavis import HTTPAvatarProvider
 
 
-async def main(image: str, avatar_url: str, sip_port: int = 5060) -> None:
+async def main(image: bytes, avatar_url: str, sip_port: int = 5060) -> None:
     """Answer calls until interrupted."""
     avatar = HTTPAvatarProvider(base_url=avatar_url, fps=30)  # was: MuseTalkAvatarProvider(...)
-    await avatar.start(Path(image).read_bytes(), width=512, height=512)
+    await avatar.start(image, width=512, height=512)
 
     backend = SIPVideoBackend(local_sip_addr=("0.0.0.0", sip_port), supported_video_codecs=["H264"])
     encoder = PyAVVideoEncoder(width=512, height=512, fps=avatar.fps)
@@ -47,4 +47,4 @@ async def main(image: str, avatar_url: str, sip_port: int = 5060) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:3], *map(int, sys.argv[3:4])))
+    asyncio.run(main(Path(sys.argv[1]).read_bytes(), sys.argv[2], *map(int, sys.argv[3:4])))

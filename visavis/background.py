@@ -50,3 +50,20 @@ class Background:
         """End the thread and wait for it."""
         self.stop()
         await asyncio.to_thread(self._thread.join, 5.0)
+
+
+_shared: Background | None = None
+_shared_lock = threading.Lock()
+
+
+def shared_background() -> Background:
+    """One loop for every provider of the process, to its end.
+
+    gRPC's asyncio reads the events of all loops wherever it likes and loses those of a living one when it meets
+    one of a closed one: loops that come and go with calls would take each other's pictures.
+    """
+    global _shared
+    with _shared_lock:
+        if _shared is None:
+            _shared = Background("visavis-providers")
+        return _shared

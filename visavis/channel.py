@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+from visavis.playback import Playback, follow_playback
 from visavis.roomkit import AvatarProvider, VideoFrame
 
 try:
@@ -136,6 +137,11 @@ class _Face:
         self._cuts = 0
         self._task: asyncio.Task[None] | None = None
         self._drawing = 0
+        self._failed = False
+        self._early: list[tuple[bytes, int]] = []  # speech from before the provider was there
+        playback = Playback()
+        self._unfollow = follow_playback(backend, session, playback)
+        self._playback = playback if self._unfollow is not None else None
 
     def begin(self, avatar_factory: AvatarFactory, encoder_factory: EncoderFactory) -> None:
         self._task = self._loop.create_task(self._run(avatar_factory, encoder_factory))
@@ -144,6 +150,8 @@ class _Face:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        if self._unfollow is not None:
+            self._unfollow()
         self._voice.shutdown(wait=False, cancel_futures=True)
         await self._loop.run_in_executor(None, self._picture.shutdown)
         if self.provider is not None:
@@ -152,12 +160,17 @@ class _Face:
             self._encoder.close()
 
     def feed(self, data: bytes, sample_rate: int) -> None:
-        """From any thread; in order, and never waited for."""
-        if self.provider is not None and self.provider.is_started:
+        """In the event loop; in order, and never waited for."""
+        if self._failed:
+            return
+        if self.provider is None:
+            self._early.append((data, sample_rate))
+        elif self.provider.is_started:
             self._voice.submit(self._feed, self.provider, data, sample_rate, self._cuts)
 
     def interrupt(self) -> None:
         self._cuts += 1
+        self._early.clear()
         interrupt = getattr(self.provider, "interrupt", None)
         if interrupt is not None:
             interrupt()
@@ -169,11 +182,14 @@ class _Face:
             self._encoder = encoder_factory(provider)
         except Exception:
             log.exception("no face for this call", extra={"session_id": self._session.id})
+            self._failed = True
             return
         provider.on_video(self._show)
-        if (attach := getattr(provider, "attach", None)) is not None:
-            attach(self._backend, self._session)
-        self.provider = provider
+        if (follow := getattr(provider, "follow", None)) is not None:
+            follow(self._playback)
+        self.provider, early, self._early = provider, self._early, []
+        for data, sample_rate in early:
+            self.feed(data, sample_rate)
         period, count = 1 / provider.fps, 0
         while True:
             count += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 import os
 import threading
@@ -15,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from visavis.audio import Resampler
-from visavis.background import Background
+from visavis.background import Background, shared_background
 from visavis.body import Body, BodyCache
 from visavis.client import AvatarClient, ServerClient
 from visavis.errors import InvalidRequest, ProviderMisuse, ServerUnavailable, VisavisError
@@ -34,8 +35,7 @@ log = logging.getLogger("visavis.provider")
 OutputCodec = Literal["raw_rgb24", "raw_yuv420p"]
 _OWNER_QUIET_S = 2.0
 _RETRY_S = 1.0
-_MOST_AHEAD_S = 1.5  # less than the 2 s after which RoomKit's channel takes a silent feeder for finished
-_PAUSE_S = 0.1
+_MOST_AHEAD_S, _PAUSE_S = 1.5, 0.1  # RoomKit's channel takes a feeder that is silent for 2 s for finished
 
 
 class ServerAvatarProvider(AvatarProvider):
@@ -79,6 +79,7 @@ class ServerAvatarProvider(AvatarProvider):
         self._cache = BodyCache(cache_directory or default_cache(), cache_bytes)
         self._callbacks: list[Callable[[VideoFrame], Any]] = []
         self._background: Background | None = None
+        self._later: concurrent.futures.Future[None] | None = None
         self._pool: ServerPool | None = None
         self._stage: Stage | None = None
         self._resampler: Resampler | None = None
@@ -117,7 +118,7 @@ class ServerAvatarProvider(AvatarProvider):
         """Prepare the portrait on a server and fetch its body. Raises :class:`InvalidRequest` on a bad one."""
         await self.stop()
         source = AvatarSource(reference_image, width, height, self._fps, self._fit, self._settings)
-        self._background = Background("visavis-provider")
+        self._background = shared_background()
         try:
             await self._background.run(self._prepare(source))
         except InvalidRequest:
@@ -125,7 +126,7 @@ class ServerAvatarProvider(AvatarProvider):
             raise
         except (ServerUnavailable, TimeoutError) as e:
             log.warning("no avatar yet, the server is tried again", extra={"reason": str(e) or "timeout"})
-            self._background.submit(self._prepare_later(source))
+            self._later = self._background.submit(self._prepare_later(source))
         except BaseException:
             await self.stop()
             raise
@@ -178,18 +179,22 @@ class ServerAvatarProvider(AvatarProvider):
         if stop is None:
             log.warning("the voice backend does not tell what it plays: pictures follow what is fed")
             return self.detach
-        self._playback, self._detach = playback, stop
+        self.follow(playback)
+        self._detach = stop
+        return self.detach
+
+    def follow(self, playback: Playback | None) -> None:
+        """Pace pictures by this playback, which has counted all audio that is fed from now on."""
+        self._playback = playback
         if self._stage is not None:
             self._stage.follow(playback)
-        return self.detach
 
     def detach(self) -> None:
         """Pace pictures by what is fed again."""
-        stop, self._detach, self._playback = self._detach, None, None
+        stop, self._detach = self._detach, None
         if stop is not None:
             stop()
-        if self._stage is not None:
-            self._stage.follow(None)
+        self.follow(None)
 
     def on_video(self, callback: Callable[[VideoFrame], Any]) -> None:
         self._callbacks.append(callback)
@@ -203,13 +208,15 @@ class ServerAvatarProvider(AvatarProvider):
         background, self._background = self._background, None
         stage, self._stage = self._stage, None
         pool, self._pool = self._pool, None
+        later, self._later = self._later, None
         if background is None:
             return
+        if later is not None:
+            later.cancel()
         if stage is not None:
             await background.run(stage.close())
         if pool is not None:
             await background.run(pool.close())
-        await background.stopped()
 
     # -- inside --
 
