@@ -61,6 +61,17 @@ def test_the_mouth_rests_in_long_pauses_and_not_within_words(english: Clip) -> N
     assert not any(m.silent for m in within)
 
 
+def test_what_is_far_under_speech_opens_no_mouth_before_the_first_word(english: Clip) -> None:
+    murmur = (english.pcm[:32_000] * 10 ** (-36 / 20)).astype(np.int16)
+    track = VisemeTrack()
+    track.append(np.concatenate((murmur, english.pcm)))
+    track.end()
+    mouths: list[MouthParams] = [track.params(k, FPS) for k in range(track.ready(FPS))]
+    first = 50 + int(english.phones[1].start * 25)
+    assert all(m.silent for m in mouths[: first - 3])
+    assert max(m.open for m in mouths[first : first + 25]) > 0.3
+
+
 def test_curves_close_for_bilabials_and_round_for_rounded_vowels() -> None:
     phones = [Phone("", 0, 0.2), Phone("m", 0.2, 0.3), Phone("uː", 0.3, 0.5), Phone("iː", 0.5, 0.7)]
     mouth = curves([*phones, Phone("f", 0.7, 0.8), Phone("ɑ", 0.8, 1.0), Phone("", 1.0, 1.2)], 120).mouth

@@ -79,6 +79,8 @@ class FeatureStream:
         self._pending = bytearray(2 * lead)
         self._levels = np.full(PEAK_BLOCKS, _FLOOR, np.float32)
         self._block = 0
+        self.heard = np.zeros(BLOCK_HOPS, bool)
+        """Per hop of the latest block: whether the running peak is over the floor, so that somebody may speak."""
 
     def append(self, pcm: NDArray[np.int16]) -> None:
         """Add audio: int16, 16 kHz, mono."""
@@ -101,6 +103,7 @@ class FeatureStream:
         np.maximum(peak, self._levels.max(), out=peak)
         self._levels[slot] = max(_FLOOR, float(bands.max()))
         self._block += 1
+        self.heard = peak > _FLOOR
         return normalise(bands, peak)
 
 

@@ -187,7 +187,9 @@ class MouthStream:
             if self._skip:
                 self._skip -= 1
                 continue
-            self._store(squash(raw))
+            out = squash(raw)
+            out[~self._features.heard] = 0.0  # breath and room before the first word look like a whisper
+            self._store(out)
 
     def _store(self, out: Array) -> None:
         used = self.hops - self.first_hop
