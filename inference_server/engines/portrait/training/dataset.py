@@ -58,6 +58,15 @@ def _noise(n: int, rng: np.random.Generator) -> NDArray[np.float32]:
     return np.asarray(noise / (np.sqrt(np.mean(noise**2)) + 1e-9), np.float32)
 
 
+def _room(n: int, lead: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Noise 22 to 50 dB under the speech that begins and ends somewhere in the silences around it: before a turn
+    there is no sound at all, and then there is a room."""
+    noise = _noise(n, rng)
+    noise[: int(rng.uniform(0.0, 0.9) * lead)] = 0.0
+    noise[n - int(rng.uniform(0.0, 0.9) * lead) :] = 0.0
+    return noise * np.float32(10 ** (-rng.uniform(22, 50) / 20))
+
+
 def _breath(n: int, lead: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """A burst of noise in the silence before or after the speech, which has to leave the mouth closed."""
     out = np.zeros(n, np.float32)
@@ -79,8 +88,8 @@ def augment(clip: Clip, rng: np.random.Generator) -> Clip:
     if rng.random() < 0.25:
         delay = int(rng.uniform(0.012, 0.05) * RATE)
         x[delay:] += rng.uniform(0.05, 0.25) * x[:-delay]
-    if rng.random() < 0.6:
-        x = x + _noise(len(x), rng) * rms * 10 ** (-rng.uniform(22, 50) / 20)
+    if rng.random() < 0.7:
+        x = x + _room(len(x), round(LEAD_S * RATE / factor), rng) * rms
     if rng.random() < 0.5:
         x = x + _breath(len(x), round(LEAD_S * RATE / factor), rng) * rms
     x *= 10 ** (rng.uniform(-32, -14) / 20) * 32768 / rms
@@ -127,7 +136,8 @@ def training_set(copies: int, seed: int) -> Arrays:
     file = CACHE / f"training-{copies}-{seed}-{_recipe()}.npz"
     if not file.exists():
         voices = [v for v in VOICES if not v.test]
-        with multiprocessing.get_context("spawn").Pool(2) as pool:
+        # a process per voice: what eSpeak NG said before changes what it says
+        with multiprocessing.get_context("spawn").Pool(2, maxtasksperchild=1) as pool:
             made = pool.starmap(_examples, [(v, copies, seed) for v in voices], chunksize=1)
         examples = [e for per_voice in made for e in per_voice]
         for old in CACHE.glob("training-*.npz"):

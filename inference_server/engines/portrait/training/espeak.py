@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import re
+import zlib
 from typing import Any
 
 import espeakng_loader
@@ -53,6 +54,7 @@ class _Library:
         self.events: list[tuple[float, str]] = []
         self.callback = _Callback(self._on_samples)
         self.lib.espeak_SetSynthCallback(self.callback)
+        self.lib.espeak_ng_SetRandSeed.argtypes = [ctypes.c_long]
 
     def _on_samples(self, wav: Any, count: int, events: Any) -> int:
         if wav and count > 0:
@@ -87,6 +89,7 @@ def speak(
     es.pcm.clear()
     es.events.clear()
     data = text.encode()
+    es.lib.espeak_ng_SetRandSeed(zlib.crc32(data))  # otherwise the clock's: its breath differs every time
     es.lib.espeak_Synth(data, len(data) + 1, 0, 1, 0, _UTF8, None, None)
     es.lib.espeak_Synchronize()
     pcm = np.frombuffer(b"".join(es.pcm), np.int16)

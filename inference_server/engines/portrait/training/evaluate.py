@@ -68,6 +68,12 @@ def noisy(clip: Clip, below_db: float) -> Clip:
     return Clip(pcm, clip.phones)
 
 
+def louder(clip: Clip, gain_db: float) -> Clip:
+    """The clip at another level."""
+    pcm = np.clip(np.round(clip.pcm * 10 ** (gain_db / 20)), -32768, 32767)
+    return Clip(pcm.astype(np.int16), clip.phones)
+
+
 def correlation(a: Signal, b: Signal) -> float:
     """Pearson's r; 0 for a constant."""
     a, b = a - a.mean(), b - b.mean()
@@ -168,6 +174,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="voices whose name contains this")
     parser.add_argument("--weights", type=Path, help="a weights file other than the packaged one")
     parser.add_argument("--noise", type=float, help="add room noise so many dB under the speech")
+    parser.add_argument("--gain", type=float, default=0.0, help="make the sound so many dB louder")
     parser.add_argument("--fps", type=int, nargs="*", default=[25, 30])
     args = parser.parse_args()
     _WEIGHTS = str(args.weights or "")
@@ -178,6 +185,7 @@ def main() -> None:
         clips = test_set(voice)
         if args.noise is not None:
             clips = [noisy(clip, args.noise) for clip in clips]
+        clips = [louder(clip, args.gain) for clip in clips]
         for fps in args.fps:
             r0, lag, width, hits, false, fv, pause, off, seconds = astuple(score(clips, Fraction(fps)))
             print(
