@@ -29,8 +29,9 @@ from orchestrator.speech.espeak import EspeakVoice
 from orchestrator.speech.hibari import HibariVoice
 from orchestrator.switchboard import DialRefused, Switchboard
 from visavis import portraits
-from visavis.client import AvatarClient
 from visavis.errors import InvalidRequest, VisavisError
+from visavis.model import AvatarSource
+from visavis.pool import ServerPool
 
 log = logging.getLogger(__name__)
 
@@ -99,20 +100,16 @@ class App:
         """Prepare an uploaded portrait where a server can be asked; raises :class:`HTTPException` on refusal."""
         from fastapi import HTTPException
 
-        width, height = self.settings.video_size
-        for address in self.settings.avatar_servers:
-            if address.startswith("dns:"):
-                continue
-            try:
-                async with asyncio.timeout(CHECK_S), AvatarClient(address) as client:
-                    await client.prepare(
-                        data, width, height, fps=self.settings.frame_rate, fit=self.settings.avatar_fit
-                    )
-                return
-            except InvalidRequest as error:
-                raise HTTPException(400, str(error)) from None
-            except (VisavisError, TimeoutError) as error:
-                log.info("portrait not checked", extra={"server": address, "reason": str(error)})
+        settings = self.settings
+        width, height = settings.video_size
+        source = AvatarSource(data, width, height, settings.frame_rate, settings.avatar_fit)
+        try:
+            async with asyncio.timeout(CHECK_S), ServerPool(settings.avatar_servers) as pool:
+                await pool.prepare(source, timeout_s=2.0)
+        except InvalidRequest as error:
+            raise HTTPException(400, str(error)) from None
+        except (VisavisError, TimeoutError) as error:
+            log.info("portrait not checked", extra={"reason": str(error)})
 
     def portrait_changed(self, portrait: Portrait) -> None:
         """Have the new portrait ready before somebody dials it."""

@@ -16,6 +16,7 @@ from bench.caller.recording import Recording, VideoFrame
 from inference_server.engines.card import CardReading, read_card
 from tests.support.house import House, orchestrator, tone
 from tests.support.servers import inference_server
+from visavis import portraits
 
 RATE = 8000
 
@@ -242,3 +243,18 @@ async def test_stop_says_bye_and_exits_zero() -> None:
         await house.call_id()
         assert await house.stop() == 0
         await asyncio.wait_for(phone.hung_up.wait(), 5)
+
+
+async def test_a_portrait_is_checked_before_it_is_taken() -> None:
+    """Also behind a DNS name: a picture that the engine refuses is refused with its sentence."""
+    async with inference_server(engine="portrait") as server:
+        port = server.rpartition(":")[2]
+        async with orchestrator(
+            [f"dns:///localhost:{port}"], portrait=portraits.DEFAULT.read_bytes()
+        ) as house:
+            from tests.support.house import picture
+
+            answer = await house.api.put("/v1/avatars/noise", content=picture(3))
+            assert answer.status_code == 400
+            assert "face" in answer.json()["detail"]
+            assert "noise" not in [a["name"] for a in (await house.api.get("/v1/avatars")).json()]
