@@ -8,6 +8,7 @@ import functools
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -62,6 +63,11 @@ def _find() -> str:
 
 
 def _answers(url: str) -> bool:
+    # The docker package leaves a socket open whose connection fails, so that is tried without it first.
+    if url.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(url.removeprefix("unix://")):
+                return False
     try:
         with contextlib.closing(docker.DockerClient(base_url=url, timeout=10)) as client:
             return bool(client.ping())
