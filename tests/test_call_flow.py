@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,11 +39,16 @@ def watch(recording: Recording, blended: int = 0) -> list[Seen]:
 
 
 def assert_body_never_jumps(seen: Sequence[Seen], loop: int, fps: int) -> None:
-    """One loop index a tick, mouths on their own loop frame, no gap above 80 ms."""
-    ticks = np.array([round((s.frame.timestamp - seen[0].frame.timestamp) * fps / 90_000) for s in seen])
-    for (a, b), steps in zip(itertools.pairwise(seen), np.diff(ticks), strict=True):
-        assert 0 < steps <= 80 * fps / 1000
-        assert (b.card.loop_index - a.card.loop_index) % loop in (steps % loop, 0), (a, b)
+    """One loop index a tick from first to last, mouths on their own loop frame, no gap above 80 ms.
+
+    A picture may only be the one of its tick or, held where a mouth came late, the one before it again.
+    """
+    ticks = [round((s.frame.timestamp - seen[0].frame.timestamp) * fps / 90_000) for s in seen]
+    start = seen[0].card.loop_index
+    for i in range(1, len(seen)):
+        assert 0 < ticks[i] - ticks[i - 1] <= 80 * fps / 1000
+        due = (start + ticks[i]) % loop
+        assert seen[i].card.loop_index in (due, seen[i - 1].card.loop_index), (seen[i - 1], seen[i], due)
     for s in seen:
         if s.card.mouth is not None:
             assert s.card.mouth.loop_index == s.card.loop_index
@@ -73,7 +77,7 @@ async def test_idle_speech_idle(fps: int, delay_ms: int) -> None:
         mouths = [s for s in seen if s.card.mouth is not None]
         assert_body_never_jumps(seen, 5 * fps, fps)
         assert len(mouths) >= 0.8 * 2.0 * fps
-        assert abs(mouths[0].at - heard[0]) <= 0.04
+        assert abs(mouths[0].at - heard[0]) <= 0.081  # the first mouth may come one picture late
         for s in mouths:  # the frame shown is the one whose sound is heard
             assert np.abs(heard - s.at).min() <= 1 / fps + 0.02
         before = next(i for i, s in enumerate(seen) if s.card.mouth is not None)
