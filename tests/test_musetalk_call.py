@@ -45,7 +45,7 @@ async def test_idle_speech_idle() -> None:
     apart = np.abs(pictures - rest).mean(axis=(1, 2, 3))
     speaking = (times >= heard[0] + 0.1) & (times <= heard[-1] - 0.1)
     silent = (times < heard[0] - 0.3) | (times > heard[-1] + 0.9)
-    limit = 2 * np.percentile(apart[silent], 95)
+    limit = 1.25 * np.percentile(apart[silent], 95)  # the body sways
     drawn = pictures[speaking & (apart > limit)]
     assert len(drawn) >= 5  # a loaded machine draws some frames too late, which are then not shown
     assert len(np.unique(drawn.reshape(len(drawn), -1), axis=0)) >= 3  # and it moves

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -169,7 +168,7 @@ request_route {{
 @asynccontextmanager
 async def kamailio(folder: Path, stack_port: int) -> AsyncIterator[int]:
     binary = require("kamailio", "kamailio")
-    port = free_port(socket.SOCK_DGRAM)
+    port = free_port()
     (folder / "k.cfg").write_text(KAMAILIO.format(port=port, stack=stack_port))
     with (folder / "k.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +57,7 @@ class Baresip:
         self.binary = require("baresip", "baresip-core baresip-ffmpeg")
         self.folder = folder
         self.port = free_port()
-        self.control = free_port(socket.SOCK_STREAM)
+        self.control = free_port()
         rtp = free_port() // 2 * 2
         rtp = rtp if rtp < 64_000 else rtp - 2_000
         folder.mkdir(parents=True, exist_ok=True)
