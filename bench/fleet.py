@@ -15,7 +15,6 @@ import contextlib
 import itertools
 import os
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
@@ -27,6 +26,7 @@ import cv2
 import numpy as np
 
 import visavis.pool
+from bench.ports import free_port
 from visavis.body import Body, BodyCache
 from visavis.frames import Frame, frame_start
 from visavis.messages import Event, TurnFinished, TurnRejected
@@ -236,9 +236,7 @@ async def main() -> None:
     parser.add_argument("--servers", type=int, default=4)
     parser.add_argument("--calls", type=int, default=10)
     options = parser.parse_args()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="visavis-bench-", ignore_cleanup_errors=True) as name:
         fleet = Fleet(Path(name), port)
         setattr(visavis.pool, "resolve", fleet.resolve)  # noqa: B010

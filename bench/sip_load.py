@@ -13,12 +13,12 @@ import csv
 import json
 import resource
 import shutil
-import socket
 import sys
 import tempfile
 from pathlib import Path
 from statistics import median
 
+from bench.ports import free_port
 from orchestrator.sip.config import SipConfig
 from orchestrator.sip.events import BaseHandler
 from orchestrator.sip.incoming import IncomingCall
@@ -124,12 +124,6 @@ async def ask(process: asyncio.subprocess.Process) -> dict[str, float]:
     process.stdin.write(b"\n")
     figures: dict[str, float] = json.loads(await process.stdout.readline())
     return figures
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def sipp(port: int, options: argparse.Namespace, calls: int, folder: Path) -> dict[str, str]:

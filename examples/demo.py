@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ import httpx
 
 from bench.caller import CallFailed, Phone
 from bench.caller.movie import contact_sheet, report, write_movie
+from bench.ports import free_port
 
 TEXT = (
     "Hello! I am Visavis, a face for voice calls. "
@@ -57,13 +57,6 @@ class Progress:
         """Leave the line."""
         if sys.stderr.isatty():
             print(file=sys.stderr)
-
-
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """A port that nothing listens on now."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.asynccontextmanager
@@ -138,7 +131,7 @@ async def demo(options: argparse.Namespace) -> None:
     """The whole of it."""
     progress = Progress()
     out: Path = options.out
-    sip, control, grpc = free_port(socket.SOCK_DGRAM), free_port(), free_port()
+    sip, control, grpc = free_port(), free_port(), free_port()
     with tempfile.TemporaryDirectory(prefix="visavis-demo-") as scratch:
         folder = Path(scratch)
         face: dict[str, object] = {"avatar_image": options.image} if options.image else {}

@@ -12,8 +12,9 @@ import numpy as np
 from bench.caller import Phone
 from bench.caller.movie import aligned
 from bench.caller.recording import Recording
+from bench.ports import free_port
 from inference_server.engines.card import read_card
-from tests.support.house import free_port, orchestrator, tone
+from tests.support.house import orchestrator, tone
 from tests.support.servers import running_server
 
 

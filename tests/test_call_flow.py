@@ -12,9 +12,10 @@ import pytest
 from bench.caller import CallFailed, Phone
 from bench.caller.movie import aligned
 from bench.caller.recording import Recording, VideoFrame
+from bench.ports import free_port
 from inference_server.engines.card import CardReading, read_card
-from tests.support.house import House, orchestrator, tone
-from tests.support.servers import inference_server
+from tests.support.house import House, orchestrator, picture, tone
+from tests.support.servers import inference_server, running_server
 from visavis import portraits
 
 RATE = 8000
@@ -159,8 +160,6 @@ async def test_interrupt_stills_mouth_and_voice() -> None:
 
 async def test_ten_calls_do_not_mix() -> None:
     """Each caller sees its own avatar's number and hears its own tone."""
-    from tests.support.house import picture
-
     async with inference_server() as server, orchestrator([server]) as house:
         for n in range(10):
             answer = await house.api.put(f"/v1/avatars/guest{n}", content=picture(n + 1))
@@ -217,8 +216,6 @@ async def _nobody(house: House) -> None:
 
 async def test_no_inference_server_at_all() -> None:
     """Calls are answered with the portrait still and the voice works; then a server comes and so do the lips."""
-    from tests.support.house import free_port
-    from tests.support.servers import running_server
 
     port = free_port()
     async with orchestrator([f"127.0.0.1:{port}"], wait=False) as house:
@@ -256,8 +253,6 @@ async def test_a_portrait_is_checked_before_it_is_taken() -> None:
         async with orchestrator(
             [f"dns:///localhost:{port}"], portrait=portraits.DEFAULT.read_bytes()
         ) as house:
-            from tests.support.house import picture
-
             answer = await house.api.put("/v1/avatars/noise", content=picture(3))
             assert answer.status_code == 400
             assert "face" in answer.json()["detail"]

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from bench.caller import Phone
-from tests.support.house import House, free_port, orchestrator
+from bench.ports import free_port
+from tests.support.house import House, orchestrator
 from tests.support.servers import running_server
 
 FOLDER = Path(__file__).parent.parent / "deploy" / "kamailio"
@@ -47,7 +48,7 @@ def test_the_configuration_is_valid() -> None:
 @contextlib.asynccontextmanager
 async def proxy(folder: Path, houses: list[House]) -> AsyncIterator[str]:
     """Kamailio in front of these; yields what phones dial."""
-    port = free_port(socket.SOCK_DGRAM)
+    port = free_port()
     destinations = folder / "dispatcher.list"
     destinations.write_text("".join(f"1 sip:127.0.0.1:{house.sip_port} 0 0\n" for house in houses))
     log = (folder / "log").open("wb")

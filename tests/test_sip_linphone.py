@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.ports import free_port, free_ports
 from tests.support.sip_fake import Recorder
-from tests.support.sipp import free_port, require
+from tests.support.sipp import require
 from tests.test_sip_baresip import running
 from tests.test_sip_transport import until
 
@@ -64,7 +65,7 @@ async def linphone(folder: Path, *options: str) -> AsyncIterator[Linphone]:
     xvfb = require("xvfb-run", "xvfb xauth")
     (folder / ".local" / "share" / "linphone").mkdir(parents=True)
     (folder / ".asoundrc").write_text("pcm.!default { type null }\nctl.!default { type null }\n")
-    port, rtp = free_port(), free_port() // 2 * 2
+    port, rtp = free_port(), free_ports(4)
     (folder / "rc").write_text(SETTINGS.format(port=port, tcp=0, rtp=rtp, video=rtp + 2))
     with (folder / "out").open("wb") as log:
         process = await asyncio.create_subprocess_exec(

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from bench.ports import free_port
 from orchestrator.sip.config import Account, SipConfig
 from orchestrator.sip.incoming import IncomingCall
 from orchestrator.sip.stack import SipStack
 from tests.support.sip_fake import Recorder, capabilities
-from tests.support.sipp import Pause, Recv, Send, Sipp, Step, ack, bye, free_port, offer, reply, request
+from tests.support.sipp import Pause, Recv, Send, Sipp, Step, ack, bye, offer, reply, request
 
 pytestmark = pytest.mark.peer
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.house import free_port
+from bench.ports import free_port, free_ports
 
 _MODULES = (
     "g711.so", "g722.so", "opus.so", "sndfile.so", "ausine.so", "aufile.so", "aubridge.so", "avcodec.so",
@@ -111,7 +111,7 @@ async def baresip(
     (folder / "rec").mkdir(parents=True)
     source = folder / "src.mp4"
     await asyncio.to_thread(_test_picture, ffmpeg, source)
-    sip, control = free_port(), free_port()
+    sip, control, rtp = free_port(), free_port(), free_ports(100)
     lines = {
         "poll_method": "epoll",
         "sip_listen": f"127.0.0.1:{sip}",
@@ -127,7 +127,7 @@ async def baresip(
         "video_bitrate": "300000",
         "video_fps": "25.00",
         "videnc_format": "yuv420p",
-        "rtp_ports": "40000-44000",
+        "rtp_ports": f"{rtp}-{rtp + 99}",
         "rtp_stats": "yes",
         "jitter_buffer_delay": "5-10",
         "ctrl_tcp_listen": f"127.0.0.1:{control}",

@@ -8,7 +8,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -19,8 +18,9 @@ from typing import Any, cast
 import httpx
 
 from bench.caller import CallFailed, Phone
+from bench.ports import free_port, free_ports
 from tests.support.docker_engine import ROOT, engine
-from tests.support.house import House, free_port
+from tests.support.house import House
 
 UP_S = 240
 
@@ -31,8 +31,8 @@ class Project:
     def __init__(self, folder: Path, files: Sequence[str | Path], settings: dict[str, object]) -> None:
         self.name = f"visavis-test-{secrets.token_hex(4)}"
         self.engine = engine()
-        self.sip_port, self.api_port = free_port(socket.SOCK_DGRAM), free_port()
-        low = 20_000 + secrets.randbelow(30) * 100
+        self.sip_port, self.api_port = free_port(), free_port()
+        low = free_ports(100)
         self.out = folder / "out"
         self.out.mkdir()
         secret = folder / "settings.toml"

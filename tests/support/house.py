@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -21,15 +20,10 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.ports import free_port, free_ports
+
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 90.0  # a loaded machine with two cores
-
-
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """A port that nothing listens on now."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def picture(seed: int = 0, size: int = 256) -> bytes:
@@ -161,12 +155,12 @@ async def orchestrator(
     servers: Sequence[str] | str, *, wait: bool = True, portrait: bytes | None = None, **settings: object
 ) -> AsyncIterator[House]:
     """An orchestrator with these inference servers; ``wait``: until it is ready. Settings as in its config."""
-    sip_port, api_port = free_port(socket.SOCK_DGRAM), free_port()
+    sip_port, api_port = free_port(), free_port()
     with tempfile.TemporaryDirectory(prefix="visavis-test-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         image = folder / "portrait.png"
         image.write_bytes(portrait if portrait is not None else picture())
-        low = 20_000 + (sip_port * 40) % 30_000 // 4 * 4
+        low = free_ports(400)
         values: dict[str, object] = {
             "sip_host": "127.0.0.1",
             "sip_port": sip_port,

@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.support.sipp import free_port, require
+from bench.ports import free_port, free_ports
+from tests.support.sipp import require
 
 CONFIG = """poll_method epoll
 sip_listen 127.0.0.1:{sip}
@@ -58,10 +59,9 @@ class Baresip:
         self.folder = folder
         self.port = free_port()
         self.control = free_port()
-        rtp = free_port() // 2 * 2
-        rtp = rtp if rtp < 64_000 else rtp - 2_000
+        rtp = free_ports(100)
         folder.mkdir(parents=True, exist_ok=True)
-        values = {"sip": self.port, "control": self.control, "rtp": rtp, "rtp_end": rtp + 100}
+        values = {"sip": self.port, "control": self.control, "rtp": rtp, "rtp_end": rtp + 99}
         (folder / "config").write_text(CONFIG.format(**values) + settings)
         (folder / "accounts").write_text(f"<sip:alice@127.0.0.1:{self.port}>;regint=0{account}\n")
         (folder / "contacts").write_text("")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from bench.ports import free_port
 
 AUDIO_VIDEO = """v=0
 o=sipp 1 {version} IN IP4 [local_ip]
@@ -36,19 +37,6 @@ def require(binary: str, package: str) -> str:
             pytest.fail(text)
         pytest.skip(text)
     return path
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that is free for UDP and for TCP."""
-    while True:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-            udp.bind(("127.0.0.1", 0))
-            port = int(udp.getsockname()[1])
-            try:
-                tcp.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 def offer(direction: str = "sendrecv", version: int = 1) -> str:

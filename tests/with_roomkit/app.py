@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +16,8 @@ from roomkit.video.backends.sip import SIPVideoBackend
 from roomkit.voice.base import AudioChunk, VoiceSession
 from roomkit.voice.pipeline import AudioPipelineConfig
 from roomkit.voice.tts.base import TTSProvider
-from support.house import free_port
+
+from bench.ports import free_port
 
 CHUNK_S = 0.1
 
@@ -72,11 +72,6 @@ class App:
         await self.channel.say(session, text)
 
 
-def sip_port() -> int:
-    """A UDP port that nothing listens on."""
-    return free_port(socket.SOCK_DGRAM)
-
-
 @contextlib.asynccontextmanager
 async def roomkit_app(
     make_channel: Callable[[SIPVideoBackend, dict[str, Any]], AudioVideoChannel],
@@ -86,7 +81,7 @@ async def roomkit_app(
     **backend_settings: Any,
 ) -> AsyncIterator[App]:
     """An application whose only channel is ``make_channel(backend, {tts, pipeline})``."""
-    port = sip_port()
+    port = free_port()
     low = 45_000 + port % 500 * 20
     backend = SIPVideoBackend(
         local_sip_addr=("127.0.0.1", port),

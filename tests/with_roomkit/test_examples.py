@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.baresip import need
-from support.house import free_port, picture, tone
+from support.house import picture, tone
 from support.servers import ROOT, running_server
-from with_roomkit.app import sip_port
 
 from bench.caller import Phone
+from bench.ports import free_port
 from examples.custom_provider import MyAvatarProvider
 from inference_server.engines.card import read_card
 
@@ -55,7 +55,7 @@ async def mouths(phone: Phone) -> tuple[int, int]:
 
 async def test_the_whole_agent_talks_without_a_key(tmp_path: Path) -> None:
     need("espeak-ng", "espeak-ng")
-    port = sip_port()
+    port = free_port()
     recordings = tmp_path / "recordings"
     async with running_server() as server:
         where = ["--sip-host", "127.0.0.1", "--sip-port", port, "--rtp-ip", "127.0.0.1"]
