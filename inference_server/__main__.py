@@ -13,10 +13,10 @@ import cv2
 from inference_server.core import Core
 from inference_server.engines.base import EngineError
 from inference_server.engines.discovery import engine_names
-from inference_server.log import Log
 from inference_server.service.grpc_face import GrpcFace
 from inference_server.service.http_face import HttpFace
 from inference_server.settings import Settings, SettingsError, load
+from visavis.logs import Log, configure_logging
 
 
 async def serve(settings: Settings, log: Log) -> int:
@@ -69,7 +69,8 @@ def main(argv: list[str]) -> int:
                 f"Setting engine (VISAVIS_INFERENCE_ENGINE) cannot be {settings.engine!r}: installed are {known}."
             )
         settings.cache_dir.mkdir(parents=True, exist_ok=True)
-        return asyncio.run(serve(settings, Log(settings.log_level)))
+        configure_logging(settings.log_level)
+        return asyncio.run(serve(settings, Log("inference_server")))
     except (SettingsError, EngineError) as error:
         print(error, file=sys.stderr)
         return 2

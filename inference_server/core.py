@@ -16,7 +16,6 @@ from inference_server.avatars.catalogue import Catalogue
 from inference_server.avatars.store import AvatarStore
 from inference_server.engine_process import EngineProcess
 from inference_server.errors import RequestError, invalid, unavailable
-from inference_server.log import Log
 from inference_server.metrics import Metrics
 from inference_server.outbox import Outbox
 from inference_server.pictures import Pictures, PixelFormat, Scope
@@ -26,6 +25,7 @@ from inference_server.session import Session, SessionParameters
 from inference_server.settings import MIB, Settings
 from inference_server.stream import Stream
 from visavis.frames import SAMPLE_RATE
+from visavis.logs import Log
 
 IDLE_GRACE_S = 2.0  # an idle stream of a draining server may go by itself before it is ended
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 from inference_server import engine_messages as m
 from inference_server.frame_ring import FrameRing
-from inference_server.log import Log
+from visavis.logs import Log
 
 LANES = 2  # batches under way at once: one is drawn while the next one is on its way
 RING_BYTES = 64 << 20

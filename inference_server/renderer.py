@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from inference_server import engine_messages as m
 from inference_server.engine_process import EngineProcess
-from inference_server.log import Log
 from inference_server.metrics import Metrics
 from inference_server.scheduler import Batch, Scheduler
 from inference_server.session import Session
 from inference_server.turn import Job, Turn
 from visavis.frames import Rect
+from visavis.logs import Log
 
 
 @dataclass(slots=True)

@@ -9,13 +9,13 @@ from fractions import Fraction
 
 from inference_server.avatars.store import StoredAvatar
 from inference_server.errors import RequestError
-from inference_server.log import Log
 from inference_server.metrics import Metrics
 from inference_server.outbox import Outbox
 from inference_server.pictures import Pictures
 from inference_server.renderer import Renderer, Resident
 from inference_server.responses import FrameReady, Response, Stats, TurnAccepted, TurnFinished, TurnRejected
 from inference_server.session import Session
+from visavis.logs import Log
 
 STATS_S = 5.0
 

@@ -8,7 +8,8 @@ import sys
 import time
 from typing import Any
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "fields"}
+_OURS = ("inference_server", "orchestrator", "visavis")
 
 
 class JsonFormatter(logging.Formatter):
@@ -24,17 +25,50 @@ class JsonFormatter(logging.Formatter):
             "event": record.getMessage(),
         }
         line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        for key, value in getattr(record, "fields", {}).items():
+            line.setdefault(key, value)
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str, ensure_ascii=False)
 
 
+class Log:
+    """Events of one logger, with fields that every line carries: only ids, counts and sentences."""
+
+    def __init__(self, name: str, /, **fields: Any) -> None:
+        self._logger = logging.getLogger(name)
+        self._fields = fields
+
+    def bind(self, **fields: Any) -> Log:
+        """The same log with more fields."""
+        return Log(self._logger.name, **self._fields, **fields)
+
+    def debug(self, event: str, **fields: Any) -> None:
+        """For developers."""
+        self._write(logging.DEBUG, event, fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        """Something happened as it should."""
+        self._write(logging.INFO, event, fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """Something was refused or lost; service goes on."""
+        self._write(logging.WARNING, event, fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        """Service is impaired."""
+        self._write(logging.ERROR, event, fields)
+
+    def _write(self, level: int, event: str, fields: dict[str, Any]) -> None:
+        self._logger.log(level, event, extra={"fields": self._fields | fields})
+
+
 def configure_logging(level: str = "info") -> None:
-    """Send every record of at least ``level`` to standard error as JSON lines."""
+    """JSON lines on standard error: ours of at least ``level``, and the warnings of other libraries."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    for chatty in ("httpx", "uvicorn.error"):
-        logging.getLogger(chatty).setLevel("WARNING")
+    root.setLevel("ERROR" if level == "error" else "WARNING")
+    for name in _OURS:
+        logging.getLogger(name).setLevel(level.upper())

@@ -20,8 +20,8 @@ from inference_server.avatars.image import ImageRejected, read_header
 from inference_server.avatars.store import AvatarStore, StoredAvatar
 from inference_server.engine_process import EngineProcess
 from inference_server.errors import RequestError, invalid, unavailable
-from inference_server.log import Log
 from inference_server.settings import Settings
+from visavis.logs import Log
 
 BODY_SHARE = 0.6  # of the progress shown
 MOST_WAITING = 32

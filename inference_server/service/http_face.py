@@ -11,10 +11,10 @@ from collections.abc import Iterator
 import uvicorn
 
 from inference_server.core import Core
-from inference_server.log import Log
 from inference_server.service.http_app import make_app
 from inference_server.service.http_connections import SocketProtocol, http_protocol
 from inference_server.settings import MIB
+from visavis.logs import Log
 
 BACKLOG = 1024
 CLOSE_S = 2

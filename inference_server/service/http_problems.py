@@ -12,8 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import Message
 
 from inference_server.errors import ErrorKind, RequestError
-from inference_server.log import Log
 from inference_server.service.http_schemas import Problem, first_error
+from visavis.logs import Log
 
 BODY_S = 60.0  # what a request body may take to arrive
 _LINGER_S = 2.0  # a body that is too large is read on so long, so that the client sees the answer
