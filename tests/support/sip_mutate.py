@@ -11,11 +11,9 @@ import contextlib
 import logging
 import random
 import resource
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 from orchestrator.sip.authentication import Challenger, Credentials
 from orchestrator.sip.config import SipConfig
@@ -24,6 +22,7 @@ from orchestrator.sip.media import NotAcceptable
 from orchestrator.sip.message import MalformedMessage, Request, parse_message
 from orchestrator.sip.sdp import SdpError
 from orchestrator.sip.session import SdpSession
+from tests.support import fuzz
 from tests.support.sip_fake import AUDIO, VIDEO, Recorder, Wire, capabilities, request, sdp
 
 TORTURE = Path(__file__).parent.parent / "rfc4475"
@@ -114,53 +113,12 @@ def parse_everything(data: bytes) -> None:
 
 def guided(count: int, seed: int, *, report: bool = False) -> tuple[list[bytes], int]:
     """Mutate what reached new lines of the parsers: the inputs that did, and the line-to-line steps seen."""
-    rng = random.Random(seed)
-    seeds = corpus()
-    steps: set[tuple[object, int, int]] = set()
-
-    def trace(frame: FrameType, event: str, _: object) -> Callable[..., object] | None:
-        code = frame.f_code
-        if "orchestrator/sip" not in code.co_filename:
-            return None
-        last = frame.f_lineno
-
-        def step(frame: FrameType, event: str, _: object) -> Callable[..., object]:
-            nonlocal last
-            steps.add((code, last, frame.f_lineno))
-            last = frame.f_lineno
-            return step
-
-        return step
-
-    for number in range(count):
-        data = mutate(rng.choice(seeds), rng.choice(seeds), rng) if number >= len(seeds) else seeds[number]
-        before = len(steps)
-        sys.settrace(trace)
-        try:
-            parse_everything(data)
-        finally:
-            sys.settrace(None)
-        if len(steps) > before:
-            seeds.append(data)
-        if report and number % 20_000 == 0:
-            print(f"{number} inputs, {len(seeds)} in the corpus, {len(steps)} steps", flush=True)
-    return seeds, len(steps)
-
-
-class Escapes(logging.Handler):
-    """Collects what the agent had to catch at its outermost fence: there should be nothing."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.records: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(self.format(record))
+    return fuzz.guided(parse_everything, corpus(), mutate, "orchestrator/sip", count, seed, report=report)
 
 
 async def run(count: int, seed: int, *, report: bool = False) -> tuple[list[str], Wire]:
     """Feed an agent on a fake clock; returns what escaped inside, and the wire with everything timed out."""
-    escapes = Escapes()
+    escapes = fuzz.Escapes()
     log = logging.getLogger("orchestrator.sip")
     log.addHandler(escapes)
     fast = SipConfig(messages_per_second=1e9, invites_per_second=1e9, max_calls=50, trusted=("127.0.0.0/8",))
