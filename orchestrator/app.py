@@ -48,7 +48,7 @@ class App:
         self._catalog = AvatarCatalog(
             settings.data_dir / "avatars", settings.avatar_image or portraits.DEFAULT
         )
-        self._pool = WorkerPool(self._pool_settings(), self._on_message)
+        self._pool = WorkerPool(self._pool_settings(), lambda message: self._board.on_message(message))
         self._board = Switchboard(
             settings, self._pool, self._catalog, self._voices, self._bus, self._on_notice
         )
@@ -173,9 +173,6 @@ class App:
             await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
                 task.cancel()
-
-    def _on_message(self, message: object) -> None:
-        self._board.on_message(message)  # type: ignore[arg-type]
 
     def _on_notice(self, notice: Notice) -> None:
         if notice.name == "servers":

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import logging
-import re
 import secrets
-import socket
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from typing import Any
 
-from orchestrator.avatars import AvatarCatalog, Portrait
+from orchestrator.agreement import (
+    audio_parameters,
+    capabilities,
+    frame_rate,
+    local_host,
+    offers_video,
+    video_parameters,
+)
+from orchestrator.avatars import AvatarCatalog
 from orchestrator.call import Call, CallInfo
 from orchestrator.config import Settings
 from orchestrator.events import CallEvent, EventBus
+from orchestrator.line import Line, WorkerMedia
 from orchestrator.media.messages import (
     CallFailed,
     CallFigures,
-    CallOpened,
-    Command,
     ConfigureCall,
     Digit,
     Message,
@@ -28,84 +31,25 @@ from orchestrator.media.messages import (
     RequestKeyframe,
     StartCall,
 )
-from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.pool import NoRoom, WorkerPool
 from orchestrator.media.session import SessionStats
 from orchestrator.rtp.codecs import SAMPLE_RATES
-from orchestrator.rtp.srtp import SrtpKeys
 from orchestrator.sip.call import Call as SipCall
 from orchestrator.sip.events import BaseHandler, EndCause
 from orchestrator.sip.incoming import IncomingCall
-from orchestrator.sip.media import (
-    AudioCapabilities,
-    AudioMedia,
-    Crypto,
-    MediaCapabilities,
-    NegotiatedMedia,
-    NotAcceptable,
-    VideoCapabilities,
-    VideoMedia,
-)
-from orchestrator.sip.outgoing import OutgoingCall
+from orchestrator.sip.media import MediaCapabilities, NegotiatedMedia, NotAcceptable
 from orchestrator.sip.sdp import SessionDescription
 from orchestrator.sip.stack import SipStack
-from orchestrator.speech.base import PCM, VoiceByLanguage
+from orchestrator.speech.base import VoiceByLanguage
 
 log = logging.getLogger(__name__)
 
-CODECS = ("PCMU", "PCMA", "G722", "opus")
-FEEDBACK = frozenset({"nack", "nack pli", "ccm fir", "ccm tmmbr", "goog-remb"})
 ENDED_KEPT = 100
 RETRY_AFTER = (("Retry-After", "10"),)
 
 
 class DialRefused(ValueError):
     """A call of ours that cannot be placed; the message is one sentence."""
-
-
-class WorkerMedia:
-    """A call's media as :class:`orchestrator.call.CallMedia`, by messages to its worker."""
-
-    def __init__(self, pool: WorkerPool, call_id: str) -> None:
-        self._pool = pool
-        self._call_id = call_id
-        self.sample_rate = 8000
-
-    def start_turn(self, turn_id: int) -> None:
-        """A turn that speaks after those before it."""
-        self._send("turn_start", {"turn_id": turn_id})
-
-    def feed(self, turn_id: int, pcm_16k: PCM, pcm: PCM) -> None:
-        """The same stretch of sound at both rates."""
-        face, voice = pcm_16k.astype("<i2").tobytes(), pcm.astype("<i2").tobytes()
-        self._send("turn_audio", {"turn_id": turn_id, "split": len(face)}, face + voice)
-
-    def end_turn(self, turn_id: int) -> None:
-        """No more sound comes for this turn."""
-        self._send("turn_end", {"turn_id": turn_id})
-
-    def interrupt(self) -> None:
-        """Silence and a still mouth."""
-        self._send("interrupt", {})
-
-    def _send(self, name: str, data: dict[str, Any], payload: bytes = b"") -> None:
-        self._pool.send(Command(self._call_id, name, data, payload))
-
-
-@dataclasses.dataclass
-class _Line:
-    """One call while it lasts: its signalling, its ports, and, once answered, the call."""
-
-    sip: IncomingCall | OutgoingCall
-    ports: CallOpened
-    portrait: Portrait
-    media: WorkerMedia
-    call: Call | None = None
-    cause: str = ""
-    text: str = ""  # what is said first
-    language: str = ""
-    fps: Fraction | None = None  # settled by the first agreement: the body is prepared for it
-    over: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
 
 
 class Switchboard(BaseHandler):
@@ -126,7 +70,7 @@ class Switchboard(BaseHandler):
         self._voices = voices
         self._bus = bus
         self._on_notice = on_notice
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[str, Line] = {}
         self._ended: list[Call] = []
         self.refused = 0
 
@@ -154,7 +98,7 @@ class Switchboard(BaseHandler):
         try:
             if len(self._lines) >= self._settings.max_calls:
                 raise NoRoom(f"{self._settings.max_calls} calls are under way already")
-            ports = await self._pool.open_call(call.id, video=_offers_video(call.offer))
+            ports = await self._pool.open_call(call.id, video=offers_video(call.offer))
         except NoRoom as error:
             self.refused += 1
             log.warning("call refused", extra={"call": call.id, "reason": str(error)})
@@ -162,9 +106,7 @@ class Switchboard(BaseHandler):
             return
         media_end = WorkerMedia(self._pool, call.id)
         greeting, language = self._settings.greeting, self._settings.language
-        line = self._lines[call.id] = _Line(
-            call, ports, portrait, media_end, text=greeting, language=language
-        )
+        line = self._lines[call.id] = Line(call, ports, portrait, media_end, text=greeting, language=language)
         if call.state == "ended":  # cancelled meanwhile
             await self.on_ended(call, EndCause("cancelled", "peer"))
             return
@@ -194,12 +136,12 @@ class Switchboard(BaseHandler):
             raise DialRefused(str(error)) from None
         host = self._settings.advertised_address or local_host(self._settings.sip_host, to)
         try:
-            call = sip.dial(to, self._offer(ports, host), call_id=call_id)
+            call = sip.dial(to, capabilities(self._settings, ports, host), call_id=call_id)
         except ValueError as error:
             await self._pool.close_call(call_id)
             raise DialRefused(str(error)) from None
         media_end = WorkerMedia(self._pool, call_id)
-        self._lines[call_id] = _Line(call, ports, portrait, media_end, text=text, language=language)
+        self._lines[call_id] = Line(call, ports, portrait, media_end, text=text, language=language)
         return call_id
 
     async def on_progress(self, call: SipCall, status: int) -> None:
@@ -253,8 +195,7 @@ class Switchboard(BaseHandler):
             case CallFailed(_, reason):
                 if line is not None:
                     log.error("call failed", extra={"call": line.sip.id, "reason": reason})
-                    line.cause = reason
-                    line.sip.hangup(reason)
+                    line.hang_up(reason)
             case Digit(_, digit, _) if call is not None:
                 call.on_dtmf(digit)
             case CallFigures(_, stats) if call is not None:
@@ -271,44 +212,25 @@ class Switchboard(BaseHandler):
 
     # -- inside --
 
-    def _judge_silence(self, line: _Line | None, stats: SessionStats) -> None:
+    def _judge_silence(self, line: Line | None, stats: SessionStats) -> None:
         limit = self._settings.rtp_timeout_s
         if line is not None and not line.cause and 0 < limit <= stats.silent_for:
-            line.cause = "rtp timeout"
-            line.sip.hangup(line.cause)
+            line.hang_up("rtp timeout")
 
-    def _capabilities(self, line: _Line) -> MediaCapabilities:
-        return self._offer(line.ports, line.sip.capabilities.address if line.call else line.sip.local_host)
+    def _capabilities(self, line: Line) -> MediaCapabilities:
+        host = line.sip.capabilities.address if line.call else line.sip.local_host
+        return capabilities(self._settings, line.ports, host)
 
-    def _offer(self, ports: CallOpened, host: str) -> MediaCapabilities:
-        settings = self._settings
-        width, height = settings.video_size
-        video = None
-        if ports.video_port is not None:
-            video = VideoCapabilities(
-                ports.video_port,
-                width,
-                height,
-                float(settings.frame_rate),
-                settings.video_bitrate,
-                feedback=FEEDBACK,
-            )
-        audio = AudioCapabilities(ports.audio_port, CODECS)
-        return MediaCapabilities(host, audio, video, srtp=settings.srtp)
-
-    def _begin(self, line: _Line, media: NegotiatedMedia) -> None:
+    def _begin(self, line: Line, media: NegotiatedMedia) -> None:
         if media.audio is None:
-            line.cause = "no audio was agreed"
-            line.sip.hangup(line.cause)
+            line.hang_up("no audio was agreed")
             return
         call_id = line.sip.id
         line.media.sample_rate = SAMPLE_RATES[media.audio.codec]
         if line.fps is None:
-            line.fps = self._settings.frame_rate
-            if media.video is not None:
-                line.fps = min(line.fps, Fraction(media.video.fps).limit_denominator(1001))
-        video = _video(media.video, line.fps) if media.video else None
-        self._pool.send(ConfigureCall(call_id, _audio(media.audio), video))
+            line.fps = frame_rate(self._settings, media.video)
+        video = video_parameters(media.video, line.fps) if media.video else None
+        self._pool.send(ConfigureCall(call_id, audio_parameters(media.audio), video))
         if line.call is not None:
             return
         options = {
@@ -329,8 +251,7 @@ class Switchboard(BaseHandler):
         )
 
         async def hang_up(cause: str) -> None:
-            line.cause = cause
-            line.sip.hangup(cause)
+            line.hang_up(cause)
 
         line.call = Call(info, line.media, self._voices, self._bus, hang_up)
         if line.text.strip():
@@ -345,70 +266,9 @@ class Switchboard(BaseHandler):
         """Hang up every call and wait until each has ended."""
         lines = list(self._lines.values())
         for line in lines:
-            line.cause = "shutdown"
-            line.sip.hangup("shutdown")
+            line.hang_up("shutdown")
         for line in lines:
             await line.over.wait()
-
-
-def local_host(bound: str, to: str) -> str:
-    """Our address towards ``to``: the one we listen on, or, where that is any, the one the system routes by."""
-    if bound not in ("0.0.0.0", "::", ""):
-        return bound
-    match = re.search(r"(?:@|sips?:)(\[[^\]]+\]|[^@:;>]+)(?::\d+)?(?:;|>|$)", to)
-    target = (match[1] if match else "192.0.2.1").strip("[]")
-    try:
-        family, _, _, _, address = socket.getaddrinfo(target, 9, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect(address)
-            return str(probe.getsockname()[0])
-    except OSError:
-        return "127.0.0.1"
-
-
-def _offers_video(offer: SessionDescription | None) -> bool:
-    return offer is None or any(media.kind == "video" and media.port for media in offer.media)
-
-
-def _direction(sends: bool, receives: bool) -> Any:
-    return {(True, True): "sendrecv", (True, False): "sendonly", (False, True): "recvonly"}.get(
-        (sends, receives), "inactive"
-    )
-
-
-def _keys(crypto: Crypto | None) -> SrtpKeys | None:
-    return SrtpKeys(crypto.suite, crypto.local_key, crypto.remote_key) if crypto else None
-
-
-def _audio(media: AudioMedia) -> AudioParameters:
-    return AudioParameters(
-        codec=media.codec,
-        payload_type=media.payload_type,
-        remote=media.remote,
-        remote_rtcp=media.remote_rtcp,
-        telephone_event=media.telephone_event,
-        direction=_direction(media.sends, media.receives),
-        rtcp_mux=media.rtcp_mux,
-        keys=_keys(media.crypto),
-    )
-
-
-def _video(media: VideoMedia, fps: Fraction) -> VideoParameters:
-    return VideoParameters(
-        payload_type=media.payload_type,
-        remote=media.remote,
-        width=media.width,
-        height=media.height,
-        fps=fps,
-        bitrate=media.bitrate,
-        packetization_mode=media.packetization_mode,
-        profile_level_id=media.profile_level_id,
-        feedback=media.feedback,
-        remote_rtcp=media.remote_rtcp,
-        direction=_direction(media.sends, media.receives),
-        rtcp_mux=media.rtcp_mux,
-        keys=_keys(media.crypto),
-    )
 
 
 def _figures(stats: SessionStats) -> dict[str, Any]:

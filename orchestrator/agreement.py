@@ -1,0 +1,112 @@
+"""From what SDP agreed to what a media worker is told, and back: what a call of ours can do."""
+
+from __future__ import annotations
+
+import re
+import socket
+from fractions import Fraction
+from typing import Literal, cast
+
+from orchestrator.config import Settings
+from orchestrator.media.messages import CallOpened
+from orchestrator.media.parameters import AudioParameters, VideoParameters
+from orchestrator.rtp.srtp import SrtpKeys
+from orchestrator.sip.media import (
+    AudioCapabilities,
+    AudioMedia,
+    Crypto,
+    MediaCapabilities,
+    VideoCapabilities,
+    VideoMedia,
+)
+from orchestrator.sip.sdp import SessionDescription
+
+CODECS = ("PCMU", "PCMA", "G722", "opus")
+FEEDBACK = frozenset({"nack", "nack pli", "ccm fir", "ccm tmmbr", "goog-remb"})
+Direction = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
+
+
+def capabilities(settings: Settings, ports: CallOpened, host: str) -> MediaCapabilities:
+    """What a call with these ports can do, reached at ``host``."""
+    width, height = settings.video_size
+    video = None
+    if ports.video_port is not None:
+        video = VideoCapabilities(
+            ports.video_port,
+            width,
+            height,
+            float(settings.frame_rate),
+            settings.video_bitrate,
+            feedback=FEEDBACK,
+        )
+    audio = AudioCapabilities(ports.audio_port, CODECS)
+    return MediaCapabilities(host, audio, video, srtp=settings.srtp)
+
+
+def offers_video(offer: SessionDescription | None) -> bool:
+    """Whether a caller could be shown a picture; one who leaves the offer to us might."""
+    return offer is None or any(media.kind == "video" and media.port for media in offer.media)
+
+
+def frame_rate(settings: Settings, video: VideoMedia | None) -> Fraction:
+    """Ours, or the phone's where that is lower."""
+    if video is None:
+        return settings.frame_rate
+    return min(settings.frame_rate, Fraction(video.fps).limit_denominator(1001))
+
+
+def audio_parameters(media: AudioMedia) -> AudioParameters:
+    """An agreed voice for its worker."""
+    return AudioParameters(
+        codec=media.codec,
+        payload_type=media.payload_type,
+        remote=media.remote,
+        remote_rtcp=media.remote_rtcp,
+        telephone_event=media.telephone_event,
+        direction=_direction(media.sends, media.receives),
+        rtcp_mux=media.rtcp_mux,
+        keys=_keys(media.crypto),
+    )
+
+
+def video_parameters(media: VideoMedia, fps: Fraction) -> VideoParameters:
+    """An agreed picture for its worker."""
+    return VideoParameters(
+        payload_type=media.payload_type,
+        remote=media.remote,
+        width=media.width,
+        height=media.height,
+        fps=fps,
+        bitrate=media.bitrate,
+        packetization_mode=media.packetization_mode,
+        profile_level_id=media.profile_level_id,
+        feedback=media.feedback,
+        remote_rtcp=media.remote_rtcp,
+        direction=_direction(media.sends, media.receives),
+        rtcp_mux=media.rtcp_mux,
+        keys=_keys(media.crypto),
+    )
+
+
+def local_host(bound: str, to: str) -> str:
+    """Our address towards ``to``: the one we listen on, or, where that is any, the one the system routes by."""
+    if bound not in ("0.0.0.0", "::", ""):
+        return bound
+    match = re.search(r"(?:@|sips?:)(\[[^\]]+\]|[^@:;>]+)(?::\d+)?(?:;|>|$)", to)
+    target = (match[1] if match else "192.0.2.1").strip("[]")
+    try:
+        family, _, _, _, address = socket.getaddrinfo(target, 9, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(address)
+            return str(probe.getsockname()[0])
+    except OSError:
+        return "127.0.0.1"
+
+
+def _direction(sends: bool, receives: bool) -> Direction:
+    names = {(True, True): "sendrecv", (True, False): "sendonly", (False, True): "recvonly"}
+    return cast(Direction, names.get((sends, receives), "inactive"))
+
+
+def _keys(crypto: Crypto | None) -> SrtpKeys | None:
+    return SrtpKeys(crypto.suite, crypto.local_key, crypto.remote_key) if crypto else None

@@ -1,0 +1,69 @@
+"""One call while it lasts: its signalling, its ports, and the way to its media worker."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from orchestrator.avatars import Portrait
+from orchestrator.call import Call
+from orchestrator.media.messages import CallOpened, Command
+from orchestrator.media.pool import WorkerPool
+from orchestrator.sip.incoming import IncomingCall
+from orchestrator.sip.outgoing import OutgoingCall
+from orchestrator.speech.base import PCM
+
+
+class WorkerMedia:
+    """A call's media as :class:`orchestrator.call.CallMedia`, by messages to its worker."""
+
+    def __init__(self, pool: WorkerPool, call_id: str) -> None:
+        self._pool = pool
+        self._call_id = call_id
+        self.sample_rate = 8000
+
+    def start_turn(self, turn_id: int) -> None:
+        """A turn that speaks after those before it."""
+        self._send("turn_start", {"turn_id": turn_id})
+
+    def feed(self, turn_id: int, pcm_16k: PCM, pcm: PCM) -> None:
+        """The same stretch of sound at both rates."""
+        face, voice = pcm_16k.astype("<i2").tobytes(), pcm.astype("<i2").tobytes()
+        self._send("turn_audio", {"turn_id": turn_id, "split": len(face)}, face + voice)
+
+    def end_turn(self, turn_id: int) -> None:
+        """No more sound comes for this turn."""
+        self._send("turn_end", {"turn_id": turn_id})
+
+    def interrupt(self) -> None:
+        """Silence and a still mouth."""
+        self._send("interrupt", {})
+
+    def _send(self, name: str, data: dict[str, Any], payload: bytes = b"") -> None:
+        self._pool.send(Command(self._call_id, name, data, payload))
+
+
+@dataclass
+class Line:
+    """``call`` is there once it is answered; ``cause`` says why we ended it; ``text`` is spoken first.
+
+    ``fps`` is settled by the first agreement: the body is prepared for it.
+    """
+
+    sip: IncomingCall | OutgoingCall
+    ports: CallOpened
+    portrait: Portrait
+    media: WorkerMedia
+    call: Call | None = None
+    cause: str = ""
+    text: str = ""
+    language: str = ""
+    fps: Fraction | None = None
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def hang_up(self, cause: str) -> None:
+        """End the call; the first cause stays."""
+        self.cause = self.cause or cause
+        self.sip.hangup(cause)
