@@ -1,0 +1,283 @@
+"""Mutated RTP and RTCP: what a hostile or broken peer might send, at the parsers and at a running call.
+
+`python -m tests.support.rtp_mutate --count 2000000` runs long; the tests run a short share of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+import logging
+import random
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.media.host import HostSettings, MediaHost
+from orchestrator.media.parameters import AudioParameters, VideoParameters
+from orchestrator.media.session import MediaSession
+from orchestrator.media.sources import LoopFace
+from orchestrator.rtp import h264, packet, rtcp
+from orchestrator.rtp.codecs import G711
+from orchestrator.rtp.dtmf import DtmfReceiver, event_payloads
+from orchestrator.rtp.jitter import JitterBuffer
+from orchestrator.rtp.packet import MalformedPacket
+from orchestrator.rtp.srtp import Protection, SrtpKeys
+from orchestrator.rtp.stats import Reception
+from tests.support import fuzz
+from tests.support.media import Phone, card_body
+
+EVENT, VIDEO = 101, 96
+INTERESTING = [
+    b"\0", b"\xff", b"\x80", b"\x7f\xff", b"\xff\xff", b"\0\0", b"\xff\xff\xff\xff", b"\0\0\0\1", b"REMB",
+    bytes((0x80, 200, 0, 6)), bytes((0x81, 206, 0, 2)), bytes((0x81, 205, 0, 3)), bytes(1400),
+]  # fmt: skip
+KEYS = SrtpKeys("AES_CM_128_HMAC_SHA1_80", bytes(range(30)), bytes(range(1, 31)))
+
+
+def corpus(ssrc: int = 5) -> list[bytes]:
+    """Well-formed RTP and RTCP of every kind we read; ``ssrc`` is the stream that feedback is about."""
+    rtp = [packet.RtpPacket(0, 7, 1120, 9, bytes(160), True), packet.RtpPacket(13, 8, 1280, 9, b"\x28\x10")]
+    rtp += [
+        packet.RtpPacket(EVENT, 9, 1440, 9, payload, marker)
+        for marker, payload in event_payloads("5", 480, 160)
+    ]
+    nal = bytes((0x67, 66, 0xC0, 30))
+    for payload in h264.packetize([nal, b"\x68\xce", b"\x65" + bytes(2500)]):
+        rtp.append(packet.RtpPacket(VIDEO, 10, 3000, 9, payload))
+    plain = [packet.build(each) for each in rtp]
+    with_extension = (
+        bytes((0x92,)) + plain[0][1:12] + bytes(8) + bytes.fromhex("bede0001 10ff0000") + bytes(160)
+    )
+    padded = bytes((0xA0,)) + plain[0][1:] + bytes((0, 0, 0, 4))
+    block = rtcp.ReportBlock(ssrc, 20, -3, 70_000, 55, 0x12345678, 99)
+    report = rtcp.ReceiverReport(9, (block,))
+    compounds: list[tuple[rtcp.RtcpPacket, ...]] = [
+        (rtcp.SenderReport(9, 1 << 63, 1, 2, 3, (block,)), rtcp.SourceDescription(9, "phone@example")),
+        (report, rtcp.Goodbye((9,), "over")),
+        (report, rtcp.PictureLoss(9, ssrc)),
+        (rtcp.PictureLoss(9, 9, legacy=True),),
+        (report, rtcp.FullIntra(9, ssrc, 3)),
+        (report, rtcp.Nack(9, ssrc, (1, 2, 300))),
+        (report, rtcp.BitrateLimit(9, 300_000, (ssrc,))),
+        (report, rtcp.BitrateLimit(9, 300_000, (ssrc,), temporary=True), rtcp.BitrateNotice(9, 5, ssrc)),
+    ]
+    app = bytes((0x80, rtcp.APP, 0, 3)) + bytes(8) + b"name"
+    extended = bytes((0x80, rtcp.XR, 0, 2, 0, 0, 0, 9, 7, 0, 0, 0))
+    return [*plain, with_extension, padded, *(rtcp.build(*each) for each in compounds), app, extended]
+
+
+def mutate(source: bytes, other: bytes, rng: random.Random) -> bytes:
+    """A few edits: bytes and bits flipped, pieces cut, doubled, joined with another datagram, numbers put in."""
+    data = bytearray(source)
+    for _ in range(rng.choice((0, 1, 1, 2, 3, 8))):
+        at = rng.randrange(len(data) + 1)
+        kind = rng.randrange(7)
+        if kind == 0 and data:
+            data[at % len(data)] = rng.randrange(256)
+        elif kind == 1 and data:
+            data[at % min(len(data), 16)] ^= 1 << rng.randrange(8)
+        elif kind == 2:
+            del data[at : at + rng.choice((1, 2, 4, 60))]
+        elif kind == 3:
+            data[at:at] = data[at : at + rng.choice((1, 4, 40))]
+        elif kind == 4:
+            data += other
+        elif kind == 5:
+            data = data[:at]
+        else:
+            piece = rng.choice(INTERESTING)
+            data[at : at + len(piece)] = piece
+    return bytes(data[:1500])
+
+
+def mutants(count: int, seed: int, ssrc: int = 5) -> Iterator[bytes]:
+    """As many datagrams; the same ones for the same seed."""
+    rng = random.Random(seed)
+    seeds = corpus(ssrc)
+    for _ in range(count):
+        yield mutate(rng.choice(seeds), rng.choice(seeds), rng)
+
+
+class Readers:
+    """Everything that reads what a peer sends, with the state that lasts over a call."""
+
+    def __init__(self) -> None:
+        self._codec = G711("PCMU")
+        self._buffer = JitterBuffer(self._codec)
+        self._reception = Reception(8000)
+        self._digits = DtmfReceiver()
+        self._pictures = h264.Depacketizer()
+        self._protection = Protection(KEYS)
+
+    def read(self, data: bytes) -> None:
+        """One datagram to each of them: only ``MalformedPacket`` may come out of a parser, and is caught."""
+        with contextlib.suppress(MalformedPacket):
+            found = rtcp.parse(data)
+            rtcp.parse(rtcp.build(*found))
+        self._protection.unprotect(data)
+        self._protection.unprotect_rtcp(data)
+        with contextlib.suppress(MalformedPacket):
+            head = packet.parse_header(data)
+            payload = data[head.start : head.end]
+            self._reception.received(head.ssrc, head.sequence, head.timestamp, time.monotonic())
+            self._reception.report(time.monotonic())
+            self._digits.push(head.timestamp, payload)
+            self._pictures.push(head.sequence, head.timestamp, head.marker, payload)
+            self._buffer.push(head.ssrc, head.sequence, head.timestamp, payload)
+            self._buffer.pop()
+
+
+def guided(count: int, seed: int, *, report: bool = False) -> tuple[list[bytes], int]:
+    """The readers, guided by coverage: the inputs that reached new lines, and the line-to-line steps seen."""
+    return fuzz.guided(Readers().read, corpus(), mutate, "orchestrator/rtp", count, seed, report=report)
+
+
+class _Listener:
+    """A caller's words are wanted, so that everything is decoded."""
+
+    listens = True
+
+    def heard(self, pcm: object) -> None:
+        pass
+
+    def digit(self, digit: str, milliseconds: int) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of running calls under fire; ``bystander_sent`` packets of ``bystander_due`` by another call."""
+
+    sent: int
+    seen: int
+    escaped: list[str]
+    ports_left: int
+    bystander_sent: int
+    bystander_due: int
+    rss_kib: tuple[int, int]
+    """Resident memory after a tenth, and at the end."""
+
+
+class _Target:
+    """A call that is fuzzed from the addresses it trusts."""
+
+    def __init__(self, host: MediaHost, keys: SrtpKeys | None) -> None:
+        self.phone = Phone()
+        self.session: MediaSession = host.session(face=LoopFace(card_body(25)), hearing=_Listener())
+        feedback = frozenset({"nack", "nack pli", "ccm fir", "ccm tmmbr", "goog-remb"})
+        self.session.update(
+            AudioParameters("PCMU", 0, self.phone.address("audio"), None, EVENT, rtcp_mux=True, keys=keys),
+            VideoParameters(
+                VIDEO, self.phone.address("video"), 192, 128, feedback=feedback,
+                remote_rtcp=self.phone.address("video_rtcp"), keys=keys,
+            ),
+        )  # fmt: skip
+        self.session.start()
+        assert self.session.video and self.session.video_port
+        local = "127.0.0.1"
+        self._ways: list[tuple[socket.socket, tuple[str, int]]] = [
+            (self.phone.audio, (local, self.session.audio_port)),
+            (self.phone.video, (local, self.session.video_port)),
+            (self.phone.video_rtcp, (local, self.session.video_port + 1)),
+        ]
+        self.ssrc = self.session.video.reports.ssrc
+
+    def send(self, data: bytes, rng: random.Random) -> None:
+        sock, address = rng.choice(self._ways)
+        with contextlib.suppress(OSError):  # the socket's buffer is full, or an empty datagram
+            sock.sendto(data, address)
+
+    def drain(self) -> None:
+        for name in ("audio", "video", "video_rtcp"):
+            self.phone.drain(name)
+
+
+def _count_reads(host: MediaHost) -> Callable[[], int]:
+    """How many datagrams the sockets that are opened from now on have read."""
+    add, taken = host.poller.add, itertools.count()
+
+    def counted(fd: int, reader: Callable[[float], None]) -> None:
+        add(fd, lambda now: (next(taken), reader(now))[1])
+
+    host.poller.add = counted
+    return lambda: next(taken)
+
+
+async def under_fire(count: int, seed: int, *, calls: int = 4, report: bool = False) -> Outcome:
+    """Send mutants to running calls, a quarter of them with SRTP, while another call goes on beside them."""
+    escapes = fuzz.Escapes()
+    log = logging.getLogger("orchestrator")
+    log.addHandler(escapes)
+    host = MediaHost(HostSettings())
+    host.start()
+    taken = _count_reads(host)
+    targets = [_Target(host, KEYS if number % 4 == 3 else None) for number in range(calls)]
+    bystander = _Target(host, None)
+    rng = random.Random(seed)
+    began, early = time.monotonic(), 0
+    streams = [mutants(count, seed + number, target.ssrc) for number, target in enumerate(targets)]
+    try:
+        for number in range(count):
+            at = number % calls
+            targets[at].send(next(streams[at]), rng)
+            if number % (8 * calls) == 0:
+                await asyncio.sleep(0.005)
+                for target in (*targets, bystander):
+                    target.drain()
+            if number == count // 10:
+                early = memory_kib()
+            if report and number % 100_000 == 0:
+                print(
+                    f"{number} datagrams, {time.monotonic() - began:.0f} s, {memory_kib() // 1024} MiB",
+                    flush=True,
+                )
+        await asyncio.sleep(0.1)
+        stats = bystander.session.stats(time.monotonic())
+        seen = taken()
+    finally:
+        for target in (*targets, bystander):
+            target.session.stop()
+            target.phone.close()
+        log.removeHandler(escapes)
+        left = host.ports.in_use
+        await host.close()
+    due = int(stats.seconds * 50)
+    return Outcome(count, seen, escapes.records, left, stats.audio.sent_packets, due, (early, memory_kib()))
+
+
+def memory_kib() -> int:
+    """Resident memory of this process."""
+    text = Path("/proc/self/status").read_text()
+    return int(next(line.split()[1] for line in text.splitlines() if line.startswith("VmRSS")))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--count", type=int, default=100_000, help="half at the parsers, half at running calls"
+    )
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    half = options.count // 2
+    found, steps = guided(half, options.seed, report=True)
+    print(
+        f"{half} inputs guided by coverage: {len(found)} in the corpus, {steps} steps, 0 escaped", flush=True
+    )
+    outcome = asyncio.run(under_fire(options.count - half, options.seed, calls=8, report=True))
+    first, last = outcome.rss_kib
+    print(
+        f"{outcome.sent} datagrams at running calls, {outcome.seen} read by them: {len(outcome.escaped)} escaped; "
+        f"RSS {first} KiB after a tenth, {last} at the end; {outcome.ports_left} ports left; "
+        f"the call beside them sent {outcome.bystander_sent} of {outcome.bystander_due} audio packets"
+    )
+    for text in outcome.escaped[:5]:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()
