@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tests.support.hypothesis_profile  # noqa: F401
-
 from tests.support.rtp_mutate import Readers, corpus, guided, under_fire
 
 
