@@ -14,6 +14,7 @@ from importlib import metadata
 import uvicorn
 
 from orchestrator.api.app import create_app
+from orchestrator.avatar.names import resolver_of
 from orchestrator.avatars import DEFAULT, AvatarCatalog, Portrait
 from orchestrator.call import Call
 from orchestrator.config import Settings
@@ -104,7 +105,9 @@ class App:
         width, height = settings.video_size
         source = AvatarSource(data, width, height, settings.frame_rate, settings.avatar_fit)
         try:
-            async with asyncio.timeout(CHECK_S), ServerPool(settings.avatar_servers) as pool:
+            names = resolver_of(settings.avatar_nameserver)
+            servers = ServerPool(settings.avatar_servers, resolver=names)
+            async with asyncio.timeout(CHECK_S), servers as pool:
                 await pool.prepare(source, timeout_s=2.0)
         except InvalidRequest as error:
             raise HTTPException(400, str(error)) from None
@@ -268,6 +271,7 @@ class App:
         )
         options = {
             "servers": settings.avatar_servers,
+            "nameserver": settings.avatar_nameserver,
             "cache": str(settings.cache_dir),
             "cache_bytes": settings.cache_bytes,
             "width": width,

@@ -28,6 +28,8 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from orchestrator.avatar.names import split_address
+
 
 def _split(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
@@ -98,6 +100,9 @@ class Settings(BaseSettings):
     avatar_servers: CommaList = Field(
         ["127.0.0.1:50051"], description="inference servers, host:port or dns:///name:port, comma separated"
     )
+    avatar_nameserver: str = Field(
+        "", description="DNS server (ip or ip:port) that is asked for dns:/// names; empty: the system's resolver"
+    )
     avatar_image: Path | None = Field(None, description="portrait of the default avatar; empty: the built-in")
     avatar_fit: Literal["crop", "contain"] = Field("crop", description="crop around the head, or letterbox")
     size: str = Field("512x512", description="video size WIDTHxHEIGHT, both even")
@@ -158,6 +163,13 @@ class Settings(BaseSettings):
                 ipaddress.ip_network(network, strict=False)
             except ValueError:
                 raise ValueError(f"'{network}' is not a network: write it as 10.0.0.0/8") from None
+        return value
+
+    @field_validator("avatar_nameserver")
+    @classmethod
+    def _check_nameserver(cls, value: str) -> str:
+        if value:
+            split_address(value)
         return value
 
     @field_validator("data_dir", "cache_dir")

@@ -46,7 +46,9 @@ def test_not_ready_and_draining_servers_are_not_chosen() -> None:
 def test_room_before_prepared_before_load() -> None:
     full = capacity(0, 4, True, False, "anna")
     assert placement(a=full, b=capacity(1, 9)).choose("anna", 0.0) == "b"
-    assert placement(a=capacity(4, 9, True, False, "anna"), b=capacity()).choose("anna", 0.0) == "a"
+    assert placement(a=capacity(4, 4, True, False, "anna"), b=capacity()).choose("anna", 0.0) == "a"
+    # a crowd of more than a conversation for each slot is worse than having the avatar copied
+    assert placement(a=capacity(4, 5, True, False, "anna"), b=capacity()).choose("anna", 0.0) == "b"
     assert placement(a=capacity(4, 3), b=capacity(4, 2)).choose("anna", 0.0) == "b"
     assert placement(a=capacity(1, 3), b=capacity(3, 3)).choose("anna", 0.0) == "b"
     assert placement(a=full).choose("anna", 0.0) == "a"  # full is better than nothing
@@ -130,6 +132,38 @@ def test_an_avatar_in_use_belongs_on_two_servers() -> None:
     assert place.spare("anna", 0.0) is None
     assert place.spare("berta", 0.0) == ("a", None)
     assert placement(a=capacity(4, 0, True, False, "anna")).spare("anna", 0.0) is None
+
+
+def test_an_avatar_is_copied_to_an_idler_server() -> None:
+    holders = {"a": capacity(4, 2, True, False, "anna"), "b": capacity(4, 3, True, False, "anna")}
+    assert placement(**holders, c=capacity(), d=capacity(4, 1)).spare("anna", 0.0) == ("c", "a")
+    assert placement(**holders, c=capacity(4, 1)).spare("anna", 0.0) is None
+
+
+def test_the_next_turn_goes_to_an_idler_server_until_the_load_is_even() -> None:
+    prepared = {f"s{i}": capacity(6, n, True, False, "anna", slots=6) for i, n in enumerate((9, 8, 8, 0))}
+    place = placement(**prepared)
+    moves = 0
+    while movable := [a for a in place.servers if place.better(a, "anna", 0.0)]:
+        there = place.better(movable[0], "anna", 0.0)
+        assert there is not None
+        place.on_opened(there, "anna")
+        place.on_closed(movable[0])
+        moves += 1
+    assert moves <= 8
+    counts = [s.sessions for s in place.servers.values()]
+    assert sum(counts) == 25 and max(counts) - min(counts) <= 1
+
+
+def test_nothing_moves_to_a_server_that_is_no_better() -> None:
+    busy = capacity(4, 3, True, False, "anna")
+    assert placement(a=busy, b=capacity(4, 2, True, False, "anna")).better("a", "anna", 0.0) is None
+    assert placement(a=busy, b=capacity()).better("a", "anna", 0.0) is None  # it has not the avatar
+    assert placement(a=busy, b=capacity(0, 0, True, False, "anna")).better("a", "anna", 0.0) is None
+    place = placement(a=busy, b=capacity(4, 1, True, False, "anna"))
+    assert place.better("a", "anna", 0.0) == "b" and place.better("gone", "anna", 0.0) is None
+    place.on_failure("b", "stalled", 0.0)
+    assert place.better("a", "anna", 0.0) is None
 
 
 def test_dns_targets_are_read_or_refused() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Collection
 from typing import NamedTuple, Protocol
 
@@ -11,12 +13,15 @@ from visavis.messages import Open
 from visavis.model import Avatar
 from visavis.placement import Failure
 
+log = logging.getLogger("visavis.stream")
+
 
 class Servers(Protocol):
     """What a stream needs of the servers; :class:`visavis.pool.ServerPool` is it."""
 
     def choose(self, avatar_id: str, exclude: Collection[str] = ()) -> ServerClient | None: ...
     def avatar_id_on(self, address: str, avatar: Avatar) -> str: ...
+    def better(self, address: str, avatar: Avatar) -> ServerClient | None: ...
     async def prepare_on(self, client: ServerClient, avatar: Avatar) -> str: ...
     def failed(self, address: str, failure: Failure) -> None: ...
     def opening(self, address: str, change: int) -> None: ...
@@ -27,8 +32,26 @@ class Servers(Protocol):
 
 
 class Home(NamedTuple):
+    """A conversation that is open on a server."""
+
     client: ServerClient
     link: Link
+
+
+class Refusal(NamedTuple):
+    """Why one could not be opened."""
+
+    failure: Failure
+    reason: str
+
+
+CLOSED = "its connection was closed: the name no longer lists the server"
+
+
+def closed_under_us() -> bool:
+    """Nobody cancelled this task: gRPC tells of a closed channel by a cancellation of its own."""
+    task = asyncio.current_task()
+    return task is not None and not task.cancelling()
 
 
 def failure_of(error: Exception) -> Failure:
@@ -51,12 +74,41 @@ async def open_on(
     session_id: str,
     body_sha256: bytes,
     deadline_s: float,
-) -> tuple[Link, str]:
-    """Open a conversation there; returns the link and the avatar's id on that server.
+) -> Home | Refusal:
+    """Open a conversation there; the servers are told of it, and of a failure."""
+    servers.opening(client.address, 1)
+    try:
+        link, avatar_id = await _open_on(servers, client, avatar, session_id, body_sha256, deadline_s)
+    except TimeoutError:
+        refusal = Refusal("stalled", "preparing the avatar took too long")
+    except asyncio.CancelledError:
+        if not closed_under_us():
+            raise
+        refusal = Refusal("unavailable", CLOSED)
+    except Exception as e:
+        refusal = Refusal(failure_of(e), str(e))
+        if not isinstance(e, errors.VisavisError):
+            log.exception("opening failed", extra={"session": session_id})
+    else:
+        servers.opened(client.address, avatar, avatar_id)
+        return Home(client, link)
+    finally:
+        servers.opening(client.address, -1)
+    servers.failed(client.address, refusal.failure)
+    about = {"session": session_id, "server": client.address, "reason": refusal.reason}
+    log.warning("avatar server not used", extra=about)
+    return refusal
 
-    An avatar that the server does not know is prepared first. Raises :class:`VisavisError` or
-    ``TimeoutError``.
-    """
+
+async def _open_on(
+    servers: Servers,
+    client: ServerClient,
+    avatar: Avatar,
+    session_id: str,
+    body_sha256: bytes,
+    deadline_s: float,
+) -> tuple[Link, str]:
+    """The link and the avatar's id on that server; an avatar that it does not know is prepared first."""
 
     def request(avatar_id: str) -> Open:
         return Open(avatar_id, session_id, body_sha256, "rectangle" if body_sha256 else "whole")

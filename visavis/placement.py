@@ -21,6 +21,11 @@ _LEFT_ALONE_S: dict[Failure, tuple[float, float]] = {
 
 _ALONE_S = 1.0  # nobody else to turn to
 
+_UNEVEN = 0.25
+"""Sessions a speaking slot by which servers may differ before an avatar is copied to the idler one."""
+_CROWDED = 1.0
+"""The same by which a server that holds the avatar may be busier than one that would have to get it first."""
+
 
 @dataclass(slots=True)
 class Server:
@@ -57,16 +62,26 @@ class Server:
         return room and (not c.speaking_slots or c.speaking_slots_free > 0)
 
     @property
-    def load(self) -> tuple[float, float]:
-        """Sessions and busy slots for each speaking slot, ours that it has not yet counted included."""
+    def slots(self) -> int:
+        """Speaking slots; 1 where it does not tell."""
+        return max(1, self.capacity.speaking_slots) if self.capacity else 1
+
+    @property
+    def sessions(self) -> int:
+        """Conversations there, ours that it has not yet counted included."""
         c = self.capacity
-        if c is None:
-            return (float(self.streams + self.opening), 0.0)
-        slots = max(1, c.speaking_slots)
-        return (
-            (c.sessions + self.since_news + self.opening) / slots,
-            (slots - c.speaking_slots_free) / slots,
-        )
+        return self.opening + (self.streams if c is None else c.sessions + self.since_news)
+
+    @property
+    def crowd(self) -> float:
+        """Conversations for each speaking slot."""
+        return self.sessions / self.slots
+
+    @property
+    def load(self) -> tuple[float, float]:
+        """Conversations and busy slots for each speaking slot."""
+        c = self.capacity
+        return self.crowd, 0.0 if c is None else 1 - c.speaking_slots_free / self.slots
 
 
 class Placement:
@@ -141,14 +156,41 @@ class Placement:
     def choose(self, avatar_id: str, now: float, exclude: Collection[str] = ()) -> str | None:
         """The best server for a conversation now; ``None`` where none can be used.
 
-        Order: not left alone (a must), room, avatar prepared there, fewest sessions, fewest busy slots.
+        Order: not left alone (a must), room, not crowded beside the idlest, avatar prepared there, fewest
+        sessions, fewest busy slots.
         """
+        usable = [s for a, s in self.servers.items() if a not in exclude and self._open_to_us(s, now)]
+        limit = min((s.crowd for s in usable if s.has_room), default=0.0) + _CROWDED
         best = min(
-            (s for a, s in self.servers.items() if a not in exclude and self._open_to_us(s, now)),
-            key=lambda s: (not s.has_room, not s.holds(avatar_id), *s.load, s.streams, s.address),
+            usable,
+            key=lambda s: (
+                not s.has_room,
+                s.crowd > limit,
+                not s.holds(avatar_id),
+                *s.load,
+                s.streams,
+                s.address,
+            ),
             default=None,
         )
         return best.address if best else None
+
+    def better(self, address: str, avatar_id: str, now: float) -> str | None:
+        """Where a conversation of ``address`` had better speak its next turn, so that the load is even.
+
+        Only to a server with the avatar and room, and only where it is not the busier one afterwards.
+        """
+        here = self.servers.get(address)
+        others = [
+            s
+            for s in self.servers.values()
+            if s is not here and s.holds(avatar_id) and s.has_room and self._open_to_us(s, now)
+        ]
+        there = min(others, key=lambda s: (*s.load, s.address), default=None)
+        if here is None or there is None:
+            return None
+        moved = (here.sessions - 1) / here.slots >= (there.sessions + 1) / there.slots
+        return there.address if moved else None
 
     def retry_at(self, now: float) -> float | None:
         """When the first server that is left alone may be tried again."""
@@ -156,13 +198,18 @@ class Placement:
         return min(times, default=None)
 
     def spare(self, avatar_id: str, now: float) -> tuple[str, str | None] | None:
-        """Where an avatar in use should be prepared too: (server, one that holds it), so that two have it."""
+        """Where an avatar in use should be prepared too: (server, one that holds it).
+
+        Two servers have it, and more where those that have it are busier than one that has not.
+        """
         usable = [s for s in self.servers.values() if self._open_to_us(s, now)]
         holders = [s for s in usable if s.holds(avatar_id)]
         others = [s for s in usable if not s.holds(avatar_id)]
-        if len(holders) >= 2 or not others:
+        if not others:
             return None
         target = min(others, key=lambda s: (*s.load, s.address))
+        if len(holders) >= 2 and min(s.crowd for s in holders) - target.crowd <= _UNEVEN:
+            return None
         return target.address, holders[0].address if holders else None
 
     @staticmethod

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from types import TracebackType
 
 from visavis.body import Body, BodyCache
@@ -22,16 +22,26 @@ log = logging.getLogger("visavis.pool")
 _RESOLVE_S = 5.0
 _KEEP_WARM_S = 1.0
 _PREPARE_S = 120.0
+_EVEN_S = 0.25
+"""At most one conversation in so long moves to an idler server, so that the news of it come between."""
+
+Resolver = Callable[[str, Sequence[str]], Awaitable[list[str]]]
+"""Addresses of a target, given those known; see :func:`visavis.resolve.resolve`."""
 
 
 class ServerPool:
     """All servers behind ``addresses``: ``host:port``, or ``dns:///name:port`` for every A and AAAA record.
 
-    Belongs to one event loop. ``connect`` makes the client of one address.
+    Belongs to one event loop. ``connect`` makes the client of one address; ``resolver`` is asked in place of the
+    system's.
     """
 
     def __init__(
-        self, addresses: str | Sequence[str], *, connect: Callable[[str], ServerClient] = AvatarClient
+        self,
+        addresses: str | Sequence[str],
+        *,
+        connect: Callable[[str], ServerClient] = AvatarClient,
+        resolver: Resolver | None = None,
     ) -> None:
         given = [addresses] if isinstance(addresses, str) else list(addresses)
         if not given:
@@ -39,6 +49,8 @@ class ServerPool:
         self.placement = Placement()
         self._given = given
         self._connect = connect
+        self._resolver = resolver
+        self._even_after = 0.0
         self._clients: dict[str, ServerClient] = {}
         self._watches: dict[str, asyncio.Task[None]] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -152,6 +164,17 @@ class ServerPool:
         address = self.placement.choose(avatar_id, asyncio.get_running_loop().time(), exclude)
         return self._clients.get(address) if address else None
 
+    def better(self, address: str, avatar: Avatar) -> ServerClient | None:
+        """An idler server for a conversation of ``address`` to speak its next turn on."""
+        now = asyncio.get_running_loop().time()
+        if now < self._even_after:
+            return None
+        better = self.placement.better(address, avatar.avatar_id, now)
+        if better is None:
+            return None
+        self._even_after = now + _EVEN_S
+        return self._clients.get(better)
+
     def avatar_id_on(self, address: str, avatar: Avatar) -> str:
         """The id that the avatar has on this server (another engine build has ids of its own)."""
         return self._ids.get((address, avatar.avatar_id), avatar.avatar_id)
@@ -218,7 +241,8 @@ class ServerPool:
         found: list[str] = []
         for given in self._given:
             if given.startswith("dns:"):
-                found += await resolve(given, [a for a in self._clients if a not in self._given])
+                known = [a for a in self._clients if a not in self._given]
+                found += await (self._resolver or resolve)(given, known)
             else:
                 found.append(given)
         new, gone = self.placement.set_addresses(found)
@@ -230,8 +254,8 @@ class ServerPool:
             else:
                 await client.close()
         for address in new:
-            known = self._retired.pop(address) if address in self._retired else None
-            self._clients[address] = known or self._connect(address)
+            retired = self._retired.pop(address) if address in self._retired else None
+            self._clients[address] = retired or self._connect(address)
             self._watches[address] = asyncio.create_task(self._watch(self._clients[address]))
         if new or gone:
             log.info("avatar servers changed", extra={"servers": found})

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visavis import errors
-from visavis.client import Link
+from visavis.client import Link, ServerClient
 from visavis.conversation import Conversation
 from visavis.frames import Frame
-from visavis.homes import Home, Servers, failure_of, open_on
-from visavis.messages import Connected, Disconnected, Event, GoAway, TurnRejected
+from visavis.homes import CLOSED, Home, Refusal, Servers, closed_under_us, failure_of, open_on
+from visavis.messages import Connected, Disconnected, Event, GoAway, TurnFinished, TurnRejected
 from visavis.model import Avatar, Opened
 from visavis.placement import Failure
 from visavis.startdelay import StartDelay
@@ -37,13 +37,6 @@ _RETRY_S = 1.0
 _PATIENCE_S = 0.25  # what finding a server may take before the caller is told that there is none
 _DRAIN_MARGIN_S = 0.5
 _FRAMES_KEPT = 128
-_CLOSED = "its connection was closed: the name no longer lists the server"
-
-
-def _closed_under_us() -> bool:
-    """Nobody cancelled this task: gRPC tells of a closed channel by a cancellation of its own."""
-    task = asyncio.current_task()
-    return task is not None and not task.cancelling()
 
 
 class _Leave(NamedTuple):
@@ -80,7 +73,8 @@ class AvatarStream:
         self._wake = asyncio.Event()
         self._leave: asyncio.Future[_Leave] | None = None
         self._next: Home | None = None
-        self._move: asyncio.Task[None] | None = None
+        self._move: asyncio.Task[None] | None = None  # away from a server that drains
+        self._even: asyncio.Task[None] | None = None  # to an idler one, between turns
         self._timer: asyncio.TimerHandle | None = None
         self._served = False
         self._closed = False
@@ -248,33 +242,17 @@ class AvatarStream:
                 await self._servers.wait_change(_RETRY_S if told else max(0.01, patience - now))
                 continue
             deadline_s = _OPEN_BUSY_S if self._talk.busy and self._alternative(client.address) else _OPEN_S
-            self._servers.opening(client.address, 1)
-            try:
-                link, avatar_id = await open_on(
-                    self._servers, client, self.avatar, self.session_id, self.body_sha256, deadline_s
-                )
-            except TimeoutError:
-                failure: Failure = "stalled"
-                reason = "preparing the avatar took too long"
-            except asyncio.CancelledError:
-                if not _closed_under_us():
-                    raise
-                failure, reason = "unavailable", _CLOSED
-            except Exception as e:
-                failure, reason = failure_of(e), str(e)
-                if not isinstance(e, errors.VisavisError):
-                    log.exception("opening failed", extra={"session": self.session_id})
-            else:
-                self._servers.opened(client.address, self.avatar, avatar_id)
-                return Home(client, link)
-            finally:
-                self._servers.opening(client.address, -1)
-            self._servers.failed(client.address, failure)
-            about = {"session": self.session_id, "server": client.address, "reason": reason}
-            log.warning("avatar server not used", extra=about)
-            if failure == "refused" and not told:
-                self._emit([Disconnected(client.address, reason)])
+            there = await self._open(client, deadline_s)
+            if isinstance(there, Home):
+                return there
+            if there.failure == "refused" and not told:
+                self._emit([Disconnected(client.address, there.reason)])
                 told = True
+
+    async def _open(self, client: ServerClient, deadline_s: float) -> Home | Refusal:
+        return await open_on(
+            self._servers, client, self.avatar, self.session_id, self.body_sha256, deadline_s
+        )
 
     # -- one server --
 
@@ -292,9 +270,8 @@ class AvatarStream:
             return await self._leave
         finally:
             self._leave = None
-            if self._move is not None:
-                tasks.append(self._move)
-                self._move = None
+            tasks += [task for task in (self._move, self._even) if task is not None]
+            self._move = self._even = None
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -313,9 +290,9 @@ class AvatarStream:
                 self._wake.clear()
                 await self._wake.wait()
         except asyncio.CancelledError:
-            if not _closed_under_us():
+            if not closed_under_us():
                 raise
-            self._go(_Leave("unavailable", _CLOSED))
+            self._go(_Leave("unavailable", CLOSED))
         except Exception as e:
             self._fail(e)
 
@@ -328,13 +305,17 @@ class AvatarStream:
                     self._on_served(home.client.address)
                 elif self._talk.rejected:
                     self._go(_Leave("full", "the avatar server has no free speaking slot"))
+                elif isinstance(message, TurnFinished):
+                    self._even_out(home)
                 elif isinstance(message, GoAway) and self._move is None:
+                    if self._even is not None:
+                        self._even.cancel()
                     self._servers.failed(home.client.address, "unavailable")
                     self._move = asyncio.create_task(self._move_on(home, message.deadline_ms / 1000))
         except asyncio.CancelledError:
-            if not _closed_under_us():
+            if not closed_under_us():
                 raise
-            self._go(_Leave("unavailable", _CLOSED))
+            self._go(_Leave("unavailable", CLOSED))
         except Exception as e:
             self._fail(e)
 
@@ -360,3 +341,22 @@ class AvatarStream:
         while self._talk.busy and self._loop.time() < until:  # noqa: ASYNC110 - rare and short
             await asyncio.sleep(0.02)
         self._go(_Leave(None, "the server drains"))
+
+    def _even_out(self, home: Home) -> None:
+        """A turn is over: speak the next one on an idler server, where there is one."""
+        if self._talk.busy or self._move is not None or (self._even is not None and not self._even.done()):
+            return
+        client = self._servers.better(home.client.address, self.avatar)
+        if client is not None:
+            self._even = asyncio.create_task(self._move_over(client))
+
+    async def _move_over(self, client: ServerClient) -> None:
+        there = await self._open(client, _OPEN_S)
+        if isinstance(there, Refusal):
+            return
+        if self._talk.busy or self._next is not None:  # a turn began meanwhile: it stays where it is
+            there.link.cancel()
+            self._servers.closed(client.address, self.avatar)
+            return
+        self._next = there
+        self._go(_Leave(None, "another server is idler"))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from orchestrator.avatar.names import resolver_of
 from orchestrator.avatar.performer import Performer
 from orchestrator.avatar.speaker import TurnEvent
 from orchestrator.avatar.stage import Role, Stage
@@ -35,12 +36,16 @@ class StageFactory:
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self, worker: WorkerContext) -> None:
-        """Options: ``servers``, ``cache``, ``cache_bytes``,
+        """Options: ``servers``, ``nameserver``, ``cache``, ``cache_bytes``,
         ``width``, ``height``, ``fps``, ``fit``, ``bitrate``; see config."""
         self._worker = worker
         options = worker.options
         self._stage = Stage(
-            options["servers"], Path(options["cache"]), int(options["cache_bytes"]), self._on_state
+            options["servers"],
+            Path(options["cache"]),
+            int(options["cache_bytes"]),
+            self._on_state,
+            resolver_of(options["nameserver"]),
         )
         await self._stage.start()
         self._watch = asyncio.create_task(self._watch_servers())

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from visavis.body import Body, BodyCache
 from visavis.errors import InvalidRequest, VisavisError
 from visavis.model import Avatar, AvatarSource
-from visavis.pool import ServerPool
+from visavis.pool import Resolver, ServerPool
 from visavis.startdelay import StartDelay
 from visavis.stream import AvatarStream, OnEvent
 
@@ -34,6 +34,7 @@ class LoopBody:
     width: int
     height: int
     frames: NDArray[np.uint8]
+    jumps: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Role:
     @property
     def loop(self) -> LoopBody:
         """The body for the media path."""
-        return LoopBody(self.body.sha256.hex()[:32], self.body.width, self.body.height, self.body.frames)
+        body = self.body
+        return LoopBody(body.sha256.hex()[:32], body.width, body.height, body.frames, body.jumps)
 
 
 OnState = Callable[[str, str, str], None]
@@ -57,8 +59,15 @@ OnState = Callable[[str, str, str], None]
 class Stage:
     """Belongs to one event loop."""
 
-    def __init__(self, servers: Sequence[str], cache: Path, cache_bytes: int, on_state: OnState) -> None:
-        self._pool = ServerPool(servers)
+    def __init__(
+        self,
+        servers: Sequence[str],
+        cache: Path,
+        cache_bytes: int,
+        on_state: OnState,
+        resolver: Resolver | None = None,
+    ) -> None:
+        self._pool = ServerPool(servers, resolver=resolver)
         self._bodies = BodyCache(cache / "bodies", cache_bytes)
         self._on_state = on_state
         self._cast: dict[str, asyncio.Task[Role]] = {}
