@@ -12,7 +12,16 @@ import pytest
 
 from orchestrator.media.compositor import Compositor
 from orchestrator.media.encoder import H264Encoder, parameter_sets
-from orchestrator.media.idle import Cached, IdleCache, IdleKey, IdleLoop, encode_phases, packetize_phases
+from orchestrator.media.idle import (
+    Cached,
+    IdleCache,
+    IdleKey,
+    IdleLoop,
+    encode_phases,
+    entry_points,
+    idle_key,
+    packetize_phases,
+)
 from orchestrator.media.idle_store import IdleStore
 from orchestrator.media.live import EncoderPool, LiveEncoder, LivePicture
 from orchestrator.media.outbox import PACKETS_PER_SLOT, Outbox
@@ -23,7 +32,8 @@ from orchestrator.rtp import h264
 from orchestrator.rtp.packet import HEADER_SIZE
 from tests.support.media import card, card_body, decode, read_card
 from visavis.frames import Frame, Rect, crop_i420, paste_i420
-from visavis.playout import Picture
+from visavis.playout import Picture, Playout
+from visavis.wander import Wander
 
 ENCODING = Encoding(192, 128, Fraction(10), 500_000, 12)
 RECT = Rect(32, 64, 64, 32)
@@ -119,9 +129,15 @@ class TestIdleLoop:
 
     def test_long_loops_do_not_need_ever_more_phases(self) -> None:
         loop = coded(card_body(83))
-        assert len(loop.units) == 5
+        assert len(loop.units) == 6
         gaps = [b - a for a, b in itertools.pairwise([*sorted(loop.entries), 83])]
         assert max(gaps) <= 10
+
+    def test_where_jumps_lead_there_is_a_key_frame(self) -> None:
+        assert entry_points(50, 10, (0, 18, 31)) == [0, 9, 18, 24, 31, 40]
+        assert entry_points(50, 25, (7, 32)) == [7, 32]
+        assert entry_points(125, 25, (0, 45, 77)) == [0, 22, 45, 61, 77, 101]
+        assert entry_points(1, 25, ()) == [0]
 
     def test_memory_is_bounded_by_what_was_wanted_last(self) -> None:
         bodies = [card_body(8, body_id=f"body {number}") for number in range(3)]
@@ -203,6 +219,26 @@ class TestJoins:
         # A decoder that joins at any of the key frames shows the rest.
         for start in (13, 40):
             assert [read_card(p) for p in decode(stream[start:])] == [k % 50 for k in range(start, 120)]
+
+    @pytest.mark.parametrize("periodic", [False, True])
+    def test_jumps_of_an_idle_body_stay_in_the_cached_loop(self, periodic: bool) -> None:
+        jumps = ((17, 31), (30, 0), (30, 18), (49, 18))
+        body = StillBody("jumping", card_body(50).frames, jumps)
+        feedback = frozenset[str]() if periodic else frozenset({"nack pli"})
+        parameters = VideoParameters(96, ("127.0.0.1", 9), 192, 128, fps=Fraction(10), feedback=feedback)
+        name = idle_key(body, parameters)
+        loop = packetize_phases(encode_phases(body, name), name.mode, 50)
+        playout = Playout(50, Fraction(10), jumps=jumps, choose_jump=Wander(50, "a call"))
+        pictures = [playout.tick() for _ in range(600)]
+        stream, kinds = play(pictures, body, loop)
+        assert set(kinds) == {"cached", "cached IDR"}
+        path = [picture.loop_index for picture in pictures]
+        assert [read_card(picture) for picture in decode(stream)] == path
+        taken = [pair for pair in itertools.pairwise(path) if pair in jumps]
+        assert set(taken) == set(jumps) - {(30, 18)}  # which would play a segment again at once
+        assert 8 <= len(taken) <= 20
+        if not periodic:  # without jumps there is one a round, twelve
+            assert kinds.count("cached IDR") <= 18
 
     @pytest.mark.parametrize("at", [7, 10, 23, 49, 55])
     def test_a_key_frame_in_idle_is_live_until_the_next_cached_one(

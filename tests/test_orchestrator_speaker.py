@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -14,6 +15,7 @@ from orchestrator.avatar.speaker import PCM, Speaker, TurnEvent
 from visavis.frames import SAMPLE_RATE, Frame, Rect, frame_start
 from visavis.playout import Picture, Playout
 from visavis.startdelay import StartDelay
+from visavis.wander import Wander
 
 LOOP = 40
 RATE = 8000
@@ -85,9 +87,12 @@ class Face:
 class Call:
     """Plays a call by hand: packets and ticks in the order that the clock gives."""
 
-    def __init__(self, fps: int = 25, **kwargs: int) -> None:
+    def __init__(
+        self, fps: int = 25, *, jumps: Sequence[tuple[int, int]] = (), seed: str = "", **kwargs: int
+    ) -> None:
         self.fps = Fraction(fps)
-        self.playout = Playout(LOOP, self.fps)
+        self.jumps = jumps
+        self.playout = Playout(LOOP, self.fps, jumps=jumps, choose_jump=Wander(LOOP, seed))
         self.face = Face(self.fps, self.playout)
         self.events: list[TurnEvent] = []
         self.speaker = Speaker(
@@ -122,12 +127,15 @@ class Call:
     def heard(self) -> PCM:
         return np.concatenate(self.sound)
 
+    def path(self) -> list[tuple[int, int]]:
+        """Steps of the body so far."""
+        return list(itertools.pairwise(picture.loop_index for picture in self.pictures))
+
     def kinds(self) -> list[str]:
         return [event.kind for event in self.events]
 
     def assert_body_never_jumps(self) -> None:
-        shown = [picture.loop_index for picture in self.pictures]
-        assert all((b - a) % LOOP == 1 for a, b in itertools.pairwise(shown))
+        assert all((b - a) % LOOP == 1 or (a, b) in self.jumps for a, b in self.path())
         for picture in self.pictures:
             assert picture.frame is None or picture.frame.loop_index == picture.loop_index
 
@@ -157,6 +165,24 @@ def test_every_frame_is_shown_while_its_sound_is_heard() -> None:
         if picture.frame is not None and picture.frame.kind == "mouth":
             assert picture.frame.sample / SAMPLE_RATE == pytest.approx(n / 25 - start / RATE, abs=1e-3)
     assert call.playout.stats.late == 0
+
+
+@pytest.mark.parametrize("after", range(4))
+def test_a_turn_that_starts_around_a_jump_is_drawn_for_the_body_on_screen(after: int) -> None:
+    """Both ends hold the same loop index however near to a jump the turn begins."""
+    jumps = [(13, 26), (13, 0), (25, 0), (25, 14), (LOOP - 1, 14), (LOOP - 1, 26)]
+    call = Call(jumps=jumps, seed=f"call {after}")
+    while not [pair for pair in call.path() if pair in jumps] or call.path()[-1 - after] not in jumps:
+        call.run(40)
+    call.say(1, 900)
+    call.run(1800)
+    call.assert_body_never_jumps()
+    anchor = call.face.anchors[0]
+    start = next(n for n, picture in enumerate(call.pictures) if picture.frame is not None)
+    assert anchor == (0, call.pictures[start].loop_index)
+    assert call.playout.stats.late == call.playout.stats.misplaced == 0
+    spoken = [picture.loop_index for picture in call.pictures[start : start + 20]]
+    assert all((b - a) % LOOP == 1 for a, b in itertools.pairwise(spoken))
 
 
 @settings(max_examples=30, deadline=None)

@@ -261,10 +261,14 @@ STEP = st.sampled_from(
     steps=st.lists(st.tuples(STEP, st.integers(1, 12)), min_size=1, max_size=25),
     delays=st.lists(st.integers(-6, 12), min_size=1, max_size=40),
     fps=st.sampled_from([Fraction(25), Fraction(30), Fraction(30000, 1001), Fraction(15)]),
+    jumps=st.sampled_from([(), ((N - 1, 7), (6, 20), (6, 0), (19, 0), (19, 7))]),
 )
-def test_the_body_never_jumps(steps: list[tuple[str, int]], delays: list[int], fps: Fraction) -> None:
-    """Whatever comes: the index moves by one a tick, a mouth is only over its own body, a hold is bounded."""
-    playout = Playout(N, fps)
+def test_the_body_never_jumps(
+    steps: list[tuple[str, int]], delays: list[int], fps: Fraction, jumps: tuple[tuple[int, int], ...]
+) -> None:
+    """Whatever comes: the index moves by one a tick, while idle also where the body's poses are equal; a mouth is
+    only over its own body, a hold is bounded."""
+    playout = Playout(N, fps, jumps=jumps, choose_jump=lambda _, targets: targets[0])
     server = Server(playout)
     expected, clock, turn, epoch, heard, base, held, blends = 0, 0, 0, 0, 0, 0, 0, 9
 
@@ -273,6 +277,7 @@ def test_the_body_never_jumps(steps: list[tuple[str, int]], delays: list[int], f
         server.deliver(clock)
         if sample is not None:
             server.draw(frame_at(sample, fps) + 6, clock + 6 + delays[clock % len(delays)])
+        idle = playout.turn_id is None
         picture = playout.tick(sample)
         assert picture.loop_index == expected
         if picture.frame is not None:
@@ -284,7 +289,9 @@ def test_the_body_never_jumps(steps: list[tuple[str, int]], delays: list[int], f
         assert held <= round(Fraction(1, 5) * fps)
         blends += 1 if picture.fade is not None and picture.frame is None else 0
         assert picture.fade is None or 0 < picture.fade < 1
-        expected = (expected + 1) % N
+        targets = [target for start, target in jumps if idle and start == expected]
+        expected = targets[0] if targets else (expected + 1) % N
+        assert playout.loop_index == expected
         clock += 1
 
     for what, count in steps:

@@ -17,6 +17,7 @@ from visavis.model import AvatarSource
 from visavis.playout import Picture, Playout
 from visavis.startdelay import StartDelay
 from visavis.stream import AvatarStream
+from visavis.wander import Wander
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +133,10 @@ class Performer:
     def _use(self, role: Role) -> None:
         """Only between turns."""
         fps: Fraction = role.avatar.fps
-        self._playout = Playout(len(role.body), fps, jumps=role.body.jumps)
+        length = len(role.body)
+        self._playout = Playout(
+            length, fps, jumps=role.body.jumps, choose_jump=Wander(length, self._session_id)
+        )
         self._stream = self._stage.converse(role, self._session_id, self._on_event)
         self.body = role.loop
         self.speaker.use(self._stream, self._playout, self._stream.start_delay)

@@ -1,8 +1,9 @@
 """The idle loop coded once: RTP payloads that every idle call sends as they are.
 
 A loop is coded in phases whose IDRs are spread, so that from any loop index some phase can be entered within
-a second, while none pops more often than every five (once a loop, where the loop is shorter). Peers that
-cannot ask for a key frame get one phase with an IDR each second instead.
+a second, and at every index that a jump leads to at once, while none pops more often than every five or six
+(once a loop, where the loop is shorter). Peers that cannot ask for a key frame get one phase with all of these
+IDRs instead.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from orchestrator.rtp.packet import HEADER_SIZE
 
 log = logging.getLogger(__name__)
 SHORTEST_SECONDS = 4
-MOST_PHASES = 5
+MOST_PHASES = 6
 _VERSION = 1
 
 AccessUnit = tuple[bytearray, ...]
@@ -44,12 +45,13 @@ class Cached:
 
 @dataclass(frozen=True, slots=True)
 class IdleKey:
-    """What names a coded loop."""
+    """What names a coded loop. ``starts``: loop indices that jumps lead to, ascending."""
 
     body_id: str
     encoding: Encoding
     mode: int
     periodic: bool
+    starts: tuple[int, ...] = ()
 
     def digest(self) -> str:
         """File name of the key."""
@@ -60,7 +62,20 @@ class IdleKey:
 
 def idle_key(body: Body, video: VideoParameters) -> IdleKey:
     """The coded loop that a call with these parameters sends."""
-    return IdleKey(body.body_id, video.encoding, video.packetization_mode, not video.asks_for_keyframes)
+    starts = tuple(sorted({target for _, target in body.jumps}))
+    return IdleKey(
+        body.body_id, video.encoding, video.packetization_mode, not video.asks_for_keyframes, starts
+    )
+
+
+def entry_points(loop: int, second: int, starts: tuple[int, ...]) -> list[int]:
+    """Loop indices with an IDR, ascending: every start, and others so that none is more than a second away."""
+    firm = starts or (0,)
+    points = []
+    for start, end in zip(firm, (*firm[1:], firm[0] + loop), strict=True):
+        parts = math.ceil((end - start) / second)
+        points += [(start + (end - start) * part // parts) % loop for part in range(parts)]
+    return sorted(points)
 
 
 @dataclass(frozen=True)
@@ -89,9 +104,12 @@ def encode_phases(
     loop = len(body.frames)
     second = max(1, round(key.encoding.fps))
     length = loop * math.ceil(SHORTEST_SECONDS * second / loop)
-    entries = [loop * each // math.ceil(loop / second) for each in range(math.ceil(loop / second))]
+    entries = entry_points(loop, second, key.starts)
     if key.periodic:
-        plans = [list(range(0, length, second))]
+        laps = range(0, length, loop)
+        plans = [[lap + entry for lap in laps for entry in entries]]
+        if loop < second:
+            plans = [list(range(0, length, second))]
     else:
         count = min(len(entries), MOST_PHASES)
         plans = [entries[phase::count] for phase in range(count)]

@@ -22,7 +22,10 @@ class Voice(Protocol):
 
 
 class Body(Protocol):
-    """Loop frames of one avatar at one size: ``frames[i]`` is I420 of shape ``(height * 3 // 2, width)``."""
+    """Loop frames of one avatar at one size: ``frames[i]`` is I420 of shape ``(height * 3 // 2, width)``.
+
+    ``jumps``: pairs (from, to) of loop indices; after ``from``, ``to`` may follow while idle.
+    """
 
     @property
     def body_id(self) -> str: ...
@@ -32,6 +35,8 @@ class Body(Protocol):
     def height(self) -> int: ...
     @property
     def frames(self) -> NDArray[np.uint8]: ...
+    @property
+    def jumps(self) -> tuple[tuple[int, int], ...]: ...
 
 
 class Face(Protocol):
@@ -62,9 +67,12 @@ class Hearing(Protocol):
 class StillBody:
     """A body of given frames: a portrait still, or a loop held in memory."""
 
-    def __init__(self, body_id: str, frames: NDArray[np.uint8]) -> None:
+    def __init__(
+        self, body_id: str, frames: NDArray[np.uint8], jumps: tuple[tuple[int, int], ...] = ()
+    ) -> None:
         self.body_id = body_id
         self.frames = frames
+        self.jumps = jumps
         self.width = int(frames.shape[2])
         self.height = int(frames.shape[1]) * 2 // 3
 
