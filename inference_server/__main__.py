@@ -15,8 +15,9 @@ from inference_server.engines.base import EngineError
 from inference_server.engines.discovery import engine_names
 from inference_server.service.grpc_face import GrpcFace
 from inference_server.service.http_face import HttpFace
-from inference_server.settings import Settings, SettingsError, load
+from inference_server.settings import Settings, load
 from visavis.logs import Log, configure_logging
+from visavis.settings import SettingsError
 
 
 async def serve(settings: Settings, log: Log) -> int:

@@ -1,30 +1,27 @@
-"""Settings of the inference server: environment, one TOML file, or the command line."""
+"""Settings of the inference server: ``VISAVIS_INFERENCE_*`` variables, one TOML file, or the command line."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, field_validator
 
-PREFIX = "VISAVIS_INFERENCE_"
+from visavis.settings import ServiceSettings, Source
+
 MIB = 1 << 20
+SOURCE = Source(
+    "inference_server",
+    "Visavis inference server: speech in, mouth pictures out.",
+    prefix="VISAVIS_INFERENCE_",
+    table="inference",
+)
 
 
-class SettingsError(Exception):
-    """A setting that cannot be used; the message is one sentence that names it."""
-
-
-class Settings(BaseSettings):
+class Settings(ServiceSettings):
     """Every setting of ``python -m inference_server``."""
-
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", validate_default=True)
 
     host: str = Field("0.0.0.0", description="address that gRPC listens on")
     port: int = Field(50051, ge=0, le=65535, description="gRPC port; 0 takes a free one and logs it")
@@ -71,6 +68,8 @@ class Settings(BaseSettings):
     max_height: int = Field(1080, ge=64, le=7680, description="highest picture")
     image_bytes: int = Field(20 * MIB, ge=1024, description="largest image upload")
     image_pixels: int = Field(40_000_000, ge=4096, description="largest image, width times height")
+    video_bytes: int = Field(40 * MIB, ge=1024, description="largest video upload")
+    video_s: float = Field(10.0, ge=0.2, le=60, description="longest video that is made an avatar")
     bundle_bytes: int = Field(1024 * MIB, ge=MIB, description="largest avatar bundle that is imported")
     audio_bytes: int = Field(640_000, ge=640, description="largest Audio message (640000 is 20 s)")
     turn_ms: int = Field(600_000, ge=1000, description="longest turn")
@@ -102,77 +101,7 @@ class Settings(BaseSettings):
     def _home(cls, value: Path) -> Path:
         return value.expanduser()
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Everything is merged by :func:`load`, so that all sources parse alike."""
-        return (init_settings,)
 
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m inference_server",
-        description="Visavis inference server: speech in, mouth pictures out.",
-        epilog=f"Each setting may also come from the environment ({PREFIX}PORT=50052) or from the [inference] "
-        "table of a TOML file (--config or VISAVIS_CONFIG). The command line wins, then the environment.",
-    )
-    parser.add_argument("--config", metavar="FILE", help="TOML file (VISAVIS_CONFIG)")
-    for name, field in Settings.model_fields.items():
-        default = field.get_default(call_default_factory=True)
-        parser.add_argument(
-            "--" + name.replace("_", "-"),
-            dest=name,
-            metavar="VALUE",
-            default=argparse.SUPPRESS,
-            help=f"{field.description} ({PREFIX}{name.upper()}; default {default})".replace("%", "%%"),
-        )
-    return parser
-
-
-def load(argv: Sequence[str], environ: dict[str, str] | None = None) -> Settings:
+def load(argv: Sequence[str], environ: Mapping[str, str] | None = None) -> Settings:
     """Settings from command line, environment and TOML file. Raises :class:`SettingsError`."""
-    env = dict(os.environ) if environ is None else environ
-    options = vars(_parser().parse_args(argv))
-    values: dict[str, Any] = {}
-    config = options.pop("config") or env.get("VISAVIS_CONFIG")
-    if config:
-        values.update(_from_toml(Path(config)))
-    names = {PREFIX + name.upper(): name for name in Settings.model_fields}
-    for variable in env:
-        if variable.startswith(PREFIX) and variable not in names:
-            raise SettingsError(
-                f"{variable} is not a setting: python -m inference_server --help lists them all."
-            )
-    values.update({name: env[variable] for variable, name in names.items() if variable in env})
-    values.update(options)
-    try:
-        return Settings(**values)
-    except ValidationError as error:
-        raise SettingsError(_sentence(error, values)) from None
-
-
-def _from_toml(path: Path) -> dict[str, Any]:
-    try:
-        table = tomllib.loads(path.read_text()).get("inference", {})
-    except OSError as error:
-        raise SettingsError(f"The settings file {path} cannot be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"The settings file {path} is not TOML: {error}.") from None
-    unknown = sorted(set(table) - set(Settings.model_fields))
-    if unknown:
-        raise SettingsError(f"{path}: [inference] {unknown[0]} is not a setting: --help lists them all.")
-    return dict(table)
-
-
-def _sentence(error: ValidationError, values: dict[str, Any]) -> str:
-    first = error.errors()[0]
-    name = str(first["loc"][0]) if first["loc"] else "?"
-    reason = first["msg"].removeprefix("Value error, ").rstrip(".")
-    reason = reason[0].lower() + reason[1:]
-    return f"Setting {name} ({PREFIX}{name.upper()}) cannot be {values.get(name)!r}: {reason}."
+    return SOURCE.load(Settings, argv, environ)

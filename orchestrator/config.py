@@ -4,38 +4,30 @@ from __future__ import annotations
 
 import ipaddress
 import sys
-import tomllib
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    Field,
-    SecretStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
-from pydantic_settings import (
-    BaseSettings,
-    CliSettingsSource,
-    InitSettingsSource,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-)
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from orchestrator.avatar.names import split_address
+from visavis.settings import ServiceSettings, SettingsError, Source, from_json
+
+SOURCE = Source(
+    "orchestrator",
+    "Visavis orchestrator: answers SIP calls with a talking face.",
+    prefix="VISAVIS_",
+    table="orchestrator",
+    other_prefix="VISAVIS_INFERENCE_",
+)
 
 
 def _split(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-CommaList = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+CommaList = Annotated[list[str], BeforeValidator(_split)]
 
 
 class AccountSettings(BaseModel):
@@ -51,14 +43,8 @@ class AccountSettings(BaseModel):
     ping: float = Field(0.0, ge=0)
 
 
-class Settings(BaseSettings):
+class Settings(ServiceSettings):
     """Every setting has a default that works on one machine."""
-
-    model_config = SettingsConfigDict(env_prefix="VISAVIS_", extra="forbid", cli_kebab_case=True)
-
-    config: Path | None = Field(
-        None, description="a TOML file; its table [orchestrator] has any of these settings"
-    )
 
     sip_host: str = Field("0.0.0.0", description="address that SIP listens on (UDP and TCP)")
     sip_port: int = Field(5060, ge=0, le=65535, description="port that SIP listens on; 0 takes a free one")
@@ -72,11 +58,15 @@ class Settings(BaseSettings):
     sip_tls_port: int = Field(0, ge=0, le=65535, description="port of SIP over TLS; 0: none")
     sip_tls_certificate: str = Field("", description="PEM file with our certificate and chain, for TLS")
     sip_tls_key: str = Field("", description="PEM file with its private key")
-    sip_users: dict[str, SecretStr] = Field(
-        {}, description='user names and passwords that callers must give, as JSON: {"anna": "secret"}'
+    sip_users: Annotated[dict[str, SecretStr], BeforeValidator(from_json)] = Field(
+        {},
+        description='user names and passwords that callers must give, as JSON: {"anna": "secret"}',
+        repr=False,
     )
-    sip_accounts: list[AccountSettings] = Field(
-        [], description='registrars and trunks, as JSON: [{"uri": "sip:avatar@pbx", "password": "secret"}]'
+    sip_accounts: Annotated[list[AccountSettings], BeforeValidator(from_json)] = Field(
+        [],
+        description='registrars and trunks, as JSON: [{"uri": "sip:avatar@pbx", "password": "secret"}]',
+        repr=False,
     )
     rtp_port_min: int = Field(30000, ge=1024, le=65534, description="first UDP port for RTP and RTCP")
     rtp_port_max: int = Field(31999, ge=1025, le=65535, description="last UDP port for RTP and RTCP")
@@ -101,7 +91,8 @@ class Settings(BaseSettings):
         ["127.0.0.1:50051"], description="inference servers, host:port or dns:///name:port, comma separated"
     )
     avatar_nameserver: str = Field(
-        "", description="DNS server (ip or ip:port) that is asked for dns:/// names; empty: the system's resolver"
+        "",
+        description="DNS server (ip or ip:port) that is asked for dns:/// names; empty: the system's resolver",
     )
     avatar_image: Path | None = Field(None, description="portrait of the default avatar; empty: the built-in")
     avatar_fit: Literal["crop", "contain"] = Field("crop", description="crop around the head, or letterbox")
@@ -145,14 +136,12 @@ class Settings(BaseSettings):
     def _check_size(cls, value: str) -> str:
         width, _, height = value.lower().partition("x")
         if not (width.isdecimal() and height.isdecimal()):
-            raise ValueError(f"'{value}' is not WIDTHxHEIGHT: write it as 512x512")
+            raise ValueError("write it as WIDTHxHEIGHT, like 512x512")
         w, h = int(width), int(height)
         if w % 2 or h % 2:
-            raise ValueError(
-                f"{w}x{h} has an odd side, which H.264 4:2:0 video cannot: use {w & ~1}x{h & ~1}"
-            )
+            raise ValueError(f"H.264 4:2:0 video has no odd side: use {w & ~1}x{h & ~1}")
         if not (128 <= w <= 1920 and 128 <= h <= 1920):
-            raise ValueError(f"{w}x{h} is outside 128x128 to 1920x1920")
+            raise ValueError("it must lie within 128x128 and 1920x1920")
         return value
 
     @field_validator("allow_from")
@@ -164,6 +153,11 @@ class Settings(BaseSettings):
             except ValueError:
                 raise ValueError(f"'{network}' is not a network: write it as 10.0.0.0/8") from None
         return value
+
+    @field_validator("avatar_image", mode="before")
+    @classmethod
+    def _empty(cls, value: object) -> object:
+        return value or None
 
     @field_validator("avatar_nameserver")
     @classmethod
@@ -185,66 +179,14 @@ class Settings(BaseSettings):
             raise ValueError("rtp_port_max must be at least rtp_port_min + 3: one call takes four ports")
         return self
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Command line before environment before file."""
-        sources: list[PydanticBaseSettingsSource] = [init_settings, env_settings]
-        path = _config_path(init_settings(), env_settings())
-        if path is not None:
-            sources.append(InitSettingsSource(settings_cls, _from_toml(path)))
-        return tuple(sources)
 
-
-def _config_path(*sources: dict[str, object]) -> Path | None:
-    for source in sources:
-        if source.get("config"):
-            return Path(str(source["config"]))
-    return None
-
-
-def _from_toml(path: Path) -> dict[str, Any]:
-    try:
-        table = tomllib.loads(path.read_text()).get("orchestrator", {})
-    except OSError as error:
-        raise SettingsError(f"the settings file {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"the settings file {path} is not TOML: {error}") from None
-    return dict(table)
-
-
-def load_settings(arguments: list[str] | None = None) -> Settings:
+def load_settings(arguments: Sequence[str] | None = None) -> Settings:
     """Settings from the command line, the environment and the file; a wrong value ends the process.
 
     Exit status 2 and one sentence on standard error name what is wrong.
     """
-    cli: CliSettingsSource[Settings] = CliSettingsSource(
-        Settings,
-        cli_prog_name="python -m orchestrator",
-        cli_parse_args=True if arguments is None else arguments,
-    )
     try:
-        return Settings(**cli())
-    except ValidationError as error:
-        raise SystemExit(_complain(describe(error))) from None
+        return SOURCE.load(Settings, sys.argv[1:] if arguments is None else arguments)
     except SettingsError as error:
-        raise SystemExit(_complain(str(error))) from None
-
-
-def describe(error: ValidationError) -> str:
-    """One sentence for the first wrong setting."""
-    first = error.errors()[0]
-    name = str(first["loc"][0]) if first["loc"] else ""
-    message = first["msg"].removeprefix("Value error, ")
-    return f"VISAVIS_{name.upper()}: {message}" if name else message
-
-
-def _complain(sentence: str) -> int:
-    print(f"visavis orchestrator: {sentence}", file=sys.stderr)
-    return 2
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None

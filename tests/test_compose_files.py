@@ -16,6 +16,8 @@ from inference_server.metrics import Metrics
 from inference_server.settings import Settings as InferenceSettings
 from inference_server.settings import load as load_inference
 from orchestrator.config import Settings as OrchestratorSettings
+from orchestrator.config import load_settings
+from visavis.settings import CONFIG
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
@@ -63,7 +65,7 @@ def fields() -> dict[str, Any]:
 
 def test_the_example_names_every_setting_and_no_other() -> None:
     named = {name for name in example() if name.startswith("VISAVIS_")}
-    assert named == set(fields())
+    assert named == {CONFIG, *fields()}
 
 
 def test_the_example_shows_the_defaults() -> None:
@@ -82,21 +84,16 @@ def test_the_example_shows_the_defaults() -> None:
 
 def test_the_example_can_be_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in example().items():
-        if name not in ("VISAVIS_CONFIG", "VISAVIS_AVATAR_IMAGE"):  # paths, which are empty here
-            monkeypatch.setenv(name, value)
-    loaded = OrchestratorSettings()
-    for name in fields():
-        monkeypatch.delenv(name, raising=False)
-    assert loaded == OrchestratorSettings()
-    servers = {name: value for name, value in example().items() if name.startswith("VISAVIS_INFERENCE_")}
-    assert load_inference([], servers) == load_inference([], {})
+        monkeypatch.setenv(name, value)
+    assert load_settings([]) == OrchestratorSettings()
+    assert load_inference([], example()) == InferenceSettings()
 
 
 def test_the_example_and_the_compose_files_name_the_same_variables() -> None:
     used = {name for file in COMPOSE for name in re.findall(r"\$\{([A-Z_]+)", (ROOT / file).read_text())}
     named = {name for name in example() if name.startswith("DEPLOY_")}
     assert named == {name for name in used if name.startswith("DEPLOY_")}
-    assert used - named - set(fields()) == {"HF_ENDPOINT"}
+    assert used - named - {CONFIG, *fields()} == {"HF_ENDPOINT"}
 
 
 def test_defaults_in_the_compose_files_are_those_of_the_example() -> None:
@@ -112,7 +109,7 @@ def test_variables_that_a_container_gets_are_settings(file: str) -> None:
     for service in compose(file)["services"].values():
         for name in service.get("environment", {}):
             if name.startswith("VISAVIS_"):
-                assert name in fields(), name
+                assert name in {CONFIG, *fields()}, name
 
 
 @pytest.mark.parametrize("file", ["docker-compose.yml", "docker-compose.gpu.yml"])

@@ -43,8 +43,8 @@ def built() -> Iterator[Project]:
 @pytest.mark.parametrize(
     ("service", "setting", "value", "sentence"),
     [
-        ("orchestrator", "VISAVIS_SIZE", "513x512", "VISAVIS_SIZE: .*odd side"),
-        ("orchestrator", "VISAVIS_FPS", "many", "VISAVIS_FPS: .*integer"),
+        ("orchestrator", "VISAVIS_SIZE", "513x512", "VISAVIS_SIZE.*odd side"),
+        ("orchestrator", "VISAVIS_FPS", "many", "VISAVIS_FPS.*integer"),
         (
             "inference",
             "VISAVIS_INFERENCE_ENGINE",

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from inference_server.settings import Settings, SettingsError, load
+from inference_server.settings import Settings, load
+from visavis.settings import SettingsError
 
 MAIN = [sys.executable, "-m", "inference_server"]
 

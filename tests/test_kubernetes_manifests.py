@@ -26,6 +26,7 @@ from inference_server.settings import load as load_inference
 from orchestrator.config import Settings as OrchestratorSettings
 from orchestrator.config import load_settings
 from tests.support.servers import running_server
+from visavis.settings import CONFIG
 
 ROOT = Path(__file__).parent.parent
 KUBERNETES = ROOT / "deploy" / "kubernetes"
@@ -155,7 +156,10 @@ def test_configuration_is_accepted_by_the_settings(
     environment = config(objects, loads["orchestrator"])
     env = {e["name"]: e for e in container(loads["orchestrator"]).get("env", [])}
     assert env["VISAVIS_ADVERTISED_ADDRESS"]["valueFrom"]["fieldRef"]["fieldPath"] == "status.hostIP"
-    assert {*environment, *env} <= {f"VISAVIS_{n.upper()}" for n in OrchestratorSettings.model_fields}
+    assert {*environment, *env} <= {
+        CONFIG,
+        *(f"VISAVIS_{n.upper()}" for n in OrchestratorSettings.model_fields),
+    }
     mounted = {m["mountPath"]: m["name"] for m in container(loads["orchestrator"])["volumeMounts"]}
     path = Path(environment["VISAVIS_CONFIG"])
     assert mounted[str(path.parent)] == "settings"

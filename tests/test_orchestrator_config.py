@@ -36,11 +36,13 @@ def test_command_line_before_environment_before_file(tmp_path: Path, monkeypatch
         (
             "SIZE",
             "321x241",
-            "VISAVIS_SIZE: 321x241 has an odd side, which H.264 4:2:0 video cannot: use 320x240",
+            "Setting size (VISAVIS_SIZE) cannot be '321x241': h.264 4:2:0 video has no odd side: use 320x240.",
         ),
-        ("SIZE", "big", "write it as 512x512"),
-        ("SIZE", "9000x9000", "outside 128x128 to 1920x1920"),
-        ("FPS", "many", "VISAVIS_FPS: "),
+        ("SIZE", "big", "write it as WIDTHxHEIGHT, like 512x512"),
+        ("SIZE", "9000x9000", "it must lie within 128x128 and 1920x1920"),
+        ("FPS", "many", "VISAVIS_FPS"),
+        ("GREETNG", "Hello", "VISAVIS_GREETNG is not a setting"),
+        ("SIP_USERS", '{"anna": "secret"', "Setting sip_users (VISAVIS_SIP_USERS) cannot be used: "),
         ("ALLOW_FROM", "10.0.0.0/8,home", "'home' is not a network"),
         ("RTP_PORT_MAX", "30001", "one call takes four ports"),
         ("CONFIG", "/nowhere.toml", "cannot be read"),
@@ -56,3 +58,19 @@ def test_a_wrong_value_is_one_clear_sentence(
     said = capsys.readouterr().err
     assert words in said
     assert said.count("\n") == 1
+    assert "secret" not in said
+
+
+def test_an_empty_path_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISAVIS_AVATAR_IMAGE", "")
+    monkeypatch.setenv("VISAVIS_CONFIG", "")
+    assert load_settings([]).avatar_image is None
+
+
+def test_passwords_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISAVIS_SIP_USERS", '{"anna": "one"}')
+    monkeypatch.setenv("VISAVIS_SIP_ACCOUNTS", '[{"uri": "sip:a@pbx", "password": "two", "register": false}]')
+    settings = load_settings([])
+    assert settings.sip_users["anna"].get_secret_value() == "one"
+    (account,) = settings.sip_accounts
+    assert account.password.get_secret_value() == "two" and not account.register_
