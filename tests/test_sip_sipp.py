@@ -178,7 +178,7 @@ async def test_scenario(name: str, transport: str, stack: SipStack, sipp: Sipp) 
         trace = handler.calls[0].trace
         assert trace is not None
         starts = [entry.data.split(b"\r\n")[0] for entry in trace.entries() if entry.direction == "out"]
-        assert starts.count(sent[0]) == sent[1], starts
+        assert starts.count(sent[0]) >= sent[1], starts
 
 
 async def test_inbound_digest(tmp_path: Path) -> None:

@@ -315,17 +315,6 @@ async def test_the_port_named_by_a_peer_behind_nat_is_not_used() -> None:
     assert wire.asked == []
 
 
-async def test_a_trace_holds_the_messages_but_no_password() -> None:
-    wire = Wire()
-    wire.agent.trace_all = True
-    await established(wire, headers='Authorization: Digest response="secret"')
-    trace = wire.handler.calls[0].trace
-    assert trace is not None
-    starts = [(entry.direction, entry.data.split(b" ")[0]) for entry in trace.entries()]
-    assert starts == [("in", b"INVITE"), ("out", b"SIP/2.0"), ("in", b"ACK")]
-    assert "secret" not in trace.text()
-
-
 async def test_nothing_rings_for_ever() -> None:
     wire = Wire(Recorder(on_call=ringing), SipConfig(ring_timeout=20))
     await wire.put(request("INVITE", body=OFFER))

@@ -27,7 +27,7 @@ from .renegotiation import warning
 from .routing import reply_flow, stamp_via
 from .sdp import SdpError
 from .server_transaction import ServerTransaction
-from .trace import Trace, TraceEntry
+from .trace import Tracer
 from .transaction import TransactionLayer
 from .validate import CAPABILITIES, Refusal, check_request
 
@@ -51,7 +51,7 @@ class Agent:
         self.transactions = TransactionLayer(clock, self)
         self.reinviter = Reinviter(self)
         self.calls: dict[str, Call] = {}
-        self.trace_all = False
+        self.tracer = Tracer(config.trace_messages)
         self.admission = Admission(config, clock, self.policy)
         self._complaints = 0
         self._complained_at = 0.0
@@ -64,9 +64,9 @@ class Agent:
         """One message as it came. Nothing in it makes this raise."""
         if not self.policy.admits(flow.remote[0]):
             return
+        self.tracer.note("in", flow.remote, data)
         try:
             message = parse_message(data, stream=stream)
-            self._trace_in(message, flow, data)
             if isinstance(message, Request):
                 stamp_via(message, flow)
                 flow = reply_flow(message, flow)
@@ -131,8 +131,7 @@ class Agent:
     def start_call(self, call: OutgoingCall) -> None:
         """Dial."""
         self.calls[call.id] = call
-        if self.trace_all:
-            call.trace = Trace(self.config.trace_messages)
+        call.trace = self.tracer.begin(call.sip_call_id)
         log.info("call_out call=%s to=%s", call.id, call.remote_uri)
 
         async def run() -> None:
@@ -234,12 +233,11 @@ class Agent:
         if refusal is not None:
             self._refuse(transaction, refusal)
             return
-        transaction.respond(make_response(transaction.request, 100))
         call = IncomingCall(self, secrets.token_hex(6), transaction)
-        if self.trace_all:
-            call.trace = Trace(self.config.trace_messages)
-            source = transaction.flow.remote
-            call.trace.add(TraceEntry(self.clock.now(), "in", source, bytes(transaction.request)))
+        if trace := self.tracer.begin(call.sip_call_id):
+            call.trace = trace
+            self.tracer.note("in", transaction.flow.remote, bytes(transaction.request))
+        transaction.respond(make_response(transaction.request, 100))
         if too_short := call.timer_refusal():
             call.drop()
             self._refuse(transaction, Refusal(422, headers=too_short))
@@ -265,20 +263,6 @@ class Agent:
                 call.failed(error)
 
         self.spawn(run())
-
-    def resend(self, call: Call, flow: Flow, data: bytes) -> None:
-        """Send a response of the call again."""
-        flow.send(data)
-        self.trace_out(call, flow, data)
-
-    def _trace_in(self, message: Request | Response, flow: Flow, data: bytes) -> None:
-        call = self._dialogs.get(_dialog_id(message))
-        if call is not None and call.trace is not None:
-            call.trace.add(TraceEntry(self.clock.now(), "in", flow.remote, data))
-
-    def trace_out(self, call: Call, flow: Flow, data: bytes) -> None:
-        if call.trace is not None:
-            call.trace.add(TraceEntry(self.clock.now(), "out", flow.remote, data))
 
 
 def _dialog_id(message: Request | Response) -> DialogId:

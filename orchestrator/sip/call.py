@@ -80,6 +80,11 @@ class Call:
         return self._dialog
 
     @property
+    def sip_call_id(self) -> str:
+        """The Call-ID header of every message of this call."""
+        return self.dialog.call_id
+
+    @property
     def handler(self) -> SipHandler:
         return self._agent.handler
 
@@ -90,8 +95,7 @@ class Call:
 
     def start_trace(self) -> Trace:
         """Record this call's SIP messages from now on (`SipStack.trace_calls` does so from the INVITE)."""
-        if self.trace is None:
-            self.trace = Trace(self._agent.config.trace_messages)
+        self.trace = self._agent.tracer.follow(self.sip_call_id)
         return self.trace
 
     def hangup(self, reason: str = "") -> None:
@@ -196,7 +200,6 @@ class Call:
             response.headers.set("Content-Type", "application/sdp")
             response.body = body.encode()
         transaction.respond(response)
-        self._agent.trace_out(self, transaction.flow, bytes(response))
         return response
 
     def answer_transaction(self, transaction: ServerTransaction, body: str, *, is_reinvite: bool) -> None:
@@ -210,7 +213,7 @@ class Call:
             self._bye(EndCause("no_ack", "us", 408, "no ACK for our 2xx"))
 
         self._pending_ack = PendingAck(
-            self._agent.clock, lambda: self._agent.resend(self, flow, data), timeout, is_reinvite=is_reinvite
+            self._agent.clock, lambda: flow.send(data), timeout, is_reinvite=is_reinvite
         )
 
     def emit(self, event: Callable[P, Coroutine[Any, Any, None]], *args: P.args, **kwargs: P.kwargs) -> None:

@@ -47,23 +47,18 @@ class Client:
         flow: Flow,
         on_response: Callable[[Response], None],
         on_failure: Callable[[int], None],
-        call: Call | None = None,
     ) -> ClientTransaction:
         """Send a request whose responses the caller follows one by one."""
         config = self._agent.config
         if request.method in ("INVITE", "UPDATE", "REGISTER"):
             request.headers.set("Contact", f"<{flow.contact_uri(config.contact_user)}>")
         request.headers.set("User-Agent", config.user_agent)
-        transaction = self._agent.transactions.request(request, flow, on_response, on_failure)
-        if call is not None:
-            self._agent.trace_out(call, flow, bytes(request))
-        return transaction
+        return self._agent.transactions.request(request, flow, on_response, on_failure)
 
     async def exchange(
         self,
         request: Request,
         flow: Flow,
-        call: Call | None = None,
         again: Callable[[Response], None] | None = None,
     ) -> Response:
         """Send one request and wait for its final response; `again` gets each further 2xx to an INVITE."""
@@ -81,7 +76,7 @@ class Client:
             if not done.done():
                 done.set_result(Response(status=status, reason="no answer"))
 
-        self.start(request, flow, on_response, on_failure, call)
+        self.start(request, flow, on_response, on_failure)
         return await done
 
     async def transact(self, call: Call, request: Request) -> Response:
@@ -91,7 +86,7 @@ class Client:
                 flow = await self._flow_for(call.dialog, len(bytes(request)) + VIA_ROOM)
             except OSError as error:
                 return Response(status=503, reason=str(error))
-            response = await self.exchange(request, flow, call, call.on_repeated_answer)
+            response = await self.exchange(request, flow, call.on_repeated_answer)
             again = self.authorize(call.credentials, request, response)
             if not again and not call.timer.raise_to(request, response):
                 break
@@ -120,7 +115,6 @@ class Client:
             via = f"SIP/2.0/{flow.transport} {flow.host_port};branch={new_branch()};rport"
             ack.headers.prepend("Via", via)
             flow.send(bytes(ack))
-            self._agent.trace_out(call, flow, bytes(ack))
 
         self._agent.spawn(run())
 

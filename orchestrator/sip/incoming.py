@@ -71,7 +71,7 @@ class IncomingCall(Call):
         flow = self._transaction.flow
         self._reliable = Repeater(
             self._agent.clock,
-            lambda: self._agent.resend(self, flow, data),
+            lambda: flow.send(data),
             lambda: self.reject(504),
             ceiling=64 * T1,
         )

@@ -67,6 +67,10 @@ class OutgoingCall(Call):
         self._rejected_forks: set[str] = set()
         self._rseq: dict[str, int] = {}
 
+    @property
+    def sip_call_id(self) -> str:
+        return self._sip_call_id
+
     async def run(self) -> None:
         """Dial until somebody answers or nobody is left to ask."""
         ringing = self._agent.clock.call_later(
@@ -138,7 +142,7 @@ class OutgoingCall(Call):
             def on_failure(status: int, responses: asyncio.Queue[Response] = responses) -> None:
                 responses.put_nowait(Response(status=status, reason="no answer"))
 
-            self._transaction = self._agent.client.start(request, flow, on_response, on_failure, self)
+            self._transaction = self._agent.client.start(request, flow, on_response, on_failure)
             response = await self._follow(request, responses)
             again = self._agent.client.authorize(self.credentials, request, response)
             if not again and not self.timer.raise_to(request, response):
@@ -211,7 +215,7 @@ class OutgoingCall(Call):
                 flow = await self._agent.client.flow_to(dialog.next_hop())
             except OSError:
                 return
-            await self._agent.client.exchange(prack, flow, self)
+            await self._agent.client.exchange(prack, flow)
 
         self._agent.spawn(run())
 
@@ -262,7 +266,7 @@ class OutgoingCall(Call):
                 flow = await self._agent.client.flow_to(fork.next_hop())
             except OSError:
                 return
-            await self._agent.client.exchange(bye, flow, self)
+            await self._agent.client.exchange(bye, flow)
 
         self._agent.spawn(run())
 

@@ -139,9 +139,9 @@ class SipStack:
         """Answer new calls with 503 while calls in progress go on."""
         self.agent.admission.draining = draining
 
-    def trace_calls(self, enabled: bool = True) -> None:
-        """Whether calls from now on record their SIP messages in `call.trace`."""
-        self.agent.trace_all = enabled
+    def trace_calls(self, calls: int | None = None) -> None:
+        """The next so many calls record their SIP messages in `call.trace`; None: all from now on."""
+        self.agent.tracer.upcoming = calls
 
     # -- what the transports call --
 
@@ -150,6 +150,10 @@ class SipStack:
 
     def accepts(self, host: str) -> bool:
         return self.agent.policy.admits(host)
+
+    def on_sent(self, data: bytes, remote: Address) -> None:
+        if self._agent is not None:
+            self._agent.tracer.note("out", remote, data)
 
     def on_closed_flow(self, flow: Flow) -> None:
         if self._agent is not None:

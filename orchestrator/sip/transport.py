@@ -29,6 +29,8 @@ MAX_BACKLOG = 1_048_576
 class Receiver(Protocol):
     def receive(self, data: bytes, flow: Flow, *, stream: bool = False) -> None: ...
 
+    def on_sent(self, data: bytes, remote: Address) -> None: ...
+
     def accepts(self, host: str) -> bool: ...
 
     def on_closed_flow(self, flow: Flow) -> None: ...
@@ -115,6 +117,9 @@ class Transports:
 
     def received(self, data: bytes, flow: Flow, *, stream: bool) -> None:
         self._receiver.receive(data, flow, stream=stream)
+
+    def sent(self, data: bytes, remote: Address) -> None:
+        self._receiver.on_sent(data, remote)
 
     def opened(self, connection: Connection) -> bool:
         """Whether a new connection may stay."""
@@ -210,6 +215,7 @@ class UdpEndpoint(asyncio.DatagramProtocol):
             return
         try:
             self._transport.sendto(data, remote)
+            self._owner.sent(data, remote)
         except (OSError, ValueError) as error:
             log.info("udp_unsent remote=%s:%d error=%s", *remote, error)
 
@@ -286,6 +292,7 @@ class Connection(asyncio.Protocol):
             transport.abort()  # a peer that stopped reading
             return
         transport.write(data)
+        self._owner.sent(data, remote)
 
     def _wait(self, seconds: float) -> None:
         if self._idle is not None:

@@ -167,6 +167,7 @@ class Wire:
 
     def _sent(self, data: bytes, remote: tuple[str, int]) -> None:
         self.sent.append((remote, data))
+        self.agent.tracer.note("out", remote, data)
 
 
 def read(data: bytes) -> Request | Response:
