@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import re
 import secrets
 import struct
@@ -16,13 +17,29 @@ from bench.caller.repair import Repair, nack
 
 _DIGITS = "0123456789*#ABCD"
 
+_SIOCGSTAMPNS = 0x8907  # linux/sockios.h
+
+
+def arrival(descriptor: int) -> float:
+    """When the kernel took the datagram that was read last, however late this process looked; monotonic seconds."""
+    now, wall = time.monotonic(), time.time()
+    try:
+        seconds, nanoseconds = struct.unpack("qq", fcntl.ioctl(descriptor, _SIOCGSTAMPNS, bytes(16)))
+    except OSError:  # the first one: from here on it takes the time
+        return now
+    age = wall - seconds - nanoseconds * 1e-9
+    return now - age if 0 < age < 10 else now
+
 
 class _Datagrams(asyncio.DatagramProtocol):
     def __init__(self, receive: Callable[[bytes, float], None]) -> None:
         self._receive = receive
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._socket = transport.get_extra_info("socket")
+
     def datagram_received(self, data: bytes, addr: Any) -> None:
-        self._receive(data, time.monotonic())
+        self._receive(data, arrival(self._socket.fileno()))
 
 
 class MediaSockets:
@@ -40,6 +57,9 @@ class MediaSockets:
         self.audio_port = self.video_port = 0
         self._path: LossyPath | None = None
         self.repair: Repair | None = None
+        self.loses_keyframes = False
+        """Whether every packet of a key frame is lost on the way."""
+        self._fir = 0
         self._reported = {"audio": (0, 0), "video": (0, 0)}
 
     @classmethod
@@ -98,6 +118,8 @@ class MediaSockets:
 
     def _on_video(self, data: bytes, now: float) -> None:
         stream = self._recording.video
+        if self.loses_keyframes and is_keyframe(data[12:]):
+            return
         known = len(stream.packets)
         stream.on_rtp(data, now)
         if self.repair is not None and len(stream.packets) > known:
@@ -119,10 +141,22 @@ class MediaSockets:
 
     def send_pli(self) -> None:
         """Picture loss indication (RFC 4585 section 6.3.1)."""
-        ssrc = self._recording.video.ssrc or 0
-        rr = struct.pack("!BBHI", 0x80, 201, 1, self._ssrc)
-        pli = struct.pack("!BBHII", 0x81, 206, 2, self._ssrc, ssrc)
-        self._rtcp("video", rr + pli)
+        pli = struct.pack("!BBHII", 0x81, 206, 2, self._ssrc, self._recording.video.ssrc or 0)
+        self._rtcp("video", self._empty_report() + pli)
+
+    def send_fir(self) -> None:
+        """Full intra request (RFC 5104 section 4.3.1), each time a new command."""
+        self._fir = (self._fir + 1) & 0xFF
+        media = self._recording.video.ssrc or 0
+        fir = struct.pack("!BBHIIIB3x", 0x84, 206, 4, self._ssrc, 0, media, self._fir)
+        self._rtcp("video", self._empty_report() + fir)
+
+    def send_legacy_fir(self) -> None:
+        """Full intra request of RFC 2032 section 5.2.1, alone as old phones send it."""
+        self._rtcp("video", struct.pack("!BBHI", 0x80, 192, 1, self._recording.video.ssrc or 0))
+
+    def _empty_report(self) -> bytes:
+        return struct.pack("!BBHI", 0x80, 201, 1, self._ssrc)
 
     def mute(self) -> None:
         """Send nothing more, as a phone does whose network is gone."""
@@ -193,3 +227,13 @@ class MediaSockets:
         if kind in self._remote:
             host, port = self._remote[kind]
             self._transports[1 if kind == "audio" else 3].sendto(data, (host, port + 1))
+
+
+def is_keyframe(payload: bytes) -> bool:
+    """Whether an RTP payload belongs to an IDR picture or its parameter sets (RFC 6184)."""
+    kind = payload[0] & 31 if payload else 0
+    if kind == 24 and len(payload) > 3:
+        kind = payload[3] & 31
+    elif kind == 28 and len(payload) > 1:
+        kind = payload[1] & 31
+    return kind in (5, 7, 8)

@@ -6,7 +6,7 @@ import asyncio
 import re
 import secrets
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from bench.caller.media import MediaSockets
 from bench.caller.path import LossyPath
@@ -14,6 +14,11 @@ from bench.caller.recording import Recording
 from bench.caller.repair import Repair
 
 TIMEOUT_S = 10.0
+KeyframeRequest = Literal["pli", "fir", "legacy fir", "info"]
+_FAST_UPDATE = (
+    '<?xml version="1.0" encoding="utf-8" ?><media_control><vc_primitive><to_encoder>'
+    "<picture_fast_update/></to_encoder></vc_primitive></media_control>"
+)
 
 
 class CallFailed(Exception):
@@ -32,7 +37,8 @@ class Phone:
     """One call to ``sip:user@host:port``. Use as ``async with Phone(uri) as phone``; leaving hangs up.
 
     ``codec`` is PCMU or PCMA, ``video`` False makes a voice call, ``local`` is the address of this end.
-    ``path`` is between its video ports and the far end; with ``nack`` it asks for what is lost.
+    ``path`` is between its video ports and the far end; with ``nack`` it asks for what is lost; with ``blind``
+    every key frame is lost until ``lose_keyframes`` says otherwise.
     Raises :class:`CallFailed`.
     """
 
@@ -46,6 +52,7 @@ class Phone:
         bandwidth: int = 1500,
         path: LossyPath | None = None,
         nack: bool = False,
+        blind: bool = False,
     ) -> None:
         match = re.fullmatch(r"sip:([^@]+)@([^:;]+)(?::(\d+))?", uri)
         if match is None:
@@ -54,7 +61,7 @@ class Phone:
         self._peer = (match[2], int(match[3] or 5060))
         self._local, self._video, self._codec, self._bandwidth = local, video, codec, bandwidth
         self._branch, self._tag, self._call_id = (secrets.token_hex(8) for _ in range(3))
-        self._path, self._nack = path, nack
+        self._path, self._nack, self._blind = path, nack, blind
         self._cseq = 1
         self._answers: asyncio.Queue[tuple[int, str]] = asyncio.Queue()
         self._target, self._to = uri, f"<{uri}>"
@@ -71,6 +78,7 @@ class Phone:
         )
         try:
             self._media = await MediaSockets.open(self._local, self.recording, self._path, self._nack)
+            self._media.loses_keyframes = self._blind
             answer = await self._invite()
             self._media.connect(answer)
         except BaseException:
@@ -80,18 +88,7 @@ class Phone:
 
     async def __aexit__(self, *exc: object) -> None:
         if not self.hung_up.is_set():
-            self._cseq += 1
-            self._branch = secrets.token_hex(8)
-            request = self._request("BYE", self._target, self._to)
-            for wait in (0.5, 1.0, 2.0):
-                self._send(request)
-                try:
-                    async with asyncio.timeout(wait):
-                        while (await self._answers.get())[0] < 200:
-                            pass
-                    break
-                except TimeoutError:
-                    continue
+            await self._in_dialog("BYE")
         self._close()
 
     def press(self, digit: str) -> None:
@@ -99,10 +96,23 @@ class Phone:
         assert self._media is not None
         self._media.press(digit)
 
-    def request_keyframe(self) -> None:
-        """Send a PLI (RFC 4585)."""
+    async def request_keyframe(self, way: KeyframeRequest = "pli") -> None:
+        """Ask for a key frame in one of the ways that phones know."""
         assert self._media is not None
-        self._media.send_pli()
+        match way:
+            case "pli":
+                self._media.send_pli()
+            case "fir":
+                self._media.send_fir()
+            case "legacy fir":
+                self._media.send_legacy_fir()
+            case "info":
+                await self._in_dialog("INFO", _FAST_UPDATE, "application/media_control+xml")
+
+    def lose_keyframes(self, lost: bool) -> None:
+        """Whether every packet of a key frame is lost from now on."""
+        assert self._media is not None
+        self._media.loses_keyframes = lost
 
     @property
     def repair(self) -> Repair | None:
@@ -114,8 +124,22 @@ class Phone:
         assert self._media is not None
         self._media.mute()
 
+    async def _in_dialog(self, method: str, body: str = "", kind: str = "") -> None:
+        self._cseq += 1
+        self._branch = secrets.token_hex(8)
+        request = self._request(method, self._target, self._to, body, kind)
+        for wait in (0.5, 1.0, 2.0):
+            self._send(request)
+            try:
+                async with asyncio.timeout(wait):
+                    while (await self._answers.get())[0] < 200:
+                        pass
+                return
+            except TimeoutError:
+                continue
+
     async def _invite(self) -> str:
-        request = self._request("INVITE", self._uri, f"<{self._uri}>", self._offer())
+        request = self._request("INVITE", self._uri, f"<{self._uri}>", self._offer(), "application/sdp")
         wait = 0.5
         async with asyncio.timeout(TIMEOUT_S * 3):
             self._send(request)
@@ -155,7 +179,7 @@ class Phone:
             if line.startswith("BYE "):
                 self.hung_up.set()
 
-    def _request(self, method: str, target: str, to: str, body: str = "") -> str:
+    def _request(self, method: str, target: str, to: str, body: str = "", kind: str = "") -> str:
         assert self._transport is not None
         host, port = self._transport.get_extra_info("sockname")[:2]
         cseq = self._cseq
@@ -169,7 +193,7 @@ class Phone:
             f"Call-ID: {self._call_id}",
             f"CSeq: {cseq} {method}",
             f"Contact: <sip:caller@{host}:{port}>",
-            *(["Content-Type: application/sdp"] if body else []),
+            *([f"Content-Type: {kind}"] if kind else []),
             f"Content-Length: {len(body)}",
         ]
         return "\r\n".join(headers) + "\r\n\r\n" + body

@@ -84,7 +84,7 @@ async def _call(options: argparse.Namespace) -> dict[str, object]:
         for digit in options.digits:
             phone.press(digit)
             await asyncio.sleep(0.4)
-        phone.request_keyframe()
+        await phone.request_keyframe()
         await asyncio.sleep(options.seconds / 2)
     recording = phone.recording
     return {
