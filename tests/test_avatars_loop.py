@@ -16,8 +16,9 @@ from inference_server.avatars import motion
 from inference_server.avatars.framing import EYES
 from inference_server.avatars.i420 import half, pack, to_planes
 from inference_server.avatars.image import load_image
-from inference_server.avatars.loop import make_loop, make_video_loop
+from inference_server.avatars.loop import make_loop
 from inference_server.avatars.region import mouth_region
+from inference_server.avatars.video_loop import make_video_loop
 from inference_server.engines.base import BodyLoop, ImageRejected
 from visavis import portraits
 from visavis.frames import Rect, i420_planes, i420_to_rgb

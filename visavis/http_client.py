@@ -91,7 +91,7 @@ class HttpServerClient:
             "fit": source.fit,
             "settings": json.dumps(dict(source.settings)),
         }
-        headers = {"Content-Type": "application/octet-stream"}
+        headers = {"Content-Type": "video/mp4" if source.video else "application/octet-stream"}
         request = self._events("POST", "/v1/avatars", params=about, content=source.image, headers=headers)
         async with contextlib.aclosing(request) as told:
             async for name, data in told:

@@ -38,7 +38,8 @@ class Avatar:
 class AvatarSource:
     """What an avatar is prepared from, kept so that any server can prepare it again.
 
-    ``image`` holds the bytes of a JPEG, PNG, WebP... file; ``fit`` is a crop around head and shoulders or the
+    ``image`` holds the bytes of a JPEG, PNG, WebP... file, or of an MP4, MOV or WebM file with ``video``: a short
+    clip, played there and back. ``fit`` is a crop around head and shoulders or the
     whole picture letterboxed; ``settings`` are the engine's own.
     """
 
@@ -48,6 +49,7 @@ class AvatarSource:
     fps: Fraction = Fraction(25)
     fit: FitMode = "crop"
     settings: Mapping[str, str] = field(default_factory=dict)
+    video: bool = False
 
     @property
     def digest(self) -> str:

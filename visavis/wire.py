@@ -110,14 +110,18 @@ def capacity_from(c: pb.Capacity) -> model.Capacity:
 
 
 def prepare_to(source: model.AvatarSource) -> pb.PrepareAvatarRequest:
-    return pb.PrepareAvatarRequest(
-        image=source.image,
+    request = pb.PrepareAvatarRequest(
         width=source.width,
         height=source.height,
         fps=fps_to(source.fps),
         fit=_TO_FIT[source.fit],
         settings=dict(source.settings),
     )
+    if source.video:
+        request.video = source.image
+    else:
+        request.image = source.image
+    return request
 
 
 def opened_from(o: pb.Opened) -> model.Opened:

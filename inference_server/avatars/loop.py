@@ -1,6 +1,7 @@
-"""The loop of body frames: the only maker of what is seen while nobody speaks.
+"""The loop of body frames: what is seen while nobody speaks.
 
-A portrait becomes about five seconds of small head movements and blinks; a video is played there and back.
+A portrait becomes about five seconds of small head movements and blinks; ``video_loop.py`` makes the loop of a
+video.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 from inference_server.avatars import motion
 from inference_server.avatars.blink import Blinker
 from inference_server.avatars.closing import close_lips
-from inference_server.avatars.framing import Fit, frame_picture, placement, render, speaking_face
-from inference_server.avatars.i420 import Planes, pack, to_planes
+from inference_server.avatars.framing import Fit, frame_picture, speaking_face
+from inference_server.avatars.i420 import Planes, to_planes
 from inference_server.avatars.landmarks import Face, FaceMesh
 from inference_server.avatars.region import mouth_region
 from inference_server.avatars.seam import settled
@@ -38,6 +39,14 @@ def face_mesh() -> FaceMesh:
     return _MESH_CACHE[0]
 
 
+def even(width: int, height: int) -> None:
+    """Raise :class:`ImageRejected` where 4:2:0 pictures cannot have this size."""
+    if width % 2 or height % 2:
+        raise ImageRejected(
+            f"The picture's size {width}x{height} must be even: use {width & ~1}x{height & ~1}."
+        )
+
+
 def make_loop(
     image: NDArray[np.uint8], *, body_id: str, width: int, height: int, fps: Fraction, fit: Fit
 ) -> Iterator[float | BodyLoop]:
@@ -45,10 +54,7 @@ def make_loop(
 
     Raises :class:`ImageRejected` with a sentence for whoever uploaded the picture.
     """
-    if width % 2 or height % 2:
-        raise ImageRejected(
-            f"The picture's size {width}x{height} must be even: use {width & ~1}x{height & ~1}."
-        )
+    even(width, height)
     yield 0.0
     mesh = face_mesh()
     face = speaking_face(mesh.detect(image))
@@ -90,56 +96,6 @@ def make_loop(
         yield 0.11 + 0.88 * (index + 1) / count
     yield BodyLoop(
         body_id, width, height, fps, frames, marks, affines, reference, poses.jumps, digest.digest()
-    )
-
-
-def make_video_loop(
-    frames: Sequence[NDArray[np.uint8]], *, body_id: str, width: int, height: int, fps: Fraction, fit: Fit
-) -> Iterator[float | BodyLoop]:
-    """A video's ``(h, w, 3)`` RGB frames, played there and back; otherwise as :func:`make_loop`.
-
-    ``landmarks`` are smoothed over time; frames in which the face is lost take their neighbours'.
-    """
-    if width % 2 or height % 2:
-        raise ImageRejected(
-            f"The picture's size {width}x{height} must be even: use {width & ~1}x{height & ~1}."
-        )
-    if len(frames) < 2:
-        raise ImageRejected("The video has fewer than two frames: use a longer one, or a picture.")
-    yield 0.0
-    mesh = face_mesh()
-    first = speaking_face(mesh.detect(frames[0]))
-    found: list[NDArray[np.float32] | None] = [first.points]
-    face: Face | None = first
-    for index, rgb in enumerate(frames[1:], 1):
-        face = mesh.follow(rgb, face) if face else next(iter(mesh.detect(rgb)), None)
-        found.append(None if face is None else face.points)
-        yield 0.6 * index / len(frames)
-    if sum(p is not None for p in found) < 0.8 * len(frames):
-        raise ImageRejected(
-            "The face is out of sight in much of the video: use one that shows it throughout."
-        )
-    points = _smoothed(found)
-    middle = Face(first.box, first.score, np.median(points, 0).astype(np.float32))
-    affine, inner = placement(frames[0].shape[1], frames[0].shape[0], middle, width, height, fit)
-    there = len(frames)
-    count = 2 * there - 2
-    loop = np.empty((count, height * 3 // 2, width), np.uint8)
-    marks = np.empty((count, points.shape[1], 2), np.float32)
-    affines = np.empty((count, 2, 3), np.float32)
-    reference = render(frames[0], affine, inner, width, height)
-    for index, rgb in enumerate(frames):
-        picture = reference if index == 0 else render(rgb, affine, inner, width, height)
-        marks[index] = points[index, :, :2] @ affine[:, :2].T + affine[:, 2]
-        affines[index] = _similarity(marks[0], marks[index])
-        pack(to_planes(picture), loop[index])
-        back = count - index
-        if 0 < index < there - 1:
-            loop[back], marks[back], affines[back] = loop[index], marks[index], affines[index]
-        yield 0.6 + 0.39 * (index + 1) / there
-    sha256 = hashlib.sha256(loop.data).digest()
-    yield BodyLoop(
-        body_id, width, height, fps, loop, marks, affines, reference, _turns(marks[:there]), sha256
     )
 
 
@@ -202,46 +158,3 @@ def _embed(frame: NDArray[np.uint8], planes: Planes, area: Rect, width: int, hei
         at = luma + index * chroma
         target = flat[at : at + chroma].reshape(height // 2, width // 2)
         target[y // 2 : (y + h) // 2, x // 2 : (x + w) // 2] = plane
-
-
-def _smoothed(found: list[NDArray[np.float32] | None]) -> NDArray[np.float32]:
-    """``(n, 468, 3)``: gaps filled by the nearest frame, then a Gaussian of 1.2 frames over time."""
-    known = {i: p for i, p in enumerate(found) if p is not None}
-    points = np.stack([known[min(known, key=lambda k, i=i: abs(k - i))] for i in range(len(found))])  # type: ignore[misc]
-    kernel = np.exp(-(np.arange(-4, 5) ** 2) / (2 * 1.2**2))
-    kernel /= kernel.sum()
-    padded = np.pad(points, ((4, 4), (0, 0), (0, 0)), mode="edge")
-    smooth = sum(k * padded[i : i + len(points)] for i, k in enumerate(kernel))
-    return np.asarray(smooth, np.float32)
-
-
-def _similarity(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Least-squares turn, scale and shift from ``a`` to ``b`` by points that speech does not move."""
-    still = [2, 98, 327, 168, 6, 33, 133, 263, 362, 234, 454, 129, 358, 205, 425]
-    p, q = a[still].astype(np.float64), b[still].astype(np.float64)
-    pc, qc = p - p.mean(0), q - q.mean(0)
-    norm = float((pc**2).sum())
-    c = float((pc * qc).sum()) / norm
-    s = float((pc[:, 0] * qc[:, 1] - pc[:, 1] * qc[:, 0]).sum()) / norm
-    linear = np.array([[c, -s], [s, c]])
-    return np.hstack([linear, (q.mean(0) - linear @ p.mean(0))[:, None]]).astype(np.float32)
-
-
-def _turns(marks: NDArray[np.float32]) -> tuple[tuple[int, int], ...]:
-    """Where a video played there and back may turn around early: its stillest frames, well apart."""
-    there = len(marks)
-    count = 2 * there - 2
-    if there < 20:
-        return ()
-    speed = np.abs(marks[2:] - marks[:-2]).mean((1, 2))
-    jumps: list[tuple[int, int]] = []
-    taken: list[int] = []
-    for index in np.argsort(speed):
-        frame = int(index) + 1
-        if min([frame, there - 1 - frame, *(abs(frame - t) for t in taken)]) < max(8, there // 6):
-            continue
-        taken.append(frame)
-        jumps += [(frame, count - frame + 1), (count - frame, frame + 1)]
-        if len(taken) == 3:
-            break
-    return tuple(jumps)

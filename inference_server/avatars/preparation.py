@@ -1,4 +1,4 @@
-"""Portrait to prepared avatar: body process, then the engine; one job per avatar however many ask."""
+"""Portrait or video to prepared avatar: body process, then the engine; one job per avatar however many ask."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from inference_server.avatars import ids
 from inference_server.avatars.arrays import Damaged
 from inference_server.avatars.image import ImageRejected, read_header
 from inference_server.avatars.store import AvatarStore, StoredAvatar
+from inference_server.avatars.video import check_container
 from inference_server.engine_process import EngineProcess
 from inference_server.errors import RequestError, invalid, unavailable
 from inference_server.settings import Settings
@@ -29,14 +30,15 @@ MOST_WAITING = 32
 
 @dataclass(frozen=True)
 class PrepareRequest:
-    """What PrepareAvatar asks for, with defaults filled in."""
+    """What PrepareAvatar asks for, with defaults filled in. ``file``: of a picture, or of a video."""
 
-    image: bytes
+    file: bytes
     width: int
     height: int
     fps: Fraction
     fit: str
     settings: dict[str, str]
+    video: bool = False
 
 
 @dataclass
@@ -93,10 +95,10 @@ class Preparation:
             raise unavailable(
                 f"The engine is not ready ({self._engine.reason}): try again soon or elsewhere."
             )
-        self._check_image(request.image)
+        self._check(request)
         own = loaded.own_body
-        build = own or _loop_build()
-        body_id = ids.body_id(request.image, request.width, request.height, request.fps, request.fit, build)
+        build = own or _loop_build(request.video)
+        body_id = ids.body_id(request.file, request.width, request.height, request.fps, request.fit, build)
         engine, engine_build = loaded.info["name"], loaded.info["build"]
         avatar_id = ids.avatar_id(body_id, engine, engine_build, request.settings)
         known = await asyncio.to_thread(self._store.avatar, avatar_id)
@@ -136,16 +138,20 @@ class Preparation:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _check_image(self, image: bytes) -> None:
-        limits = self._settings
-        if not image:
-            raise invalid("The image is empty: send a JPEG, PNG or WebP file.")
-        if len(image) > limits.image_bytes:
-            raise invalid(
-                f"The image has {len(image)} bytes; at most {limits.image_bytes} are taken: send a smaller one."
-            )
+    def _check(self, request: PrepareRequest) -> None:
+        """What the first bytes tell; the rest is found out in the body process."""
+        limits, file = self._settings, request.file
+        what, kinds = ("video", "an MP4, MOV or WebM") if request.video else ("image", "a JPEG, PNG or WebP")
+        most = limits.video_bytes if request.video else limits.image_bytes
+        if not file:
+            raise invalid(f"The {what} is empty: send {kinds} file.")
+        if len(file) > most:
+            raise invalid(f"The {what} has {len(file)} bytes; at most {most} are taken: send a smaller one.")
         try:
-            header = read_header(image)
+            if request.video:
+                check_container(file)
+                return
+            header = read_header(file)
         except ImageRejected as error:
             raise invalid(str(error)) from None
         if header.width * header.height > limits.image_pixels:
@@ -186,14 +192,17 @@ class Preparation:
                 "height": request.height,
                 "fps": request.fps.as_integer_ratio(),
                 "fit": request.fit,
+                "video": request.video,
                 "image_bytes": self._settings.image_bytes,
                 "image_pixels": self._settings.image_pixels,
+                "video_bytes": self._settings.video_bytes,
+                "video_s": self._settings.video_s,
                 "own_body": own,
                 "engine": self._settings.engine,
                 "engine_settings": self._settings.engine_settings,
                 "out_dir": str(scratch),
             }
-            rejected = await self._run_body_process(job, json.dumps(order).encode() + b"\n" + request.image)
+            rejected = await self._run_body_process(job, json.dumps(order).encode() + b"\n" + request.file)
             if rejected:
                 raise invalid(rejected)
             await asyncio.to_thread(self._store.install_body, scratch)
@@ -230,7 +239,7 @@ class Preparation:
                 await process.wait()
         if not done:
             self._log.error("body_process_failed", code=process.returncode)
-            return "The picture could not be made into a body loop: try another picture."
+            return "The upload could not be made into a body loop: try another one."
         return ""
 
     async def _ask_engine(
@@ -281,9 +290,8 @@ def _prepare_error(message: m.Failed) -> RequestError:
     return RequestError("internal", f"The engine could not prepare this avatar: {message.sentence}.")
 
 
-def _loop_build() -> str:
-    try:
-        from inference_server.avatars.loop import LOOP_BUILD
-    except ImportError:
-        raise RequestError("unimplemented", "This build has no loop maker.") from None
-    return LOOP_BUILD
+def _loop_build(video: bool) -> str:
+    from inference_server.avatars.loop import LOOP_BUILD
+    from inference_server.avatars.video_loop import VIDEO_BUILD
+
+    return VIDEO_BUILD if video else LOOP_BUILD

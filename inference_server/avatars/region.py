@@ -17,6 +17,16 @@ def millimetre(points: NDArray[np.float32]) -> float:
     return max(eyes, 0.9 * face)
 
 
+def own_motion(landmarks: NDArray[np.float32], motion: NDArray[np.float32]) -> float:
+    """The most that a loop's lips move beside the head, in widths of the mouth: a mouth that speaks in the
+    loop itself has 0.2 and more. ``landmarks``: ``(n, 468, 2)``; ``motion``: ``(n, 2, 3)`` from frame 0."""
+    lips = [61, 291, 0, 13, 14, 17]
+    placed = np.einsum("nij,pj->npi", motion[:, :, :2], landmarks[0, lips]) + motion[:, None, :, 2]
+    width = float(np.linalg.norm(landmarks[0, 61] - landmarks[0, 291]))
+    own = landmarks[:, lips] - placed
+    return float(np.abs(own - own.mean(1, keepdims=True)).max()) / max(width, 1.0)
+
+
 def mouth_region(points: NDArray[np.float32], area: Rect) -> Rect:
     """Even rectangle from the nose's base to below the chin, cut to ``area``."""
     mm = millimetre(points)

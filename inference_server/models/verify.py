@@ -18,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference_server.avatars.image import load_image
-from inference_server.avatars.loop import make_loop, make_video_loop
+from inference_server.avatars.loop import make_loop
+from inference_server.avatars.video import Clip
+from inference_server.avatars.video_loop import make_video_loop
 from inference_server.engines.base import BodyLoop, EngineError, Handle, Prepared, Row
 from inference_server.engines.musetalk import MuseTalkEngine
 from visavis.frames import Rect, i420_to_rgb, paste_i420
@@ -89,18 +91,10 @@ def verify(options: argparse.Namespace) -> int:
 
 def body_of(path: Path) -> BodyLoop:
     """The loop of a portrait or a short video. Raises :class:`EngineError`."""
-    if path.suffix.lower() in (".mp4", ".mov", ".mkv", ".webm", ".avi"):
-        reader = cv2.VideoCapture(str(path))
-        frames: list[Rgb] = []
-        while len(frames) < 250:
-            there, bgr = reader.read()
-            if not there:
-                break
-            frames.append(np.ascontiguousarray(bgr[..., ::-1], np.uint8))
-        if not frames:
-            raise EngineError(f"{path} cannot be read as a video")
-        height, width = (v & ~1 for v in frames[0].shape[:2])
-        steps = make_video_loop(frames, body_id="verify", width=width, height=height, fps=FPS, fit="crop")
+    if path.suffix.lower() in (".mp4", ".mov", ".mkv", ".webm"):
+        clip = Clip(path.read_bytes(), FPS)
+        height, width = (v & ~1 for v in next(iter(clip)).shape[:2])
+        steps = make_video_loop(clip, body_id="verify", width=width, height=height, fps=FPS, fit="crop")
     else:
         image = load_image(path.read_bytes())
         height, width = (v & ~1 for v in image.shape[:2])

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from inference_server.avatars.preparation import PrepareRequest
 from inference_server.avatars.store import StoredAvatar
 from inference_server.core import Capacity, Core, OpenRequest
-from inference_server.errors import RequestError, invalid
+from inference_server.errors import invalid
 from inference_server.pictures import PixelFormat, Scope
 from inference_server.responses import (
     FrameReady,
@@ -51,18 +51,18 @@ def frame_rate(rate: pb.FrameRate) -> Fraction | None:
 
 def prepare_request(request: pb.PrepareAvatarRequest) -> PrepareRequest:
     """With defaults filled in."""
-    if request.WhichOneof("source") == "video":
-        raise RequestError("unimplemented", "This server makes no avatars from video yet: send an image.")
+    video = request.WhichOneof("source") == "video"
     fit = _FITS.get(request.fit)
     if fit is None:
         raise invalid(f"fit {request.fit} is unknown: take FIT_CROP or FIT_CONTAIN.")
     return PrepareRequest(
-        request.image,
+        request.video if video else request.image,
         request.width or DEFAULT_SIZE,
         request.height or DEFAULT_SIZE,
         frame_rate(request.fps) or DEFAULT_FPS,
         fit,
         dict(request.settings),
+        video,
     )
 
 

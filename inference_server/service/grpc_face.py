@@ -263,10 +263,13 @@ def _serialize(message: Message) -> bytes:
 
 
 def server_options(settings: Settings) -> list[tuple[str, int]]:
-    """Message sizes from the largest picture, keepalive, and a port of our own."""
+    """Message sizes from the largest picture and video, keepalive, and a port of our own."""
     return [
         ("grpc.max_send_message_length", settings.max_width * settings.max_height * 3 + MIB),
-        ("grpc.max_receive_message_length", settings.image_bytes * 2 + 4 * MIB),
+        (
+            "grpc.max_receive_message_length",
+            max(settings.image_bytes * 2, settings.video_bytes) + 4 * MIB,
+        ),
         ("grpc.keepalive_time_ms", 20_000),
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),

@@ -36,18 +36,20 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         },
     }
 }
-_IMAGE_BODY = {
+_UPLOAD = {
     "requestBody": {
         "required": True,
         "content": {
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
-                    "required": ["image"],
-                    "properties": {"image": {"type": "string", "format": "binary"}},
+                    "properties": {
+                        name: {"type": "string", "format": "binary"} for name in ("image", "video")
+                    },
                 }
             },
             "image/*": {"schema": {"type": "string", "format": "binary"}},
+            "video/*": {"schema": {"type": "string", "format": "binary"}},
         },
     }
 }
@@ -98,9 +100,9 @@ def make_app(core: Core, closing: asyncio.Event) -> FastAPI:
 def _avatar_routes(app: FastAPI, core: Core) -> None:
     @app.post(
         "/v1/avatars",
-        summary="Portrait to prepared avatar",
+        summary="Portrait or short video to prepared avatar",
         response_model=http_schemas.AvatarOut,
-        openapi_extra=_IMAGE_BODY,
+        openapi_extra=_UPLOAD,
         tags=["avatars"],
     )
     async def prepare(
@@ -113,16 +115,16 @@ def _avatar_routes(app: FastAPI, core: Core) -> None:
         settings: Annotated[str, Query(description="the engine's, as a JSON object of texts")] = "{}",
         accept: Annotated[str, Header(include_in_schema=False)] = "",
     ) -> Any:
-        """The image is the body itself or the part ``image`` of a multipart form.
+        """The file is the body itself, a video where ``Content-Type`` says so, or the part ``image`` or
+        ``video`` of a multipart form.
 
         Idempotent: the same bytes and settings give the same ids, and a prepared avatar answers at once. With
         ``Accept: text/event-stream`` the answer is events: ``progress`` (0..1), then ``avatar`` or ``problem``.
         """
         core.check_open_to_new()
         rate: Fraction = http_wire.fraction(fps)
-        order = PrepareRequest(
-            await _image(request, core.settings.image_bytes), width, height, rate, fit, _texts(settings)
-        )
+        file, video = await _upload(request, core.settings)
+        order = PrepareRequest(file, width, height, rate, fit, _texts(settings), video)
         steps = core.avatars.prepare(order)
         if _EVENTS in accept:
             return _stream(_progress(steps))
@@ -276,18 +278,27 @@ def _texts(settings: str) -> dict[str, str]:
     return {str(k): v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
 
 
-async def _image(request: Request, most: int) -> bytes:
-    """The upload, whichever way it came."""
+async def _upload(request: Request, limits: Settings) -> tuple[bytes, bool]:
+    """The file, whichever way it came, and whether it is a video."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
+        most = max(limits.image_bytes, limits.video_bytes)
         try:
             form = await limited(request, most + MIB, "The upload").form(max_files=1, max_fields=8)
         except MultiPartException as error:
-            raise invalid(f"The form cannot be read ({error.message}): send the part image.") from None
+            raise invalid(
+                f"The form cannot be read ({error.message}): send one part, image or video."
+            ) from None
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(form.close)
-            image = form.get("image")
-            if not isinstance(image, UploadFile):
-                raise invalid("The form has no file named image: send a JPEG, PNG or WebP file as image.")
-            return await image.read()
-    return b"".join([chunk async for chunk in limited(request, most, "The image").stream()])
+            for name in ("image", "video"):
+                part = form.get(name)
+                if isinstance(part, UploadFile):
+                    return await part.read(), name == "video"
+            raise invalid(
+                "The form has no file named image or video: send a JPEG, PNG or WebP file as image, or an "
+                "MP4, MOV or WebM file as video."
+            )
+    video = kind.startswith("video/")
+    most, what = (limits.video_bytes, "The video") if video else (limits.image_bytes, "The image")
+    return b"".join([chunk async for chunk in limited(request, most, what).stream()]), video

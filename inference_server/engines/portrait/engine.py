@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_server.avatars.region import mouth_region
+from inference_server.avatars.region import mouth_region, own_motion
 from inference_server.engines.base import (
     BodyLoop,
     EngineInfo,
@@ -32,6 +32,8 @@ from inference_server.engines.portrait.painter import Painter
 from inference_server.engines.portrait.visemes import REST as SILENT
 from inference_server.engines.portrait.visemes import MouthParams, VisemeTrack, load_network
 from visavis.frames import Rect
+
+MOST_OWN_MOTION = 0.15  # of the mouth's width, beside the head's
 
 
 class PortraitTrack:
@@ -106,6 +108,11 @@ class PortraitEngine:
         if region.width < 24 or region.height < 24:
             raise ImageRejected(
                 "The mouth is too small or cut off in this picture: use one that shows it whole."
+            )
+        if own_motion(body.landmarks, body.motion) > MOST_OWN_MOTION:
+            raise ImageRejected(
+                "The mouth moves in this video, and the portrait engine draws on a mouth at rest: use a video in "
+                "which the person listens, a picture, or the musetalk engine."
             )
         painter = Painter(body.reference, points, region)
         atlas = np.empty((len(POSES), region.height * 3 // 2, region.width), np.uint8)
