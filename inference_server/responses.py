@@ -5,6 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from visavis.frames import FrameKind, Rect
+from visavis.messages import GoAway as GoAway
+from visavis.messages import Interrupted as Interrupted
+from visavis.messages import Stats as Stats
+from visavis.messages import TurnAccepted as TurnAccepted
+from visavis.messages import TurnFinished as TurnFinished
+from visavis.messages import TurnRejected as TurnRejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,54 +26,6 @@ class FrameReady:
     rect: Rect | None = None
     pixels: bytes | None = None
     last: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class TurnAccepted:
-    """A speaking slot is taken for the turn."""
-
-    turn_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class TurnRejected:
-    """No speaking slot now."""
-
-    turn_id: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class TurnFinished:
-    """All frames of the turn were sent, or were too late."""
-
-    turn_id: int
-    frames: int
-    late: int
-
-
-@dataclass(frozen=True, slots=True)
-class Interrupted:
-    """Everything older than ``epoch`` is dead."""
-
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class GoAway:
-    """The stream ends within ``deadline_ms``: open another one elsewhere."""
-
-    reason: str
-    deadline_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """Rolling p95 of waiting and rendering in ms; late frames of the stream so far."""
-
-    queue_ms: int
-    render_ms: int
-    late: int
 
 
 Response = FrameReady | TurnAccepted | TurnRejected | TurnFinished | Interrupted | GoAway | Stats
