@@ -10,11 +10,12 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import multiprocessing
 import random
-import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from orchestrator.media.host import HostSettings, MediaHost
@@ -32,6 +33,7 @@ from tests.support import fuzz
 from tests.support.media import Phone, card_body
 
 EVENT, VIDEO = 101, 96
+_SOCKETS = ("audio", "video", "video_rtcp")
 INTERESTING = [
     b"\0", b"\xff", b"\x80", b"\x7f\xff", b"\xff\xff", b"\0\0", b"\xff\xff\xff\xff", b"\0\0\0\1", b"REMB",
     bytes((0x80, 200, 0, 6)), bytes((0x81, 206, 0, 2)), bytes((0x81, 205, 0, 3)), bytes(1400),
@@ -160,41 +162,45 @@ class Outcome:
     bystander_sent: int
     bystander_due: int
     rss_kib: tuple[int, int]
-    """Resident memory after a tenth, and at the end."""
+    """Resident memory after a fifth, and at the end."""
 
 
-class _Target:
-    """A call that is fuzzed from the addresses it trusts."""
+def _fire(pipe: Connection, count: int, seed: int, calls: int, per_second: int) -> None:
+    """The phones' process: tells their ports, is told the calls', sends mutants to them at an even rate."""
+    phones = [Phone() for _ in range(calls + 1)]  # the last one says nothing
+    pipe.send([{name: phone.address(name) for name in _SOCKETS} for phone in phones])
+    calls_at = pipe.recv()
+    rng = random.Random(seed)
+    streams = [mutants(count, seed + number, ssrc) for number, (*_, ssrc) in enumerate(calls_at)]
+    began = time.monotonic()
+    for number in range(count):
+        at = number % calls
+        audio, video, _ = calls_at[at]
+        name, port = rng.choice((("audio", audio), ("video", video), ("video_rtcp", video + 1)))
+        with contextlib.suppress(OSError):  # the call's buffer is full, or an empty datagram
+            getattr(phones[at], name).sendto(next(streams[at]), ("127.0.0.1", port))
+        if number % 32 == 0:
+            for phone in phones:
+                for each in _SOCKETS:
+                    phone.drain(each)
+            time.sleep(max(0.0, began + number / per_second - time.monotonic()))
+    pipe.send("done")
+    for phone in phones:
+        phone.close()
 
-    def __init__(self, host: MediaHost, keys: SrtpKeys | None) -> None:
-        self.phone = Phone()
-        self.session: MediaSession = host.session(face=LoopFace(card_body(25)), hearing=_Listener())
-        feedback = frozenset({"nack", "nack pli", "ccm fir", "ccm tmmbr", "goog-remb"})
-        self.session.update(
-            AudioParameters("PCMU", 0, self.phone.address("audio"), None, EVENT, rtcp_mux=True, keys=keys),
-            VideoParameters(
-                VIDEO, self.phone.address("video"), 192, 128, feedback=feedback,
-                remote_rtcp=self.phone.address("video_rtcp"), keys=keys,
-            ),
-        )  # fmt: skip
-        self.session.start()
-        assert self.session.video and self.session.video_port
-        local = "127.0.0.1"
-        self._ways: list[tuple[socket.socket, tuple[str, int]]] = [
-            (self.phone.audio, (local, self.session.audio_port)),
-            (self.phone.video, (local, self.session.video_port)),
-            (self.phone.video_rtcp, (local, self.session.video_port + 1)),
-        ]
-        self.ssrc = self.session.video.reports.ssrc
 
-    def send(self, data: bytes, rng: random.Random) -> None:
-        sock, address = rng.choice(self._ways)
-        with contextlib.suppress(OSError):  # the socket's buffer is full, or an empty datagram
-            sock.sendto(data, address)
-
-    def drain(self) -> None:
-        for name in ("audio", "video", "video_rtcp"):
-            self.phone.drain(name)
+def _call(host: MediaHost, phone: dict[str, tuple[str, int]], keys: SrtpKeys | None) -> MediaSession:
+    """A call with the phone at these addresses, which may send anything that we know."""
+    session = host.session(face=LoopFace(card_body(25)), hearing=_Listener())
+    feedback = frozenset({"nack", "nack pli", "ccm fir", "ccm tmmbr", "goog-remb"})
+    session.update(
+        AudioParameters("PCMU", 0, phone["audio"], None, EVENT, rtcp_mux=True, keys=keys),
+        VideoParameters(
+            VIDEO, phone["video"], 192, 128, feedback=feedback, remote_rtcp=phone["video_rtcp"], keys=keys
+        ),
+    )
+    session.start()
+    return session
 
 
 def _count_reads(host: MediaHost) -> Callable[[], int]:
@@ -208,46 +214,47 @@ def _count_reads(host: MediaHost) -> Callable[[], int]:
     return lambda: next(taken)
 
 
-async def under_fire(count: int, seed: int, *, calls: int = 4, report: bool = False) -> Outcome:
+async def under_fire(
+    count: int, seed: int, *, calls: int = 4, per_second: int = 5000, report: bool = False
+) -> Outcome:
     """Send mutants to running calls, a quarter of them with SRTP, while another call goes on beside them."""
     escapes = fuzz.Escapes()
     log = logging.getLogger("orchestrator")
     log.addHandler(escapes)
+    context = multiprocessing.get_context("spawn")
+    pipe, theirs = context.Pipe()
+    firing = context.Process(target=_fire, args=(theirs, count, seed, calls, per_second))
+    firing.start()
     host = MediaHost(HostSettings())
     host.start()
     taken = _count_reads(host)
-    targets = [_Target(host, KEYS if number % 4 == 3 else None) for number in range(calls)]
-    bystander = _Target(host, None)
-    rng = random.Random(seed)
-    began, early = time.monotonic(), 0
-    streams = [mutants(count, seed + number, target.ssrc) for number, target in enumerate(targets)]
+    phones = await asyncio.to_thread(pipe.recv)
+    *targets, bystander = [
+        _call(host, phone, KEYS if number % 4 == 3 else None) for number, phone in enumerate(phones)
+    ]
+    began, early = time.monotonic(), memory_kib()
     try:
-        for number in range(count):
-            at = number % calls
-            targets[at].send(next(streams[at]), rng)
-            if number % (8 * calls) == 0:
-                await asyncio.sleep(0.005)
-                for target in (*targets, bystander):
-                    target.drain()
-            if number == count // 10:
+        pipe.send(
+            [(call.audio_port, call.video_port, call.video.reports.ssrc) for call in targets if call.video]
+        )
+        due = count / per_second
+        while not pipe.poll():
+            assert firing.is_alive(), "the phones' process has ended"
+            await asyncio.sleep(min(10.0, due / 10))
+            if time.monotonic() - began < due / 5:
                 early = memory_kib()
-            if report and number % 100_000 == 0:
-                print(
-                    f"{number} datagrams, {time.monotonic() - began:.0f} s, {memory_kib() // 1024} MiB",
-                    flush=True,
-                )
-        await asyncio.sleep(0.1)
-        stats = bystander.session.stats(time.monotonic())
-        seen = taken()
+            if report:
+                print(f"{time.monotonic() - began:.0f} s, {memory_kib() // 1024} MiB", flush=True)
+        stats = bystander.stats(time.monotonic())
     finally:
-        for target in (*targets, bystander):
-            target.session.stop()
-            target.phone.close()
+        for call in (*targets, bystander):
+            call.stop()
         log.removeHandler(escapes)
         left = host.ports.in_use
         await host.close()
-    due = int(stats.seconds * 50)
-    return Outcome(count, seen, escapes.records, left, stats.audio.sent_packets, due, (early, memory_kib()))
+        await asyncio.to_thread(firing.join)
+    sent, expected = stats.audio.sent_packets, int(stats.seconds * 50)
+    return Outcome(count, taken(), escapes.records, left, sent, expected, (early, memory_kib()))
 
 
 def memory_kib() -> int:
@@ -268,11 +275,13 @@ def main() -> None:
     print(
         f"{half} inputs guided by coverage: {len(found)} in the corpus, {steps} steps, 0 escaped", flush=True
     )
-    outcome = asyncio.run(under_fire(options.count - half, options.seed, calls=8, report=True))
+    outcome = asyncio.run(
+        under_fire(options.count - half, options.seed, calls=8, per_second=8000, report=True)
+    )
     first, last = outcome.rss_kib
     print(
         f"{outcome.sent} datagrams at running calls, {outcome.seen} read by them: {len(outcome.escaped)} escaped; "
-        f"RSS {first} KiB after a tenth, {last} at the end; {outcome.ports_left} ports left; "
+        f"RSS {first} KiB after a fifth, {last} at the end; {outcome.ports_left} ports left; "
         f"the call beside them sent {outcome.bystander_sent} of {outcome.bystander_due} audio packets"
     )
     for text in outcome.escaped[:5]:
