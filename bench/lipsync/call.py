@@ -1,0 +1,134 @@
+"""Lip-sync of a whole call, as a phone received it: ``python -m bench.lipsync.call [--only joe] [--fps 25 30]``.
+
+Held-out voices, whose phones are known in time before the call, are played into it. What they said is found in the
+received sound by correlation, so the phones are placed on the phone's own time line; pictures are placed there by
+the sender reports. Neither the engine's network nor its audio has a say in the target.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from bench.caller import Phone
+from bench.caller.movie import aligned
+from bench.caller.recording import Recording
+from bench.lipsync.engine import joined
+from bench.lipsync.lips import Lips, track_lips
+from bench.lipsync.measure import Report, compare
+from bench.lipsync.target import from_phones
+from inference_server.engines.portrait.features import HOP, RATE
+from inference_server.engines.portrait.training.corpus import VOICES, Clip
+from inference_server.engines.portrait.training.dataset import test_set
+from tests.support.house import orchestrator
+from tests.support.servers import running_server
+from visavis import portraits
+
+RECEIVED_RATE = 8000
+ALIKE = 0.8
+"""Correlation of the received sound with the played one, under which it is not taken for the same."""
+
+
+@dataclass(frozen=True)
+class Received:
+    """``lips`` on the time line of the voice's first packet; ``spoken_s``: where on it the clip begins;
+    ``alike``: correlation of its sound with the clip's; ``late``: pictures that the server reports late."""
+
+    lips: Lips
+    spoken_s: float
+    alike: float
+    late: int
+
+
+def found(heard: NDArray[np.int16], played: NDArray[np.int16]) -> tuple[float, float]:
+    """Second of ``heard`` (8 kHz) at which ``played`` (16 kHz) begins, and the correlation there.
+
+    Raises ``ValueError`` when it is not in there.
+    """
+    needle = soxr.resample(played.astype(np.float32), RATE, RECEIVED_RATE).astype(np.float64)
+    hay = heard.astype(np.float64)
+    if len(hay) < len(needle):
+        raise ValueError("less was received than was played")
+    size = 1 << (len(hay) + len(needle)).bit_length()
+    product = np.fft.irfft(np.fft.rfft(hay, size) * np.fft.rfft(needle, size).conj(), size)
+    product = product[: len(hay) - len(needle) + 1]
+    total = np.concatenate(([0.0], np.cumsum(hay**2)))
+    power = total[len(needle) :] - total[: -len(needle)]
+    likeness = product / np.sqrt(np.maximum(power, 1.0) * (needle @ needle))
+    at = int(likeness.argmax())
+    if likeness[at] < ALIKE:
+        raise ValueError(f"what was played is not in what was received (correlation {likeness[at]:.2f})")
+    return at / RECEIVED_RATE, float(likeness[at])
+
+
+async def called(clip: Clip, fps: int, engine: str) -> tuple[Recording, int]:
+    """Play the clip into a call; what the phone received, and how many pictures were late."""
+    portrait = portraits.DEFAULT.read_bytes()
+    async with (
+        running_server(engine=engine) as server,
+        orchestrator([server.address], portrait=portrait, fps=fps) as house,
+        Phone(house.uri) as phone,
+    ):
+        call = await house.call_id()
+        await asyncio.sleep(2.0)
+        turn = await house.play(call, [(0.0, clip.pcm)], rate=RATE)
+        await house.turn(call, turn, within_s=len(clip.pcm) / RATE + 60)
+        await asyncio.sleep(1.0)
+        late = int((await house.call(call))["media"]["frames_late"])
+        recording = phone.recording
+    return recording, late
+
+
+def received(recording: Recording, clip: Clip, late: int) -> Received:
+    """Read the lips off a recording and find the clip in its sound. Raises ``ValueError``."""
+    start, alike = found(recording.samples(), clip.pcm)
+    frames = recording.frames()
+    lips = track_lips(zip(aligned(recording, frames), (f.image for f in frames), strict=True))
+    return Received(lips, start, alike, late)
+
+
+def judged(got: Received, clip: Clip, late_s: float = 0.0) -> Report:
+    """Figures of what was received, with the pictures ``late_s`` later than they were."""
+    target = from_phones(clip.phones, len(clip.pcm) // HOP)
+    return compare(replace(got.lips, times=got.lips.times + late_s), target, got.spoken_s)
+
+
+def row(name: str, fps: int, got: Received, clip: Clip) -> str:
+    """One line of the table."""
+    r, late = judged(got, clip), judged(got, clip, 0.08)
+    return (
+        f"{name:24} {fps:3} {r.r0:6.3f} {r.lag_ms:+7.1f} {r.r_lag:6.3f} {r.misaligned:+6.2f} {r.width_r or 0:6.3f}"
+        f" {r.bilabials or 0:6.1%} {r.bilabial_count:5} {r.pause_open or 0:6.2%} {late.lag_ms - r.lag_ms:+6.0f}"
+        f" {got.alike:6.2f} {got.late:5}"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """One call and one line per voice and frame rate."""
+    parser = argparse.ArgumentParser(prog="python -m bench.lipsync.call", description=__doc__)
+    parser.add_argument(
+        "--only", nargs="*", default=["Andrea", "joe", "librivox"], help="parts of voices' names"
+    )
+    parser.add_argument("--fps", type=int, nargs="*", default=[25, 30])
+    parser.add_argument("--seconds", type=float, default=24.0)
+    parser.add_argument("--engine", default="portrait")
+    args = parser.parse_args(arguments)
+    print(
+        f"{'voice':24} fps    r0   lag ms  r lag  1.5 s  width  bilab     n  pause  80 ms  sound  late",
+        flush=True,
+    )
+    for voice in (v for v in VOICES if v.test and any(part in v.name for part in args.only)):
+        clip = joined(test_set(voice), args.seconds)
+        for fps in args.fps:
+            recording, late = asyncio.run(called(clip, fps, args.engine))
+            print(row(voice.name, fps, received(recording, clip, late), clip), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""Finding what was said in what a phone received."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import soxr
+from numpy.typing import NDArray
+
+from bench.lipsync.call import Received, found, judged, row
+from bench.lipsync.lips import Lips
+from bench.lipsync.measure import sampled
+from bench.lipsync.target import from_phones
+from inference_server.engines.portrait.training.corpus import Clip
+from inference_server.engines.portrait.training.phones import Phone
+
+Pcm = NDArray[np.int16]
+
+
+def babble(seconds: float, seed: int) -> Pcm:
+    rng = np.random.default_rng(seed)
+    noise = np.cumsum(rng.standard_normal(int(16_000 * seconds)))
+    noise -= np.convolve(noise, np.ones(400) / 400, "same")
+    loud = np.interp(
+        np.arange(len(noise)), np.arange(0, len(noise), 1600), rng.random(-(-len(noise) // 1600))
+    )
+    return np.asarray(noise * loud * 300, np.int16)
+
+
+def test_the_clip_is_found_to_the_millisecond() -> None:
+    played = babble(3.0, 1)
+    heard = np.zeros(8 * 8000, np.int16)
+    narrow = soxr.resample(played, 16_000, 8000)
+    heard[20_011 : 20_011 + len(narrow)] = (narrow >> 3) << 3
+    at, alike = found(heard, played)
+    assert at == pytest.approx(20_011 / 8000, abs=0.001)
+    assert alike > 0.98
+
+
+def test_another_sound_is_not_taken_for_it() -> None:
+    heard = soxr.resample(babble(8.0, 2), 16_000, 8000)
+    with pytest.raises(ValueError, match="not in what was received"):
+        found(heard, babble(3.0, 1))
+    with pytest.raises(ValueError, match="less was received"):
+        found(heard[:8000], babble(3.0, 1))
+
+
+def test_phones_are_placed_where_the_clip_was_heard() -> None:
+    rng = np.random.default_rng(3)
+    edges = np.cumsum(rng.uniform(0.06, 0.2, 80))
+    phones = [
+        Phone("mɑpiba"[i % 6], float(a), float(b)) for i, (a, b) in enumerate(itertools.pairwise(edges))
+    ]
+    clip = Clip(np.zeros(int(16_000 * edges[-1]), np.int16), phones)
+    target = from_phones(phones, len(clip.pcm) // 160)
+    starts = np.arange(0.0, float(edges[-1]) - 0.04, 0.04)
+    gap = 0.1 * sampled(target.opening, starts, 0.04)
+    got = Received(Lips(starts + 2.53, gap, gap, 0), 2.5, 1.0, 0)
+    assert judged(got, clip).lag_ms == pytest.approx(30, abs=6)
+    assert judged(got, clip, 0.08).lag_ms == pytest.approx(110, abs=6)
+    assert "x" in row("x", 25, got, clip)
