@@ -26,8 +26,10 @@ FEEDBACK = frozenset({"nack", "nack pli", "ccm fir", "ccm tmmbr", "goog-remb"})
 Direction = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
 
 
-def capabilities(settings: Settings, ports: CallOpened, host: str) -> MediaCapabilities:
-    """What a call with these ports can do, reached at ``host``."""
+def capabilities(settings: Settings, ports: CallOpened, host: str, account: str) -> MediaCapabilities:
+    """What a call with these ports can do, reached at ``host``, over the trunk ``account`` ("": none)."""
+    trunk = settings.account(account)
+    srtp = (trunk and trunk.srtp) or settings.srtp
     width, height = settings.video_size
     video = None
     if ports.video_port is not None:
@@ -40,7 +42,13 @@ def capabilities(settings: Settings, ports: CallOpened, host: str) -> MediaCapab
             feedback=FEEDBACK,
         )
     audio = AudioCapabilities(ports.audio_port, CODECS)
-    return MediaCapabilities(host, audio, video, srtp=settings.srtp)
+    return MediaCapabilities(host, audio, video, srtp=srtp)
+
+
+def trim_ms(settings: Settings, account: str) -> int:
+    """How much later the picture is shown than the voice is heard, over this trunk."""
+    trunk = settings.account(account)
+    return settings.av_trim_ms if trunk is None or trunk.av_trim_ms is None else trunk.av_trim_ms
 
 
 def offers_video(offer: SessionDescription | None) -> bool:

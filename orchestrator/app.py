@@ -19,12 +19,14 @@ from orchestrator.avatars import DEFAULT, AvatarCatalog, Portrait
 from orchestrator.call import Call
 from orchestrator.config import Settings
 from orchestrator.events import EventBus, post_events
+from orchestrator.line import DialOrder
 from orchestrator.media.host import HostSettings
 from orchestrator.media.messages import Command, Notice
 from orchestrator.media.pool import PoolSettings, WorkerPool
 from orchestrator.metrics import OrchestratorCollector, make_registry
-from orchestrator.sip.config import Account, SipConfig, TlsConfig
+from orchestrator.records import RecordBook
 from orchestrator.sip.stack import SipStack
+from orchestrator.sip_settings import sip_config
 from orchestrator.speech.base import VoiceByLanguage
 from orchestrator.speech.espeak import EspeakVoice
 from orchestrator.speech.hibari import HibariVoice
@@ -54,7 +56,7 @@ class App:
             settings, self._pool, self._catalog, self._voices, self._bus, self._on_notice
         )
         self._collector = OrchestratorCollector(self._board, self._pool)
-        self._sip = SipStack(self._sip_config(), self._board)
+        self._sip = SipStack(sip_config(settings), self._board)
         self._sip_up = False
         self._draining = False
         self._servers_usable = False
@@ -72,11 +74,28 @@ class App:
         """The call with this id."""
         return self._board.call(call_id)
 
-    async def dial(self, to: str, avatar: str, text: str, language: str, video: bool) -> str:
+    async def dial(self, order: DialOrder) -> str:
         """Call somebody; returns the call's id. Raises :class:`DialRefused`."""
         if not self._sip_up or self._draining:
             raise DialRefused("the orchestrator takes no calls now: try again later")
-        return await self._board.dial(self._sip, to, avatar, text, language, video)
+        return await self._board.dial(self._sip, order)
+
+    @property
+    def records(self) -> RecordBook:
+        """See :class:`orchestrator.api.records.Recording`."""
+        return self._board.records
+
+    def trace(self, call_id: str) -> str | None:
+        """The SIP messages of a call as text: "" where none were kept, None where there is no such call."""
+        return self._board.trace(call_id)
+
+    def start_trace(self, call_id: str) -> bool:
+        """Keep the SIP messages of a call from now on; whether it is under way."""
+        return self._board.start_trace(call_id)
+
+    def trace_calls(self, calls: int) -> None:
+        """Keep the SIP messages of the next so many calls."""
+        self._sip.trace_calls(calls)
 
     def missing(self) -> list[str]:
         """One sentence for each thing that keeps a call from a talking face."""
@@ -232,36 +251,6 @@ class App:
 
     def _api_address(self) -> str:
         return f"{self.settings.api_host}:{self.settings.api_port}"
-
-    def _sip_config(self) -> SipConfig:
-        settings = self.settings
-        host = f"[{settings.sip_host}]" if ":" in settings.sip_host else settings.sip_host
-        address = f"{host}:{settings.sip_port}"
-        accounts = tuple(
-            Account(
-                uri=account.uri,
-                password=account.password.get_secret_value(),
-                username=account.username,
-                registrar=account.registrar,
-                proxies=tuple(account.proxies),
-                expires=account.expires,
-                register=account.register_,
-                ping=account.ping,
-            )
-            for account in settings.sip_accounts
-        )
-        return SipConfig(
-            udp=(address,),
-            tcp=(address,),
-            tls=(f"{host}:{settings.sip_tls_port}",) if settings.sip_tls_port else (),
-            tls_config=TlsConfig(settings.sip_tls_certificate, settings.sip_tls_key),
-            advertised_host=settings.advertised_address,
-            allow_from=tuple(settings.allow_from),
-            users={name: secret.get_secret_value() for name, secret in settings.sip_users.items()},
-            accounts=accounts,
-            max_calls=settings.max_calls,
-            max_calls_per_source=settings.max_calls,
-        )
 
     def _pool_settings(self) -> PoolSettings:
         settings = self.settings

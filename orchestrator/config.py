@@ -30,8 +30,11 @@ def _split(value: object) -> object:
 CommaList = Annotated[list[str], BeforeValidator(_split)]
 
 
+Srtp = Literal["off", "optional", "required"]
+
+
 class AccountSettings(BaseModel):
-    """One registrar or trunk; see ``docs/sip.md``."""
+    """One registrar or trunk; see ``docs/sip.md``. ``None``: as for every call."""
 
     uri: str
     password: SecretStr = SecretStr("")
@@ -41,6 +44,8 @@ class AccountSettings(BaseModel):
     expires: int = Field(300, ge=30)
     register_: bool = Field(True, alias="register")
     ping: float = Field(0.0, ge=0)
+    srtp: Srtp | None = None
+    av_trim_ms: int | None = Field(None, ge=-200, le=200)
 
 
 class Settings(ServiceSettings):
@@ -58,6 +63,12 @@ class Settings(ServiceSettings):
     sip_tls_port: int = Field(0, ge=0, le=65535, description="port of SIP over TLS; 0: none")
     sip_tls_certificate: str = Field("", description="PEM file with our certificate and chain, for TLS")
     sip_tls_key: str = Field("", description="PEM file with its private key")
+    sip_tls_ca: str = Field(
+        "", description="PEM file with the CAs that servers we call over TLS need; empty: the system's"
+    )
+    sip_tls_client_ca: str = Field(
+        "", description="PEM file with the CAs of clients; with it every TLS client needs a certificate"
+    )
     sip_users: Annotated[dict[str, SecretStr], BeforeValidator(from_json)] = Field(
         {},
         description='user names and passwords that callers must give, as JSON: {"anna": "secret"}',
@@ -68,14 +79,19 @@ class Settings(ServiceSettings):
         description='registrars and trunks, as JSON: [{"uri": "sip:avatar@pbx", "password": "secret"}]',
         repr=False,
     )
+    sip_nameserver: str = Field(
+        "",
+        description="DNS server (ip or ip:port) for SIP domains: NAPTR, SRV, addresses; empty: the system's",
+    )
     rtp_port_min: int = Field(30000, ge=1024, le=65534, description="first UDP port for RTP and RTCP")
     rtp_port_max: int = Field(31999, ge=1025, le=65535, description="last UDP port for RTP and RTCP")
-    srtp: Literal["off", "optional", "required"] = Field(
+    srtp: Srtp = Field(
         "off", description="SRTP with keys in SDP; the keys are secret only where SIP runs over TLS"
     )
     rtp_timeout_s: float = Field(
         60.0, ge=0, description="ends a call that has sent neither RTP nor RTCP for so long; 0: never"
     )
+    records_kept: int = Field(1000, ge=1, description="ended calls whose records the API can tell")
     max_calls: int = Field(100, ge=1, description="calls at once; the next is answered 503")
 
     drain_s: float = Field(
@@ -99,6 +115,7 @@ class Settings(ServiceSettings):
     size: str = Field("512x512", description="video size WIDTHxHEIGHT, both even")
     fps: int = Field(25, ge=5, le=60, description="video frames per second")
     video_bitrate: int = Field(1_000_000, ge=64_000, description="most bits per second of video")
+
 
     av_trim_ms: int = Field(
         0,
@@ -159,7 +176,11 @@ class Settings(ServiceSettings):
     def _empty(cls, value: object) -> object:
         return value or None
 
-    @field_validator("avatar_nameserver")
+    def account(self, uri: str) -> AccountSettings | None:
+        """The registrar or trunk with this address of record."""
+        return next((account for account in self.sip_accounts if account.uri == uri), None)
+
+    @field_validator("avatar_nameserver", "sip_nameserver")
     @classmethod
     def _check_nameserver(cls, value: str) -> str:
         if value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -11,6 +12,7 @@ from orchestrator.avatars import Portrait
 from orchestrator.call import Call
 from orchestrator.media.messages import CallOpened, Command
 from orchestrator.media.pool import WorkerPool
+from orchestrator.sip.events import EndCause
 from orchestrator.sip.incoming import IncomingCall
 from orchestrator.sip.outgoing import OutgoingCall
 from orchestrator.speech.base import PCM
@@ -45,6 +47,18 @@ class WorkerMedia:
         self._pool.send(Command(self._call_id, name, data, payload))
 
 
+@dataclass(frozen=True)
+class DialOrder:
+    """A call to place: ``text`` is spoken when it is answered; ``account`` "" is the first there is."""
+
+    to: str
+    avatar: str
+    text: str
+    language: str
+    video: bool = True
+    account: str = ""
+
+
 @dataclass
 class Line:
     """``call`` is there once it is answered; ``cause`` says why we ended it; ``text`` is spoken first.
@@ -61,9 +75,14 @@ class Line:
     text: str = ""
     language: str = ""
     fps: Fraction | None = None
+    started_at: float = field(default_factory=time.time)
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
     def hang_up(self, cause: str) -> None:
         """End the call; the first cause stays."""
         self.cause = self.cause or cause
         self.sip.hangup(cause)
+
+    def ended_as(self, cause: EndCause) -> str:
+        """Our own reason where we had one, else what SIP says."""
+        return self.cause or (f"bye by {cause.by}" if cause.kind == "hangup" else cause.kind)

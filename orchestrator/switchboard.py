@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,13 +15,14 @@ from orchestrator.agreement import (
     frame_rate,
     local_host,
     offers_video,
+    trim_ms,
     video_parameters,
 )
 from orchestrator.avatars import AvatarCatalog
 from orchestrator.call import Call, CallInfo
 from orchestrator.config import Settings
 from orchestrator.events import CallEvent, EventBus
-from orchestrator.line import Line, WorkerMedia
+from orchestrator.line import DialOrder, Line, WorkerMedia
 from orchestrator.media.messages import (
     CallFailed,
     CallFigures,
@@ -33,11 +35,12 @@ from orchestrator.media.messages import (
 )
 from orchestrator.media.pool import NoRoom, WorkerPool
 from orchestrator.media.session import SessionStats
+from orchestrator.records import RecordBook, make_record
 from orchestrator.rtp.codecs import SAMPLE_RATES
 from orchestrator.sip.call import Call as SipCall
 from orchestrator.sip.events import BaseHandler, EndCause
 from orchestrator.sip.incoming import IncomingCall
-from orchestrator.sip.media import MediaCapabilities, NegotiatedMedia, NotAcceptable
+from orchestrator.sip.media import MediaCapabilities, NegotiatedMedia
 from orchestrator.sip.sdp import SessionDescription
 from orchestrator.sip.stack import SipStack
 from orchestrator.speech.base import VoiceByLanguage
@@ -72,6 +75,7 @@ class Switchboard(BaseHandler):
         self._on_notice = on_notice
         self._lines: dict[str, Line] = {}
         self._ended: list[Call] = []
+        self.records = RecordBook(settings.records_kept)
         self.refused = 0
 
     # -- what the API asks --
@@ -89,6 +93,22 @@ class Switchboard(BaseHandler):
     def active(self) -> int:
         """Calls under way."""
         return len(self._lines)
+
+    def trace(self, call_id: str) -> str | None:
+        """The SIP messages of a call as text: "" where none were kept, None where there is no such call."""
+        if line := self._lines.get(call_id):
+            trace = line.sip.trace
+        elif self.records.find(call_id):
+            trace = self.records.trace(call_id)
+        else:
+            return None
+        return trace.text() if trace else ""
+
+    def start_trace(self, call_id: str) -> bool:
+        """Keep the SIP messages of a call from now on; whether it is under way."""
+        if line := self._lines.get(call_id):
+            line.sip.start_trace()
+        return line is not None
 
     # -- SIP --
 
@@ -108,40 +128,39 @@ class Switchboard(BaseHandler):
         greeting, language = self._settings.greeting, self._settings.language
         line = self._lines[call.id] = Line(call, ports, portrait, media_end, text=greeting, language=language)
         if call.state == "ended":  # cancelled meanwhile
-            await self.on_ended(call, EndCause("cancelled", "peer"))
+            await self.on_ended(call, call.cause or EndCause("cancelled", "peer"))
             return
-        try:
-            media = call.answer(self._capabilities(line))
-        except NotAcceptable:
-            self._lines.pop(call.id).over.set()
-            await self._pool.close_call(call.id)
-            raise
+        media = call.answer(self._capabilities(line))
         if media is not None:
             self._begin(line, media)
 
-    async def dial(self, sip: SipStack, to: str, avatar: str, text: str, language: str, video: bool) -> str:
-        """Call ``to`` and speak ``text`` when it is answered; returns the call's id at once.
+    async def dial(self, sip: SipStack, order: DialOrder) -> str:
+        """Call somebody; returns the call's id at once.
 
         Raises :class:`DialRefused`; what becomes of the call is told by events.
         """
-        portrait = self._catalog.get(avatar)
+        portrait = self._catalog.get(order.avatar)
         if portrait is None:
-            raise DialRefused(f"there is no avatar '{avatar}': GET /v1/avatars lists them")
+            raise DialRefused(f"there is no avatar '{order.avatar}': GET /v1/avatars lists them")
         call_id = secrets.token_hex(6)
         try:
             if len(self._lines) >= self._settings.max_calls:
                 raise NoRoom(f"{self._settings.max_calls} calls are under way already: try again later")
-            ports = await self._pool.open_call(call_id, video=video)
+            ports = await self._pool.open_call(call_id, video=order.video)
         except NoRoom as error:
             raise DialRefused(str(error)) from None
-        host = self._settings.advertised_address or local_host(self._settings.sip_host, to)
+        host = self._settings.advertised_address or local_host(self._settings.sip_host, order.to)
+        accounts = self._settings.sip_accounts
+        account = order.account or (accounts[0].uri if accounts else "")
+        offer = capabilities(self._settings, ports, host, account)
         try:
-            call = sip.dial(to, capabilities(self._settings, ports, host), call_id=call_id)
+            call = sip.dial(order.to, offer, account=account, call_id=call_id)
         except ValueError as error:
             await self._pool.close_call(call_id)
             raise DialRefused(str(error)) from None
         media_end = WorkerMedia(self._pool, call_id)
-        self._lines[call_id] = Line(call, ports, portrait, media_end, text=text, language=language)
+        line = Line(call, ports, portrait, media_end, text=order.text, language=order.language)
+        self._lines[call_id] = line
         return call_id
 
     async def on_progress(self, call: SipCall, status: int) -> None:
@@ -172,8 +191,9 @@ class Switchboard(BaseHandler):
         line = self._lines.pop(call.id, None)
         if line is None:
             return
+        ended_at = time.time()
         if line.call is not None:
-            line.call.on_end(line.cause or (cause.kind if cause.kind != "hangup" else f"bye by {cause.by}"))
+            line.call.on_end(line.ended_as(cause))
             self._ended = [*self._ended, line.call][-ENDED_KEPT:]
         else:
             text = cause.text or cause.kind
@@ -181,8 +201,10 @@ class Switchboard(BaseHandler):
             self._bus.publish(CallEvent("ended", call.id, data))
             log.info("ended", extra={"call": call.id, **data})
         stats = await self._pool.close_call(call.id)
-        if line.call is not None and stats is not None:
-            line.call.stats |= _figures(stats)
+        figures = _figures(stats) if stats is not None else {}
+        if line.call is not None:
+            figures = line.call.stats = line.call.stats | figures
+        self.records.add(make_record(line, cause, ended_at, figures), line.sip.trace)
         line.over.set()
 
     # -- media workers --
@@ -219,7 +241,7 @@ class Switchboard(BaseHandler):
 
     def _capabilities(self, line: Line) -> MediaCapabilities:
         host = line.sip.capabilities.address if line.call else line.sip.local_host
-        return capabilities(self._settings, line.ports, host)
+        return capabilities(self._settings, line.ports, host, line.sip.account)
 
     def _begin(self, line: Line, media: NegotiatedMedia) -> None:
         if media.audio is None:
@@ -229,14 +251,15 @@ class Switchboard(BaseHandler):
         line.media.sample_rate = SAMPLE_RATES[media.audio.codec]
         if line.fps is None:
             line.fps = frame_rate(self._settings, media.video)
-        video = video_parameters(media.video, line.fps) if media.video else None
+        refresh = self._settings.video_refresh
+        video = video_parameters(media.video, line.fps, refresh) if media.video else None
         self._pool.send(ConfigureCall(call_id, audio_parameters(media.audio), video))
         if line.call is not None:
             return
         options = {
             "portrait": str(line.portrait.path),
             "fps": str(line.fps),
-            "trim_ms": self._settings.av_trim_ms,
+            "trim_ms": trim_ms(self._settings, line.sip.account),
         }
         self._pool.send(StartCall(call_id, options))
         info = CallInfo(

@@ -18,6 +18,8 @@ from orchestrator.api.app import create_app
 from orchestrator.avatars import AvatarCatalog, Portrait
 from orchestrator.call import Call, CallInfo
 from orchestrator.events import EventBus
+from orchestrator.line import DialOrder
+from orchestrator.records import CallRecord, RecordBook
 from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
 from orchestrator.switchboard import DialRefused
 
@@ -63,6 +65,9 @@ class House:
     ended: list[str] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
+    records: RecordBook = field(default_factory=lambda: RecordBook(2))
+    traces: dict[str, str] = field(default_factory=lambda: {"c1": ""})
+    to_trace: int = 0
 
     def __post_init__(self) -> None:
         default = self.tmp / "default.png"
@@ -88,10 +93,19 @@ class House:
     def missing(self) -> list[str]:
         return self.absent
 
-    async def dial(self, to: str, avatar: str, text: str, language: str, video: bool) -> str:
-        if avatar != "default":
-            raise DialRefused(f"there is no avatar '{avatar}'")
-        return f"to {to} {language} {video}"
+    async def dial(self, order: DialOrder) -> str:
+        if order.avatar != "default":
+            raise DialRefused(f"there is no avatar '{order.avatar}'")
+        return f"to {order.to} {order.language} {order.video} {order.account}"
+
+    def trace(self, call_id: str) -> str | None:
+        return self.traces.get(call_id)
+
+    def start_trace(self, call_id: str) -> bool:
+        return self.traces.setdefault(call_id, "INVITE sip:x") is not None and call_id == "c1"
+
+    def trace_calls(self, calls: int) -> None:
+        self.to_trace = calls
 
     async def check_portrait(self, data: bytes) -> None:
         pass
@@ -212,3 +226,41 @@ async def test_hang_up_ends_everything(house: House) -> None:
     assert house.ended == ["api"]
     answer = await house.client.post("/v1/calls/c1/say", json={"text": "two"})
     assert (answer.status_code, "has ended" in answer.json()["detail"]) == (410, True)
+
+
+async def test_calls_are_dialled_over_the_account_asked_for(house: House) -> None:
+    answer = await house.client.post("/v1/calls", json={"to": "sip:x@y", "account": "sip:a@trunk"})
+    assert (answer.status_code, answer.json()) == (202, {"call_id": "to sip:x@y en True sip:a@trunk"})
+
+
+def record(call_id: str) -> CallRecord:
+    return CallRecord(
+        call_id, "x@y", "in", "sip:a@b", "demo", "127.0.0.1", "", "default", 1.0, 2.0, 5.0, 3.0, "bye by peer",
+        "peer", "hangup", 0, "", "PCMU/8000", None, False, {"audio": {"peer_lost": 1}},
+    )  # fmt: skip
+
+
+async def test_the_last_records_are_kept(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="orchestrator"):
+        for call_id in ("r1", "r2", "r3"):
+            house.records.add(record(call_id), None)
+    assert [line.call for line in caplog.records] == ["r1", "r2", "r3"]  # type: ignore[attr-defined]
+    records = (await house.client.get("/v1/records")).json()
+    assert [one["call_id"] for one in records] == ["r3", "r2"]
+    assert len((await house.client.get("/v1/records?limit=1")).json()) == 1
+    one = (await house.client.get("/v1/records/r2")).json()
+    assert (one["ended_by"], one["seconds"], one["media"]["audio"]["peer_lost"]) == ("peer", 3.0, 1)
+    assert (await house.client.get("/v1/records/r1")).status_code == 404
+
+
+async def test_traces_are_read_as_text(house: House) -> None:
+    answer = await house.client.get("/v1/calls/c1/trace")
+    assert (answer.status_code, "is not traced" in answer.json()["detail"]) == (404, True)
+    house.traces.clear()
+    assert (await house.client.get("/v1/calls/c1/trace")).status_code == 404
+    assert (await house.client.put("/v1/calls/c1/trace")).status_code == 204
+    assert (await house.client.put("/v1/calls/c2/trace")).status_code == 404
+    answer = await house.client.get("/v1/calls/c1/trace")
+    assert (answer.text, answer.headers["content-type"][:10]) == ("INVITE sip:x", "text/plain")
+    assert (await house.client.put("/v1/traces", json={"calls": 3})).status_code == 204
+    assert house.to_trace == 3

@@ -13,8 +13,10 @@ from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from orchestrator.api.problems import install_problems
+from orchestrator.api.records import Recording, records_router
 from orchestrator.api.schemas import (
     AvatarView,
+    CallId,
     CallView,
     Dialled,
     DialRequest,
@@ -26,6 +28,7 @@ from orchestrator.api.schemas import (
 from orchestrator.avatars import DEFAULT, MAX_BYTES, AvatarCatalog, AvatarError, Portrait
 from orchestrator.call import Call
 from orchestrator.events import EventBus
+from orchestrator.line import DialOrder
 from orchestrator.speech.base import PCM
 from orchestrator.speech.wav import WavReader
 
@@ -33,18 +36,17 @@ KEEPALIVE_S = 15.0
 ARRIVING = 64
 """Pieces of an upload that wait to be played; then the sender waits."""
 
-CallId = Annotated[str, Path(description="id of the call, as in GET /v1/calls")]
 AvatarName = Annotated[str, Path(description="name of the avatar: the user part callers dial")]
 
 
-class Orchestrator(Protocol):
+class Orchestrator(Recording, Protocol):
     """What the API drives."""
 
     @property
     def calls(self) -> Sequence[Call]: ...
     def call(self, call_id: str) -> Call | None: ...
     def missing(self) -> list[str]: ...
-    async def dial(self, to: str, avatar: str, text: str, language: str, video: bool) -> str: ...
+    async def dial(self, order: DialOrder) -> str: ...
     async def check_portrait(self, data: bytes) -> None: ...
     def portrait_changed(self, portrait: Portrait) -> None: ...
 
@@ -65,6 +67,7 @@ def create_app(
         responses={"4XX": {"model": Problem}},
     )
     install_problems(app)
+    app.include_router(records_router(orchestrator))
 
     def _call(call_id: str) -> Call:
         call = orchestrator.call(call_id)
@@ -92,10 +95,15 @@ def create_app(
 
     @app.post("/v1/calls", tags=["calls"], status_code=202, summary="Call somebody")
     async def dial(request: DialRequest) -> Dialled:
-        call_id = await orchestrator.dial(
-            request.to, request.avatar, request.say, request.language or language, request.video
+        order = DialOrder(
+            to=request.to,
+            avatar=request.avatar,
+            text=request.say,
+            language=request.language or language,
+            video=request.video,
+            account=request.account,
         )
-        return Dialled(call_id=call_id)
+        return Dialled(call_id=await orchestrator.dial(order))
 
     @app.get("/v1/calls/{call_id}", tags=["calls"], summary="One call")
     async def get_call(call_id: CallId) -> CallView:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from fastapi import Path
 from pydantic import BaseModel, Field
 
 from orchestrator.call import Call, TurnRecord
+from orchestrator.records import CallRecord
+
+CallId = Annotated[str, Path(description="id of the call, as in GET /v1/calls")]
 
 
 class Problem(BaseModel):
@@ -62,6 +66,47 @@ class CallView(BaseModel):
         )
 
 
+class RecordView(BaseModel):
+    """One call that has ended."""
+
+    call_id: str
+    sip_call_id: str = Field(description="the Call-ID header of its SIP messages")
+    direction: Literal["in", "out"]
+    caller: str = Field(description="the other end's address")
+    dialled: str
+    source: str = Field(description="the other end's network address")
+    account: str = Field(description="the account it came or went over; empty: none")
+    avatar: str
+    started_at: float
+    answered_at: float | None = Field(description="null: it was never answered")
+    ended_at: float
+    seconds: float = Field(description="from answer to end")
+    cause: str = Field(
+        description="how it ended: bye by peer, api, rtp timeout, busy, no_answer, cancelled..."
+    )
+    ended_by: str = Field(description="peer or us")
+    sip_cause: str
+    sip_status: int = Field(description="the SIP status that ended it; 0 for a BYE")
+    reason: str = Field(description="the other end's words, where it had any")
+    audio: str | None
+    video: str | None
+    srtp: bool
+    media: dict[str, Any] = Field(
+        description="figures of each stream; peer_* is what the other end's RTCP reports said of what it got"
+    )
+
+    @classmethod
+    def of(cls, record: CallRecord) -> RecordView:
+        """The view of a record."""
+        return cls(**vars(record))
+
+
+class TraceRequest(BaseModel):
+    """Trace coming calls."""
+
+    calls: int = Field(ge=0, le=1000, description="how many, from the next on; 0: none any more")
+
+
 class DialRequest(BaseModel):
     """Call somebody."""
 
@@ -72,6 +117,7 @@ class DialRequest(BaseModel):
     say: str = Field("", max_length=20_000, description="spoken when the call is answered")
     language: str | None = Field(None, description="of `say`; null: the configured language")
     video: bool = Field(True, description="offer video")
+    account: str = Field("", description="uri of the account to call over; empty: the first, or none")
 
 
 class Dialled(BaseModel):

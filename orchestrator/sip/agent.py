@@ -22,6 +22,7 @@ from .media import NotAcceptable
 from .message import MalformedMessage, Request, Response, make_response, parse_message
 from .outgoing import OutgoingCall
 from .policy import SourcePolicy
+from .registration import Registration, account_of
 from .reinvite import Reinviter
 from .renegotiation import warning
 from .routing import reply_flow, stamp_via
@@ -51,6 +52,7 @@ class Agent:
         self.transactions = TransactionLayer(clock, self)
         self.reinviter = Reinviter(self)
         self.calls: dict[str, Call] = {}
+        self.registrations: list[Registration] = []
         self.tracer = Tracer(config.trace_messages)
         self.admission = Admission(config, clock, self.policy)
         self._complaints = 0
@@ -234,6 +236,7 @@ class Agent:
             self._refuse(transaction, refusal)
             return
         call = IncomingCall(self, secrets.token_hex(6), transaction)
+        call.account = account_of(self.registrations, call.dialog.local.uri, call.source[0])
         if trace := self.tracer.begin(call.sip_call_id):
             call.trace = trace
             self.tracer.note("in", transaction.flow.remote, bytes(transaction.request))

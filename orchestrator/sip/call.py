@@ -39,6 +39,7 @@ class CallEnded(Exception):
 class Call:
     """A call in either direction. `id` names it in logs; `state` is new, ringing, answered, established, ended.
 
+    `account` is the uri of the account it came or goes over, empty where that is none of ours.
     `capabilities` is what the last offer or answer was made from. `user` is the dialled user part, unescaped.
     """
 
@@ -47,6 +48,7 @@ class Call:
     def __init__(self, agent: Agent, call_id: str, dialog: Dialog | None) -> None:
         self.id = call_id
         self.state = "new"
+        self.account = ""
         self.user = ""
         self.remote_uri = ""
         self.remote_name = ""

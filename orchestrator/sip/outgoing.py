@@ -48,8 +48,10 @@ class OutgoingCall(Call):
         credentials: Credentials | None = None,
         proxies: tuple[Uri, ...] = (),
         timeout: float = 60.0,
+        account: str = "",
     ) -> None:
         super().__init__(agent, call_id, None)
+        self.account = account
         self.user = target.decoded_user
         self.remote_uri = str(target)
         self.capabilities = capabilities

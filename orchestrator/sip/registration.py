@@ -34,10 +34,20 @@ class Trunk:
         self._account = account
         self._proxies = tuple(parse_uri(proxy) for proxy in account.proxies)
         self._silent: set[str] = set()
+        self._hosts = {proxy.bare_host for proxy in self._proxies}
 
     def proxies(self) -> tuple[Uri, ...]:
         """In the configured order, those that do not answer last."""
         return tuple(sorted(self._proxies, key=lambda proxy: str(proxy) in self._silent))
+
+    def met(self, flow: Flow) -> None:
+        """This address is the trunk's: it may call."""
+        self._hosts.add(flow.remote[0])
+        self._agent.policy.trust(flow.remote[0])
+
+    def owns(self, host: str) -> bool:
+        """Whether calls from this address come over the trunk."""
+        return host in self._hosts
 
     async def run(self) -> None:
         while True:
@@ -53,7 +63,7 @@ class Trunk:
         request.headers.add("CSeq", "1 OPTIONS")
         try:
             flow = await self._agent.client.flow_to(proxy)
-            self._agent.policy.trust(flow.remote[0])
+            self.met(flow)
             status = (await self._agent.client.exchange(request, flow)).status
         except (OSError, TimeoutError):
             status = 503
@@ -62,6 +72,13 @@ class Trunk:
         if silent != (str(proxy) in self._silent):
             log.warning("trunk proxy=%s reachable=%s", proxy, not silent)
         (self._silent.add if silent else self._silent.discard)(str(proxy))
+
+
+def account_of(registrations: list[Registration], dialled: Uri, host: str) -> str:
+    """The uri of the account that a call to `dialled` from `host` came over; empty for none."""
+    own = [registration for registration in registrations if registration.trunk.owns(host)]
+    own.sort(key=lambda registration: not registration.is_dialled(dialled))
+    return own[0].account.uri if own else ""
 
 
 class Registration:
@@ -90,6 +107,10 @@ class Registration:
     @property
     def local(self) -> NameAddr:
         return NameAddr(self._aor)
+
+    def is_dialled(self, uri: Uri) -> bool:
+        """Whether `uri` is this account's address of record."""
+        return (uri.user, uri.host.lower()) == (self._aor.user, self._aor.host.lower())
 
     async def run(self) -> None:
         """Register, refresh before it runs out, try the next proxy and back off where that fails."""
@@ -132,7 +153,7 @@ class Registration:
             except (OSError, TimeoutError) as error:
                 return Response(status=503, reason=str(error))
             self._flow = flow
-            self._agent.policy.trust(flow.remote[0])
+            self.trunk.met(flow)
             response = await self._agent.client.exchange(request, flow)
             shortest = small_int(response.headers.get("Min-Expires") or "", 86_400)
             if response.status == 423 and shortest and shortest > expires > 0:

@@ -37,7 +37,6 @@ class SipStack:
         self._agent: Agent | None = None
         self._transports = Transports(config, self)
         self._registering: list[asyncio.Task[None]] = []
-        self.registrations: list[Registration] = []
 
     async def start(self) -> None:
         """Open the sockets. Raises OSError in one sentence where an address cannot be had."""
@@ -51,7 +50,7 @@ class SipStack:
 
         for account in self.config.accounts:
             registration = Registration(self._agent, account)
-            self.registrations.append(registration)
+            self._agent.registrations.append(registration)
             if account.register:
                 self._registering.append(asyncio.create_task(registration.run()))
             if account.ping > 0 and account.proxies:
@@ -62,11 +61,10 @@ class SipStack:
         for task in self._registering:
             task.cancel()
         await asyncio.gather(*self._registering, return_exceptions=True)
-        if self.registrations:
+        if self._agent is not None:
             closing = asyncio.gather(*(registration.close() for registration in self.registrations))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(closing, 2.0)
-        if self._agent is not None:
             await self._agent.close()
         await self._transports.close()
 
@@ -75,6 +73,11 @@ class SipStack:
         if self._agent is None:
             raise RuntimeError("the SIP stack has not been started")
         return self._agent
+
+    @property
+    def registrations(self) -> list[Registration]:
+        """One for each configured account."""
+        return self.agent.registrations
 
     @property
     def addresses(self) -> dict[str, list[Address]]:
@@ -123,6 +126,7 @@ class SipStack:
             credentials=credentials,
             proxies=proxies,
             timeout=timeout,
+            account=registration.account.uri if registration else "",
         )
         self.agent.start_call(call)
         return call

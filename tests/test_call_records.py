@@ -1,0 +1,62 @@
+"""What is left of a call: its record, its log line, its SIP trace."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from bench.caller import CallFailed, Phone
+from bench.ports import free_port
+from tests.support.house import House, orchestrator, tone
+
+
+async def record(house: House, index: int = 0) -> dict[str, Any]:
+    """The newest record, when there are as many as asked for."""
+    async with asyncio.timeout(10):
+        while len(records := (await house.api.get("/v1/records")).json()) <= index:
+            await asyncio.sleep(0.05)
+    newest: dict[str, Any] = records[0]
+    return newest
+
+
+async def test_records_and_a_trace() -> None:
+    """No inference server: what is kept of a call does not depend on its face."""
+    async with orchestrator([f"127.0.0.1:{free_port()}"], wait=False) as house:
+        await house.answering()
+        assert (await house.api.put("/v1/traces", json={"calls": 1})).status_code == 204
+        async with Phone(house.uri) as phone:
+            call = await house.call_id()
+            turn = await house.play(call, [(0.0, tone(0.5))])
+            await house.turn(call, turn)
+            assert (await house.api.get(f"/v1/records/{call}")).status_code == 404
+        one = await record(house)
+        assert one["call_id"] == call
+        assert (one["cause"], one["ended_by"], one["sip_status"]) == ("bye by peer", "peer", 0)
+        assert one["audio"] == "PCMU/8000" and one["video"].startswith("H264")
+        assert one["ended_at"] >= one["answered_at"] >= one["started_at"]
+        assert one["seconds"] == pytest.approx(one["ended_at"] - one["answered_at"], abs=0.01)
+        assert one["media"]["audio"]["sent_packets"] >= len(phone.recording.audio.packets) > 20
+        trace = (await house.api.get(f"/v1/calls/{call}/trace")).text
+        assert trace.index("INVITE sip:demo") < trace.index("SIP/2.0 200 OK") < trace.index("BYE ")
+        assert one["sip_call_id"] in trace
+
+        phone = Phone(house.uri)
+        offer = phone._offer
+        phone._offer = lambda: offer().replace("RTP/AVP", "RTP/SAVP")  # type: ignore[method-assign]
+        with pytest.raises(CallFailed, match="488"):
+            async with phone:
+                pass
+        one = await record(house, 1)
+        assert (one["cause"], one["sip_status"], one["answered_at"]) == ("not_acceptable", 488, None)
+
+        to = f"sip:nobody@127.0.0.1:{free_port()};transport=tcp"
+        call = (await house.api.post("/v1/calls", json={"to": to})).json()["call_id"]
+        one = await record(house, 2)
+        assert (one["call_id"], one["direction"], one["sip_cause"]) == (call, "out", "unreachable")
+        assert (
+            await house.api.get(f"/v1/calls/{call}/trace")
+        ).status_code == 404  # one call was to be traced
+        lines = [line for line in house.log if line["event"] == "call record"]
+        assert [line["sip_cause"] for line in lines] == ["hangup", "not_acceptable", "unreachable"]
