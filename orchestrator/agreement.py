@@ -9,7 +9,7 @@ from typing import Literal, cast
 
 from orchestrator.config import Settings
 from orchestrator.media.messages import CallOpened
-from orchestrator.media.parameters import AudioParameters, VideoParameters
+from orchestrator.media.parameters import AudioParameters, Refresh, VideoParameters
 from orchestrator.rtp.srtp import SrtpKeys
 from orchestrator.sip.media import (
     AudioCapabilities,
@@ -40,8 +40,9 @@ def capabilities(settings: Settings, ports: CallOpened, host: str, account: str)
             float(settings.frame_rate),
             settings.video_bitrate,
             feedback=FEEDBACK,
+            rtx=True,
         )
-    audio = AudioCapabilities(ports.audio_port, CODECS)
+    audio = AudioCapabilities(ports.audio_port, CODECS, comfort_noise=settings.comfort_noise)
     return MediaCapabilities(host, audio, video, srtp=srtp)
 
 
@@ -71,13 +72,15 @@ def audio_parameters(media: AudioMedia) -> AudioParameters:
         remote=media.remote,
         remote_rtcp=media.remote_rtcp,
         telephone_event=media.telephone_event,
+        telephone_event_rate=media.telephone_event_rate,
+        comfort_noise=media.comfort_noise,
         direction=_direction(media.sends, media.receives),
         rtcp_mux=media.rtcp_mux,
         keys=_keys(media.crypto),
     )
 
 
-def video_parameters(media: VideoMedia, fps: Fraction) -> VideoParameters:
+def video_parameters(media: VideoMedia, fps: Fraction, refresh: Refresh) -> VideoParameters:
     """An agreed picture for its worker."""
     return VideoParameters(
         payload_type=media.payload_type,
@@ -93,6 +96,8 @@ def video_parameters(media: VideoMedia, fps: Fraction) -> VideoParameters:
         direction=_direction(media.sends, media.receives),
         rtcp_mux=media.rtcp_mux,
         keys=_keys(media.crypto),
+        rtx_payload_type=media.rtx_payload_type if "nack" in media.feedback else None,
+        refresh=refresh,
     )
 
 

@@ -116,6 +116,11 @@ class Settings(ServiceSettings):
     fps: int = Field(25, ge=5, le=60, description="video frames per second")
     video_bitrate: int = Field(1_000_000, ge=64_000, description="most bits per second of video")
 
+    video_refresh: Literal["keyframes", "intra"] = Field(
+        "keyframes",
+        description="for phones that cannot ask for a key frame: one every second, or intra blocks in waves",
+    )
+    comfort_noise: bool = Field(False, description="offers comfort noise (RFC 3389), for phones that pause")
 
     av_trim_ms: int = Field(
         0,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from fractions import Fraction
 
@@ -11,40 +10,30 @@ import numpy as np
 import pytest
 
 from orchestrator.media.encoder import H264Encoder, parameter_sets
-from orchestrator.media.host import HostSettings, MediaHost
+from orchestrator.media.host import MediaHost
 from orchestrator.media.live import EncoderPool, LiveEncoder, LivePicture
 from orchestrator.media.parameters import AudioParameters, Encoding, VideoParameters
+from orchestrator.media.repeater import PER_SLOT
 from orchestrator.media.session import MediaSession
 from orchestrator.media.sources import LoopFace, StillBody
 from orchestrator.rtp import h264, packet, rtcp
+from orchestrator.rtp.rtx import unwrap
 from tests.support.media import Phone, card_body, decode, until
 from visavis.playout import Picture
+
+pytest_plugins = ["tests.support.media_fixtures"]
 
 ALL = frozenset({"nack", "nack pli", "ccm tmmbr", "goog-remb"})
 
 
-@pytest.fixture
-def phone() -> Iterator[Phone]:
-    phone = Phone()
-    yield phone
-    phone.close()
-
-
-@pytest.fixture
-async def host() -> AsyncIterator[MediaHost]:
-    host = MediaHost(HostSettings())
-    host.start()
-    yield host
-    await host.close()
-
-
-def video_session(host: MediaHost, phone: Phone, feedback: frozenset[str], loop: int = 1) -> MediaSession:
+def video_session(
+    host: MediaHost, phone: Phone, feedback: frozenset[str], loop: int = 1, rtx: int | None = None
+) -> MediaSession:
     session = host.session(face=LoopFace(card_body(loop)))
+    video = VideoParameters(96, phone.address("video"), 192, 128, feedback=feedback, rtx_payload_type=rtx)
     session.update(
         AudioParameters("PCMU", 0, phone.address("audio")),
-        VideoParameters(
-            96, phone.address("video"), 192, 128, feedback=feedback, remote_rtcp=phone.address("video_rtcp")
-        ),
+        replace(video, remote_rtcp=phone.address("video_rtcp")),
     )
     session.start()
     return session
@@ -88,6 +77,59 @@ async def test_cached_and_live_packets_are_sent_again(host: MediaHost, phone: Ph
     other.stop()
 
 
+async def test_an_rtx_stream_repeats_under_its_own_name(host: MediaHost, phone: Phone) -> None:
+    session = video_session(host, phone, ALL, rtx=99)
+    assert session.video
+    first: list[packet.RtpPacket] = []
+    await until(lambda: first.extend(phone.packets("video")) or len(first) >= 10)
+    lost = first[-3:]
+    tell(phone, session, rtcp.Nack(7, session.video.reports.ssrc, tuple(p.sequence for p in lost)))
+    again: list[packet.RtpPacket] = []
+
+    def repeated() -> bool:
+        again.extend(p for p in phone.packets("video") if p.payload_type == 99)
+        return len(again) == 3
+
+    await until(repeated)
+    assert [unwrap(p.payload) for p in again] == [(p.sequence, p.payload) for p in lost]
+    assert [p.timestamp for p in again] == [p.timestamp for p in lost]
+    (ssrc,) = {p.ssrc for p in again}
+    assert ssrc != session.video.reports.ssrc
+    phone.drain("video_rtcp")
+    reported: set[int] = set()
+
+    def both_report() -> bool:
+        for data in phone.drain("video_rtcp"):
+            reported.update(p.ssrc for p in rtcp.parse(data) if isinstance(p, rtcp.SenderReport))
+        return reported >= {ssrc, session.video.reports.ssrc}
+
+    await until(both_report)
+    session.stop()
+
+
+async def test_many_repetitions_leave_a_few_a_slot(host: MediaHost, phone: Phone) -> None:
+    session = video_session(host, phone, ALL)
+    assert session.video
+    await until(lambda: session.video.reports.packets > 30)
+    video, wheel = session.video, host.clock.wheel
+    slots: list[int] = []
+    deliver = video.socket.deliver
+    repeated = [p.sequence for p in phone.packets("video")][-20:]
+    sequence = video._sequence
+
+    def note(data: bytearray) -> int:
+        number = int.from_bytes(data[2:4], "big")
+        if 0 < (sequence - number) & 0xFFFF <= 40:
+            slots.append(wheel.slot)
+        return deliver(data)
+
+    video.socket.deliver = note
+    video.repeater.ask(tuple(repeated), time.monotonic())
+    await until(lambda: len(slots) >= 20)
+    assert max(slots.count(slot) for slot in set(slots)) <= PER_SLOT
+    session.stop()
+
+
 async def test_nothing_is_repeated_where_it_was_not_agreed(host: MediaHost, phone: Phone) -> None:
     session = video_session(host, phone, frozenset({"nack pli"}))
     assert session.video
@@ -97,7 +139,7 @@ async def test_nothing_is_repeated_where_it_was_not_agreed(host: MediaHost, phon
     tell(phone, session, rtcp.Nack(7, ours, (sequence,)), rtcp.BitrateLimit(7, 100_000, (ours,)))
     tell(phone, session, rtcp.PictureLoss(7, ours))
     await until(lambda: video.keyframes.count == 1)
-    assert video.history.repeated == 0
+    assert video.repeater.history.repeated == 0
     assert video.rate.target == 1_500_000
     session.stop()
 

@@ -6,9 +6,10 @@ import itertools
 
 import pytest
 
-from orchestrator.rtp import rtcp
+from orchestrator.rtp import packet, rtcp
 from orchestrator.rtp.history import KEPT_PACKETS, SHORTEST_INTERVAL, SentPackets
 from orchestrator.rtp.rate import RateControl
+from orchestrator.rtp.rtx import RtxStream, unwrap
 
 
 def filled(per_second: float, count: int, first: int = 0, ticks: int = 900) -> SentPackets:
@@ -102,11 +103,21 @@ def test_the_peers_limit_holds_at_once_within_bounds() -> None:
 
 @pytest.mark.parametrize("bits", [0, 1, 64_000, 131_072, 2_500_000])
 def test_limits_survive_the_wire(bits: int) -> None:
-    for packet in (
+    for sent in (
         rtcp.BitrateLimit(1, bits, (2,)),
         rtcp.BitrateLimit(1, bits, (2,), temporary=True),
         rtcp.BitrateNotice(1, bits, 2),
     ):
-        (back,) = rtcp.parse(rtcp.build(packet))
-        assert type(back) is type(packet)
+        (back,) = rtcp.parse(rtcp.build(sent))
+        assert type(back) is type(sent)
         assert bits * 0.9999 - 1 <= back.bits_per_second <= bits
+
+
+def test_a_retransmission_names_the_original_and_counts_for_itself() -> None:
+    stream = RtxStream(99, 77)
+    (sent,) = filled(100, 40, first=65_520).wanted((65_530,), 1.0)
+    first, second = (packet.parse(bytes(stream.wrap(sent))) for _ in range(2))
+    assert (first.payload_type, first.ssrc, first.timestamp) == (99, 77, sent.timestamp)
+    assert second.sequence == (first.sequence + 1) & 0xFFFF
+    assert unwrap(first.payload) == (65_530, bytes(sent.packet[packet.HEADER_SIZE :]))
+    assert unwrap(b"\0\1") is None

@@ -15,6 +15,7 @@ from visavis.frames import I420, i420_planes
 
 VBV_SECONDS = 0.25
 _CLOCK = 90_000
+_RECOVERY_POINT = 6
 
 
 class EncoderFailed(RuntimeError):
@@ -27,7 +28,7 @@ def x264_options(encoding: Encoding) -> dict[str, str]:
         "stitchable=1",  # constant parameter sets whatever the rate control does
         "threads=1",
         "sliced-threads=0",
-        "keyint=infinite",
+        f"keyint={encoding.wave or 'infinite'}",
         "scenecut=0",
         "no-deblock=0",
         "colorprim=smpte170m",
@@ -35,6 +36,8 @@ def x264_options(encoding: Encoding) -> dict[str, str]:
         "colormatrix=smpte170m",
         "range=tv",
     ]
+    if encoding.wave:
+        params.append("intra-refresh=1")
     if encoding.small_slices:
         params.append(f"slice-max-size={h264.MAX_PAYLOAD}")
     return {
@@ -94,10 +97,16 @@ class H264Encoder:
         except av.FFmpegError as error:
             raise EncoderFailed(f"libx264 gave up: {error}") from error
         units = h264.split_annex_b(b"".join(bytes(packet) for packet in packets))
-        units = [unit for unit in units if h264.nal_type(unit) not in (h264.SEI, h264.DELIMITER)]
+        units = [unit for unit in units if _is_sent(unit)]
         if not units:
             raise EncoderFailed("libx264 gave no picture")
         return units
+
+
+def _is_sent(unit: bytes) -> bool:
+    """Not delimiters, nor SEI but the recovery point, where a decoder may start (ITU-T H.264 D.2.8)."""
+    kind = h264.nal_type(unit)
+    return kind != h264.DELIMITER and (kind != h264.SEI or unit[1] == _RECOVERY_POINT)
 
 
 def parameter_sets(units: list[bytes]) -> tuple[bytes, ...]:

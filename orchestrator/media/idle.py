@@ -63,9 +63,8 @@ class IdleKey:
 def idle_key(body: Body, video: VideoParameters) -> IdleKey:
     """The coded loop that a call with these parameters sends."""
     starts = tuple(sorted({target for _, target in body.jumps}))
-    return IdleKey(
-        body.body_id, video.encoding, video.packetization_mode, not video.asks_for_keyframes, starts
-    )
+    periodic = bool(video.key_interval) and not video.intra_refresh
+    return IdleKey(body.body_id, video.encoding, video.packetization_mode, periodic, starts)
 
 
 def entry_points(loop: int, second: int, starts: tuple[int, ...]) -> list[int]:

@@ -10,7 +10,10 @@ from orchestrator.rtp.srtp import SrtpKeys
 
 Direction = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
 """Our own direction (RFC 3264): ``recvonly`` and ``inactive`` send no RTP."""
+Refresh = Literal["keyframes", "intra"]
+"""Every second a key frame, or a wave of intra blocks over the picture with a key frame now and then."""
 Address = tuple[str, int]
+_WAVES_PER_KEYFRAME = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,8 @@ class AudioParameters:
     direction: Direction = "sendrecv"
     rtcp_mux: bool = False
     keys: SrtpKeys | None = None
+    telephone_event_rate: int = 8000
+    comfort_noise: int | None = None
 
     @property
     def sends(self) -> bool:
@@ -33,7 +38,10 @@ class AudioParameters:
 
 @dataclass(frozen=True, slots=True)
 class VideoParameters:
-    """One H.264 stream. ``feedback`` holds what the peer offered: "nack pli", "ccm fir", "nack"..."""
+    """One H.264 stream. ``feedback`` holds what the peer offered: "nack pli", "ccm fir", "nack"...
+
+    ``refresh`` is what a phone gets that cannot ask for a key frame.
+    """
 
     payload_type: int
     remote: Address
@@ -48,6 +56,8 @@ class VideoParameters:
     direction: Direction = "sendrecv"
     rtcp_mux: bool = False
     keys: SrtpKeys | None = None
+    rtx_payload_type: int | None = None
+    refresh: Refresh = "keyframes"
 
     def __post_init__(self) -> None:
         if self.width % 2 or self.height % 2 or self.width < 16 or self.height < 16:
@@ -70,6 +80,18 @@ class VideoParameters:
         return "nack" in self.feedback
 
     @property
+    def intra_refresh(self) -> bool:
+        """Whether waves of intra blocks mend the picture."""
+        return self.refresh == "intra" and not self.asks_for_keyframes
+
+    @property
+    def key_interval(self) -> int:
+        """Pictures from one key frame that nobody asked for to the next; 0: there are none."""
+        if self.asks_for_keyframes:
+            return 0
+        return round(self.fps) * (_WAVES_PER_KEYFRAME if self.intra_refresh else 1)
+
+    @property
     def encoding(self) -> Encoding:
         """What the encoder must be told."""
         return Encoding(
@@ -79,6 +101,7 @@ class VideoParameters:
             bitrate_tier(self.bitrate),
             h264_level(self.width, self.height, self.fps, self.bitrate),
             0 if self.packetization_mode else 1,
+            wave=round(self.fps) if self.intra_refresh else 0,
         )
 
 
@@ -86,7 +109,8 @@ class VideoParameters:
 class Encoding:
     """Everything that decides the coded form of a picture; equal for encoders that may be joined.
 
-    ``level`` is ten times the H.264 level, ``small_slices`` 1 where each slice must fit one packet.
+    ``level`` is ten times the H.264 level, ``small_slices`` 1 where each slice must fit one packet. ``wave`` is
+    the number of pictures over which intra blocks sweep once over the picture, 0 where they do not.
     """
 
     width: int
@@ -96,6 +120,7 @@ class Encoding:
     level: int
     small_slices: int = 0
     preset: str = "superfast"
+    wave: int = 0
 
 
 _TIERS = (64, 96, 128, 192, 256, 384, 512, 768, 1000, 1500, 2000, 3000, 4000, 6000, 8000)

@@ -14,13 +14,12 @@ from orchestrator.media.live import EncoderPool, LiveEncoder, LivePicture
 from orchestrator.media.load import Load
 from orchestrator.media.outbox import Outbox
 from orchestrator.media.parameters import Encoding, VideoParameters, bitrate_tier
+from orchestrator.media.repeater import Repeater
 from orchestrator.media.report import StreamReports
 from orchestrator.media.sources import Body, Face
 from orchestrator.media.transport import MediaSocket, Poller
 from orchestrator.media.video import VideoDirector
 from orchestrator.rtp.feedback import KeyframeRequests
-from orchestrator.rtp.h264 import MAX_PAYLOAD
-from orchestrator.rtp.history import SentPackets
 from orchestrator.rtp.packet import HEADER_SIZE, write_header
 from orchestrator.rtp.ports import PortPair
 from orchestrator.rtp.rate import RateControl
@@ -64,9 +63,9 @@ class VideoStream:
         self.counters = VideoCounters()
         self.keyframes = KeyframeRequests()
         self.reports = StreamReports(cname)
-        self.history = SentPackets(0)
         self.rate = RateControl(0)
         self.socket = MediaSocket(pair, poller, None, self._reported)
+        self.repeater = Repeater(engine.clock, self.socket, self.reports)
         self._engine = engine
         self._parameters: VideoParameters | None = None
         self._encoding: Encoding | None = None
@@ -114,28 +113,21 @@ class VideoStream:
             old is None
             or encoding != self._encoding
             or old.packetization_mode != parameters.packetization_mode
-            or old.asks_for_keyframes != parameters.asks_for_keyframes
+            or old.key_interval != parameters.key_interval
         )
-        if old is None or old.feedback != parameters.feedback or old.bitrate != parameters.bitrate:
-            self._agree_on_loss(parameters)
+        if old is None or _loss(old) != _loss(parameters):
+            self.repeater.agree(parameters)
+            self._outbox.use(self._send_and_keep if parameters.wants_retransmission else self._send)
+            self.rate = RateControl(bitrate_tier(parameters.bitrate))
         if other:
             if self._encoder is not None:
                 self._encoder.close()
             self._encoder = LiveEncoder(self._engine.encoders, encoding, parameters.packetization_mode)
             self._encoder.limit(bitrate_tier(self.rate.target))
             self._encoding, self._idle, self._loop = encoding, None, None
-            self._director = VideoDirector(0 if parameters.asks_for_keyframes else round(parameters.fps))
+            self._director = VideoDirector(parameters.key_interval)
         elif old is None or not old.sends or old.remote != parameters.remote:
             self._director.restart()
-
-    def _agree_on_loss(self, parameters: VideoParameters) -> None:
-        # At most half as much again as the stream itself.
-        packets_per_second = parameters.bitrate / 8 / MAX_PAYLOAD
-        asked, repeated = self.history.asked, self.history.repeated
-        self.history = SentPackets(max(20.0, packets_per_second / 2))
-        self.history.asked, self.history.repeated = asked, repeated
-        self._outbox.use(self._send_and_keep if parameters.wants_retransmission else self._send)
-        self.rate = RateControl(bitrate_tier(parameters.bitrate))
 
     @property
     def configured(self) -> bool:
@@ -250,21 +242,8 @@ class VideoStream:
             reports.octets += len(packet) - HEADER_SIZE
 
     def _send_and_keep(self, packet: bytearray, marker: bool, timestamp: int) -> None:
-        self.history.keep(self._sequence, packet, marker, timestamp)
+        self.repeater.history.keep(self._sequence, packet, marker, timestamp)
         self._send(packet, marker, timestamp)
-
-    def _repeat(self, missing: tuple[int, ...], now: float) -> None:
-        reports = self.reports
-        for sequence, packet, marker, timestamp in self.history.wanted(missing, now):
-            # The header is written anew: cached packets are shared by all calls.
-            write_header(packet, self._payload_type, marker, sequence, timestamp, reports.ssrc)
-            try:
-                self.socket.deliver(packet)
-            except OSError:
-                self.socket.send_errors += 1
-                return
-            reports.packets += 1
-            reports.octets += len(packet) - HEADER_SIZE
 
     def _sent(self, picture: LivePicture) -> None:
         self._engine.clock.video.add(time.monotonic() - picture.due)
@@ -272,13 +251,16 @@ class VideoStream:
     def report(self, now: float) -> None:
         """Send an RTCP report from the same clock as the audio's."""
         timestamp = self._base + int((now - self._t0) * CLOCK_RATE)
-        self.socket.send_rtcp(self.reports.build(self._engine.clock.unix(now), timestamp, None))
+        unix = self._engine.clock.unix(now)
+        self.socket.send_rtcp(self.reports.build(unix, timestamp, None))
+        self.repeater.report(unix, timestamp)
 
     def stop(self, now: float) -> None:
         """Say BYE, close encoder and sockets, give the ports back."""
         if self._parameters is not None and self.running:
             self.report(now)
             self.socket.send_rtcp(self.reports.goodbye())
+            self.repeater.stop()
         self.running = False
         self._outbox.clear()
         if self._encoder is not None:
@@ -297,7 +279,7 @@ class VideoStream:
                 case FullIntra(sender, media, sequence) if media == self.reports.ssrc:
                     self.keyframes.full_intra(sender, sequence)
                 case Nack(_, media, missing) if media == self.reports.ssrc and "nack" in feedback:
-                    self._repeat(missing, now)
+                    self.repeater.ask(missing, now)
                 case BitrateLimit(sender, bits, media, temporary) if self.reports.ssrc in media:
                     self._limited(sender, bits, temporary, feedback)
         if peer.reports != seen and peer.fraction_lost is not None:
@@ -311,3 +293,8 @@ class VideoStream:
             self.socket.send_rtcp(self.reports.notify_limit(bits, sender))
         elif not temporary and "goog-remb" in feedback:
             self.rate.limit(bits)
+
+
+def _loss(parameters: VideoParameters) -> tuple[object, ...]:
+    """What decides how losses are met."""
+    return parameters.feedback, parameters.bitrate, parameters.payload_type, parameters.rtx_payload_type

@@ -232,11 +232,10 @@ class MediaSession:
         )
         if video is None:
             return figures
+        repeats = video.repeater.history
         return replace(
             figures,
-            video=replace(
-                _stream_stats(video), nacked=video.history.asked, retransmitted=video.history.repeated
-            ),
+            video=replace(_stream_stats(video), nacked=repeats.asked, retransmitted=repeats.repeated),
             video_bitrate=video.rate.target,
             pictures_cached=video.counters.cached,
             pictures_live=video.counters.live,

@@ -1,0 +1,90 @@
+"""Packets that a phone misses are sent again: a few a slot, as they were or in an RTX stream."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from orchestrator.media.clock import VIDEO, MediaClock
+from orchestrator.media.parameters import VideoParameters
+from orchestrator.media.report import StreamReports
+from orchestrator.media.transport import MediaSocket
+from orchestrator.rtp.h264 import MAX_PAYLOAD
+from orchestrator.rtp.history import Sent, SentPackets
+from orchestrator.rtp.packet import HEADER_SIZE, write_header
+from orchestrator.rtp.rtx import RtxStream
+
+PER_SLOT = 2
+_LEAST_PER_SECOND = 20.0
+
+
+class Repeater:
+    """Answers generic NACK (RFC 4585 section 6.2.1) for one video stream.
+
+    What is asked for at once leaves at ``PER_SLOT`` packets a slot: the path that has just lost some is not
+    given a burst.
+    """
+
+    def __init__(self, clock: MediaClock, socket: MediaSocket, reports: StreamReports) -> None:
+        self.history = SentPackets(0)
+        self._clock = clock
+        self._socket = socket
+        self._reports = reports
+        self._payload_type = 0
+        self._rtx: RtxStream | None = None
+        self._rtx_reports: StreamReports | None = None
+        self._waiting: deque[Sent] = deque()
+        self._pumping = False
+
+    def agree(self, parameters: VideoParameters) -> None:
+        """Take what was negotiated: at most half as much again as the stream itself is repeated."""
+        asked, repeated = self.history.asked, self.history.repeated
+        self.history = SentPackets(max(_LEAST_PER_SECOND, parameters.bitrate / 8 / MAX_PAYLOAD / 2))
+        self.history.asked, self.history.repeated = asked, repeated
+        self._waiting.clear()
+        self._payload_type, number = parameters.payload_type, parameters.rtx_payload_type
+        if number is None:
+            self._rtx = self._rtx_reports = None
+        elif self._rtx is None or self._rtx.payload_type != number:
+            self._rtx_reports = self._rtx_reports or StreamReports(self._reports.cname)
+            self._rtx = RtxStream(number, self._rtx_reports.ssrc)
+
+    def ask(self, missing: tuple[int, ...], now: float) -> None:
+        """A NACK came."""
+        self._waiting.extend(self.history.wanted(missing, now))
+        if not self._pumping:
+            slot = self._clock.wheel.slot
+            following = self._pump(slot, now)
+            if following is not None:
+                self._clock.wheel.add(VIDEO, following, self._pump)
+
+    def stop(self) -> None:
+        """Nothing more is repeated; says BYE for the RTX stream."""
+        self._waiting.clear()
+        if self._rtx_reports is not None and self._rtx_reports.packets:
+            self._socket.send_rtcp(self._rtx_reports.goodbye())
+
+    def report(self, unix: float, timestamp: int) -> None:
+        """The sender report of the RTX stream, once there is one."""
+        if self._rtx_reports is not None and self._rtx_reports.packets:
+            self._socket.send_rtcp(self._rtx_reports.build(unix, timestamp, None))
+
+    def _pump(self, slot: int, now: float) -> int | None:
+        for _ in range(min(PER_SLOT, len(self._waiting))):
+            self._send(self._waiting.popleft())
+        self._pumping = bool(self._waiting)
+        return slot + 1 if self._pumping else None
+
+    def _send(self, sent: Sent) -> None:
+        packet, reports = sent.packet, self._reports
+        if self._rtx is not None and self._rtx_reports is not None:
+            packet, reports = self._rtx.wrap(sent), self._rtx_reports
+        else:
+            # The header is written anew: cached packets are shared by all calls.
+            write_header(packet, self._payload_type, sent.marker, sent.sequence, sent.timestamp, reports.ssrc)
+        try:
+            self._socket.deliver(packet)
+        except OSError:
+            self._socket.send_errors += 1
+        else:
+            reports.packets += 1
+            reports.octets += len(packet) - HEADER_SIZE
