@@ -69,7 +69,7 @@ class _Eye:
         within = np.clip(np.minimum(s + 0.02, 1.02 - s) / 0.12, 0, 1)
         within = within * within * (3 - 2 * within)
         gap = self._lower - self._upper
-        reach_down = 0.92 * gap + shut**4 * (0.12 * gap + 0.6)  # shut, no white is left below the lid
+        reach_down = 0.92 * gap + shut**4 * (0.22 * gap + 0.8)  # shut, no white is left below the lid
         edge = self._upper + shut * reach_down * (within > 0)
         drop = edge - self._upper
         above = edge - t  # how far a pixel is above the lid's edge

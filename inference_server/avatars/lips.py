@@ -88,6 +88,7 @@ class Mouth:
         self.centre = float(self.line[10, 0] + self.line[0, 0]) / 2
         corners = float(self.line[0, 1] + self.line[10, 1]) / 2
         self.smile = float(np.clip(self.line[5, 1] - corners - 1.0, 0, 8))  # mm the corners are drawn up
+        self.broad = float(np.clip((self.half_width - 24.0) / 5.0, 0, 1))
 
     def closed(self) -> Lips:
         """The lips brought together, from however far the picture shows them open."""
@@ -114,12 +115,10 @@ class Mouth:
     def lips(self, pose: Pose) -> Lips:
         """The contours in a pose."""
         rounding, spread = max(-pose.width, 0.0), max(pose.width, 0.0)
-        gap = 16.0 * pose.open**1.05 * (1 - 0.28 * rounding) + 0.8 * rounding * (1 - pose.press)
+        gap = 15.0 * pose.open**0.95 * (1 - 0.1 * rounding) + 1.2 * rounding * (1 - pose.press)
         jaw = 0.80 * gap * (1 - 0.25 * rounding)
         active = min(1.0, pose.open / 0.25 + rounding + 0.5 * pose.press + pose.fv)
-        pull = 0.37 - 0.12 * min(
-            max((self.half_width - 24) / 5, 0.0), 1.0
-        )  # a smile's deep folds would buckle
+        pull = 0.37 - 0.12 * self.broad  # a smile's deep folds would buckle
         stretch = 1 + 0.15 * spread * (1 + 0.3 * pose.open) - pull * rounding - 0.03 * pose.open
         # a wide smile gives way to speech
         stretch *= 1 - min(0.16, max(0.0, 0.7 * (1 - 26 / self.half_width))) * active * (1 - 0.6 * spread)
@@ -132,8 +131,10 @@ class Mouth:
         inside = np.clip(1 - (u / (1 - 0.42 * rounding)) ** 2, 0, 1)
         profile = inside ** (0.80 - 0.30 * rounding)
         up, low = line.copy(), line.copy()
-        up[:, 1] -= (0.17 * gap + 3.9 * pose.fv) * profile + 0.4 * rounding * bow
-        low[:, 1] += 0.83 * gap * profile - 0.7 * pose.fv * bow + 0.1 * rounding * bow
+        # who smiles broadly bares the upper teeth, also in speech
+        bared = 0.17 + 0.11 * self.broad * (1 - rounding)
+        up[:, 1] -= (bared * gap + 3.9 * pose.fv) * profile + 0.4 * rounding * bow
+        low[:, 1] += (1 - bared) * gap * profile - 0.7 * pose.fv * bow + 0.1 * rounding * bow
         thick = 1 + 0.26 * rounding - 0.30 * pose.press - 0.05 * spread
         sides = np.array([stretch, 1.0])
         upper = (self.seen.upper_outer - self.seen.upper_inner) * sides

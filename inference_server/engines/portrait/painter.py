@@ -23,7 +23,7 @@ class Painter:
         high, low = self.patch.max(2).astype(np.float32), self.patch.min(2)
         # a black-and-white picture gets a black-and-white mouth
         self._colour = float(np.clip(np.median((high - low) / np.maximum(high, 1)) / 0.22, 0, 1))
-        self.teeth_line = float(self.mouth.line[5, 1]) + 1.0
+        self.teeth_line = float(self.mouth.line[5, 1]) + 1.0 + 1.2 * self.mouth.broad
 
     def paint(self, pose: Pose) -> NDArray[np.uint8]:
         """The region ``(height, width, 3)`` RGB in a pose; its outermost pixels never change."""

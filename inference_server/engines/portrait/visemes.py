@@ -257,9 +257,18 @@ class VisemeTrack:
         silent = float(speech.max()) < 0.5
         if silent:
             return REST
-        mean, peak = v.mean(0), v.max(0)
+        mean = v.mean(0)
         opening = min(1.0, OPEN_GAIN * float(mean[0]))
-        return MouthParams(opening, float(mean[1]), float(peak[2]), float(peak[3]), False)
+        near = stream.values[max(0, first - 1) : last]
+        close, fv = (max(float(mean[i]), _firmest(near[:, i])) for i in (2, 3))
+        return MouthParams(opening, float(mean[1]), close, fv, False)
+
+
+def _firmest(sure: Array) -> float:
+    """The highest peak after the first hop, which is the slot before's; at the end, rising is enough. A closure
+    shorter than a frame is shown shut where it is firmest, and the frame after it no longer."""
+    risen = np.flatnonzero(sure[1:] >= sure[:-1]) + 1
+    return max((float(sure[i]) for i in risen if i + 1 == len(sure) or sure[i] > sure[i + 1]), default=0.0)
 
 
 def _hops_of(k: int, fps: Fraction) -> tuple[int, int]:
