@@ -7,39 +7,11 @@ import os
 import signal
 import time
 
-import numpy as np
-
 from bench.caller import Phone
-from bench.caller.movie import aligned
-from bench.caller.recording import Recording
 from bench.ports import free_port
-from inference_server.engines.card import read_card
 from tests.support.house import orchestrator, tone
+from tests.support.recordings import assert_voice_whole, gaps, lips
 from tests.support.servers import running_server
-
-
-def lips(recording: Recording) -> np.ndarray:
-    """Moments, on the voice's time line, at which a mouth was shown."""
-    frames = recording.frames()
-    times = aligned(recording, frames)
-    cards = [read_card(frame.image) for frame in frames]
-    return np.array([at for at, card in zip(times, cards, strict=True) if card and card.mouth])
-
-
-def assert_voice_whole(recording: Recording, seconds: float) -> None:
-    """No audio packet missing, and the whole turn heard."""
-    assert recording.audio.lost == 0
-    stamps = [p.timestamp for p in recording.audio.ordered()]
-    assert set(np.diff(stamps)) == {160}
-    samples = recording.samples()
-    blocks = np.abs(samples[: len(samples) // 160 * 160]).reshape(-1, 160).max(axis=1) > 500
-    assert blocks.sum() * 0.02 >= seconds - 0.05
-
-
-def gaps(moments: np.ndarray, longer_than: float = 0.3) -> list[tuple[float, float]]:
-    """Where the lips were away: (from, seconds)."""
-    steps = np.diff(moments)
-    return [(float(moments[i]), float(step)) for i, step in enumerate(steps) if step > longer_than]
 
 
 async def test_server_killed_and_started_again_mid_sentence() -> None:

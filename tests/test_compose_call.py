@@ -18,7 +18,7 @@ from bench.caller.recording import Recording
 from tests.support.docker_outside import outside
 from tests.support.docker_project import Project, project, wait_until
 from tests.support.house import tone
-from tests.test_call_failures import gaps, lips
+from tests.support.recordings import gaps, lips
 
 pytestmark = pytest.mark.container
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from fractions import Fraction
 
@@ -13,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from orchestrator.media.host import HostSettings, MediaHost
+from orchestrator.media.host import MediaHost
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.sources import LoopFace, SilentVoice
 from orchestrator.rtp import h264, packet, rtcp
@@ -21,6 +20,8 @@ from orchestrator.rtp.codecs import make_codec
 from tests.support.media import Phone, access_units, card, card_body, decode, read_card
 from visavis.frames import Frame, Rect, crop_i420
 from visavis.playout import Picture
+
+pytest_plugins = ["tests.support.media_fixtures"]
 
 LOOP = 125
 
@@ -47,21 +48,6 @@ class TalkingFace:
         patch[:128] = 235
         pixels = crop_i420(patch, 192, 128, rect)
         return Picture(index, Frame(1, 1, 0, index, "mouth", rect, pixels))
-
-
-@pytest.fixture
-def phone() -> Iterator[Phone]:
-    phone = Phone()
-    yield phone
-    phone.close()
-
-
-@pytest.fixture
-async def host() -> AsyncIterator[MediaHost]:
-    host = MediaHost(HostSettings())
-    host.start()
-    yield host
-    await host.close()
 
 
 def parameters(phone: Phone, **video) -> tuple[AudioParameters, VideoParameters]:

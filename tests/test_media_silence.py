@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 
 import pytest
 
-from orchestrator.media.host import HostSettings, MediaHost
+from orchestrator.media.host import MediaHost
 from orchestrator.media.parameters import AudioParameters
 from orchestrator.media.session import MediaSession
 from orchestrator.rtp import packet, rtcp
 from tests.support.media import Phone, until
 
-
-@pytest.fixture
-def phone() -> Iterator[Phone]:
-    phone = Phone()
-    yield phone
-    phone.close()
-
-
-@pytest.fixture
-async def host() -> AsyncIterator[MediaHost]:
-    host = MediaHost(HostSettings())
-    host.start()
-    yield host
-    await host.close()
+pytest_plugins = ["tests.support.media_fixtures"]
 
 
 def started(host: MediaHost, audio: AudioParameters) -> MediaSession:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 
 import pytest
 from pylibsrtp import Error, Policy, Session
 
-from orchestrator.media.host import HostSettings, MediaHost
+from orchestrator.media.host import MediaHost
 from orchestrator.media.messages import ConfigureCall, decode, encode
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.sources import LoopFace
@@ -18,6 +17,8 @@ from orchestrator.rtp import packet, rtcp
 from orchestrator.rtp.srtp import SrtpKeys
 from tests.support.media import Phone, access_units, card_body, until
 from tests.support.media import decode as decode_pictures
+
+pytest_plugins = ["tests.support.media_fixtures"]
 
 SUITE = "AES_CM_128_HMAC_SHA1_80"
 AUDIO = SrtpKeys(SUITE, bytes(range(30)), bytes(range(30, 60)))
@@ -30,21 +31,6 @@ def reader(keys: SrtpKeys) -> Session:
 
 def writer(keys: SrtpKeys) -> Session:
     return Session(Policy(keys.remote_key, Policy.SSRC_ANY_OUTBOUND))
-
-
-@pytest.fixture
-def phone() -> Iterator[Phone]:
-    phone = Phone()
-    yield phone
-    phone.close()
-
-
-@pytest.fixture
-async def host() -> AsyncIterator[MediaHost]:
-    host = MediaHost(HostSettings())
-    host.start()
-    yield host
-    await host.close()
 
 
 @pytest.mark.parametrize("mux", [False, True])
@@ -117,7 +103,7 @@ async def test_only_what_the_peer_protected_is_heard(host: MediaHost, phone: Pho
         for _ in range(2):
             phone.audio.sendto(secret, ("127.0.0.1", session.audio_port))
         await asyncio.sleep(0.01)
-    await until(lambda: ear.heard_samples > 10)
+    await until(lambda: ear.heard_samples > 10 and session.audio.reception.received_packets >= 20)
     assert session.audio.socket.remote == phone.address("audio")
     assert session.audio.reception.received_packets == 20
     pli = rtcp.build(rtcp.ReceiverReport(7), rtcp.PictureLoss(7, session.video.reports.ssrc))
