@@ -45,14 +45,16 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def serve(engine_settings: dict[str, str]) -> AsyncIterator[Server]:
-    """A server with the mock engine on a free port."""
+async def serve(
+    engine_settings: dict[str, str], *, engine: str = "mock", core: int | None = None
+) -> AsyncIterator[Server]:
+    """A server on a free port; ``core`` is the one that it and its engine process are bound to."""
     with tempfile.TemporaryDirectory(prefix="visavis-bench-") as folder:
         settings = {
             "host": "127.0.0.1",
             "port": 0,
             "http": "false",
-            "engine": "mock",
+            "engine": engine,
             "engine_settings": json.dumps(engine_settings),
             "slots": 1000,
             "cache_dir": folder,
@@ -61,6 +63,8 @@ async def serve(engine_settings: dict[str, str]) -> AsyncIterator[Server]:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "inference_server"), env=env, stderr=asyncio.subprocess.PIPE
         )
+        if core is not None:  # inherited by the threads and processes that it has still to start
+            os.sched_setaffinity(process.pid, {core})
         server = Server(process.pid, "")
         ready = asyncio.Event()
 

@@ -18,14 +18,12 @@ import sys
 import time
 from collections import deque
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from pathlib import Path
-
-import numpy as np
 
 from inference_server import engine_messages as m
 from inference_server.avatars.arrays import Damaged, read_body, read_prepared
 from inference_server.engine_preparations import Preparations
+from inference_server.engine_voices import Voices
 from inference_server.engines.base import (
     BodyLoop,
     Engine,
@@ -35,7 +33,6 @@ from inference_server.engines.base import (
     ModelMissing,
     Row,
     Ticket,
-    Track,
 )
 from inference_server.engines.discovery import engine_factory
 from inference_server.frame_ring import FrameRing
@@ -53,14 +50,6 @@ class _Batch:
     began: float
 
 
-@dataclass(slots=True)
-class _Voice:
-    track: Track
-    told: int = -1
-    ended: bool = False
-    said_end: bool = False
-
-
 class EngineWorker:
     """Messages in, engine calls, messages out."""
 
@@ -70,8 +59,7 @@ class EngineWorker:
         self._ring = ring
         self._decoder = m.Decoder()
         self._handles: dict[str, Handle] = {}
-        self._voices: dict[int, _Voice] = {}
-        self._touched: set[int] = set()
+        self._voices = Voices(engine, self._handles, self._send)
         self._waiting: deque[m.Render] = deque()
         self._batches: deque[_Batch] = deque()
         self._preparations = Preparations(engine, self._send)
@@ -84,15 +72,16 @@ class EngineWorker:
     def run(self) -> None:
         """Until the other side closes the socket."""
         while True:
-            busy = bool(self._batches or self._waiting)
+            busy = bool(self._batches or self._waiting or self._voices.busy)
             timeout = 0 if busy else self._preparations.pause_s
             readable, _, _ = select.select([self._channel], [], [], timeout)
             if readable and not self._receive():
                 return
+            self._voices.listen()
             self._submit()
             if self._batches:
                 self._collect()
-            else:
+            elif not self._voices.busy:
                 self._preparations.step()
 
     # --- messages -------------------------------------------------------------------------------------
@@ -103,7 +92,6 @@ class EngineWorker:
             return False
         for message in self._decoder.feed(data):
             self._handle(message)
-        self._tell_ready()
         return True
 
     def _send(self, message: m.Message) -> None:
@@ -112,7 +100,7 @@ class EngineWorker:
     def _handle(self, message: m.Message) -> None:
         match message:
             case m.OpenTrack() | m.Append() | m.EndTrack() | m.CloseTrack():
-                self._listen(message)
+                self._voices.take(message)
             case m.Render():
                 self._waiting.append(message)
             case m.Attach():
@@ -131,49 +119,8 @@ class EngineWorker:
             case _:
                 raise ValueError(f"unexpected {type(message).__name__}")
 
-    def _listen(self, message: m.OpenTrack | m.Append | m.EndTrack | m.CloseTrack) -> None:
-        """Audio of a turn. An engine that stumbles over it loses this turn, not the process."""
-        number = message.track
-        try:
-            if isinstance(message, m.OpenTrack):
-                handle = self._handles[message.avatar_id]
-                self._voices[number] = _Voice(
-                    self._engine.track(handle, Fraction(*message.fps), message.origin)
-                )
-                return
-            voice = self._voices.get(number)
-            if voice is None:
-                return
-            match message:
-                case m.Append():
-                    voice.track.append(np.frombuffer(message.payload, "<i2").astype(np.int16, copy=False))
-                    self._touched.add(number)
-                case m.EndTrack():
-                    voice.track.end()
-                    voice.ended = True
-                    self._touched.add(number)
-                case m.CloseTrack():
-                    del self._voices[number]
-                    voice.track.close()
-        except EngineDead:
-            raise
-        except Exception as error:
-            self._voices.pop(number, None)
-            self._fail("track", str(number), type(error).__name__, f"{type(error).__name__}: {error}")
-
     def _costs(self) -> list[tuple[int, float]]:
         return [(rows, self._engine.cost_ms(rows)) for rows in self._engine.info.buckets]
-
-    def _tell_ready(self) -> None:
-        for number in self._touched:
-            voice = self._voices.get(number)
-            if voice is None:
-                continue
-            frames = voice.track.ready()
-            if frames != voice.told or voice.ended != voice.said_end:
-                voice.told, voice.said_end = frames, voice.ended
-                self._send(m.Ready(number, frames, voice.ended))
-        self._touched.clear()
 
     def _fail(self, what: str, key: str, kind: str, sentence: str) -> None:
         self._send(m.Failed(what, key, kind, sentence))
@@ -186,11 +133,11 @@ class EngineWorker:
             places: list[int] = []
             rows: list[Row] = []
             for place, (track, frame, loop_index, alpha, offset, size) in enumerate(message.rows):
-                voice = self._voices.get(track)
+                voice = self._voices.track(track)
                 if voice is None:
                     continue  # closed meanwhile: it costs nothing
                 places.append(place)
-                rows.append(Row(voice.track, frame, loop_index, alpha, self._ring.view(offset, size)))
+                rows.append(Row(voice, frame, loop_index, alpha, self._ring.view(offset, size)))
             began = time.monotonic()
             if not rows:
                 self._send(m.Rendered(message.batch, [("dropped", None, None)] * len(message.rows), 0.0))
