@@ -191,6 +191,8 @@ def test_a_turn_that_has_all_its_frames_is_not_resumed_but_reported() -> None:
         talk.on_message(frame(k, last=k == 27), 0.0)
     assert talk.detach() == [TurnFinished(1, 28, 0)]
     assert talk.attach(OPENED) is None and said(talk) == []
+    talk.playhead(frame_start(24, FPS), True, 1.0)  # it is still heard; this server does not know it
+    assert said(talk) == []
 
 
 def test_silence_while_frames_are_due_is_a_stall() -> None:

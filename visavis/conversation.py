@@ -125,7 +125,10 @@ class Conversation:
         self._waiting_since = None
         self._earlier.clear()
         turn = self._turn
-        if turn is None or not turn.resumable:
+        if turn is None:
+            return None
+        if not turn.resumable:
+            turn.mute()
             return None
         known = turn.first_audio_at is not None
         turn.restart()

@@ -44,6 +44,7 @@ class Turn:
         self._head_told = True
         self._head_at = 0  # the playhead told last
         self._step = frame_start(2, fps)  # told every second frame: half the messages, the same window
+        self._muted = False
         self._pending = self._tell(0)
 
     # -- from the caller --
@@ -106,11 +107,16 @@ class Turn:
         self._cursor = max(origin, self._base)
         self._anchors_told = 0
         self._head_told = self.head is None
+        self._muted = False
         self._pending = self._tell(render_from)
+
+    def mute(self) -> None:
+        """All its frames are here: another server, which knows nothing of it, is told nothing."""
+        self._muted = True
 
     def next_request(self) -> Request | None:
         """What the server is to be told next, ``None`` when it knows everything."""
-        return next(self._pending)
+        return None if self._muted else next(self._pending)
 
     def _tell(self, render_from: int) -> Iterator[Request | None]:
         yield TurnStart(self.turn_id, self.epoch, render_from)
