@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,21 +15,17 @@ import pytest
 from bench.caller import Phone
 from bench.ports import free_port
 from tests.support.house import House, orchestrator
+from tests.support.peers import require
 from tests.support.servers import running_server
 
 FOLDER = Path(__file__).parent.parent / "deploy" / "kamailio"
-KAMAILIO = shutil.which("kamailio", path=os.environ.get("PATH", "") + ":/usr/sbin")
 
-pytestmark = [
-    pytest.mark.peer,
-    pytest.mark.skipif(KAMAILIO is None, reason="Kamailio is not installed"),
-]
+pytestmark = pytest.mark.peer
 
 
 def command(listen: str, destinations: Path) -> list[str]:
-    assert KAMAILIO is not None
     given = ["-A", f"LISTEN_ON={listen}", "-A", f'DESTINATIONS="{destinations}"']
-    return [KAMAILIO, "-f", str(FOLDER / "kamailio.cfg"), *given]
+    return [require("kamailio", "kamailio"), "-f", str(FOLDER / "kamailio.cfg"), *given]
 
 
 def test_the_configuration_is_valid() -> None:

@@ -15,9 +15,9 @@ from orchestrator.sip.config import SipConfig, TlsConfig
 from orchestrator.sip.grammar import NameAddr, parse_uri
 from orchestrator.sip.outgoing import OutgoingCall
 from orchestrator.sip.stack import SipStack
+from tests.support.peers import require
 from tests.support.sip_baresip import Baresip
 from tests.support.sip_fake import Recorder
-from tests.support.sipp import require
 from tests.test_sip_transport import make_certificates, until
 
 pytestmark = pytest.mark.peer

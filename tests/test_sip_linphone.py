@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from bench.ports import free_port, free_ports
+from tests.support.peers import require
 from tests.support.sip_fake import Recorder
-from tests.support.sipp import require
 from tests.test_sip_baresip import running
 from tests.test_sip_transport import until
 

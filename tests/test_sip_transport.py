@@ -16,8 +16,8 @@ from orchestrator.sip.config import SipConfig, TlsConfig
 from orchestrator.sip.framing import MAX_HEAD, Framer, FramingError
 from orchestrator.sip.grammar import parse_uri
 from orchestrator.sip.stack import SipStack
+from tests.support.peers import require
 from tests.support.sip_fake import Recorder, capabilities, request
-from tests.support.sipp import require
 
 OPTIONS = request("OPTIONS", transport="TCP").replace("\n", "\r\n").encode()
 
@@ -112,11 +112,12 @@ async def test_a_large_request_goes_over_tcp_and_falls_back() -> None:
     await caller.start()
     uri = parse_uri(f"sip:anna@127.0.0.1:{callee.addresses['UDP'][0][1]}")
     transports = caller._transports
-    assert (await transports.flow_to(uri, size=900)).transport == "UDP"
-    assert (await transports.flow_to(uri, size=2000)).transport == "TCP"
-    nobody = parse_uri(f"sip:anna@127.0.0.1:{caller.addresses['UDP'][0][1]}")
-    assert (await transports.flow_to(nobody, size=2000)).transport == "UDP"
-    assert (await transports.flow_to(uri, size=2000)) is (await transports.flow_to(uri, size=2000))
+    (hop,) = await transports.locate(uri)
+    assert (await transports.open_flow(hop, size=900)).transport == "UDP"
+    assert (await transports.open_flow(hop, size=2000)).transport == "TCP"
+    (nobody,) = await transports.locate(parse_uri(f"sip:anna@127.0.0.1:{caller.addresses['UDP'][0][1]}"))
+    assert (await transports.open_flow(nobody, size=2000)).transport == "UDP"
+    assert (await transports.open_flow(hop, size=2000)) is (await transports.open_flow(hop, size=2000))
     await caller.close()
     await callee.close()
 

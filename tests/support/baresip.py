@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator
@@ -15,25 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from bench.ports import free_port, free_ports
+from tests.support.peers import require
 
 _MODULES = (
     "g711.so", "g722.so", "opus.so", "sndfile.so", "ausine.so", "aufile.so", "aubridge.so", "avcodec.so",
     "snapshot.so", "swscale.so", "avformat.so", "fakevideo.so", "rtcpsummary.so", "srtp.so",
 )  # fmt: skip
-
-
-def need(program: str, package: str) -> str:
-    """The program's path; without it the test fails in CI and is skipped, loudly, elsewhere."""
-    path = shutil.which(program)
-    if path is None:
-        message = f"{program} is missing: apt-get install {package}"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return path
 
 
 def _test_picture(ffmpeg: str, path: Path) -> None:
@@ -106,8 +92,8 @@ async def baresip(
 
     ``answer="auto"``: it picks up; ``media_encryption`` as its account has it.
     """
-    program = need("baresip", "baresip-core baresip-ffmpeg")
-    ffmpeg = need("ffmpeg", "ffmpeg")
+    program = require("baresip", "baresip-core baresip-ffmpeg")
+    ffmpeg = require("ffmpeg", "ffmpeg")
     (folder / "rec").mkdir(parents=True)
     source = folder / "src.mp4"
     await asyncio.to_thread(_test_picture, ffmpeg, source)

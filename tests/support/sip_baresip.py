@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.ports import free_port, free_ports
-from tests.support.sipp import require
+from tests.support.peers import require
 
 CONFIG = """poll_method epoll
 sip_listen 127.0.0.1:{sip}

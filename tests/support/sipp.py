@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from bench.ports import free_port
+from tests.support.peers import require
 
 AUDIO_VIDEO = """v=0
 o=sipp 1 {version} IN IP4 [local_ip]
@@ -26,17 +25,6 @@ a=fmtp:96 packetization-mode=1;profile-level-id=42e01f
 a=rtcp-fb:* nack pli
 a={direction}
 """
-
-
-def require(binary: str, package: str) -> str:
-    """The path of a peer's program. Where CI runs its absence is a failure, elsewhere a loud skip."""
-    path = shutil.which(binary)
-    if path is None:
-        text = f"{binary} is missing: apt-get install {package}"
-        if os.environ.get("CI"):
-            pytest.fail(text)
-        pytest.skip(text)
-    return path
 
 
 def offer(direction: str = "sendrecv", version: int = 1) -> str:

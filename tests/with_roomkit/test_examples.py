@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.baresip import need
 from support.house import picture, tone
+from support.peers import require
 from support.servers import ROOT, running_server
 
 from bench.caller import Phone
@@ -54,7 +54,7 @@ async def mouths(phone: Phone) -> tuple[int, int]:
 
 
 async def test_the_whole_agent_talks_without_a_key(tmp_path: Path) -> None:
-    need("espeak-ng", "espeak-ng")
+    require("espeak-ng", "espeak-ng")
     port = free_port()
     recordings = tmp_path / "recordings"
     async with running_server() as server:
