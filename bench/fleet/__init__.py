@@ -1,0 +1,1 @@
+"""Failures of a fleet of inference servers under real calls: `python -m bench.fleet`."""

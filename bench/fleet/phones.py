@@ -1,0 +1,168 @@
+"""Many phones in a process of their own, and what each of them saw and heard."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import multiprocessing
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+
+import numpy as np
+
+from bench.caller import CallFailed, Phone
+from bench.caller.movie import aligned
+from bench.caller.recording import Recording
+from inference_server.engines.card import read_card
+
+CALLS_A_SECOND = 15
+REFUSED_S = 60.0
+"""A busy machine may refuse a call for a while, which is as it should be."""
+LATE_S = 0.020
+_LOUD = 500
+
+
+@dataclass
+class CallFigures:
+    """One call as its phone had it; seconds. ``away``: for each turn, the longest time without a new mouth."""
+
+    hung_up: bool
+    packets: int
+    lost: int
+    skipped: int
+    late: int
+    worst_late: float
+    turns: list[float] = field(default_factory=list)  # heard
+    away: list[float] = field(default_factory=list)
+    ticks: int = 0
+    shown: int = 0
+
+
+def judge(recording: Recording, hung_up: bool, fps: float) -> CallFigures:
+    """What a recording shows: voice by its packets, lips by the test cards."""
+    voice = recording.audio.ordered()
+    stamps = np.array([p.timestamp for p in voice])
+    delay = np.array([p.arrived for p in voice]) - stamps / 8000
+    late = delay - delay.min()
+    figures = CallFigures(
+        hung_up,
+        len(voice),
+        recording.audio.lost,
+        int((np.diff(stamps) - 160).sum() // 160),
+        int((late > LATE_S).sum()),
+        float(late.max()),
+    )
+    frames = recording.frames()
+    times = aligned(recording, frames)
+    for begin, end in spans(recording):
+        figures.turns.append(end - begin)
+        seen, previous = [begin], -1
+        for at, frame in zip(times, frames, strict=True):
+            if begin - 0.1 <= at <= end:
+                card = read_card(frame.image)
+                if card is not None and card.mouth is not None and card.mouth.frame != previous:
+                    previous = card.mouth.frame
+                    seen.append(max(begin, at))
+        figures.ticks += round((end - begin) * fps)
+        figures.shown += min(len(seen) - 1, round((end - begin) * fps))
+        figures.away.append(max(0.0, float(np.diff([*seen, end]).max()) - 1 / fps))
+    return figures
+
+
+def spans(recording: Recording) -> list[tuple[float, float]]:
+    """When somebody spoke: (begin, end) on the voice's time line, short pauses included."""
+    samples = recording.samples()
+    blocks = np.abs(samples[: len(samples) // 160 * 160].astype(np.int32)).reshape(-1, 160).max(axis=1)
+    loud = np.flatnonzero(blocks > _LOUD)
+    if not len(loud):
+        return []
+    cuts = np.flatnonzero(np.diff(loud) > 25)
+    begins, ends = loud[[0, *(cuts + 1)]], loud[[*cuts, -1]] + 1
+    return [(0.02 * b, 0.02 * e) for b, e in zip(begins, ends, strict=True)]
+
+
+def run(pipe: Connection, uris: Sequence[str], fps: float) -> None:
+    """The process: opens the calls and says so; at a word hangs up and sends a list of :class:`CallFigures`."""
+    try:
+        global _heard
+        _heard = asyncio.run(_call(pipe, uris))
+        gc.unfreeze()
+        context = multiprocessing.get_context("fork")
+        with context.Pool(os.cpu_count()) as pool:
+            pipe.send(pool.starmap(_judge, [(i, fps) for i in range(len(_heard))]))
+    except Exception as error:
+        pipe.send(error)
+
+
+_heard: list[tuple[Recording, bool]] = []
+
+
+def _judge(index: int, fps: float) -> CallFigures:
+    return judge(*_heard[index], fps)
+
+
+async def _call(pipe: Connection, uris: Sequence[str]) -> list[tuple[Recording, bool]]:
+    phones: list[Phone] = []
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    for uri in uris:
+        phones.append(await _dial(uri))
+        await asyncio.sleep(1 / CALLS_A_SECOND)
+    pipe.send(len(phones))
+    await asyncio.get_running_loop().run_in_executor(None, pipe.recv)
+    heard = [(phone.recording, phone.hung_up.is_set()) for phone in phones]
+    await asyncio.gather(*(phone.__aexit__() for phone in phones))
+    return heard
+
+
+async def _dial(uri: str) -> Phone:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + REFUSED_S
+    while True:
+        try:
+            return await Phone(uri).__aenter__()
+        except CallFailed as refused:
+            if "503" not in str(refused) or loop.time() > deadline:
+                raise
+            await asyncio.sleep(1.0)
+
+
+class Phones:
+    """The process from outside; use from a thread of its own where the event loop must not wait."""
+
+    def __init__(self, uris: Sequence[str], fps: float) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, end = context.Pipe()
+        self._process = context.Process(target=run, args=(end, list(uris), fps))
+        self._process.start()
+        end.close()
+
+    def called(self) -> int:
+        """Waits until every call is answered. Raises what went wrong."""
+        called = self._receive()
+        assert isinstance(called, int)
+        return called
+
+    def hang_up(self) -> list[CallFigures]:
+        """End all calls; returns what they were like."""
+        self._pipe.send("hang up")
+        figures = self._receive()
+        assert isinstance(figures, list)
+        self._process.join()
+        return figures
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process.is_alive():
+            self._process.kill()
+        self._process.join()
+        self._pipe.close()
+
+    def _receive(self) -> object:
+        news: object = self._pipe.recv()
+        if isinstance(news, Exception):
+            raise news
+        return news
