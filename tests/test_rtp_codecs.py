@@ -60,7 +60,7 @@ class TestJitterBuffer:
             number = next(arrivals, None)
             if number is not None and number >= 0:
                 payload = codec.encode(sound[number * 160 : number * 160 + 160])
-                buffer.push(7, number, (number * 160 - 4000) & 0xFFFFFFFF, payload)
+                buffer.push(7, (number * 160 - 4000) & 0xFFFFFFFF, payload)
             step = buffer.pop()
             if step is not None:
                 assert step.shape == (STEP,) and step.dtype == np.int16
@@ -95,7 +95,7 @@ class TestJitterBuffer:
         codec = make_codec("PCMU")
         buffer = JitterBuffer(codec)
         for number in range(500):
-            buffer.push(7, number, number * 160, codec.silence())
+            buffer.push(7, number * 160, codec.silence())
         for _ in range(40):
             buffer.pop()
         assert buffer.waiting <= 13

@@ -11,7 +11,7 @@ from orchestrator.media.report import StreamReports
 from orchestrator.media.sources import Hearing, Voice
 from orchestrator.media.transport import MediaSocket, Poller
 from orchestrator.rtp.codecs import CLOCK_RATES, AudioCodec, make_codec
-from orchestrator.rtp.dtmf import DtmfReceiver
+from orchestrator.rtp.dtmf import DtmfReceiver, DtmfSender, Event
 from orchestrator.rtp.jitter import JitterBuffer
 from orchestrator.rtp.packet import HEADER_SIZE, Header, write_header
 from orchestrator.rtp.ports import PortPair
@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 PACKET_SECONDS = 0.02
 _SLOTS = 4
 _LATE_SECONDS = 0.01
+_STATIC_COMFORT_NOISE = 13
 
 
 class AudioStream:
@@ -49,6 +50,8 @@ class AudioStream:
         self._payload_type, self._sends = 0, False
         self._buffer: JitterBuffer | None = None
         self._dtmf = DtmfReceiver()
+        self._keys = DtmfSender()
+        self._event_type = 0
         self._sequence = secrets.randbelow(1 << 15)
         self._base = secrets.randbits(32)
         self._packet = bytearray(HEADER_SIZE)
@@ -78,6 +81,12 @@ class AudioStream:
         self._parameters = parameters
         self._payload_type, self._sends = parameters.payload_type, parameters.sends
         self._marker = True
+
+    def press(self, digits: str, milliseconds: int) -> None:
+        """Send keys (RFC 4733) in place of the voice. Raises ``ValueError``, also where none were agreed."""
+        if self._parameters is None or self._parameters.telephone_event is None:
+            raise ValueError("the phone takes no keys in RTP: telephone-event was not agreed")
+        self._keys.press(digits, milliseconds)
 
     def start(self, t0: float, slot: int) -> int:
         """Packet 0 is due at ``t0``; returns the slot of the first tick, whose job is ``tick``."""
@@ -110,8 +119,13 @@ class AudioStream:
         except Exception:
             log.exception("voice failed; silence goes out")
             pcm = None
-        packet, reports = self._packet, self.reports
-        if pcm is not None:
+        packet, reports, payload_type, stamped = self._packet, self.reports, self._payload_type, number
+        event = self._next_event(number) if self._keys.busy else None
+        if event is not None:
+            packet[HEADER_SIZE:] = event.payload
+            self._is_silence, self._marker, stamped = False, event.marker, event.start
+            payload_type = self._event_type
+        elif pcm is not None:
             packet[HEADER_SIZE:] = self._codec.encode(pcm)
             self._is_silence = False
         elif not self._is_silence or self._codec.stateful:
@@ -119,9 +133,10 @@ class AudioStream:
             self._is_silence = True
         sequence = self._sequence
         self._sequence = (sequence + 1) & 0xFFFF
-        timestamp = (self._base + number * self._ticks) & 0xFFFFFFFF
-        write_header(packet, self._payload_type, self._marker, sequence, timestamp, reports.ssrc)
-        self._marker = False
+        timestamp = (self._base + stamped * self._ticks) & 0xFFFFFFFF
+        write_header(packet, payload_type, self._marker, sequence, timestamp, reports.ssrc)
+        # After keys the voice begins anew (RFC 3551 section 4.1).
+        self._marker = event is not None
         try:
             self.socket.deliver(packet)
         except OSError:
@@ -129,6 +144,13 @@ class AudioStream:
         else:
             reports.packets += 1
             reports.octets += len(packet) - HEADER_SIZE
+
+    def _next_event(self, number: int) -> Event | None:
+        parameters = self._parameters
+        if parameters is None or parameters.telephone_event is None:
+            return None
+        self._event_type = parameters.telephone_event
+        return self._keys.next(number, parameters.telephone_event_rate)
 
     def report(self, now: float) -> None:
         """Send an RTCP report; the SR's pair of times is the clock's own (RFC 3550 section 6.4.1)."""
@@ -151,14 +173,18 @@ class AudioStream:
         if head.payload_type == parameters.telephone_event:
             press = self._dtmf.push(head.timestamp, bytes(data[head.start : head.end]))
             if press is not None and self.hearing is not None:
-                self.hearing.digit(press.digit, press.duration * 1000 // self.reception.clock_rate)
+                self.hearing.digit(press.digit, press.duration * 1000 // parameters.telephone_event_rate)
         self.reception.received(head.ssrc, head.sequence, head.timestamp, now)
         if self.hearing is not None and self.hearing.listens:
             if self._buffer is None:
                 self._buffer = JitterBuffer(self._codec)
+            payload = bytes(data[head.start : head.end])
             if head.payload_type == parameters.payload_type:
-                payload = bytes(data[head.start : head.end])
-                self._buffer.push(head.ssrc, head.sequence, head.timestamp, payload)
+                self._buffer.push(head.ssrc, head.timestamp, payload)
+            elif head.payload_type == parameters.comfort_noise or (
+                head.payload_type == _STATIC_COMFORT_NOISE and self.reception.clock_rate == 8000
+            ):
+                self._buffer.push_noise(head.ssrc, head.timestamp, payload)
 
     def _hand_on(self) -> None:
         """Hand on 20 ms of the caller's voice, after all calls have sent."""

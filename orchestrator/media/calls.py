@@ -10,9 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from orchestrator.media.ear import Ear
 from orchestrator.media.hooks import CallContext, CallFactory, CallOwner
 from orchestrator.media.host import MediaHost
 from orchestrator.media.messages import (
@@ -24,14 +22,17 @@ from orchestrator.media.messages import (
     CloseCall,
     Command,
     ConfigureCall,
-    Digit,
+    DigitsRefused,
+    Listen,
     Message,
     Notice,
     OpenCall,
     RequestKeyframe,
+    SendDigits,
     StartCall,
 )
 from orchestrator.media.session import MediaSession
+from orchestrator.media.sources import Hearing
 from orchestrator.rtp.ports import PortsExhausted
 
 log = logging.getLogger(__name__)
@@ -42,39 +43,23 @@ Send = Callable[[Message], None]
 @dataclass(slots=True)
 class _Call:
     session: MediaSession
+    ear: Ear
     settings: ConfigureCall | None = None
     owner: CallOwner | None = None
-
-
-class _Ear:
-    """Passes keys to the control process, and the voice to the owner if it listens."""
-
-    def __init__(self, call: _Call, digit: Callable[[str, int], None]) -> None:
-        self._call = call
-        self._digit = digit
-
-    @property
-    def listens(self) -> bool:
-        owner = self._call.owner
-        return owner is not None and owner.hearing is not None and owner.hearing.listens
-
-    def heard(self, pcm: NDArray[np.int16]) -> None:
-        owner = self._call.owner
-        if owner is not None and owner.hearing is not None:
-            owner.hearing.heard(pcm)
-
-    def digit(self, digit: str, milliseconds: int) -> None:
-        self._digit(digit, milliseconds)
-        owner = self._call.owner
-        if owner is not None and owner.hearing is not None:
-            owner.hearing.digit(digit, milliseconds)
 
 
 class CallTable:
     """Belongs to the worker's event loop; what fails ends one call, with ``CallFailed``."""
 
-    def __init__(self, host: MediaHost, factory: CallFactory | None, send: Send) -> None:
+    def __init__(
+        self,
+        host: MediaHost,
+        factory: CallFactory | None,
+        send: Send,
+        congested: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._host = host
+        self._congested = congested
         self._factory = factory
         self._send = send
         self._calls: dict[str, _Call] = {}
@@ -115,6 +100,10 @@ class CallTable:
                 call.owner.command(name, data, payload)
             case RequestKeyframe():
                 call.session.request_keyframe()
+            case SendDigits():
+                self._press(message, call)
+            case Listen(_, wanted):
+                call.ear.wanted = wanted
             case CloseCall(call_id):
                 self._end(call_id)
 
@@ -128,9 +117,20 @@ class CallTable:
         except (PortsExhausted, OSError) as error:
             self._send(CallRefused(call_id, str(error)))
             return
-        call = self._calls[call_id] = _Call(session)
-        session.hearing = _Ear(call, lambda digit, length: self._send(Digit(call_id, digit, length)))
+        ear = Ear(call_id, lambda: self._hearing(call_id), self._send, self._congested)
+        self._calls[call_id] = _Call(session, ear)
+        session.hearing = ear
         self._send(CallOpened(call_id, session.audio_port, session.video_port))
+
+    def _hearing(self, call_id: str) -> Hearing | None:
+        owner = self._calls[call_id].owner if call_id in self._calls else None
+        return owner.hearing if owner is not None else None
+
+    def _press(self, message: SendDigits, call: _Call) -> None:
+        try:
+            call.session.audio.press(message.digits, message.milliseconds)
+        except ValueError as error:
+            self._send(DigitsRefused(message.call_id, str(error)))
 
     def _start(self, message: StartCall, call: _Call) -> None:
         call_id = message.call_id

@@ -109,6 +109,41 @@ class RequestKeyframe:
 
 
 @dataclass(frozen=True, slots=True)
+class SendDigits:
+    """Press keys in the call (RFC 4733); what cannot be pressed is answered by ``DigitsRefused``."""
+
+    call_id: str
+    digits: str
+    milliseconds: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class DigitsRefused:
+    """One clear sentence."""
+
+    call_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Whether the caller's voice is wanted from now on; it comes as ``Heard``."""
+
+    call_id: str
+    wanted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The caller's voice, 16-bit little-endian mono PCM at 16 kHz; ``position`` counts samples since it
+    was first wanted, those that were left out included."""
+
+    call_id: str
+    position: int
+    payload: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
     """For the owner of a call, or for the factory where ``call_id`` is empty; the worker only passes it on."""
 
@@ -177,7 +212,8 @@ class Shutdown:
 
 Message = (
     Setup | WorkerReady | OpenCall | CallOpened | CallRefused | ConfigureCall | StartCall | CloseCall
-    | CallClosed | RequestKeyframe | Command | Notice | Digit | CallFailed | CallFigures | Heartbeat | Shutdown
+    | CallClosed | RequestKeyframe | SendDigits | DigitsRefused | Listen | Heard | Command | Notice | Digit
+    | CallFailed | CallFigures | Heartbeat | Shutdown
 )  # fmt: skip
 _KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in typing.get_args(Message)}
 

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 _HEARTBEAT_SECONDS = 1.0
 _FIGURES_EVERY = 5
 _STALE_BYTES = 1 << 20
-"""With this much unsent, figures are left out until the control process reads again."""
+"""With this much unsent, figures and callers' voices are left out until the control process reads again."""
 
 
 class Worker:
@@ -51,7 +51,7 @@ class Worker:
         self._setup = setup
         self._host = MediaHost(setup.host)
         self._factory: CallFactory | None = load_factory(setup.factory) if setup.factory else None
-        self._calls = CallTable(self._host, self._factory, self._send)
+        self._calls = CallTable(self._host, self._factory, self._send, self._congested)
 
     async def run(self) -> None:
         """Until ``Shutdown``, or until the control process is gone; every call is then ended with BYE."""
@@ -98,6 +98,9 @@ class Worker:
         with contextlib.suppress(ChannelClosed):
             self._channel.send(message)
 
+    def _congested(self) -> bool:
+        return self._channel.unsent >= _STALE_BYTES
+
     def _emit(self, call_id: str, name: str, data: dict[str, Any], payload: bytes = b"") -> None:
         self._send(Notice(call_id, name, data, payload))
 
@@ -105,7 +108,7 @@ class Worker:
         beats = 0
         while True:
             lateness: Lateness = self._host.last_second
-            if self._channel.unsent < _STALE_BYTES:
+            if not self._congested():
                 pool, load = self._host.encoders, self._host.load
                 self._send(
                     Heartbeat(

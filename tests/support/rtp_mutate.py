@@ -130,7 +130,8 @@ class Readers:
             self._reception.report(time.monotonic())
             self._digits.push(head.timestamp, payload)
             self._pictures.push(head.sequence, head.timestamp, head.marker, payload)
-            self._buffer.push(head.ssrc, head.sequence, head.timestamp, payload)
+            self._buffer.push(head.ssrc, head.timestamp, payload)
+            self._buffer.push_noise(head.ssrc, head.timestamp, payload[:2])
             self._buffer.pop()
 
 
