@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import socket
 from fractions import Fraction
 from typing import Literal, cast
 
@@ -27,7 +25,10 @@ Direction = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
 
 
 def capabilities(settings: Settings, ports: CallOpened, host: str, account: str) -> MediaCapabilities:
-    """What a call with these ports can do, reached at ``host``, over the trunk ``account`` ("": none)."""
+    """What a call with these ports can do, reached at ``host``, over the trunk ``account`` ("": none).
+
+    Without a host a call of ours is reached where it dials from.
+    """
     trunk = settings.account(account)
     srtp = (trunk and trunk.srtp) or settings.srtp
     width, height = settings.video_size
@@ -99,21 +100,6 @@ def video_parameters(media: VideoMedia, fps: Fraction, refresh: Refresh) -> Vide
         rtx_payload_type=media.rtx_payload_type if "nack" in media.feedback else None,
         refresh=refresh,
     )
-
-
-def local_host(bound: str, to: str) -> str:
-    """Our address towards ``to``: the one we listen on, or, where that is any, the one the system routes by."""
-    if bound not in ("0.0.0.0", "::", ""):
-        return bound
-    match = re.search(r"(?:@|sips?:)(\[[^\]]+\]|[^@:;>]+)(?::\d+)?(?:;|>|$)", to)
-    target = (match[1] if match else "192.0.2.1").strip("[]")
-    try:
-        family, _, _, _, address = socket.getaddrinfo(target, 9, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect(address)
-            return str(probe.getsockname()[0])
-    except OSError:
-        return "127.0.0.1"
 
 
 def _direction(sends: bool, receives: bool) -> Direction:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orchestrator.avatar.names import split_address
 from orchestrator.config import AccountSettings, Settings
 from orchestrator.sip.config import Account, SipConfig, TlsConfig
 
@@ -23,6 +24,7 @@ def sip_config(settings: Settings) -> SipConfig:
         advertised_host=settings.advertised_address,
         allow_from=tuple(settings.allow_from),
         users={name: secret.get_secret_value() for name, secret in settings.sip_users.items()},
+        nameserver=split_address(settings.sip_nameserver) if settings.sip_nameserver else None,
         accounts=tuple(_account(account) for account in settings.sip_accounts),
         max_calls=settings.max_calls,
         max_calls_per_source=settings.max_calls,

@@ -13,7 +13,6 @@ from orchestrator.agreement import (
     audio_parameters,
     capabilities,
     frame_rate,
-    local_host,
     offers_video,
     trim_ms,
     video_parameters,
@@ -149,10 +148,9 @@ class Switchboard(BaseHandler):
             ports = await self._pool.open_call(call_id, video=order.video)
         except NoRoom as error:
             raise DialRefused(str(error)) from None
-        host = self._settings.advertised_address or local_host(self._settings.sip_host, order.to)
         accounts = self._settings.sip_accounts
         account = order.account or (accounts[0].uri if accounts else "")
-        offer = capabilities(self._settings, ports, host, account)
+        offer = capabilities(self._settings, ports, self._settings.advertised_address, account)
         try:
             call = sip.dial(order.to, offer, account=account, call_id=call_id)
         except ValueError as error:

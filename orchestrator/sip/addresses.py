@@ -1,10 +1,7 @@
-"""Addresses and plain sockets: parsing `host:port`, names to addresses, our own address towards a peer."""
+"""Addresses and plain sockets: parsing `host:port`, our own address towards a peer."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import ipaddress
 import socket
 from typing import cast
 
@@ -35,18 +32,6 @@ def udp_socket(host: str, port: int) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-async def resolve(host: str, port: int) -> Address:
-    """A literal as it is, a name through the system's resolver. Raises OSError."""
-    with contextlib.suppress(ValueError):
-        ipaddress.ip_address(host)
-        return host, port
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except UnicodeError as error:  # what the idna codec makes of a label that is too long
-        raise OSError(f"{host!r} is not a host name") from error
-    return cast(Address, found[0][4][:2])
 
 
 def route_source(remote: str) -> str | None:

@@ -12,6 +12,7 @@ from .client_transaction import ClientTransaction
 from .dialog import Dialog
 from .flow import Flow
 from .grammar import Uri
+from .locate import Hop
 from .message import Request, Response
 from .transaction import new_branch
 
@@ -21,12 +22,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 VIA_ROOM = 300
+AVOIDED_SECONDS = 60.0
+MAX_FAILED = 1000
 
 
 class Connector(Protocol):
-    """Finds the way to a URI: resolves its host, opens or reuses a connection. Raises OSError."""
+    """Finds the ways to a URI and opens them, or reuses a connection. Everything raises OSError."""
 
-    async def flow_to(self, uri: Uri, *, size: int = 0) -> Flow: ...
+    async def locate(self, uri: Uri) -> list[Hop]: ...
+
+    def local_host(self, hop: Hop) -> str: ...
+
+    async def open_flow(self, hop: Hop, *, size: int = 0) -> Flow: ...
 
 
 class Client:
@@ -35,11 +42,43 @@ class Client:
     def __init__(self, agent: Agent, connector: Connector) -> None:
         self._agent = agent
         self._connector = connector
+        self._failed: dict[Hop, float] = {}
 
-    async def flow_to(self, uri: Uri, *, size: int = 0) -> Flow:
-        flow = await self._connector.flow_to(uri, size=size)
+    async def hops(self, uri: Uri) -> list[Hop]:
+        """The ways to a URI (RFC 3263), those that failed lately last. Raises OSError where there is none."""
+        now = self._agent.clock.now()
+        hops = await self._connector.locate(uri)
+        return sorted(hops, key=lambda hop: self._failed.get(hop, 0.0) > now)
+
+    async def open(self, hop: Hop, *, size: int = 0) -> Flow:
+        """A flow over one hop. Raises OSError or TimeoutError."""
+        try:
+            flow = await self._connector.open_flow(hop, size=size)
+        except (OSError, TimeoutError):
+            self.avoid(hop)
+            raise
         self._agent.policy.contacted(flow.remote[0])
         return flow
+
+    def local_host(self, hop: Hop) -> str:
+        """Our address as peers beyond this hop reach it. Raises OSError."""
+        return self._agent.config.advertised_host or self._connector.local_host(hop)
+
+    def avoid(self, hop: Hop) -> None:
+        """Nobody answered there: for a while it is tried last (section 4.3)."""
+        if len(self._failed) > MAX_FAILED:
+            self._failed.clear()
+        self._failed[hop] = self._agent.clock.now() + AVOIDED_SECONDS
+
+    async def flow_to(self, uri: Uri, *, size: int = 0) -> Flow:
+        """A flow over the first hop that can be opened. Raises OSError."""
+        problem: Exception = OSError(f"no way to {uri}")
+        for hop in await self.hops(uri):
+            try:
+                return await self.open(hop, size=size)
+            except (OSError, TimeoutError) as error:
+                problem = error
+        raise OSError(str(problem) or "no connection in time")
 
     def start(
         self,

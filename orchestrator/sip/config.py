@@ -43,7 +43,8 @@ class SipConfig:
     `advertised_host` is the address that peers beyond a NAT reach us at.
     `users` maps user names to passwords: where it is not empty INVITEs are challenged (digest),
     except from `trusted` networks. `digest_algorithms` is the order of the challenges: MD5 stands first
-    because many phones read one challenge only.
+    because many phones read one challenge only. `nameserver` (IP address, port) is asked instead of the
+    system's DNS servers.
     """
 
     udp: tuple[str, ...] = ("0.0.0.0:5060",)
@@ -68,3 +69,4 @@ class SipConfig:
     min_se: int = 90
     ring_timeout: float = 60.0
     trace_messages: int = 200
+    nameserver: tuple[str, int] | None = None

@@ -51,7 +51,10 @@ class VideoCapabilities:
 
 @dataclass(frozen=True, slots=True)
 class MediaCapabilities:
-    """`address` is advertised in c=; a stream that is None is refused. `srtp`: off, optional or required."""
+    """`address` is advertised in c=; "" is the one we dial from, for calls of ours.
+
+    A stream that is None is refused. `srtp`: off, optional or required.
+    """
 
     address: str
     audio: AudioCapabilities | None = None

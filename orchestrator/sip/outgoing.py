@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .authentication import Credentials
@@ -14,8 +15,10 @@ from .client import VIA_ROOM, renew
 from .client_transaction import ClientTransaction
 from .dialog import Dialog, new_tag
 from .events import EndCause
-from .flow import Flow
+from .flow import Flow, bracketed
+from .forks import ExtraForks
 from .grammar import GrammarError, NameAddr, Uri, parse_name_addr
+from .locate import Hop
 from .media import MediaCapabilities, NotAcceptable
 from .message import Request, Response
 from .sdp import SdpError
@@ -56,6 +59,7 @@ class OutgoingCall(Call):
         self.remote_uri = str(target)
         self.capabilities = capabilities
         self.credentials = credentials
+        self._address_given = bool(capabilities.address)
         self._local = local
         self._tag = new_tag()
         self._sip_call_id = secrets.token_hex(12)
@@ -66,7 +70,7 @@ class OutgoingCall(Call):
         self._transaction: ClientTransaction | None = None
         self._provisional = False
         self._cancelled: EndCause | None = None
-        self._rejected_forks: set[str] = set()
+        self._forks = ExtraForks(agent, self)
         self._rseq: dict[str, int] = {}
 
     @property
@@ -103,8 +107,8 @@ class OutgoingCall(Call):
                 continue
             tried.add(str(target))
             for proxy in self._proxies or (None,):
-                response = await self._ask(target, proxy)
-                if response.status not in (503, 408) or self._provisional or self._cancelled:
+                response = await self._ask_each(target, proxy)
+                if not self._unanswered(response):
                     break
             if 300 <= response.status < 400:
                 self._redirect(response)
@@ -120,14 +124,34 @@ class OutgoingCall(Call):
         contacts.sort(key=lambda contact: contact.params.get("q") or "1", reverse=True)
         self._targets += [contact.uri.without_headers() for contact in contacts if contact.uri.is_sip]
 
-    async def _ask(self, target: Uri, proxy: Uri | None) -> Response:
-        """One target over one proxy, challenges answered."""
-        request = self._request(target, proxy)
-        for _ in range(3):
+    def _unanswered(self, response: Response) -> bool:
+        """Whether another server should be asked (RFC 3263 section 4.3)."""
+        return response.status in (503, 408) and not self._provisional and not self._cancelled
+
+    async def _ask_each(self, target: Uri, proxy: Uri | None) -> Response:
+        """One target over one proxy, whose servers are asked in turn until one answers."""
+        client = self._agent.client
+        try:
+            hops = await client.hops(proxy or target)
+        except OSError as error:
+            return Response(status=503, reason=str(error))
+        response = Response(status=503, reason="no server")
+        for hop in hops:
             try:
-                flow = await self._agent.client.flow_to(proxy or target, size=len(bytes(request)) + VIA_ROOM)
+                request = self._request(target, proxy, client.local_host(hop))
+                response = await self._ask(request, hop)
             except (OSError, TimeoutError) as error:
-                return Response(status=503, reason=str(error))
+                response = Response(status=503, reason=str(error) or "no connection in time")
+                continue
+            if not self._unanswered(response):
+                break
+            client.avoid(hop)
+        return response
+
+    async def _ask(self, request: Request, hop: Hop) -> Response:
+        """One server, challenges answered. Raises OSError or TimeoutError where there is no way to it."""
+        for _ in range(3):
+            flow = await self._agent.client.open(hop, size=len(bytes(request)) + VIA_ROOM)
             if self._cancelled:
                 return Response(status=487, reason="cancelled")
             self.source = flow.remote
@@ -153,15 +177,21 @@ class OutgoingCall(Call):
             renew(request, self._seq)
         return response
 
-    def _request(self, target: Uri, proxy: Uri | None) -> Request:
+    def _request(self, target: Uri, proxy: Uri | None, local_host: str) -> Request:
+        """An INVITE as it goes out from `local_host`, which stands where no address of ours was given."""
         self._seq += 1
+        local = (
+            self._local.uri if self._local.uri.host else replace(self._local.uri, host=bracketed(local_host))
+        )
+        if not self._address_given:
+            self.capabilities = replace(self.capabilities, address=local_host)
         request = Request(method="INVITE", uri=str(target))
         if proxy is not None:
             route = proxy if "lr" in proxy.params else Uri(proxy.scheme, proxy.user, proxy.host, proxy.port,
                                                            {**proxy.params, "lr": None})  # fmt: skip
             request.headers.add("Route", f"<{route}>")
         request.headers.add("Max-Forwards", "70")
-        request.headers.add("From", str(NameAddr(self._local.uri, self._local.display, {"tag": self._tag})))
+        request.headers.add("From", str(NameAddr(local, self._local.display, {"tag": self._tag})))
         request.headers.add("To", f"<{target}>")
         request.headers.add("Call-ID", self._sip_call_id)
         request.headers.add("CSeq", f"{self._seq} INVITE")
@@ -256,21 +286,7 @@ class OutgoingCall(Call):
         if (response.to.tag or "") == self.dialog.remote_tag:
             self.on_repeated_answer(response)
             return
-        fork = Dialog.from_response(request, response, self._transaction_flow())
-        self._agent.client.send_ack(self, fork.request("ACK", seq=request.cseq[0]), fork)
-        if fork.remote_tag in self._rejected_forks:
-            return
-        self._rejected_forks.add(fork.remote_tag)
-        bye = fork.request("BYE")
-
-        async def run() -> None:
-            try:
-                flow = await self._agent.client.flow_to(fork.next_hop())
-            except OSError:
-                return
-            await self._agent.client.exchange(bye, flow)
-
-        self._agent.spawn(run())
+        self._forks.refuse(request, response, self._transaction_flow())
 
     def _cancel(self, cause: EndCause) -> None:
         if self.state not in ("new", "ringing") or self._cancelled is not None:

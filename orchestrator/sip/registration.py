@@ -14,6 +14,7 @@ from .config import Account
 from .dialog import new_tag
 from .flow import Flow
 from .grammar import GrammarError, NameAddr, Uri, parse_name_addr, parse_uri
+from .locate import Hop
 from .message import Request, Response
 from .sdp import small_int
 
@@ -40,10 +41,13 @@ class Trunk:
         """In the configured order, those that do not answer last."""
         return tuple(sorted(self._proxies, key=lambda proxy: str(proxy) in self._silent))
 
-    def met(self, flow: Flow) -> None:
-        """This address is the trunk's: it may call."""
-        self._hosts.add(flow.remote[0])
-        self._agent.policy.trust(flow.remote[0])
+    async def hops(self, proxy: Uri) -> list[Hop]:
+        """The servers of a proxy or registrar: each of them may call. Raises OSError where there is none."""
+        hops = await self._agent.client.hops(proxy)
+        for hop in hops:
+            self._hosts.add(hop.host)
+            self._agent.policy.trust(hop.host)
+        return hops
 
     def owns(self, host: str) -> bool:
         """Whether calls from this address come over the trunk."""
@@ -61,14 +65,17 @@ class Trunk:
         request.headers.add("To", f"<{proxy.without_headers()}>")
         request.headers.add("Call-ID", secrets.token_hex(12))
         request.headers.add("CSeq", "1 OPTIONS")
+        client, silent = self._agent.client, True
         try:
-            flow = await self._agent.client.flow_to(proxy)
-            self.met(flow)
-            status = (await self._agent.client.exchange(request, flow)).status
-        except (OSError, TimeoutError):
-            status = 503
-        # Any answer but these two says that somebody is there.
-        silent = status in (408, 503)
+            for hop in await self.hops(proxy):
+                response = await client.exchange(request, await client.open(hop))
+                silent = response.status in (408, 503)  # any other answer says that somebody is there
+                if not silent:
+                    break
+                client.avoid(hop)
+                renew(request, request.cseq[0] + 1)
+        except (OSError, TimeoutError) as error:
+            log.info("trunk_unreachable proxy=%s reason=%s", proxy, error)
         if silent != (str(proxy) in self._silent):
             log.warning("trunk proxy=%s reachable=%s", proxy, not silent)
         (self._silent.add if silent else self._silent.discard)(str(proxy))
@@ -130,7 +137,7 @@ class Registration:
         """One REGISTER over the first proxy that answers; 0 removes the registration."""
         response = Response(status=503, reason="no proxy")
         for proxy in self.proxies() or (self._registrar,):
-            response = await self._ask(proxy, expires)
+            response = await self._ask_each(proxy, expires)
             if response.status not in (408, 503):
                 break
         self.status = response.status
@@ -144,16 +151,28 @@ class Registration:
         if self.registered:
             await self.register(0)
 
-    async def _ask(self, proxy: Uri, expires: int) -> Response:
+    async def _ask_each(self, proxy: Uri, expires: int) -> Response:
+        """The servers of one proxy in turn, until one answers."""
         response = Response(status=503, reason="unreachable")
-        request = self._request(proxy, expires)
-        for _ in range(4):
+        try:
+            hops = await self.trunk.hops(proxy)
+        except OSError as error:
+            return Response(status=503, reason=str(error))
+        for hop in hops:
             try:
-                flow = await self._agent.client.flow_to(proxy)
+                response = await self._ask(hop, self._request(proxy, expires), expires)
             except (OSError, TimeoutError) as error:
-                return Response(status=503, reason=str(error))
-            self._flow = flow
-            self.trunk.met(flow)
+                response = Response(status=503, reason=str(error) or "no connection in time")
+                continue
+            if response.status not in (408, 503):
+                break
+            self._agent.client.avoid(hop)
+        return response
+
+    async def _ask(self, hop: Hop, request: Request, expires: int) -> Response:
+        response = Response(status=503, reason="unreachable")
+        for _ in range(4):
+            self._flow = flow = await self._agent.client.open(hop)
             response = await self._agent.client.exchange(request, flow)
             shortest = small_int(response.headers.get("Min-Expires") or "", 86_400)
             if response.status == 423 and shortest and shortest > expires > 0:

@@ -103,6 +103,7 @@ class SipStack:
 
         The handler is told on_progress, on_media, then on_established, or on_ended with the outcome.
         `account` is the uri of a configured account; by default the first one, and none where there is none.
+        `capabilities` without an address are offered with the one that the callee's server is reached from.
         `call_id` names the call in logs and `calls`; by default a new one.
         Raises ValueError for a `to` that cannot be dialled.
         """
@@ -111,11 +112,8 @@ class SipStack:
             local, credentials, proxies = registration.local, registration.credentials, registration.proxies()
         else:
             host = self.config.advertised_host or capabilities.address
-            local, credentials, proxies = (
-                NameAddr(Uri("sip", self.config.contact_user, bracketed(host))),
-                None,
-                (),
-            )
+            uri = Uri("sip", self.config.contact_user, bracketed(host))  # without a host: the INVITE's own
+            local, credentials, proxies = NameAddr(uri), None, ()
         target = dialled_uri(to, local.uri.host if registration else "")
         call = OutgoingCall(
             self.agent,

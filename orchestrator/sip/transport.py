@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import socket
-from typing import Protocol, cast
+from typing import Protocol
 
-from .addresses import resolve, route_source, split_address, udp_socket
+from .addresses import route_source, split_address, udp_socket
 from .config import SipConfig
-from .flow import DEFAULT_PORTS, Address, Flow, bracketed
-from .framing import PONG, Framer, FramingError
+from .endpoints import Connection, UdpEndpoint
+from .flow import Address, Flow, bracketed
 from .grammar import Uri
+from .locate import Hop, locate
+from .names import Resolver
 from .tls import client_context, server_context
-
-log = logging.getLogger(__name__)
 
 UDP_LIMIT = 1300
 CONNECT_SECONDS = 5.0
-IDLE_SECONDS = 3600.0
-FIRST_MESSAGE_SECONDS = 32.0
 MAX_CONNECTIONS = 2000
 MAX_CONNECTIONS_PER_HOST = 200
-MAX_BACKLOG = 1_048_576
 
 
 class Receiver(Protocol):
@@ -42,6 +38,7 @@ class Transports:
     def __init__(self, config: SipConfig, receiver: Receiver) -> None:
         self._config = config
         self._receiver = receiver
+        self._names = Resolver(config.nameserver)
         self._udp: list[UdpEndpoint] = []
         self._servers: list[asyncio.Server] = []
         self._connections: dict[tuple[str, str, int], Connection] = {}
@@ -89,23 +86,29 @@ class Transports:
         for _ in range(3):
             await asyncio.sleep(0)
 
-    async def flow_to(self, uri: Uri, *, size: int = 0) -> Flow:
-        """The way to a URI. Over UDP only what fits goes (section 18.1.1); larger requests try TCP first."""
-        if not uri.is_sip:
-            raise OSError(f"no way to a {uri.scheme} URI")
-        transport = uri.transport or ("TLS" if uri.scheme == "sips" else "UDP")
-        if uri.scheme == "sips" and transport == "TCP":
-            transport = "TLS"
-        if transport not in DEFAULT_PORTS:
-            raise OSError(f"no transport {transport} here")
-        maddr = uri.params.get("maddr")
-        host, port = await resolve(maddr or uri.bare_host, uri.port or DEFAULT_PORTS[transport])
-        if transport == "UDP" and size > UDP_LIMIT and uri.transport is None:
+    async def locate(self, uri: Uri) -> list[Hop]:
+        """The ways to a URI, in the order to try (RFC 3263). Raises OSError where there is none."""
+        return await locate(uri, self._names)
+
+    def local_host(self, hop: Hop) -> str:
+        """Our address towards a hop: the one we listen on, or the route's. Raises OSError without a route."""
+        version = 6 if ":" in hop.host else 4
+        for host, _ in (address for bound in self.addresses.values() for address in bound):
+            if (6 if ":" in host else 4) == version and host not in ("0.0.0.0", "::"):
+                return host
+        source = route_source(hop.host)
+        if source is None:
+            raise OSError(f"no route to {hop.host}")
+        return source
+
+    async def open_flow(self, hop: Hop, *, size: int = 0) -> Flow:
+        """A flow over a hop. What does not fit UDP tries TCP first (section 18.1.1). Raises OSError."""
+        if hop.transport != "UDP":
+            return await self._connect(hop.transport, hop.host, hop.port, hop.domain)
+        if size > UDP_LIMIT and not hop.chosen:
             with contextlib.suppress(OSError, TimeoutError):
-                return await self._connect("TCP", host, port, "")
-        if transport == "UDP":
-            return self._udp_flow((host, port))
-        return await self._connect(transport, host, port, uri.bare_host)
+                return await self._connect("TCP", hop.host, hop.port, "")
+        return self._udp_flow((hop.host, hop.port))
 
     def sent_by(self, transport: str, local: Address) -> str:
         """What Via and Contact name: the advertised host, or the address itself, with our listening port."""
@@ -180,121 +183,3 @@ class Transports:
             except OSError:
                 return False
         return True
-
-
-class UdpEndpoint(asyncio.DatagramProtocol):
-    """One UDP socket."""
-
-    def __init__(self, owner: Transports) -> None:
-        self._owner = owner
-        self._transport: asyncio.DatagramTransport | None = None
-        self._local_for: dict[str, str] = {}
-        self.bound: Address = ("", 0)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.DatagramTransport, transport)
-        self.bound = transport.get_extra_info("sockname")[:2]
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        if len(data) > 4:  # anything shorter is a keepalive
-            self._owner.received(data, self.flow_to(addr[:2]), stream=False)
-
-    def error_received(self, exc: Exception) -> None:
-        log.debug("udp_error error=%s", exc)
-
-    def flow_to(self, remote: Address) -> Flow:
-        local = (self._local_host(remote[0]), self.bound[1])
-        return Flow("UDP", local, remote, self._send, self._owner.sent_by("UDP", local))
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-
-    def _send(self, data: bytes, remote: Address) -> None:
-        if self._transport is None or self._transport.is_closing():
-            return
-        try:
-            self._transport.sendto(data, remote)
-            self._owner.sent(data, remote)
-        except (OSError, ValueError) as error:
-            log.info("udp_unsent remote=%s:%d error=%s", *remote, error)
-
-    def _local_host(self, remote: str) -> str:
-        """Our address as seen from `remote`: the bound one, or the route's where a wildcard is bound."""
-        if self.bound[0] not in ("0.0.0.0", "::"):
-            return self.bound[0]
-        found = self._local_for.get(remote)
-        if found is None:
-            found = route_source(remote) or self.bound[0]
-            if len(self._local_for) > 1024:
-                self._local_for.clear()
-            self._local_for[remote] = found
-        return found
-
-
-class Connection(asyncio.Protocol):
-    """One TCP or TLS connection, accepted or made."""
-
-    def __init__(self, owner: Transports, transport_name: str, *, outgoing: bool = False) -> None:
-        self._owner = owner
-        self._name = transport_name
-        self.outgoing = outgoing
-        self._framer = Framer()
-        self._transport: asyncio.Transport | None = None
-        self._idle: asyncio.TimerHandle | None = None
-        self._answered_pings = 0
-        self.flow = Flow(transport_name, ("", 0), ("", 0), self._send)
-
-    @property
-    def key(self) -> tuple[str, str, int]:
-        return (self._name, *self.flow.remote)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self.flow.local = transport.get_extra_info("sockname")[:2]
-        self.flow.remote = transport.get_extra_info("peername")[:2]
-        self.flow.sent_by = self._owner.sent_by(self._name, self.flow.local)
-        if not self._owner.opened(self):
-            self._transport.abort()
-            return
-        self._wait(FIRST_MESSAGE_SECONDS)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            messages = self._framer.feed(data)
-            if messages or self._framer.pings:
-                self._wait(IDLE_SECONDS)  # bytes alone do not keep a connection open
-            for message in messages:
-                self._owner.received(message, self.flow, stream=True)
-        except FramingError as error:
-            log.info("stream_broken source=%s reason=%s", self.flow.remote[0], error)
-            self.close()
-            return
-        if self._framer.pings > self._answered_pings:
-            self._answered_pings = self._framer.pings
-            self._send(PONG, self.flow.remote)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.flow.closed = True
-        if self._idle is not None:
-            self._idle.cancel()
-        self._owner.closed(self)
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-
-    def _send(self, data: bytes, remote: Address) -> None:
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
-        if transport.get_write_buffer_size() > MAX_BACKLOG:
-            transport.abort()  # a peer that stopped reading
-            return
-        transport.write(data)
-        self._owner.sent(data, remote)
-
-    def _wait(self, seconds: float) -> None:
-        if self._idle is not None:
-            self._idle.cancel()
-        self._idle = asyncio.get_running_loop().call_later(seconds, self.close)

@@ -15,6 +15,7 @@ from orchestrator.sip.events import BaseHandler, EndCause
 from orchestrator.sip.flow import Flow
 from orchestrator.sip.grammar import Uri
 from orchestrator.sip.incoming import IncomingCall
+from orchestrator.sip.locate import Hop
 from orchestrator.sip.media import AudioCapabilities, MediaCapabilities, NegotiatedMedia, VideoCapabilities
 from orchestrator.sip.message import Headers, MalformedMessage, Request, Response, parse_message
 
@@ -137,12 +138,19 @@ class Wire:
         self.agent = Agent(config or SipConfig(), self.handler, self.clock, self)
         self.unreachable = False
         self.asked: list[str] = []
+        self.hops: list[Hop] = []
 
-    async def flow_to(self, uri: Uri, *, size: int = 0) -> Flow:
+    async def locate(self, uri: Uri) -> list[Hop]:
         self.asked.append(str(uri))
+        return self.hops or [Hop(self.flow.transport, uri.bare_host, uri.port or 5060)]
+
+    def local_host(self, hop: Hop) -> str:
+        return LOCAL[0]
+
+    async def open_flow(self, hop: Hop, *, size: int = 0) -> Flow:
         if self.unreachable:
             raise OSError("no route")
-        return replace(self.flow, remote=(uri.bare_host, uri.port or 5060), on_close=[])
+        return replace(self.flow, remote=(hop.host, hop.port), on_close=[])
 
     async def put(self, message: str | bytes, flow: Flow | None = None) -> list[Request | Response]:
         """Deliver one message and return what came back at once."""

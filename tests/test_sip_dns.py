@@ -1,0 +1,184 @@
+"""RFC 3263: from a URI to the servers to try, over a DNS server of the test's own, and what fails on the way."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from bench.ports import free_port
+from orchestrator.sip.config import Account, SipConfig
+from orchestrator.sip.grammar import parse_uri
+from orchestrator.sip.locate import Hop, locate
+from orchestrator.sip.media import AudioCapabilities, MediaCapabilities
+from orchestrator.sip.message import Request
+from orchestrator.sip.names import Resolver
+from orchestrator.sip.registration import Registration
+from orchestrator.sip.stack import SipStack
+from tests.support.sip_fake import Recorder, Wire, only_request, reply_to, settle
+from tests.support.zone import Zone
+from tests.test_sip_outgoing import dial
+from tests.test_sip_transport import until
+
+RECORDS = {
+    ("full.test", "NAPTR"): [
+        '20 50 "s" "SIP+D2T" "" _sip._tcp.full.test.',
+        '10 50 "s" "SIPS+D2T" "" _sips._tcp.full.test.',
+        '30 50 "s" "SIP+D2U" "" _sip._udp.full.test.',
+        '5 50 "s" "SIP+D2S" "" _sip._sctp.full.test.',
+    ],
+    ("_sips._tcp.full.test", "SRV"): ["0 1 5071 b.full.test."],
+    ("_sip._tcp.full.test", "SRV"): ["10 1 5072 b.full.test.", "5 1 5073 a.full.test."],
+    ("_sip._udp.full.test", "SRV"): ["0 1 5074 a.full.test."],
+    ("a.full.test", "A"): ["127.0.0.11"],
+    ("b.full.test", "A"): ["127.0.0.12"],
+    ("full.test", "A"): ["127.0.0.13"],
+    ("srv.test", "A"): ["127.0.0.14"],
+    ("_sip._udp.srv.test", "SRV"): ["0 1 5080 a.full.test."],
+    ("_sip._tcp.srv.test", "SRV"): ["0 1 5081 b.full.test."],
+    ("plain.test", "A"): ["127.0.0.15", "127.0.0.16"],
+    ("plain.test", "AAAA"): ["::1"],
+    ("none.test", "A"): ["127.0.0.17"],
+    ("_sip._udp.none.test", "SRV"): ["0 0 0 ."],
+}
+A, B = "127.0.0.11", "127.0.0.12"
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        (
+            "sip:x@full.test",
+            [
+                Hop("TLS", B, 5071, "full.test"),
+                Hop("TCP", A, 5073, "full.test"),
+                Hop("TCP", B, 5072, "full.test"),
+                Hop("UDP", A, 5074, "full.test"),
+            ],
+        ),
+        ("sips:x@full.test", [Hop("TLS", B, 5071, "full.test")]),
+        ("sip:x@full.test;transport=udp", [Hop("UDP", A, 5074, "full.test")]),
+        ("sip:x@full.test:5099", [Hop("UDP", "127.0.0.13", 5099, "full.test", False)]),
+        ("sip:x@full.test;maddr=127.0.0.20", [Hop("UDP", "127.0.0.20", 5060, "full.test", False)]),
+        ("sip:x@srv.test", [Hop("UDP", A, 5080, "srv.test"), Hop("TCP", B, 5081, "srv.test")]),
+        (
+            "sip:x@plain.test;transport=tcp",
+            [Hop("TCP", host, 5060, "plain.test") for host in ("127.0.0.15", "127.0.0.16", "::1")],
+        ),
+        (
+            "sips:x@plain.test",
+            [Hop("TLS", h, 5061, "plain.test") for h in ("127.0.0.15", "127.0.0.16", "::1")],
+        ),
+        ("sip:x@none.test", [Hop("UDP", "127.0.0.17", 5060, "none.test", False)]),
+        ("sip:x@127.0.0.1", [Hop("UDP", "127.0.0.1", 5060, "127.0.0.1", False)]),
+        ("sip:x@[::1]:5070;transport=tcp", [Hop("TCP", "::1", 5070, "::1")]),
+    ],
+)
+async def test_servers_of_a_uri(uri: str, expected: list[Hop]) -> None:
+    async with Zone(RECORDS) as zone:
+        hops = await locate(parse_uri(uri), Resolver(zone.at))
+    assert sorted(hops[:3], key=str) == sorted(expected[:3], key=str) if "plain" in uri else hops == expected
+
+
+@pytest.mark.parametrize("uri", ["sip:x@nowhere.test", "sip:x@full.test;transport=sctp", "tel:+4930"])
+async def test_no_way(uri: str) -> None:
+    async with Zone(RECORDS) as zone:
+        with pytest.raises(OSError, match=r"no address|no transport|no way"):
+            await locate(parse_uri(uri), Resolver(zone.at))
+
+
+async def test_names_of_the_system_and_answers_that_are_kept() -> None:
+    hops = await locate(parse_uri("sip:x@localhost:5090"), Resolver())
+    assert {hop.host for hop in hops} <= {"127.0.0.1", "::1"}
+    async with Zone(RECORDS) as zone:
+        names = Resolver(zone.at)
+        first = await locate(parse_uri("sip:x@srv.test"), names)
+        asked = len(zone.questions)
+        zone.fault = "servfail"
+        assert await locate(parse_uri("sip:x@srv.test"), names) == first
+        assert len(zone.questions) == asked
+        with pytest.raises(OSError, match="no address"):  # the server fails: one sentence, not a traceback
+            await locate(parse_uri("sip:x@full.test"), names)
+
+
+async def test_a_call_to_a_domain_reaches_its_second_server() -> None:
+    """Nobody listens at the first that SRV names; the SDP carries the address we dial from."""
+    callee = SipStack(SipConfig(udp=(), tcp=("127.0.0.2:0",)), Recorder())
+    await callee.start()
+    _, port = callee.addresses["TCP"][0]
+    zone = Zone(
+        {
+            ("call.test", "NAPTR"): ['1 1 "s" "SIP+D2T" "" _sip._tcp.call.test.'],
+            ("_sip._tcp.call.test", "SRV"): [
+                f"1 1 {free_port()} one.call.test.",
+                f"2 1 {port} two.call.test.",
+            ],
+            ("one.call.test", "A"): ["127.0.0.2"],
+            ("two.call.test", "A"): ["127.0.0.2"],
+        }
+    )
+    async with zone:
+        config = SipConfig(udp=("127.0.0.3:0",), tcp=("127.0.0.3:0",), nameserver=zone.at)
+        caller = SipStack(config, Recorder())
+        await caller.start()
+        call = caller.dial("sip:anna@call.test", MediaCapabilities("", AudioCapabilities(4000)))
+        await until(lambda: call.state in ("established", "ended"))
+        assert (call.state, call.source) == ("established", ("127.0.0.2", port)), call.cause
+        (answered,) = callee.calls.values()
+        assert answered.media and answered.media.audio
+        assert answered.media.audio.remote == ("127.0.0.3", 4000)
+        assert answered.remote_uri == "sip:visavis@127.0.0.3"
+        call.hangup()
+        await until(lambda: not callee.calls)
+        await caller.close()
+    await callee.close()
+
+
+async def test_a_silent_server_is_dialled_last_for_a_while() -> None:
+    wire = Wire()
+    wire.hops = [Hop("UDP", "127.0.0.31", 5060), Hop("UDP", "127.0.0.32", 5060)]
+
+    def asked() -> list[str]:
+        invites = [remote[0] for remote, data in wire.sent if data.startswith(b"INVITE")]
+        wire.sent.clear()
+        return list(dict.fromkeys(invites))
+
+    call, _ = await dial(wire)
+    wire.clock.advance(32.1)
+    await settle()
+    assert asked() == ["127.0.0.31", "127.0.0.32"]
+    call.hangup()
+    wire.clock.advance(33)
+    await settle()
+    wire.take()
+    call, invite = await dial(wire)
+    assert wire.agent.client._failed
+    await wire.put(reply_to(invite, 486))
+    assert call.source[0] == "127.0.0.32"
+    wire.clock.advance(61)
+    await settle()
+    wire.take()
+    call, _ = await dial(wire)
+    assert call.source[0] == "127.0.0.31"
+
+
+async def test_a_registrar_with_two_servers() -> None:
+    wire = Wire()
+    wire.hops = [Hop("UDP", "127.0.0.31", 5060), Hop("UDP", "127.0.0.32", 5060)]
+    registration = Registration(wire.agent, Account("sip:me@trunk.test", "pw"))
+    task = asyncio.ensure_future(registration.register(300))
+    await settle()
+    wire.clock.advance(32.1)
+    await settle()
+    remote, _ = wire.sent[-1]
+    assert remote == ("127.0.0.32", 5060)
+    register = [m for m in wire.take() if isinstance(m, Request)][-1]
+    await wire.put(reply_to(register, 200, headers="Expires: 300"))
+    assert (await task).status == 200 and registration.registered
+    for host in ("127.0.0.31", "127.0.0.32"):  # calls may come from both
+        assert wire.agent.policy.may_call(host) and registration.trunk.owns(host)
+    closing = asyncio.ensure_future(registration.close())
+    await settle()
+    assert wire.sent[-1][0] == ("127.0.0.32", 5060)  # the one that answered
+    await wire.put(reply_to(only_request(wire.take(), "REGISTER"), 200))
+    await closing
