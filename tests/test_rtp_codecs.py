@@ -99,3 +99,34 @@ class TestJitterBuffer:
         for _ in range(40):
             buffer.pop()
         assert buffer.waiting <= 13
+
+    def test_comfort_noise_is_soft_and_speech_comes_back_in_time(self) -> None:
+        codec, buffer, out = make_codec("PCMU"), JitterBuffer(make_codec("PCMU")), []
+        speech = codec.encode(tone(8000, 0.02))
+        for number in range(120):
+            if number < 20 or number >= 80:
+                buffer.push(7, number * 160, speech)
+            elif number % 20 == 0:
+                buffer.push_noise(7, number * 160, b"\x00\x55")  # says that it is as loud as can be
+            step = buffer.pop()
+            if step is not None:
+                out.append(float(np.abs(step.astype(int)).max()))
+        assert buffer.lost == 0 and buffer.late == 0
+        pause = out[24:74]
+        assert min(pause) > 0 and max(pause) < 2500
+        assert min(out[84:]) > 5000
+
+    def test_a_peer_whose_clock_stands_still_in_a_pause_is_heard_again(self) -> None:
+        codec, buffer = make_codec("PCMU"), JitterBuffer(make_codec("PCMU"))
+        speech, heard = codec.encode(tone(8000, 0.02)), []
+        for number in range(100):
+            if number < 20:
+                buffer.push(7, number * 160, speech)
+            elif number == 20:
+                buffer.push_noise(7, number * 160, b"\x7f")
+            elif number >= 60:
+                buffer.push(7, (number - 39) * 160, speech)
+            step = buffer.pop()
+            heard.append(0 if step is None else int(np.abs(step.astype(int)).max()))
+        assert max(heard[30:58]) == 0
+        assert min(heard[68:]) > 5000
