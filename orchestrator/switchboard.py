@@ -22,11 +22,13 @@ from orchestrator.call import Call, CallInfo
 from orchestrator.config import Settings
 from orchestrator.events import CallEvent, EventBus
 from orchestrator.line import DialOrder, Line, WorkerMedia
+from orchestrator.listening import Listener, Listening
 from orchestrator.media.messages import (
     CallFailed,
     CallFigures,
     ConfigureCall,
     Digit,
+    Heard,
     Message,
     Notice,
     RequestKeyframe,
@@ -76,6 +78,7 @@ class Switchboard(BaseHandler):
         self._ended: list[Call] = []
         self.records = RecordBook(settings.records_kept)
         self.refused = 0
+        self._listening = Listening(pool.send)
 
     # -- what the API asks --
 
@@ -108,6 +111,10 @@ class Switchboard(BaseHandler):
         if line := self._lines.get(call_id):
             line.sip.start_trace()
         return line is not None
+
+    def listen(self, call_id: str) -> Listener:
+        """The caller's voice of a call under way, from now on."""
+        return self._listening.listen(call_id)
 
     # -- SIP --
 
@@ -189,6 +196,7 @@ class Switchboard(BaseHandler):
         line = self._lines.pop(call.id, None)
         if line is None:
             return
+        self._listening.ended(call.id)
         ended_at = time.time()
         if line.call is not None:
             line.call.on_end(line.ended_as(cause))
@@ -216,6 +224,8 @@ class Switchboard(BaseHandler):
                 if line is not None:
                     log.error("call failed", extra={"call": line.sip.id, "reason": reason})
                     line.hang_up(reason)
+            case Heard():
+                self._listening.heard(message)
             case Digit(_, digit, _) if call is not None:
                 call.on_dtmf(digit)
             case CallFigures(_, stats) if call is not None:
