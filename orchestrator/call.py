@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -25,6 +25,14 @@ class CallGone(Exception):
 
 class TooManyTurns(Exception):
     """More turns wait than a caller will ever hear."""
+
+
+class Signalling(Protocol):
+    """The control end of a call's signalling."""
+
+    def hang_up(self, cause: str) -> None: ...
+    async def press(self, digits: str, milliseconds: int) -> None: ...
+    async def transfer(self, to: str) -> int: ...
 
 
 class CallMedia(TurnSink, Protocol):
@@ -69,7 +77,7 @@ class Call:
         media: CallMedia,
         voices: VoiceByLanguage,
         bus: EventBus,
-        hang_up: Callable[[str], Awaitable[None]],
+        signalling: Signalling,
     ) -> None:
         self.info = info
         self.answered_at = time.time()
@@ -79,7 +87,7 @@ class Call:
         self._media = media
         self._voices = voices
         self._bus = bus
-        self._hang_up = hang_up
+        self._signalling = signalling
         self._ids = itertools.count(1)
         self._turns: dict[int, TurnRecord] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -125,9 +133,25 @@ class Call:
             if turn.state == "queued":
                 self._turn_over(turn, "interrupted", 0.0)
 
-    async def hang_up(self, cause: str = "api") -> None:
+    def hang_up(self, cause: str = "api") -> None:
         """End the call."""
-        await self._hang_up(cause)
+        self._signalling.hang_up(cause)
+
+    async def press(self, digits: str, milliseconds: int) -> None:
+        """Send keys (0 to 9, *, #, A to D), each held so long. Raises NotAcceptable, :class:`CallGone`."""
+        self._check_alive()
+        await self._signalling.press(digits, milliseconds)
+
+    async def transfer(self, to: str) -> int:
+        """Send the caller to somebody else and hang up when they answered; the SIP status they answered with.
+
+        Raises NotAcceptable where the phone refuses, :class:`CallGone`.
+        """
+        self._check_alive()
+        status = await self._signalling.transfer(to)
+        if status < 300:
+            self.hang_up("transferred")
+        return status
 
     # -- what its media and signalling report --
 
@@ -167,11 +191,14 @@ class Call:
 
     # -- inside --
 
+    def _check_alive(self) -> None:
+        if self.ended_at is not None:
+            raise CallGone(f"call {self.call_id} has ended")
+
     def _begin(
         self, kind: Literal["say", "play"], sound: AsyncIterator[PCM], rate: Callable[[], int], replace: bool
     ) -> TurnRecord:
-        if self.ended_at is not None:
-            raise CallGone(f"call {self.call_id} has ended")
+        self._check_alive()
         if replace:
             self.interrupt()
         if sum(not turn.done.is_set() for turn in self._turns.values()) >= MAX_QUEUED_TURNS:

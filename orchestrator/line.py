@@ -10,11 +10,13 @@ from typing import Any
 
 from orchestrator.avatars import Portrait
 from orchestrator.call import Call
-from orchestrator.media.messages import CallOpened, Command
+from orchestrator.media.messages import CallOpened, Command, SendDigits
 from orchestrator.media.pool import WorkerPool
 from orchestrator.sip.events import EndCause
 from orchestrator.sip.incoming import IncomingCall
+from orchestrator.sip.media import NotAcceptable
 from orchestrator.sip.outgoing import OutgoingCall
+from orchestrator.sip.stack import dialled_uri
 from orchestrator.speech.base import PCM
 
 
@@ -42,6 +44,10 @@ class WorkerMedia:
     def interrupt(self) -> None:
         """Silence and a still mouth."""
         self._send("interrupt", {})
+
+    def press(self, digits: str, milliseconds: int) -> None:
+        """Send keys in RTP."""
+        self._pool.send(SendDigits(self._call_id, digits, milliseconds))
 
     def _send(self, name: str, data: dict[str, Any], payload: bytes = b"") -> None:
         self._pool.send(Command(self._call_id, name, data, payload))
@@ -82,6 +88,23 @@ class Line:
         """End the call; the first cause stays."""
         self.cause = self.cause or cause
         self.sip.hangup(cause)
+
+    async def press(self, digits: str, milliseconds: int) -> None:
+        """Send keys: in RTP where that was agreed (RFC 4733), else by INFO. Raises NotAcceptable."""
+        agreed = self.sip.media.audio if self.sip.media else None
+        if agreed is not None and agreed.telephone_event is not None:
+            self.media.press(digits, milliseconds)
+        else:
+            await self.sip.press(digits, milliseconds)
+
+    async def transfer(self, to: str) -> int:
+        """Ask the phone to call somebody else instead; the status it reports. Raises NotAcceptable."""
+        host = self.sip.account.rpartition("@")[2].partition(";")[0]
+        try:
+            target = dialled_uri(to, host)
+        except ValueError as error:
+            raise NotAcceptable(str(error)) from None
+        return await self.sip.transfer(str(target))
 
     def ended_as(self, cause: EndCause) -> str:
         """Our own reason where we had one, else what SIP says."""

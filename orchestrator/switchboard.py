@@ -28,6 +28,7 @@ from orchestrator.media.messages import (
     CallFigures,
     ConfigureCall,
     Digit,
+    DigitsRefused,
     Heard,
     Message,
     Notice,
@@ -228,6 +229,8 @@ class Switchboard(BaseHandler):
                 self._listening.heard(message)
             case Digit(_, digit, _) if call is not None:
                 call.on_dtmf(digit)
+            case DigitsRefused(call_id, reason):
+                log.warning("keys refused", extra={"call": call_id, "reason": reason})
             case CallFigures(_, stats) if call is not None:
                 call.stats |= _figures(stats)
                 self._judge_silence(line, stats)
@@ -280,11 +283,7 @@ class Switchboard(BaseHandler):
             audio=f"{media.audio.codec}/{media.audio.clock_rate}",
             video=f"H264 {video.width}x{video.height}@{float(video.fps):g}" if video else None,
         )
-
-        async def hang_up(cause: str) -> None:
-            line.hang_up(cause)
-
-        line.call = Call(info, line.media, self._voices, self._bus, hang_up)
+        line.call = Call(info, line.media, self._voices, self._bus, line)
         if line.text.strip():
             line.call.say(line.text, line.language)
 

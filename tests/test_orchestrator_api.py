@@ -20,6 +20,7 @@ from orchestrator.call import Call, CallInfo
 from orchestrator.events import EventBus
 from orchestrator.line import DialOrder
 from orchestrator.records import CallRecord, RecordBook
+from orchestrator.sip.media import NotAcceptable
 from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
 from orchestrator.switchboard import DialRefused
 
@@ -68,20 +69,29 @@ class House:
     records: RecordBook = field(default_factory=lambda: RecordBook(2))
     traces: dict[str, str] = field(default_factory=lambda: {"c1": ""})
     to_trace: int = 0
+    pressed: list[tuple[str, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         default = self.tmp / "default.png"
         default.write_bytes(PNG)
         self.catalog = AvatarCatalog(self.tmp / "avatars", default)
 
-        async def hang_up(cause: str) -> None:
-            self.ended.append(cause)
-            self.one.on_end(cause)
-
         info = CallInfo("c1", "in", "sip:a@b", "demo", "default", "127.0.0.1", "PCMU/8000", None)
-        self.one = Call(info, self.sink, VoiceByLanguage({"en": Voice}), self.bus, hang_up)
+        self.one = Call(info, self.sink, VoiceByLanguage({"en": Voice}), self.bus, self)
         app = create_app(self, self.catalog, self.bus, CollectorRegistry(), "en", "0")
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+
+    def hang_up(self, cause: str) -> None:
+        self.ended.append(cause)
+        self.one.on_end(cause)
+
+    async def press(self, digits: str, milliseconds: int) -> None:
+        if digits == "D":
+            raise NotAcceptable("the peer takes no keys: it answered 415")
+        self.pressed.append((digits, milliseconds))
+
+    async def transfer(self, to: str) -> int:
+        return 486 if "busy" in to else 200
 
     @property
     def calls(self) -> Sequence[Call]:
@@ -190,6 +200,9 @@ async def test_play_takes_a_wav(house: House) -> None:
         ("PUT", "/v1/avatars/anna", {"content": b"just text"}, 400, "not a picture"),
         ("PUT", "/v1/avatars/An%20na", {"content": PNG}, 400, "not an avatar name"),
         ("POST", "/v1/calls", {"json": {"to": "sip:x@y", "avatar": "zoe"}}, 409, "no avatar 'zoe'"),
+        ("POST", "/v1/calls/c1/dtmf", {"json": {"digits": "12x"}}, 422, "digits"),
+        ("POST", "/v1/calls/c1/dtmf", {"json": {"digits": "1", "milliseconds": 5}}, 422, "milliseconds"),
+        ("POST", "/v1/calls/c1/dtmf", {"json": {"digits": "D"}}, 409, "takes no keys"),
         ("GET", "/v1/avatars/nobody", {}, 404, "GET /v1/avatars lists them"),
         ("GET", "/v1/avatars/..%2f..%2fetc", {}, 404, ""),
     ],
@@ -264,3 +277,13 @@ async def test_traces_are_read_as_text(house: House) -> None:
     assert (answer.text, answer.headers["content-type"][:10]) == ("INVITE sip:x", "text/plain")
     assert (await house.client.put("/v1/traces", json={"calls": 3})).status_code == 204
     assert house.to_trace == 3
+
+
+async def test_keys_and_transfer(house: House) -> None:
+    answer = await house.client.post("/v1/calls/c1/dtmf", json={"digits": "12#", "milliseconds": 80})
+    assert (answer.status_code, house.pressed) == (204, [("12#", 80)])
+    answer = await house.client.post("/v1/calls/c1/transfer", json={"to": "sip:busy@b"})
+    assert (answer.json(), house.ended) == ({"status": 486}, [])
+    answer = await house.client.post("/v1/calls/c1/transfer", json={"to": "sip:human@b"})
+    assert (answer.json(), house.ended) == ({"status": 200}, ["transferred"])
+    assert (await house.client.post("/v1/calls/c1/dtmf", json={"digits": "1"})).status_code == 410

@@ -11,7 +11,7 @@ from orchestrator.sip.call import Call
 from orchestrator.sip.config import SipConfig
 from orchestrator.sip.incoming import IncomingCall
 from orchestrator.sip.media import NegotiatedMedia, NotAcceptable
-from orchestrator.sip.message import Request
+from orchestrator.sip.message import Request, Response
 from tests.support.sip_fake import (
     AUDIO,
     VIDEO,
@@ -303,6 +303,40 @@ async def test_the_peer_asks_to_be_transferred(target: str, status: str) -> None
     assert notifies[0].cseq[0] < notifies[1].cseq[0]
     bad = request("REFER", branch="z9hG4bKs", seq=3, to_tag=tag, headers="Refer-To: <tel:1>")
     assert statuses(await wire.put(bad)) == [400]
+
+
+async def test_attended_transfer_is_refused() -> None:
+    """Refused at once, with the reason: a blind transfer in its place would leave two calls where one was."""
+    wire = Wire(Transferring())
+    tag = await established(wire)
+    target = "Refer-To: <sip:bob@127.0.0.3?Replaces=c9%3Bto-tag%3D1%3Bfrom-tag%3D2>"
+    (answer,) = await wire.put(request("REFER", branch="z9hG4bKr", seq=2, to_tag=tag, headers=target))
+    assert isinstance(answer, Response) and answer.status == 488
+    assert "attended transfer" in (answer.headers.get("Warning") or "")
+    replaces = "Require: replaces\nReplaces: c1;to-tag=x;from-tag=y"
+    invite = request("INVITE", branch="z9hG4bKi", call_id="c2", body=sdp(AUDIO), headers=replaces)
+    refusal = only(await wire.put(invite), 420)
+    assert refusal.headers.get("Unsupported") == "replaces"
+    assert wire.handler.events[-1][0] == "established"
+
+
+async def test_keys_by_info() -> None:
+    wire = Wire()
+    await established(wire)
+    pressing = asyncio.ensure_future(wire.handler.calls[0].press("1#", 120))
+    await settle()
+    sent = wire.take()
+    for digit in "1#":
+        info = only_request(sent, "INFO")
+        assert info.content_type() == "application/dtmf-relay"
+        assert info.body == f"Signal={digit}\r\nDuration=120\r\n".encode()
+        sent = await wire.put(reply_to(info, 200))
+    await pressing
+    pressing = asyncio.ensure_future(wire.handler.calls[0].press("2"))
+    await settle()
+    await wire.put(reply_to(only_request(wire.take(), "INFO"), 415))
+    with pytest.raises(NotAcceptable, match="415"):
+        await pressing
 
 
 async def test_we_transfer_the_peer() -> None:

@@ -20,9 +20,12 @@ from orchestrator.api.schemas import (
     CallView,
     Dialled,
     DialRequest,
+    KeysRequest,
     Problem,
     Readiness,
     SayRequest,
+    TransferRequest,
+    TransferView,
     TurnView,
 )
 from orchestrator.avatars import DEFAULT, MAX_BYTES, AvatarCatalog, AvatarError, Portrait
@@ -111,7 +114,7 @@ def create_app(
 
     @app.delete("/v1/calls/{call_id}", tags=["calls"], status_code=204, summary="Hang up")
     async def hang_up(call_id: CallId) -> None:
-        await _call(call_id).hang_up()
+        _call(call_id).hang_up()
 
     @app.post("/v1/calls/{call_id}/say", tags=["calls"], status_code=202, summary="Speak a text")
     async def say(call_id: CallId, request: SayRequest) -> TurnView:
@@ -149,6 +152,14 @@ def create_app(
         finally:
             await arriving.put(None)
         return TurnView.of(turn)
+
+    @app.post("/v1/calls/{call_id}/dtmf", tags=["calls"], status_code=204, summary="Press keys")
+    async def press(call_id: CallId, request: KeysRequest) -> None:
+        await _call(call_id).press(request.digits, request.milliseconds)
+
+    @app.post("/v1/calls/{call_id}/transfer", tags=["calls"], summary="Send the caller to somebody else")
+    async def transfer(call_id: CallId, request: TransferRequest) -> TransferView:
+        return TransferView(status=await _call(call_id).transfer(request.to))
 
     @app.post("/v1/calls/{call_id}/interrupt", tags=["calls"], status_code=204, summary="Be silent now")
     async def interrupt(call_id: CallId) -> None:

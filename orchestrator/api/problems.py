@@ -12,6 +12,8 @@ from starlette.exceptions import HTTPException
 from orchestrator.api.schemas import Problem
 from orchestrator.avatars import AvatarError
 from orchestrator.call import CallGone, TooManyTurns
+from orchestrator.sip.call import CallEnded
+from orchestrator.sip.media import NotAcceptable
 from orchestrator.speech.base import SpeechError
 from orchestrator.switchboard import DialRefused
 
@@ -21,6 +23,8 @@ _STATUS: dict[type[Exception], int] = {
     CallGone: 410,
     TooManyTurns: 429,
     DialRefused: 409,
+    NotAcceptable: 409,
+    CallEnded: 410,
 }
 
 

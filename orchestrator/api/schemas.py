@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from orchestrator.call import Call, TurnRecord
 from orchestrator.records import CallRecord
+from orchestrator.rtp.dtmf import LONGEST_MS, SHORTEST_MS
 
 CallId = Annotated[str, Path(description="id of the call, as in GET /v1/calls")]
 
@@ -135,6 +136,27 @@ class SayRequest(BaseModel):
         "queue", description="after what is being said, or instead of it"
     )
     wait: bool = Field(False, description="answer when it has been spoken")
+
+
+class KeysRequest(BaseModel):
+    """Press keys: in RTP (RFC 4733) where the phone agreed to that, else by SIP INFO."""
+
+    digits: str = Field(
+        pattern=r"^[0-9*#A-Da-d]{1,64}$", description="0 to 9, *, #, A to D; one after the other"
+    )
+    milliseconds: int = Field(100, ge=SHORTEST_MS, le=LONGEST_MS, description="how long each is held")
+
+
+class TransferRequest(BaseModel):
+    """Send the caller to somebody else (blind transfer, REFER)."""
+
+    to: str = Field(min_length=1, max_length=500, description="sip:anna@example.com")
+
+
+class TransferView(BaseModel):
+    """What became of it: below 300 the caller was answered there, and this call is hung up."""
+
+    status: int = Field(description="the SIP status that the phone reports; 408: none within a minute")
 
 
 class AvatarView(BaseModel):

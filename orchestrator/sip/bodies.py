@@ -84,6 +84,11 @@ def read_dtmf(message: Message) -> Dtmf | None:
     return _dtmf(signal[1], int(duration[1]) if duration else 160) if signal else None
 
 
+def relay_dtmf(digit: str, milliseconds: int) -> bytes:
+    """The body of an INFO that relays a key."""
+    return f"Signal={digit}\r\nDuration={milliseconds}\r\n".encode()
+
+
 def _dtmf(text: str, duration: int) -> Dtmf | None:
     digit = _DIGITS.get(text, text).upper()
     return Dtmf(digit, duration) if len(digit) == 1 and digit in "0123456789*#ABCD!" else None

@@ -8,10 +8,11 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 from .authentication import Credentials
-from .bodies import read_dtmf, sdp_body, wants_keyframe
+from .bodies import sdp_body
 from .dialog import Dialog
 from .events import EndCause, SipHandler
 from .flow import Flow
+from .info import Info
 from .media import MediaCapabilities, NegotiatedMedia, NotAcceptable
 from .message import Request, Response
 from .reliability import PendingAck
@@ -65,6 +66,7 @@ class Call:
         self._pending_ack: PendingAck | None = None
         self._renegotiation = Renegotiation(self)
         self._transfer = Transfer(agent, self)
+        self._info = Info(agent, self)
         self.offering = False
         self._hangup_wanted = ""
         self._acks: dict[int, Request] = {}
@@ -130,6 +132,10 @@ class Call:
         """
         return await self._transfer.transfer(target)
 
+    async def press(self, digits: str, milliseconds: int = 100) -> None:
+        """Send keys by INFO, for a peer that agreed to no telephone-event. Raises NotAcceptable."""
+        await self._info.press(digits, milliseconds)
+
     # -- what the agent calls --
 
     def on_request(self, transaction: ServerTransaction) -> None:
@@ -144,7 +150,7 @@ class Call:
         elif method == "UPDATE":
             self._renegotiation.on_update(transaction)
         elif method == "INFO":
-            self._on_info(transaction)
+            self._info.on_info(transaction)
         elif method == "PRACK":
             self.on_prack(transaction)
         elif method == "REFER":
@@ -270,16 +276,6 @@ class Call:
         """The peer spoke on this flow: answers and, for its connections, requests go back there."""
         if flow.transport == self.dialog.flow.transport:
             self.dialog.flow = flow
-
-    # -- INFO --
-
-    def _on_info(self, transaction: ServerTransaction) -> None:
-        self.respond(transaction, 200)
-        request = transaction.request
-        if wants_keyframe(request):
-            self.emit(self.handler.on_keyframe_request, self)
-        elif (key := read_dtmf(request)) is not None:
-            self.emit(self.handler.on_dtmf, self, key.digit, key.duration)
 
     # -- session timer --
 

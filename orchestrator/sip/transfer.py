@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from .grammar import GrammarError, parse_name_addr
 from .media import NotAcceptable
+from .renegotiation import warning
 from .server_transaction import ServerTransaction
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from .call import Call
 
 TRANSFER_SECONDS = 60.0
+_REPLACES = re.compile(r"(?i)(?:^|&)replaces=")
 _STATUS = re.compile(rb"SIP/2\.0 (\d{3})")
 
 
@@ -68,7 +70,10 @@ class Transfer:
                 self._settle(int(status[1]) if status else 408)
 
     def on_refer(self, transaction: ServerTransaction) -> None:
-        """The peer asks us to call somebody: the handler decides, NOTIFY tells how it went."""
+        """The peer asks us to call somebody: the handler decides, NOTIFY tells how it went.
+
+        Attended transfer, which would take over another dialog (RFC 3891), is refused.
+        """
         try:
             targets = transaction.request.headers.values("Refer-To")
             target = parse_name_addr(targets[0]).uri if len(targets) == 1 else None
@@ -76,6 +81,9 @@ class Transfer:
             target = None
         if target is None or not target.is_sip:
             self._call.respond(transaction, 400, "Bad Refer-To")
+            return
+        if _REPLACES.search(target.headers):
+            self._call.respond(transaction, 488, headers=(warning("attended transfer is not supported"),))
             return
         self._call.respond(transaction, 202)
         self._call.emit(self._refer, str(target.without_headers()))

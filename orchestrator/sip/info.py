@@ -1,0 +1,42 @@
+"""INFO within a call: key frames asked for (RFC 5168) and keys relayed, both ways."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .bodies import DTMF_RELAY, read_dtmf, relay_dtmf, wants_keyframe
+from .media import NotAcceptable
+from .server_transaction import ServerTransaction
+
+if TYPE_CHECKING:
+    from .agent import Agent
+    from .call import Call
+
+
+class Info:
+    """One call's INFOs."""
+
+    def __init__(self, agent: Agent, call: Call) -> None:
+        self._agent = agent
+        self._call = call
+
+    def on_info(self, transaction: ServerTransaction) -> None:
+        """Answer, then tell the handler."""
+        call, request = self._call, transaction.request
+        call.respond(transaction, 200)
+        if wants_keyframe(request):
+            call.emit(call.handler.on_keyframe_request, call)
+        elif (key := read_dtmf(request)) is not None:
+            call.emit(call.handler.on_dtmf, call, key.digit, key.duration)
+
+    async def press(self, digits: str, milliseconds: int) -> None:
+        """Relay keys one by one. Raises NotAcceptable where the peer takes none."""
+        for digit in digits:
+            request = self._call.dialog.request("INFO")
+            request.headers.add("Content-Type", DTMF_RELAY)
+            request.body = relay_dtmf(digit, milliseconds)
+            response = await self._agent.client.transact(self._call, request)
+            if response.status >= 300:
+                raise NotAcceptable(
+                    f"the peer takes no keys: it answered {response.status} {response.reason}"
+                )
