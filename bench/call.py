@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.barge_in import barge_in
 from bench.caller import Phone
 from orchestrator.speech.hibari import HibariVoice
 from tests.support.house import House, orchestrator, wav_header
@@ -172,35 +173,20 @@ async def wire(engine: str) -> None:
     )
 
 
-async def interrupt(engine: str, turns: int) -> None:
-    """From the interruption's HTTP request to the last spoken packet and, on the wire, the last mouth."""
-    sound = await speech()
-    voice = []
-    async with setting(engine) as (house, _), Phone(house.uri) as phone:
-        call = await house.call_id()
-        for n in range(turns):
-            task = asyncio.create_task(
-                house.api.post(f"/v1/calls/{call}/play", content=wav_header(24_000) + sound.tobytes())
-            )
-            await asyncio.sleep(1.3 + 0.037 * (n % 10))
-            asked = time.monotonic()
-            await house.api.post(f"/v1/calls/{call}/interrupt")
-            await task
-            await asyncio.sleep(0.5)
-            spoken = [p.arrived for p in phone.recording.audio.packets if len(set(p.payload)) > 1]
-            voice.append((max(spoken) - asked) * 1000)
-    voice.sort()
-    print(
-        f"interrupt to silence on the wire over {turns} turns: median {statistics.median(voice):.0f} ms, "
-        f"p95 {voice[int(0.95 * (len(voice) - 1))]:.0f} ms, worst {voice[-1]:.0f} ms"
-    )
+async def interrupt(turns: int) -> None:
+    """From the interruption's HTTP request to silence and to a closed mouth."""
+    async with setting("mock") as (house, _), Phone(house.uri) as phone:
+        for line in (await barge_in(house, phone, turns)).lines():
+            print(line)
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("what", choices=["latency", "offset", "wire", "interrupt"])
-    parser.add_argument("--engine", default="portrait")
+    parser.add_argument(
+        "--engine", default="portrait", help="of all but `interrupt`, which reads the test card"
+    )
     parser.add_argument("--seconds", type=float, default=300.0, help="length of the call of `offset`")
     parser.add_argument("--turns", type=int, default=10)
     options = parser.parse_args()
@@ -212,7 +198,7 @@ def main() -> None:
         case "wire":
             asyncio.run(wire(options.engine))
         case "interrupt":
-            asyncio.run(interrupt(options.engine, options.turns))
+            asyncio.run(interrupt(options.turns))
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ class Performer:
             self._end(self._turn)
 
     def interrupt(self) -> None:
-        """Silence now: at most one blended picture, then the body."""
+        """Silence now, and the body from the next picture on."""
         if self._turn is None and not self._waiting:
             return
         self.epoch += 1

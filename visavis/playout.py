@@ -106,7 +106,6 @@ class Playout:
         self._level = 0
         self._missing = 0
         self._mouth_shown = False  # the last picture had a mouth that a body frame would make jump
-        self._cut = False
         self._plain = True  # the last picture was a body frame and nothing else
 
     # -- where the body is --
@@ -175,9 +174,12 @@ class Playout:
             self._next = None
 
     def interrupt(self) -> None:
-        """Drop the turn and its frames at once: at most one blended picture, then the body."""
+        """Drop the turn and its frames at once: from the next tick on there is the body and nothing else.
+
+        A blended picture in between would leave the mouth open for up to two more frames.
+        """
         self._turn = self._next = None
-        self._cut = True
+        self._level, self._mouth_shown = 0, False
 
     def on_frame(self, frame: Frame) -> bool:
         """Take a frame of the stream; False where it has no place and was counted and dropped."""
@@ -302,7 +304,7 @@ class Playout:
             self._level, self._mouth_shown = 0, False
             return Picture(index, shows)
         self._level = max(0, self._level - 1)
-        self._mouth_shown, self._cut = True, False
+        self._mouth_shown = True
         return Picture(index, shows, fade=self._level / self._steps or None)
 
     def _absent(self, turn: _Turn, k: int, index: int) -> Picture:
@@ -314,8 +316,6 @@ class Playout:
                 self._turn = None  # the closing frames never came
         else:
             self.stats.late += 1
-        if self._cut:
-            return self._rest(index)
         if not self._mouth_shown:
             if self._missing > self._hold_ticks:
                 self._level = self._steps
@@ -331,10 +331,6 @@ class Playout:
     def _rest(self, index: int) -> Picture:
         """Nothing to wait for: the body, after a soft end of whatever mouth is still open."""
         self._missing = 0
-        cut, self._cut = self._cut, False
-        if self._mouth_shown and cut:
-            self._level, self._mouth_shown = 0, False
-            return Picture(index, fade=0.5)
         if self._mouth_shown:
             return self._fade_out(index)
         if self._turn is None:
