@@ -1,18 +1,20 @@
-"""Autoscaling of inference pods on a synthetic day, with the policy that the manifests hold.
+"""Autoscaling of inference pods on synthetic days, with the policies that the manifests hold.
 
-    python -m bench.autoscale [--seed 1] [--slots 8] [--start-s 120] [--peak-calls 120]
+    python -m bench.autoscale [--days 5] [--slots 8] [--peak-calls 120] [--into docs/kubernetes.md]
 
 The day is made, not recorded: calls come as a Poisson process whose rate follows two office peaks, with bursts of
 three times the rate for five minutes; a call lasts four minutes on average and its avatar speaks in turns of eight
 seconds, half of the time. A turn that begins while every slot of every ready pod is taken counts as refused (the
 voice is heard all the same, the mouth stays still until a slot is free). Steps of a second. The HPA is modelled as
 documented: a sync every 15 s on a metric scraped before, tolerance 10 %, stabilization windows, scaling policies,
-minimum and maximum; a pod is ready ``start_s`` after it was asked for and drains at once.
+minimum and maximum; a pod is ready ``start_s`` after it was asked for and drains at once. *Least possible* knows
+the future to the second and starts pods in no time.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import math
 from collections import deque
 from collections.abc import Sequence
@@ -24,7 +26,12 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-MANIFEST = Path(__file__).parent.parent / "deploy/kubernetes/components/keda/scaled-object.yaml"
+from bench.page import mark, write_into
+
+COMPONENTS = Path(__file__).parent.parent / "deploy/kubernetes/components"
+COMMAND = "python -m bench.autoscale"
+STARTS = [("", 60), ("", 120), ("", 300), ("slow-start", 300)]
+"""Components over KEDA's and the seconds until a pod is ready that the table is of."""
 DAY_S = 86_400
 SYNC_S = 15
 WINDOW_S = 30
@@ -42,12 +49,48 @@ class Policy:
     behavior: dict[str, Any]
 
     @classmethod
-    def from_manifest(cls, path: Path = MANIFEST) -> Policy:
-        """The numbers of the shipped ScaledObject."""
-        spec = yaml.safe_load(path.read_text())["spec"]
+    def from_manifest(cls, component: str = "") -> Policy:
+        """The numbers of the shipped ScaledObject, as patched by a component."""
+        manifest = yaml.safe_load((COMPONENTS / "keda" / "scaled-object.yaml").read_text())
+        if component:
+            kustomization = yaml.safe_load((COMPONENTS / component / "kustomization.yaml").read_text())
+            (patch,) = [p for p in kustomization["patches"] if p["target"]["kind"] == "ScaledObject"]
+            manifest = patched(manifest, yaml.safe_load(patch["patch"]))
+        spec = manifest["spec"]
         behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
         target = float(spec["triggers"][0]["metadata"]["threshold"])
         return cls(target, spec["minReplicaCount"], spec["maxReplicaCount"], behavior)
+
+    @property
+    def sentence(self) -> str:
+        """The policy as the docs have it."""
+
+        def steps(policies: list[dict[str, Any]]) -> str:
+            names = {"Percent": " %", "Pods": " pods"}
+            return " or ".join(
+                f"{p['value']}{names[p['type']] if p['value'] > 1 else ' pod'} each {p['periodSeconds']} s"
+                for p in policies
+            )
+
+        up, down = self.behavior["scaleUp"], self.behavior["scaleDown"]
+        return (
+            f"target {self.target:g}; out by {steps(up['policies'])}; in by {steps(down['policies'])} after "
+            f"{down['stabilizationWindowSeconds']} s; {self.least} to {self.most} pods"
+        )
+
+
+def patched(manifest: dict[str, Any], operations: list[dict[str, Any]]) -> dict[str, Any]:
+    """A manifest after the ``replace`` operations of a JSON patch (RFC 6902)."""
+    out = copy.deepcopy(manifest)
+    for operation in operations:
+        if operation["op"] != "replace":
+            raise ValueError(f"only replace is understood here, not {operation['op']}")
+        *path, last = operation["path"].strip("/").split("/")
+        place: Any = out
+        for key in path:
+            place = place[int(key)] if isinstance(place, list) else place[key]
+        place[int(last) if isinstance(place, list) else last] = operation["value"]
+    return out
 
 
 @dataclass
@@ -174,29 +217,48 @@ def simulate(turns: NDArray[np.int64], policy: Policy, slots: int, start_s: int)
     )
 
 
+def table(peak_calls: float, slots: int, days: int) -> str:
+    """A Markdown table: ranges over the days for each policy and start."""
+    made = [turns_of_a_day(peak_calls, np.random.default_rng(seed)) for seed in range(1, days + 1)]
+    rows = [
+        "| policy | pod ready after | turns refused | pod hours a day | least possible | times the least "
+        "| pods for the peak, all day |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for component, start_s in STARTS:
+        policy = Policy.from_manifest(component)
+        outcomes = [simulate(turns, policy, slots, start_s) for turns in made]
+        rows.append(
+            f"| {component or 'default'} | {start_s} s "
+            f"| {span([100 * o.refused / o.turns for o in outcomes], '.3f')} % "
+            f"| {span([o.pod_hours for o in outcomes], '.0f')} "
+            f"| {span([o.least_pod_hours for o in outcomes], '.0f')} "
+            f"| {span([o.pod_hours / o.least_pod_hours for o in outcomes], '.1f')} "
+            f"| {span([o.fixed_pod_hours for o in outcomes], '.0f')} |"
+        )
+    return "\n".join(rows)
+
+
+def span(values: Sequence[float], form: str) -> str:
+    """Least to most, or the one value."""
+    low, high = format(min(values), form), format(max(values), form)
+    return low if low == high else f"{low} to {high}"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print a table of days."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5, help="days")
+    parser.add_argument("--days", type=int, default=5)
     parser.add_argument("--slots", type=int, default=8, help="speaking slots of a pod")
-    parser.add_argument("--start-s", type=int, default=120, help="from asked for to ready")
     parser.add_argument(
         "--peak-calls", type=float, default=120, help="calls at once at the peak, bursts apart"
     )
-    parser.add_argument("--target", type=float, help="another target than the manifest's")
-    parser.add_argument("--least", type=int, help="another minimum than the manifest's")
+    parser.add_argument("--into", type=Path, help=f"page whose table after {mark(COMMAND)} is replaced")
     options = parser.parse_args(arguments)
-    policy = Policy.from_manifest()
-    policy.target = options.target or policy.target
-    policy.least = options.least or policy.least
-    print("day    turns  refused        %  most speaking  most pods  pod hours  least possible  fixed")
-    for seed in range(1, options.seeds + 1):
-        turns = turns_of_a_day(options.peak_calls, np.random.default_rng(seed))
-        o = simulate(turns, policy, options.slots, options.start_s)
-        print(
-            f"{seed:3} {o.turns:8} {o.refused:8} {100 * o.refused / o.turns:8.3f} {o.most_speaking:14} "
-            f"{o.most_pods:10} {o.pod_hours:10.1f} {o.least_pod_hours:15.1f} {o.fixed_pod_hours:6.0f}"
-        )
+    made = table(options.peak_calls, options.slots, options.days)
+    print(made)
+    if options.into:
+        write_into(options.into, COMMAND, made)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import generate_latest
 
+from bench.autoscale import Policy
 from inference_server.metrics import Metrics
 from inference_server.models.__main__ import _arguments
 from inference_server.service.grpc_face import LIVE, SERVICE
@@ -30,8 +31,8 @@ from visavis.settings import CONFIG
 
 ROOT = Path(__file__).parent.parent
 KUBERNETES = ROOT / "deploy" / "kubernetes"
-OVERLAYS = ["cpu", "gpu", "monitoring", "monitoring-hpa"]
-GPU = ["gpu", "monitoring", "monitoring-hpa"]
+OVERLAYS = sorted(path.name for path in (KUBERNETES / "overlays").iterdir())
+GPU = [name for name in OVERLAYS if name != "cpu"]
 
 Object = dict[str, Any]
 
@@ -302,14 +303,17 @@ def scaling(objects: list[Object]) -> Object:
     return dict((keda or hpa)[0])
 
 
-def test_both_autoscalers_have_the_same_policy(rendered: dict[str, list[Object]]) -> None:
-    keda = scaling(rendered["monitoring"])
-    hpa = scaling(rendered["monitoring-hpa"])
+@pytest.mark.parametrize(("suffix", "target"), [("", 0.7), ("-slow-start", 0.5)])
+def test_both_autoscalers_have_the_same_policy(
+    rendered: dict[str, list[Object]], suffix: str, target: float
+) -> None:
+    keda = scaling(rendered[f"monitoring{suffix}"])
+    hpa = scaling(rendered[f"monitoring-hpa{suffix}"])
     assert (keda["minReplicaCount"], keda["maxReplicaCount"]) == (hpa["minReplicas"], hpa["maxReplicas"])
     assert keda["advanced"]["horizontalPodAutoscalerConfig"]["behavior"] == hpa["behavior"]
     (trigger,), (metric,) = keda["triggers"], hpa["metrics"]
-    assert float(trigger["metadata"]["threshold"]) == 0.7
-    assert metric["pods"]["target"]["averageValue"] == "700m"
+    assert float(trigger["metadata"]["threshold"]) == target
+    assert metric["pods"]["target"]["averageValue"] == f"{1000 * target:.0f}m"
     exported = generate_latest(Metrics().registry).decode()
     adapter = yaml.safe_load((KUBERNETES / "components" / "hpa" / "adapter-rules.yaml").read_text())
     (rule,) = adapter["rules"]["custom"]
@@ -319,6 +323,18 @@ def test_both_autoscalers_have_the_same_policy(rendered: dict[str, list[Object]]
         assert names
         assert all(f"\n{name} " in exported for name in names), names
     assert keda["fallback"]["replicas"] <= keda["maxReplicaCount"]
+
+
+@pytest.mark.parametrize("component", ["", "slow-start"])
+def test_the_simulation_and_the_docs_have_the_policy_of_the_manifests(
+    rendered: dict[str, list[Object]], component: str
+) -> None:
+    policy = Policy.from_manifest(component)
+    keda = scaling(rendered[f"monitoring-{component}" if component else "monitoring"])
+    assert policy.behavior == keda["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    assert str(policy.target) == keda["triggers"][0]["metadata"]["threshold"]
+    assert (policy.least, policy.most) == (keda["minReplicaCount"], keda["maxReplicaCount"])
+    assert policy.sentence in (ROOT / "docs" / "kubernetes.md").read_text()
 
 
 def test_alerts_are_those_of_one_machine_and_more(rendered: dict[str, list[Object]]) -> None:

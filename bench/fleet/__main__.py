@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import contextlib
 import os
-import re
 import sys
 import tempfile
 from fractions import Fraction
@@ -25,22 +24,14 @@ from bench.fleet.play import HEADER, play
 from bench.fleet.scenes import SCENES
 from bench.fleet.servers import Fleet
 from bench.nameserver import NameServer
+from bench.page import mark, write_into
 from bench.ports import free_port
 from tests.support.house import orchestrator, picture
 from visavis.client import AvatarClient
 
 NAME = "inference.visavis.test"
 SIZE = 160
-BEGIN, END = "<!-- python -m bench.fleet -->", "<!-- end -->"
-
-
-def write_into(path: Path, table: str) -> None:
-    """Put the table between the marks of a page."""
-    text = path.read_text()
-    found = re.search(f"{re.escape(BEGIN)}\n.*?{re.escape(END)}", text, re.DOTALL)
-    if found is None:
-        raise SystemExit(f"{path} has no line {BEGIN} with {END} after it")
-    path.write_text(text.replace(found[0], f"{BEGIN}\n{table}\n{END}"))
+COMMAND = "python -m bench.fleet"
 
 
 async def main() -> int:
@@ -51,7 +42,7 @@ async def main() -> int:
     parser.add_argument("--slots", type=int, default=6, help="speaking slots of a server")
     parser.add_argument("--orchestrators", type=int, default=2)
     parser.add_argument("--only", default="", help="only scenes whose name has this in it")
-    parser.add_argument("--into", type=Path, help=f"page whose table between {BEGIN} and {END} is replaced")
+    parser.add_argument("--into", type=Path, help=f"page whose table after {mark(COMMAND)} is replaced")
     options = parser.parse_args()
     rows, wrong = [HEADER], []
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
@@ -90,7 +81,7 @@ async def main() -> int:
             wrong += outcome.wrong(scene)
             print(rows[-1], flush=True)
     if options.into:
-        write_into(options.into, "\n".join(rows))
+        write_into(options.into, COMMAND, "\n".join(rows))
     for sentence in wrong:
         print(sentence, file=sys.stderr)
     return 1 if wrong else 0
