@@ -86,12 +86,15 @@ class Residents:
             self._frames.give(latent, count)
             raise
         self.latents[latent : latent + count].copy_(latents)
-        packed = b"".join(
-            crop_i420(body.frame(int(i)), body.width, body.height, rect) + mask.tobytes()
-            for i, rect, mask in zip(arrays["kept"], avatar.rects, arrays["masks"], strict=True)
-        )
-        stretch = torch.frombuffer(bytearray(packed), dtype=torch.uint8)
-        self.plates[plate : plate + len(packed)].copy_(stretch)
+        stretch = torch.empty(count, avatar.plate_bytes, dtype=torch.uint8)
+        for place, i, rect, mask in zip(
+            stretch.numpy(), arrays["kept"], avatar.rects, arrays["masks"], strict=True
+        ):
+            place[: rect.i420_size] = np.frombuffer(
+                crop_i420(body.frame(int(i)), body.width, body.height, rect), np.uint8
+            )
+            place[rect.i420_size :] = mask.reshape(-1)
+        self.plates[plate : plate + stretch.numel()].copy_(stretch.flatten())
         return Avatar(avatar.index, avatar.rects, avatar.boxes, latent, plate)
 
     def _read(self, arrays: object, body: BodyLoop) -> tuple[Avatar, Tensor]:

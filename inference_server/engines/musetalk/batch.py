@@ -93,6 +93,22 @@ class Batcher:
     def _host(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         return torch.zeros(shape, dtype=dtype, pin_memory=self._cuda)
 
+    def warm_up(self, size: int) -> None:
+        """Place faces once, so that the kernels for it are there."""
+        lane, side = self._lanes[0], 64
+        table = torch.zeros(size, COLUMNS + PLACES, dtype=torch.int64)
+        table[:, COLUMNS + 1 :] = torch.tensor((side, side, 0, 0, side, side, _ALPHA))
+        at = _places(table[:, COLUMNS:].to(self._runner.device))
+        faces = self._runner.run(lane.mel[:size], table)
+        composite(faces, self._residents.plates, at, side, side)
+        self._runner.synchronize()
+
+    def reserve(self, nbytes: int) -> None:
+        """Rectangles so large will come: pinned memory is taken now, not amid live streams."""
+        for lane in self._lanes:
+            if not lane.busy and lane.out.numel() < nbytes * self._runner.buckets[-1]:
+                lane.out = self._host((nbytes * self._runner.buckets[-1],), torch.uint8)
+
     def submit(self, rows: Sequence[Row]) -> Batch:
         """Raises :class:`BatchFailed`, and what the device raises."""
         batch = Batch(rows, [Result("body")] * len(rows))

@@ -84,21 +84,36 @@ class MuseTalkEngine:
                 path = s.musetalk_dir / FILES["parser"][0].path
                 self._parser = FaceParser(read_weights(path), self._device)
             self._runner = Runner(network, plan, s.buckets, s.mode, self._device)
+            self._batcher = Batcher(self._runner, self._residents, plan, self._dtype)
             buckets = self._warm_up(progress)
         self._plan = plan
-        self._batcher = Batcher(self._runner, self._residents, plan, self._dtype)
         self._info = EngineInfo("musetalk", build, plan.look_ahead, HISTORY * 320, buckets)
         gc.collect()
         gc.freeze()  # a collection over the weights' objects is a stall in the middle of speech
         progress(1.0, f"ready after {time.monotonic() - began:.0f} s, {self._memory_words()}")
 
     def _warm_up(self, progress: Progress) -> tuple[int, ...]:
-        """All buckets, smallest first; on a GPU those too slow for a live server are left out."""
+        """All buckets, smallest first; on a GPU those too slow for a live server, or too large for its memory,
+        are left out. Also what else a GPU would choose kernels for at its first use, amid live streams."""
+        if self._device.type == "cuda":
+            progress(0.35, "warming up the preparation of avatars")
+            self._network.encode_face(
+                torch.zeros(1, 3, self._side, self._side, dtype=self._dtype, device=self._device).contiguous(
+                    memory_format=torch.channels_last
+                )
+            )
         sizes = self._runner.buckets
         kept: list[int] = []
         for n, size in enumerate(sizes):
             progress(0.4 + 0.6 * n / len(sizes), f"warming up batches of {size} ({self._runner.mode})")
-            cost = self._runner.warm_up(size)
+            try:
+                cost = self._runner.warm_up(size)
+                self._batcher.warm_up(size)
+            except torch.OutOfMemoryError:
+                if not kept:
+                    raise
+                progress(0.4 + 0.6 * n / len(sizes), f"batches of {size} do not fit into the device's memory")
+                break
             if kept and self._device.type == "cuda" and cost > LONGEST_BATCH_MS:
                 break
             kept.append(size)
@@ -120,7 +135,9 @@ class MuseTalkEngine:
     def attach(self, prepared: Prepared, body: BodyLoop) -> Handle:
         """Raises :class:`NoMemory`."""
         with torch.inference_mode(), device_errors():
-            return self._residents.attach(prepared, body, self.info.build)
+            avatar = self._residents.attach(prepared, body, self.info.build)
+            self._batcher.reserve(avatar.rects[0].i420_size)
+            return avatar
 
     def detach(self, handle: Handle) -> None:
         """Its places are free for the next avatar."""

@@ -134,12 +134,20 @@ def talking_region(
     for row in range(10, 33):
         reach = min(row - 10, 10)
         cone[row, 16 - reach : 16 + reach + 1] = 1
-    grown = cv2.dilate(skin, cone)
-    drawn_in = cv2.erode(grown, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (35, 3)), iterations=2)
     sides = np.ones(_PARSED, bool)
     sides[_PARSED // 2 - _CHEEK + 1 : _PARSED // 2 + _CHEEK] = False
-    region = np.where(sides[None], drawn_in, grown)
+    part = around(skin, 17)  # nothing grows further
+    grown = cv2.dilate(skin[part], cone)
+    drawn_in = cv2.erode(grown, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (35, 3)), iterations=2)
+    region = np.zeros_like(skin)
+    region[part] = np.where(sides[None, part[1]], drawn_in, grown)
     return (region & ~nose) | lips
+
+
+def around(mask: NDArray[np.uint8], reach: int) -> tuple[slice, slice]:
+    """Rows and columns of what is not 0, and ``reach`` pixels around it."""
+    x, y, w, h = cv2.boundingRect(mask)
+    return slice(max(y - reach, 0), y + h + reach), slice(max(x - reach, 0), x + w + reach)
 
 
 def soft_mask(region: NDArray[np.uint8], box: Box, square: Box) -> NDArray[np.uint8]:
@@ -152,7 +160,9 @@ def soft_mask(region: NDArray[np.uint8], box: Box, square: Box) -> NDArray[np.ui
     inside = (slice(max(top, side // 2), top + box.height), slice(left, left + box.width))
     hard[inside] = fitted[inside]
     kernel = int(0.1 * side // 2 * 2) + 1
-    return np.asarray(cv2.GaussianBlur(hard, (kernel, kernel), 0), np.uint8)
+    soft, part = np.zeros_like(hard), around(hard, kernel)
+    soft[part] = cv2.GaussianBlur(hard[part], (kernel, kernel), 0)
+    return soft
 
 
 def mask_in_box(soft: NDArray[np.uint8], box: Box, square: Box) -> NDArray[np.uint8]:

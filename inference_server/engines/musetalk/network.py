@@ -79,7 +79,7 @@ def device_errors() -> Iterator[None]:
 
 
 class Runner:
-    """Runs the network in buckets: captured graphs on a GPU, the same code plainly elsewhere."""
+    """Runs the network in buckets: captured graphs on a GPU, the same code plainly (or compiled) elsewhere."""
 
     def __init__(
         self, network: Network, plan: Plan, buckets: tuple[int, ...], mode: Mode, device: torch.device
@@ -88,7 +88,7 @@ class Runner:
         self.network = network
         self.device = device
         self.buckets = buckets
-        self.mode: Mode = mode if device.type == "cuda" else "eager"
+        self.mode: Mode = "eager" if mode == "graph" and device.type != "cuda" else mode
         self._mel = torch.zeros(buckets[-1], 80, plan.hops, dtype=weights.dtype, device=device)
         self.table = torch.zeros(buckets[-1], COLUMNS + PLACES, dtype=torch.int64, device=device)
         self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
@@ -117,7 +117,11 @@ class Runner:
         return faces
 
     def warm_up(self, size: int) -> float:
-        """Run (and capture) one bucket; returns its milliseconds, the median of several runs."""
+        """Run (and capture) one bucket; returns its milliseconds, the median of several runs.
+
+        As ``torch.cuda.graphs`` asks: first on a side stream, then captured. All graphs share one pool, since
+        they are replayed one after the other on one stream and what a replay returns is used before the next.
+        """
         if self.device.type != "cuda":
             self.run(self._mel[:size].clone(), self.table[:size].clone())
             return min(self._timed(size) for _ in range(2))

@@ -21,19 +21,24 @@ from visavis.frames import Rect, crop_i420, i420_to_rgb
 FORMAT = 1
 
 
-def distinct_frames(body: BodyLoop) -> tuple[list[int], NDArray[np.int32]]:
-    """Indices of the frames that are not a repetition of an earlier one, and for every loop index which of
-    them it is. A loop that runs there and back has half of its frames stored, found by index on the way back."""
-    seen: dict[bytes, int] = {}
-    kept: list[int] = []
-    index = np.zeros(len(body), np.int32)
-    for i in range(len(body)):
-        key = hashlib.blake2b(body.frames[i].tobytes(), digest_size=16).digest()
-        if key not in seen:
-            seen[key] = len(kept)
-            kept.append(i)
-        index[i] = seen[key]
-    return kept, index
+class DistinctFrames:
+    """``kept``: indices of the frames that are not a repetition of an earlier one; ``index``: for every loop
+    index which of them it is. A loop that runs there and back has half of its frames stored, found by index on
+    the way back. :meth:`look` takes them one by one."""
+
+    def __init__(self, body: BodyLoop) -> None:
+        self.kept: list[int] = []
+        self.index = np.zeros(len(body), np.int32)
+        self._body = body
+        self._seen: dict[bytes, int] = {}
+
+    def look(self, i: int) -> None:
+        """At the next frame."""
+        key = hashlib.blake2b(np.ascontiguousarray(self._body.frames[i]).data, digest_size=16).digest()
+        if key not in self._seen:
+            self._seen[key] = len(self.kept)
+            self.kept.append(i)
+        self.index[i] = self._seen[key]
 
 
 def face_crop(body: BodyLoop, frame: int, box: face.Box, side: int) -> NDArray[np.uint8]:
@@ -62,15 +67,21 @@ def prepare(
         raise ImageRejected(
             "no face was followed through the picture: use one that shows a face from the front"
         )
-    kept, index = distinct_frames(body)
-    yield 0.01
+    distinct = DistinctFrames(body)
+    for i in range(len(body)):
+        distinct.look(i)
+        yield 0.05 * i / len(body)
+    kept = distinct.kept
     boxes = face.face_boxes(body.landmarks[kept], body.width, body.height, settings)
     weights = next(network.vae.parameters())
     masks: list[NDArray[np.uint8]] = []
     latents: list[NDArray[np.float32]] = []
+    yield 0.05
     for n, (i, box) in enumerate(zip(kept, boxes, strict=True)):
-        masks.append(_mask(body, i, box, settings, parser))
-        yield 0.01 + 0.98 * n / len(kept)
+        region = _region(body, i, box, settings, parser)
+        yield 0.05 + 0.94 * n / len(kept)
+        masks.append(_mask(region, box))
+        yield 0.05 + 0.94 * (n + 0.25) / len(kept)
         pair = []
         for picture in face_pictures(face_crop(body, i, box, side)):
             try:
@@ -80,52 +91,59 @@ def prepare(
                     pair.append(network.encode_face(moved).float().cpu().numpy()[0])
             except BatchFailed as error:
                 raise NoMemory(f"the avatar could not be prepared now ({error}): try again later") from error
-            yield 0.01 + 0.98 * (n + len(pair) / 3) / len(kept)
+            yield 0.05 + 0.94 * (n + 0.25 + 0.375 * len(pair)) / len(kept)
         latents.append(np.concatenate(pair))
-    rects, cut = same_size(masks, boxes, body.width, body.height)
+    rects = same_size(masks, boxes, body.width, body.height)
+    cut = np.zeros((len(kept), rects[0].height, rects[0].width), np.uint8)
+    for n, (mask, box, rect) in enumerate(zip(masks, boxes, rects, strict=True)):
+        lay(mask, box, rect, cut[n])
+        if n % 16 == 15:
+            yield 0.99
     kind = np.float16 if weights.dtype == torch.float16 else np.float32
     yield Prepared(
         {
-            "index": index,
+            "index": distinct.index,
             "kept": np.asarray(kept, np.int32),
             "boxes": np.asarray(boxes, np.int32),
             "rects": np.asarray(rects, np.int32),
-            "masks": np.stack(cut),
+            "masks": cut,
             "latents": np.stack(latents).astype(kind),
         },
         {"format": FORMAT, "engine": "musetalk", "build": build, "side": side},
     )
 
 
-def _mask(
+def _region(
     body: BodyLoop, i: int, box: face.Box, settings: Settings, parser: FaceParser | None
 ) -> NDArray[np.uint8]:
     square = face.crop_square(box)
     mode = settings.parsing_mode if settings.version == "v15" else "raw"
     if parser is not None:
-        region = parser.region(i420_to_rgb(body.frame(i), body.width, body.height), square, mode)
-    else:
-        region = face.polygon_region(body.landmarks[i], square, mode)
+        return parser.region(i420_to_rgb(body.frame(i), body.width, body.height), square, mode)
+    return face.polygon_region(body.landmarks[i], square, mode)
+
+
+def _mask(region: NDArray[np.uint8], box: face.Box) -> NDArray[np.uint8]:
+    square = face.crop_square(box)
     mask = face.mask_in_box(face.soft_mask(region, box, square), box, square)
     if not mask.any():
         raise ImageRejected("no mouth region was found in the face: use a picture taken from the front")
     return mask
 
 
-def same_size(
-    masks: list[NDArray[np.uint8]], boxes: list[face.Box], width: int, height: int
-) -> tuple[list[Rect], list[NDArray[np.uint8]]]:
-    """Even rectangles of one size around the masks, each inside the picture, and the masks cut to them."""
+def same_size(masks: list[NDArray[np.uint8]], boxes: list[face.Box], width: int, height: int) -> list[Rect]:
+    """Even rectangles of one size around the masks, each inside the picture."""
     tight = face.tightest(masks)
     corners = [(b.x1 + x1, b.y1 + y1) for b, (x1, y1, _, _) in zip(boxes, tight, strict=True)]
     w = max(b.x1 + x2 - (x & ~1) for b, (_, _, x2, _), (x, _) in zip(boxes, tight, corners, strict=True))
     h = max(b.y1 + y2 - (y & ~1) for b, (_, _, _, y2), (_, y) in zip(boxes, tight, corners, strict=True))
     w, h = min(w + 1 & ~1, width & ~1), min(h + 1 & ~1, height & ~1)
-    rects, cut = [], []
-    for mask, box, (x, y) in zip(masks, boxes, corners, strict=True):
-        rect = Rect(min(x & ~1, (width & ~1) - w), min(y & ~1, (height & ~1) - h), w, h)
-        whole = np.zeros((height, width), np.uint8)
-        whole[box.y1 : box.y2, box.x1 : box.x2] = mask
-        rects.append(rect)
-        cut.append(whole[rect.y : rect.y + h, rect.x : rect.x + w].copy())
-    return rects, cut
+    return [Rect(min(x & ~1, (width & ~1) - w), min(y & ~1, (height & ~1) - h), w, h) for x, y in corners]
+
+
+def lay(mask: NDArray[np.uint8], box: face.Box, rect: Rect, out: NDArray[np.uint8]) -> None:
+    """The part of a face box's mask that lies in the rectangle, into ``out``, which has the rectangle's size."""
+    x1, y1 = max(box.x1, rect.x), max(box.y1, rect.y)
+    x2, y2 = min(box.x2, rect.x + rect.width), min(box.y2, rect.y + rect.height)
+    part = mask[y1 - box.y1 : y2 - box.y1, x1 - box.x1 : x2 - box.x1]
+    out[y1 - rect.y : y2 - rect.y, x1 - rect.x : x2 - rect.x] = part
