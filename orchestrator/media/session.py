@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from orchestrator.media.audio import AudioStream
 from orchestrator.media.clock import AUDIO, OTHER, SLOT_SECONDS
-from orchestrator.media.parameters import AudioParameters, VideoParameters
+from orchestrator.media.parameters import Address, AudioParameters, VideoParameters
 from orchestrator.media.picture import CLOCK_RATE, VideoEngine, VideoStream
 from orchestrator.media.sources import Face, Hearing, SilentVoice, Voice
 from orchestrator.media.transport import Poller
@@ -99,6 +99,7 @@ class MediaSession:
         self._stopped = False
         self._t0 = 0.0
         self._awaited = float("inf")
+        self._voice_at: Address | None = None
         if with_video:
             try:
                 self._add_video()
@@ -209,6 +210,10 @@ class MediaSession:
         self.audio.socket.watch(now)
         if self.video is not None and self.video.configured:
             self.video.report(now)
+            # Arriving video is not read: that the phone has moved is seen from its voice.
+            if self.audio.socket.remote != self._voice_at:
+                self.video.socket.reopen()
+        self._voice_at = self.audio.socket.remote
         return slot + int(self._engine.rng.uniform(*_REPORT_INTERVAL) / SLOT_SECONDS)
 
     def silent_for(self, now: float) -> float:

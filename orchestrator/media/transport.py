@@ -157,7 +157,7 @@ class MediaSocket:
         self._mux = mux
         if self._latch is not None and self._latch.signalled == remote:
             return
-        self._open_to_all()
+        self.reopen()
         self._latch = None if nowhere else Latch(remote)
 
     def _deliver_unconnected(self, packet: bytes | bytearray) -> int:
@@ -180,7 +180,7 @@ class MediaSocket:
     def watch(self, now: float) -> None:
         """Called about once a second: a peer that fell silent may come back from another address."""
         if self._connected and self._on_rtp is not None and self.heard_ago(now) > _SILENCE_BEFORE_REOPEN:
-            self._open_to_all()
+            self.reopen()
 
     def close(self) -> None:
         """Close the sockets and give the ports back; harmless when called again."""
@@ -265,7 +265,8 @@ class MediaSocket:
         if self._on_rtp is None:
             self._filter(_KEEP_RTCP if self._mux else _DROP_ALL)
 
-    def _open_to_all(self) -> None:
+    def reopen(self) -> None:
+        """Hear everybody again: the peer may have moved. The latch decides whether media follows."""
         if self._connected:
             self._connected = False
             self._send_through(self._deliver_unconnected)
