@@ -253,11 +253,8 @@ class Core:
     def _on_message(self, message: m.Message) -> None:
         try:
             self._handle(message)
-        except Exception as error:  # a mistake of ours at one message must not cost all streams
-            self._failed_inside(type(message).__name__, error)
-
-    def _failed_inside(self, where: str, error: Exception) -> None:
-        self.log.error("internal_error", where=where, error=f"{type(error).__name__}: {error}")
+        except Exception:  # a mistake of ours at one message must not cost all streams
+            self.log.exception("internal_error", where=type(message).__name__)
 
     def _handle(self, message: m.Message) -> None:
         match message:
@@ -318,8 +315,8 @@ class Core:
             for stream in list(self.streams):
                 try:
                     stream.tick(now)
-                except Exception as error:
-                    self._failed_inside("tick", error)
+                except Exception:
+                    stream.log.exception("internal_error", where="tick")
                     stream.end(RequestError("internal", "The server failed at this stream: see its log."))
                 if now - stream.last_heard > self.settings.idle_ms / 1000:
                     stream.end(

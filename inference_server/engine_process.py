@@ -40,8 +40,6 @@ class EngineProcess:
     ) -> None:
         self.loaded: m.Loaded | None = None
         self.reason = "the engine is starting"
-        self.memory = (0, 0)
-        self.restarts = 0
         self.ring = FrameRing.create(RING_BYTES, LANES)
         self._engine = engine
         self._settings = dict(settings)
@@ -90,7 +88,6 @@ class EngineProcess:
                 failures = 0
             pause = BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)]
             failures += 1
-            self.restarts += 1
             self._log.error("engine_down", reason=sentence, again_in_s=pause)
             await asyncio.sleep(pause)
 
@@ -156,9 +153,6 @@ class EngineProcess:
                         )
                     case m.Failed(what="load" | "engine"):
                         return message.sentence
-                    case m.Pong():
-                        self.memory = (message.memory_used, message.memory_total)
-                        self._on_message(message)
                     case _:
                         self._on_message(message)
         return ""

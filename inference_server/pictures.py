@@ -24,11 +24,6 @@ class Pictures:
         self._body = body
         self._whole = Rect(0, 0, body.width, body.height)
 
-    @property
-    def largest_bytes(self) -> int:
-        """Bytes of the largest frame that may be sent."""
-        return self._whole.i420_size * (2 if self.format == "rgb24" else 1)
-
     def pixels(self, frame: FrameReady) -> tuple[Rect | None, bytes | None]:
         """What travels: a rectangle and its pixels, or nothing where the client holds the picture itself."""
         rect, pixels = frame.rect, frame.pixels

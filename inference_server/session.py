@@ -61,7 +61,6 @@ class Session:
         self.epoch = 0
         self.frames = 0
         self.late = 0
-        self.turns_refused = 0
         self._slots = slots
         self._holds_slot = False
         self._new_track = new_track
@@ -94,7 +93,6 @@ class Session:
             if not self._holds_slot:
                 reason = f"all {self._slots.total} speaking slots are taken: try another server"
         if reason is not None:
-            self.turns_refused += 1
             self._past.append(turn_id)
             self._say(TurnRejected(turn_id, reason))
             return

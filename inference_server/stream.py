@@ -15,6 +15,7 @@ from inference_server.pictures import Pictures
 from inference_server.renderer import Renderer, Resident
 from inference_server.responses import FrameReady, Response, Stats, TurnAccepted, TurnFinished, TurnRejected
 from inference_server.session import Session
+from visavis.frames import SAMPLE_RATE
 from visavis.logs import Log
 
 STATS_S = 5.0
@@ -50,7 +51,7 @@ class Stream:
         self._closed = False
         self._half_closed = False
         self._told_stats = 0.0
-        self._counted = (0, 0)
+        self._dropped_counted = 0
 
     @property
     def fps(self) -> Fraction:
@@ -80,7 +81,7 @@ class Stream:
         """See :meth:`Session.playhead`."""
         self.session.playhead(turn_id, epoch, sample, playing, self._now())
         if sample > 0:
-            self.outbox.heard(turn_id, sample - int(16_000 / self.fps))
+            self.outbox.heard(turn_id, sample - int(SAMPLE_RATE / self.fps))
         self._renderer.touch(self.session)
 
     def interrupt(self, epoch: int) -> None:
@@ -117,7 +118,7 @@ class Stream:
         self.outbox.put(response)
 
     def tick(self, now: float) -> None:
-        """About once a second."""
+        """A few times a second: idle turns expire, what was counted is told."""
         self.session.expire(now)
         if self._half_closed and (not self.session.speaking or self.session.waits_for_client):
             self.outbox.close()
@@ -125,9 +126,9 @@ class Stream:
             self.end(
                 RequestError("resource_exhausted", "The client reads nothing: its responses are piling up.")
             )
-        if self.outbox.dropped > self._counted[0]:
-            self._metrics.frames_dropped.inc(self.outbox.dropped - self._counted[0])
-            self._counted = (self.outbox.dropped, 0)
+        if self.outbox.dropped > self._dropped_counted:
+            self._metrics.frames_dropped.inc(self.outbox.dropped - self._dropped_counted)
+            self._dropped_counted = self.outbox.dropped
         if self.session.speaking and now - self._told_stats >= STATS_S:
             self._told_stats = now
             self.outbox.put(

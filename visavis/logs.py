@@ -59,6 +59,10 @@ class Log:
         """Service is impaired."""
         self._write(logging.ERROR, event, fields)
 
+    def exception(self, event: str, **fields: Any) -> None:
+        """A mistake of ours, with the trace of the exception that is being handled."""
+        self._logger.exception(event, extra={"fields": self._fields | fields})
+
     def _write(self, level: int, event: str, fields: dict[str, Any]) -> None:
         self._logger.log(level, event, extra={"fields": self._fields | fields})
 

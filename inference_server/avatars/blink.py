@@ -59,8 +59,6 @@ class _Eye:
         self._upper = _curve(upper, left, axis, down, self._width, self._s)
         self._lower = _curve(lower, left, axis, down, self._width, self._s)
         self._gap = float((self._lower - self._upper).max())
-        tone = self._patch[(self._t < self._upper - 0.35 * self._gap) & (np.abs(self._s - 0.5) < 0.4)]
-        self._skin = np.median(tone, 0) if len(tone) else np.median(self._patch.reshape(-1, 3), 0)
 
     def draw(self, out: NDArray[np.uint8], shut: float) -> None:
         if shut <= 0:

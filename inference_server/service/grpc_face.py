@@ -232,8 +232,8 @@ class GrpcFace:
         except RequestError as error:
             stream.log.warning("request_refused", reason=error.sentence)
             stream.end(error)
-        except Exception as error:
-            stream.log.error("internal_error", error=f"{type(error).__name__}: {error}")
+        except Exception:
+            stream.log.exception("internal_error")
             stream.end(RequestError("internal", "The server failed at this request: see its log."))
 
     @staticmethod
@@ -253,8 +253,8 @@ class GrpcFace:
             await _abort(context, error)
         except (asyncio.CancelledError, grpc.aio.AbortError, grpc.aio.UsageError):
             raise
-        except Exception as error:
-            self._log.error("internal_error", rpc=name, error=f"{type(error).__name__}: {error}")
+        except Exception:
+            self._log.exception("internal_error", rpc=name)
             await _abort(context, RequestError("internal", "The server failed at this request: see its log."))
 
 

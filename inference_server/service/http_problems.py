@@ -82,7 +82,7 @@ def install_problems(app: FastAPI, log: Log) -> None:
 
     @app.exception_handler(Exception)
     async def _failed(request: Request, error: Exception) -> JSONResponse:
-        log.error("internal_error", route=request.url.path, error=f"{type(error).__name__}: {error}")
+        log.exception("internal_error", route=request.url.path)
         return problem(details(RequestError("internal", "The server failed at this request: see its log.")))
 
 

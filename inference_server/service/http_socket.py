@@ -71,8 +71,8 @@ async def converse(core: Core, websocket: WebSocket, origins: tuple[str, ...]) -
         await refuse(websocket, error)
     except WebSocketDisconnect:
         return
-    except Exception as error:
-        core.log.error("internal_error", route="/v1/converse", error=f"{type(error).__name__}: {error}")
+    except Exception:
+        core.log.exception("internal_error", route="/v1/converse")
         await refuse(websocket, RequestError("internal", FAILED))
 
 
@@ -118,8 +118,8 @@ async def _read(stream: Stream, websocket: WebSocket) -> None:
         stream.log.warning("request_refused", reason=error.sentence)
         stream.end(error)
         await asyncio.Event().wait()
-    except (KeyError, ValueError, TypeError) as error:
-        stream.log.error("internal_error", error=f"{type(error).__name__}: {error}")
+    except (KeyError, ValueError, TypeError):
+        stream.log.exception("internal_error")
         stream.end(invalid(FAILED))
         await asyncio.Event().wait()
 

@@ -159,6 +159,6 @@ def install(app: FastAPI, core: Core, origins: tuple[str, ...]) -> None:
             await http_socket.refuse(websocket, error, tell=False)
         except WebSocketDisconnect:
             return
-        except Exception as error:
-            core.log.error("internal_error", route="/ws/stream", error=f"{type(error).__name__}: {error}")
+        except Exception:
+            core.log.exception("internal_error", route="/ws/stream")
             await http_socket.refuse(websocket, RequestError("internal", http_socket.FAILED), tell=False)
