@@ -112,6 +112,9 @@ async def test_we_call_baresip(tmp_path: Path) -> None:
         assert (await house.call(call))["direction"] == "out"
         assert (await house.turn(call, 1))["state"] == "finished"
         assert (await read_shot(phone)).mouth is None
+        answer = await house.api.post(f"/v1/calls/{call}/dtmf", json={"digits": "7"})
+        assert answer.status_code == 204, answer.text
+        assert (await phone.wait("CALL_DTMF_START"))["param"] == "7"
         await house.api.delete(f"/v1/calls/{call}")
         await phone.wait("CALL_CLOSED")
         with wave.open(str(phone.heard)) as file:

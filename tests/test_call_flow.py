@@ -14,7 +14,7 @@ from bench.caller.movie import aligned
 from bench.caller.recording import Recording, VideoFrame
 from bench.ports import free_port
 from inference_server.engines.card import CardReading, read_card
-from tests.support.house import House, orchestrator, picture, tone
+from tests.support.house import orchestrator, picture, tone
 from tests.support.servers import inference_server, running_server
 from visavis import portraits
 
@@ -210,16 +210,11 @@ async def test_sizes(size: str) -> None:
     assert sum(s.card.mouth is not None for s in seen) >= 15
 
 
-async def _nobody(house: House) -> None:
-    assert "no inference server answers" in (await house.answering())[0]
-
-
 async def test_no_inference_server_at_all() -> None:
     """Calls are answered with the portrait still and the voice works; then a server comes and so do the lips."""
-
     port = free_port()
     async with orchestrator([f"127.0.0.1:{port}"], wait=False) as house:
-        await _nobody(house)
+        assert "no inference server answers" in (await house.answering())[0]
         async with Phone(house.uri) as phone:
             call = await house.call_id()
             turn = await house.play(call, [(0.0, tone(1.0))])

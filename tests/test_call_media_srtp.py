@@ -21,7 +21,7 @@ async def test_baresip_sees_and_hears_over_srtp(tmp_path: Path, ours: str, their
     async with (
         inference_server() as server,
         orchestrator([server], srtp=ours) as house,
-        baresip(tmp_path / "phone", media_encryption=theirs) as phone,
+        baresip(tmp_path / "phone", account=f";mediaenc={theirs}") as phone,
     ):
         call = await established(house, phone)
         await asyncio.sleep(1.0)

@@ -15,8 +15,8 @@ from orchestrator.sip.config import SipConfig, TlsConfig
 from orchestrator.sip.grammar import NameAddr, parse_uri
 from orchestrator.sip.outgoing import OutgoingCall
 from orchestrator.sip.stack import SipStack
+from tests.support.baresip import baresip
 from tests.support.peers import require
-from tests.support.sip_baresip import Baresip
 from tests.support.sip_fake import Recorder
 from tests.test_sip_transport import make_certificates, until
 
@@ -37,10 +37,10 @@ async def running(**settings: object) -> AsyncIterator[tuple[SipStack, Recorder]
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 async def test_baresip_calls(tmp_path: Path, transport: str) -> None:
-    async with running() as (stack, handler), Baresip(tmp_path / "bs") as phone:
+    async with running() as (stack, handler), baresip(tmp_path / "bs", film=False) as phone:
         port = stack.addresses[transport.upper()][0][1]
         await phone.command("dial", f"sip:anna@127.0.0.1:{port};transport={transport}")
-        await phone.wait_for("CALL_ESTABLISHED")
+        await phone.wait("CALL_ESTABLISHED")
         await until(lambda: ("established", "anna") in handler.events)
         (call,) = handler.calls
         assert call.media and call.media.video and call.media.video.packetization_mode == 1
@@ -55,16 +55,16 @@ async def test_baresip_calls(tmp_path: Path, transport: str) -> None:
             assert handler.cause.by == "peer"
         else:
             call.hangup()  # over TCP our BYE finds its way back through the phone's own connection
-            await phone.wait_for("CALL_CLOSED")
+            await phone.wait("CALL_CLOSED")
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 async def test_we_call_baresip(tmp_path: Path, transport: str) -> None:
-    async with running() as (stack, handler), Baresip(tmp_path / "bs", account=";answermode=auto") as phone:
-        call = stack.dial(f"sip:alice@127.0.0.1:{phone.port};transport={transport}", handler.caps)
+    async with running() as (stack, handler), baresip(tmp_path / "bs", answer="auto", film=False) as phone:
+        call = stack.dial(f"sip:alice@127.0.0.1:{phone.sip_port};transport={transport}", handler.caps)
         await until(lambda: call.state == "established")
         assert call.media and call.media.audio and call.media.video
-        await phone.wait_for("CALL_ESTABLISHED")
+        await phone.wait("CALL_ESTABLISHED")
         held = await call.reoffer(handler.caps)
         assert held.audio and held.video
         await phone.command("hangup")
@@ -73,13 +73,13 @@ async def test_we_call_baresip(tmp_path: Path, transport: str) -> None:
 
 
 async def test_we_cancel_a_call_to_baresip(tmp_path: Path) -> None:
-    async with running() as (stack, handler), Baresip(tmp_path / "bs", account=";answermode=manual") as phone:
-        call = stack.dial(f"sip:alice@127.0.0.1:{phone.port};transport=udp", handler.caps)
+    async with running() as (stack, handler), baresip(tmp_path / "bs", film=False) as phone:
+        call = stack.dial(f"sip:alice@127.0.0.1:{phone.sip_port};transport=udp", handler.caps)
         await until(lambda: call.state == "ringing")
         call.hangup()
         await until(lambda: call.state == "ended")
         assert call.cause and call.cause.kind == "cancelled"
-        await phone.wait_for("CALL_CLOSED")
+        await phone.wait("CALL_CLOSED")
 
 
 @pytest.mark.parametrize("who_calls", ["phone", "we"])
@@ -89,17 +89,17 @@ async def test_calls_over_tls(tmp_path: Path, who_calls: str) -> None:
     tls = TlsConfig(paths["server"], paths["server_key"], trust_ca=paths["ca"])
     async with (
         running(tcp=(), tls=("127.0.0.1:0",), tls_config=tls) as (stack, handler),
-        Baresip(tmp_path / "bs", account=";answermode=auto", settings=settings) as phone,
+        baresip(tmp_path / "bs", answer="auto", film=False, settings=settings) as phone,
     ):
         if who_calls == "phone":
             await phone.command("dial", f"sip:anna@127.0.0.1:{stack.addresses['TLS'][0][1]};transport=tls")
             await until(lambda: ("established", "anna") in handler.events)
             (call,) = handler.calls
             call.hangup()
-            await phone.wait_for("CALL_CLOSED")
+            await phone.wait("CALL_CLOSED")
         else:
             # baresip listens for TLS on the port after the one for UDP and TCP
-            dialled = stack.dial(f"sip:alice@127.0.0.1:{phone.port + 1};transport=tls", handler.caps)
+            dialled = stack.dial(f"sip:alice@127.0.0.1:{phone.sip_port + 1};transport=tls", handler.caps)
             await until(lambda: dialled.state == "established")
             await phone.command("hangup")
         await until(lambda: not stack.calls)
@@ -118,15 +118,15 @@ async def test_srtp_is_agreed_or_refused(tmp_path: Path, srtp: str, encryption: 
     account = f";mediaenc={encryption}" if encryption else ""
     async with (
         running() as (stack, handler),
-        Baresip(tmp_path / "bs", account=account, settings="module srtp.so\n") as phone,
+        baresip(tmp_path / "bs", film=False, account=account) as phone,
     ):
         handler.caps = replace(handler.caps, srtp=srtp)
         await phone.command("dial", f"sip:anna@127.0.0.1:{stack.addresses['UDP'][0][1]}")
         if not accepted:
-            closed = await phone.wait_for("CALL_CLOSED")
+            closed = await phone.wait("CALL_CLOSED")
             assert "488" in closed["param"]
             return
-        await phone.wait_for("CALL_ESTABLISHED")
+        await phone.wait("CALL_ESTABLISHED")
         (call,) = handler.calls
         assert call.media and call.media.audio and call.media.audio.crypto
         assert call.media.audio.crypto.suite == "AES_CM_128_HMAC_SHA1_80"
@@ -191,17 +191,19 @@ async def test_through_a_proxy_that_records_its_route(tmp_path: Path, who_hangs_
     async with (
         running() as (stack, handler),
         kamailio(tmp_path, stack.addresses["UDP"][0][1]) as proxy,
-        Baresip(tmp_path / "bs", account=f';outbound="sip:127.0.0.1:{proxy};transport=udp"') as phone,
+        baresip(
+            tmp_path / "bs", film=False, account=f';outbound="sip:127.0.0.1:{proxy};transport=udp"'
+        ) as phone,
     ):
         await phone.command("dial", f"sip:anna@127.0.0.1:{proxy};transport=udp")
-        await phone.wait_for("CALL_ESTABLISHED")
+        await phone.wait("CALL_ESTABLISHED")
         await until(lambda: ("established", "anna") in handler.events)
         (call,) = handler.calls
         if who_hangs_up == "phone":
             await phone.command("hangup")
         else:
             call.hangup()
-            await phone.wait_for("CALL_CLOSED")
+            await phone.wait("CALL_CLOSED")
         await until(lambda: not stack.calls)
         await asyncio.sleep(0.2)
         assert call.trace is not None
@@ -214,10 +216,10 @@ async def test_we_call_through_the_proxy(tmp_path: Path) -> None:
     async with (
         running() as (stack, handler),
         kamailio(tmp_path, stack.addresses["UDP"][0][1]) as proxy,
-        Baresip(tmp_path / "bs", account=";answermode=auto") as phone,
+        baresip(tmp_path / "bs", answer="auto", film=False) as phone,
     ):
         call = OutgoingCall(
-            stack.agent, "p1", parse_uri(f"sip:alice@127.0.0.1:{phone.port};transport=udp"), handler.caps,
+            stack.agent, "p1", parse_uri(f"sip:alice@127.0.0.1:{phone.sip_port};transport=udp"), handler.caps,
             local=NameAddr(parse_uri("sip:me@127.0.0.1")),
             proxies=(parse_uri(f"sip:127.0.0.1:{proxy};transport=udp;lr"),),
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""baresip as the caller: an independent SIP, RTP and H.264 stack, driven over its control socket."""
+"""baresip, headless: an independent SIP, RTP and H.264 stack, driven over its control socket."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from bench.ports import free_port, free_ports
 from tests.support.peers import require
 
 _MODULES = (
-    "g711.so", "g722.so", "opus.so", "sndfile.so", "ausine.so", "aufile.so", "aubridge.so", "avcodec.so",
-    "snapshot.so", "swscale.so", "avformat.so", "fakevideo.so", "rtcpsummary.so", "srtp.so",
+    "g711.so", "g722.so", "opus.so", "ausine.so", "aufile.so", "aubridge.so", "avcodec.so", "fakevideo.so",
+    "srtp.so",
 )  # fmt: skip
+_FILMING = ("sndfile.so", "snapshot.so", "swscale.so", "avformat.so", "rtcpsummary.so")
 
 
 def _test_picture(ffmpeg: str, path: Path) -> None:
@@ -50,12 +51,13 @@ class Baresip:
 
     async def wait(self, event: str, within_s: float = 20.0) -> dict[str, Any]:
         """Until baresip reports an event of this type."""
-        async with asyncio.timeout(within_s):
-            while True:
-                for seen in self.events:
-                    if seen.get("type") == event:
-                        return seen
-                await asyncio.sleep(0.05)
+        for _ in range(int(within_s / 0.05)):
+            for seen in self.events:
+                if seen.get("type") == event:
+                    return seen
+            await asyncio.sleep(0.05)
+        log = (self.folder / "log").read_text(errors="replace")[-2000:]
+        raise AssertionError(f"no {event} from baresip, only {[e.get('type') for e in self.events]}: {log}")
 
     async def follow(self) -> None:
         """Read netstrings until the socket closes."""
@@ -84,30 +86,20 @@ class Baresip:
         return next((self.folder / "rec").glob("dump-*-dec.wav"))
 
 
-@contextlib.asynccontextmanager
-async def baresip(
-    folder: Path, codecs: str = "PCMU/8000/1", answer: str = "manual", media_encryption: str = ""
-) -> AsyncIterator[Baresip]:
-    """A phone with a moving test picture and a 440 Hz tone of its own.
-
-    ``answer="auto"``: it picks up; ``media_encryption`` as its account has it.
-    """
-    program = require("baresip", "baresip-core baresip-ffmpeg")
-    ffmpeg = require("ffmpeg", "ffmpeg")
-    (folder / "rec").mkdir(parents=True)
-    source = folder / "src.mp4"
-    await asyncio.to_thread(_test_picture, ffmpeg, source)
-    sip, control, rtp = free_port(), free_port(), free_ports(100)
+def _configuration(folder: Path, sip: int, control: int, film: Path | None) -> str:
+    rtp = free_ports(100)
     lines = {
         "poll_method": "epoll",
         "sip_listen": f"127.0.0.1:{sip}",
         "net_interface": "127.0.0.1",
+        "call_local_timeout": "120",
+        "call_max_calls": "4",
         "audio_source": "ausine,440",
         "ausrc_srate": "48000",
         "ausrc_channels": "2",
         "audio_player": "aubridge,far",
         "audio_alert": "aufile,/dev/null",
-        "video_source": f"avformat,{source}",
+        "video_source": f"avformat,{film}" if film else "fakevideo,nil",
         "video_display": "fakevideo,nil",
         "video_size": "320x240",
         "video_bitrate": "300000",
@@ -124,30 +116,49 @@ async def baresip(
         "module_path": "/usr/lib/baresip/modules",
     }
     text = "".join(f"{name}\t{value}\n" for name, value in lines.items())
-    text += "".join(f"module\t{name}\n" for name in _MODULES)
-    text += "module_tmp\tuuid.so\nmodule_tmp\taccount.so\nmodule_app\tctrl_tcp.so\nmodule_app\tmenu.so\n"
-    (folder / "config").write_text(text)
+    text += "".join(f"module\t{name}\n" for name in _MODULES + (_FILMING if film else ()))
+    return (
+        text + "module_tmp\tuuid.so\nmodule_tmp\taccount.so\nmodule_app\tctrl_tcp.so\nmodule_app\tmenu.so\n"
+    )
+
+
+@contextlib.asynccontextmanager
+async def baresip(
+    folder: Path,
+    codecs: str = "PCMU/8000/1",
+    answer: str = "manual",
+    *,
+    account: str = "",
+    settings: str = "",
+    film: bool = True,
+) -> AsyncIterator[Baresip]:
+    """A phone with a 440 Hz tone of its own; ``film``: and a moving test picture, snapshots and recordings.
+
+    ``answer="auto"``: it picks up; ``account`` is appended to its account line, such as ``;mediaenc=srtp``,
+    ``settings`` to its configuration. TLS is listened for on the port after ``sip_port``.
+    """
+    program = require("baresip", "baresip-core baresip-ffmpeg")
+    (folder / "rec").mkdir(parents=True)
+    source = folder / "src.mp4" if film else None
+    if source is not None:
+        await asyncio.to_thread(_test_picture, require("ffmpeg", "ffmpeg"), source)
+    sip, control = free_ports(2), free_port()
+    (folder / "config").write_text(_configuration(folder, sip, control, source) + settings)
     (folder / "contacts").touch()
     (folder / "accounts").write_text(
-        f"<sip:alice@127.0.0.1:{sip}>;regint=0;audio_codecs={codecs};answermode={answer}"
-        + (f";mediaenc={media_encryption}\n" if media_encryption else "\n")
+        f"<sip:alice@127.0.0.1:{sip}>;regint=0;audio_codecs={codecs};answermode={answer}{account}\n"
     )
-    process = await asyncio.create_subprocess_exec(
-        *(program, "-f", str(folder)),
-        cwd=folder,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
+    with (folder / "log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *(program, "-f", str(folder)),
+            cwd=folder,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
     follower: asyncio.Task[None] | None = None
     try:
-        async with asyncio.timeout(20):
-            while True:
-                try:
-                    reader, writer = await asyncio.open_connection("127.0.0.1", control)
-                    break
-                except OSError:
-                    await asyncio.sleep(0.1)
+        reader, writer = await _connect(control, folder / "log")
         phone = Baresip(process, folder, reader, writer, sip)
         follower = asyncio.create_task(phone.follow())
         yield phone
@@ -163,3 +174,11 @@ async def baresip(
         if follower is not None:
             follower.cancel()
             await asyncio.gather(follower, return_exceptions=True)
+
+
+async def _connect(port: int, log: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    for _ in range(200):
+        with contextlib.suppress(OSError):
+            return await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"baresip did not start: {log.read_text(errors='replace')[-2000:]}")
