@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 import yaml
-from prometheus_client import generate_latest
 
-from inference_server.metrics import Metrics
 from inference_server.settings import Settings as InferenceSettings
 from inference_server.settings import load as load_inference
 from orchestrator.config import Settings as OrchestratorSettings
 from orchestrator.config import load_settings
+from tests.support.series import exported
 from visavis.settings import CONFIG
 
 ROOT = Path(__file__).parent.parent
@@ -190,19 +189,6 @@ def test_the_cpu_images_have_no_torch() -> None:
         assert not re.search(r"^(torch|nvidia|triton)", (DEPLOY / file).read_text(), re.MULTILINE)
 
 
-def metric_names() -> set[str]:
-    """Names of all series, from the inference registry and from the orchestrator's source of names."""
-    source = (ROOT / "orchestrator" / "metrics.py").read_text()
-    names = set(re.findall(r'"(visavis_[a-z0-9_]+)"', source))
-    names |= {f"{name}_total" for name in names}
-    names |= {f"visavis_{name}_total" for name in re.findall(r'"([a-z_]+)"', source)}
-    text = generate_latest(Metrics().registry).decode()
-    families = re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE)
-    for name, kind in families:
-        names |= {f"{name}_bucket", f"{name}_count", f"{name}_sum"} if kind == "histogram" else {name}
-    return names
-
-
 def test_the_dashboard_and_the_alerts_use_figures_that_exist() -> None:
     dashboard = json.loads((DEPLOY / "monitoring/grafana/dashboards/visavis.json").read_text())
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
@@ -210,7 +196,7 @@ def test_the_dashboard_and_the_alerts_use_figures_that_exist() -> None:
     expressions += [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
     used = {name for text in expressions for name in re.findall(r"visavis_[a-z0-9_]+", text)}
     assert len(used) > 20
-    assert used <= metric_names()
+    assert used <= exported()
 
 
 def test_the_dashboard_asks_the_provisioned_source() -> None:

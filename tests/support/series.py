@@ -1,0 +1,31 @@
+"""Names of all time series that the two services export."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+from typing import Any, cast
+
+from prometheus_client import generate_latest
+
+from inference_server.metrics import Metrics
+from orchestrator.events import CallEvent
+from orchestrator.media.messages import Heartbeat
+from orchestrator.metrics import OrchestratorCollector, make_registry
+
+
+def exported() -> set[str]:
+    """As Prometheus stores them: with ``_total``, ``_bucket``, ``_count`` and ``_sum``."""
+    worker = SimpleNamespace(health=Heartbeat(0, 0, False, 0.0, 1, 0.0, 0.0, 0.0, 0.0))
+    switchboard = SimpleNamespace(active=0, refused=0, call=lambda call_id: None)
+    collector = OrchestratorCollector(cast(Any, switchboard), cast(Any, SimpleNamespace(workers=[worker])))
+    collector.count(CallEvent("turn_started", "call", {"wait_ms": 1}))
+    names = set()
+    for registry in (Metrics().registry, make_registry(collector)):
+        for name, kind in re.findall(
+            r"^# TYPE (\S+) (\S+)$", generate_latest(registry).decode(), re.MULTILINE
+        ):
+            names |= (
+                {f"{name}{end}" for end in ("_bucket", "_count", "_sum")} if kind == "histogram" else {name}
+            )
+    return names
