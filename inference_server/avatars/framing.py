@@ -28,7 +28,9 @@ EYES = (
 def speaking_face(faces: list[Face]) -> Face:
     """The one face to animate. Raises :class:`ImageRejected` and says why there is none."""
     if not faces:
-        raise ImageRejected("No face was found: use a picture that shows one face from the front, well lit.")
+        raise ImageRejected(
+            "No face was found: use a picture that shows one face from the front, not in profile, well lit."
+        )
     face = faces[0]
     if len(faces) > 1 and faces[1].height > 0.75 * face.height:
         raise ImageRejected(
