@@ -140,11 +140,12 @@ def shrunk(side: int) -> Picture:
             "No face was found",
             "use a picture that shows one face",
         ),
+        (lambda: portraits.rendered("averted"), "from the side", "looks towards the camera"),
         (lambda: portraits.rendered("profile"), "No face was found", "from the front, not in profile"),
         (lambda: shrunk(130), "pixels high and needs 80", "from nearer or with more pixels"),
         (lambda: np.hstack([default(), default()]), "two faces of about the same size", "crop the picture"),
     ],
-    ids=["no face", "profile", "small", "two faces"],
+    ids=["no face", "averted", "profile", "small", "two faces"],
 )
 def test_it_says_why_not_and_what_to_do(picture: Callable[[], Picture], why: str, what: str) -> None:
     with pytest.raises(ImageRejected) as caught:
