@@ -17,6 +17,7 @@ from bench.lipsync.lips import Lips
 from bench.lipsync.measure import Report, compare, sampled
 from bench.lipsync.picture import draw
 from bench.lipsync.target import Target, from_energy, from_phones, read_phones
+from bench.lipsync.verdict import Measured, verdicts
 from inference_server.engines.portrait.training.phones import Phone
 
 WORDS = "pə.mɑbɪ.wuta.fivə.mɛsi.bɔlo.ʃipə.kævɑ."
@@ -177,3 +178,21 @@ def test_a_clip_without_sound_or_picture_is_told(tmp_path: Path) -> None:
     cv2.imwrite(str(picture), np.zeros((32, 32, 3), np.uint8))
     with pytest.raises(ValueError, match="no sound"):
         read_sound(picture)
+
+
+def measured(voice: str, kind: str, target: Target, late_s: float, noise: float = 0.01) -> Measured:
+    report = compare(lips_for(target, 25.0, late_s, noise), target)
+    late = compare(lips_for(target, 25.0, late_s + 0.08, noise), target)
+    return Measured(voice, kind, 25, report, late.lag_ms - report.lag_ms)
+
+
+def test_requirements_are_judged_by_the_voice_that_is_worst(target: Target) -> None:
+    good = [measured("a", "synthetic", target, 0.0), measured("b", "recorded", target, 0.005)]
+    assert all(v.met for v in verdicts(good)) and len(verdicts(good)) == 8
+    late = [*good, measured("slow", "natural", target, 0.03)]
+    (missed,) = [v for v in verdicts(late) if not v.met]
+    assert missed.text.startswith("lag within 20 ms") and "slow" in missed.decisive
+    assert all(v.met for v in verdicts(late, lag_ms=40.0))
+    wild = verdicts([*good, measured("wild", "recorded", target, 0.0, noise=0.2)])
+    assert {v.met for v in wild} == {True, False}
+    assert "NOT MET" in "".join(v.line() for v in wild)

@@ -23,6 +23,7 @@ from bench.lipsync.engine import joined
 from bench.lipsync.lips import Lips, track_lips
 from bench.lipsync.measure import Report, compare
 from bench.lipsync.target import from_phones
+from bench.lipsync.verdict import HEAD, INJECTED_MS, Measured, verdicts
 from inference_server.engines.portrait.features import HOP, RATE
 from inference_server.engines.portrait.training.corpus import VOICES, Clip
 from inference_server.engines.portrait.training.dataset import test_set
@@ -99,18 +100,8 @@ def judged(got: Received, clip: Clip, late_s: float = 0.0) -> Report:
     return compare(replace(got.lips, times=got.lips.times + late_s), target, got.spoken_s)
 
 
-def row(name: str, fps: int, got: Received, clip: Clip) -> str:
-    """One line of the table."""
-    r, late = judged(got, clip), judged(got, clip, 0.08)
-    return (
-        f"{name:24} {fps:3} {r.r0:6.3f} {r.lag_ms:+7.1f} {r.r_lag:6.3f} {r.misaligned:+6.2f} {r.width_r or 0:6.3f}"
-        f" {r.bilabials or 0:6.1%} {r.bilabial_count:5} {r.pause_open or 0:6.2%} {late.lag_ms - r.lag_ms:+6.0f}"
-        f" {got.alike:6.2f} {got.late:5}"
-    )
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
-    """One call and one line per voice and frame rate."""
+    """One call and one line per voice and frame rate, then every requirement and whether it is met."""
     parser = argparse.ArgumentParser(prog="python -m bench.lipsync.call", description=__doc__)
     parser.add_argument(
         "--only", nargs="*", default=["Andrea", "joe", "librivox"], help="parts of voices' names"
@@ -119,15 +110,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=24.0)
     parser.add_argument("--engine", default="portrait")
     args = parser.parse_args(arguments)
-    print(
-        f"{'voice':24} fps    r0   lag ms  r lag  1.5 s  width  bilab     n  pause  80 ms  sound  late",
-        flush=True,
-    )
+    rows: list[Measured] = []
+    print(f"{HEAD}  sound  late", flush=True)
     for voice in (v for v in VOICES if v.test and any(part in v.name for part in args.only)):
         clip = joined(test_set(voice), args.seconds)
         for fps in args.fps:
             recording, late = asyncio.run(called(clip, fps, args.engine))
-            print(row(voice.name, fps, received(recording, clip, late), clip), flush=True)
+            got = received(recording, clip, late)
+            report = judged(got, clip)
+            found_ms = judged(got, clip, INJECTED_MS / 1000).lag_ms - report.lag_ms
+            rows.append(Measured(voice.name, voice.kind, fps, report, found_ms))
+            print(f"{rows[-1].line()} {got.alike:6.2f} {got.late:5}", flush=True)
+    for verdict in verdicts(rows, lag_ms=40.0):
+        print(verdict.line())
 
 
 if __name__ == "__main__":

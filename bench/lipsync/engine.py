@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from bench.lipsync.lips import Lips, track_lips
 from bench.lipsync.measure import Report, compare
 from bench.lipsync.target import from_phones
+from bench.lipsync.verdict import HEAD, INJECTED_MS, Measured, verdicts
 from inference_server.avatars.image import load_image
 from inference_server.avatars.loop import make_loop
 from inference_server.engines.base import BodyLoop, Engine, Handle, Prepared, Row
@@ -88,7 +89,7 @@ def judge(engine: Engine, image: Path, clip: Clip, fps: Fraction) -> tuple[Repor
 
 
 def main() -> int:
-    """One line per held-out voice and frame rate."""
+    """One line per held-out voice and frame rate, then every requirement and whether it is met."""
     from inference_server.engines.portrait import PortraitEngine
 
     parser = argparse.ArgumentParser(
@@ -101,22 +102,20 @@ def main() -> int:
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="engine settings")
     args = parser.parse_args()
     settings = dict(item.split("=", 1) for item in args.set)
-    print(f"{'voice':24} fps    r0   lag ms  r lag  1.5 s  width  bilab      n  pause   gap")
+    rows: list[Measured] = []
+    print(HEAD)
     for voice in VOICES:
         if not voice.test or args.only not in voice.name:
             continue
         clip = joined(test_set(voice), args.seconds)
+        target = from_phones(clip.phones, len(clip.pcm) // HOP)
         for fps in args.fps:
-            r, lips = judge(PortraitEngine(settings), args.portrait, clip, Fraction(fps))
-            late = compare(
-                replace(lips, times=lips.times + 0.08), from_phones(clip.phones, len(clip.pcm) // HOP)
-            )
-            print(
-                f"{voice.name:24} {fps:3} {r.r0:6.3f} {r.lag_ms:+7.1f} {r.r_lag:6.3f} {r.misaligned:+6.2f}"
-                f" {r.width_r or 0:6.3f} {r.bilabials or 0:6.1%} {r.bilabial_count:5}"
-                f" {r.pause_open or 0:6.2%} {r.pause_gap or 0:5.3f}  80 ms found as {late.lag_ms - r.lag_ms:+.0f}",
-                flush=True,
-            )
+            report, lips = judge(PortraitEngine(settings), args.portrait, clip, Fraction(fps))
+            late = compare(replace(lips, times=lips.times + INJECTED_MS / 1000), target)
+            rows.append(Measured(voice.name, voice.kind, fps, report, late.lag_ms - report.lag_ms))
+            print(rows[-1].line(), flush=True)
+    for verdict in verdicts(rows):
+        print(verdict.line())
     return 0
 
 
