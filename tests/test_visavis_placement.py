@@ -90,6 +90,23 @@ def test_a_bad_server_is_left_alone_longer_each_time_and_tried_again() -> None:
     assert place.choose("anna", 22.0) == "a"
 
 
+def test_conversations_that_fail_together_are_one_failure() -> None:
+    place = placement(
+        a=capacity(), b=capacity(4, 50), c=capacity(4, 50), d=capacity(4, 50), e=capacity(4, 50)
+    )
+    for late in range(8):
+        place.on_failure("a", "stalled", 10.0 + late / 100)
+    assert place.choose("anna", 11.9) != "a" and place.choose("anna", 12.0) == "a"
+
+
+def test_where_half_of_the_servers_are_silent_the_fault_is_ours() -> None:
+    place = placement(**{name: capacity() for name in "abcdef"})
+    for name in "abcde":
+        place.on_failure(name, "stalled", 10.0)
+    alone = {name: server.left_alone_until for name, server in place.servers.items() if name != "f"}
+    assert alone == {"a": 12.0, "b": 12.0, "c": 11.0, "d": 11.0, "e": 11.0}
+
+
 def test_the_only_server_is_tried_again_every_second() -> None:
     place = placement(a=capacity())
     for i in range(6):

@@ -26,6 +26,7 @@ FINISH_S = 2.0
 """A turn is reported finished this long after its last sample was heard, whatever the server says."""
 
 _INTERRUPT_S = 1.0
+_LOOK_S = 0.1
 
 
 class Conversation:
@@ -42,7 +43,8 @@ class Conversation:
         self._earlier: deque[Turn] = deque()  # told to the end before the turn, reported when finished
         self._interrupt: int | None = None
         self._interrupted: tuple[int, float] | None = None  # epoch not yet confirmed, deadline
-        self._waiting_since: float | None = None
+        self._waiting_since: float | None = None  # of :attr:`_waited`, moved on by every look
+        self._waited = 0.0
         self._finish_at: float | None = None
 
     # -- from the caller --
@@ -224,7 +226,10 @@ class Conversation:
         return min(times, default=None)
 
     def stalled(self, now: float, limit_s: float) -> bool:
-        """Frames have been due for ``limit_s`` and none came."""
+        """Frames have been due for ``limit_s`` and none came; look once a frame.
+
+        A longer while between two looks is a pause of our own machine: frames may lie unread, so it counts little.
+        """
         turn, opened = self._turn, self.opened
         due = (
             turn is not None
@@ -236,8 +241,11 @@ class Conversation:
             self._waiting_since = None
             return False
         if self._waiting_since is None:
-            self._waiting_since = now
-        return now - self._waiting_since >= limit_s
+            self._waited = 0.0
+        else:
+            self._waited += min(now - self._waiting_since, _LOOK_S)
+        self._waiting_since = now
+        return self._waited >= limit_s
 
     def _finish(self, turn: Turn, late: int = 0) -> TurnFinished:
         turn.finished = True

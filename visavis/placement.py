@@ -121,14 +121,23 @@ class Placement:
             server.prepared.clear()
 
     def on_failure(self, address: str, failure: Failure, now: float) -> None:
-        """A conversation could not go on there: the server is left alone for a while."""
-        if server := self.servers.get(address):
-            server.failures = server.failures + 1 if server.failure == failure else 1
-            server.failure = failure
-            first, most = _LEFT_ALONE_S[failure]
-            if not any(self._open_to_us(s, now) for s in self.servers.values() if s is not server):
-                most = _ALONE_S
-            server.left_alone_until = now + min(most, first * 2 ** (server.failures - 1))
+        """A conversation could not go on there: the server is left alone for a while.
+
+        Where many conversations fail together this is one failure; where half of the servers are silent at once
+        the fault is more likely here than there, and they are tried again soon.
+        """
+        server = self.servers.get(address)
+        if server is None or (server.failure == failure and now < server.left_alone_until):
+            return
+        server.failures = server.failures + 1 if server.failure == failure else 1
+        server.failure = failure
+        first, most = _LEFT_ALONE_S[failure]
+        if not any(self._open_to_us(s, now) for s in self.servers.values() if s is not server):
+            most = _ALONE_S
+        silent = sum(s.failure == "stalled" and now < s.left_alone_until for s in self.servers.values())
+        if failure == "stalled" and 2 * (silent + 1) >= len(self.servers) > 2:
+            most = _ALONE_S
+        server.left_alone_until = now + min(most, first * 2 ** (server.failures - 1))
 
     def on_opened(self, address: str, avatar_id: str) -> None:
         """One of our conversations is open there."""
