@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,12 @@ def test_only_the_sip_package_knows_its_library() -> None:
         for path, name in imported(folder):
             if name.split(".")[0] in ("aiosipua", "aiortp"):
                 assert path.is_relative_to(ROOT / "orchestrator" / "sip"), path
+
+
+def test_every_dependency_has_its_line() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    page = (ROOT / "docs" / "dependencies.md").read_text()
+    for extra, wanted in {"Base": project["dependencies"], **project["optional-dependencies"]}.items():
+        (section,) = re.findall(rf"^## `?{extra}\b.*?(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+        names = {re.split(r"[\[<>=; ]", each)[0] for each in wanted}
+        assert {name for name in names if f"`{name}`" not in section} == set(), extra
