@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from fractions import Fraction
 
 import pytest
 
-from orchestrator.media.clock import AUDIO, SLOT_SECONDS, VIDEO, Lateness, SlotWheel
+from orchestrator.media.clock import AUDIO, SLOT_SECONDS, VIDEO, Lateness, MediaClock, SlotWheel
 from orchestrator.media.load import Load
 
 
@@ -83,6 +84,39 @@ def test_the_clock_sleeps_over_empty_slots_only() -> None:
     assert wheel.next_busy() == 3  # inbound packets are looked for every 20 ms at least
     wheel.add(VIDEO, 1, Every(1, 9, []))
     assert wheel.next_busy() == 1
+
+
+async def test_work_posted_by_a_thread_wakes_the_clock_for_the_slot_that_it_wants() -> None:
+    clock, ran = MediaClock(), asyncio.Event()
+    slots: list[tuple[int, int]] = []
+
+    def job(slot: int, now: float) -> None:
+        slots.append((wanted[0], slot))
+        ran.set()
+
+    def work() -> None:
+        wanted.append(clock.coming_slot)
+        clock.wheel.add(VIDEO, wanted[0], job)
+
+    wanted: list[int] = []
+    clock.start()
+    await asyncio.to_thread(clock.post, work)
+    async with asyncio.timeout(10):
+        await ran.wait()
+    clock.stop()
+    clock.post(work)  # the clock has stopped: nothing happens
+    assert len(slots) == 1 and slots[0][1] >= slots[0][0]
+
+
+async def test_posted_work_that_fails_stops_nobody() -> None:
+    clock, ran = MediaClock(), asyncio.Event()
+    clock.start()
+    clock.post(lambda: 1 // 0)
+    clock.post(ran.set)
+    async with asyncio.timeout(10):
+        await ran.wait()
+    assert clock.wheel.failures == 1
+    clock.stop()
 
 
 def test_lateness_quantiles() -> None:

@@ -386,7 +386,7 @@ class TestOutbox:
         job = LivePicture(Picture(0), body, True, True, 1)
         outbox.expect(job)
         outbox.send(2, [bytearray([9])])
-        assert outbox.pump() and sent == []
+        assert not outbox.pump() and outbox.blocked and sent == []
         job.packets, job.done = [bytearray([7]), bytearray([8])], True
         assert not outbox.pump()
         assert sent == [(7, False, 1), (8, True, 1), (9, True, 2)]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable
 
 log = logging.getLogger(__name__)
@@ -154,6 +155,8 @@ class MediaClock:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._next = 0
+        self._posted: deque[Callable[[], None]] = deque()
+        self._posting = False
         # Pairs Unix with monotonic time once, so that a stepped wall clock never moves the media.
         self._unix = time.time() - time.monotonic()
 
@@ -174,16 +177,44 @@ class MediaClock:
             self._timer.cancel()
         self._loop = self._timer = None
 
+    def post(self, work: Callable[[], None]) -> None:
+        """Run ``work`` on the clock's loop between two slots; from any thread."""
+        self._posted.append(work)
+        loop = self._loop
+        if self._posting or loop is None:
+            return
+        self._posting = True
+        with contextlib.suppress(RuntimeError):  # the loop has just been closed
+            loop.call_soon_threadsafe(self._run_posted)
+
+    def _run_posted(self) -> None:
+        self._posting = False
+        while self._posted:
+            work = self._posted.popleft()
+            try:
+                work()
+            except Exception:
+                self.wheel.failures += 1
+                log.exception("media work failed")
+        if self._timer is not None and self.wheel.next_busy() < self._next:
+            self._timer.cancel()
+            self._sleep()
+
+    @property
+    def coming_slot(self) -> int:
+        """The slot that is due next."""
+        return self._slot(time.monotonic()) + 1
+
     def join(self) -> int:
         """The slot at which a new call starts, not before the clock wakes up again."""
-        return self.wheel.join(max(self._slot(time.monotonic()) + 1, self._next))
+        return self.wheel.join(max(self.coming_slot, self._next))
 
     def _slot(self, now: float) -> int:
         return int((now - self.wheel.origin) / SLOT_SECONDS)
 
     def _wake(self) -> None:
-        wheel, loop = self.wheel, self._loop
-        if loop is None:
+        wheel = self.wheel
+        if self._loop is None:
             return
         now = time.monotonic()
         current = self._slot(now)
@@ -191,7 +222,12 @@ class MediaClock:
             wheel.advance(current, time.monotonic)
             for poll in self.every_slot:
                 poll(now)
-        self._next = wheel.next_busy()
+        self._sleep()
+
+    def _sleep(self) -> None:
+        if self._loop is None:
+            return
+        self._next = self.wheel.next_busy()
         # Event loops count whole milliseconds: rounded up, so that it never wakes before the slot.
-        pause = math.ceil((wheel.time_of(self._next) - time.monotonic()) * 1000) / 1000
-        self._timer = loop.call_later(max(pause, 0.0), self._wake)
+        pause = math.ceil((self.wheel.time_of(self._next) - time.monotonic()) * 1000) / 1000
+        self._timer = self._loop.call_later(max(pause, 0.0), self._wake)

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -68,10 +69,16 @@ def be_nice(steps: int) -> None:
 
 
 class LiveEncoder:
-    """Pictures in order; made for one call and never shared."""
+    """Pictures in order; made for one call and never shared.
 
-    def __init__(self, pool: EncoderPool, encoding: Encoding, mode: int) -> None:
+    ``coded`` is called after each, on the pool's thread.
+    """
+
+    def __init__(
+        self, pool: EncoderPool, encoding: Encoding, mode: int, coded: Callable[[], None] = lambda: None
+    ) -> None:
         self._pool = pool
+        self._coded = coded
         self._encoding = self._wanted = encoding
         self._mode = mode
         self._compositor = Compositor()
@@ -137,6 +144,7 @@ class LiveEncoder:
             self.encode_seconds = time.thread_time() - started
             self._pool.account(self.encode_seconds)
             job.done = True
+            self._coded()
         with self._lock:
             if self._waiting is None or self._closed:
                 self._scheduled = False

@@ -51,8 +51,14 @@ class Outbox:
         self._pictures.clear()
         self._at = 0
 
+    @property
+    def blocked(self) -> bool:
+        """Nothing can be sent before an encoder is done."""
+        head = self._pictures[0] if self._pictures else None
+        return isinstance(head, LivePicture) and not head.done and not head.dropped
+
     def pump(self) -> bool:
-        """Send what this slot allows; True where something still waits."""
+        """Send what this slot allows; True where more can be sent in the next one."""
         room = PACKETS_PER_SLOT
         while self._pictures and room:
             head = self._pictures[0]
@@ -63,7 +69,7 @@ class Outbox:
                     self.dropped += 1
                     continue
                 if not head.done:
-                    return True
+                    return False
                 timestamp, packets = head.timestamp, head.packets
             else:
                 timestamp, packets = head
@@ -78,4 +84,4 @@ class Outbox:
                 self._at = 0
                 if isinstance(head, LivePicture):
                     self._sent(head)
-        return bool(self._pictures)
+        return bool(self._pictures) and not self.blocked

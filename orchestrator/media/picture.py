@@ -122,7 +122,12 @@ class VideoStream:
         if other:
             if self._encoder is not None:
                 self._encoder.close()
-            self._encoder = LiveEncoder(self._engine.encoders, encoding, parameters.packetization_mode)
+            self._encoder = LiveEncoder(
+                self._engine.encoders,
+                encoding,
+                parameters.packetization_mode,
+                lambda: self._engine.clock.post(self._send_on),
+            )
             self._encoder.limit(bitrate_tier(self.rate.target))
             self._encoding, self._idle, self._loop = encoding, None, None
             self._director = VideoDirector(parameters.key_interval)
@@ -162,12 +167,17 @@ class VideoStream:
         self._next = number + 1
         if parameters.sends and self.face is not None:
             self._show(self.face, number, now)
-            if not self._pumping and self._outbox.pump():
-                self._pumping = True
-                self._engine.clock.wheel.add(VIDEO, slot + 1, self._pump)
+            self._send_on()
         else:
             self._director.restart()
         return self._engine.clock.wheel.slot_at(self._due(self._next))
+
+    def _send_on(self) -> None:
+        """Begin to send what is ready; the slots to come send the rest."""
+        if self.running and not self._pumping and self._outbox.pump():
+            self._pumping = True
+            clock = self._engine.clock
+            clock.wheel.add(VIDEO, clock.coming_slot, self._pump)
 
     def _pump(self, slot: int, now: float) -> int | None:
         self._pumping = self.running and self._outbox.pump()
