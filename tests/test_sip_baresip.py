@@ -1,8 +1,7 @@
-"""baresip and our signalling, both directions, directly and through Kamailio."""
+"""baresip and our signalling, both directions."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -10,13 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.ports import free_port
 from orchestrator.sip.config import SipConfig, TlsConfig
-from orchestrator.sip.grammar import NameAddr, parse_uri
-from orchestrator.sip.outgoing import OutgoingCall
 from orchestrator.sip.stack import SipStack
 from tests.support.baresip import baresip
-from tests.support.peers import require
 from tests.support.sip_fake import Recorder
 from tests.test_sip_transport import make_certificates, until
 
@@ -132,99 +127,3 @@ async def test_srtp_is_agreed_or_refused(tmp_path: Path, srtp: str, encryption: 
         assert call.media.audio.crypto.suite == "AES_CM_128_HMAC_SHA1_80"
         await phone.command("hangup")
         await until(lambda: not stack.calls)
-
-
-KAMAILIO = """#!KAMAILIO
-debug=1
-log_stderror=yes
-fork=yes
-children=1
-disable_tcp=yes
-listen=udp:127.0.0.1:{port}
-mpath="/usr/lib/x86_64-linux-gnu/kamailio/modules/"
-loadmodule "tm.so"
-loadmodule "sl.so"
-loadmodule "rr.so"
-loadmodule "pv.so"
-loadmodule "maxfwd.so"
-loadmodule "textops.so"
-loadmodule "siputils.so"
-modparam("rr","enable_full_lr",1)
-request_route {{
-  if (!mf_process_maxfwd_header("10")) {{ sl_send_reply("483","Too Many Hops"); exit; }}
-  if (has_totag()) {{
-    if (loose_route()) {{ t_relay(); exit; }}
-    if (is_method("ACK")) {{ if (t_check_trans()) t_relay(); exit; }}
-    sl_send_reply("404","Not here"); exit;
-  }}
-  if (is_method("CANCEL")) {{ if (t_check_trans()) t_relay(); exit; }}
-  t_check_trans();
-  if (is_method("INVITE")) record_route();
-  if ($rU == "anna") $du = "sip:127.0.0.1:{stack};transport=udp";
-  t_relay();
-}}
-"""
-
-
-@asynccontextmanager
-async def kamailio(folder: Path, stack_port: int) -> AsyncIterator[int]:
-    binary = require("kamailio", "kamailio")
-    port = free_port()
-    (folder / "k.cfg").write_text(KAMAILIO.format(port=port, stack=stack_port))
-    with (folder / "k.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            binary, "-f", str(folder / "k.cfg"), "-DD", "-P", str(folder / "k.pid"), "-Y", str(folder),
-            stdout=log, stderr=log,
-        )  # fmt: skip
-    await asyncio.sleep(1.0)
-    assert process.returncode is None, (folder / "k.log").read_text()[-2000:]
-    try:
-        yield port
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-@pytest.mark.parametrize("who_hangs_up", ["phone", "we"])
-async def test_through_a_proxy_that_records_its_route(tmp_path: Path, who_hangs_up: str) -> None:
-    """ACK and BYE pass the proxy, whoever sends them: the port each came from says so."""
-    async with (
-        running() as (stack, handler),
-        kamailio(tmp_path, stack.addresses["UDP"][0][1]) as proxy,
-        baresip(
-            tmp_path / "bs", film=False, account=f';outbound="sip:127.0.0.1:{proxy};transport=udp"'
-        ) as phone,
-    ):
-        await phone.command("dial", f"sip:anna@127.0.0.1:{proxy};transport=udp")
-        await phone.wait("CALL_ESTABLISHED")
-        await until(lambda: ("established", "anna") in handler.events)
-        (call,) = handler.calls
-        if who_hangs_up == "phone":
-            await phone.command("hangup")
-        else:
-            call.hangup()
-            await phone.wait("CALL_CLOSED")
-        await until(lambda: not stack.calls)
-        await asyncio.sleep(0.2)
-        assert call.trace is not None
-        entries = [(e.direction, e.data.split(b" ")[0], e.remote[1]) for e in call.trace.entries()]
-        assert ("in", b"ACK", proxy) in entries
-        assert (("in" if who_hangs_up == "phone" else "out"), b"BYE", proxy) in entries
-
-
-async def test_we_call_through_the_proxy(tmp_path: Path) -> None:
-    async with (
-        running() as (stack, handler),
-        kamailio(tmp_path, stack.addresses["UDP"][0][1]) as proxy,
-        baresip(tmp_path / "bs", answer="auto", film=False) as phone,
-    ):
-        call = OutgoingCall(
-            stack.agent, "p1", parse_uri(f"sip:alice@127.0.0.1:{phone.sip_port};transport=udp"), handler.caps,
-            local=NameAddr(parse_uri("sip:me@127.0.0.1")),
-            proxies=(parse_uri(f"sip:127.0.0.1:{proxy};transport=udp;lr"),),
-        )  # fmt: skip
-        stack.agent.start_call(call)
-        await until(lambda: call.state == "established")
-        await phone.command("hangup")
-        await until(lambda: not stack.calls)
-        assert call.cause and call.cause.by == "peer"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import NoReturn
 
 import pytest
 
@@ -12,8 +13,13 @@ def require(program: str, package: str) -> str:
     """The program's path. Where CI runs its absence is a failure, elsewhere a loud skip."""
     path = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin")
     if path is None:
-        message = f"{program} is missing: apt-get install {package}"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+        absent(program, f"apt-get install {package}")
     return path
+
+
+def absent(what: str, remedy: str) -> NoReturn:
+    """Fail where CI runs, skip elsewhere."""
+    message = f"{what} is missing: {remedy}"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
