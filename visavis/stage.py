@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from visavis.body import Body
 from visavis.canvas import Canvas
-from visavis.frames import I420, Frame, frame_start
+from visavis.frames import I420, SAMPLE_RATE, Frame, frame_start
 from visavis.messages import Event
 from visavis.model import Avatar, AvatarSource
 from visavis.performer import Performer
@@ -61,6 +61,7 @@ class Stage:
         self._ticking: asyncio.Task[None] | None = None
         self._told_end = True
         self._last_fed = 0.0
+        self._underway = 0  # samples that were fed and that the loop has not taken yet
         self._sequence = 0
         self._began = time.monotonic()
         self._shown: VideoFrame | None = None
@@ -100,6 +101,8 @@ class Stage:
     def feed(self, pcm: NDArray[np.int16]) -> None:
         """Audio of a paced turn."""
         if len(pcm):
+            with self._lock:
+                self._underway += len(pcm)
             self._call(self._feed, pcm)
 
     def end(self) -> None:
@@ -121,7 +124,7 @@ class Stage:
     def ahead_s(self) -> float:
         """Seconds of audio that were fed and not shown yet."""
         with self._lock:
-            return self._performer.ahead_s if self._performer is not None else 0.0
+            return self._performer.ahead_s + self._underway / SAMPLE_RATE if self._performer is not None else 0.0
 
     def feed_and_wait(self, pcm: NDArray[np.int16], end: bool = False) -> list[VideoFrame]:
         """Audio of an unpaced turn; the pictures that it settles, waiting for them a moment."""
@@ -162,6 +165,7 @@ class Stage:
             return
         self._told_end, self._last_fed = False, self._loop.time()
         with self._lock:
+            self._underway -= len(pcm)
             self._performer.feed(pcm, self._last_fed)
         if self._ticking is None:
             self._ticking = self._loop.create_task(self._tick())
