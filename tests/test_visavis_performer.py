@@ -167,6 +167,16 @@ def test_an_underrun_goes_on_where_the_body_is() -> None:
     assert indices(first + second) == list(range(11))
 
 
+def test_a_body_that_moves_before_the_turn_begins_moves_its_anchor() -> None:
+    server = Server()
+    performer = stage(server)
+    performer.feed(np.zeros(16000, np.int16), 0.0)
+    performer.playout.tick(None)  # an idle picture that somebody asked for at this very moment
+    pictures = run(performer, server, 20)
+    assert server.calls[:3] == [("start", 1, 0), ("anchor", 0, 0), ("anchor", 0, 1)]
+    assert sum(p.frame is not None for p in pictures) >= 18
+
+
 def test_interrupt_rests_with_the_next_picture() -> None:
     server = Server()
     performer = stage(server)

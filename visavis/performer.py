@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from visavis.frames import SAMPLE_RATE, Frame, frame_at, frame_start
 from visavis.playback import Playback
-from visavis.playout import Picture, Playout
+from visavis.playout import Picture, Playout, TurnAnchor
 
 _NEAR_END = SAMPLE_RATE * 3 // 10  # audio left when a voice that fell silent is taken to have ended
 _ENOUGH = SAMPLE_RATE // 2  # audio ahead that an engine can be expected to do with
@@ -83,8 +83,10 @@ class Performer:
         self._turn: _Turn | None = None
         self._waiting: deque[_Waiting] = deque()
         self._late = 0
+        self._late_before = 0
         self._dropped = 0
         self._newest = -1
+        self._anchor_told: TurnAnchor | None = None
         self._spoken: int | None = None  # samples of the voice in all turns so far; None: some were cut
 
     @property
@@ -154,6 +156,7 @@ class Performer:
         if turn is None:
             return picture
         if sample is not None:
+            self._tell_anchor(self.playout.anchor)  # it has moved where the body was elsewhere than foreseen
             self._sink.playhead(sample)
             self._keep_up(turn, sample, picture)
         elif self.ticks <= turn.start:
@@ -229,8 +232,7 @@ class Performer:
         if self.playback is not None:
             turn.origin = self._origin(before, self.playback)
         self._sink.start_turn(self._turn_id, self.epoch)
-        anchor = self.playout.begin_turn(self._turn_id, self.epoch, ahead)
-        self._sink.anchor(anchor.sample, anchor.loop_index)
+        self._tell_anchor(self.playout.begin_turn(self._turn_id, self.epoch, ahead))
         self._sink.playhead(-frame_start(ahead, self._fps))
         for pcm in waiting.chunks:
             self._push(turn, pcm, waiting.last_fed_at)
@@ -261,10 +263,13 @@ class Performer:
 
     def _anchor(self, turn: _Turn, sample: int, ticks_ahead: int) -> None:
         turn.base, turn.start = sample, self.ticks + ticks_ahead
-        anchor = self.playout.resume(sample, ticks_ahead)
-        if anchor is not None:
-            self._sink.anchor(anchor.sample, anchor.loop_index)
+        self._tell_anchor(self.playout.resume(sample, ticks_ahead))
         self._late = 0
+
+    def _tell_anchor(self, anchor: TurnAnchor | None) -> None:
+        if anchor is not None and anchor != self._anchor_told:
+            self._anchor_told = anchor
+            self._sink.anchor(anchor.sample, anchor.loop_index)
 
     def _keep_up(self, turn: _Turn, sample: int, picture: Picture) -> None:
         """Fall behind once where every frame comes too late."""
@@ -284,5 +289,3 @@ class Performer:
             self._lag += behind
             back = max(0, sample + frame_start(1, self._fps) - frame_start(behind, self._fps))
             self._anchor(turn, back, 0)
-
-    _late_before = 0

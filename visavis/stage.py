@@ -124,7 +124,9 @@ class Stage:
     def ahead_s(self) -> float:
         """Seconds of audio that were fed and not shown yet."""
         with self._lock:
-            return self._performer.ahead_s + self._underway / SAMPLE_RATE if self._performer is not None else 0.0
+            return (
+                self._performer.ahead_s + self._underway / SAMPLE_RATE if self._performer is not None else 0.0
+            )
 
     def feed_and_wait(self, pcm: NDArray[np.int16], end: bool = False) -> list[VideoFrame]:
         """Audio of an unpaced turn; the pictures that it settles, waiting for them a moment."""
@@ -167,8 +169,8 @@ class Stage:
         with self._lock:
             self._underway -= len(pcm)
             self._performer.feed(pcm, self._last_fed)
-        if self._ticking is None:
-            self._ticking = self._loop.create_task(self._tick())
+            if self._ticking is None:  # from here on the body moves by ticks alone
+                self._ticking = self._loop.create_task(self._tick())
 
     def _end(self) -> None:
         self._told_end = True

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.caller import Recording
 from inference_server.engines.card import read_card
 
 PACKET_S = 0.02
+LOUD = 500
+PAUSE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -22,42 +25,61 @@ class Lips:
     lag: float
 
 
-def heard_at(recording: Recording) -> tuple[np.ndarray, np.ndarray]:
-    """Arrival-ordered (RTP timestamp, when a receiver with no delay of its own plays it)."""
-    packets = recording.audio.ordered()
-    until, times = 0.0, []
+@dataclass(frozen=True)
+class Voice:
+    """One turn's sound as a receiver without a delay of its own plays it."""
+
+    times: NDArray[np.float64]
+    """When each packet of it is heard; a voice that stalls is heard later from there on."""
+    skipped: float
+    """Seconds of the first packet before the sound."""
+
+    @property
+    def onset(self) -> float:
+        """When it begins."""
+        return float(self.times[0]) + self.skipped
+
+    def heard(self, seconds: float) -> float:
+        """When this second of the turn is heard."""
+        packet, rest = divmod(seconds + self.skipped, PACKET_S)
+        last = len(self.times) - 1
+        beyond = max(0.0, packet - last)
+        return float(self.times[min(int(packet), last)] + beyond * PACKET_S + rest)
+
+
+def voices(recording: Recording) -> list[Voice]:
+    """The turns: what lies between pauses of ``PAUSE_S``. Packets of silence are no part of any."""
+    samples, packets = recording.samples(), recording.audio.ordered()
+    until, turns = 0.0, list[list[tuple[float, int]]]()
     for packet in packets:
-        until = max(packet.arrived, until)
-        times.append(until)
-        until += PACKET_S
-    return np.array([p.timestamp for p in packets]), np.array(times)
+        heard = max(packet.arrived, until)
+        until = heard + PACKET_S
+        at = packet.timestamp - packets[0].timestamp
+        loud = np.flatnonzero(np.abs(samples[at : at + len(packet.payload)].astype(int)) > LOUD)
+        if len(loud):
+            if not turns or heard - turns[-1][-1][0] > PAUSE_S:
+                turns.append([])
+            turns[-1].append((heard, int(loud[0])))
+    return [Voice(np.array([heard for heard, _ in turn]), turn[0][1] / 8000) for turn in turns]
 
 
-def onsets(recording: Recording, silence_s: float = 1.0, level: int = 500) -> list[float]:
-    """When each turn's first sound is heard: what follows a pause of ``silence_s``."""
-    stamps, times = heard_at(recording)
-    first = stamps[0]
-    samples = recording.samples()
-    loud = np.flatnonzero(np.abs(samples.astype(int)) > level)
-    if not len(loud):
-        return []
-    starts = [loud[0], *loud[1:][np.diff(loud) > silence_s * 8000]]
-    out = []
-    for start in starts:
-        i = int(np.searchsorted(stamps - first, start, side="right")) - 1
-        out.append(float(times[i] + (start - (stamps[i] - first)) / 8000))
-    return out
+def onsets(recording: Recording) -> list[float]:
+    """When each turn's first sound is heard."""
+    return [voice.onset for voice in voices(recording)]
 
 
-def lips(recording: Recording, fps: int, onset: float, until: float = float("inf")) -> list[Lips]:
-    """The mouths of the turn that is heard from ``onset`` on."""
+def lips(recording: Recording, fps: int, turn: int = 0) -> list[Lips]:
+    """The mouths of a turn."""
+    spoken = voices(recording)
+    voice = spoken[turn]
+    until = spoken[turn + 1].onset - 0.5 if turn + 1 < len(spoken) else float("inf")
     out: list[Lips] = []
     for picture in recording.frames():
-        if not onset - 0.5 <= picture.arrived < until:
+        if not voice.onset - 0.5 <= picture.arrived < until:
             continue
         card = read_card(picture.image)
         if card is None or card.mouth is None:
             continue
-        said = onset + float(card.mouth.frame / Fraction(fps))
+        said = voice.heard(float(card.mouth.frame / Fraction(fps)))
         out.append(Lips(card.mouth.frame, picture.arrived, picture.arrived - said))
     return out
