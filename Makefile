@@ -35,13 +35,14 @@ test-compose: $(TEST_STAMP)  ## run the tests of the compose files, with a real 
 # RoomKit needs Python 3.12: an environment of its own, with the first such Python that is found.
 PYTHON312 ?= $(firstword $(foreach name,python3.12 python3.13 python3,$(if $(shell $(name) -c 'import sys; \
   print("yes" if (3, 12) <= sys.version_info[:2] <= (3, 13) else "")' 2>/dev/null),$(name))) \
-  $(wildcard $(HOME)/.pyenv/versions/3.12.*/bin/python))
+  $(wildcard $(HOME)/.pyenv/versions/3.12.*/bin/python $(HOME)/.pyenv/versions/3.13.*/bin/python))
 ROOMKIT_VENV := .venv-roomkit
 ROOMKIT_STAMP := $(ROOMKIT_VENV)/.setup
 
 $(ROOMKIT_STAMP): pyproject.toml
 	@test -n "$(PYTHON312)" || { \
-	  echo "RoomKit needs Python 3.12 or 3.13: name one with make test-roomkit PYTHON312=..."; exit 1; }
+	  echo "RoomKit needs Python 3.12 or 3.13, and none is on PATH or under ~/.pyenv/versions:"; \
+	  echo "name one with make test-roomkit PYTHON312=/path/of/python3.12"; exit 1; }
 	@test -x $(ROOMKIT_VENV)/bin/pip || $(PYTHON312) -m venv $(ROOMKIT_VENV)
 	@$(ROOMKIT_VENV)/bin/pip install -q --disable-pip-version-check -e '.[orchestrator,inference,roomkit]' \
 	  pytest==9.2.0 pytest-asyncio==1.5.0 'websockets>=14'

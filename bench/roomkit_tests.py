@@ -30,7 +30,7 @@ OTHERS = {
     "test_feed_audio_produces_frame": "asks for 64x48, our least is 64x64; test_default_dimensions asks for more",
     "test_feed_audio_tracking": OF_THE_MOCK,
     "test_feed_audio_frame_color": OF_THE_MOCK,
-    "test_idle_frame": "counts calls of the mock; the picture itself: test_idle_frame_none_when_not_started, test_call",
+    "test_idle_frame": "counts calls of the mock; idle pictures of ours: tests/with_roomkit/test_call.py",
     "test_idle_frame_none_when_disabled": OF_THE_MOCK,
     "test_flush": "the mock returns a picture for a turn without a sound; ours has nothing to say then",
 }
