@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from pathlib import Path
 
@@ -47,3 +48,31 @@ async def test_a_plain_call_is_refused_where_srtp_is_required() -> None:
         with pytest.raises(CallFailed, match="488"):
             async with Phone(house.uri):
                 pass
+
+
+@pytest.mark.peer
+async def test_a_trunk_that_wants_srtp_gets_it(tmp_path: Path) -> None:
+    """A call of ours goes out over an account that has SRTP where other calls have none."""
+    async with (
+        inference_server() as server,
+        baresip(tmp_path / "phone", answer="auto", account=";mediaenc=srtp-mand") as phone,
+    ):
+        proxy = f"sip:127.0.0.1:{phone.sip_port};transport=udp"
+        trunk = {"uri": "sip:me@127.0.0.1", "register": False, "proxies": [proxy], "srtp": "required"}
+        async with orchestrator([server], sip_accounts=json.dumps([trunk])) as house:
+            answer = await house.api.post("/v1/calls", json={"to": "alice"})
+            call = answer.json()["call_id"]
+            await phone.wait("CALL_ESTABLISHED")
+            turn = await house.play(call, [(0.0, tone(2.0, 620.0))])
+            assert (await house.turn(call, turn))["state"] == "finished"
+            await read_shot(phone)
+            await house.api.delete(f"/v1/calls/{call}")
+            await phone.wait("CALL_CLOSED")
+            async with asyncio.timeout(10):
+                while not (records := (await house.api.get("/v1/records")).json()):
+                    await asyncio.sleep(0.05)
+        assert dominant(phone.heard) == pytest.approx(620, abs=8)
+        (record,) = records
+        assert (record["account"], record["srtp"], record["cause"]) == ("sip:me@127.0.0.1", True, "api")
+        assert record["media"]["audio"]["received_packets"] > 50
+        assert max(record["media"][kind]["rejected"] for kind in ("audio", "video")) <= 2

@@ -127,3 +127,34 @@ async def test_srtp_is_agreed_or_refused(tmp_path: Path, srtp: str, encryption: 
         assert call.media.audio.crypto.suite == "AES_CM_128_HMAC_SHA1_80"
         await phone.command("hangup")
         await until(lambda: not stack.calls)
+
+
+@pytest.mark.parametrize(
+    ("srtp", "encryption", "keys"),
+    [
+        ("required", "srtp-mand", True),
+        ("required", "srtp", True),
+        ("optional", "srtp", True),
+        ("optional", "", False),
+        ("off", "srtp-mand", None),
+        ("required", "", None),
+    ],
+)
+async def test_srtp_we_offer(tmp_path: Path, srtp: str, encryption: str, keys: bool | None) -> None:
+    """With keys, without, or not at all where the two do not fit."""
+    account = f";mediaenc={encryption}" if encryption else ""
+    async with (
+        running() as (stack, handler),
+        baresip(tmp_path / "bs", answer="auto", film=False, account=account) as phone,
+    ):
+        capabilities = replace(handler.caps, srtp=srtp)
+        call = stack.dial(f"sip:alice@127.0.0.1:{phone.sip_port};transport=udp", capabilities)
+        await until(lambda: call.state in ("established", "ended"))
+        if keys is None:
+            assert call.cause and (call.cause.kind, call.cause.status) == ("not_acceptable", 488)
+            return
+        assert call.media and call.media.audio and call.media.video
+        for stream in (call.media.audio, call.media.video):
+            assert (stream.crypto is not None) is keys
+        call.hangup()
+        await phone.wait("CALL_CLOSED")
