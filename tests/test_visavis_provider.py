@@ -16,7 +16,7 @@ from support.fake_server import HEIGHT, LOOP, WIDTH, FakeServer, fake_server
 import visavis
 from visavis import GrpcAvatarProvider, MockAvatarProvider, errors
 from visavis.frames import i420_to_rgb
-from visavis.provider import grpc_addresses
+from visavis.grpc_provider import grpc_addresses
 from visavis.roomkit import AvatarProvider, VideoFrame
 
 SECOND = b"\1\0" * 16000

@@ -18,11 +18,11 @@ from visavis import errors
 from visavis.body import BodyCache
 from visavis.client import AvatarClient
 from visavis.frames import Frame, frame_at, frame_start
+from visavis.grpc_provider import GrpcAvatarProvider
 from visavis.messages import Connected, Event, TurnFinished
 from visavis.model import AvatarSource
 from visavis.playout import Picture, Playout
 from visavis.pool import ServerPool
-from visavis.provider import GrpcAvatarProvider
 from visavis.roomkit import VideoFrame
 from visavis.stream import AvatarStream
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from visavis.errors import VisavisError as VisavisError
     from visavis.frames import Frame as Frame
     from visavis.frames import Rect as Rect
+    from visavis.grpc_provider import GrpcAvatarProvider as GrpcAvatarProvider
     from visavis.http_client import HttpServerClient as HttpServerClient
     from visavis.http_provider import HTTPAvatarProvider as HTTPAvatarProvider
     from visavis.messages import Connected as Connected
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from visavis.messages import TurnAccepted as TurnAccepted
     from visavis.messages import TurnFinished as TurnFinished
     from visavis.messages import TurnRejected as TurnRejected
+    from visavis.mock_provider import MockAvatarProvider as MockAvatarProvider
     from visavis.model import Avatar as Avatar
     from visavis.model import AvatarSource as AvatarSource
     from visavis.model import Capabilities as Capabilities
@@ -48,9 +50,7 @@ if TYPE_CHECKING:
     from visavis.playout import Picture as Picture
     from visavis.playout import Playout as Playout
     from visavis.pool import ServerPool as ServerPool
-    from visavis.provider import AvatarProvider as AvatarProvider
-    from visavis.provider import GrpcAvatarProvider as GrpcAvatarProvider
-    from visavis.provider import MockAvatarProvider as MockAvatarProvider
+    from visavis.roomkit import AvatarProvider as AvatarProvider
     from visavis.startdelay import StartDelay as StartDelay
     from visavis.stream import AvatarStream as AvatarStream
 
@@ -70,6 +70,7 @@ _HOME = {
         "VisavisError",
     ),
     "frames": ("Frame", "Rect"),
+    "grpc_provider": ("GrpcAvatarProvider",),
     "http_client": ("HttpServerClient",),
     "http_provider": ("HTTPAvatarProvider",),
     "messages": (
@@ -82,12 +83,13 @@ _HOME = {
         "TurnFinished",
         "TurnRejected",
     ),
+    "mock_provider": ("MockAvatarProvider",),
     "model": ("Avatar", "AvatarSource", "Capabilities", "Capacity", "Opened"),
     "musetalk_provider": ("MuseTalkAvatarProvider",),
     "placement": ("Placement",),
     "playout": ("Picture", "Playout"),
     "pool": ("ServerPool",),
-    "provider": ("AvatarProvider", "GrpcAvatarProvider", "MockAvatarProvider"),
+    "roomkit": ("AvatarProvider",),
     "startdelay": ("StartDelay",),
     "stream": ("AvatarStream",),
 }

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from fractions import Fraction
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -15,14 +15,12 @@ from visavis.avatar.v1 import avatar_pb2 as pb
 from visavis.avatar.v1.avatar_pb2_grpc import AvatarServiceStub
 from visavis.body import Body, BodyCache
 from visavis.errors import BodyCorrupt, ProtocolError, ServerStalled, ServerUnavailable
+from visavis.transport import Progress
 
 if TYPE_CHECKING:
     from visavis.avatar.v1.avatar_pb2_grpc import AvatarServiceAsyncStub
     from visavis.pool import ServerPool
     from visavis.stream import AvatarStream, OnEvent
-
-Progress = Callable[[float], None]
-"""Called with 0..1 while an avatar is prepared."""
 
 _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -37,49 +35,6 @@ _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.use_local_subchannel_pool", 1),
 ]
 _EXPORT_LIMIT = 1 << 30
-
-
-class Link(Protocol):
-    """One open conversation with one server."""
-
-    @property
-    def opened(self) -> model.Opened:
-        """What was agreed."""
-        ...
-
-    async def send(self, request: messages.Request) -> None:
-        """Waits while the server does not read. Raises :class:`VisavisError` when the link is gone."""
-        ...
-
-    async def receive(self) -> messages.ServerMessage:
-        """The next message. Raises :class:`VisavisError` when the link is gone."""
-        ...
-
-    def cancel(self) -> None:
-        """Let go at once."""
-        ...
-
-
-class ServerClient(Protocol):
-    """What placement and streams need of a server, whatever the transport."""
-
-    address: str
-
-    async def prepare_source(
-        self, source: model.AvatarSource, progress: Progress | None = None
-    ) -> model.Avatar: ...
-
-    async def fetch_body(self, avatar: model.Avatar, cache: BodyCache) -> Body: ...
-
-    async def export_avatar(self, avatar_id: str) -> list[bytes]: ...
-
-    async def import_avatar(self, bundle: list[bytes]) -> model.Avatar: ...
-
-    def watch_capacity(self) -> AsyncIterator[model.Capacity]: ...
-
-    async def converse(self, request: messages.Open, deadline_s: float) -> Link: ...
-
-    async def close(self) -> None: ...
 
 
 class GrpcLink:

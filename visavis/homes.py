@@ -8,10 +8,10 @@ from collections.abc import Collection
 from typing import NamedTuple, Protocol
 
 from visavis import errors
-from visavis.client import Link, ServerClient
 from visavis.messages import Open
 from visavis.model import Avatar
 from visavis.placement import Failure
+from visavis.transport import Link, ServerClient
 
 log = logging.getLogger("visavis.stream")
 

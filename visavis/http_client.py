@@ -14,8 +14,8 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 from visavis import errors, http_wire, messages, model
 from visavis.body import Body, BodyCache
-from visavis.client import Progress
 from visavis.http_events import Event, events
+from visavis.transport import Progress
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ class HttpLink:
 
 class HttpServerClient:
     """One server at ``address`` (``http://host:port``, ``https://...`` or ``host:port``); a
-    :class:`visavis.client.ServerClient`.
+    :class:`visavis.transport.ServerClient`.
 
     Every method raises :class:`ServerUnavailable` (or its kinds), :class:`AvatarUnknown` or
     :class:`InvalidRequest` with one clear sentence. Belongs to one event loop.

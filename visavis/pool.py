@@ -10,12 +10,13 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from types import TracebackType
 
 from visavis.body import Body, BodyCache
-from visavis.client import AvatarClient, Progress, ServerClient
+from visavis.client import AvatarClient
 from visavis.errors import AvatarUnknown, ServerUnavailable, VisavisError
 from visavis.model import Avatar, AvatarSource
 from visavis.placement import Failure, Placement
 from visavis.resolve import resolve
 from visavis.stream import AvatarStream, OnEvent
+from visavis.transport import Progress, ServerClient
 
 log = logging.getLogger("visavis.pool")
 

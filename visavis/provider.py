@@ -1,4 +1,4 @@
-"""RoomKit-shaped avatar providers over an avatar server."""
+"""What RoomKit-shaped avatar providers over an avatar server share."""
 
 from __future__ import annotations
 
@@ -18,17 +18,14 @@ import numpy as np
 from visavis.audio import Resampler
 from visavis.background import Background, shared_background
 from visavis.body import Body, BodyCache
-from visavis.client import AvatarClient, ServerClient
 from visavis.errors import InvalidRequest, ProviderMisuse, ServerUnavailable, VisavisError
 from visavis.frames import SAMPLE_RATE
-from visavis.mock_provider import MockAvatarProvider
 from visavis.model import Avatar, AvatarSource, FitMode
 from visavis.playback import Playback, follow_playback
 from visavis.pool import ServerPool
 from visavis.roomkit import AvatarProvider, VideoFrame
 from visavis.stage import Stage
-
-__all__ = ["AvatarProvider", "GrpcAvatarProvider", "MockAvatarProvider", "VideoFrame"]
+from visavis.transport import ServerClient
 
 log = logging.getLogger("visavis.provider")
 
@@ -310,38 +307,6 @@ def _feeder() -> int:
     """Names the thread that feeds; those of ``asyncio.to_thread`` take turns for one conversation."""
     thread = threading.current_thread()
     return -1 if thread.name.startswith("asyncio_") else thread.ident or 0
-
-
-class GrpcAvatarProvider(ServerAvatarProvider):
-    """RoomKit's ``AvatarProvider`` over an avatar server's gRPC face.
-
-    ``base_url``: ``host:port``, ``grpc://host:port``, ``dns:///name:port`` or several of them (a list, or
-    separated by commas). The other settings are those of :class:`ServerAvatarProvider`.
-    """
-
-    def __init__(
-        self, base_url: str | Sequence[str] = "127.0.0.1:50051", *, fps: int | Fraction = 30, **options: Any
-    ) -> None:
-        super().__init__(grpc_addresses(base_url), connect=AvatarClient, fps=fps, **options)
-
-    @property
-    def name(self) -> str:
-        return "visavis-grpc"
-
-
-def grpc_addresses(base_url: str | Sequence[str]) -> list[str]:
-    """Addresses out of what a person writes. Raises ``ValueError`` with what is expected."""
-    given = base_url.split(",") if isinstance(base_url, str) else list(base_url)
-    addresses = [a.strip().removeprefix("grpc://").rstrip("/") for a in given if a.strip()]
-    for address in addresses:
-        host, _, port = address.rpartition(":")
-        if address.startswith(("http:", "https:")) or not host or not port.isdigit():
-            raise ValueError(
-                f"{address} is not the address of a gRPC server: write host:port, such as 127.0.0.1:50051"
-            )
-    if not addresses:
-        raise ValueError("name at least one avatar server as host:port")
-    return addresses
 
 
 def default_cache() -> Path:

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visavis import errors
-from visavis.client import Link, ServerClient
 from visavis.conversation import Conversation
 from visavis.frames import Frame
 from visavis.homes import CLOSED, Home, Refusal, Servers, closed_under_us, failure_of, open_on
@@ -24,6 +23,7 @@ from visavis.messages import Connected, Disconnected, Event, GoAway, TurnFinishe
 from visavis.model import Avatar, Opened
 from visavis.placement import Failure
 from visavis.startdelay import StartDelay
+from visavis.transport import Link, ServerClient
 
 log = logging.getLogger("visavis.stream")
 
