@@ -55,7 +55,7 @@ class MediaSockets:
         self._timestamp = 0
         self._events: list[tuple[str, int]] = []
         self.audio_port = self.video_port = 0
-        self._path: LossyPath | None = None
+        self._paths: dict[str, LossyPath | None] = {}
         self.repair: Repair | None = None
         self.loses_keyframes = False
         """Whether every packet of a key frame is lost on the way."""
@@ -64,11 +64,16 @@ class MediaSockets:
 
     @classmethod
     async def open(
-        cls, local: str, recording: Recording, path: LossyPath | None = None, repairs: bool = False
+        cls,
+        local: str,
+        recording: Recording,
+        path: LossyPath | None = None,
+        repairs: bool = False,
+        audio_path: LossyPath | None = None,
     ) -> Self:
         """Bind both pairs; video goes over ``path``, and with ``repairs`` what that loses is asked for."""
         self = cls(recording)
-        self._path = path
+        self._paths = {"audio": audio_path, "video": path}
         self.repair = Repair() if repairs else Repair(0.0) if path is not None else None
         loop = asyncio.get_running_loop()
         receivers = (
@@ -96,6 +101,8 @@ class MediaSockets:
         self.audio_port, self.video_port = ports
         if path is not None:
             self.video_port = await path.open(local, self.video_port)
+        if audio_path is not None:
+            self.audio_port = await audio_path.open(local, self.audio_port)
         return self
 
     def connect(self, answer: str) -> None:
@@ -111,8 +118,9 @@ class MediaSockets:
                 kind = match[1]
                 if int(match[2]):
                     self._remote[kind] = (host, int(match[2]))
-        if self._path is not None and "video" in self._remote:
-            self._remote["video"] = self._path.towards(self._remote["video"])
+        for kind, path in self._paths.items():
+            if path is not None and kind in self._remote:
+                self._remote[kind] = path.towards(self._remote[kind])
         self._recording.answered = time.monotonic()
         self._task = asyncio.create_task(self._send())
 

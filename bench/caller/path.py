@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from typing import Any, Self
+
+from bench.caller.recording import Stream
 
 
 class _Hop(asyncio.DatagramProtocol):
@@ -22,8 +25,10 @@ class _Hop(asyncio.DatagramProtocol):
         inward = addr[:2] != self._phone
         if inward and self.far is None:
             self.far = addr[:2]
-        if inward and self._lossy and self._path.loses():
-            return
+        if inward and self._lossy:
+            self._path.entered.on_rtp(data, time.monotonic())
+            if self._path.loses():
+                return
         target = self._phone if inward else self.far
         if target is not None:
             asyncio.get_running_loop().call_later(self._path.delay, self._pass, data, target)
@@ -36,11 +41,15 @@ class _Hop(asyncio.DatagramProtocol):
 class LossyPath:
     """Loses ``share`` of the RTP to the phone, one by one or in bursts of ``burst`` on average.
 
-    ``delay`` is one way, in seconds; the losses of one ``seed`` are always the same ones.
+    ``delay`` is one way, in seconds; the losses of one ``seed`` are always the same ones. ``entered`` is what
+    the far end sent.
     """
 
-    def __init__(self, share: float, delay: float, *, burst: float = 1.0, seed: int = 1) -> None:
+    def __init__(
+        self, share: float, delay: float, *, burst: float = 1.0, seed: int = 1, clock_rate: int = 90_000
+    ) -> None:
         self.share, self.delay, self._burst = share, delay, burst
+        self.entered = Stream(clock_rate)
         self.passed = self.lost = 0
         self._random = random.Random(seed)
         self._losing = False
@@ -58,6 +67,11 @@ class LossyPath:
         self.lost += self._losing
         self.passed += not self._losing
         return self._losing
+
+    @property
+    def measured(self) -> float:
+        """Share that was lost so far."""
+        return self.lost / max(1, self.lost + self.passed)
 
     async def open(self, local: str, port: int) -> int:
         """Relay to the phone's RTP ``port`` and to RTCP above it; returns the port to name in the offer."""

@@ -37,8 +37,9 @@ class Phone:
     """One call to ``sip:user@host:port``. Use as ``async with Phone(uri) as phone``; leaving hangs up.
 
     ``codec`` is PCMU or PCMA, ``video`` False makes a voice call, ``local`` is the address of this end.
-    ``path`` is between its video ports and the far end; with ``nack`` it asks for what is lost; with ``blind``
-    every key frame is lost until ``lose_keyframes`` says otherwise.
+    ``path`` is between its video ports and the far end, ``audio_path`` between its audio ports; with ``nack`` it
+    asks for what is lost; with ``blind`` every key frame is lost until ``lose_keyframes`` says otherwise.
+    ``feedback`` is what it offers as ``a=rtcp-fb``; without, it asks for no key frame by itself either.
     Raises :class:`CallFailed`.
     """
 
@@ -51,7 +52,9 @@ class Phone:
         local: str = "127.0.0.1",
         bandwidth: int = 1500,
         path: LossyPath | None = None,
+        audio_path: LossyPath | None = None,
         nack: bool = False,
+        feedback: tuple[str, ...] = ("nack pli", "ccm fir"),
         blind: bool = False,
     ) -> None:
         match = re.fullmatch(r"sip:([^@]+)@([^:;]+)(?::(\d+))?", uri)
@@ -61,7 +64,8 @@ class Phone:
         self._peer = (match[2], int(match[3] or 5060))
         self._local, self._video, self._codec, self._bandwidth = local, video, codec, bandwidth
         self._branch, self._tag, self._call_id = (secrets.token_hex(8) for _ in range(3))
-        self._path, self._nack, self._blind = path, nack, blind
+        self._path, self._audio_path, self._nack, self._blind = path, audio_path, nack, blind
+        self._feedback = (*feedback, *(["nack"] if nack else []))
         self._cseq = 1
         self._answers: asyncio.Queue[tuple[int, str]] = asyncio.Queue()
         self._target, self._to = uri, f"<{uri}>"
@@ -77,8 +81,12 @@ class Phone:
             lambda: _Signalling(self._receive), local_addr=(self._local, 0)
         )
         try:
-            self._media = await MediaSockets.open(self._local, self.recording, self._path, self._nack)
+            self._media = await MediaSockets.open(
+                self._local, self.recording, self._path, self._nack, self._audio_path
+            )
             self._media.loses_keyframes = self._blind
+            if "nack pli" not in self._feedback:
+                self._media.repair = None
             answer = await self._invite()
             self._media.connect(answer)
         except BaseException:
@@ -219,9 +227,7 @@ class Phone:
                 f"b=AS:{self._bandwidth}",
                 "a=rtpmap:96 H264/90000",
                 "a=fmtp:96 profile-level-id=42e01f;packetization-mode=1",
-                "a=rtcp-fb:96 nack pli",
-                *(["a=rtcp-fb:96 nack"] if self._nack else []),
-                "a=rtcp-fb:96 ccm fir",
+                *(f"a=rtcp-fb:96 {feedback}" for feedback in self._feedback),
                 "a=sendrecv",
             ]
         return "\r\n".join(lines) + "\r\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -87,7 +88,47 @@ class Stream:
 
     def ordered(self) -> list[Packet]:
         """Packets by sequence number, each once."""
-        return [packet for _, packet in sorted({p.sequence: p for p in self.packets}.items())]
+        first = {p.sequence: p for p in reversed(self.packets)}
+        return [packet for _, packet in sorted(first.items())]
+
+
+def access_units(packets: Iterable[Packet]) -> list[tuple[bytes, int, float]]:
+    """Annex B bytes, RTP timestamp and arrival of each access unit, given in order, that is whole."""
+    units: list[tuple[bytes, int, float]] = []
+    nals: list[bytes] = []
+    fragment = b""
+    previous: Packet | None = None
+    whole = True
+    arrived = 0.0
+    for packet in packets:
+        payload = packet.payload
+        kind = payload[0] & 31 if payload else 0
+        begins = kind != 28 or bool(payload[1:2] >= b"\x80")
+        if previous is not None and packet.timestamp != previous.timestamp and not previous.marker:
+            nals, whole, arrived = [], begins, 0.0  # the end of the one before is lost
+        elif previous is not None and packet.sequence != previous.sequence + 1:
+            whole = previous.marker and begins
+        previous = packet
+        arrived = max(arrived, packet.arrived)
+        if kind == 24:  # STAP-A, RFC 6184 section 5.7.1
+            at = 1
+            while at + 2 < len(payload):
+                size = int.from_bytes(payload[at : at + 2], "big")
+                nals.append(payload[at + 2 : at + 2 + size])
+                at += 2 + size
+        elif kind == 28 and len(payload) > 2:  # FU-A, section 5.8
+            if payload[1] & 0x80:
+                fragment = bytes([payload[0] & 0xE0 | payload[1] & 0x1F])
+            fragment += payload[2:]
+            if payload[1] & 0x40:
+                nals.append(fragment)
+        elif kind:
+            nals.append(payload)
+        if packet.marker:
+            if whole and nals:
+                units.append((b"".join(START_CODE + n for n in nals), packet.timestamp, arrived))
+            nals, whole, arrived = [], True, 0.0
+    return units
 
 
 @dataclass
@@ -124,36 +165,7 @@ class Recording:
 
     def access_units(self) -> list[tuple[bytes, int, float]]:
         """Annex B bytes, RTP timestamp and arrival of each access unit whose packets all came."""
-        units: list[tuple[bytes, int, float]] = []
-        nals: list[bytes] = []
-        fragment = b""
-        previous: int | None = None
-        whole = True
-        for packet in self.video.ordered():
-            if previous is not None and packet.sequence != previous + 1:
-                whole = False
-            previous = packet.sequence
-            payload = packet.payload
-            kind = payload[0] & 31 if payload else 0
-            if kind == 24:  # STAP-A, RFC 6184 section 5.7.1
-                at = 1
-                while at + 2 < len(payload):
-                    size = int.from_bytes(payload[at : at + 2], "big")
-                    nals.append(payload[at + 2 : at + 2 + size])
-                    at += 2 + size
-            elif kind == 28:  # FU-A, section 5.8
-                if payload[1] & 0x80:
-                    fragment = bytes([payload[0] & 0xE0 | payload[1] & 0x1F])
-                fragment += payload[2:]
-                if payload[1] & 0x40:
-                    nals.append(fragment)
-            elif kind:
-                nals.append(payload)
-            if packet.marker:
-                if whole and nals:
-                    units.append((b"".join(START_CODE + n for n in nals), packet.timestamp, packet.arrived))
-                nals, whole = [], True
-        return units
+        return access_units(self.video.ordered())
 
     def frames(self) -> list[VideoFrame]:
         """Every picture that decodes."""

@@ -7,10 +7,13 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import av
 import numpy as np
 
+from orchestrator.media.hooks import CallContext, WorkerContext
+from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.sources import LoopFace, SilentVoice, StillBody
 from orchestrator.rtp import h264, packet
 
@@ -61,7 +64,8 @@ class Phone:
     video_rtcp: socket.socket = field(default_factory=lambda: udp())
 
     def address(self, name: str) -> tuple[str, int]:
-        return getattr(self, name).getsockname()
+        host, port = getattr(self, name).getsockname()
+        return host, port
 
     def drain(self, name: str) -> list[bytes]:
         """Everything that has arrived."""
@@ -109,16 +113,16 @@ class CardOwner:
 
     hearing = None
 
-    def __init__(self, call, length: int, portrait: bytes) -> None:
+    def __init__(self, call: CallContext, length: int, portrait: bytes) -> None:
         self.voice, self.face = SilentVoice(), LoopFace(card_body(length))
         self._call, self._portrait = call, portrait
 
-    def command(self, name: str, data: dict, payload: bytes) -> None:
+    def command(self, name: str, data: dict[str, Any], payload: bytes) -> None:
         if name == "explode":
             raise RuntimeError("a fault of the owner")
         self._call.emit(name, data | {"started_with": len(self._portrait)}, payload)
 
-    def configured(self, audio, video) -> None:
+    def configured(self, audio: AudioParameters, video: VideoParameters | None) -> None:
         pass
 
     async def close(self) -> None:
@@ -128,15 +132,15 @@ class CardOwner:
 class CardFactory:
     """A call factory for media workers under test."""
 
-    async def start(self, worker) -> None:
+    async def start(self, worker: WorkerContext) -> None:
         pass
 
-    def open(self, call, options: dict, payload: bytes) -> CardOwner:
+    def open(self, call: CallContext, options: dict[str, Any], payload: bytes) -> CardOwner:
         if "refuse" in options:
             raise ValueError(options["refuse"])
         return CardOwner(call, options["length"], payload)
 
-    def command(self, name: str, data: dict, payload: bytes) -> None:
+    def command(self, name: str, data: dict[str, Any], payload: bytes) -> None:
         pass
 
     async def close(self) -> None:

@@ -84,7 +84,9 @@ async def ffmpeg(folder: Path, mode: int = 1) -> AsyncIterator[Receiver]:
 
 
 @contextlib.asynccontextmanager
-async def gstreamer(folder: Path, feedback: tuple[str, int] | None = None) -> AsyncIterator[Receiver]:
+async def gstreamer(
+    folder: Path, feedback: tuple[str, int] | None = None, latency_ms: int = 200
+) -> AsyncIterator[Receiver]:
     """rtpbin, with its jitter buffer; with ``feedback``, an address, it sends RTCP about the video there.
 
     Then it speaks AVPF: NACK for what is missing, PLI for what the decoder cannot do without.
@@ -92,7 +94,7 @@ async def gstreamer(folder: Path, feedback: tuple[str, int] | None = None) -> As
     program, port = require("gst-launch-1.0", GSTREAMER_PACKAGES), free_ports(4)
     video = "application/x-rtp,media=video,clock-rate=90000,encoding-name=H264,payload=96"
     audio = "application/x-rtp,media=audio,clock-rate=8000,encoding-name=PCMU,payload=0"
-    bin_, back = ["rtpbin", "name=b", "latency=200"], []
+    bin_, back = ["rtpbin", "name=b", f"latency={latency_ms}"], []
     if feedback is not None:
         video += ",rtcp-fb-nack=(boolean)true,rtcp-fb-nack-pli=(boolean)true"
         bin_ += ["do-retransmission=true", "rtp-profile=avpf"]
@@ -110,7 +112,8 @@ async def gstreamer(folder: Path, feedback: tuple[str, int] | None = None) -> As
         program, "-e", *bin_,
         "udpsrc", f"port={port + 2}", f"caps={video}", "!", "b.recv_rtp_sink_0",
         "udpsrc", f"port={port + 3}", "caps=application/x-rtcp", "!", "b.recv_rtcp_sink_0", *back,
-        "b.", "!", "rtph264depay", "!", "avdec_h264", "!", "videoconvert", "!", "video/x-raw,format=GRAY8", "!",
+        "b.", "!", "rtph264depay", "request-keyframe=true", "!",
+        "avdec_h264", "!", "videoconvert", "!", "video/x-raw,format=GRAY8", "!",
         "filesink", f"location={folder / 'video.raw'}", "buffer-mode=unbuffered", "sync=false",
         "udpsrc", f"port={port}", f"caps={audio}", "!", "rtpjitterbuffer", "latency=100", "!",
         "rtppcmudepay", "!", "mulawdec", "!", "filesink", f"location={folder / 'audio.raw'}",
