@@ -9,11 +9,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from typing import Any
 
+import av
 import numpy as np
 
 from bench.caller import CallFailed, Phone
-from bench.caller.movie import aligned
 from bench.caller.recording import Recording
 from inference_server.engines.card import read_card
 
@@ -54,21 +55,36 @@ def judge(recording: Recording, hung_up: bool, fps: float) -> CallFigures:
         int((late > LATE_S).sum()),
         float(late.max()),
     )
-    frames = recording.frames()
-    times = aligned(recording, frames)
-    for begin, end in spans(recording):
+    said = spans(recording)
+    mouths = new_mouths(recording, said, fps)
+    for begin, end in said:
+        seen = [at for at in mouths if begin <= at <= end]
         figures.turns.append(end - begin)
-        seen, previous = [begin], -1
-        for at, frame in zip(times, frames, strict=True):
-            if begin - 0.1 <= at <= end:
-                card = read_card(frame.image)
+        figures.ticks += round((end - begin) * fps)
+        figures.shown += min(len(seen), round((end - begin) * fps))
+        figures.away.append(max(0.0, float(np.diff([begin, *seen, end]).max()) - 1 / fps))
+    return figures
+
+
+def new_mouths(recording: Recording, said: Sequence[tuple[float, float]], fps: float) -> list[float]:
+    """Moments on the voice's time line at which a picture had another mouth than the one before, while it spoke."""
+    if not said or not recording.audio.reports or not recording.video.reports:
+        return []
+    zero = recording.audio.sender_time(recording.audio.ordered()[0].timestamp)
+    decoder: Any = av.CodecContext.create("h264", "r")
+    decoder.thread_count = 1
+    out, previous, turn = [], -1, 0
+    for data, timestamp, _ in recording.access_units():
+        at = recording.video.sender_time(timestamp) - zero
+        while turn < len(said) - 1 and at > said[turn][1]:
+            turn, previous = turn + 1, -1
+        for picture in decoder.decode(av.Packet(data)):
+            if said[turn][0] - 0.5 / fps <= at <= said[turn][1]:
+                card = read_card(picture.to_ndarray()[: picture.height])
                 if card is not None and card.mouth is not None and card.mouth.frame != previous:
                     previous = card.mouth.frame
-                    seen.append(max(begin, at))
-        figures.ticks += round((end - begin) * fps)
-        figures.shown += min(len(seen) - 1, round((end - begin) * fps))
-        figures.away.append(max(0.0, float(np.diff([*seen, end]).max()) - 1 / fps))
-    return figures
+                    out.append(max(said[turn][0], at))
+    return out
 
 
 def spans(recording: Recording) -> list[tuple[float, float]]:
