@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import inspect
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any
 
+from visavis.lead import held_back
 from visavis.playback import Playback, follow_playback
 from visavis.roomkit import AvatarProvider, VideoFrame
 
@@ -37,6 +39,8 @@ class AvatarVideoChannel(AudioVideoChannel):  # type: ignore[misc]
 
     Pictures follow what is played where the provider can (:meth:`~ServerAvatarProvider.attach`), carry RTP
     timestamps of the time they are shown at whatever the frame rate, and stop with the voice that is cut.
+    ``lead_s`` is how much of the voice the face hears before it is played: as much as an engine looks ahead and
+    needs to draw. It delays a voice that is made no faster than it is played by that much, a fast one hardly.
     The other arguments are those of ``AudioVideoChannel``. A factory that fails costs its call the picture,
     never the voice.
     """
@@ -47,6 +51,7 @@ class AvatarVideoChannel(AudioVideoChannel):  # type: ignore[misc]
         *,
         avatar_factory: AvatarFactory,
         encoder_factory: EncoderFactory,
+        lead_s: float = 0.4,
         **options: Any,
     ) -> None:
         for name in ("avatar", "avatar_encoder"):
@@ -55,6 +60,7 @@ class AvatarVideoChannel(AudioVideoChannel):  # type: ignore[misc]
         super().__init__(channel_id, **options)
         self._avatar_factory = avatar_factory
         self._encoder_factory = encoder_factory
+        self._lead_s = lead_s
         self._faces: dict[str, _Face] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._outbound_audio_taps.append(self._feed_face)
@@ -92,6 +98,13 @@ class AvatarVideoChannel(AudioVideoChannel):  # type: ignore[misc]
         self._faces[session.id] = face
         face.begin(self._avatar_factory, self._encoder_factory)
 
+    async def _wrap_outbound(self, session: Any, chunks: AsyncIterator[Any]) -> AsyncGenerator[Any]:
+        """Called with every reply; the taps, and with them the face, hear it first."""
+        tapped = super()._wrap_outbound(session, chunks)
+        async with contextlib.aclosing(held_back(tapped, self._lead_s, _seconds)) as voice:
+            async for chunk in voice:
+                yield chunk
+
     def _feed_face(self, session: Any, data: bytes, sample_rate: int) -> None:
         face = self._faces.get(session.id)
         if face is not None:
@@ -120,6 +133,10 @@ def stop_lips_with_voice(kit: Any, face: AvatarVideoChannel | AvatarProvider, **
     for trigger in (HookTrigger.ON_BARGE_IN, HookTrigger.ON_TTS_CANCELLED):
         settings = {"name": f"visavis_{trigger.value}_{id(face):x}", **options}
         kit.hook(trigger, HookExecution.ASYNC, **settings)(cut)
+
+
+def _seconds(chunk: Any) -> float:
+    return float(len(chunk.data) / (2 * max(1, chunk.channels) * chunk.sample_rate))
 
 
 class _Face:

@@ -17,7 +17,7 @@ from visavis.frames import SAMPLE_RATE, Frame, frame_at, frame_start
 from visavis.playback import Playback
 from visavis.playout import Picture, Playout, TurnAnchor
 
-_NEAR_END = SAMPLE_RATE * 3 // 10  # audio left when a voice that fell silent is taken to have ended
+_NEAR_END = SAMPLE_RATE * 6 // 10  # audio left when a voice that fell silent is taken to have ended
 _ENOUGH = SAMPLE_RATE // 2  # audio ahead that an engine can be expected to do with
 _QUIET_S = 0.25
 _LEAD_TICKS = 8  # a waiting turn is started this long before the one before has been heard
@@ -279,7 +279,7 @@ class Performer:
         else:
             self._late += 1
         self._late_before = self.playout.stats.late
-        if self.playback is not None and turn.fed - sample > _ENOUGH:
+        if self.playback is not None and (turn.ended or turn.fed - sample > _ENOUGH):
             return  # the audio is there: the server catches up with the voice
         if self._late < _LATE_TICKS or self._dropped == dropped or self._newest < 0:
             return
