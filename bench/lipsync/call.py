@@ -16,10 +16,10 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from bench.caller import Phone
+from bench import caller
 from bench.caller.movie import aligned
 from bench.caller.recording import Recording
-from bench.lipsync.engine import joined
+from bench.lipsync.engine import first
 from bench.lipsync.lips import Lips, track_lips
 from bench.lipsync.measure import Report, compare
 from bench.lipsync.target import from_phones
@@ -27,6 +27,7 @@ from bench.lipsync.verdict import HEAD, INJECTED_MS, Measured, verdicts
 from inference_server.engines.portrait.features import HOP, RATE
 from inference_server.engines.portrait.training.corpus import VOICES, Clip
 from inference_server.engines.portrait.training.dataset import test_set
+from inference_server.engines.portrait.training.phones import Phone
 from tests.support.house import orchestrator
 from tests.support.servers import running_server
 from visavis import portraits
@@ -38,11 +39,11 @@ ALIKE = 0.8
 
 @dataclass(frozen=True)
 class Received:
-    """``lips`` on the time line of the voice's first packet; ``spoken_s``: where on it the clip begins;
-    ``alike``: correlation of its sound with the clip's; ``late``: pictures that the server reports late."""
+    """``lips`` and ``phones`` on the time line of the voice's first packet, while the clips were heard;
+    ``alike``: the least correlation of a clip with its sound; ``late``: pictures that the server calls late."""
 
     lips: Lips
-    spoken_s: float
+    phones: list[Phone]
     alike: float
     late: int
 
@@ -68,36 +69,56 @@ def found(heard: NDArray[np.int16], played: NDArray[np.int16]) -> tuple[float, f
     return at / RECEIVED_RATE, float(likeness[at])
 
 
-async def called(clip: Clip, fps: int, engine: str) -> tuple[Recording, int]:
-    """Play the clip into a call; what the phone received, and how many pictures were late."""
+async def called(clips: Sequence[Clip], fps: int, engine: str) -> tuple[Recording, int]:
+    """Play the clips into a call; what the phone received, and how many pictures were late."""
     portrait = portraits.DEFAULT.read_bytes()
+    pcm = np.concatenate([clip.pcm for clip in clips])
     async with (
         running_server(engine=engine) as server,
         orchestrator([server.address], portrait=portrait, fps=fps) as house,
-        Phone(house.uri) as phone,
+        caller.Phone(house.uri) as phone,
     ):
         call = await house.call_id()
         await asyncio.sleep(2.0)
-        turn = await house.play(call, [(0.0, clip.pcm)], rate=RATE)
-        await house.turn(call, turn, within_s=len(clip.pcm) / RATE + 60)
+        turn = await house.play(call, [(0.0, pcm)], rate=RATE)
+        await house.turn(call, turn, within_s=len(pcm) / RATE + 60)
         await asyncio.sleep(1.0)
         late = int((await house.call(call))["media"]["frames_late"])
         recording = phone.recording
     return recording, late
 
 
-def received(recording: Recording, clip: Clip, late: int) -> Received:
-    """Read the lips off a recording and find the clip in its sound. Raises ``ValueError``."""
-    start, alike = found(recording.samples(), clip.pcm)
+def placed(heard: NDArray[np.int16], clips: Sequence[Clip]) -> tuple[list[Phone], float]:
+    """The clips' phones at the times at which each clip was heard, one after the other, and the least likeness.
+
+    Raises ``ValueError`` when one of them was not heard whole.
+    """
+    phones: list[Phone] = []
+    after, least = 0.0, 1.0
+    for clip in clips:
+        start, alike = found(heard[round(after * RECEIVED_RATE) :], clip.pcm)
+        phones += [Phone(p.symbol, p.start + after + start, p.end + after + start) for p in clip.phones]
+        after += start + len(clip.pcm) / RATE - 0.1
+        least = min(least, alike)
+    return phones, least
+
+
+def received(recording: Recording, clips: Sequence[Clip], late: int) -> Received:
+    """Read the lips off a recording and find the clips in its sound. Raises ``ValueError``."""
+    phones, alike = placed(recording.samples(), clips)
     frames = recording.frames()
-    lips = track_lips(zip(aligned(recording, frames), (f.image for f in frames), strict=True))
-    return Received(lips, start, alike, late)
+    heard = [
+        (at, frame.image)
+        for at, frame in zip(aligned(recording, frames), frames, strict=True)
+        if phones[0].start - 0.5 < at < phones[-1].end + 0.5
+    ]
+    return Received(track_lips(heard), phones, alike, late)
 
 
-def judged(got: Received, clip: Clip, late_s: float = 0.0) -> Report:
+def judged(got: Received, late_s: float = 0.0) -> Report:
     """Figures of what was received, with the pictures ``late_s`` later than they were."""
-    target = from_phones(clip.phones, len(clip.pcm) // HOP)
-    return compare(replace(got.lips, times=got.lips.times + late_s), target, got.spoken_s)
+    target = from_phones(got.phones, round(got.phones[-1].end * RATE) // HOP + 50)
+    return compare(replace(got.lips, times=got.lips.times + late_s), target)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -113,12 +134,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows: list[Measured] = []
     print(f"{HEAD}  sound  late", flush=True)
     for voice in (v for v in VOICES if v.test and any(part in v.name for part in args.only)):
-        clip = joined(test_set(voice), args.seconds)
+        clips = first(test_set(voice), args.seconds)
         for fps in args.fps:
-            recording, late = asyncio.run(called(clip, fps, args.engine))
-            got = received(recording, clip, late)
-            report = judged(got, clip)
-            found_ms = judged(got, clip, INJECTED_MS / 1000).lag_ms - report.lag_ms
+            recording, late = asyncio.run(called(clips, fps, args.engine))
+            got = received(recording, clips, late)
+            report = judged(got)
+            found_ms = judged(got, INJECTED_MS / 1000).lag_ms - report.lag_ms
             rows.append(Measured(voice.name, voice.kind, fps, report, found_ms))
             print(f"{rows[-1].line()} {got.alike:6.2f} {got.late:5}", flush=True)
     for verdict in verdicts(rows, lag_ms=40.0):

@@ -66,18 +66,21 @@ def render(
     track.close()
 
 
-def joined(clips: Sequence[Clip], most_s: float) -> Clip:
-    """Clips end to end, up to ``most_s`` seconds."""
-    pcm: list[NDArray[np.int16]] = []
-    phones = []
-    at = 0
-    for clip in clips:
-        if at and at + len(clip.pcm) > most_s * RATE:
-            break
-        phones += [Phone(p.symbol, p.start + at / RATE, p.end + at / RATE) for p in clip.phones]
-        pcm.append(clip.pcm)
-        at += len(clip.pcm)
-    return Clip(np.concatenate(pcm), phones)
+def first(clips: Sequence[Clip], most_s: float) -> list[Clip]:
+    """The first clips, at least one, that last up to ``most_s`` seconds together."""
+    ends = np.cumsum([len(clip.pcm) for clip in clips])
+    return list(clips[: max(1, int((ends <= most_s * RATE).sum()))])
+
+
+def joined(clips: Sequence[Clip]) -> Clip:
+    """Clips end to end."""
+    starts = np.cumsum([0] + [len(clip.pcm) for clip in clips]) / RATE
+    phones = [
+        Phone(p.symbol, p.start + float(at), p.end + float(at))
+        for at, clip in zip(starts, clips, strict=False)
+        for p in clip.phones
+    ]
+    return Clip(np.concatenate([clip.pcm for clip in clips]), phones)
 
 
 def judge(engine: Engine, image: Path, clip: Clip, fps: Fraction) -> tuple[Report, Lips]:
@@ -107,7 +110,7 @@ def main() -> int:
     for voice in VOICES:
         if not voice.test or args.only not in voice.name:
             continue
-        clip = joined(test_set(voice), args.seconds)
+        clip = joined(first(test_set(voice), args.seconds))
         target = from_phones(clip.phones, len(clip.pcm) // HOP)
         for fps in args.fps:
             report, lips = judge(PortraitEngine(settings), args.portrait, clip, Fraction(fps))
