@@ -89,7 +89,7 @@ def _one(
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     at = run.load(settings)
-    print(f"\n{settings['decoder']}, {settings['mode'] if cuda else 'eager'}: ready after {at.seconds:.1f} s")
+    print(f"\n{settings['decoder']}, {settings['mode']}: ready after {at.seconds:.1f} s")
     costs = run.bucket_costs(at, options.repeats or (50 if cuda else 3))
     for c in costs:
         line = f"  batch {c.rows:2}: {c.batch_ms / c.rows:9.3f} ms/frame {c.batch_ms:9.2f} ms/batch"

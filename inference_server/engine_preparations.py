@@ -49,7 +49,11 @@ class Preparations:
         except Exception as error:
             self._failed(message.job, error)
             return
-        self._queue.append(_Preparation(message.job, iter(steps), Path(message.out_dir)))
+        self.begin(message.job, steps, Path(message.out_dir))
+
+    def begin(self, job: int, steps: Iterator[float | Prepared], out_dir: Path) -> None:
+        """Take the steps of a preparation, after those before it."""
+        self._queue.append(_Preparation(job, iter(steps), out_dir))
 
     def cancel(self, job: int) -> None:
         """Nobody waits for it any more."""

@@ -72,17 +72,25 @@ class EngineWorker:
     def run(self) -> None:
         """Until the other side closes the socket."""
         while True:
-            busy = bool(self._batches or self._waiting or self._voices.busy)
-            timeout = 0 if busy else self._preparations.pause_s
-            readable, _, _ = select.select([self._channel], [], [], timeout)
+            readable, _, _ = select.select([self._channel], [], [], self.pause_s)
             if readable and not self._receive():
                 return
-            self._voices.listen()
-            self._submit()
-            if self._batches:
-                self._collect()
-            elif not self._voices.busy:
-                self._preparations.step()
+            self.work()
+
+    @property
+    def pause_s(self) -> float | None:
+        """How long to wait for messages before there is :meth:`work`; ``None``: until one comes."""
+        busy = bool(self._batches or self._waiting or self._voices.busy)
+        return 0 if busy else self._preparations.pause_s
+
+    def work(self) -> None:
+        """A piece of what is due: a slice of audio, batches, a step of a preparation while there is neither."""
+        self._voices.listen()
+        self._submit()
+        if self._batches:
+            self._collect()
+        elif not self._voices.busy:
+            self._preparations.step()
 
     # --- messages -------------------------------------------------------------------------------------
 
@@ -91,13 +99,14 @@ class EngineWorker:
         if not data:
             return False
         for message in self._decoder.feed(data):
-            self._handle(message)
+            self.handle(message)
         return True
 
     def _send(self, message: m.Message) -> None:
         self._channel.sendall(m.encode(message))
 
-    def _handle(self, message: m.Message) -> None:
+    def handle(self, message: m.Message) -> None:
+        """A message of the front."""
         match message:
             case m.OpenTrack() | m.Append() | m.EndTrack() | m.CloseTrack():
                 self._voices.take(message)

@@ -40,12 +40,15 @@ class Resident:
 class Renderer:
     """Draws what sessions want, most urgent first. Call :meth:`touch` after a request."""
 
-    def __init__(self, metrics: Metrics, log: Log, batch_ms: float) -> None:
+    def __init__(
+        self, metrics: Metrics, log: Log, batch_ms: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.scheduler = Scheduler([], batch_ms)
         self.queue_ms: deque[float] = deque(maxlen=200)
         self.render_ms: deque[float] = deque(maxlen=200)
         self._metrics = metrics
         self._log = log
+        self._clock = clock
         self._engine: EngineProcess | None = None
         self._sessions: dict[Session, Resident] = {}
         self._due: dict[Session, None] = {}  # those that have a frame to draw now
@@ -109,7 +112,7 @@ class Renderer:
 
     def handle(self, message: m.Ready | m.Rendered | m.BatchLost) -> None:
         """A message of the engine process about drawing."""
-        now = time.monotonic()
+        now = self._clock()
         match message:
             case m.Ready():
                 session = self._tracks.get(message.track)
@@ -172,7 +175,7 @@ class Renderer:
             return
         self._pumping = True
         try:
-            now = time.monotonic()
+            now = self._clock()
             for job in self.scheduler.abandoned():
                 self._return(job, "dropped", None, None, now)
             while (lane := engine.ring.take()) is not None:
