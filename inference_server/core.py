@@ -8,17 +8,17 @@ import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 
 from inference_server import engine_messages as m
 from inference_server.admission import SpeakingSlots, measured_slots
 from inference_server.avatars.catalogue import Catalogue
 from inference_server.avatars.store import AvatarStore
 from inference_server.engine_process import EngineProcess
-from inference_server.errors import RequestError, invalid, unavailable
+from inference_server.errors import RequestError, unavailable
 from inference_server.metrics import Metrics
+from inference_server.opening import OpenRequest
 from inference_server.outbox import Outbox
-from inference_server.pictures import Pictures, PixelFormat, Scope
+from inference_server.pictures import Pictures
 from inference_server.renderer import Renderer
 from inference_server.residency import Residency
 from inference_server.session import Session, SessionParameters
@@ -28,20 +28,6 @@ from visavis.frames import SAMPLE_RATE
 from visavis.logs import Log
 
 IDLE_GRACE_S = 2.0  # an idle stream of a draining server may go by itself before it is ended
-
-
-@dataclass(frozen=True)
-class OpenRequest:
-    """What Open asks for; 0 and "" mean: as prepared."""
-
-    avatar_id: str
-    width: int = 0
-    height: int = 0
-    fps: Fraction | None = None
-    pixel_format: PixelFormat = "i420"
-    scope: Scope = "rectangle"
-    session_id: str = ""
-    body_sha256: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -142,21 +128,7 @@ class Core:
         self._check_room()
         avatar = await self.avatars.get(request.avatar_id)
         body = avatar.body
-        if request.width % 2 or request.height % 2:
-            raise invalid(f"Open: width and height must be even: try {body.width}x{body.height}.")
-        if (request.width or body.width, request.height or body.height) != (body.width, body.height):
-            raise invalid(
-                f"Open: this avatar was prepared at {body.width}x{body.height}, not "
-                f"{request.width}x{request.height}: open it at that size, or prepare it at the other."
-            )
-        if request.fps is not None and request.fps != body.fps:
-            raise invalid(
-                f"Open: this avatar was prepared at {body.fps} frames per second, not {request.fps}: "
-                "open it at that rate, or prepare it at the other."
-            )
-        scope = request.scope
-        if scope == "rectangle" and request.body_sha256 and request.body_sha256 != body.sha256:
-            scope = "whole"  # the client's copy of the body is another one
+        scope = request.agree(body)
         resident = await self.residency.acquire(avatar)
         loaded = self.engine.loaded
         if loaded is None:

@@ -7,8 +7,9 @@ from importlib.metadata import version
 
 from inference_server.avatars.preparation import PrepareRequest
 from inference_server.avatars.store import StoredAvatar
-from inference_server.core import Capacity, Core, OpenRequest
+from inference_server.core import Capacity, Core
 from inference_server.errors import invalid
+from inference_server.opening import OpenRequest
 from inference_server.pictures import PixelFormat, Scope
 from inference_server.responses import (
     FrameReady,

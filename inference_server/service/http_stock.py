@@ -21,8 +21,9 @@ from starlette.websockets import WebSocketDisconnect
 
 from inference_server.avatars.preparation import PrepareRequest
 from inference_server.avatars.store import StoredAvatar
-from inference_server.core import Core, OpenRequest
+from inference_server.core import Core
 from inference_server.errors import RequestError, invalid
+from inference_server.opening import OpenRequest
 from inference_server.service import http_schemas, http_socket
 from inference_server.service.http_problems import limited
 from inference_server.service.http_stock_talk import HEADER, StockTalk, picture

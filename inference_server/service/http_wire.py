@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from inference_server.avatars.store import StoredAvatar
-from inference_server.core import Core, OpenRequest
+from inference_server.core import Core
 from inference_server.errors import RequestError, invalid
+from inference_server.opening import OpenRequest
 from inference_server.responses import (
     FrameReady,
     GoAway,
