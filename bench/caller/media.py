@@ -107,17 +107,7 @@ class MediaSockets:
 
     def connect(self, answer: str) -> None:
         """Start sending to what the answer's SDP names."""
-        host = ""
-        kind = ""
-        for line in answer.splitlines():
-            if match := re.match(r"c=IN IP[46] (\S+)", line):
-                host = match[1]
-                if kind in self._remote:
-                    self._remote[kind] = (host, self._remote[kind][1])
-            elif match := re.match(r"m=(\w+) (\d+)", line):
-                kind = match[1]
-                if int(match[2]):
-                    self._remote[kind] = (host, int(match[2]))
+        self._remote = addresses(answer)
         for kind, path in self._paths.items():
             if path is not None and kind in self._remote:
                 self._remote[kind] = path.towards(self._remote[kind])
@@ -245,3 +235,19 @@ def is_keyframe(payload: bytes) -> bool:
     elif kind == 28 and len(payload) > 1:
         kind = payload[1] & 31
     return kind in (5, 7, 8)
+
+
+def addresses(sdp: str) -> dict[str, tuple[str, int]]:
+    """Where each stream of a description that is not refused goes."""
+    host = kind = ""
+    found: dict[str, tuple[str, int]] = {}
+    for line in sdp.splitlines():
+        if match := re.match(r"c=IN IP[46] (\S+)", line):
+            host = match[1]
+            if kind in found:
+                found[kind] = (host, found[kind][1])
+        elif match := re.match(r"m=(\w+) (\d+)", line):
+            kind = match[1]
+            if int(match[2]):
+                found[kind] = (host, int(match[2]))
+    return found
