@@ -11,14 +11,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
-import contextlib
 import json
 import multiprocessing
-import os
-import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,22 +25,13 @@ import numpy as np
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve as serve_websocket
 
-from bench.server import FRAME, START_S, TICK_S, cpu_s
+from bench.server import FRAME, START_S, TICK_S, Server, cpu_s, serve
 from visavis.avatar.v1 import avatar_pb2 as pb
 from visavis.avatar.v1.avatar_pb2_grpc import AvatarServiceStub
 from visavis.http_wire import AUDIO
 from visavis.http_wire import FRAME as FRAME_HEAD
 
 SIDE = 512
-
-
-@dataclass
-class Server:
-    """A server process of our own."""
-
-    pid: int
-    grpc: str = ""
-    http: str = ""
 
 
 @dataclass
@@ -64,44 +51,6 @@ class Seen:
 
 Stream = Callable[[int, float, int, Seen], Awaitable[None]]
 """Plays one turn: number of the stream, first tick, frames."""
-
-
-@contextlib.asynccontextmanager
-async def serve() -> AsyncIterator[Server]:
-    """A server with the mock engine on free ports."""
-    with tempfile.TemporaryDirectory(prefix="visavis-bench-") as folder:
-        settings = {
-            "host": "127.0.0.1",
-            "port": 0,
-            "http_host": "127.0.0.1",
-            "http_port": 0,
-            "engine": "mock",
-        }
-        settings |= {"engine_settings": '{"look_ahead_ms": "0"}', "slots": 100, "cache_dir": folder}
-        env = os.environ | {f"VISAVIS_INFERENCE_{k.upper()}": str(v) for k, v in settings.items()}
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "inference_server"), env=env, stderr=asyncio.subprocess.PIPE
-        )
-        server, ready = Server(process.pid), asyncio.Event()
-
-        async def follow() -> None:
-            assert process.stderr is not None
-            async for text in process.stderr:
-                line = json.loads(text)
-                if line["event"] == "listening":
-                    server.grpc = f"127.0.0.1:{line['grpc_port']}"
-                    server.http = f"127.0.0.1:{line['http_port']}"
-                elif line["event"] == "engine_ready":
-                    ready.set()
-
-        follower = asyncio.create_task(follow())
-        try:
-            await asyncio.wait_for(ready.wait(), START_S)
-            yield server
-        finally:
-            process.terminate()
-            await process.wait()
-            await asyncio.gather(follower, return_exceptions=True)
 
 
 async def tick(begin: float, k: int) -> None:
@@ -260,8 +209,8 @@ async def run(options: argparse.Namespace) -> None:
     noise = np.random.default_rng(0)
     image = cv2.imencode(".png", noise.integers(0, 256, (96, 96, 3), np.uint8))[1].tobytes()
     pcm = noise.integers(-9000, 9000, FRAME, np.int16).tobytes()
-    async with serve() as server, httpx.AsyncClient(timeout=START_S) as http:
-        channel = grpc.aio.insecure_channel(server.grpc, options=[("grpc.max_receive_message_length", -1)])
+    async with serve({"look_ahead_ms": "0"}, slots=100) as server, httpx.AsyncClient(timeout=START_S) as http:
+        channel = grpc.aio.insecure_channel(server.address, options=[("grpc.max_receive_message_length", -1)])
         answer = await http.post(f"http://{server.http}/v1/avatars", content=image)
         avatar_id = answer.raise_for_status().json()["avatar_id"]
         start = {

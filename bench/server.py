@@ -40,23 +40,26 @@ class Server:
     """A server process of our own and its engine process."""
 
     pid: int
-    address: str
+    address: str = ""
+    """Of gRPC."""
+    http: str = ""
     engine_pid: int = 0
 
 
 @contextlib.asynccontextmanager
 async def serve(
-    engine_settings: dict[str, str], *, engine: str = "mock", core: int | None = None
+    engine_settings: dict[str, str], *, engine: str = "mock", slots: int = 1000, core: int | None = None
 ) -> AsyncIterator[Server]:
-    """A server on a free port; ``core`` is the one that it and its engine process are bound to."""
+    """A server on free ports; ``core`` is the one that it and its engine process are bound to."""
     with tempfile.TemporaryDirectory(prefix="visavis-bench-") as folder:
         settings = {
             "host": "127.0.0.1",
             "port": 0,
-            "http": "false",
+            "http_host": "127.0.0.1",
+            "http_port": 0,
             "engine": engine,
             "engine_settings": json.dumps(engine_settings),
-            "slots": 1000,
+            "slots": slots,
             "cache_dir": folder,
         }
         env = os.environ | {f"VISAVIS_INFERENCE_{k.upper()}": str(v) for k, v in settings.items()}
@@ -65,7 +68,7 @@ async def serve(
         )
         if core is not None:  # inherited by the threads and processes that it has still to start
             os.sched_setaffinity(process.pid, {core})
-        server = Server(process.pid, "")
+        server = Server(process.pid)
         ready = asyncio.Event()
 
         async def follow() -> None:
@@ -78,6 +81,7 @@ async def serve(
                     continue
                 if line["event"] == "listening":
                     server.address = f"127.0.0.1:{line['grpc_port']}"
+                    server.http = f"127.0.0.1:{line['http_port']}"
                 elif line["event"] == "engine_started":
                     server.engine_pid = line["engine_pid"]
                 elif line["event"] == "engine_ready":
