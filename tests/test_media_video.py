@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import threading
 from concurrent.futures import Executor, Future
 from fractions import Fraction
 from pathlib import Path
@@ -23,7 +25,7 @@ from orchestrator.media.idle import (
     packetize_phases,
 )
 from orchestrator.media.idle_store import IdleStore
-from orchestrator.media.live import EncoderPool, LiveEncoder, LivePicture
+from orchestrator.media.live import EncoderPool, LiveEncoder, LivePicture, be_nice
 from orchestrator.media.outbox import PACKETS_PER_SLOT, Outbox
 from orchestrator.media.parameters import Encoding, VideoParameters, bitrate_tier, h264_level
 from orchestrator.media.sources import StillBody
@@ -350,6 +352,23 @@ class TestLiveEncoder:
         held.step()
         assert job.dropped and not job.packets
         encoder.close()
+
+    def test_threads_started_by_encoder_threads_are_no_nicer_than_they(self) -> None:
+        main = os.getpriority(os.PRIO_PROCESS, os.getpid())
+        nice: list[int] = []
+
+        def work() -> None:
+            be_nice(2)
+            nice.append(os.getpriority(os.PRIO_PROCESS, 0))
+            if len(nice) < 3:
+                thread = threading.Thread(target=work)
+                thread.start()
+                thread.join()
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        assert nice == [min(19, main + 2)] * 3
 
     def test_a_fault_costs_one_picture_and_the_next_is_a_key_frame(self, body: StillBody) -> None:
         _, encoder = self.make(Now())

@@ -61,11 +61,11 @@ class EncoderPool:
 
 
 def be_nice(steps: int) -> None:
-    """Put the calling thread behind the clock's by some nice steps."""
-    # On Linux a thread has its own nice value. Few steps: a thread that holds the interpreter while other
-    # processes run in its place holds up the clock as well.
+    """Put the calling thread behind the main thread, which is the clock's, by some nice steps."""
+    # On Linux a thread has its own nice value, and inherits that of the thread that starts it. Few steps: a
+    # thread that holds the interpreter while other processes run in its place holds up the clock as well.
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + steps)
+        os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, os.getpid()) + steps)
 
 
 class LiveEncoder:
