@@ -138,8 +138,8 @@ async def offset(engine: str, seconds: float) -> None:
         f"A/V offset as received over {seconds:.0f} s: median {np.median(values):+.1f} ms, "
         f"p1 {np.percentile(values, 1):+.1f}, p99 {np.percentile(values, 99):+.1f}, worst "
         f"{values[np.abs(values).argmax()]:+.1f} ms; within 40 ms: {inside:.2f} % of {len(values)} pictures; "
-        f"{int((np.abs(values) > 100).sum())} off by more than 100 ms; drift {fit[0] * seconds:+.2f} ms over the call; "
-        f"load average {os.getloadavg()[0]:.1f}"
+        f"{int((np.abs(values) > 100).sum())} off by more than 100 ms; "
+        f"drift {fit[0] * seconds:+.2f} ms over the call; load average {os.getloadavg()[0]:.1f}"
     )
     reports = [
         (a[0], (recording.video.sender_time(v[1]) - v[0]) * 1000)
