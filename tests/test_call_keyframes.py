@@ -33,8 +33,7 @@ async def test_picture_back_within_a_second(house: House, way) -> None:
         while min(times) >= 1.0 and len(times) < 3:  # other work on this machine
             times.append(await recovery(phone, way))
     assert min(times) < 1.0, times
-    deadline = time.monotonic() + 10
-    while "keyframe_requests" not in (media := (await house.call(call))["media"]):
-        assert time.monotonic() < deadline, "the call's last figures did not come"
+    deadline = time.monotonic() + 10  # the call's last figures come after its end
+    while (await house.call(call))["media"].get("keyframe_requests", 0) < len(times):
+        assert time.monotonic() < deadline, "the request was not counted"
         await asyncio.sleep(0.05)
-    assert media["keyframe_requests"] >= len(times)
