@@ -157,7 +157,7 @@ class App:
             await self._sip.start()
             self._sip_up = True
             serving = asyncio.create_task(server.serve([listening]))
-            log.info("orchestrator up", extra={"sip": str(self._sip.addresses), "api": self._api_address()})
+            log.info("orchestrator up", extra={"sip": self._sip.addresses, "api": self._api_address()})
             stopping = asyncio.create_task(self._stop.wait())
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()

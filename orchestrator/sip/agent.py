@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from collections.abc import Coroutine
 from typing import Any
+
+from visavis.logs import Log
 
 from .admission import Admission
 from .call import Call, CallEnded
@@ -32,7 +33,7 @@ from .trace import Tracer
 from .transaction import TransactionLayer
 from .validate import CAPABILITIES, Refusal, check_request
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 
 class Agent:
@@ -78,7 +79,7 @@ class Agent:
         except (GrammarError, ValueError) as error:
             self._complain(flow, error)
         except Exception:
-            log.exception("sip_message_failed source=%s", flow.remote[0])
+            log.exception("sip_message_failed", source=flow.remote[0])
 
     # -- TransactionUser --
 
@@ -134,13 +135,13 @@ class Agent:
         """Dial."""
         self.calls[call.id] = call
         call.trace = self.tracer.begin(call.sip_call_id)
-        log.info("call_out call=%s to=%s", call.id, call.remote_uri)
+        log.info("call_out", call=call.id, to=call.remote_uri)
 
         async def run() -> None:
             try:
                 await call.run()
             except Exception as error:
-                log.exception("dial_failed call=%s", call.id)
+                log.exception("dial_failed", call=call.id)
                 call.end(EndCause("error", "us", 500, str(error)))
 
         self.spawn(run())
@@ -181,7 +182,7 @@ class Agent:
         """One line a second at most, however much rubbish comes."""
         self._complaints += 1
         if self.clock.now() - self._complained_at >= 1.0:
-            log.info("sip_malformed source=%s count=%d reason=%s", flow.remote[0], self._complaints, error)
+            log.info("sip_malformed", source=flow.remote[0], count=self._complaints, reason=error)
             self._complained_at = self.clock.now()
             self._complaints = 0
 
@@ -252,17 +253,17 @@ class Agent:
             self._refuse(transaction, Refusal(400, "Bad SDP", (warning(str(error)),)))
             return
         self.register(call, call.dialog)
-        log.info("call_in call=%s user=%r source=%s:%d", call.id, call.user, *call.source)
+        log.info("call_in", call=call.id, user=call.user, source=f"{call.source[0]}:{call.source[1]}")
 
         async def run() -> None:
             try:
                 await self.handler.on_invite(call)
             except CallEnded:
-                log.info("call_gone call=%s", call.id)  # cancelled while the handler was about to answer
+                log.info("call_gone", call=call.id)  # cancelled while the handler was about to answer
             except NotAcceptable as error:
                 call.failed(error)
             except Exception as error:
-                log.exception("on_invite_failed call=%s", call.id)
+                log.exception("on_invite_failed", call=call.id)
                 call.failed(error)
 
         self.spawn(run())

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec
+
+from visavis.logs import Log
 
 from .authentication import Credentials
 from .bodies import sdp_body
@@ -28,7 +29,7 @@ from .validate import ALLOW, SUPPORTED
 if TYPE_CHECKING:
     from .agent import Agent
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 P = ParamSpec("P")
 LAST_EVENT_SECONDS = 1.0
 
@@ -238,7 +239,7 @@ class Call:
             try:
                 await event(*args, **kwargs)
             except Exception:
-                log.exception("handler_failed call=%s", self.id)
+                log.exception("handler_failed", call=self.id)
                 if self.state in ("answered", "established"):
                     self._bye(EndCause("error", "us", 500, "our handler failed"))
                 else:
@@ -258,7 +259,7 @@ class Call:
         self._renegotiation.abandon()
         self._transfer.abandon()
         self._agent.forget(self)
-        log.info("call_ended call=%s kind=%s by=%s status=%d", self.id, cause.kind, cause.by, cause.status)
+        log.info("call_ended", call=self.id, kind=cause.kind, by=cause.by, status=cause.status)
         self.emit(self.handler.on_ended, self, cause)
 
     def _bye(self, cause: EndCause) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
+
+from visavis.logs import Log
 
 from .authentication import Credentials
 from .client_transaction import ClientTransaction
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from .agent import Agent
     from .call import Call
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 VIA_ROOM = 300
 AVOIDED_SECONDS = 60.0
 MAX_FAILED = 1000
@@ -148,7 +149,7 @@ class Client:
             try:
                 flow = await self._flow_for(dialog or call.dialog, 0)
             except OSError as error:
-                log.warning("ack_unsent call=%s error=%s", call.id, error)
+                log.warning("ack_unsent", call=call.id, error=error)
                 return
             ack.headers.remove("Via")
             via = f"SIP/2.0/{flow.transport} {flow.host_port};branch={new_branch()};rport"

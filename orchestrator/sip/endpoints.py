@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Protocol, cast
+
+from visavis.logs import Log
 
 from .addresses import route_source
 from .flow import Address, Flow
 from .framing import PONG, Framer, FramingError
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 IDLE_SECONDS = 3600.0
 FIRST_MESSAGE_SECONDS = 32.0
@@ -51,7 +52,7 @@ class UdpEndpoint(asyncio.DatagramProtocol):
             self._owner.received(data, self.flow_to(addr[:2]), stream=False)
 
     def error_received(self, exc: Exception) -> None:
-        log.debug("udp_error error=%s", exc)
+        log.debug("udp_error", error=exc)
 
     def flow_to(self, remote: Address) -> Flow:
         local = (self._local_host(remote[0]), self.bound[1])
@@ -68,7 +69,7 @@ class UdpEndpoint(asyncio.DatagramProtocol):
             self._transport.sendto(data, remote)
             self._owner.sent(data, remote)
         except (OSError, ValueError) as error:
-            log.info("udp_unsent remote=%s:%d error=%s", *remote, error)
+            log.info("udp_unsent", remote=f"{remote[0]}:{remote[1]}", error=error)
 
     def _local_host(self, remote: str) -> str:
         """Our address as seen from `remote`: the bound one, or the route's where a wildcard is bound."""
@@ -118,7 +119,7 @@ class Connection(asyncio.Protocol):
             for message in messages:
                 self._owner.received(message, self.flow, stream=True)
         except FramingError as error:
-            log.info("stream_broken source=%s reason=%s", self.flow.remote[0], error)
+            log.info("stream_broken", source=self.flow.remote[0], reason=error)
             self.close()
             return
         if self._framer.pings > self._answered_pings:

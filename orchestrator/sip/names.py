@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from typing import Any, Protocol, cast
 
@@ -12,7 +11,9 @@ import dns.exception
 import dns.rdataset
 import dns.resolver
 
-log = logging.getLogger(__name__)
+from visavis.logs import Log
+
+log = Log(__name__)
 
 LIFETIME_SECONDS = 3.0
 CACHED_ANSWERS = 1000
@@ -76,7 +77,7 @@ class Resolver:
         except (dns.resolver.NXDOMAIN, UnicodeError):
             return []
         except dns.exception.DNSException as error:
-            log.warning("dns_unanswered name=%s type=%s reason=%s", name, kind, error)
+            log.warning("dns_unanswered", name=name, type=kind, reason=error)
             return []
         return list(answer.rrset.processing_order()) if answer.rrset is not None else []
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from visavis.logs import Log
 
 from .authentication import Credentials
 from .bodies import sdp_body
@@ -26,7 +27,7 @@ from .sdp import SdpError
 if TYPE_CHECKING:
     from .agent import Agent
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 MAX_TARGETS = 8
 
 _KINDS = {
@@ -227,7 +228,7 @@ class OutgoingCall(Call):
                 media = self.session.accept(body, provisional=True)
                 self.emit(self._agent.handler.on_media, self, media)
             except (NotAcceptable, SdpError) as error:
-                log.info("early_media_unusable call=%s reason=%s", self.id, error)
+                log.info("early_media_unusable", call=self.id, reason=error)
         self.emit(self._agent.handler.on_progress, self, response.status)
 
     def _prack(self, request: Request, response: Response) -> None:

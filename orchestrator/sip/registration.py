@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from typing import TYPE_CHECKING
+
+from visavis.logs import Log
 
 from .authentication import Credentials
 from .client import renew
@@ -21,7 +22,7 @@ from .sdp import small_int
 if TYPE_CHECKING:
     from .agent import Agent
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 FIRST_RETRY = 5.0
 LAST_RETRY = 300.0
 KEEPALIVE = 25.0
@@ -75,9 +76,9 @@ class Trunk:
                 client.avoid(hop)
                 renew(request, request.cseq[0] + 1)
         except (OSError, TimeoutError) as error:
-            log.info("trunk_unreachable proxy=%s reason=%s", proxy, error)
+            log.info("trunk_unreachable", proxy=proxy, reason=error)
         if silent != (str(proxy) in self._silent):
-            log.warning("trunk proxy=%s reachable=%s", proxy, not silent)
+            log.warning("trunk", proxy=proxy, reachable=not silent)
         (self._silent.add if silent else self._silent.discard)(str(proxy))
 
 
@@ -128,7 +129,7 @@ class Registration:
                 retry = FIRST_RETRY
                 await self._sleep(max(self.expires * 0.8, self.expires - 60.0, 10.0))
                 continue
-            log.warning("register_failed account=%s status=%d", self.account.uri, response.status)
+            log.warning("register_failed", account=self.account.uri, status=response.status)
             after = small_int((response.headers.get("Retry-After") or "").partition(";")[0], 86_400)
             await self._sleep(max(retry, float(after or 0)))
             retry = min(2 * retry, LAST_RETRY)
@@ -144,7 +145,7 @@ class Registration:
         self.registered = response.status == 200 and expires > 0
         if self.registered:
             self.expires = self._granted(response)
-            log.info("registered account=%s expires=%d", self.account.uri, self.expires)
+            log.info("registered", account=self.account.uri, expires=self.expires)
         return response
 
     async def close(self) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
+
+from visavis.logs import Log
 
 from .bodies import sdp_body
 from .media import NotAcceptable
@@ -13,7 +14,7 @@ from .server_transaction import ServerTransaction
 if TYPE_CHECKING:
     from .call import Call
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 RETRY = (("Retry-After", "2"),)
 
 
@@ -81,7 +82,7 @@ class Renegotiation:
             call.respond(transaction, 400, "Bad SDP", headers=(warning(str(error)),))
             return
         except Exception:
-            log.exception("reoffer_failed call=%s", call.id)
+            log.exception("reoffer_failed", call=call.id)
             call.respond(transaction, 500)
             return
         call.dialog.refresh_target(request)

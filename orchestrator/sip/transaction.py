@@ -7,10 +7,11 @@ Retransmissions stop here: the user of the layer sees every request once and eve
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections.abc import Callable
 from typing import Protocol
+
+from visavis.logs import Log
 
 from .client_transaction import ClientTransaction, InviteClientTransaction, NonInviteClientTransaction
 from .clock import Clock
@@ -19,7 +20,7 @@ from .grammar import GrammarError
 from .message import Request, Response, make_response
 from .server_transaction import InviteServerTransaction, NonInviteServerTransaction, ServerTransaction
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 MAGIC = "z9hG4bK"
 MAX_SERVER_TRANSACTIONS = 20_000
@@ -143,7 +144,7 @@ class TransactionLayer:
             if not transaction.final_sent:
                 transaction.respond(make_response(request, 400, f"Bad Request ({error})"))
         except Exception:
-            log.exception("request_failed method=%s", request.method)
+            log.exception("request_failed", method=request.method)
             if not transaction.final_sent:
                 transaction.respond(make_response(request, 500))
 
