@@ -3,7 +3,7 @@
 A phone calls RoomKit's ``SIPVideoBackend``; the voice comes in pieces of 100 ms, in real time or faster. A lag is
 the arrival of a picture less the moment its sound is played by a receiver without a delay of its own. Pictures of
 the mock engine say which sound they belong to; ``--speech`` adds the lip-sync metric of ``bench.lipsync`` on the
-portrait engine and a voice whose phones are known. The first second of each reply is left out of the card's figures.
+portrait engine and a voice whose phones are known. Each reply is measured from its second second on.
 """
 
 from __future__ import annotations
