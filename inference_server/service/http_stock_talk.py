@@ -152,7 +152,8 @@ class StockTalk:
                         self._check()
                         raise unavailable("The stream has ended: open another one.")
                     case FrameReady() if said.epoch == self._epoch and said.number >= self._next:
-                        await websocket.send_bytes(self._head + (stream.pictures.pixels(said)[1] or b""))
+                        pixels = stream.pictures.whole_rgb(self._head, said)
+                        await websocket.send({"type": "websocket.send", "bytes": pixels})
                         self._next = said.number + 1
                         self._playhead()
                     case TurnFinished(turn_id) if turn_id == self._turn_id:

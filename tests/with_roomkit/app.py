@@ -22,7 +22,7 @@ from bench.ports import free_port
 CHUNK_S = 0.1
 
 
-class PreparedVoice(TTSProvider):
+class PreparedVoice(TTSProvider):  # type: ignore[misc]
     """Text to speech whose texts name prepared sounds; ``speed`` times faster than they are heard."""
 
     def __init__(self, rate: int = 8000, speed: float = 8.0) -> None:
