@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 import socket
@@ -33,10 +32,11 @@ from orchestrator.speech.hibari import HibariVoice
 from orchestrator.switchboard import DialRefused, Switchboard
 from visavis import portraits
 from visavis.errors import InvalidRequest, VisavisError
+from visavis.logs import Log
 from visavis.model import AvatarSource
 from visavis.pool import ServerPool
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 CHECK_S = 30.0
 
@@ -131,7 +131,7 @@ class App:
         except InvalidRequest as error:
             raise HTTPException(400, str(error)) from None
         except (VisavisError, TimeoutError) as error:
-            log.info("portrait not checked", extra={"reason": str(error)})
+            log.info("portrait not checked", reason=str(error))
 
     def portrait_changed(self, portrait: Portrait) -> None:
         """Have the new portrait ready before somebody dials it."""
@@ -157,7 +157,7 @@ class App:
             await self._sip.start()
             self._sip_up = True
             serving = asyncio.create_task(server.serve([listening]))
-            log.info("orchestrator up", extra={"sip": self._sip.addresses, "api": self._api_address()})
+            log.info("orchestrator up", sip=self._sip.addresses, api=self._api_address())
             stopping = asyncio.create_task(self._stop.wait())
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
@@ -189,7 +189,7 @@ class App:
         self._sip.drain()
         self._stop.clear()
         calls, seconds = self._board.active, self.settings.drain_s
-        log.info("draining", extra={"calls": calls, "deadline_s": seconds})
+        log.info("draining", calls=calls, deadline_s=seconds)
         if calls and seconds:
             tasks = {asyncio.create_task(self._board.emptied()), asyncio.create_task(self._stop.wait())}
             await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -199,10 +199,10 @@ class App:
     def _on_notice(self, notice: Notice) -> None:
         if notice.name == "servers":
             self._servers_usable = bool(notice.data["usable"])
-            log.info("inference servers", extra={"usable": self._servers_usable})
+            log.info("inference servers", usable=self._servers_usable)
         elif notice.name == "stage":
             state, reason = notice.data["state"], notice.data["reason"]
-            log.info("avatar", extra={"avatar": notice.data["avatar"], "state": state, "reason": reason})
+            log.info("avatar", avatar=notice.data["avatar"], state=state, reason=reason)
             if self._default_state[0] != "ready":
                 self._default_state = (state, reason)
 

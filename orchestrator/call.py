@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -13,8 +12,9 @@ from typing import Any, Literal, Protocol
 from orchestrator.events import CallEvent, EventBus, EventKind
 from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
 from orchestrator.speech.turn import TurnSink, speak
+from visavis.logs import Log
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 MAX_QUEUED_TURNS = 32
 
@@ -219,7 +219,7 @@ class Call:
             try:
                 await speak(self._media, turn.turn_id, sound, rate, heard)
             except SpeechError as error:
-                log.warning("speech failed", extra={"call": self.call_id, "reason": str(error)})
+                log.warning("speech failed", call=self.call_id, reason=str(error))
                 if not turn.started.is_set():
                     self._turn_over(turn, "failed", 0.0)
 
@@ -235,4 +235,4 @@ class Call:
 
     def _publish(self, kind: EventKind, **data: Any) -> None:
         self._bus.publish(CallEvent(kind, self.call_id, data))
-        log.info(kind, extra={"call": self.call_id, **data})
+        log.info(kind, call=self.call_id, **data)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +11,9 @@ from typing import Any, Literal
 
 import httpx
 
-log = logging.getLogger(__name__)
+from visavis.logs import Log
+
+log = Log(__name__)
 
 EventKind = Literal[
     "ringing", "answered", "turn_started", "turn_finished", "turn_interrupted", "dtmf", "avatar", "ended"
@@ -70,6 +71,6 @@ async def post_events(bus: EventBus, url: str, *, attempts: int = 3) -> None:
                     break
                 except httpx.HTTPError as error:
                     if attempt == attempts - 1:
-                        log.warning("webhook failed", extra={"call": event.call_id, "reason": str(error)})
+                        log.warning("webhook failed", call=event.call_id, reason=str(error))
                     else:
                         await asyncio.sleep(0.2 * 2**attempt)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,8 +10,9 @@ from typing import Any
 from orchestrator.line import Line
 from orchestrator.sip.events import EndCause
 from orchestrator.sip.trace import Trace
+from visavis.logs import Log
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,7 @@ class RecordBook:
         self._kept[record.call_id] = record, trace
         if len(self._kept) > self._limit:
             self._kept.popitem(last=False)
-        log.info(
-            "call record", extra={("call" if k == "call_id" else k): v for k, v in asdict(record).items()}
-        )
+        log.info("call record", **{("call" if k == "call_id" else k): v for k, v in asdict(record).items()})
 
     def latest(self, limit: int) -> list[CallRecord]:
         """The newest first."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -46,8 +45,9 @@ from orchestrator.sip.media import MediaCapabilities, NegotiatedMedia
 from orchestrator.sip.sdp import SessionDescription
 from orchestrator.sip.stack import SipStack
 from orchestrator.speech.base import VoiceByLanguage
+from visavis.logs import Log
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 ENDED_KEPT = 100
 RETRY_AFTER = (("Retry-After", "10"),)
@@ -128,7 +128,7 @@ class Switchboard(BaseHandler):
             ports = await self._pool.open_call(call.id, video=offers_video(call.offer))
         except NoRoom as error:
             self.refused += 1
-            log.warning("call refused", extra={"call": call.id, "reason": str(error)})
+            log.warning("call refused", call=call.id, reason=str(error))
             call.reject(503, headers=RETRY_AFTER)
             return
         media_end = WorkerMedia(self._pool, call.id)
@@ -206,7 +206,7 @@ class Switchboard(BaseHandler):
             text = cause.text or cause.kind
             data = {"cause": line.cause or cause.kind, "status": cause.status, "reason": text, "seconds": 0.0}
             self._bus.publish(CallEvent("ended", call.id, data))
-            log.info("ended", extra={"call": call.id, **data})
+            log.info("ended", call=call.id, **data)
         stats = await self._pool.close_call(call.id)
         figures = _figures(stats) if stats is not None else {}
         if line.call is not None:
@@ -223,14 +223,14 @@ class Switchboard(BaseHandler):
         match message:
             case CallFailed(_, reason):
                 if line is not None:
-                    log.error("call failed", extra={"call": line.sip.id, "reason": reason})
+                    log.error("call failed", call=line.sip.id, reason=reason)
                     line.hang_up(reason)
             case Heard():
                 self._listening.heard(message)
             case Digit(_, digit, _) if call is not None:
                 call.on_dtmf(digit)
             case DigitsRefused(call_id, reason):
-                log.warning("keys refused", extra={"call": call_id, "reason": reason})
+                log.warning("keys refused", call=call_id, reason=reason)
             case CallFigures(_, stats) if call is not None:
                 call.stats |= _figures(stats)
                 self._judge_silence(line, stats)

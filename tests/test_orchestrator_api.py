@@ -257,7 +257,7 @@ async def test_the_last_records_are_kept(house: House, caplog: pytest.LogCapture
     with caplog.at_level("INFO", logger="orchestrator"):
         for call_id in ("r1", "r2", "r3"):
             house.records.add(record(call_id), None)
-    assert [line.call for line in caplog.records] == ["r1", "r2", "r3"]  # type: ignore[attr-defined]
+    assert [vars(line)["fields"]["call"] for line in caplog.records] == ["r1", "r2", "r3"]
     records = (await house.client.get("/v1/records")).json()
     assert [one["call_id"] for one in records] == ["r3", "r2"]
     assert len((await house.client.get("/v1/records?limit=1")).json()) == 1

@@ -19,6 +19,8 @@ try:
     1 / 0
 except ZeroDivisionError:
     logging.getLogger("visavis.stream").exception("failed")
+    log.exception("failed", session_id="s2")
+log.exception("failed", ZeroDivisionError("told later"))
 """
 
 
@@ -26,11 +28,12 @@ def test_one_json_line_per_event() -> None:
     told = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
     lines = [json.loads(line) for line in told.stderr.splitlines()]
 
-    assert [line["event"] for line in lines] == ["stream_opened", "ended", "100 % of it", "failed"]
-    opened, ended, _, failed = lines
+    assert [line["event"] for line in lines] == ["stream_opened", "ended", "100 % of it", *["failed"] * 3]
+    opened, ended, _, *failed = lines
     assert (opened["server"], opened["session_id"]) == ("a", "s1")
     assert opened["name"] == "a field that a log record has too"
     assert (opened["level"], opened["logger"]) == ("info", "inference_server")
     assert (ended["level"], ended["logger"], ended["call"]) == ("info", "orchestrator.call", "c1")
-    assert "ZeroDivisionError" in failed["error"]
+    assert all("ZeroDivisionError" in line["error"] for line in failed)
+    assert "told later" in failed[2]["error"]
     assert all(line["time"].endswith("Z") for line in lines)

@@ -6,12 +6,12 @@ import asyncio
 import concurrent.futures
 import contextlib
 import inspect
-import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from visavis.lead import held_back
+from visavis.logs import Log
 from visavis.playback import Playback, follow_playback
 from visavis.roomkit import AvatarProvider, VideoFrame
 
@@ -23,7 +23,7 @@ except ImportError as e:
         "AvatarVideoChannel needs RoomKit: Python 3.12 or newer and pip install 'visavis[roomkit]'"
     ) from e
 
-log = logging.getLogger("visavis.channel")
+log = Log("visavis.channel")
 
 AvatarFactory = Callable[[Any], AvatarProvider | Awaitable[AvatarProvider]]
 """Called with the ``VoiceSession`` of a call; returns a started provider that is the call's own."""
@@ -198,7 +198,7 @@ class _Face:
             provider = await made if inspect.isawaitable(made) else made
             self._encoder = encoder_factory(provider)
         except Exception:
-            log.exception("no face for this call", extra={"session_id": self._session.id})
+            log.exception("no face for this call", session_id=self._session.id)
             self._failed = True
             return
         provider.on_video(self._show)
@@ -223,7 +223,7 @@ class _Face:
             for frame in provider.feed_audio(data, sample_rate):
                 self._show(frame)
         except Exception:
-            log.exception("the avatar did not take speech", extra={"session_id": self._session.id})
+            log.exception("the avatar did not take speech", session_id=self._session.id)
 
     def _idle(self, provider: AvatarProvider) -> None:
         try:
@@ -231,7 +231,7 @@ class _Face:
             if frame is not None:
                 self._draw(frame)
         except Exception:
-            log.exception("no idle picture", extra={"session_id": self._session.id})
+            log.exception("no idle picture", session_id=self._session.id)
         finally:
             self._drawing -= 1
 
@@ -271,4 +271,4 @@ class _Face:
         try:
             await self._video.send_video(self._video_session, one())
         except Exception as e:
-            log.debug("a picture was not sent", extra={"session_id": self._session.id, "reason": str(e)})
+            log.debug("a picture was not sent", session_id=self._session.id, reason=str(e))

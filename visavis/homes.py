@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Collection
 from typing import NamedTuple, Protocol
 
 from visavis import errors
+from visavis.logs import Log
 from visavis.messages import Open
 from visavis.model import Avatar
 from visavis.placement import Failure
 from visavis.transport import Link, ServerClient
 
-log = logging.getLogger("visavis.stream")
+log = Log("visavis.stream")
 
 
 class Servers(Protocol):
@@ -88,7 +88,7 @@ async def open_on(
     except Exception as e:
         refusal = Refusal(failure_of(e), str(e))
         if not isinstance(e, errors.VisavisError):
-            log.exception("opening failed", extra={"session": session_id})
+            log.exception("opening failed", session=session_id)
     else:
         servers.opened(client.address, avatar, avatar_id)
         return Home(client, link)
@@ -96,7 +96,7 @@ async def open_on(
         servers.opening(client.address, -1)
     servers.failed(client.address, refusal.failure)
     about = {"session": session_id, "server": client.address, "reason": refusal.reason}
-    log.warning("avatar server not used", extra=about)
+    log.warning("avatar server not used", **about)
     return refusal
 
 

@@ -43,25 +43,25 @@ class Log:
         """The same log with more fields."""
         return Log(self._logger.name, **self._fields, **fields)
 
-    def debug(self, event: str, **fields: Any) -> None:
+    def debug(self, event: str, /, **fields: Any) -> None:
         """For developers."""
         self._write(logging.DEBUG, event, fields)
 
-    def info(self, event: str, **fields: Any) -> None:
+    def info(self, event: str, /, **fields: Any) -> None:
         """Something happened as it should."""
         self._write(logging.INFO, event, fields)
 
-    def warning(self, event: str, **fields: Any) -> None:
+    def warning(self, event: str, /, **fields: Any) -> None:
         """Something was refused or lost; service goes on."""
         self._write(logging.WARNING, event, fields)
 
-    def error(self, event: str, **fields: Any) -> None:
+    def error(self, event: str, /, **fields: Any) -> None:
         """Service is impaired."""
         self._write(logging.ERROR, event, fields)
 
-    def exception(self, event: str, **fields: Any) -> None:
-        """A mistake of ours, with the trace of the exception that is being handled."""
-        self._logger.exception(event, extra={"fields": self._fields | fields})
+    def exception(self, event: str, error: BaseException | None = None, /, **fields: Any) -> None:
+        """A mistake of ours, with the trace of ``error`` or of the exception that is being handled."""
+        self._logger.error(event, exc_info=error or True, extra={"fields": self._fields | fields})
 
     def _write(self, level: int, event: str, fields: dict[str, Any]) -> None:
         self._logger.log(level, event, extra={"fields": self._fields | fields})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from types import TracebackType
@@ -12,13 +11,14 @@ from types import TracebackType
 from visavis.body import Body, BodyCache
 from visavis.client import AvatarClient
 from visavis.errors import AvatarUnknown, ServerUnavailable, VisavisError
+from visavis.logs import Log
 from visavis.model import Avatar, AvatarSource
 from visavis.placement import Failure, Placement
 from visavis.resolve import resolve
 from visavis.stream import AvatarStream, OnEvent
 from visavis.transport import Progress, ServerClient
 
-log = logging.getLogger("visavis.pool")
+log = Log("visavis.pool")
 
 _RESOLVE_S = 5.0
 _KEEP_WARM_S = 1.0
@@ -259,7 +259,7 @@ class ServerPool:
             self._clients[address] = retired or self._connect(address)
             self._watches[address] = asyncio.create_task(self._watch(self._clients[address]))
         if new or gone:
-            log.info("avatar servers changed", extra={"servers": found})
+            log.info("avatar servers changed", servers=found)
             self._notify()
 
     async def _resolve_forever(self) -> None:
@@ -273,12 +273,12 @@ class ServerPool:
             try:
                 async for capacity in client.watch_capacity():
                     if not self.placement.servers[client.address].reachable:
-                        log.info("avatar server reachable", extra={"server": client.address})
+                        log.info("avatar server reachable", server=client.address)
                     pause = 0.1
                     self.placement.on_capacity(client.address, capacity)
                     self._notify()
             except VisavisError as e:
-                log.warning("avatar server lost", extra={"server": client.address, "reason": str(e)})
+                log.warning("avatar server lost", server=client.address, reason=str(e))
             self.placement.on_lost(client.address)
             self._notify()
             await asyncio.sleep(pause)
@@ -299,7 +299,7 @@ class ServerPool:
                 bundle = await self._clients[holder].export_avatar(avatar.avatar_id)
                 there = await client.import_avatar(bundle)
             except (VisavisError, KeyError) as e:
-                log.info("avatar not copied", extra={"server": client.address, "reason": str(e)})
+                log.info("avatar not copied", server=client.address, reason=str(e))
         if there is None and (source := self._sources.get(avatar.avatar_id)):
             there = await client.prepare_source(source)
         if there is None:
@@ -324,4 +324,4 @@ class ServerPool:
                 try:
                     await self.prepare_on(self._clients[spare[0]], self._avatars[avatar_id])
                 except (VisavisError, TimeoutError, KeyError) as e:
-                    log.info("avatar not kept warm", extra={"server": spare[0], "reason": str(e)})
+                    log.info("avatar not kept warm", server=spare[0], reason=str(e))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import logging
 import os
 import threading
 import time
@@ -20,6 +19,7 @@ from visavis.background import Background, shared_background
 from visavis.body import Body, BodyCache
 from visavis.errors import InvalidRequest, ProviderMisuse, ServerUnavailable, VisavisError
 from visavis.frames import SAMPLE_RATE
+from visavis.logs import Log
 from visavis.model import Avatar, AvatarSource, FitMode
 from visavis.playback import Playback, follow_playback
 from visavis.pool import ServerPool
@@ -27,7 +27,7 @@ from visavis.roomkit import AvatarProvider, VideoFrame
 from visavis.stage import Stage
 from visavis.transport import ServerClient
 
-log = logging.getLogger("visavis.provider")
+log = Log("visavis.provider")
 
 OutputCodec = Literal["raw_rgb24", "raw_yuv420p"]
 _OWNER_QUIET_S = 2.0
@@ -122,7 +122,7 @@ class ServerAvatarProvider(AvatarProvider):
             await self.stop()
             raise
         except (ServerUnavailable, TimeoutError) as e:
-            log.warning("no avatar yet, the server is tried again", extra={"reason": str(e) or "timeout"})
+            log.warning("no avatar yet, the server is tried again", reason=str(e) or "timeout")
             self._later = self._background.submit(self._prepare_later(source))
         except BaseException:
             await self.stop()
@@ -292,7 +292,7 @@ class ServerAvatarProvider(AvatarProvider):
             except (ServerUnavailable, TimeoutError):
                 await asyncio.sleep(_RETRY_S)
             except VisavisError as e:
-                log.error("the avatar cannot be prepared", extra={"reason": str(e)})
+                log.error("the avatar cannot be prepared", reason=str(e))
                 return
 
     def _show(self, frame: VideoFrame) -> None:

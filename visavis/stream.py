@@ -7,7 +7,6 @@ caller, and losing a server loses no turn: it resumes on another one, in mid-sen
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection
 from typing import NamedTuple
@@ -19,13 +18,14 @@ from visavis import errors
 from visavis.conversation import Conversation
 from visavis.frames import Frame
 from visavis.homes import CLOSED, Home, Refusal, Servers, closed_under_us, failure_of, open_on
+from visavis.logs import Log
 from visavis.messages import Connected, Disconnected, Event, GoAway, TurnFinished, TurnRejected
 from visavis.model import Avatar, Opened
 from visavis.placement import Failure
 from visavis.startdelay import StartDelay
 from visavis.transport import Link, ServerClient
 
-log = logging.getLogger("visavis.stream")
+log = Log("visavis.stream")
 
 OnEvent = Callable[[Event], None]
 
@@ -165,7 +165,7 @@ class AvatarStream:
                 try:
                     self._on_event(event)
                 except Exception:
-                    log.exception("an event handler failed", extra={"session": self.session_id})
+                    log.exception("an event handler failed", session=self.session_id)
                 continue
             self._events.append(event)
             if len(self._events) > _FRAMES_KEPT:  # nobody reads: the oldest frame is stale by now
@@ -218,7 +218,7 @@ class AvatarStream:
         self._emit(self._talk.detach())
         if self._next is None:
             about = {"session": self.session_id, "server": address, "reason": leave.reason}
-            log.warning("avatar server left", extra=about)
+            log.warning("avatar server left", **about)
             self._emit([Disconnected(address, leave.reason)])
 
     def _alternative(self, address: str | None = None) -> bool:
@@ -262,7 +262,7 @@ class AvatarStream:
         resumed = self._talk.attach(home.link.opened)
         self.address = home.client.address
         about = {"session": self.session_id, "server": self.address, "resumed": resumed}
-        log.info("avatar server opened", extra=about)
+        log.info("avatar server opened", **about)
         self._emit([Connected(self.address, home.link.opened, resumed)])
         self._wake.set()
         tasks = [asyncio.create_task(self._write(home.link)), asyncio.create_task(self._read(home))]
@@ -321,7 +321,7 @@ class AvatarStream:
 
     def _fail(self, error: Exception) -> None:
         if not isinstance(error, errors.VisavisError):
-            log.error("the stream failed", exc_info=error, extra={"session": self.session_id})
+            log.exception("the stream failed", error, session=self.session_id)
         known = isinstance(error, errors.VisavisError)
         self._go(_Leave(failure_of(error) if known else "unavailable", str(error)))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,10 @@ from orchestrator.media.idle import idle_key
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.sources import Face, Hearing, Voice
 from orchestrator.rtp.codecs import SAMPLE_RATES
+from visavis.logs import Log
 from visavis.model import AvatarSource
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 WATCH_S = 0.5
 

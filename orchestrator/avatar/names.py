@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import logging
 from collections.abc import Sequence
 
 import dns.asyncresolver
 import dns.exception
 import dns.resolver
 
+from visavis.logs import Log
 from visavis.resolve import split_target
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 LIFETIME_S = 2.0
 
@@ -38,7 +38,7 @@ class Nameserver:
         try:
             answers = await asyncio.gather(*(self._ask(host, kind) for kind in kinds))
         except dns.exception.DNSException as error:
-            log.warning("name not resolved", extra={"host": host, "reason": str(error)})
+            log.warning("name not resolved", host=host, reason=str(error))
             return list(known)
         v4, v6 = answers
         return sorted([f"{a}:{port}" for a in v4] + [f"[{a}]:{port}" for a in v6])

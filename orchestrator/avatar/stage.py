@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,12 +13,13 @@ from numpy.typing import NDArray
 
 from visavis.body import Body, BodyCache
 from visavis.errors import InvalidRequest, VisavisError
+from visavis.logs import Log
 from visavis.model import Avatar, AvatarSource
 from visavis.pool import Resolver, ServerPool
 from visavis.startdelay import StartDelay
 from visavis.stream import AvatarStream, OnEvent
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 RETRY_S = 1.0
 CAST = 64
@@ -126,7 +126,7 @@ class Stage:
                 if str(error) != told:
                     told = str(error)
                     self._on_state(source.digest, "waiting", told)
-                    log.warning("avatar not prepared yet", extra={"reason": told})
+                    log.warning("avatar not prepared yet", reason=told)
                 await asyncio.sleep(RETRY_S)
                 continue
             self._on_state(source.digest, "ready", "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 
 from orchestrator.media.clock import CATCH_UP_SECONDS, MediaClock
@@ -16,8 +15,9 @@ from orchestrator.rtp.jitter import JitterBuffer
 from orchestrator.rtp.packet import HEADER_SIZE, Header, write_header
 from orchestrator.rtp.ports import PortPair
 from orchestrator.rtp.stats import Reception
+from visavis.logs import Log
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 PACKET_SECONDS = 0.02
 _SLOTS = 4

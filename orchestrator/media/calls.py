@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,8 +33,9 @@ from orchestrator.media.messages import (
 from orchestrator.media.session import MediaSession
 from orchestrator.media.sources import Hearing
 from orchestrator.rtp.ports import PortsExhausted
+from visavis.logs import Log
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 Send = Callable[[Message], None]
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import math
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
 
-log = logging.getLogger(__name__)
+from visavis.logs import Log
+
+log = Log(__name__)
 
 SLOT_SECONDS = 0.005
 CATCH_UP_SECONDS = 0.2
@@ -125,7 +126,7 @@ class SlotWheel:
                 except Exception:
                     # One call's fault must not stop the others' clock.
                     self.failures += 1
-                    log.exception("media job failed and was dropped", extra={"job": repr(job)})
+                    log.exception("media job failed and was dropped", job=repr(job))
                     continue
                 if following is not None:
                     wheel[following if following > slot else slot + 1].append(job)

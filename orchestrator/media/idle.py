@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import math
 import threading
 from collections import OrderedDict
@@ -25,8 +24,9 @@ from orchestrator.media.scale import Fitter
 from orchestrator.media.sources import Body
 from orchestrator.rtp import h264
 from orchestrator.rtp.packet import HEADER_SIZE
+from visavis.logs import Log
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 SHORTEST_SECONDS = 4
 MOST_PHASES = 6
 _VERSION = 1
@@ -208,7 +208,7 @@ class IdleCache:
                     self._store.save(key.digest(), phases)
         except Exception:
             # Without a coded loop calls go on with their own encoders.
-            log.exception("idle loop not coded", extra={"body_id": key.body_id})
+            log.exception("idle loop not coded", body_id=key.body_id)
         with self._lock:
             self._pending.discard(key)
             if made is None:

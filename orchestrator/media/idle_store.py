@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import struct
 from pathlib import Path
 
-log = logging.getLogger(__name__)
+from visavis.logs import Log
+
+log = Log(__name__)
 
 Phases = list[list[list[bytes]]]
 """NAL units by phase and position."""
@@ -36,7 +37,7 @@ class IdleStore:
         try:
             return _unpack(data)
         except (ValueError, TypeError, struct.error):
-            log.warning("damaged idle loop removed", extra={"file": path.name})
+            log.warning("damaged idle loop removed", file=path.name)
             path.unlink(missing_ok=True)
             return []
 
@@ -49,7 +50,7 @@ class IdleStore:
             temporary.replace(self._folder / f"{name}.idle")
             self._prune()
         except OSError as error:
-            log.warning("idle loop not kept", extra={"reason": str(error)})
+            log.warning("idle loop not kept", reason=str(error))
             temporary.unlink(missing_ok=True)
 
     def _prune(self) -> None:

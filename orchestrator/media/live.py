@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import threading
 import time
@@ -18,9 +17,10 @@ from orchestrator.media.scale import Fitter
 from orchestrator.media.sources import Body
 from orchestrator.rtp import h264
 from orchestrator.rtp.packet import HEADER_SIZE
+from visavis.logs import Log
 from visavis.playout import Picture
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 
 @dataclass(slots=True, eq=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import secrets
 import time
@@ -24,9 +23,10 @@ from orchestrator.rtp.packet import HEADER_SIZE, write_header
 from orchestrator.rtp.ports import PortPair
 from orchestrator.rtp.rate import RateControl
 from orchestrator.rtp.rtcp import BitrateLimit, FullIntra, Nack, PictureLoss
+from visavis.logs import Log
 from visavis.playout import Picture
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 CLOCK_RATE = 90_000
 _REST_SECONDS = 3.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import socket
 import sys
 from collections.abc import Callable
@@ -28,8 +27,9 @@ from orchestrator.media.messages import (
     WorkerReady,
 )
 from orchestrator.media.session import SessionStats
+from visavis.logs import Log
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 START_SECONDS = 60.0
 SILENCE_SECONDS = 10.0
@@ -101,7 +101,7 @@ class MediaWorker:
             except TimeoutError as error:
                 raise ChannelClosed(f"the media worker said nothing for {patience:.0f} s") from error
             except BadMessage as error:
-                log.warning("message not understood", extra={"reason": str(error)})
+                log.warning("message not understood", reason=str(error))
                 continue
             if isinstance(message, Heartbeat):
                 self.health = message
@@ -236,7 +236,7 @@ class WorkerPool:
             except (ChannelClosed, OSError) as error:
                 if self._closing:
                     return
-                log.error("media worker lost", extra={"pid": worker.pid, "reason": str(error)})
+                log.error("media worker lost", pid=worker.pid, reason=str(error))
             worker.ready.clear()
             for call_id in list(worker.calls):
                 self._forget(call_id)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import ipaddress
-import logging
 import select
 import socket
 import struct
@@ -15,8 +14,9 @@ from orchestrator.rtp.latch import Latch
 from orchestrator.rtp.packet import Header, MalformedPacket, looks_like_rtcp, parse_header
 from orchestrator.rtp.ports import PortPair
 from orchestrator.rtp.srtp import Protection, SrtpKeys
+from visavis.logs import Log
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 _BUFFER_SIZE = 2048

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import functools
 import gc
-import logging
 import os
 import signal
 import socket
@@ -33,9 +32,9 @@ from orchestrator.media.messages import (
     Shutdown,
     WorkerReady,
 )
-from visavis.logs import configure_logging
+from visavis.logs import Log, configure_logging
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 _HEARTBEAT_SECONDS = 1.0
 _FIGURES_EVERY = 5
@@ -69,7 +68,7 @@ class Worker:
                 try:
                     message = await self._channel.receive()
                 except BadMessage as error:
-                    log.warning("message not understood", extra={"reason": str(error)})
+                    log.warning("message not understood", reason=str(error))
                     continue
                 if isinstance(message, Shutdown):
                     break
@@ -92,7 +91,7 @@ class Worker:
                 self._calls.take(message)
         except Exception:
             # A fault in one call's owner must not end the others' calls.
-            log.exception("message failed", extra={"kind": type(message).__name__})
+            log.exception("message failed", kind=type(message).__name__)
 
     def _send(self, message: Message) -> None:
         with contextlib.suppress(ChannelClosed):
