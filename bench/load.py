@@ -11,13 +11,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import multiprocessing
-import os
-import re
 import time
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from statistics import median
 
 from bench import load_phones
@@ -27,44 +23,12 @@ from bench.caller.phone import offer
 from bench.caller.signalling import Dialog
 from bench.loss_judge import send_jitter_ms
 from bench.ports import free_ports
+from bench.processes import Process, family, gauge
 from tests.support.house import House, orchestrator
 from tests.support.servers import inference_server
 
 SENDERS = 2
 PATIENCE_S = 120.0
-_HERTZ = os.sysconf("SC_CLK_TCK")
-
-
-@dataclass(frozen=True)
-class Process:
-    """One process as the system sees it now."""
-
-    pid: int
-    cpu_s: float
-    rss_kib: int
-    files: int
-
-    @classmethod
-    def read(cls, pid: int) -> Process:
-        """Raises ``OSError`` when it is gone."""
-        folder = Path(f"/proc/{pid}")
-        fields = (folder / "stat").read_text().rpartition(")")[2].split()
-        status = (folder / "status").read_text()
-        rss = int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
-        cpu = (int(fields[11]) + int(fields[12])) / _HERTZ
-        return cls(pid, cpu, rss, len(list((folder / "fd").iterdir())))
-
-
-def family(pid: int) -> list[int]:
-    """A process and its children."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *map(int, children)]
-
-
-async def gauge(house: House, name: str) -> float:
-    """The largest value of a metric over its labels; 0 where there is none."""
-    text = (await house.api.get("/metrics")).text
-    return max((float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.M)), default=0.0)
 
 
 class Crowd:

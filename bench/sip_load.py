@@ -1,30 +1,38 @@
 """SIP set-up and tear-down under load, by SIPp: `python -m bench.sip_load --rate 30 --seconds 60`.
 
 SIPp (the caller) sends INVITE with audio and video, ACK, holds the call, BYE; a stack of ours in a process of
-its own answers. What is printed: calls failed as SIPp counts them, answer time as SIPp measures it, CPU per
-call and memory before and after of the stack's process, and what is left behind in it.
+its own answers, or with ``--whole`` the orchestrator and its media workers. What is printed: calls failed as
+SIPp counts them, answer time as SIPp measures it, CPU per call and memory before and after of what answers, and
+what is left behind in it.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import csv
 import json
 import resource
 import shutil
 import sys
 import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from statistics import median
 
-from bench.ports import free_port
+from bench.ports import free_port, free_ports
+from bench.processes import Process, family, gauge
 from orchestrator.sip.config import SipConfig
 from orchestrator.sip.events import BaseHandler
 from orchestrator.sip.incoming import IncomingCall
 from orchestrator.sip.media import AudioCapabilities, MediaCapabilities, VideoCapabilities
 from orchestrator.sip.stack import SipStack
+from tests.support.house import orchestrator
+from tests.support.servers import inference_server
 
+AT_ONCE = 1000
+"""Calls that the whole orchestrator is told to allow."""
 SCENARIO = """<?xml version="1.0" encoding="ISO-8859-1"?>
 <scenario name="load">
 <send retrans="500" start_rtd="1"><![CDATA[
@@ -119,11 +127,51 @@ async def serve(transport: str) -> None:
     await stack.close()
 
 
-async def ask(process: asyncio.subprocess.Process) -> dict[str, float]:
+Ask = Callable[[], Awaitable[dict[str, float]]]
+"""Figures of what answers: ``rss_kib``, ``cpu_s``, and what there is of things that calls leave behind."""
+
+
+@contextlib.asynccontextmanager
+async def bare_stack(transport: str) -> AsyncIterator[tuple[int, Ask]]:
+    """The SIP stack alone, in a process of its own: its port and figures."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.sip_load", "--serve", transport,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
     assert process.stdin is not None and process.stdout is not None
-    process.stdin.write(b"\n")
-    figures: dict[str, float] = json.loads(await process.stdout.readline())
-    return figures
+    pipe, answers = process.stdin, process.stdout
+
+    async def ask() -> dict[str, float]:
+        pipe.write(b"\n")
+        figures: dict[str, float] = json.loads(await answers.readline())
+        return figures
+
+    yield int(await answers.readline()), ask
+    pipe.close()
+    await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def whole(calls_at_once: int) -> AsyncIterator[tuple[int, Ask]]:
+    """The orchestrator with its media workers, and an inference server."""
+    low = free_ports(4 * calls_at_once)
+    ports = {"rtp_port_min": low, "rtp_port_max": low + 4 * calls_at_once - 1}
+    async with (
+        inference_server(max_sessions=calls_at_once) as server,
+        orchestrator([server], max_calls=calls_at_once, **ports) as house,
+    ):
+
+        async def ask() -> dict[str, float]:
+            seen = [Process.read(pid) for pid in family(house.process.pid)]
+            return {
+                "rss_kib": sum(process.rss_kib for process in seen),
+                "cpu_s": sum(process.cpu_s for process in seen),
+                "calls": await gauge(house, "visavis_calls_active"),
+                "port pairs": await gauge(house, "visavis_media_ports"),
+                "open files": sum(process.files for process in seen),
+            }
+
+        yield house.sip_port, ask
 
 
 async def sipp(port: int, options: argparse.Namespace, calls: int, folder: Path) -> dict[str, str]:
@@ -143,23 +191,19 @@ async def load(options: argparse.Namespace) -> int:
     if shutil.which("sipp") is None:
         print("sipp is missing: apt-get install sip-tester")
         return 1
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.sip_load", "--serve", options.transport,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdout is not None and process.stdin is not None
-    port = int(await process.stdout.readline())
-    with tempfile.TemporaryDirectory() as folder:
-        calls = options.rate * options.seconds
-        before = await ask(process)
-        running = asyncio.create_task(sipp(port, options, calls, Path(folder)))
-        samples: list[float] = []
-        while not running.done():
-            await asyncio.wait({running}, timeout=10)
-            samples.append((await ask(process))["rss_kib"])
-        result = running.result()
-        await asyncio.sleep(options.settle)
-        after = await ask(process)
+    answering = whole(AT_ONCE) if options.whole else bare_stack(options.transport)
+    async with answering as (port, ask):
+        with tempfile.TemporaryDirectory() as folder:
+            calls = options.rate * options.seconds
+            before = await ask()
+            running = asyncio.create_task(sipp(port, options, calls, Path(folder)))
+            samples: list[float] = []
+            while not running.done():
+                await asyncio.wait({running}, timeout=10)
+                samples.append((await ask())["rss_kib"])
+            result = running.result()
+            await asyncio.sleep(options.settle)
+            after = await ask()
     # Transactions wait out their timers for 32 s: from then on as many come as go.
     steady = samples[6:] or samples
     half = len(steady) // 2 or 1
@@ -172,14 +216,11 @@ async def load(options: argparse.Namespace) -> int:
     print(
         f"INVITE to 200 {result['ResponseTime1(C)']} on average, BYE to 200 {result['ResponseTime2(C)']} (h:m:s:us)"
     )
-    print(f"CPU of the stack {cpu:.2f} ms per call; RSS in KiB {before['rss_kib']:.0f} first, under load "
+    print(f"CPU {cpu:.2f} ms per call; RSS in KiB {before['rss_kib']:.0f} first, under load "
           f"after a minute {first:.0f} (median of the first half) and {last:.0f} (second, {growth:+.1f} %), "
           f"{max(samples):.0f} at most, {after['rss_kib']:.0f} at the end")  # fmt: skip
-    print(
-        f"left: {after['calls']:.0f} calls, {after['transactions']:.0f} transactions, {after['tasks']:.0f} tasks"
-    )
-    process.stdin.close()
-    await process.wait()
+    left = {name: value for name, value in after.items() if name not in ("rss_kib", "cpu_s")}
+    print("left: " + ", ".join(f"{v:.0f} {name} ({before[name]:.0f} before)" for name, v in left.items()))
     return 0 if result["FailedCall(C)"] == "0" else 1
 
 
@@ -189,6 +230,7 @@ def main() -> None:
     )
     parser.add_argument("--rate", type=int, default=30, help="calls a second")
     parser.add_argument("--seconds", type=int, default=60, help="how long calls are started")
+    parser.add_argument("--whole", action="store_true", help="call the orchestrator with its media (UDP)")
     parser.add_argument("--hold", type=int, default=1000, help="ms between ACK and BYE")
     parser.add_argument("--transport", choices=("u1", "t1"), default="u1", help="UDP or TCP")
     parser.add_argument(
