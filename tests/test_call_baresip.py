@@ -45,19 +45,19 @@ def dominant(path: Path) -> float:
 
 @pytest.mark.peer
 @pytest.mark.parametrize(
-    ("codecs", "suffix"),
+    ("codecs", "suffix", "account"),
     [
-        ("PCMU/8000/1", ""),
-        ("PCMA/8000/1", ";transport=tcp"),
-        ("G722/16000/1", ""),
-        ("opus/48000/2", ""),
+        ("PCMU/8000/1", "", ""),
+        ("PCMA/8000/1", ";transport=tcp", ""),
+        ("G722/16000/1", "", ";video_codecs=H264"),  # offers packetization-mode 0 only
+        ("opus/48000/2", "", ""),
     ],
 )
-async def test_baresip_sees_and_hears(tmp_path: Path, codecs: str, suffix: str) -> None:
+async def test_baresip_sees_and_hears(tmp_path: Path, codecs: str, suffix: str, account: str) -> None:
     async with (
         inference_server() as server,
         orchestrator([server]) as house,
-        baresip(tmp_path / "phone", codecs) as phone,
+        baresip(tmp_path / "phone", codecs, account=account) as phone,
     ):
         call = await established(house, phone, suffix)
         view = await house.call(call)
@@ -95,21 +95,25 @@ async def test_baresip_sees_and_hears(tmp_path: Path, codecs: str, suffix: str) 
 
 
 @pytest.mark.peer
-async def test_we_call_baresip(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("codecs", "suffix"), [("PCMU/8000/1", ";transport=udp"), ("opus/48000/2", ";transport=tcp")]
+)
+async def test_we_call_baresip(tmp_path: Path, codecs: str, suffix: str) -> None:
     """An outbound call with video: rings, is picked up, and the first words are heard."""
     async with (
         inference_server() as server,
         orchestrator([server]) as house,
-        baresip(tmp_path / "phone", answer="auto") as phone,
+        baresip(tmp_path / "phone", codecs, answer="auto") as phone,
     ):
-        to = f"sip:alice@127.0.0.1:{phone.sip_port}"
+        to = f"sip:alice@127.0.0.1:{phone.sip_port}{suffix}"
         answer = await house.api.post(
             "/v1/calls", json={"to": to, "say": "Good morning, Alice. This is a call."}
         )
         assert answer.status_code == 202, answer.text
         call = answer.json()["call_id"]
         await phone.wait("CALL_ESTABLISHED")
-        assert (await house.call(call))["direction"] == "out"
+        view = await house.call(call)
+        assert (view["direction"], view["audio"].split("/")[0]) == ("out", codecs.split("/")[0])
         assert (await house.turn(call, 1))["state"] == "finished"
         assert (await read_shot(phone)).mouth is None
         answer = await house.api.post(f"/v1/calls/{call}/dtmf", json={"digits": "7"})

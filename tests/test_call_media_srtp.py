@@ -10,21 +10,31 @@ from pathlib import Path
 import pytest
 
 from bench.caller import CallFailed, Phone
+from bench.ports import free_port
 from tests.support.baresip import baresip
 from tests.support.house import orchestrator, tone
 from tests.support.servers import inference_server
 from tests.test_call_baresip import dominant, established, read_shot
+from tests.test_sip_transport import make_certificates
 
 
 @pytest.mark.peer
-@pytest.mark.parametrize(("ours", "theirs"), [("required", "srtp-mand"), ("optional", "srtp")])
-async def test_baresip_sees_and_hears_over_srtp(tmp_path: Path, ours: str, theirs: str) -> None:
+@pytest.mark.parametrize(
+    ("ours", "theirs", "transport"), [("required", "srtp-mand", "tls"), ("optional", "srtp", "udp")]
+)
+async def test_baresip_sees_and_hears_over_srtp(
+    tmp_path: Path, ours: str, theirs: str, transport: str
+) -> None:
+    paths, port = make_certificates(tmp_path), free_port()
+    tls = {"sip_tls_port": port, "sip_tls_certificate": paths["server"], "sip_tls_key": paths["server_key"]}
+    trust = f"sip_certificate {paths['client_both']}\nsip_cafile {paths['ca']}\n"
     async with (
         inference_server() as server,
-        orchestrator([server], srtp=ours) as house,
-        baresip(tmp_path / "phone", account=f";mediaenc={theirs}") as phone,
+        orchestrator([server], srtp=ours, **tls) as house,
+        baresip(tmp_path / "phone", account=f";mediaenc={theirs}", settings=trust) as phone,
     ):
-        call = await established(house, phone)
+        house.sip_port = port if transport == "tls" else house.sip_port
+        call = await established(house, phone, f";transport={transport}")
         await asyncio.sleep(1.0)
         turn = await house.play(call, [(0.0, tone(3.0, 620.0))])
         await asyncio.sleep(1.2)
@@ -44,7 +54,8 @@ async def test_baresip_sees_and_hears_over_srtp(tmp_path: Path, ours: str, their
 
 
 async def test_a_plain_call_is_refused_where_srtp_is_required() -> None:
-    async with inference_server() as server, orchestrator([server], srtp="required") as house:
+    async with orchestrator([f"127.0.0.1:{free_port()}"], wait=False, srtp="required") as house:
+        await house.answering()
         with pytest.raises(CallFailed, match="488"):
             async with Phone(house.uri):
                 pass
