@@ -119,7 +119,7 @@ class Mouth:
         jaw = 0.80 * gap * (1 - 0.25 * rounding)
         active = min(1.0, pose.open / 0.25 + rounding + 0.5 * pose.press + pose.fv)
         pull = 0.37 - 0.12 * self.broad  # a smile's deep folds would buckle
-        stretch = 1 + 0.15 * spread * (1 + 0.3 * pose.open) - pull * rounding - 0.03 * pose.open
+        stretch = 1 + 0.22 * spread * (1 + 0.2 * pose.open) - pull * rounding - 0.03 * pose.open
         # a wide smile gives way to speech
         stretch *= 1 - min(0.16, max(0.0, 0.7 * (1 - 26 / self.half_width))) * active * (1 - 0.6 * spread)
         u = np.clip((self.line[:, 0] - self.centre) / self.half_width, -1, 1)
