@@ -7,9 +7,9 @@ pictures of three packets) arriving from another process. CPU is what the host's
 the kernel's share of its calls included, divided by the video frames that were due ("coded": the share of them
 that live encoders coded; it falls where the machine is too small or too busy).
 
-References in the same run: "bare sockets" sends and receives the same packets on the same ticks and does
-nothing else; "RoomKit" is ``PyAVVideoEncoder`` of roomkit 0.109 on the same pictures, run by an interpreter
-that has it (``--roomkit``; Python 3.12 or later).
+References in the same run: "bare sockets" is a process that wakes up on the same ticks, sends and receives the
+same packets and does nothing else; "RoomKit" is ``PyAVVideoEncoder`` of roomkit 0.109 on the same pictures, run by
+an interpreter that has it (``--roomkit``; Python 3.12 or later).
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ import os
 import resource
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -31,18 +33,23 @@ import numpy as np
 import uvloop
 from numpy.typing import NDArray
 
-from bench.media_reference import bare_sockets, roomkit
+from bench.media_reference import roomkit, run_bare
 from bench.phones import run_phones
+from orchestrator.avatar.performer import Silent
+from orchestrator.avatar.speaker import Speaker
 from orchestrator.media.clock import Lateness
 from orchestrator.media.host import HostSettings, MediaHost
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.session import MediaSession
-from orchestrator.media.sources import LoopFace, SilentVoice, StillBody
+from orchestrator.media.sources import StillBody
 from orchestrator.media.worker import tune_process
 from visavis.frames import Frame, Rect
-from visavis.playout import Picture
+from visavis.playout import Picture, Playout
+from visavis.startdelay import StartDelay
+from visavis.wander import Wander
 
 FPS = 25
+JUMPS = ((44, 0), (44, 77), (76, 0), (76, 45), (124, 45), (124, 77))  # as those of a portrait's loop
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,24 @@ class Tone:
         return self._pcm[packet % len(self._pcm)]
 
 
+class Resting:
+    """What an idle call of the orchestrator runs: a speaker with nothing to say and the body's playout."""
+
+    def __init__(self, body: StillBody, name: str) -> None:
+        self.body = body
+        length, fps = len(body.frames), Fraction(FPS)
+        playout = Playout(length, fps, jumps=body.jumps, choose_jump=Wander(length, name))
+        self._speaker = Speaker(
+            rate=8000,
+            fps=fps,
+            face=Silent(),
+            playout=playout,
+            start_delay=StartDelay(fps),
+            emit=lambda event: None,
+        )
+        self.read, self.tick = self._speaker.read, self._speaker.tick
+
+
 class Talking:
     """A mouth that changes with every picture, in a rectangle of the usual size."""
 
@@ -119,13 +144,14 @@ def run_host(pipe: Connection, scenario: Scenario) -> None:
 async def _host(pipe: Connection, scenario: Scenario) -> None:
     host = MediaHost(HostSettings())
     host.start()
-    body = StillBody(f"bench-{scenario.size}", portrait_loop(scenario.size))
+    body = StillBody(f"bench-{scenario.size}", portrait_loop(scenario.size), JUMPS)
     phones: list[tuple[int, int]] = pipe.recv()
     sessions: list[MediaSession] = []
     ports = []
     for number, (audio, video) in enumerate(phones):
         talks = number < scenario.speaking
-        session = host.session(Tone() if talks else SilentVoice(), Talking(body) if talks else LoopFace(body))
+        resting = Resting(body, f"call {number}")
+        session = host.session(Tone() if talks else resting, Talking(body) if talks else resting)
         settings = VideoParameters(
             96, ("127.0.0.1", video), scenario.size, scenario.size, feedback=frozenset({"nack pli"})
         )
@@ -182,15 +208,15 @@ async def _host(pipe: Connection, scenario: Scenario) -> None:
     await host.close()
 
 
-def measure(scenario: Scenario) -> dict[str, float]:
-    """Run host and phones once."""
+def measure(scenario: Scenario, run: Callable[[Connection, Any], None] = run_host) -> dict[str, float]:
+    """Run host and phones once; ``run`` is what stands in for the host."""
     context = multiprocessing.get_context("spawn")
     host_pipe, host_end = context.Pipe()
     phones_pipe, phones_end = context.Pipe()
     phones = context.Process(
         target=run_phones, args=(phones_end, scenario.idle + scenario.speaking, scenario.core)
     )
-    host = context.Process(target=run_host, args=(host_end, scenario))
+    host = context.Process(target=run, args=(host_end, scenario))
     phones.start()
     host.start()
     host_pipe.send(phones_pipe.recv())
@@ -245,8 +271,8 @@ def main() -> None:
             flush=True,
         )
         if scenario.idle and not scenario.speaking:
-            bare = statistics.median(bare_sockets(scenario.idle) for _ in range(options.runs))
-            print(f"{'   bare sockets':33}{bare:9.4f}", flush=True)
+            bare = [measure(scenario, run_bare)["ms_per_frame"] for _ in range(options.runs)]
+            print(f"{'   bare sockets':33}{statistics.median(bare):9.4f}", flush=True)
     if options.roomkit:
         print(roomkit(options.roomkit, portrait_loop(512)))
 

@@ -25,7 +25,7 @@ OnAvatar = Callable[[str, str], None]
 """Called with ``ready | connected | lost | rejected | failed`` and one sentence."""
 
 
-class _Silent:
+class Silent:
     """The conversation while there is no avatar: turns are heard, no lips come."""
 
     def start_turn(self, turn_id: int, epoch: int) -> None: ...
@@ -70,7 +70,7 @@ class Performer:
         self.speaker = Speaker(
             rate=rate,
             fps=source.fps,
-            face=_Silent(),
+            face=Silent(),
             playout=self._playout,
             start_delay=StartDelay(source.fps, initial_s=0.0),
             emit=on_turn,

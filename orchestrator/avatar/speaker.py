@@ -100,6 +100,7 @@ class Speaker:
     ) -> None:
         self._rate = rate
         self._fps = fps
+        self._num, self._den = fps.numerator, fps.denominator  # a Fraction's own take longer than the sum
         self._face = face
         self._playout = playout
         self._start_delay = start_delay
@@ -188,7 +189,7 @@ class Speaker:
     def read(self, packet_index: int) -> PCM | None:
         """20 ms of sound at the codec's rate for this packet, or ``None`` for silence."""
         start = packet_index * self._packet
-        passed = int(Fraction(start, self._rate) * self._fps)
+        passed = start * self._num // (self._rate * self._den)
         if passed > self._tick + UNSEEN_TICKS:  # nobody asks for pictures: a voice call
             self.tick(passed)
         turn = self._turn
