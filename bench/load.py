@@ -20,6 +20,7 @@ from bench import load_phones
 from bench.caller import CallFailed, Phone
 from bench.caller.media import addresses
 from bench.caller.phone import offer
+from bench.caller.recording import Stream, access_units
 from bench.caller.signalling import Dialog
 from bench.loss_judge import send_jitter_ms
 from bench.ports import free_ports
@@ -48,7 +49,7 @@ class Crowd:
         shares = [hosts[number::SENDERS] for number in range(SENDERS)]
         for share in shares:
             pipe, end = context.Pipe()
-            process = context.Process(target=load_phones.run, args=(end, share))
+            process = context.Process(target=load_phones.run, args=(end, share), daemon=True)
             process.start()
             ports = await asyncio.to_thread(pipe.recv)
             self._senders.append((pipe, process))
@@ -62,14 +63,18 @@ class Crowd:
     async def _one(self, host: str, audio: int, video: int) -> dict[str, tuple[str, int]]:
         deadline = time.monotonic() + PATIENCE_S
         while True:
-            dialog = await self._dialogs.enter_async_context(Dialog(self._house.uri, host))
-            try:
-                return addresses(await dialog.invite(offer(host, audio, video)))
-            except CallFailed:
-                self.refused += 1
-                if time.monotonic() > deadline:
-                    raise
-                await asyncio.sleep(1.0)
+            async with AsyncExitStack() as attempt:
+                dialog = await attempt.enter_async_context(Dialog(self._house.uri, host))
+                try:
+                    answer = await dialog.invite(offer(host, audio, video))
+                except CallFailed:
+                    self.refused += 1
+                    if time.monotonic() > deadline:
+                        raise
+                else:
+                    self._dialogs.push_async_exit(attempt.pop_all())
+                    return addresses(answer)
+            await asyncio.sleep(1.0)
 
     async def hang_up(self) -> None:
         """End every call, then the phones."""
@@ -78,6 +83,11 @@ class Crowd:
             pipe.send(None)
             self.kept_pace.append(await asyncio.to_thread(pipe.recv))
             await asyncio.to_thread(process.join)
+
+
+def since(stream: Stream, moment: float) -> Stream:
+    """What of it came after a moment."""
+    return Stream(stream.clock_rate, [packet for packet in stream.packets if packet.arrived >= moment])
 
 
 async def load(options: argparse.Namespace) -> bool:
@@ -89,33 +99,26 @@ async def load(options: argparse.Namespace) -> bool:
         inference_server(max_sessions=options.calls + 5) as server,
         orchestrator([server], media_workers=options.workers, **limits) as house,
     ):
-        async with Phone(house.uri):
-            await house.idle_cached(await house.call_id())
-        await asyncio.sleep(3.0)
-        pids = family(house.process.pid)
-        before = [Process.read(pid) for pid in pids]
-        crowd = Crowd(house)
-        began = time.monotonic()
-        await crowd.call(options.calls, options.rate)
-        print(
-            f"{options.calls} calls up after {time.monotonic() - began:.0f} s, {crowd.refused} refusals",
-            flush=True,
-        )
-        await asyncio.sleep(options.settle)
-        first, at = [Process.read(pid) for pid in pids], time.monotonic()
-        lateness, worst = [], []
         async with Phone(house.uri) as probe:
+            await house.idle_cached(await house.call_id())
+            pids = family(house.process.pid)
+            before = [Process.read(pid) for pid in pids]
+            crowd, began = Crowd(house), time.monotonic()
+            await crowd.call(options.calls, options.rate)
+            spent = time.monotonic() - began
+            print(f"{options.calls} calls up after {spent:.0f} s, {crowd.refused} refusals", flush=True)
+            await asyncio.sleep(options.settle)
+            first, at = [Process.read(pid) for pid in pids], time.monotonic()
+            lateness, worst = [], []
             while time.monotonic() - at < options.seconds:
                 await asyncio.sleep(1.0)
                 lateness.append(1000 * await gauge(house, "visavis_media_lateness_p99_seconds"))
                 worst.append(1000 * await gauge(house, "visavis_media_lateness_max_seconds"))
-            loss = probe.recording.audio.lost, probe.recording.video.lost
-            pictures, heard = len(probe.recording.access_units()), len(probe.recording.audio.packets)
-            jitter = send_jitter_ms(probe.recording.audio)
-        elapsed = time.monotonic() - at
-        last = [Process.read(pid) for pid in pids]
-        active = await gauge(house, "visavis_calls_active")
-        await crowd.hang_up()
+            elapsed = time.monotonic() - at
+            last = [Process.read(pid) for pid in pids]
+            active = await gauge(house, "visavis_calls_active") - 1
+            voice, picture = since(probe.recording.audio, at), since(probe.recording.video, at)
+            await crowd.hang_up()
         await asyncio.sleep(options.settle)
         after = [Process.read(pid) for pid in pids]
         left = [
@@ -124,7 +127,7 @@ async def load(options: argparse.Namespace) -> bool:
     for name, a, b, c, d in zip(["control", *["media"] * 64], before, first, last, after, strict=False):
         print(
             f"{name:8} {100 * (c.cpu_s - b.cpu_s) / elapsed:.0f} % of a core; RSS in MiB {a.rss_kib / 1024:.0f} "
-            f"without calls, {b.rss_kib / 1024:.0f} with them, {c.rss_kib / 1024:.0f} after {elapsed:.0f} s "
+            f"with one call, {b.rss_kib / 1024:.0f} with them, {c.rss_kib / 1024:.0f} after {elapsed:.0f} s "
             f"({100 * (c.rss_kib - b.rss_kib) / b.rss_kib:+.1f} %), {d.rss_kib / 1024:.0f} after them; "
             f"files open {a.files}, {c.files}, {d.files}"
         )
@@ -133,9 +136,11 @@ async def load(options: argparse.Namespace) -> bool:
         f"worst packet {max(worst):.1f}; {active:.0f} calls at the end; "
         f"the phones kept {min(crowd.kept_pace):.1%} of their pace"
     )
+    beat = send_jitter_ms(voice)
     print(
-        f"one phone more: {heard} packets of voice, {loss[0]} lost, {jitter[0]:.1f} ms off beat "
-        f"(p99 {jitter[1]:.1f}); {pictures} pictures of {25 * elapsed:.0f}, {loss[1]} packets lost"
+        f"one phone more: {len(voice.packets)} packets of voice in {elapsed:.1f} s, {voice.lost} lost, "
+        f"{beat[0]:.1f} ms off beat (p99 {beat[1]:.1f}); {len(access_units(picture.ordered()))} pictures, "
+        f"{picture.lost} packets lost"
     )
     print(f"left: {left[0]:.0f} calls, {left[1]:.0f} in workers, {left[2]:.0f} port pairs")
     return not any(left) and active == options.calls
