@@ -8,7 +8,6 @@ from typing import Any
 
 import grpc
 import numpy as np
-import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from support.avatar_client import Conversation, connect, portrait, prepare, refusal, voice
@@ -262,21 +261,19 @@ async def test_a_bundle_makes_a_second_server_warm() -> None:
             assert code == grpc.StatusCode.INVALID_ARGUMENT and "bundle is damaged" in sentence, sentence
 
 
-@pytest.mark.parametrize(
-    ("width", "height", "fps"), [(512, 512, 25), (640, 480, 30), (1280, 720, 25), (300, 300, 30)]
-)
-async def test_sizes_and_rates(width: int, height: int, fps: int) -> None:
+async def test_sizes_and_rates() -> None:
     settings = {"loop_frames": 30}
     async with inference_server(engine_settings=settings) as address, connect(address) as stub:
-        avatar = await prepare(stub, width=width, height=height, fps=pb.FrameRate(num=fps))
-        talk = Conversation(stub)
-        opened = await talk.open(
-            avatar.avatar_id, width=width, height=height, fps=pb.FrameRate(num=fps, den=1)
-        )
-        assert (opened.avatar.width, opened.avatar.height, opened.avatar.fps.num) == (width, height, fps)
-        await talk.say(voice(8000))
-        frames, _ = await talk.collect()
-        assert len(frames) == -(-8000 * fps // 16_000) + 3
-        body = await body_of(stub, avatar)
-        card = read_card(shown(frames[3], body))
-        assert card is not None and card.mouth is not None and card.mouth.frame == 3
+        for width, height, fps in ((512, 512, 25), (640, 480, 30), (1280, 720, 25), (300, 300, 30)):
+            avatar = await prepare(stub, width=width, height=height, fps=pb.FrameRate(num=fps))
+            talk = Conversation(stub)
+            rate = pb.FrameRate(num=fps, den=1)
+            opened = await talk.open(avatar.avatar_id, width=width, height=height, fps=rate)
+            assert (opened.avatar.width, opened.avatar.height, opened.avatar.fps.num) == (width, height, fps)
+            await talk.say(voice(8000))
+            frames, _ = await talk.collect()
+            assert len(frames) == -(-8000 * fps // 16_000) + 3
+            body = await body_of(stub, avatar)
+            card = read_card(shown(frames[3], body))
+            assert card is not None and card.mouth is not None and card.mouth.frame == 3
+            talk.call.cancel()

@@ -17,7 +17,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from inference_server.engines.musetalk import mel
 from inference_server.engines.musetalk.encoder import SpeechEncoder
 from inference_server.engines.musetalk.mel import LogMel
-from inference_server.engines.musetalk.speech import HISTORY, NEVER, Plan, Speech, feature_of
+from inference_server.engines.musetalk.speech import HISTORY, Plan, Speech, feature_of
 
 PCM = speech(2.0, seed=4)
 SILENCE = np.zeros(16_000, np.int16)
@@ -223,7 +223,5 @@ def test_window_of_features_is_time_then_depth() -> None:
     tokens = ours(x, *table, low, high) - ours.encoding
     silent = [n for n in range(50) if not (3 <= n // 5 < 6)]
     assert tokens[0, silent].abs().max() < 1e-6
-    assert tokens[0, 15:30].abs().min() >= 0
     assert (tokens[0, 15:30] != 0).any()
     assert heard.shape == (1, 260, 5, 24)
-    assert NEVER > 1500

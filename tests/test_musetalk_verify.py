@@ -47,4 +47,3 @@ def test_the_bench_measures_every_bucket_and_meets_deadlines_it_can() -> None:
     assert all(ms > 0 for ms in engine_run.first_frame_ms(at, 2))
     seen = engine_run.live(at, streams=2, seconds=0.4)
     assert len(seen.late) == 2 * 10
-    assert seen.p99 >= 0
