@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from bench.ports import free_port, free_ports
 from bench.processes import Process, family, gauge
@@ -155,7 +156,7 @@ async def bare_stack(transport: str) -> AsyncIterator[tuple[int, Ask]]:
 async def whole(calls_at_once: int) -> AsyncIterator[tuple[int, Ask]]:
     """The orchestrator with its media workers, and an inference server."""
     low = free_ports(4 * calls_at_once)
-    ports = {"rtp_port_min": low, "rtp_port_max": low + 4 * calls_at_once - 1}
+    ports: dict[str, Any] = {"rtp_port_min": low, "rtp_port_max": low + 4 * calls_at_once - 1}
     async with (
         inference_server(max_sessions=calls_at_once) as server,
         orchestrator([server], max_calls=calls_at_once, **ports) as house,

@@ -10,8 +10,8 @@ import pytest
 
 from orchestrator.sip.config import Account, TlsConfig
 from tests.support.baresip import baresip
-from tests.support.kamailio import kamailio
 from tests.support.peers import absent
+from tests.support.sip_proxy import kamailio
 from tests.test_sip_baresip import running
 from tests.test_sip_transport import make_certificates, until
 
