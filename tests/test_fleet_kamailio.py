@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import signal
-import socket
 import subprocess
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from bench.caller import Phone
-from bench.ports import free_port
+from bench.caller import CallFailed, Phone
 from tests.support.house import House, orchestrator
-from tests.support.peers import require
+from tests.support.kamailio import FOLDER, command, proxy
 from tests.support.servers import running_server
 
-FOLDER = Path(__file__).parent.parent / "deploy" / "kamailio"
-
 pytestmark = pytest.mark.peer
-
-
-def command(listen: str, destinations: Path) -> list[str]:
-    given = ["-A", f"LISTEN_ON={listen}", "-A", f'DESTINATIONS="{destinations}"']
-    return [require("kamailio", "kamailio"), "-f", str(FOLDER / "kamailio.cfg"), *given]
 
 
 def test_the_configuration_is_valid() -> None:
@@ -39,56 +30,15 @@ def test_the_configuration_is_valid() -> None:
     assert "config file ok" in done.stderr.lower(), done.stderr
 
 
-@contextlib.asynccontextmanager
-async def proxy(folder: Path, houses: list[House]) -> AsyncIterator[str]:
-    """Kamailio in front of these; yields what phones dial."""
-    port = free_port()
-    destinations = folder / "dispatcher.list"
-    destinations.write_text("".join(f"1 sip:127.0.0.1:{house.sip_port} 0 0\n" for house in houses))
-    log = (folder / "log").open("wb")
-    process = await asyncio.create_subprocess_exec(
-        *command(f"udp:127.0.0.1:{port}", destinations),
-        *("-DD", "-E", "-m", "32", "-M", "4", "-Y", str(folder), "-P", str(folder / "pid")),
-        stderr=log,
-        stdout=log,
-        start_new_session=True,
-    )
-    try:
-        async with asyncio.timeout(30):
-            while not _answers(port):
-                assert process.returncode is None, (folder / "log").read_text()
-                await asyncio.sleep(0.2)
-        yield f"sip:demo@127.0.0.1:{port}"
-    finally:
-        if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
-            await asyncio.wait_for(process.wait(), 30)
-        log.close()
-
-
-def _answers(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        probe.settimeout(0.5)
-        own = probe.getsockname()[1]
-        probe.sendto(
-            (
-                f"OPTIONS sip:127.0.0.1:{port} SIP/2.0\r\n"
-                f"Via: SIP/2.0/UDP 127.0.0.1:{own};branch=z9hG4bK{own};rport\r\n"
-                f"From: <sip:probe@127.0.0.1>;tag=1\r\nTo: <sip:127.0.0.1>\r\nCall-ID: {own}\r\n"
-                "CSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
-            ).encode(),
-            ("127.0.0.1", port),
-        )
-        try:
-            return probe.recv(4096).startswith(b"SIP/2.0 200")
-        except OSError:
-            return False
-
-
 async def calls(house: House) -> int:
     found = (await house.api.get("/v1/calls")).json()
     return sum(call["ended_at"] is None for call in found)
+
+
+async def refused(house: House) -> float:
+    """Calls that the orchestrator refused itself, since its machine had no room."""
+    text = (await house.api.get("/metrics")).text
+    return float(re.findall(r"^visavis_calls_refused_total (.+)$", text, re.MULTILINE)[0])
 
 
 async def test_calls_spread_and_a_draining_orchestrator_gets_no_more(tmp_path: Path) -> None:
@@ -118,3 +68,41 @@ async def test_calls_spread_and_a_draining_orchestrator_gets_no_more(tmp_path: P
                         break
     for phone in (*early, *late):
         assert phone.recording.audio.lost == 0
+
+
+async def test_no_call_fails_while_an_orchestrator_is_restarted_under_load(tmp_path: Path) -> None:
+    """Two callers ring one after the other all the while."""
+    async with (
+        running_server() as server,
+        orchestrator([server.address], drain_s=60) as first,
+        orchestrator([server.address], drain_s=60) as second,
+        proxy(tmp_path, [first, second]) as uri,
+    ):
+        over = asyncio.Event()
+
+        async def caller() -> int:
+            made = 0
+            while not over.is_set() or made < 4:
+                before = await refused(second)
+                try:
+                    async with Phone(uri, video=False) as phone:
+                        await asyncio.sleep(0.5)
+                        assert not phone.hung_up.is_set()
+                except CallFailed:  # a machine that others keep busy may refuse calls for a while
+                    if await refused(second) == before:
+                        raise
+                    await asyncio.sleep(1.0)
+                    continue
+                made += 1
+            return made
+
+        callers = [asyncio.create_task(caller()) for _ in range(2)]
+        await asyncio.sleep(1.0)
+        first.process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(first.process.wait(), 60) == 0
+        async with orchestrator([server.address], sip_port=first.sip_port) as again:
+            async with asyncio.timeout(60):
+                while not await calls(again):
+                    await asyncio.sleep(0.05)
+            over.set()
+            assert sum(await asyncio.gather(*callers)) >= 8

@@ -1,95 +1,69 @@
-"""Kamailio in the path: a proxy that records its route, over UDP or TLS."""
+"""Kamailio with the configuration that is shipped, before orchestrators of a test's own."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import contextlib
+import signal
+import socket
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from bench.ports import free_port
+from tests.support.house import House
 from tests.support.peers import require
 
-_CONFIGURATION = """#!KAMAILIO
-debug=1
-log_stderror=yes
-fork=yes
-children=1
-{listen}
-mpath="/usr/lib/x86_64-linux-gnu/kamailio/modules/"
-loadmodule "tm.so"
-loadmodule "sl.so"
-loadmodule "rr.so"
-loadmodule "pv.so"
-loadmodule "maxfwd.so"
-loadmodule "textops.so"
-loadmodule "siputils.so"
-{modules}
-modparam("rr","enable_full_lr",1)
-request_route {{
-  if (!mf_process_maxfwd_header("10")) {{ sl_send_reply("483","Too Many Hops"); exit; }}
-  if (has_totag()) {{
-    if (loose_route()) {{ t_relay(); exit; }}
-    if (is_method("ACK")) {{ if (t_check_trans()) t_relay(); exit; }}
-    sl_send_reply("404","Not here"); exit;
-  }}
-  if (is_method("CANCEL")) {{ if (t_check_trans()) t_relay(); exit; }}
-  t_check_trans();
-  if (is_method("INVITE")) record_route();
-  if ($rU == "anna") $du = "sip:127.0.0.1:{stack};transport={transport}";
-  t_relay();
-}}
-"""
-_TLS = """loadmodule "tls.so"
-modparam("tls", "tls_method", "TLSv1.2+")
-modparam("tls", "certificate", "{server}")
-modparam("tls", "private_key", "{server_key}")
-modparam("tls", "ca_list", "{ca}")
-modparam("tls", "verify_certificate", 1)
-modparam("tls", "require_certificate", 0)
-"""
+FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "kamailio"
 
 
-@asynccontextmanager
-async def kamailio(
-    folder: Path, stack_port: int, certificates: Mapping[str, str] | None = None
-) -> AsyncIterator[int]:
-    """The proxy's port; calls to ``anna`` go to ``stack_port``. With certificates all is TLS."""
-    binary = require("kamailio", "kamailio")
+def command(listen: str, destinations: Path) -> list[str]:
+    """What starts it; skips the test where it is not installed."""
+    given = ["-A", f"LISTEN_ON={listen}", "-A", f'DESTINATIONS="{destinations}"']
+    return [require("kamailio", "kamailio"), "-f", str(FOLDER / "kamailio.cfg"), *given]
+
+
+@contextlib.asynccontextmanager
+async def proxy(folder: Path, houses: Sequence[House]) -> AsyncIterator[str]:
+    """Kamailio in front of these; yields what phones dial."""
     port = free_port()
-    transport = "tls" if certificates else "udp"
-    listen = f"listen={transport}:127.0.0.1:{port}"
-    listen += (
-        "\nenable_tls=yes\ntcp_children=2\ntcp_connect_timeout=5" if certificates else "\ndisable_tcp=yes"
+    destinations = folder / "dispatcher.list"
+    destinations.write_text("".join(f"1 sip:127.0.0.1:{house.sip_port} 0 0\n" for house in houses))
+    log = (folder / "log").open("wb")
+    process = await asyncio.create_subprocess_exec(
+        *command(f"udp:127.0.0.1:{port}", destinations),
+        *("-DD", "-E", "-m", "32", "-M", "4", "-Y", str(folder), "-P", str(folder / "pid")),
+        stderr=log,
+        stdout=log,
+        start_new_session=True,
     )
-    modules = _TLS.format(**certificates) if certificates else ""
-    text = _CONFIGURATION.format(listen=listen, modules=modules, stack=stack_port, transport=transport)
-    (folder / "k.cfg").write_text(text)
-    with (folder / "k.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            binary, "-f", str(folder / "k.cfg"), "-DD", "-P", str(folder / "k.pid"), "-Y", str(folder),
-            stdout=log, stderr=log,
-        )  # fmt: skip
     try:
-        await asyncio.sleep(1.0)
-        if certificates:
-            await _listening(port, process)
-        assert process.returncode is None, (folder / "k.log").read_text()[-2000:]
-        yield port
+        async with asyncio.timeout(30):
+            while not _answers(port):
+                assert process.returncode is None, (folder / "log").read_text()
+                await asyncio.sleep(0.2)
+        yield f"sip:demo@127.0.0.1:{port}"
     finally:
         if process.returncode is None:
-            process.terminate()
-        await process.wait()
+            process.send_signal(signal.SIGTERM)
+            await asyncio.wait_for(process.wait(), 30)
+        log.close()
 
 
-async def _listening(port: int, process: asyncio.subprocess.Process) -> None:
-    for _ in range(200):
+def _answers(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        probe.settimeout(0.5)
+        own = probe.getsockname()[1]
+        probe.sendto(
+            (
+                f"OPTIONS sip:127.0.0.1:{port} SIP/2.0\r\n"
+                f"Via: SIP/2.0/UDP 127.0.0.1:{own};branch=z9hG4bK{own};rport\r\n"
+                f"From: <sip:probe@127.0.0.1>;tag=1\r\nTo: <sip:127.0.0.1>\r\nCall-ID: {own}\r\n"
+                "CSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+            ).encode(),
+            ("127.0.0.1", port),
+        )
         try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            return probe.recv(4096).startswith(b"SIP/2.0 200")
         except OSError:
-            if process.returncode is not None:
-                return
-            await asyncio.sleep(0.05)
-        else:
-            writer.close()
-            return
+            return False
