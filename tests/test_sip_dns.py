@@ -97,8 +97,21 @@ async def test_names_of_the_system_and_answers_that_are_kept() -> None:
         zone.fault = "servfail"
         assert await locate(parse_uri("sip:x@srv.test"), names) == first
         assert len(zone.questions) == asked
-        with pytest.raises(OSError, match="no address"):  # the server fails: one sentence, not a traceback
-            await locate(parse_uri("sip:x@full.test"), names)
+
+
+async def test_a_dns_server_that_fails_or_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sentence, not a traceback; and for a while nobody waits for it again."""
+    monkeypatch.setattr("orchestrator.sip.names.LIFETIME_SECONDS", 0.3)
+    async with Zone(RECORDS) as zone:
+        for fault, name in (("servfail", "full.test"), ("silent", "srv.test")):
+            zone.fault = fault  # type: ignore[assignment]
+            names = Resolver(zone.at)
+            with pytest.raises(OSError, match=f"no DNS server answers for {name}"):
+                await locate(parse_uri(f"sip:x@{name}"), names)
+            asked = zone.asked
+            with pytest.raises(OSError, match="no DNS server answers"):
+                await locate(parse_uri(f"sip:x@{name}"), names)
+            assert zone.asked == asked > 0
 
 
 async def test_a_call_to_a_domain_reaches_its_second_server() -> None:

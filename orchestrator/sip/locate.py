@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 from dataclasses import dataclass
 
 from .flow import DEFAULT_PORTS
 from .grammar import Uri
-from .names import Names
+from .names import Names, Unanswered
 
 _SERVICES = {"SIP+D2U": "UDP", "SIP+D2T": "TCP", "SIPS+D2T": "TLS"}
 _PREFIXES = {"UDP": "_sip._udp.", "TCP": "_sip._tcp.", "TLS": "_sips._tcp."}
@@ -38,7 +39,8 @@ async def locate(uri: Uri, names: Names) -> list[Hop]:
     host = uri.params.get("maddr") or uri.bare_host
     hops: list[Hop] = []
     if uri.port is None and "." in host and not _is_address(host):
-        hops = await _by_service(host, transport, secure, names)
+        with contextlib.suppress(Unanswered):  # an address may still be known to the system
+            hops = await _by_service(host, transport, secure, names)
     if not hops:
         kind = transport or "UDP"
         port = uri.port or DEFAULT_PORTS[kind]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from typing import Any, Protocol, cast
 
 import dns.asyncresolver
@@ -16,11 +17,16 @@ from visavis.logs import Log
 log = Log(__name__)
 
 LIFETIME_SECONDS = 3.0
+SILENCE_SECONDS = 30.0
 CACHED_ANSWERS = 1000
 
 
+class Unanswered(OSError):
+    """No DNS server answers for this name."""
+
+
 class Names(Protocol):
-    """What locating a SIP server asks. Empty where there is no such record or nobody answers."""
+    """What locating a SIP server asks. Empty where there is no such record; raises Unanswered."""
 
     async def services(self, domain: str) -> list[tuple[str, str]]:
         """NAPTR: (service, name to ask for SRV) such as ("SIP+D2T", "_sip._tcp.example.com"), best first."""
@@ -42,6 +48,7 @@ class Resolver:
     def __init__(self, nameserver: tuple[str, int] | None = None) -> None:
         self._own = nameserver is not None
         self._resolver = _resolver(nameserver)
+        self._silent: dict[str, float] = {}
 
     async def services(self, domain: str) -> list[tuple[str, str]]:
         records = await self._ask(domain, "NAPTR")
@@ -72,13 +79,18 @@ class Resolver:
     async def _ask(self, name: str, kind: str) -> list[Any]:
         if self._resolver is None:
             return []
+        if self._silent.get(name, 0.0) > time.monotonic():
+            raise Unanswered(f"no DNS server answers for {name}")
         try:
             answer = await self._resolver.resolve(name, kind, raise_on_no_answer=False, search=False)
         except (dns.resolver.NXDOMAIN, UnicodeError):
             return []
         except dns.exception.DNSException as error:
             log.warning("dns_unanswered", name=name, type=kind, reason=error)
-            return []
+            if len(self._silent) >= CACHED_ANSWERS:
+                self._silent.clear()
+            self._silent[name] = time.monotonic() + SILENCE_SECONDS
+            raise Unanswered(f"no DNS server answers for {name}") from None
         return list(answer.rrset.processing_order()) if answer.rrset is not None else []
 
 

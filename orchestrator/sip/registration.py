@@ -108,6 +108,7 @@ class Registration:
         self._tag = new_tag()
         self._seq = 0
         self._flow: Flow | None = None
+        self._hop: Hop | None = None
 
     def proxies(self) -> tuple[Uri, ...]:
         return self.trunk.proxies()
@@ -159,14 +160,16 @@ class Registration:
             hops = await self.trunk.hops(proxy)
         except OSError as error:
             return Response(status=503, reason=str(error))
-        for hop in hops:
+        for hop in sorted(hops, key=lambda hop: hop != self._hop):  # the one that answered last time first
             try:
                 response = await self._ask(hop, self._request(proxy, expires), expires)
             except (OSError, TimeoutError) as error:
                 response = Response(status=503, reason=str(error) or "no connection in time")
                 continue
             if response.status not in (408, 503):
+                self._hop = hop
                 break
+            self._hop = None
             self._agent.client.avoid(hop)
         return response
 
