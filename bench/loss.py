@@ -35,6 +35,7 @@ class LossyCall:
     jitter_ms: tuple[float, float]
     asked: int
     recovered: int
+    rtx: int
     kilobits: float
     limit: int
 
@@ -45,7 +46,8 @@ class LossyCall:
 
     def __str__(self) -> str:
         return (
-            f"lost {self.lost:5.1%}: {self.video}; asked for {self.asked}, recovered {self.recovered}; "
+            f"lost {self.lost:5.1%}: {self.video}; "
+            f"asked for {self.asked}, recovered {self.recovered} ({self.rtx} in RTX); "
             f"{self.kilobits:.0f} kbit/s, limit {self.limit / 1000:.0f} at the end; "
             f"audio lost {self.audio_lost:.2%} where the path lost {self.audio_path:.2%}, "
             f"sent {self.jitter_ms[0]:.1f} ms off beat (p99 {self.jitter_ms[1]:.1f})"
@@ -59,6 +61,7 @@ async def lossy_call(
     seconds: float,
     rtt: float,
     nack: bool = False,
+    rtx: bool = False,
     asks: bool = True,
     burst: float = 1.0,
 ) -> LossyCall:
@@ -71,6 +74,7 @@ async def lossy_call(
             path=path,
             audio_path=audio,
             nack=nack,
+            rtx=rtx,
             feedback=("nack pli", "ccm fir") if asks else (),
         ) as phone,
     ):
@@ -93,6 +97,7 @@ async def lossy_call(
         send_jitter_ms(audio.entered),
         repair.asked if repair else 0,
         repair.recovered if repair else 0,
+        phone.rtx_packets,
         path.entered.octets * 8 * FPS / shown.pictures / 1000,
         figures["video_bitrate"],
     )
@@ -110,11 +115,12 @@ async def patiently(house: House, share: float, **options: float | bool) -> Loss
 async def measure(seconds: float, rtt: float) -> None:
     """No loss, then every loss with NACK, with PLI, and for phones that can ask for nothing."""
     portrait = picture()
-    kinds = (
-        ("NACK", True, True, "keyframes"),
-        ("PLI only", False, True, "keyframes"),
-        ("asks for nothing", False, False, "keyframes"),
-        ("asks for nothing, intra refresh", False, False, "intra"),
+    kinds: tuple[tuple[str, dict[str, bool], str], ...] = (
+        ("NACK", {"nack": True}, "keyframes"),
+        ("NACK with RTX", {"nack": True, "rtx": True}, "keyframes"),
+        ("PLI only", {}, "keyframes"),
+        ("asks for nothing", {"asks": False}, "keyframes"),
+        ("asks for nothing, intra refresh", {"asks": False}, "intra"),
     )
     async with inference_server() as server:
         for refresh in ("keyframes", "intra"):
@@ -124,12 +130,10 @@ async def measure(seconds: float, rtt: float) -> None:
                 if refresh == "keyframes":
                     print(f"  0%: {await patiently(house, 0.0, seconds=seconds, rtt=rtt)}", flush=True)
                 for burst, share, kind in itertools.product((1.0, 3.0), LOSSES, kinds):
-                    name, nack, asks, wanted = kind
+                    name, options, wanted = kind
                     if wanted != refresh:
                         continue
-                    result = await patiently(
-                        house, share, seconds=seconds, rtt=rtt, nack=nack, asks=asks, burst=burst
-                    )
+                    result = await patiently(house, share, seconds=seconds, rtt=rtt, burst=burst, **options)
                     way = "random" if burst == 1 else f"bursts of {burst:.0f}"
                     print(f"{share:4.0%} {way}, {name}: {result}", flush=True)
 

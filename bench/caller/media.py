@@ -16,6 +16,7 @@ from bench.caller.recording import Recording, Stream
 from bench.caller.repair import Repair, nack
 
 _DIGITS = "0123456789*#ABCD"
+VIDEO, RTX = 96, 97
 
 _SIOCGSTAMPNS = 0x8907  # linux/sockios.h
 
@@ -60,6 +61,7 @@ class MediaSockets:
         self.loses_keyframes = False
         """Whether every packet of a key frame is lost on the way."""
         self._fir = 0
+        self.rtx_packets = 0
         self._reported = {"audio": (0, 0), "video": (0, 0)}
 
     @classmethod
@@ -116,12 +118,20 @@ class MediaSockets:
 
     def _on_video(self, data: bytes, now: float) -> None:
         stream = self._recording.video
+        if data[1] & 0x7F == RTX:
+            data = self._original(data)
         if self.loses_keyframes and is_keyframe(data[12:]):
             return
         known = len(stream.packets)
         stream.on_rtp(data, now)
         if self.repair is not None and len(stream.packets) > known:
             self.repair.arrived(stream.packets[-1].sequence, now)
+
+    def _original(self, data: bytes) -> bytes:
+        """The packet that an RTX packet repeats (RFC 4588 section 4)."""
+        self.rtx_packets += 1
+        head = bytes((data[0], data[1] & 0x80 | VIDEO)) + data[12:14] + data[4:8]
+        return head + struct.pack("!I", self._recording.video.ssrc or 0) + data[14:]
 
     def _mend(self) -> None:
         if self.repair is None or self._recording.video.ssrc is None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import Literal, Self
 
-from bench.caller.media import MediaSockets
+from bench.caller.media import RTX, VIDEO, MediaSockets
 from bench.caller.path import LossyPath
 from bench.caller.recording import Recording
 from bench.caller.repair import Repair
@@ -24,8 +24,9 @@ class Phone:
 
     ``codec`` is PCMU or PCMA, ``video`` False makes a voice call, ``local`` is the address of this end.
     ``path`` is between its video ports and the far end, ``audio_path`` between its audio ports; with ``nack`` it
-    asks for what is lost; with ``blind`` every key frame is lost until ``lose_keyframes`` says otherwise.
-    ``feedback`` is what it offers as ``a=rtcp-fb``; without, it asks for no key frame by itself either.
+    asks for what is lost, to be sent in an RTX stream with ``rtx``; with ``blind`` every key frame is lost until
+    ``lose_keyframes`` says otherwise. ``feedback`` is what it offers as ``a=rtcp-fb``; without, it asks for no key
+    frame by itself either.
     Raises :class:`CallFailed`.
     """
 
@@ -40,6 +41,7 @@ class Phone:
         path: LossyPath | None = None,
         audio_path: LossyPath | None = None,
         nack: bool = False,
+        rtx: bool = False,
         feedback: tuple[str, ...] = ("nack pli", "ccm fir"),
         blind: bool = False,
     ) -> None:
@@ -47,6 +49,7 @@ class Phone:
         self._local, self._video, self._codec, self._bandwidth = local, video, codec, bandwidth
         self._path, self._audio_path, self._nack, self._blind = path, audio_path, nack, blind
         self._feedback = (*feedback, *(["nack"] if nack else []))
+        self._rtx = rtx
         self._media: MediaSockets | None = None
         self.recording = Recording(codec)
 
@@ -100,6 +103,11 @@ class Phone:
         """What was asked for again."""
         return self._media.repair if self._media else None
 
+    @property
+    def rtx_packets(self) -> int:
+        """How many packets came again in an RTX stream."""
+        return self._media.rtx_packets if self._media else 0
+
     def mute(self) -> None:
         """Send neither RTP nor RTCP from now on."""
         assert self._media is not None
@@ -114,6 +122,7 @@ class Phone:
             codec=self._codec,
             bandwidth=self._bandwidth,
             feedback=self._feedback,
+            rtx=self._rtx,
         )
 
 
@@ -125,6 +134,7 @@ def offer(
     codec: str = "PCMU",
     bandwidth: int = 1500,
     feedback: tuple[str, ...] = ("nack pli", "ccm fir"),
+    rtx: bool = False,
 ) -> str:
     """What a phone at these ports can do, as SDP."""
     payload_type = {"PCMU": 0, "PCMA": 8}[codec]
@@ -142,10 +152,11 @@ def offer(
     ]
     if video_port is not None:
         lines += [
-            f"m=video {video_port} RTP/AVP 96",
+            f"m=video {video_port} RTP/AVP {VIDEO}" + (f" {RTX}" if rtx else ""),
             f"b=AS:{bandwidth}",
             "a=rtpmap:96 H264/90000",
             "a=fmtp:96 profile-level-id=42e01f;packetization-mode=1",
+            *([f"a=rtpmap:{RTX} rtx/90000", f"a=fmtp:{RTX} apt={VIDEO}"] if rtx else []),
             *(f"a=rtcp-fb:96 {name}" for name in feedback),
             "a=sendrecv",
         ]

@@ -25,10 +25,3 @@ class RtxStream:
         write_header(packet, self.payload_type, sent.marker, self._sequence, sent.timestamp, self.ssrc)
         self._sequence = (self._sequence + 1) & 0xFFFF
         return packet
-
-
-def unwrap(payload: bytes) -> tuple[int, bytes] | None:
-    """The original's sequence number and payload; ``None`` for padding and what is too short."""
-    if len(payload) <= _ORIGINAL.size:
-        return None
-    return _ORIGINAL.unpack_from(payload)[0], payload[_ORIGINAL.size :]
