@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from fractions import Fraction
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
@@ -14,13 +14,15 @@ from visavis import messages, model, wire
 from visavis.avatar.v1 import avatar_pb2 as pb
 from visavis.avatar.v1.avatar_pb2_grpc import AvatarServiceStub
 from visavis.body import Body, BodyCache
-from visavis.errors import BodyCorrupt, ProtocolError, ServerStalled, ServerUnavailable
-from visavis.transport import Progress
+from visavis.errors import ProtocolError, ServerStalled, ServerUnavailable
+from visavis.transport import Progress, gather_bundle, keep_body
 
 if TYPE_CHECKING:
     from visavis.avatar.v1.avatar_pb2_grpc import AvatarServiceAsyncStub
     from visavis.pool import ServerPool
     from visavis.stream import AvatarStream, OnEvent
+
+M = TypeVar("M")
 
 _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -34,7 +36,6 @@ _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_send_message_length", -1),  # the server names its own limit for images
     ("grpc.use_local_subchannel_pool", 1),
 ]
-_EXPORT_LIMIT = 1 << 30
 
 
 class GrpcLink:
@@ -159,34 +160,15 @@ class AvatarClient:
 
     async def fetch_body(self, avatar: model.Avatar, cache: BodyCache) -> Body:
         """The avatar's body, from the cache or from the server into it. Raises also :class:`BodyCorrupt`."""
-        body = await asyncio.to_thread(cache.get, avatar)
-        if body is not None:
-            return body
-        with cache.writer(avatar) as writer:
-            try:
-                async for frame in self._stub.FetchBody(pb.FetchBodyRequest(avatar_id=avatar.avatar_id)):
-                    await asyncio.to_thread(writer.write, frame.pixels)
-            except grpc.aio.AioRpcError as e:
-                raise wire.error_from(e, self.address) from None
-            writer.commit()
-        body = await asyncio.to_thread(cache.get, avatar)
-        if body is None:
-            raise BodyCorrupt(f"the body of avatar {avatar.avatar_id} cannot be kept in {cache.directory}")
-        return body
+        request = pb.FetchBodyRequest(avatar_id=avatar.avatar_id)
+        frames = _each(lambda: self._stub.FetchBody(request), lambda frame: frame.pixels, self.address)
+        return await keep_body(avatar, cache, frames)
 
     async def export_avatar(self, avatar_id: str) -> list[bytes]:
         """A prepared avatar as an opaque bundle, for :meth:`import_avatar` on a second server."""
-        bundle: list[bytes] = []
-        size = 0
-        try:
-            async for chunk in self._stub.ExportAvatar(pb.ExportAvatarRequest(avatar_id=avatar_id)):
-                bundle.append(chunk.data)
-                size += len(chunk.data)
-                if size > _EXPORT_LIMIT:
-                    raise ProtocolError(f"the bundle of avatar {avatar_id} is larger than 1 GiB")
-        except grpc.aio.AioRpcError as e:
-            raise wire.error_from(e, self.address) from None
-        return bundle
+        request = pb.ExportAvatarRequest(avatar_id=avatar_id)
+        chunks = _each(lambda: self._stub.ExportAvatar(request), lambda chunk: chunk.data, self.address)
+        return await gather_bundle(avatar_id, chunks)
 
     async def import_avatar(self, bundle: list[bytes]) -> model.Avatar:
         """Take what :meth:`export_avatar` gave on a server of the same engine build."""
@@ -253,6 +235,20 @@ class AvatarClient:
         except BaseException:
             call.cancel()
             raise
+
+
+async def _each(
+    begin: Callable[[], grpc.aio.UnaryStreamCall[Any, M]], data: Callable[[M], bytes], address: str
+) -> AsyncGenerator[bytes, None]:
+    """The bytes of each message of a call, which begins when the first one is asked for."""
+    call = begin()
+    try:
+        async for message in call:
+            yield data(message)
+    except grpc.aio.AioRpcError as e:
+        raise wire.error_from(e, address) from None
+    finally:
+        call.cancel()
 
 
 async def _ended(call: grpc.aio.StreamStreamCall[Any, Any], address: str) -> Exception:

@@ -15,12 +15,11 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from visavis import errors, http_wire, messages, model
 from visavis.body import Body, BodyCache
 from visavis.http_events import Event, events
-from visavis.transport import Progress
+from visavis.transport import Progress, gather_bundle, keep_body
 
 T = TypeVar("T")
 
 _MOST_BYTES = 16 << 20  # of a message, where the picture's size is not known yet
-_EXPORT_LIMIT = 1 << 30
 _SILENCE_S = 15.0  # the server's event streams say something every 5 s
 _BACKOFF_S = (0.1, 0.5, 1.0)
 
@@ -107,30 +106,12 @@ class HttpServerClient:
 
     async def fetch_body(self, avatar: model.Avatar, cache: BodyCache) -> Body:
         """The avatar's body, from the cache or from the server into it. Raises also :class:`BodyCorrupt`."""
-        body = await asyncio.to_thread(cache.get, avatar)
-        if body is not None:
-            return body
-        with cache.writer(avatar) as writer:
-            async for frame in self._download(f"/v1/avatars/{avatar.avatar_id}/body", avatar.frame_bytes):
-                await asyncio.to_thread(writer.write, frame)
-            writer.commit()
-        body = await asyncio.to_thread(cache.get, avatar)
-        if body is None:
-            raise errors.BodyCorrupt(
-                f"the body of avatar {avatar.avatar_id} cannot be kept in {cache.directory}"
-            )
-        return body
+        frames = self._download(f"/v1/avatars/{avatar.avatar_id}/body", avatar.frame_bytes)
+        return await keep_body(avatar, cache, frames)
 
     async def export_avatar(self, avatar_id: str) -> list[bytes]:
         """A prepared avatar as an opaque bundle, for :meth:`import_avatar` on a second server."""
-        bundle: list[bytes] = []
-        size = 0
-        async for chunk in self._download(f"/v1/avatars/{avatar_id}/bundle", 1 << 20):
-            bundle.append(chunk)
-            size += len(chunk)
-            if size > _EXPORT_LIMIT:
-                raise errors.ProtocolError(f"the bundle of avatar {avatar_id} is larger than 1 GiB")
-        return bundle
+        return await gather_bundle(avatar_id, self._download(f"/v1/avatars/{avatar_id}/bundle", 1 << 20))
 
     async def import_avatar(self, bundle: list[bytes]) -> model.Avatar:
         """Take what :meth:`export_avatar` gave on a server of the same engine build."""
@@ -256,7 +237,7 @@ class HttpServerClient:
         finally:
             await answer.aclose()
 
-    async def _download(self, path: str, size: int) -> AsyncIterator[bytes]:
+    async def _download(self, path: str, size: int) -> AsyncGenerator[bytes, None]:
         """A response body in pieces of ``size`` bytes, the last one as it is."""
         answer = await self._asking(self._http.send(self._http.build_request("GET", path), stream=True))
         try:

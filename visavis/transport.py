@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Protocol
 
 from visavis import messages, model
 from visavis.body import Body, BodyCache
+from visavis.errors import BodyCorrupt, ProtocolError
 
 Progress = Callable[[float], None]
 """Called with 0..1 while an avatar is prepared."""
@@ -53,3 +56,35 @@ class ServerClient(Protocol):
     async def converse(self, request: messages.Open, deadline_s: float) -> Link: ...
 
     async def close(self) -> None: ...
+
+
+_MOST_BUNDLE = 1 << 30
+
+
+async def keep_body(avatar: model.Avatar, cache: BodyCache, frames: AsyncGenerator[bytes, None]) -> Body:
+    """The avatar's body, from the cache or out of ``frames`` into it. Raises :class:`BodyCorrupt`."""
+    body = await asyncio.to_thread(cache.get, avatar)
+    if body is not None:
+        return body
+    with cache.writer(avatar) as writer:
+        async with contextlib.aclosing(frames):
+            async for pixels in frames:
+                await asyncio.to_thread(writer.write, pixels)
+        writer.commit()
+    body = await asyncio.to_thread(cache.get, avatar)
+    if body is None:
+        raise BodyCorrupt(f"the body of avatar {avatar.avatar_id} cannot be kept in {cache.directory}")
+    return body
+
+
+async def gather_bundle(avatar_id: str, chunks: AsyncGenerator[bytes, None]) -> list[bytes]:
+    """A bundle's pieces. Raises :class:`ProtocolError` where there is no end to them."""
+    bundle: list[bytes] = []
+    size = 0
+    async with contextlib.aclosing(chunks):
+        async for chunk in chunks:
+            bundle.append(chunk)
+            size += len(chunk)
+            if size > _MOST_BUNDLE:
+                raise ProtocolError(f"the bundle of avatar {avatar_id} is larger than 1 GiB")
+    return bundle
