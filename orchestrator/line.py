@@ -9,12 +9,13 @@ from fractions import Fraction
 from typing import Any
 
 from orchestrator.avatars import Portrait
-from orchestrator.call import Call
+from orchestrator.call import Call, CallInfo
 from orchestrator.media.messages import CallOpened, Command, SendDigits
+from orchestrator.media.parameters import VideoParameters
 from orchestrator.media.pool import WorkerPool
 from orchestrator.sip.events import EndCause
 from orchestrator.sip.incoming import IncomingCall
-from orchestrator.sip.media import NotAcceptable
+from orchestrator.sip.media import AudioMedia, NotAcceptable
 from orchestrator.sip.outgoing import OutgoingCall
 from orchestrator.sip.stack import dialled_uri
 from orchestrator.speech.base import PCM
@@ -83,6 +84,19 @@ class Line:
     fps: Fraction | None = None
     started_at: float = field(default_factory=time.time)
     over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def describe(self, audio: AudioMedia, video: VideoParameters | None) -> CallInfo:
+        """What is known of the call when it is answered."""
+        return CallInfo(
+            call_id=self.sip.id,
+            direction=self.sip.direction,
+            caller=self.sip.remote_uri,
+            dialled=self.sip.user,
+            avatar=self.portrait.name,
+            source=self.sip.source[0],
+            audio=f"{audio.codec}/{audio.clock_rate}",
+            video=f"H264 {video.width}x{video.height}@{float(video.fps):g}" if video else None,
+        )
 
     def hang_up(self, cause: str) -> None:
         """End the call; the first cause stays."""

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from orchestrator.line import Line
+from orchestrator.media.session import SessionStats
 from orchestrator.sip.events import EndCause
 from orchestrator.sip.trace import Trace
 from visavis.logs import Log
@@ -44,6 +45,13 @@ class CallRecord:
     video: str | None
     srtp: bool
     media: Mapping[str, Any] = field(default_factory=dict)
+
+
+def figures_of(stats: SessionStats) -> dict[str, Any]:
+    """A call's figures as the API shows them."""
+    return {
+        name: round(value, 3) if isinstance(value, float) else value for name, value in asdict(stats).items()
+    }
 
 
 def make_record(line: Line, cause: EndCause, ended_at: float, media: Mapping[str, Any]) -> CallRecord:

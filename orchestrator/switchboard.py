@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from orchestrator.agreement import (
     audio_parameters,
@@ -17,7 +15,7 @@ from orchestrator.agreement import (
     video_parameters,
 )
 from orchestrator.avatars import AvatarCatalog
-from orchestrator.call import Call, CallInfo
+from orchestrator.call import Call
 from orchestrator.config import Settings
 from orchestrator.events import CallEvent, EventBus
 from orchestrator.line import DialOrder, Line, WorkerMedia
@@ -36,7 +34,7 @@ from orchestrator.media.messages import (
 )
 from orchestrator.media.pool import NoRoom, WorkerPool
 from orchestrator.media.session import SessionStats
-from orchestrator.records import RecordBook, make_record
+from orchestrator.records import RecordBook, figures_of, make_record
 from orchestrator.rtp.codecs import SAMPLE_RATES
 from orchestrator.sip.call import Call as SipCall
 from orchestrator.sip.events import BaseHandler, EndCause
@@ -208,7 +206,7 @@ class Switchboard(BaseHandler):
             self._bus.publish(CallEvent("ended", call.id, data))
             log.info("ended", call=call.id, **data)
         stats = await self._pool.close_call(call.id)
-        figures = _figures(stats) if stats is not None else {}
+        figures = figures_of(stats) if stats is not None else {}
         if line.call is not None:
             figures = line.call.stats = line.call.stats | figures
         self.records.add(make_record(line, cause, ended_at, figures), line.sip.trace)
@@ -232,7 +230,7 @@ class Switchboard(BaseHandler):
             case DigitsRefused(call_id, reason):
                 log.warning("keys refused", call=call_id, reason=reason)
             case CallFigures(_, stats) if call is not None:
-                call.stats |= _figures(stats)
+                call.stats |= figures_of(stats)
                 self._judge_silence(line, stats)
             case Notice(_, "turn", data) if call is not None:
                 call.on_turn(data["kind"], data["turn_id"], data["heard_ms"], data["wait_ms"])
@@ -273,17 +271,7 @@ class Switchboard(BaseHandler):
             "trim_ms": trim_ms(self._settings, line.sip.account),
         }
         self._pool.send(StartCall(call_id, options))
-        info = CallInfo(
-            call_id=call_id,
-            direction=line.sip.direction,
-            caller=line.sip.remote_uri,
-            dialled=line.sip.user,
-            avatar=line.portrait.name,
-            source=line.sip.source[0],
-            audio=f"{media.audio.codec}/{media.audio.clock_rate}",
-            video=f"H264 {video.width}x{video.height}@{float(video.fps):g}" if video else None,
-        )
-        line.call = Call(info, line.media, self._voices, self._bus, line)
+        line.call = Call(line.describe(media.audio, video), line.media, self._voices, self._bus, line)
         if line.text.strip():
             line.call.say(line.text, line.language)
 
@@ -299,8 +287,3 @@ class Switchboard(BaseHandler):
             line.hang_up("shutdown")
         for line in lines:
             await line.over.wait()
-
-
-def _figures(stats: SessionStats) -> dict[str, Any]:
-    figures = dataclasses.asdict(stats)
-    return {name: round(v, 3) if isinstance(v, float) else v for name, v in figures.items()}
