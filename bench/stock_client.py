@@ -23,9 +23,9 @@ from fastapi import FastAPI, WebSocket
 from roomkit.video.avatar.websocket import WebSocketAvatarProvider
 from starlette.websockets import WebSocketDisconnect
 
-from bench.faces import SIDE, serve
+from bench.faces import SIDE
 from bench.ports import free_port
-from bench.server import FRAME, TICK_S, cpu_s
+from bench.server import FRAME, TICK_S, cpu_s, serve
 
 FPS = 25
 
@@ -105,7 +105,7 @@ async def run(streams: Sequence[int], seconds: float) -> None:
     process = multiprocessing.get_context("spawn").Process(target=echo, args=(port,), daemon=True)
     process.start()
     try:
-        async with serve() as server:
+        async with serve({"look_ahead_ms": "0"}, slots=100) as server:
             echo_url, pid = f"http://127.0.0.1:{port}", process.pid or 0
             for count in streams:
                 print(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -18,8 +17,6 @@ from visavis.playout import Picture, Playout
 from visavis.startdelay import StartDelay
 from visavis.stream import AvatarStream
 from visavis.wander import Wander
-
-log = logging.getLogger(__name__)
 
 OnAvatar = Callable[[str, str], None]
 """Called with ``ready | connected | lost | rejected | failed`` and one sentence."""
