@@ -267,8 +267,11 @@ class TestJoins:
     def test_pictures_left_out_and_jumps_of_the_body_end_cached_idle(self, loop: IdleLoop) -> None:
         director = VideoDirector()
         assert isinstance(director.decide(Picture(0), loop), Cached)
-        assert director.decide(Picture(3), loop, skipped=True) == Live(idr=True, fresh=True)
-        assert isinstance(director.decide(Picture(10), loop), Cached)
+        assert director.decide(Picture(3), loop, skipped=True) is None  # till the loop's next key frame
+        assert director.decide(mouth(4), loop, skipped=True) == Live(idr=True, fresh=True)
+        assert isinstance(director.decide(Picture(10), loop, skipped=True), Cached)
+        assert director.decide(Picture(13), loop, skipped=True, keyframe=True) == Live(idr=True, fresh=True)
+        assert isinstance(director.decide(Picture(20), loop), Cached)
         assert director.decide(Picture(33), loop) == Live(idr=True, fresh=True)
         assert director.decide(Picture(34), loop) == Live(idr=False, fresh=False)
         director.restart()

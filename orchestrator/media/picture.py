@@ -195,8 +195,10 @@ class VideoStream:
         loop = self._idle_loop(body)
         keyframe = self.keyframes.due(now)
         action = self._director.decide(picture, loop, skipped=self._skipped, keyframe=keyframe)
-        self._skipped = False
-        if isinstance(action, Cached):
+        self._skipped = action is None
+        if action is None:
+            self.counters.skipped += 1
+        elif isinstance(action, Cached):
             self._show_cached(action, timestamp, now)
         elif self._engine.load.thin(number) and not action.idr:
             self.counters.thinned += 1

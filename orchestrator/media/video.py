@@ -49,8 +49,12 @@ class VideoDirector:
 
     def decide(
         self, picture: Picture, loop: IdleLoop | None, *, skipped: bool = False, keyframe: bool = False
-    ) -> Cached | Live:
-        """The next picture in order. ``skipped``: pictures before it were left out; ``keyframe``: one is due."""
+    ) -> Cached | Live | None:
+        """The next picture in order. ``skipped``: pictures before it were left out; ``keyframe``: one is due.
+
+        ``None`` leaves this one out as well. After a gap in the cached loop its next key frame is waited for, a
+        second at most: a process that was late would be late again if every call coded pictures of its own.
+        """
         if loop is not None and is_plain(picture):
             index = picture.loop_index % loop.loop
             if self._phase is not None and loop is self._loop and not skipped and not keyframe:
@@ -60,6 +64,8 @@ class VideoDirector:
             entry = loop.entries.get(index)
             if entry is not None:
                 return self._take(loop, *entry)
+            if skipped and not keyframe and self._phase is not None and loop is self._loop:
+                return None
         fresh = self._phase is not None
         self._phase = None
         self._since_idr += 1
