@@ -180,6 +180,7 @@ class World(Clock):
     def _from_worker(self, message: m.Message) -> None:
         if isinstance(message, m.Ready | m.Rendered | m.BatchLost):
             self.at(self._clock.now + HOP_S, lambda: self.renderer.handle(message))
+            self.at(self._clock.now + HOP_S, self.renderer.pump)
 
     def _wake(self) -> None:
         if not self._woken:

@@ -66,6 +66,7 @@ class Core:
             silent_s=settings.engine_timeout_s,
             log=log,
             on_message=self._on_message,
+            on_read=self._on_read,
             on_change=self._on_engine,
         )
         self.renderer.use(self.engine)
@@ -221,6 +222,12 @@ class Core:
             dropped=stream.outbox.dropped,
             reason=stream.error.sentence if stream.error else "",
         )
+
+    def _on_read(self) -> None:
+        try:
+            self.renderer.pump()
+        except Exception:  # as below
+            self.log.exception("internal_error", where="pump")
 
     def _on_message(self, message: m.Message) -> None:
         try:

@@ -23,7 +23,8 @@ PING_S = 1.0
 
 
 class EngineProcess:
-    """Keeps one engine process running. Messages go to ``on_message``, its coming and going to ``on_change``.
+    """Keeps one engine process running. Messages go to ``on_message``, and ``on_read`` is called after those that
+    came together; its coming and going is told to ``on_change``.
 
     ``on_change(loaded, sentence)``: the engine is loaded, or (``None``) not usable, and why.
     """
@@ -36,6 +37,7 @@ class EngineProcess:
         silent_s: float,
         log: Log,
         on_message: Callable[[m.Message], None],
+        on_read: Callable[[], None],
         on_change: Callable[[m.Loaded | None, str], None],
     ) -> None:
         self.loaded: m.Loaded | None = None
@@ -46,6 +48,7 @@ class EngineProcess:
         self._silent_s = silent_s
         self._log = log
         self._on_message = on_message
+        self._on_read = on_read
         self._on_change = on_change
         self._task: asyncio.Task[None] | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -155,6 +158,7 @@ class EngineProcess:
                         return message.sentence
                     case _:
                         self._on_message(message)
+            self._on_read()
         return ""
 
     @staticmethod

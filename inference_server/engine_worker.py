@@ -38,6 +38,7 @@ from inference_server.engines.discovery import engine_factory
 from inference_server.frame_ring import FrameRing
 
 WAIT_S = 0.002  # for a batch, before messages are looked at again
+SWITCH_S = 0.0005  # another thread that computes in Python keeps the engine's from going on for so long
 DEPTH = 2  # batches submitted to the engine at once
 
 
@@ -58,6 +59,7 @@ class EngineWorker:
         self._channel = channel
         self._ring = ring
         self._decoder = m.Decoder()
+        self._out = bytearray()
         self._handles: dict[str, Handle] = {}
         self._voices = Voices(engine, self._handles, self._send)
         self._waiting: deque[m.Render] = deque()
@@ -66,8 +68,14 @@ class EngineWorker:
 
     def load(self, own_body: str) -> None:
         """Load the engine and say so. Raises :class:`EngineError`."""
-        self._engine.load(lambda progress, sentence: self._send(m.Loading(progress, sentence)))
+
+        def tell(progress: float, sentence: str) -> None:
+            self._send(m.Loading(progress, sentence))
+            self._flush()
+
+        self._engine.load(tell)
         self._send(m.Loaded(asdict(self._engine.info), self._costs(), own_body))
+        self._flush()
 
     def run(self) -> None:
         """Until the other side closes the socket."""
@@ -76,6 +84,7 @@ class EngineWorker:
             if readable and not self._receive():
                 return
             self.work()
+            self._flush()
 
     @property
     def pause_s(self) -> float | None:
@@ -103,7 +112,13 @@ class EngineWorker:
         return True
 
     def _send(self, message: m.Message) -> None:
-        self._channel.sendall(m.encode(message))
+        self._out += m.encode(message)
+
+    def _flush(self) -> None:
+        """What was said in one piece of work leaves together, so that the front plans batches of all of it."""
+        if self._out:
+            out, self._out = self._out, bytearray()
+            self._channel.sendall(out)
 
     def handle(self, message: m.Message) -> None:
         """A message of the front."""
@@ -234,6 +249,7 @@ def main() -> int:
     parser.add_argument("--lanes", type=int, required=True)
     options = parser.parse_args()
     die_with_parent()
+    sys.setswitchinterval(SWITCH_S)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the front, which drains
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     channel = socket.socket(fileno=options.channel)

@@ -77,9 +77,15 @@ class Renderer:
 
     def touch(self, session: Session) -> None:
         """Something happened to the session: it may have a frame to draw."""
-        if session in self._sessions and next(session.turns_due(), None) is not None:
-            self._due[session] = None
+        if self._look(session):
             self.pump()
+
+    def _look(self, session: Session) -> bool:
+        """Whether the session has a frame to draw, which is then remembered."""
+        due = session in self._sessions and next(session.turns_due(), None) is not None
+        if due:
+            self._due[session] = None
+        return due
 
     def new_track(self, session: Callable[[], Session]) -> Callable[[], int]:
         """Numbers for the tracks of a session."""
@@ -111,19 +117,18 @@ class Renderer:
         self.scheduler.clear()
 
     def handle(self, message: m.Ready | m.Rendered | m.BatchLost) -> None:
-        """A message of the engine process about drawing."""
+        """A message of the engine process about drawing; :meth:`pump` after the last one at hand."""
         now = self._clock()
         match message:
             case m.Ready():
                 session = self._tracks.get(message.track)
                 if session is not None:
                     session.track_ready(message.track, message.frames, message.ended, now)
-                    self.touch(session)
+                    self._look(session)
             case m.Rendered():
                 self._rendered(message, now)
             case m.BatchLost():
                 self._lost(message, now)
-        self.pump()
 
     def _rendered(self, message: m.Rendered, now: float) -> None:
         under_way = self._batches.pop(message.batch, None)
@@ -163,8 +168,7 @@ class Renderer:
         session = self._tracks.get(job.turn.track)
         if session is not None:
             session.rendered(job, kind, rect, pixels, now)
-            if session in self._sessions and next(session.turns_due(), None) is not None:
-                self._due[session] = None
+            self._look(session)
 
     # --- batches --------------------------------------------------------------------------------------
 
