@@ -53,19 +53,24 @@ def test_phones_are_placed_where_each_clip_was_heard() -> None:
         Phone("mɑpiba"[i % 6], float(a), float(b)) for i, (a, b) in enumerate(itertools.pairwise(edges))
     ]
     clips = [Clip(babble(float(edges[-1]) + 0.1, seed), phones) for seed in (1, 2)]
-    heard = np.zeros(120_000, np.int16)
+    sound = np.zeros(120_000, np.int16)
     begins = (20_000, 20_000 + len(clips[0].pcm) // 2 + 1200)  # a gap of 150 ms between them
     for begin, clip in zip(begins, clips, strict=True):
         narrow = soxr.resample(clip.pcm, 16_000, 8000)
-        heard[begin : begin + len(narrow)] = narrow
-    found_phones, alike = placed(heard, clips)
-    assert alike > 0.95
-    assert found_phones[0].start == pytest.approx(2.5 + phones[0].start, abs=0.001)
-    assert found_phones[len(phones)].start == pytest.approx(begins[1] / 8000 + phones[0].start, abs=0.001)
+        sound[begin : begin + len(narrow)] = narrow
+    heard = placed(sound, clips)
+    assert heard.alike > 0.95
+    assert heard.phones[0].start == pytest.approx(2.5 + phones[0].start, abs=0.001)
+    assert heard.phones[len(phones)].start == pytest.approx(begins[1] / 8000 + phones[0].start, abs=0.001)
 
-    target = from_phones(found_phones, 1500)
-    starts = np.arange(2.0, 13.0, 0.04)
+    target = from_phones(heard.phones, 1500)
+    starts = np.arange(2.5, 13.0, 0.04)
     gap = 0.1 * sampled(target.opening, starts, 0.04)
-    got = Received(Lips(starts + 0.03, gap, gap, 0), found_phones, alike, 0)
+    got = Received(Lips(starts + 0.03, gap, gap, 0), heard, 0, 0)
     assert judged(got).lag_ms == pytest.approx(30, abs=6)
     assert judged(got, 0.08).lag_ms == pytest.approx(110, abs=6)
+
+    sound[begins[1] + 8000 : begins[1] + 20_000] = 0  # packets lost: that sentence cannot be judged
+    assert placed(sound, clips).spans == heard.spans[:1]
+    with pytest.raises(ValueError, match="0 of 2 sentences"):
+        placed(np.zeros_like(sound), clips)
