@@ -117,7 +117,7 @@ class Agent:
         if response.cseq[1] == "INVITE" and 200 <= response.status < 300:
             call = self._dialogs.get((response.call_id, response.from_.tag or "", response.to.tag or ""))
             if call is not None:
-                call.on_repeated_answer(response)
+                call.acks.again(response)
 
     # -- what calls use --
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 from visavis.logs import Log
 
+from .acks import Acks
 from .authentication import Credentials
 from .bodies import sdp_body
 from .dialog import Dialog
@@ -70,7 +71,7 @@ class Call:
         self._info = Info(agent, self)
         self.offering = False
         self._hangup_wanted = ""
-        self._acks: dict[int, Request] = {}
+        self.acks = Acks(agent, self)
         self._last_event: asyncio.Task[None] | None = None
 
     @property
@@ -299,20 +300,6 @@ class Call:
         if body:
             request.headers.add("Content-Type", "application/sdp")
             request.body = body.encode()
-
-    def acknowledge(self, request: Request, response: Response) -> None:
-        """ACK a 2xx (section 13.2.2.4), and again whenever it comes again."""
-        ack = self.dialog.request("ACK", seq=request.cseq[0])
-        for name in ("Authorization", "Proxy-Authorization"):
-            for value in request.headers.all(name):
-                ack.headers.add(name, value)
-        self._acks[request.cseq[0]] = ack
-        self._agent.client.send_ack(self, ack)
-
-    def on_repeated_answer(self, response: Response) -> None:
-        ack = self._acks.get(response.cseq[0])
-        if ack is not None:
-            self._agent.client.send_ack(self, ack)
 
     def fail(self, cause: EndCause) -> None:
         """End with a BYE and that cause."""

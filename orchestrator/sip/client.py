@@ -126,7 +126,7 @@ class Client:
                 flow = await self._flow_for(call.dialog, len(bytes(request)) + VIA_ROOM)
             except OSError as error:
                 return Response(status=503, reason=str(error))
-            response = await self.exchange(request, flow, call.on_repeated_answer)
+            response = await self.exchange(request, flow, call.acks.again)
             again = self.authorize(call.credentials, request, response)
             if not again and not call.timer.raise_to(request, response):
                 break

@@ -263,7 +263,7 @@ class OutgoingCall(Call):
         self._dialog = dialog
         self.state = "established"
         self._agent.register(self, dialog)
-        self.acknowledge(request, response)
+        self.acks.acknowledge(request)
         if self._cancelled is not None:
             self._bye(self._cancelled)
             return
@@ -285,7 +285,7 @@ class OutgoingCall(Call):
     def _on_further_answer(self, request: Request, response: Response) -> None:
         """A repeated 2xx is acknowledged again, another fork's is acknowledged and hung up (13.2.2.4)."""
         if (response.to.tag or "") == self.dialog.remote_tag:
-            self.on_repeated_answer(response)
+            self.acks.again(response)
             return
         self._forks.refuse(request, response, self._transaction_flow())
 

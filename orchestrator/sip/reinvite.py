@@ -71,6 +71,6 @@ class Reinviter:
             call.offering = False
         if response.status < 300:
             call.dialog.refresh_target(response)
-            call.acknowledge(request, response)
+            call.acks.acknowledge(request)
             call.on_refreshed(response)
         return response
