@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.loss_receiver import gstreamer_call
 from orchestrator.media.host import MediaHost
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.sources import LoopFace
@@ -62,3 +63,10 @@ async def test_gstreamer(host: MediaHost, tmp_path: Path, mode: int) -> None:
     async with gstreamer(tmp_path) as receiver:
         await asyncio.sleep(1.0)
         await shown(host, receiver, mode)
+
+
+async def test_gstreamer_asks_for_what_is_lost_and_gets_it() -> None:
+    result = await gstreamer_call(0.05, seconds=6, rtt=0.05)
+    assert result.lost > 0.01
+    assert result.nacked > 0 and result.retransmitted > 0
+    assert result.video.share > 0.5, str(result)  # how many come in time is the bench's to say
