@@ -16,7 +16,8 @@ from inference_server.service.http_connections import SocketProtocol, http_proto
 from inference_server.settings import MIB
 from visavis.logs import Log
 
-BACKLOG = 1024
+BACKLOG = 4096
+ACCEPTED_AT_ONCE = 4  # between two turns of what else goes on: a crowd does not stop those who are in
 CLOSE_S = 2
 
 
@@ -61,7 +62,7 @@ class HttpFace:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                backlog=BACKLOG,
+                backlog=ACCEPTED_AT_ONCE,
                 timeout_keep_alive=30,
                 timeout_graceful_shutdown=CLOSE_S,
             )
@@ -90,6 +91,7 @@ class HttpFace:
         self._task = asyncio.create_task(self._server.serve([listener]))
         while not self._server.started and not self._task.done():  # noqa: ASYNC110 - a moment
             await asyncio.sleep(0.01)
+        listener.listen(BACKLOG)  # how many may wait, once asyncio has learnt how many to accept at once
         return self.port
 
     async def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,9 +42,11 @@ class PreparedVoice(TTSProvider):  # type: ignore[misc]
         self, text: str, *, voice: str | None = None, context: Any = None
     ) -> AsyncIterator[AudioChunk]:
         sound, size = self.sounds[text], round(self.rate * CHUNK_S)
+        began = time.monotonic()
         for at in range(0, len(sound), size):
             yield AudioChunk(data=sound[at : at + size].tobytes(), sample_rate=self.rate)
-            await asyncio.sleep(CHUNK_S / self.speed)
+            due = began + (at + size) / self.rate / self.speed
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
 
 
 @dataclass

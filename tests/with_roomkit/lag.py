@@ -47,19 +47,28 @@ class Voice:
         return float(self.times[min(int(packet), last)] + beyond * PACKET_S + rest)
 
 
+def heard_when(recording: Recording) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """When each packet's first sample is heard, and which second of the received voice that is."""
+    packets = recording.audio.ordered()
+    until, times = 0.0, []
+    for packet in packets:
+        until = max(packet.arrived, until) + PACKET_S
+        times.append(until - PACKET_S)
+    stamps = np.array([packet.timestamp for packet in packets], np.float64)
+    return np.array(times), (stamps - stamps[:1]) / 8000
+
+
 def voices(recording: Recording) -> list[Voice]:
     """The turns: what lies between pauses of ``PAUSE_S``. Packets of silence are no part of any."""
     samples, packets = recording.samples(), recording.audio.ordered()
-    until, turns = 0.0, list[list[tuple[float, int]]]()
-    for packet in packets:
-        heard = max(packet.arrived, until)
-        until = heard + PACKET_S
-        at = packet.timestamp - packets[0].timestamp
+    turns: list[list[tuple[float, int]]] = []
+    for packet, heard, second in zip(packets, *heard_when(recording), strict=True):
+        at = round(second * 8000)
         loud = np.flatnonzero(np.abs(samples[at : at + len(packet.payload)].astype(int)) > LOUD)
         if len(loud):
             if not turns or heard - turns[-1][-1][0] > PAUSE_S:
                 turns.append([])
-            turns[-1].append((heard, int(loud[0])))
+            turns[-1].append((float(heard), int(loud[0])))
     return [Voice(np.array([heard for heard, _ in turn]), turn[0][1] / 8000) for turn in turns]
 
 
