@@ -105,7 +105,7 @@ async def run(streams: Sequence[int], seconds: float) -> None:
     process = multiprocessing.get_context("spawn").Process(target=echo, args=(port,), daemon=True)
     process.start()
     try:
-        async with serve({"look_ahead_ms": "0"}) as server:
+        async with serve({"look_ahead_ms": "0"}, slots=100) as server:
             echo_url, pid = f"http://127.0.0.1:{port}", process.pid or 0
             for count in streams:
                 print(
