@@ -155,7 +155,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         clips = first(test_set(voice), args.seconds)
         for fps in args.fps:
             recording, late = asyncio.run(called(clips, fps, args.engine))
-            got = received(recording, clips, late)
+            try:
+                got = received(recording, clips, late)
+            except ValueError as error:
+                print(f"{voice.name:24} {fps:3} not judged: {error}", flush=True)
+                continue
             report = judged(got)
             found_ms = judged(got, INJECTED_MS / 1000).lag_ms - report.lag_ms
             rows.append(Measured(voice.name, voice.kind, fps, report, found_ms))
