@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from bench.ports import free_port
+from orchestrator.sip.attempt import PATIENCE_SECONDS
 from orchestrator.sip.config import Account, SipConfig
 from orchestrator.sip.grammar import parse_uri
 from orchestrator.sip.locate import Hop, locate
@@ -17,7 +18,7 @@ from orchestrator.sip.registration import Registration
 from orchestrator.sip.stack import SipStack
 from tests.support.sip_fake import Recorder, Wire, only_request, reply_to, settle
 from tests.support.zone import Zone
-from tests.test_sip_outgoing import dial
+from tests.test_sip_outgoing import ANSWER, dial
 from tests.test_sip_transport import until
 
 RECORDS = {
@@ -147,37 +148,56 @@ async def test_a_call_to_a_domain_reaches_its_second_server() -> None:
     await callee.close()
 
 
+TWO = [Hop("UDP", "127.0.0.31", 5060), Hop("UDP", "127.0.0.32", 5060)]
+
+
 async def test_a_silent_server_is_dialled_last_for_a_while() -> None:
     wire = Wire()
-    wire.hops = [Hop("UDP", "127.0.0.31", 5060), Hop("UDP", "127.0.0.32", 5060)]
-
-    def asked() -> list[str]:
-        invites = [remote[0] for remote, data in wire.sent if data.startswith(b"INVITE")]
-        wire.sent.clear()
-        return list(dict.fromkeys(invites))
-
+    wire.hops = list(TWO)
     call, _ = await dial(wire)
-    wire.clock.advance(32.1)
-    await settle()
-    assert asked() == ["127.0.0.31", "127.0.0.32"]
-    call.hangup()
-    wire.clock.advance(33)
-    await settle()
-    wire.take()
+    await wire.pass_time(PATIENCE_SECONDS)
+    assert (call.source[0], call.state) == ("127.0.0.32", "new")
+    await wire.pass_time(33)  # the last one is waited for in full
+    assert call.cause and (call.cause.kind, call.cause.status) == ("no_answer", 408)
+    wire.hops.append(Hop("UDP", "127.0.0.33", 5060))
     call, invite = await dial(wire)
-    assert wire.agent.client._failed
+    assert call.source[0] == "127.0.0.33"
     await wire.put(reply_to(invite, 486))
-    assert call.source[0] == "127.0.0.32"
-    wire.clock.advance(61)
-    await settle()
-    wire.take()
+    await wire.pass_time(61)
     call, _ = await dial(wire)
     assert call.source[0] == "127.0.0.31"
 
 
+@pytest.mark.parametrize("answered", [False, True])
+async def test_a_server_that_answers_too_late_is_turned_away(answered: bool) -> None:
+    """Whether or not the next one has answered meanwhile: CANCEL for its 180, ACK and BYE for its 200."""
+    wire = Wire()
+    wire.hops = list(TWO)
+    call, first = await dial(wire)
+    sent = await wire.pass_time(PATIENCE_SECONDS)
+    second = next(m for m in sent if isinstance(m, Request) and m.cseq[0] > first.cseq[0])
+    if answered:
+        await wire.put(reply_to(second, 200, body=ANSWER).replace(";tag=peer", ";tag=second"))
+        assert call.state == "established"
+    cancel = only_request(await wire.put(reply_to(first, 180)), "CANCEL")
+    assert (cancel.via.branch, cancel.cseq[0]) == (first.via.branch, first.cseq[0])
+    await wire.put(reply_to(cancel, 200))
+    late = await wire.put(reply_to(first, 200, body=ANSWER))
+    assert [(m.method, m.to.tag) for m in late if isinstance(m, Request)] == [
+        ("ACK", "peer"),
+        ("BYE", "peer"),
+    ]
+    again = await wire.put(reply_to(first, 200, body=ANSWER))
+    assert [m.method for m in again if isinstance(m, Request)] == ["ACK"]
+    if not answered:
+        await wire.put(reply_to(second, 200, body=ANSWER).replace(";tag=peer", ";tag=second"))
+    assert (call.state, call.dialog.remote_tag) == ("established", "second")
+    assert [name for name, _ in wire.handler.events if name in ("established", "ended")] == ["established"]
+
+
 async def test_a_registrar_with_two_servers() -> None:
     wire = Wire()
-    wire.hops = [Hop("UDP", "127.0.0.31", 5060), Hop("UDP", "127.0.0.32", 5060)]
+    wire.hops = list(TWO)
     registration = Registration(wire.agent, Account("sip:me@trunk.test", "pw"))
     task = asyncio.ensure_future(registration.register(300))
     await settle()

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from visavis.logs import Log
 
+from .attempt import Attempt
 from .authentication import Credentials
 from .bodies import sdp_body
 from .call import Call
 from .client import VIA_ROOM, renew
-from .client_transaction import ClientTransaction
 from .dialog import Dialog, new_tag
 from .events import EndCause
-from .flow import Flow, bracketed
+from .flow import bracketed
 from .forks import ExtraForks
 from .grammar import GrammarError, NameAddr, Uri, parse_name_addr
 from .locate import Hop
@@ -68,7 +67,7 @@ class OutgoingCall(Call):
         self._targets = [target]
         self._proxies = proxies
         self._timeout = timeout
-        self._transaction: ClientTransaction | None = None
+        self._attempt: Attempt | None = None
         self._provisional = False
         self._cancelled: EndCause | None = None
         self._forks = ExtraForks(agent, self)
@@ -107,8 +106,9 @@ class OutgoingCall(Call):
             if str(target) in tried:
                 continue
             tried.add(str(target))
-            for proxy in self._proxies or (None,):
-                response = await self._ask_each(target, proxy)
+            proxies: tuple[Uri | None, ...] = self._proxies or (None,)
+            for proxy in proxies:
+                response = await self._ask_each(target, proxy, more=proxy is not proxies[-1])
                 if not self._unanswered(response):
                     break
             if 300 <= response.status < 400:
@@ -129,8 +129,11 @@ class OutgoingCall(Call):
         """Whether another server should be asked (RFC 3263 section 4.3)."""
         return response.status in (503, 408) and not self._provisional and not self._cancelled
 
-    async def _ask_each(self, target: Uri, proxy: Uri | None) -> Response:
-        """One target over one proxy, whose servers are asked in turn until one answers."""
+    async def _ask_each(self, target: Uri, proxy: Uri | None, *, more: bool) -> Response:
+        """One target over one proxy, whose servers are asked in turn until one answers.
+
+        `more` says that there are other proxies. Only the last of all servers is waited for in full.
+        """
         client = self._agent.client
         try:
             hops = await client.hops(proxy or target)
@@ -140,7 +143,7 @@ class OutgoingCall(Call):
         for hop in hops:
             try:
                 request = self._request(target, proxy, client.local_host(hop))
-                response = await self._ask(request, hop)
+                response = await self._ask(request, hop, impatient=more or hop is not hops[-1])
             except (OSError, TimeoutError) as error:
                 response = Response(status=503, reason=str(error) or "no connection in time")
                 continue
@@ -149,7 +152,7 @@ class OutgoingCall(Call):
             client.avoid(hop)
         return response
 
-    async def _ask(self, request: Request, hop: Hop) -> Response:
+    async def _ask(self, request: Request, hop: Hop, *, impatient: bool) -> Response:
         """One server, challenges answered. Raises OSError or TimeoutError where there is no way to it."""
         for _ in range(3):
             flow = await self._agent.client.open(hop, size=len(bytes(request)) + VIA_ROOM)
@@ -158,19 +161,8 @@ class OutgoingCall(Call):
             self.source = flow.remote
             self.local_host = self._agent.config.advertised_host or flow.local[0]
             self._provisional = False
-            responses: asyncio.Queue[Response] = asyncio.Queue()
-
-            def on_response(response: Response, responses: asyncio.Queue[Response] = responses) -> None:
-                if self._dialog is None:
-                    responses.put_nowait(response)
-                elif 200 <= response.status < 300:
-                    self._on_further_answer(request, response)
-
-            def on_failure(status: int, responses: asyncio.Queue[Response] = responses) -> None:
-                responses.put_nowait(Response(status=status, reason="no answer"))
-
-            self._transaction = self._agent.client.start(request, flow, on_response, on_failure)
-            response = await self._follow(request, responses)
+            self._attempt = Attempt(self._agent, request, flow, self._on_further_answer, impatient=impatient)
+            response = await self._follow(self._attempt)
             again = self._agent.client.authorize(self.credentials, request, response)
             if not again and not self.timer.raise_to(request, response):
                 return response
@@ -200,28 +192,28 @@ class OutgoingCall(Call):
         self.prepare(request, self.session.offer(self.capabilities))
         return request
 
-    async def _follow(self, request: Request, responses: asyncio.Queue[Response]) -> Response:
-        """Responses until the first final one; later 2xx (forks, repeats) go to `_later`."""
+    async def _follow(self, attempt: Attempt) -> Response:
+        """Responses until the first final one."""
         while True:
-            response = await responses.get()
+            response = await attempt.next()
             if response.status >= 200:
                 break
-            await self._on_provisional(request, response)
+            self._on_provisional(attempt, response)
         if response.status < 300:
-            self._on_answer(request, response)
+            self._on_answer(attempt, response)
         return response
 
-    async def _on_provisional(self, request: Request, response: Response) -> None:
+    def _on_provisional(self, attempt: Attempt, response: Response) -> None:
         if not self._provisional:
             self._provisional = True
-            if self._cancelled is not None and self._transaction is not None:
-                self._agent.transactions.cancel(self._transaction)
+            if self._cancelled is not None:
+                attempt.cancel()
         if response.status == 100 or self._cancelled:
             return
         if self.state == "new":
             self.state = "ringing"
         if "RSeq" in response.headers and "100rel" in response.headers.tokens("Require"):
-            self._prack(request, response)
+            self._prack(attempt, response)
         body = sdp_body(response)
         if body is not None and self.session.offer_pending:
             try:
@@ -231,17 +223,17 @@ class OutgoingCall(Call):
                 log.info("early_media_unusable", call=self.id, reason=error)
         self.emit(self._agent.handler.on_progress, self, response.status)
 
-    def _prack(self, request: Request, response: Response) -> None:
+    def _prack(self, attempt: Attempt, response: Response) -> None:
         """RFC 3262 section 4: confirm each reliable provisional response once, in order."""
         number = response.headers.get("RSeq") or ""
         tag = response.to.tag or ""
         if not number.isdigit() or len(number) > 10 or int(number) <= self._rseq.get(tag, 0):
             return
         self._rseq[tag] = int(number)
-        dialog = Dialog.from_response(request, response, self._transaction_flow())
+        dialog = Dialog.from_response(attempt.request, response, attempt.flow)
         self._seq += 1
         prack = dialog.request("PRACK", seq=self._seq)
-        prack.headers.add("RAck", f"{number} {request.cseq[0]} INVITE")
+        prack.headers.add("RAck", f"{number} {attempt.request.cseq[0]} INVITE")
 
         async def run() -> None:
             try:
@@ -252,18 +244,14 @@ class OutgoingCall(Call):
 
         self._agent.spawn(run())
 
-    def _transaction_flow(self) -> Flow:
-        assert self._transaction is not None
-        return self._transaction.flow
-
-    def _on_answer(self, request: Request, response: Response) -> None:
-        dialog = Dialog.from_response(request, response, self._transaction_flow())
+    def _on_answer(self, attempt: Attempt, response: Response) -> None:
+        dialog = Dialog.from_response(attempt.request, response, attempt.flow)
         dialog.local_seq = max(dialog.local_seq, self._seq)
         dialog.pinned = dialog.flow.reliable and not dialog.route_set
         self._dialog = dialog
         self.state = "established"
         self._agent.register(self, dialog)
-        self.acks.acknowledge(request)
+        self.acks.acknowledge(attempt.request)
         if self._cancelled is not None:
             self._bye(self._cancelled)
             return
@@ -282,16 +270,16 @@ class OutgoingCall(Call):
         self.on_refreshed(response)
         self.emit(self._agent.handler.on_established, self)
 
-    def _on_further_answer(self, request: Request, response: Response) -> None:
-        """A repeated 2xx is acknowledged again, another fork's is acknowledged and hung up (13.2.2.4)."""
-        if (response.to.tag or "") == self.dialog.remote_tag:
+    def _on_further_answer(self, attempt: Attempt, response: Response) -> None:
+        """A repeated 2xx is acknowledged again, another fork's or server's is acknowledged and hung up."""
+        if self._dialog is not None and (response.to.tag or "") == self._dialog.remote_tag:
             self.acks.again(response)
-            return
-        self._forks.refuse(request, response, self._transaction_flow())
+        else:
+            self._forks.refuse(attempt.request, response, attempt.flow)
 
     def _cancel(self, cause: EndCause) -> None:
         if self.state not in ("new", "ringing") or self._cancelled is not None:
             return
         self._cancelled = cause
-        if self._provisional and self._transaction is not None:
-            self._agent.transactions.cancel(self._transaction)
+        if self._provisional and self._attempt is not None:
+            self._attempt.cancel()
