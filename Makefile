@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.setup
 TEST_STAMP := $(VENV)/.setup-test
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-roomkit test-compose check-kubernetes lint types proto train-visemes bench gpu-kit clean
+.PHONY: help setup run demo test test-roomkit test-compose check-kubernetes lint types proto train-visemes bench bench-fleet gpu-kit clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -65,6 +65,11 @@ bench: $(TEST_STAMP)  ## measure: media path, whole calls, avatar stream, infere
 	$(BIN)/python -m bench.avatar_stream
 	$(BIN)/python -m bench.server
 	$(BIN)/python -m bench.lipsync.engine visavis/portraits/default.png --seconds 24
+
+bench-fleet: $(TEST_STAMP)  ## failures of a fleet under sixty calls, Kamailio, autoscaling (about 10 minutes)
+	$(BIN)/python -m bench.fleet --into docs/kubernetes.md
+	$(BIN)/python -m bench.kamailio
+	$(BIN)/python -m bench.autoscale --into docs/kubernetes.md
 
 lint: $(TEST_STAMP)  ## ruff, rules and format
 	$(BIN)/ruff check .

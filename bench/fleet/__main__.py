@@ -44,9 +44,11 @@ async def main() -> int:
     parser.add_argument("--only", default="", help="only scenes whose name has this in it")
     parser.add_argument("--into", type=Path, help=f"page whose table after {mark(COMMAND)} is replaced")
     options = parser.parse_args()
-    rows, wrong = [HEADER], []
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    print(f"{os.cpu_count()} cores, load {load} before", file=sys.stderr)
+    about = (
+        f"{options.servers} servers of {options.slots} slots, {options.calls} calls, {options.orchestrators} "
+        f"orchestrators, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before:\n"
+    )
+    rows, wrong = [about, HEADER], []
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(
             stack.enter_context(
@@ -72,7 +74,7 @@ async def main() -> int:
         ]
         async with AvatarClient(f"{next(iter(fleet.servers))}:{fleet.port}") as client:
             avatar = await client.prepare(image, SIZE, SIZE, Fraction(25))
-        print(HEADER)
+        print("\n".join(rows))
         for scene in SCENES:
             if options.only not in scene.name:
                 continue

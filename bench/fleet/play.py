@@ -77,7 +77,7 @@ class Outcome:
 
 
 HEADER = """\
-| failure | calls, dropped | turns, finished, refused | audio packets, lost, late by 20 ms | worst \
+| failure | calls, dropped | turns, finished, refused | audio packets, lost, late by 20 ms | latest \
 | ticks with lips | longest without lips | streams by server then | uneven | most slots taken |
 |---|---|---|---|---|---|---|---|---|---|"""
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import shutil
 import signal
 import sys
-from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,7 +27,6 @@ class Server:
     """One server process; ``most_used`` slots were taken at once since :meth:`Fleet.forget`."""
 
     process: asyncio.subprocess.Process
-    engine_pid: int
     watch: asyncio.Task[None]
     capacity: Capacity | None = None
     most_used: int = 0
@@ -47,7 +44,7 @@ class Fleet:
     servers: dict[str, Server] = field(default_factory=dict)
     started: int = 0
     beyond: int = 0  # times that more slots were taken than there are
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def start(self) -> str:
         """One more server at a new address; returns that when its engine is ready and the name lists it."""
@@ -72,18 +69,15 @@ class Fleet:
             stdin=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )
-        self.servers[host] = Server(process, 0, asyncio.create_task(self._watch(host)))
+        self.servers[host] = Server(process, asyncio.create_task(self._watch(host)))
         assert process.stderr is not None
         async with asyncio.timeout(READY_S):
             async for line in process.stderr:
-                event = _event(line)
-                if event.get("event") == "engine_started":
-                    self.servers[host].engine_pid = int(str(event["engine_pid"]))
-                if event.get("event") == "engine_ready":
+                if b'"engine_ready"' in line:
                     break
             else:
                 raise RuntimeError(f"the server at {host} did not start")
-        self._background(_drain(process.stderr))
+        self._tasks.append(asyncio.create_task(_drain(process.stderr)))
         self.names.addresses.add(host)
         return host
 
@@ -143,19 +137,6 @@ class Fleet:
                         server.most_used = max(server.most_used, used)
                         self.beyond += used > self.slots
                 await asyncio.sleep(0.2)
-
-    def _background(self, work: object) -> None:
-        task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[call-overload]
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-
-def _event(line: bytes) -> dict[str, object]:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else defaultdict(object)
 
 
 async def _drain(stream: asyncio.StreamReader) -> None:
