@@ -13,6 +13,7 @@ from typing import Any
 
 from visavis import errors, messages, model
 from visavis.frames import Frame, Rect
+from visavis.received import checked_avatar, checked_frame
 
 AUDIO = struct.Struct("<BBHIQQ")
 """Message type 1, two reserved fields, epoch, turn id, first sample; then s16le PCM, 16 kHz mono."""
@@ -89,30 +90,19 @@ def frame_from(data: bytes, opened: model.Opened) -> Frame:
     if len(data) < FRAME.size:
         raise errors.ProtocolError(f"a frame of {len(data)} bytes is shorter than its header")
     (_, kind, flags, epoch, turn, sample, index, x, y, width, height, _) = FRAME.unpack_from(data)
-    avatar = opened.avatar
-    if index >= avatar.loop_length:
-        raise errors.ProtocolError(f"a frame names body frame {index}, beyond the loop")
-    rect: Rect | None = None
-    pixels: bytes | None = None
-    if width or height or len(data) > FRAME.size:
-        rect, pixels = Rect(x, y, width, height), data[FRAME.size :]
-        try:
-            rect.validate(avatar.width, avatar.height)
-        except ValueError as e:
-            raise errors.ProtocolError(f"a frame came with a bad rectangle: {e}") from None
-        if len(pixels) != (rect.i420_size if opened.pixel_format == "i420" else width * height * 3):
-            raise errors.ProtocolError(f"a frame of {width}x{height} came with {len(pixels)} bytes")
-    elif kind != BODY:
-        raise errors.ProtocolError("a mouth came without pixels")
-    return Frame(
-        turn_id=turn,
-        epoch=epoch,
-        sample=sample,
-        loop_index=index,
-        kind="body" if kind == BODY else "mouth",
-        rect=rect,
-        pixels=pixels,
-        last=bool(flags & LAST),
+    there = bool(width or height or len(data) > FRAME.size)
+    return checked_frame(
+        Frame(
+            turn_id=turn,
+            epoch=epoch,
+            sample=sample,
+            loop_index=index,
+            kind="body" if kind == BODY else "mouth",
+            rect=Rect(x, y, width, height) if there else None,
+            pixels=data[FRAME.size :] if there else None,
+            last=bool(flags & LAST),
+        ),
+        opened,
     )
 
 
@@ -173,20 +163,18 @@ def opened_from(m: dict[str, Any]) -> model.Opened:
 
 def avatar_from(m: dict[str, Any]) -> model.Avatar:
     """An avatar as the routes and ``opened`` tell it."""
-    avatar = model.Avatar(
-        avatar_id=str(m["avatar_id"]),
-        body_id=str(m["body_id"]),
-        body_sha256=bytes.fromhex(m["body_sha256"]),
-        width=int(m["width"]),
-        height=int(m["height"]),
-        fps=Fraction(m["fps"]),
-        loop_length=int(m["loop_length"]),
-        jumps=tuple((int(a), int(b)) for a, b in m.get("jumps", ())),
+    return checked_avatar(
+        model.Avatar(
+            avatar_id=str(m["avatar_id"]),
+            body_id=str(m["body_id"]),
+            body_sha256=bytes.fromhex(m["body_sha256"]),
+            width=int(m["width"]),
+            height=int(m["height"]),
+            fps=Fraction(m["fps"]),
+            loop_length=int(m["loop_length"]),
+            jumps=tuple((int(a), int(b)) for a, b in m.get("jumps", ())),
+        )
     )
-    sizes = (avatar.width, avatar.height, avatar.loop_length)
-    if min(sizes) < 1 or avatar.width % 2 or avatar.height % 2 or not 1 <= avatar.fps <= 240:
-        raise ValueError(f"an avatar of {avatar.width}x{avatar.height}, {avatar.loop_length} frames")
-    return avatar
 
 
 def capacity_from(m: dict[str, Any]) -> model.Capacity:

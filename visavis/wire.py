@@ -9,6 +9,7 @@ import grpc
 from visavis import errors, messages, model
 from visavis.avatar.v1 import avatar_pb2 as pb
 from visavis.frames import Frame, Rect
+from visavis.received import checked_avatar, checked_frame
 
 _FORMATS: dict[int, model.PixelFormat] = {
     pb.PIXEL_FORMAT_UNSPECIFIED: "i420",
@@ -42,13 +43,6 @@ def error_from(status: grpc.aio.AioRpcError, address: str) -> errors.VisavisErro
     return kind(details or f"the avatar server at {address} answered {code.name}")
 
 
-def fps_from(rate: pb.FrameRate) -> Fraction:
-    """Frames per second; raises :class:`ProtocolError` on nonsense."""
-    if not rate.num or not 1 <= Fraction(rate.num, rate.den or 1) <= 240:
-        raise errors.ProtocolError(f"the server named the frame rate {rate.num}/{rate.den}")
-    return Fraction(rate.num, rate.den or 1)
-
-
 def fps_to(fps: Fraction) -> pb.FrameRate:
     return pb.FrameRate(num=fps.numerator, den=fps.denominator)
 
@@ -59,20 +53,18 @@ def rect_from(rect: pb.Rect) -> Rect:
 
 def avatar_from(avatar: pb.Avatar) -> model.Avatar:
     """Raises :class:`ProtocolError` where sizes make no sense."""
-    if not avatar.loop_length or avatar.width % 2 or avatar.height % 2 or not avatar.width * avatar.height:
-        raise errors.ProtocolError(
-            f"the server described an avatar of {avatar.width}x{avatar.height}, {avatar.loop_length} frames"
-        )
     jumps = ((int(getattr(j, "from")), j.to) for j in avatar.jumps)  # `from` is a keyword
-    return model.Avatar(
-        avatar_id=avatar.avatar_id,
-        body_id=avatar.body_id,
-        body_sha256=avatar.body_sha256,
-        width=avatar.width,
-        height=avatar.height,
-        fps=fps_from(avatar.fps),
-        loop_length=avatar.loop_length,
-        jumps=tuple((a, b) for a, b in jumps if a < avatar.loop_length and b < avatar.loop_length),
+    return checked_avatar(
+        model.Avatar(
+            avatar_id=avatar.avatar_id,
+            body_id=avatar.body_id,
+            body_sha256=avatar.body_sha256,
+            width=avatar.width,
+            height=avatar.height,
+            fps=Fraction(avatar.fps.num, avatar.fps.den or 1),
+            loop_length=avatar.loop_length,
+            jumps=tuple(jumps),
+        )
     )
 
 
@@ -171,32 +163,19 @@ def request_to(m: messages.Request) -> pb.ConverseRequest:
 
 def frame_from(f: pb.Frame, opened: model.Opened) -> Frame:
     """Raises :class:`ProtocolError` where pixels and rectangle do not fit the picture."""
-    if f.loop_index >= opened.avatar.loop_length:
-        raise errors.ProtocolError(f"a frame names body frame {f.loop_index}, beyond the loop")
-    rect: Rect | None = None
-    pixels: bytes | None = None
-    if f.pixels:
-        rect, pixels = rect_from(f.rect), f.pixels
-        if not f.HasField("rect"):
-            rect = Rect(0, 0, opened.avatar.width, opened.avatar.height)
-        try:
-            rect.validate(opened.avatar.width, opened.avatar.height)
-        except ValueError as e:
-            raise errors.ProtocolError(f"a frame came with a bad rectangle: {e}") from None
-        size = rect.i420_size if opened.pixel_format == "i420" else rect.width * rect.height * 3
-        if len(pixels) != size:
-            raise errors.ProtocolError(f"a frame of {rect.width}x{rect.height} came with {len(pixels)} bytes")
-    elif f.kind != pb.FRAME_KIND_BODY:
-        raise errors.ProtocolError("a mouth came without pixels")
-    return Frame(
-        turn_id=f.turn_id,
-        epoch=f.epoch,
-        sample=f.audio_sample,
-        loop_index=f.loop_index,
-        kind="body" if f.kind == pb.FRAME_KIND_BODY else "mouth",
-        rect=rect,
-        pixels=pixels,
-        last=f.last,
+    rect = rect_from(f.rect) if f.HasField("rect") else Rect(0, 0, opened.avatar.width, opened.avatar.height)
+    return checked_frame(
+        Frame(
+            turn_id=f.turn_id,
+            epoch=f.epoch,
+            sample=f.audio_sample,
+            loop_index=f.loop_index,
+            kind="body" if f.kind == pb.FRAME_KIND_BODY else "mouth",
+            rect=rect if f.pixels else None,
+            pixels=f.pixels or None,
+            last=f.last,
+        ),
+        opened,
     )
 
 

@@ -26,7 +26,6 @@ from inference_server.service import convert
 from inference_server.service import http_schemas as s
 from inference_server.service.http_problems import details
 from inference_server.stream import Stream
-from visavis.frames import SAMPLE_RATE
 from visavis.http_wire import AUDIO, AUDIO_TYPE, BODY, FRAME, FRAME_TYPE, LAST, MOUTH
 
 MOST_TEXT = 16_384
@@ -159,17 +158,17 @@ def apply(stream: Stream, data: str | bytes) -> None:
 
 def opened(core: Core, stream: Stream) -> str:
     """The answer to open."""
-    info = core.engine.loaded.info if core.engine.loaded else {}
+    told = convert.opened(core, stream).opened
     return _json(
         "opened",
         avatar=avatar_out(stream.avatar).model_dump(),
         pixel_format=stream.pictures.format,
         scope=stream.pictures.scope,
         largest_rect=list(stream.resident.largest),
-        look_ahead_ms=_ms(info.get("look_ahead", 0)),
-        history_ms=_ms(info.get("history", 0)),
-        window_ms=core.settings.window_ms,
-        closing_frames=stream.session.parameters.closing_frames,
+        look_ahead_ms=told.look_ahead_ms,
+        history_ms=told.history_ms,
+        window_ms=told.window_ms,
+        closing_frames=told.closing_frames,
     )
 
 
@@ -209,7 +208,3 @@ def reason(sentence: str) -> str:
 
 def _json(name: str, /, **fields: Any) -> str:
     return json.dumps({"type": name, **fields})
-
-
-def _ms(samples: int) -> int:
-    return -(-samples * 1000 // SAMPLE_RATE)
