@@ -43,7 +43,7 @@ class Crowd:
         self.kept_pace: list[float] = []
 
     async def call(self, count: int, per_second: float) -> None:
-        """Set up the calls, so many a second at most, then begin to send on all of them."""
+        """Set up the calls, so many a second at most; each sends at once."""
         context = multiprocessing.get_context("spawn")
         hosts = [f"127.0.{1 + number // 250}.{1 + number % 250}" for number in range(count)]
         shares = [hosts[number::SENDERS] for number in range(SENDERS)]
@@ -53,12 +53,10 @@ class Crowd:
             process.start()
             ports = await asyncio.to_thread(pipe.recv)
             self._senders.append((pipe, process))
-            targets = []
             for host, (audio, video) in zip(share, ports, strict=True):
                 answer = await self._one(host, audio, video)
-                targets.append((answer["audio"], answer["video"]))
+                pipe.send((answer["audio"], answer["video"]))
                 await asyncio.sleep(1 / per_second)
-            pipe.send(targets)
 
     async def _one(self, host: str, audio: int, video: int) -> dict[str, tuple[str, int]]:
         deadline = time.monotonic() + PATIENCE_S

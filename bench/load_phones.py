@@ -17,15 +17,21 @@ _REPORT_TICKS = 125
 
 
 def run(pipe: Connection, hosts: list[str]) -> None:
-    """Tell the ports of a phone on each host, be told where each sends, send until told to stop."""
+    """Tell the ports of a phone on each host, be told one by one where they send, send until told to stop."""
     os.nice(5)
     sockets = [(bound_socket(host), bound_socket(host)) for host in hosts]
     pipe.send([(audio.getsockname()[1], video.getsockname()[1]) for audio, video in sockets])
-    targets: list[tuple[tuple[str, int], tuple[str, int]]] = pipe.recv()
+    targets: list[tuple[tuple[str, int], tuple[str, int]]] = []
     audio_packet = bytearray(HEADER_SIZE) + bytes(160)
     video_packet = bytearray(HEADER_SIZE) + bytes(1000)
     started, tick = time.monotonic(), 0
-    while not pipe.poll():
+    while True:
+        while pipe.poll():
+            target = pipe.recv()
+            if target is None:
+                pipe.send(tick * _TICK / (time.monotonic() - started))
+                return
+            targets.append(target)
         for group in range(_GROUPS):
             for call in range(group, len(targets), _GROUPS):
                 audio, video = sockets[call]
@@ -51,7 +57,3 @@ def run(pipe: Connection, hosts: list[str]) -> None:
             if pause > 0:
                 time.sleep(pause)
         tick += 1
-    pipe.send(tick / ((time.monotonic() - started) / _TICK))
-    for pair in sockets:
-        for sock in pair:
-            sock.close()

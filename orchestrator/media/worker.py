@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import ctypes
 import functools
 import gc
 import os
@@ -38,6 +39,9 @@ log = Log(__name__)
 
 _HEARTBEAT_SECONDS = 1.0
 _FIGURES_EVERY = 5
+_M_MMAP_THRESHOLD = -3
+_ENCODER_PIECE = 512 << 10
+"""Smaller than what libx264 asks for at once for a picture of 512x512, larger than such a picture."""
 _STALE_BYTES = 1 << 20
 """With this much unsent, figures and callers' voices are left out until the control process reads again."""
 
@@ -144,8 +148,13 @@ async def serve(fd: int) -> None:
 
 
 def tune_process() -> None:
-    """Let the clock's thread come first: among our own threads, and among processes where that is allowed."""
+    """Let the clock's thread come first: among our own threads, and among processes where that is allowed.
+
+    The memory of encoders that rest goes back to the system, which the C library would otherwise keep.
+    """
     sys.setswitchinterval(0.0005)
+    with contextlib.suppress(AttributeError):  # not the GNU library
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _ENCODER_PIECE)
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, -10)
 
