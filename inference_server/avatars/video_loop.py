@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from inference_server.avatars.framing import Fit, placement, render, speaking_face
 from inference_server.avatars.i420 import pack, to_planes
-from inference_server.avatars.landmarks import Face, FaceMesh
+from inference_server.avatars.landmarks import Face
 from inference_server.avatars.loop import even, face_mesh
 from inference_server.engines.base import BodyLoop, ImageRejected
 
@@ -52,10 +52,10 @@ def make_video_loop(
         )
     yield 0.0
     found: list[Face | None] = []
-    for face in _faces(frames, face_mesh(), fps):
+    for face in follow_face(frames, fps):
         found.append(face)
         yield 0.6 * len(found) / there
-    points = _smoothed(found)
+    points = smoothed(found)
     first = next(f for f in found if f is not None)
     middle = Face(first.box, first.score, np.median(points, 0).astype(np.float32))
     loop = np.empty((count, height * 3 // 2, width), np.uint8)
@@ -79,8 +79,9 @@ def make_video_loop(
     yield BodyLoop(body_id, width, height, fps, loop, marks, affines, reference, jumps, sha256)
 
 
-def _faces(frames: Frames, mesh: FaceMesh, fps: Fraction) -> Iterator[Face | None]:
+def follow_face(frames: Frames, fps: Fraction) -> Iterator[Face | None]:
     """The face in every frame. Raises :class:`ImageRejected` where it is out of sight or another one."""
+    mesh = face_mesh()
     face: Face | None = None
     lost = 0
     for index, rgb in enumerate(frames):
@@ -108,7 +109,7 @@ def _moved(a: Face, b: Face) -> float:
     return float(np.linalg.norm((b.points - a.points)[:, :2].mean(0))) / max(a.height, 1.0)
 
 
-def _smoothed(found: list[Face | None]) -> NDArray[np.float32]:
+def smoothed(found: list[Face | None]) -> NDArray[np.float32]:
     """``(n, 468, 3)``: gaps filled by the nearest frame, then a Gaussian of 1.2 frames over time."""
     known = [i for i, face in enumerate(found) if face is not None]
     nearest = (min(known, key=lambda k, i=i: abs(k - i)) for i in range(len(found)))  # type: ignore[misc]
