@@ -133,8 +133,8 @@ class Mouth:
         up, low = line.copy(), line.copy()
         # who smiles broadly bares the upper teeth, also in speech
         bared = 0.17 + 0.11 * self.broad * (1 - rounding)
-        up[:, 1] -= (bared * gap + 3.9 * pose.fv) * profile + 0.4 * rounding * bow
-        low[:, 1] += (1 - bared) * gap * profile - 0.7 * pose.fv * bow + 0.1 * rounding * bow
+        up[:, 1] -= (bared * gap + 4.6 * pose.fv) * profile + 0.4 * rounding * bow
+        low[:, 1] += (1 - bared) * gap * profile + 0.3 * pose.fv * bow + 0.1 * rounding * bow
         thick = 1 + 0.26 * rounding - 0.30 * pose.press - 0.05 * spread
         sides = np.array([stretch, 1.0])
         upper = (self.seen.upper_outer - self.seen.upper_inner) * sides
