@@ -19,8 +19,9 @@ from visavis.transport import Progress, gather_bundle, keep_body
 
 if TYPE_CHECKING:
     from visavis.avatar.v1.avatar_pb2_grpc import AvatarServiceAsyncStub
+    from visavis.delivery import OnEvent
     from visavis.pool import ServerPool
-    from visavis.stream import AvatarStream, OnEvent
+    from visavis.stream import AvatarStream
 
 M = TypeVar("M")
 

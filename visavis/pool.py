@@ -10,12 +10,13 @@ from types import TracebackType
 
 from visavis.body import Body, BodyCache
 from visavis.client import AvatarClient
+from visavis.delivery import OnEvent
 from visavis.errors import AvatarUnknown, ServerUnavailable, VisavisError
 from visavis.logs import Log
 from visavis.model import Avatar, AvatarSource
 from visavis.placement import Failure, Placement
 from visavis.resolve import resolve
-from visavis.stream import AvatarStream, OnEvent
+from visavis.stream import AvatarStream
 from visavis.transport import Progress, ServerClient
 
 log = Log("visavis.pool")

@@ -7,8 +7,7 @@ caller, and losing a server loses no turn: it resumes on another one, in mid-sen
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from visavis import errors
 from visavis.conversation import Conversation
+from visavis.delivery import Delivery, OnEvent
 from visavis.frames import Frame
 from visavis.homes import CLOSED, Home, Refusal, Servers, closed_under_us, failure_of, open_on
 from visavis.logs import Log
@@ -27,8 +27,6 @@ from visavis.transport import Link, ServerClient
 
 log = Log("visavis.stream")
 
-OnEvent = Callable[[Event], None]
-
 _STALL_S = 0.28  # silence while frames are due, where another server can be used
 _STALL_ALONE_S = 1.0  # the same without another server, and for the first frames of a turn
 _OPEN_S = 2.0
@@ -36,7 +34,6 @@ _OPEN_BUSY_S = 1.0  # in mid-turn, where another server can be used
 _RETRY_S = 1.0
 _PATIENCE_S = 0.25  # what finding a server may take before the caller is told that there is none
 _DRAIN_MARGIN_S = 0.5
-_FRAMES_KEPT = 128
 
 
 class _Leave(NamedTuple):
@@ -67,9 +64,7 @@ class AvatarStream:
         self.address: str | None = None  # the server of the moment
         self._servers = servers
         self._talk = Conversation(avatar.fps)
-        self._on_event = on_event
-        self._events: deque[Event] = deque()
-        self._event_there = asyncio.Event()
+        self._delivery = Delivery(on_event, session_id)
         self._wake = asyncio.Event()
         self._leave: asyncio.Future[_Leave] | None = None
         self._next: Home | None = None
@@ -77,7 +72,6 @@ class AvatarStream:
         self._even: asyncio.Task[None] | None = None  # to an idler one, between turns
         self._timer: asyncio.TimerHandle | None = None
         self._served = False
-        self._closed = False
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.create_task(self._run())
 
@@ -135,45 +129,23 @@ class AvatarStream:
     def interrupt(self, epoch: int) -> None:
         """Everything older than ``epoch`` is dead: no frame of it is delivered from here on."""
         now = self._loop.time()
-        self._events = deque(e for e in self._events if not (isinstance(e, Frame) and e.epoch < epoch))
-        self._emit(self._talk.interrupt(epoch, now))
+        self._delivery.forget_frames(epoch)
+        self._delivery.put(self._talk.interrupt(epoch, now))
         self._wake.set()
         self._set_timer(now)
 
-    async def __aiter__(self) -> AsyncIterator[Event]:
-        while not self._closed or self._events:
-            while self._events:
-                yield self._events.popleft()
-            self._event_there.clear()
-            if not self._closed:
-                await self._event_there.wait()
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return aiter(self._delivery)
 
     async def close(self) -> None:
         """End the conversation."""
-        self._closed = True
-        self._event_there.set()
+        self._delivery.close()
         if self._timer is not None:
             self._timer.cancel()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
-    # -- events --
-
-    def _emit(self, events: list[Event]) -> None:
-        for event in events:
-            if self._on_event is not None:
-                try:
-                    self._on_event(event)
-                except Exception:
-                    log.exception("an event handler failed", session=self.session_id)
-                continue
-            self._events.append(event)
-            if len(self._events) > _FRAMES_KEPT:  # nobody reads: the oldest frame is stale by now
-                for i, old in enumerate(self._events):
-                    if isinstance(old, Frame):
-                        del self._events[i]
-                        break
-            self._event_there.set()
+    # -- time --
 
     def _set_timer(self, now: float) -> None:
         at = self._talk.deadline
@@ -186,7 +158,7 @@ class AvatarStream:
     def _on_timer(self) -> None:
         self._timer = None
         now = self._loop.time()
-        self._emit(self._talk.check(now))
+        self._delivery.put(self._talk.check(now))
         self._set_timer(now)
 
     # -- servers, one after the other --
@@ -215,11 +187,11 @@ class AvatarStream:
         ):  # alone: the same server, by a new stream, is the best bet
             self._servers.failed(address, leave.failure)
         self.address = None
-        self._emit(self._talk.detach())
+        self._delivery.put(self._talk.detach())
         if self._next is None:
             about = {"session": self.session_id, "server": address, "reason": leave.reason}
             log.warning("avatar server left", **about)
-            self._emit([Disconnected(address, leave.reason)])
+            self._delivery.put([Disconnected(address, leave.reason)])
 
     def _alternative(self, address: str | None = None) -> bool:
         exclude = {a for a in (self.address, address) if a}
@@ -234,10 +206,12 @@ class AvatarStream:
             if client is None:
                 now = self._loop.time()
                 if not told and now >= patience:
-                    self._emit([Disconnected(None, "no avatar server can be used now")])
+                    self._delivery.put([Disconnected(None, "no avatar server can be used now")])
                     turn = self._talk.turn
                     if self._talk.rejected and turn is not None:
-                        self._emit([TurnRejected(turn.turn_id, "no avatar server has a free speaking slot")])
+                        self._delivery.put(
+                            [TurnRejected(turn.turn_id, "no avatar server has a free speaking slot")]
+                        )
                     told = True
                 await self._servers.wait_change(_RETRY_S if told else max(0.01, patience - now))
                 continue
@@ -246,7 +220,7 @@ class AvatarStream:
             if isinstance(there, Home):
                 return there
             if there.failure == "refused" and not told:
-                self._emit([Disconnected(client.address, there.reason)])
+                self._delivery.put([Disconnected(client.address, there.reason)])
                 told = True
 
     async def _open(self, client: ServerClient, deadline_s: float) -> Home | Refusal:
@@ -263,7 +237,7 @@ class AvatarStream:
         self.address = home.client.address
         about = {"session": self.session_id, "server": self.address, "resumed": resumed}
         log.info("avatar server opened", **about)
-        self._emit([Connected(self.address, home.link.opened, resumed)])
+        self._delivery.put([Connected(self.address, home.link.opened, resumed)])
         self._wake.set()
         tasks = [asyncio.create_task(self._write(home.link)), asyncio.create_task(self._read(home))]
         try:
@@ -300,7 +274,7 @@ class AvatarStream:
         try:
             while True:
                 message = await home.link.receive()
-                self._emit(self._talk.on_message(message, self._loop.time()))
+                self._delivery.put(self._talk.on_message(message, self._loop.time()))
                 if isinstance(message, Frame):
                     self._on_served(home.client.address)
                 elif self._talk.rejected:

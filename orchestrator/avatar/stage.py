@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visavis.body import Body, BodyCache
+from visavis.delivery import OnEvent
 from visavis.errors import InvalidRequest, VisavisError
 from visavis.logs import Log
 from visavis.model import Avatar, AvatarSource
 from visavis.pool import Resolver, ServerPool
 from visavis.startdelay import StartDelay
-from visavis.stream import AvatarStream, OnEvent
+from visavis.stream import AvatarStream
 
 log = Log(__name__)
 
