@@ -104,8 +104,9 @@ class SlotWheel:
 
     def next_busy(self) -> int:
         """The next slot that has work, at most ``LONGEST_SLEEP`` slots ahead."""
+        audio, video, other = self._wheels
         for slot in range(self.slot + 1, self.slot + LONGEST_SLEEP):
-            if any(slot in wheel for wheel in self._wheels):
+            if slot in audio or slot in video or slot in other:
                 return slot
         return self.slot + LONGEST_SLEEP
 
