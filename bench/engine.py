@@ -90,6 +90,10 @@ def _one(
         torch.cuda.reset_peak_memory_stats()
     at = run.load(settings)
     print(f"\n{settings['decoder']}, {settings['mode']}: ready after {at.seconds:.1f} s")
+    print(
+        f"  preparation: {len(at.steps)} steps for 4 frames, median {statistics.median(at.steps):.2f} ms, longest "
+        f"{max(at.steps):.2f} ms"
+    )
     costs = run.bucket_costs(at, options.repeats or (50 if cuda else 3))
     for c in costs:
         line = f"  batch {c.rows:2}: {c.batch_ms / c.rows:9.3f} ms/frame {c.batch_ms:9.2f} ms/batch"

@@ -45,11 +45,13 @@ def voice(seconds: float, seed: int = 0) -> NDArray[np.int16]:
 
 @dataclass(frozen=True)
 class Loaded:
-    """An engine with one avatar. ``seconds``: until it was ready."""
+    """An engine with one avatar. ``seconds``: until it was ready. ``steps``: milliseconds of each of the
+    preparation's, between which live streams are drawn."""
 
     engine: MuseTalkEngine
     handle: Handle
     seconds: float
+    steps: list[float]
 
 
 def load(settings: dict[str, str]) -> Loaded:
@@ -59,9 +61,14 @@ def load(settings: dict[str, str]) -> Loaded:
     engine.load(lambda *_: None)
     seconds = time.monotonic() - began
     body = body_720p()
-    made = list(engine.prepare(body, {}))[-1]
+    made: float | Prepared = 0.0
+    steps = []
+    began = time.perf_counter()
+    for step in engine.prepare(body, {}):
+        steps.append((time.perf_counter() - began) * 1000)
+        made, began = step, time.perf_counter()
     assert isinstance(made, Prepared)
-    return Loaded(engine, engine.attach(made, body), seconds)
+    return Loaded(engine, engine.attach(made, body), seconds, steps)
 
 
 def _rows(at: Loaded, tracks: Sequence[Track], frame: int) -> list[Row]:
