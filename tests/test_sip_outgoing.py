@@ -366,6 +366,20 @@ async def test_a_stale_nonce_is_said_to_be_stale() -> None:
     assert again is not None and "stale=true" in again.challenges[0] and not again.wrong
 
 
+async def test_credentials_that_are_no_text_are_wrong_ones() -> None:
+    wire = Wire(config=SipConfig(users={"anna": "secret"}))
+    header = (
+        'Authorization: Digest username="anna", realm="visavis", nonce="NONCE", uri="sip:x", response="0"'
+    )
+    data = request("INVITE", body=sdp(AUDIO), headers=header).replace("\n", "\r\n").encode()
+    assert statuses(await wire.put(data.replace(b"NONCE", b"\xff"))) == [401]
+    empty = data.replace(b'"0"', b'"0", qop=auth, nc=""').replace(b"Call-ID: c1", b"Call-ID: c2")
+    assert statuses(await wire.put(empty.replace(b"z9hG4bKa", b"z9hG4bKb"))) == [401]
+    challenge = Response(status=401)
+    challenge.headers.add("WWW-Authenticate", 'Digest realm="r", nonce="\udcff", qop="auth"')
+    assert not Credentials("anna", "secret").answer(Request(method="INVITE", uri="sip:x@y"), challenge)
+
+
 def test_guessing_passwords_is_cut_off() -> None:
     wire = Wire()
     for _ in range(20):

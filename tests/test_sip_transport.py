@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import subprocess
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 
 from orchestrator.sip.addresses import split_address
 from orchestrator.sip.config import SipConfig, TlsConfig
+from orchestrator.sip.flow import Flow
 from orchestrator.sip.framing import MAX_HEAD, Framer, FramingError
 from orchestrator.sip.grammar import parse_uri
+from orchestrator.sip.locate import Hop
 from orchestrator.sip.stack import SipStack
 from tests.support.peers import require
 from tests.support.sip_fake import Recorder, capabilities, request
@@ -101,6 +104,28 @@ async def test_a_tls_server_nobody_vouches_for_is_refused(tmp_path: Path) -> Non
     call = caller.dial(f"sip:anna@127.0.0.1:{port};transport=tls", capabilities())
     await until(lambda: call.state == "ended")
     assert call.cause and call.cause.kind == "unreachable"
+    await caller.close()
+    await callee.close()
+
+
+async def test_a_tls_connection_serves_the_name_it_was_checked_for(tmp_path: Path) -> None:
+    """And the bare address, as Contact has it; any other name gets a connection and a check of its own."""
+    paths = make_certificates(tmp_path)
+    tls = TlsConfig(paths["server"], paths["server_key"], trust_ca=paths["ca"])
+    callee = SipStack(SipConfig(udp=(), tcp=(), tls=("127.0.0.1:0",), tls_config=tls), Recorder())
+    caller = SipStack(SipConfig(udp=("127.0.0.1:0",), tcp=(), tls_config=tls), Recorder())
+    await callee.start()
+    await caller.start()
+    port = callee.addresses["TLS"][0][1]
+
+    async def flow(domain: str) -> Flow:
+        return await caller._transports.open_flow(Hop("TLS", "127.0.0.1", port, domain))
+
+    first = await flow("localhost")
+    assert await flow("localhost") is first
+    assert await flow("127.0.0.1") is first
+    with pytest.raises(ssl.SSLCertVerificationError):
+        await flow("bank.example")
     await caller.close()
     await callee.close()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from aiosipua.headers import AuthChallenge, parse_auth, stringify_auth
 from .message import Request, Response
 
 STRONGEST_FIRST = ("SHA-256", "MD5")
+_HEX = re.compile(r"[0-9a-fA-F]{1,8}")
 NONCE_SECONDS = 300.0
 
 
@@ -74,7 +76,7 @@ class Challenger:
         if params.get("algorithm", "MD5").upper() not in self._algorithms:
             return False
         count = params.get("nc", "1")
-        if password is None or not all(char in "0123456789abcdefABCDEF" for char in count) or len(count) > 8:
+        if password is None or not _is_text(params) or not _HEX.fullmatch(count):
             return False
         known = ("realm", "nonce", "algorithm", "qop")
         challenge = AuthChallenge("Digest", {name: params[name] for name in known if name in params})
@@ -128,7 +130,7 @@ class Credentials:
         for challenge in challenges:
             nonce = challenge.params.get("nonce", "")
             stale = challenge.params.get("stale", "").lower() == "true"
-            if tried is not None and not stale:
+            if not _is_text(challenge.params) or (tried is not None and not stale):
                 continue
             self._counts[nonce] = self._counts.get(nonce, 0) + 1
             credentials = build_credentials(
@@ -143,3 +145,8 @@ class Credentials:
                 request.headers.set(names[1], stringify_auth(credentials))
                 return True
         return False
+
+
+def _is_text(params: dict[str, str]) -> bool:
+    """Whether every parameter came as UTF-8: other bytes cannot be hashed and are in no password of ours."""
+    return not any("\ud800" <= char <= "\udfff" for value in params.values() for char in value)

@@ -85,12 +85,15 @@ class UdpEndpoint(asyncio.DatagramProtocol):
 
 
 class Connection(asyncio.Protocol):
-    """One TCP or TLS connection, accepted or made."""
+    """One TCP or TLS connection, accepted or made; `server_name` is what its certificate was checked for."""
 
-    def __init__(self, owner: Owner, transport_name: str, *, outgoing: bool = False) -> None:
+    def __init__(
+        self, owner: Owner, transport_name: str, *, outgoing: bool = False, server_name: str = ""
+    ) -> None:
         self._owner = owner
         self._name = transport_name
         self.outgoing = outgoing
+        self.server_name = server_name
         self._framer = Framer()
         self._transport: asyncio.Transport | None = None
         self._idle: asyncio.TimerHandle | None = None

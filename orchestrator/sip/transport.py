@@ -42,7 +42,7 @@ class Transports:
         self._udp: list[UdpEndpoint] = []
         self._servers: list[asyncio.Server] = []
         self._connections: dict[tuple[str, str, int], Connection] = {}
-        self._connecting: dict[tuple[str, str, int], asyncio.Task[Flow]] = {}
+        self._connecting: dict[tuple[str, str, int, str], asyncio.Task[Flow]] = {}
         self._everything: set[Connection] = set()
         self.addresses: dict[str, list[Address]] = {"UDP": [], "TCP": [], "TLS": []}
 
@@ -150,10 +150,13 @@ class Transports:
         raise OSError(f"no UDP socket for IPv{version}")
 
     async def _connect(self, transport: str, host: str, port: int, server_name: str) -> Flow:
-        key = (transport, host, port)
-        existing = self._connections.get(key)
-        if existing is not None and not existing.flow.closed:
+        existing = self._connections.get((transport, host, port))
+        # A TLS connection is good for the domain that its certificate was checked for (RFC 5922), and for its
+        # bare address, which Contact and Record-Route often name.
+        known = transport != "TLS" or existing is None or server_name in (existing.server_name, host)
+        if existing is not None and not existing.flow.closed and known:
             return existing.flow
+        key = (transport, host, port, server_name)
         task = self._connecting.get(key)
         if task is None:
             task = asyncio.get_running_loop().create_task(self._dial(transport, host, port, server_name))
@@ -166,7 +169,7 @@ class Transports:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(CONNECT_SECONDS):
             _, connection = await loop.create_connection(
-                lambda: Connection(self, transport, outgoing=True),
+                lambda: Connection(self, transport, outgoing=True, server_name=server_name),
                 host,
                 port,
                 ssl=context,
