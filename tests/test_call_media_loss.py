@@ -14,16 +14,16 @@ from tests.support.house import orchestrator
 from tests.support.servers import inference_server
 
 
-@pytest.mark.parametrize(("rtx", "seconds"), [(False, 12), (True, 6)])
-async def test_five_percent_lost_and_nearly_every_picture_shown(rtx: bool, seconds: int) -> None:
+@pytest.mark.parametrize("rtx", [False, True])
+async def test_five_percent_lost_and_nearly_every_picture_shown(rtx: bool) -> None:
     async with inference_server() as server, orchestrator([server]) as house:
-        result = await lossy_call(house, 0.05, seconds=seconds, rtt=0.05, nack=True, rtx=rtx)
+        result = await lossy_call(house, 0.05, seconds=6, rtt=0.05, nack=True, rtx=rtx)
     assert 0.01 < result.lost < 0.11
     assert result.recovered > 0
     assert (result.rtx > 0) == rtx
     video = result.video
     # Late: other work on this machine.
-    assert video.shown + video.late >= (0.97 if rtx else 0.98) * video.pictures, str(result)
+    assert video.shown + video.late >= 0.97 * video.pictures, str(result)
     assert video.corrupt == 0
     assert result.audio_lost == pytest.approx(result.audio_path, abs=0.01)
 

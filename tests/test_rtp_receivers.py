@@ -19,7 +19,7 @@ from tests.support.receivers import SIZE, Receiver, ffmpeg, gstreamer
 
 pytest_plugins = ["tests.support.media_fixtures"]
 pytestmark = pytest.mark.peer
-LOOP, PICTURES, HERTZ = 125, 60, 1000
+LOOP, PICTURES, HERTZ = 125, 40, 1000
 
 
 class Tone:
