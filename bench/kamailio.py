@@ -15,7 +15,6 @@ import signal
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -54,25 +53,29 @@ class Load:
                 await asyncio.sleep(1.0)
 
 
-async def restarted(house: House, at: float, server: str, spread: Counter[str], name: str) -> None:
+async def restarted(house: House, at: float, server: str, spread: dict[str, str], name: str) -> None:
     """SIGTERM at a moment, and another one in its place; it stays until this is cancelled."""
     await asyncio.sleep(max(0.0, at - time.monotonic()))
-    spread[name] += await answered(house)
+    await note(house, spread, name)
     house.process.send_signal(signal.SIGTERM)
     await house.process.wait()
     async with orchestrator([server], drain_s=60, sip_port=house.sip_port) as again:
         try:
             await asyncio.Event().wait()
         finally:
-            spread[f"{name}, again"] += await answered(again)
+            await note(again, spread, f"{name} again")
 
 
-async def answered(house: House) -> int:
-    """Calls that an orchestrator has taken since its start."""
+async def note(house: House, spread: dict[str, str], name: str) -> None:
+    """Calls that an orchestrator has taken since its start, and those that it refused for want of room."""
     text = (await house.api.get("/metrics")).text
-    ended = [line for line in text.splitlines() if line.startswith("visavis_calls_total{")]
-    active = [line for line in text.splitlines() if line.startswith("visavis_calls_active ")]
-    return round(sum(float(line.split()[-1]) for line in (*ended, *active)))
+
+    def total(metric: str) -> int:
+        lines = [line for line in text.splitlines() if line.startswith(metric)]
+        return round(sum(float(line.split()[-1]) for line in lines))
+
+    taken = total("visavis_calls_total{") + total("visavis_calls_active ")
+    spread[name] = f"{taken} (overloaded: {total('visavis_calls_refused_total ')} refused)"
 
 
 @contextlib.asynccontextmanager
@@ -88,7 +91,7 @@ async def main() -> int:
     parser.add_argument("--callers", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=60.0)
     options = parser.parse_args()
-    spread: Counter[str] = Counter()
+    spread: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="visavis-bench-", ignore_cleanup_errors=True) as folder:
         async with inference_server() as server, houses(server) as both, proxy(Path(folder), both) as uri:
             load, begin = Load(uri), time.monotonic()
@@ -108,7 +111,7 @@ async def main() -> int:
         f"{load.made} calls, {len(load.failed)} failed, {load.cut} cut, {load.lost} audio packets lost; "
         f"slowest answer {load.slowest:.2f} s"
     )
-    print("answered: " + ", ".join(f"{name} {count}" for name, count in sorted(spread.items())))
+    print("taken by " + ", ".join(f"{name} {count}" for name, count in sorted(spread.items())))
     for sentence in sorted(set(load.failed)):
         print(sentence, file=sys.stderr)
     return 1 if load.failed or load.cut else 0

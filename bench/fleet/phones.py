@@ -78,7 +78,11 @@ def new_mouths(recording: Recording, said: Sequence[tuple[float, float]], fps: f
         at = recording.video.sender_time(timestamp) - zero
         while turn < len(said) - 1 and at > said[turn][1]:
             turn, previous = turn + 1, -1
-        for picture in decoder.decode(av.Packet(data)):
+        try:
+            pictures = decoder.decode(av.Packet(data))
+        except av.error.InvalidDataError:  # what it refers to was lost on the way: nothing is seen
+            continue
+        for picture in pictures:
             if said[turn][0] - 0.5 / fps <= at <= said[turn][1]:
                 card = read_card(picture.to_ndarray()[: picture.height])
                 if card is not None and card.mouth is not None and card.mouth.frame != previous:
