@@ -54,5 +54,5 @@ async def test_calls_outlive_the_servers_that_draw_them(tmp_path: Path) -> None:
     assert outcome.turns == outcome.finished >= 8
     assert outcome.beyond == 0
     assert sum(outcome.sessions) == 4 and len(outcome.sessions) == 2
-    # a loaded machine skips pictures; without failover nothing would be seen after the kill
-    assert outcome.shown > 0.4
+    assert outcome.blind == 0  # every call had lips in its last turn, after all that
+    assert outcome.shown > 0.2, outcome.shown  # a loaded machine skips pictures

@@ -23,7 +23,10 @@ LATE_CALL_S = 0.1  # a turn's last sample leaves this much before the file says
 
 @dataclass
 class Outcome:
-    """What a scene came to. ``away``: for each turn the longest time without lips, in seconds."""
+    """What a scene came to.
+
+    ``away``: for each turn the longest time without lips, in seconds; ``blind``: calls whose last turn had none.
+    """
 
     calls: int
     dropped: int
@@ -36,6 +39,7 @@ class Outcome:
     worst_late: float
     away: list[float] = field(default_factory=list)
     shown: float = 0.0
+    blind: int = 0
     sessions: list[int] = field(default_factory=list)
     most_used: int = 0
     slots: int = 0
@@ -70,6 +74,7 @@ class Outcome:
                 max(self.away, default=0.0) <= scene.visible_s,
                 f"lips away for {max(self.away, default=0):.2f} s",
             ),
+            (not self.blind, f"{self.blind} calls without lips at the end"),
             (self.uneven <= spread, f"load uneven by {100 * self.uneven:.0f} %"),
             (not self.beyond, "a server beyond its slots"),
         ]
@@ -137,6 +142,7 @@ def _sum(figures: Sequence[CallFigures]) -> Outcome:
         max(f.worst_late for f in figures),
         [away for f in figures for away in f.away],
         sum(f.shown for f in figures) / ticks if ticks else 0.0,
+        sum(f.away[-1] > f.turns[-1] - 0.2 for f in figures if f.turns),
     )
 
 
