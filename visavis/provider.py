@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import os
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +15,8 @@ import numpy as np
 from visavis.audio import Resampler
 from visavis.background import Background, shared_background
 from visavis.body import Body, BodyCache
-from visavis.errors import InvalidRequest, ProviderMisuse, ServerUnavailable, VisavisError
+from visavis.errors import InvalidRequest, ServerUnavailable, VisavisError
+from visavis.feeder import Feeder
 from visavis.frames import SAMPLE_RATE
 from visavis.logs import Log
 from visavis.model import Avatar, AvatarSource, FitMode
@@ -30,9 +29,7 @@ from visavis.transport import ServerClient
 log = Log("visavis.provider")
 
 OutputCodec = Literal["raw_rgb24", "raw_yuv420p"]
-_OWNER_QUIET_S = 2.0
 _RETRY_S = 1.0
-_MOST_AHEAD_S, _PAUSE_S = 1.5, 0.1  # RoomKit's channel takes a feeder that is silent for 2 s for finished
 
 
 class ServerAvatarProvider(AvatarProvider):
@@ -80,13 +77,9 @@ class ServerAvatarProvider(AvatarProvider):
         self._pool: ServerPool | None = None
         self._stage: Stage | None = None
         self._resampler: Resampler | None = None
-        self._owner: tuple[int, float] | None = None  # thread that feeds the turn, and when it last did
-        self._owner_lock = threading.Lock()
+        self._feeder = Feeder()
         self._playback: Playback | None = None
         self._detach: Callable[[], None] | None = None
-        self._held_back = False  # a thread waits in feed_audio
-        self._dropping = False  # what it still brings belongs to a voice that was cut
-        self._last_fed = 0.0
 
     # -- RoomKit's interface --
 
@@ -132,9 +125,9 @@ class ServerAvatarProvider(AvatarProvider):
         """Speech, s16le mono. Raises :class:`ProviderMisuse` where two threads feed one turn."""
         if len(pcm_data) % 2:
             raise ValueError("PCM of 16-bit samples has an even number of bytes")
-        self._claim()
+        self._feeder.claim()
         stage = self._stage
-        if stage is None or self._belongs_to_a_cut_voice():
+        if stage is None or self._feeder.brings_what_was_cut():
             return []
         rate = self._sample_rate or sample_rate
         if self._resampler is None or self._resampler.rate != rate:
@@ -142,7 +135,7 @@ class ServerAvatarProvider(AvatarProvider):
         pcm = self._resampler.push(np.frombuffer(pcm_data, "<i2"))
         if self._is_async:
             stage.feed(pcm)
-            self._hold_back(stage)
+            self._feeder.hold_back(lambda: stage.ahead_s, lambda: self._stage is stage)
             return []
         return stage.feed_and_wait(pcm)
 
@@ -156,9 +149,7 @@ class ServerAvatarProvider(AvatarProvider):
 
     def interrupt(self) -> None:
         """The voice was cut: the mouth is at rest with the next picture but one, what was fed is dropped."""
-        with self._owner_lock:
-            self._owner = None
-        self._dropping = self._held_back
+        self._feeder.cut()
         if self._resampler is not None:
             self._resampler.reset()
         if self._stage is not None:
@@ -217,44 +208,8 @@ class ServerAvatarProvider(AvatarProvider):
 
     # -- inside --
 
-    def _claim(self) -> None:
-        me, now = _feeder(), time.monotonic()
-        with self._owner_lock:
-            if self._owner is not None and self._owner[0] != me and now - self._owner[1] < _OWNER_QUIET_S:
-                raise ProviderMisuse(
-                    "two threads feed one avatar provider at the same time: give each conversation its own provider"
-                )
-            self._owner = (me, now)
-
-    def _hold_back(self, stage: Stage) -> None:
-        """Keep a worker thread of a pool until little audio is ahead of the picture.
-
-        RoomKit's ``AudioVideoChannel`` shows no picture of a turn 2 s after it has fed its last audio, however
-        long that plays. An event loop or any other thread is never kept waiting.
-        """
-        if not threading.current_thread().name.startswith("ThreadPoolExecutor"):
-            return
-        least, since = float("inf"), time.monotonic()
-        while (ahead := stage.ahead_s) > _MOST_AHEAD_S and self._stage is stage and not self._dropping:
-            if ahead < least:
-                least, since = ahead, time.monotonic()
-            elif time.monotonic() - since > 1.0:
-                break  # nothing is played
-            self._held_back = True
-            time.sleep(0.02)
-        self._held_back, self._last_fed = False, time.monotonic()
-
-    def _belongs_to_a_cut_voice(self) -> bool:
-        """What a thread that was held back brings without a pause was fed before the cut."""
-        if self._dropping:
-            now = time.monotonic()
-            self._dropping = now - self._last_fed < _PAUSE_S
-            self._last_fed = now
-        return self._dropping
-
     def _finish(self, wait: bool) -> list[VideoFrame]:
-        with self._owner_lock:
-            self._owner = None
+        self._feeder.release()
         stage = self._stage
         if stage is None:
             return []
@@ -301,12 +256,6 @@ class ServerAvatarProvider(AvatarProvider):
                 callback(frame)
             except Exception:
                 log.exception("a video callback failed")
-
-
-def _feeder() -> int:
-    """Names the thread that feeds; those of ``asyncio.to_thread`` take turns for one conversation."""
-    thread = threading.current_thread()
-    return -1 if thread.name.startswith("asyncio_") else thread.ident or 0
 
 
 def default_cache() -> Path:

@@ -167,7 +167,7 @@ async def test_two_calls_on_one_channel_are_two(tmp_path: Path) -> None:
                 "voice", backend=backend, avatar_factory=avatar, encoder_factory=encoder, **voice
             )
 
-        async with roomkit_app(channel) as app:
+        async with roomkit_app(channel, speed=1.0) as app:  # the hardest voice: no faster than it is heard
             heard: dict[str, int] = {}
             app.channel.add_media_tap(lambda s, f: heard.update({s.id: heard.get(s.id, 0) + 1}))
             async with Phone(app.uri) as first:
