@@ -59,11 +59,13 @@ demo: $(STAMP)  ## a whole call into out/demo.mp4 and out/demo.png [IMAGE= TEXT=
 	@$(BIN)/python -m examples.demo $(if $(IMAGE),--image "$(IMAGE)") $(if $(TEXT),--text "$$TEXT") \
 	  $(if $(LANGUAGE),--language $(LANGUAGE)) $(if $(SIZE),--size $(SIZE)) $(if $(FPS),--fps $(FPS))
 
-bench: $(TEST_STAMP)  ## measure: media path, whole calls, avatar stream, inference server (about 20 minutes)
+bench: $(TEST_STAMP)  ## measure: media path, whole calls, avatar stream, inference server (about 30 minutes)
 	$(BIN)/python -m bench.media --runs 3
 	for what in latency interrupt wire offset; do $(BIN)/python -m bench.call $$what || exit 1; done
 	$(BIN)/python -m bench.avatar_stream
+	$(BIN)/python -m bench.jumps
 	$(BIN)/python -m bench.server
+	$(BIN)/python -m bench.speaking
 	$(BIN)/python -m bench.lipsync.engine visavis/portraits/default.png --seconds 24
 
 bench-fleet: $(TEST_STAMP)  ## failures of a fleet under sixty calls, Kamailio, autoscaling (about 10 minutes)
