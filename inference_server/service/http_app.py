@@ -13,8 +13,6 @@ from typing import Annotated, Any, Literal
 from fastapi import FastAPI, Header, Query, Request, Response, WebSocket
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException
 from starlette.middleware.cors import CORSMiddleware
 
 from inference_server.avatars.preparation import PrepareRequest
@@ -23,7 +21,8 @@ from inference_server.core import Core
 from inference_server.errors import RequestError, invalid
 from inference_server.service import convert, http_schemas, http_socket, http_stock, http_wire
 from inference_server.service.http_problems import details, install_problems, limited
-from inference_server.settings import MIB, Settings
+from inference_server.service.http_upload import BODY, upload
+from inference_server.settings import Settings
 
 WATCH_S = 0.1
 BEAT_S = 5.0  # a comment at least this often, so that a client sees a server that is gone
@@ -33,23 +32,6 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         "description": "Problem details (RFC 9457)",
         "content": {
             "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}},
-        },
-    }
-}
-_UPLOAD = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        name: {"type": "string", "format": "binary"} for name in ("image", "video")
-                    },
-                }
-            },
-            "image/*": {"schema": {"type": "string", "format": "binary"}},
-            "video/*": {"schema": {"type": "string", "format": "binary"}},
         },
     }
 }
@@ -102,7 +84,7 @@ def _avatar_routes(app: FastAPI, core: Core) -> None:
         "/v1/avatars",
         summary="Portrait or short video to prepared avatar",
         response_model=http_schemas.AvatarOut,
-        openapi_extra=_UPLOAD,
+        openapi_extra=BODY,
         tags=["avatars"],
     )
     async def prepare(
@@ -123,7 +105,7 @@ def _avatar_routes(app: FastAPI, core: Core) -> None:
         """
         core.check_open_to_new()
         rate: Fraction = http_wire.fraction(fps)
-        file, video = await _upload(request, core.settings)
+        file, video = await upload(request, core.settings)
         order = PrepareRequest(file, width, height, rate, fit, _texts(settings), video)
         steps = core.avatars.prepare(order)
         if _EVENTS in accept:
@@ -276,29 +258,3 @@ def _texts(settings: str) -> dict[str, str]:
     if not isinstance(values, dict):
         raise invalid('settings must be a JSON object such as {"bbox_shift": "5"}.')
     return {str(k): v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
-
-
-async def _upload(request: Request, limits: Settings) -> tuple[bytes, bool]:
-    """The file, whichever way it came, and whether it is a video."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
-        most = max(limits.image_bytes, limits.video_bytes)
-        try:
-            form = await limited(request, most + MIB, "The upload").form(max_files=1, max_fields=8)
-        except MultiPartException as error:
-            raise invalid(
-                f"The form cannot be read ({error.message}): send one part, image or video."
-            ) from None
-        async with contextlib.AsyncExitStack() as stack:
-            stack.push_async_callback(form.close)
-            for name in ("image", "video"):
-                part = form.get(name)
-                if isinstance(part, UploadFile):
-                    return await part.read(), name == "video"
-            raise invalid(
-                "The form has no file named image or video: send a JPEG, PNG or WebP file as image, or an "
-                "MP4, MOV or WebM file as video."
-            )
-    video = kind.startswith("video/")
-    most, what = (limits.video_bytes, "The video") if video else (limits.image_bytes, "The image")
-    return b"".join([chunk async for chunk in limited(request, most, what).stream()]), video
