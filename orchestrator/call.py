@@ -66,6 +66,7 @@ class CallInfo:
     source: str
     audio: str
     video: str | None
+    account: str = ""
 
 
 class Call:

@@ -96,6 +96,7 @@ class Line:
             source=self.sip.source[0],
             audio=f"{audio.codec}/{audio.clock_rate}",
             video=f"H264 {video.width}x{video.height}@{float(video.fps):g}" if video else None,
+            account=self.sip.account,
         )
 
     def hang_up(self, cause: str) -> None:

@@ -114,6 +114,7 @@ async def test_we_call_baresip(tmp_path: Path, codecs: str, suffix: str) -> None
         await phone.wait("CALL_ESTABLISHED")
         view = await house.call(call)
         assert (view["direction"], view["audio"].split("/")[0]) == ("out", codecs.split("/")[0])
+        assert view["account"] == ""
         assert (await house.turn(call, 1))["state"] == "finished"
         assert (await read_shot(phone)).mouth is None
         answer = await house.api.post(f"/v1/calls/{call}/dtmf", json={"digits": "7"})

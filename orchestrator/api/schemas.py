@@ -48,6 +48,7 @@ class CallView(BaseModel):
     source: str = Field(description="the address it came from")
     audio: str = Field(description="negotiated audio, like PCMU/8000")
     video: str | None = Field(description="negotiated video, like H264 512x512@25; null for a voice call")
+    account: str = Field(description="the account it came or went over; empty: none")
     answered_at: float
     ended_at: float | None
     cause: str = Field(description="how it ended: bye, api, rtp timeout, worker...")
