@@ -44,7 +44,7 @@ class Mix:
 def mix_of(opening: float, width: float, press: float, fv: float, alpha: float = 1.0) -> Mix | None:
     """Which poses make this mouth; ``None`` for the mouth at rest."""
     width = min(max(width, -1.0), 1.0)
-    press, fv = _step(press, 0.2, 0.65), _step(fv, 0.35, 0.9)
+    press, fv = _step(press, 0.2, 0.55), _step(fv, 0.35, 0.9)
     # lips come together by closing, and only then press: a cross-fade of open and pressed lips would ghost
     opening = min(max(opening, 0.0), 1.0) * (1 - press) * (1 - 0.3 * fv)
     press = _step(press, 0.7, 1.0)
