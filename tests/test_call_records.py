@@ -21,6 +21,22 @@ async def record(house: House, index: int = 0) -> dict[str, Any]:
     return newest
 
 
+async def refusal_of_srtp(house: House) -> str:
+    """What a phone is told that wants SRTP where there is none; again while the media worker is overloaded."""
+    async with asyncio.timeout(60):
+        while True:
+            phone = Phone(house.uri)
+            offer = phone._offer
+            phone._offer = lambda offer=offer: offer().replace("RTP/AVP", "RTP/SAVP")  # type: ignore
+            try:
+                async with phone:
+                    raise AssertionError("it was answered")
+            except CallFailed as error:
+                if "503" not in str(error):
+                    return str(error)
+            await asyncio.sleep(0.5)
+
+
 async def test_records_and_a_trace() -> None:
     """No inference server: what is kept of a call does not depend on its face."""
     async with orchestrator([f"127.0.0.1:{free_port()}"], wait=False) as house:
@@ -42,12 +58,7 @@ async def test_records_and_a_trace() -> None:
         assert trace.index("INVITE sip:demo") < trace.index("SIP/2.0 200 OK") < trace.index("BYE ")
         assert one["sip_call_id"] in trace
 
-        phone = Phone(house.uri)
-        offer = phone._offer
-        phone._offer = lambda: offer().replace("RTP/AVP", "RTP/SAVP")  # type: ignore[method-assign]
-        with pytest.raises(CallFailed, match="488"):
-            async with phone:
-                pass
+        assert "488" in await refusal_of_srtp(house)
         one = await record(house, 1)
         assert (one["cause"], one["sip_status"], one["answered_at"]) == ("not_acceptable", 488, None)
 
