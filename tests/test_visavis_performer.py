@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from visavis.frames import Frame, Rect, frame_at, frame_start
 from visavis.performer import Performer
+from visavis.playback import Playback
 from visavis.playout import Picture, Playout
 
 FPS = Fraction(25)
@@ -189,3 +190,18 @@ def test_interrupt_rests_with_the_next_picture() -> None:
     assert performer.idle and server.calls[-1] == ("interrupt", 1)
     performer.feed(np.zeros(3200, np.int16), 15 * TICK)
     assert server.turn == (2, 1)
+
+
+def test_a_voice_whose_ends_are_told_may_stall() -> None:
+    server, playback = Server(), Playback(ends_told=True)
+    performer = Performer(Playout(N, FPS), server, playback=playback)
+    for tick in range(30):
+        now = tick * TICK
+        if tick < 5 or 15 <= tick < 20:
+            performer.feed(np.zeros(640, np.int16), now)
+            playback.report(TICK, TICK, now)
+        server.run(tick, performer)
+        performer.tick(now)
+        if tick == 19:
+            performer.end()
+    assert [c for c in server.calls if c[0] in ("start", "end")] == [("start", 1, 0), ("end", 1, 6400)]

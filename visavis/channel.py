@@ -101,7 +101,15 @@ class AvatarVideoChannel(AudioVideoChannel):  # type: ignore[misc]
     async def _wrap_outbound(self, session: Any, chunks: AsyncIterator[Any]) -> AsyncGenerator[Any]:
         """Called with every reply; the taps, and with them the face, hear it first."""
         tapped = super()._wrap_outbound(session, chunks)
-        async with contextlib.aclosing(held_back(tapped, self._lead_s, _seconds)) as voice:
+
+        async def to_its_end() -> AsyncIterator[Any]:
+            async for chunk in tapped:
+                yield chunk
+            face = self._faces.get(session.id)
+            if face is not None:
+                face.end_turn()
+
+        async with contextlib.aclosing(held_back(to_its_end(), self._lead_s, _seconds)) as voice:
             async for chunk in voice:
                 yield chunk
 
@@ -156,7 +164,7 @@ class _Face:
         self._drawing = 0
         self._failed = False
         self._early: list[tuple[bytes, int]] = []  # speech from before the provider was there
-        playback = Playback()
+        playback = Playback(ends_told=True)
         self._unfollow = follow_playback(backend, session, playback)
         self._playback = playback if self._unfollow is not None else None
 
@@ -184,6 +192,11 @@ class _Face:
             self._early.append((data, sample_rate))
         elif self.provider.is_started:
             self._voice.submit(self._feed, self.provider, data, sample_rate, self._cuts)
+
+    def end_turn(self) -> None:
+        """The reply has been fed; in the event loop."""
+        if self.provider is not None and self.provider.is_started:
+            self._voice.submit(self.provider.end_turn)
 
     def interrupt(self) -> None:
         self._cuts += 1

@@ -17,7 +17,7 @@ from visavis.frames import SAMPLE_RATE, Frame, frame_at, frame_start
 from visavis.playback import Playback
 from visavis.playout import Picture, Playout, TurnAnchor
 
-_NEAR_END = SAMPLE_RATE * 6 // 10  # audio left when a voice that fell silent is taken to have ended
+_NEAR_END = SAMPLE_RATE * 3 // 10  # audio left when a voice that fell silent is taken to have ended
 _ENOUGH = SAMPLE_RATE // 2  # audio ahead that an engine can be expected to do with
 _QUIET_S = 0.25
 _LEAD_TICKS = 8  # a waiting turn is started this long before the one before has been heard
@@ -176,8 +176,7 @@ class Performer:
         if self.ticks < turn.start:
             return None
         sample = turn.base + frame_start(self.ticks - turn.start, self._fps)
-        if not turn.ended and turn.fed - sample < _NEAR_END and now - turn.last_fed_at > _QUIET_S:
-            self._end(turn)
+        self._end_if_silent(turn, turn.fed - sample, now)
         left = frame_at(max(0, turn.fed - sample + frame_start(1, self._fps) - 1), self._fps)
         if turn.ended and (not left or (self._waiting and left <= _LEAD_TICKS)):
             if not turn.closed:
@@ -200,8 +199,7 @@ class Performer:
             if now - max(playback.ended_at or 0.0, turn.last_fed_at) > _UNHEARD_S:
                 self.interrupt()
             return False
-        if not turn.ended and left < _NEAR_END and now - turn.last_fed_at > _QUIET_S:
-            self._end(turn)
+        self._end_if_silent(turn, left, now)
         over = playback.ended_at is not None and now >= playback.ended_at
         if turn.closed or (turn.ended and left <= (4 * frame if over else 0)):
             return True  # what is left goes on by itself
@@ -255,6 +253,12 @@ class Performer:
         turn.fed += len(pcm)
         turn.last_fed_at = now
         self._sink.push_audio(pcm)
+
+    def _end_if_silent(self, turn: _Turn, left: int, now: float) -> None:
+        if self.playback is not None and self.playback.ends_told:
+            return
+        if not turn.ended and left < _NEAR_END and now - turn.last_fed_at > _QUIET_S:
+            self._end(turn)
 
     def _end(self, turn: _Turn) -> None:
         if not turn.ended:

@@ -12,9 +12,13 @@ from typing import Any
 
 
 class Playback:
-    """Seconds of the voice since the beginning; silence that fills pauses is not counted. Thread-safe."""
+    """Seconds of the voice since the beginning; silence that fills pauses is not counted. Thread-safe.
 
-    def __init__(self) -> None:
+    ``ends_told``: who feeds the voice says where each reply ends; else one that falls silent has ended.
+    """
+
+    def __init__(self, *, ends_told: bool = False) -> None:
+        self.ends_told = ends_told
         self._lock = threading.Lock()
         self._sent = 0.0
         self._boundary = 0.0
