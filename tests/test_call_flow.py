@@ -229,8 +229,9 @@ async def test_no_inference_server_at_all() -> None:
                 await asyncio.sleep(0.3)
         cards = [read_card(frame.image) for frame in phone.recording.frames()]
         assert sum(card is not None and card.mouth is not None for card in cards) >= 15
-        stamps = [p.timestamp for p in phone.recording.audio.ordered()]
-        assert set(np.diff(stamps)) == {160}
+        steps = np.diff([p.timestamp for p in phone.recording.audio.ordered()])
+        assert not (steps % 160).any() and steps.min() == 160
+        assert steps.max() < RATE  # packets are skipped where the machine gives the clock no time for 200 ms
         assert phone.recording.audio.lost == 0
 
 
