@@ -67,6 +67,7 @@ bench: $(TEST_STAMP)  ## measure: media path, whole calls, avatar stream, infere
 	$(BIN)/python -m bench.server
 	$(BIN)/python -m bench.speaking
 	$(BIN)/python -m bench.lipsync.engine visavis/portraits/default.png --seconds 24
+	$(BIN)/python -m bench.lipsync.call
 
 bench-fleet: $(TEST_STAMP)  ## failures of a fleet under sixty calls, Kamailio, autoscaling (about 10 minutes)
 	$(BIN)/python -m bench.fleet --into docs/kubernetes.md
