@@ -73,16 +73,20 @@ async def stream(stub: Any, avatar_id: str, begin: float, frames: int, pcm: byte
     return seen
 
 
-async def callers(address: str, avatar_id: str, begin: float, frames: int, streams: int) -> tuple[int, Seen]:
-    """Some of the streams, over one channel."""
+async def callers(
+    address: str, avatar_id: str, begin: float, frames: int, streams: int
+) -> tuple[int, float, Seen]:
+    """Some of the streams, over one channel: frames asked for, processor seconds used, what was seen."""
     options = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
     pcm = np.random.default_rng(0).integers(-9000, 9000, FRAME, np.int16).tobytes()
     async with grpc.aio.insecure_channel(address, options=options) as channel:
         stub: Any = AvatarServiceStub(channel)
         gc.collect()
         gc.freeze()
+        before = time.process_time()
         done = await asyncio.gather(*(stream(stub, avatar_id, begin, frames, pcm) for _ in range(streams)))
-    return frames * streams, [one for seen in done for one in seen]
+        used = time.process_time() - before
+    return frames * streams, used, [one for seen in done for one in seen]
 
 
 def client(pipe: Connection, *order: Any) -> None:
@@ -126,18 +130,19 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
         for process in processes:
             process.join()
     skip = round(1 / TICK_S) * FRAME  # the first second: sixty turns that start at once
-    times = np.array([one[1:] for _, seen in answers for one in seen if one[0] >= skip])
+    times = np.array([one[1:] for _, _, seen in answers for one in seen if one[0] >= skip])
     hops = times[:, 0] + times[:, 2]
     return {
         "streams": options.streams,
-        "frames": sum(count for count, _ in answers),
-        "received": sum(len(seen) for _, seen in answers),
+        "frames": sum(count for count, _, _ in answers),
+        "received": sum(len(seen) for _, _, seen in answers),
         "hop_ms": _spread(hops),
         "audio_in_ms": _spread(times[:, 0]),
         "frame_out_ms": _spread(times[:, 2]),
         "device_ms": _spread(times[:, 1]),
         "front_cores": round(used[0], 2),
         "engine_cores": round(used[1], 2),
+        "client_cores": round(sum(used for _, used, _ in answers) / options.seconds, 2),
         "sleeper_late_ms": sleeping,
     }
 
