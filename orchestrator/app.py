@@ -131,7 +131,7 @@ class App:
         except InvalidRequest as error:
             raise HTTPException(400, str(error)) from None
         except (VisavisError, TimeoutError) as error:
-            log.info("portrait not checked", reason=str(error))
+            log.info("portrait_not_checked", reason=str(error))
 
     def portrait_changed(self, portrait: Portrait) -> None:
         """Have the new portrait ready before somebody dials it."""
@@ -157,7 +157,7 @@ class App:
             await self._sip.start()
             self._sip_up = True
             serving = asyncio.create_task(server.serve([listening]))
-            log.info("orchestrator up", sip=self._sip.addresses, api=self._api_address())
+            log.info("started", sip=self._sip.addresses, api=self._api_address())
             stopping = asyncio.create_task(self._stop.wait())
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
@@ -179,7 +179,7 @@ class App:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._pool.close()
-            log.info("orchestrator down")
+            log.info("stopped")
 
     # -- inside --
 
@@ -199,7 +199,7 @@ class App:
     def _on_notice(self, notice: Notice) -> None:
         if notice.name == "servers":
             self._servers_usable = bool(notice.data["usable"])
-            log.info("inference servers", usable=self._servers_usable)
+            log.info("inference_servers", usable=self._servers_usable)
         elif notice.name == "stage":
             state, reason = notice.data["state"], notice.data["reason"]
             log.info("avatar", avatar=notice.data["avatar"], state=state, reason=reason)

@@ -220,7 +220,7 @@ class Call:
             try:
                 await speak(self._media, turn.turn_id, sound, rate, heard)
             except SpeechError as error:
-                log.warning("speech failed", call=self.call_id, reason=str(error))
+                log.warning("speech_failed", call=self.call_id, reason=str(error))
                 if not turn.started.is_set():
                     self._turn_over(turn, "failed", 0.0)
 

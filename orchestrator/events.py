@@ -71,6 +71,6 @@ async def post_events(bus: EventBus, url: str, *, attempts: int = 3) -> None:
                     break
                 except httpx.HTTPError as error:
                     if attempt == attempts - 1:
-                        log.warning("webhook failed", call=event.call_id, reason=str(error))
+                        log.warning("webhook_failed", call=event.call_id, reason=str(error))
                     else:
                         await asyncio.sleep(0.2 * 2**attempt)

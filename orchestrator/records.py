@@ -95,7 +95,7 @@ class RecordBook:
         self._kept[record.call_id] = record, trace
         if len(self._kept) > self._limit:
             self._kept.popitem(last=False)
-        log.info("call record", **{("call" if k == "call_id" else k): v for k, v in asdict(record).items()})
+        log.info("call_record", **{("call" if k == "call_id" else k): v for k, v in asdict(record).items()})
 
     def latest(self, limit: int) -> list[CallRecord]:
         """The newest first."""

@@ -126,7 +126,7 @@ class Switchboard(BaseHandler):
             ports = await self._pool.open_call(call.id, video=offers_video(call.offer))
         except NoRoom as error:
             self.refused += 1
-            log.warning("call refused", call=call.id, reason=str(error))
+            log.warning("call_refused", call=call.id, reason=str(error))
             call.reject(503, headers=RETRY_AFTER)
             return
         media_end = WorkerMedia(self._pool, call.id)
@@ -221,14 +221,14 @@ class Switchboard(BaseHandler):
         match message:
             case CallFailed(_, reason):
                 if line is not None:
-                    log.error("call failed", call=line.sip.id, reason=reason)
+                    log.error("call_failed", call=line.sip.id, reason=reason)
                     line.hang_up(reason)
             case Heard():
                 self._listening.heard(message)
             case Digit(_, digit, _) if call is not None:
                 call.on_dtmf(digit)
             case DigitsRefused(call_id, reason):
-                log.warning("keys refused", call=call_id, reason=reason)
+                log.warning("keys_refused", call=call_id, reason=reason)
             case CallFigures(_, stats) if call is not None:
                 call.stats |= figures_of(stats)
                 self._judge_silence(line, stats)

@@ -69,5 +69,5 @@ async def test_records_and_a_trace() -> None:
         assert (
             await house.api.get(f"/v1/calls/{call}/trace")
         ).status_code == 404  # one call was to be traced
-        lines = [line for line in house.log if line["event"] == "call record"]
+        lines = [line for line in house.log if line["event"] == "call_record"]
         assert [line["sip_cause"] for line in lines] == ["hangup", "not_acceptable", "unreachable"]

@@ -155,7 +155,7 @@ class TestIdleLoop:
         body = StillBody("broken", np.zeros((2, 1, 7), np.uint8))
         cache = IdleCache(Now())
         assert [cache.get(body, key(body)) for _ in range(3)] == [None] * 3
-        assert len([r for r in caplog.records if r.message == "idle loop not coded"]) == 1
+        assert len([r for r in caplog.records if r.message == "idle_loop_not_coded"]) == 1
 
     def test_files_are_bounded_too(self, tmp_path: Path) -> None:
         store = IdleStore(tmp_path, most_bytes=1500)

@@ -211,7 +211,7 @@ class _Face:
             provider = await made if inspect.isawaitable(made) else made
             self._encoder = encoder_factory(provider)
         except Exception:
-            log.exception("no face for this call", session_id=self._session.id)
+            log.exception("face_missing", session_id=self._session.id)
             self._failed = True
             return
         provider.on_video(self._show)
@@ -236,7 +236,7 @@ class _Face:
             for frame in provider.feed_audio(data, sample_rate):
                 self._show(frame)
         except Exception:
-            log.exception("the avatar did not take speech", session_id=self._session.id)
+            log.exception("speech_not_taken", session_id=self._session.id)
 
     def _idle(self, provider: AvatarProvider) -> None:
         try:
@@ -244,7 +244,7 @@ class _Face:
             if frame is not None:
                 self._draw(frame)
         except Exception:
-            log.exception("no idle picture", session_id=self._session.id)
+            log.exception("idle_picture_missing", session_id=self._session.id)
         finally:
             self._drawing -= 1
 
@@ -284,4 +284,4 @@ class _Face:
         try:
             await self._video.send_video(self._video_session, one())
         except Exception as e:
-            log.debug("a picture was not sent", session_id=self._session.id, reason=str(e))
+            log.debug("picture_not_sent", session_id=self._session.id, reason=str(e))

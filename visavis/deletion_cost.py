@@ -119,7 +119,7 @@ async def round_of(api: PodApi, port: int, dry: bool = False) -> dict[str, int]:
     costs = await asyncio.gather(*(conversations(f"{host}:{port}") for host in hosts))
     for pod, cost in zip(pods, costs, strict=True):
         if str(cost) != pod.cost:
-            log.info("deletion cost", pod=pod.name, cost=cost, written=not dry)
+            log.info("deletion_cost", pod=pod.name, cost=cost, written=not dry)
             if not dry:
                 await api.write(pod, cost)
     return {pod.name: cost for pod, cost in zip(pods, costs, strict=True)}
@@ -131,7 +131,7 @@ async def run(api: PodApi, port: int, every_s: float, dry: bool) -> None:
         try:
             await round_of(api, port, dry)
         except (httpx.HTTPError, KeyError, ValueError) as error:
-            log.warning("pods not asked", reason=str(error) or type(error).__name__)
+            log.warning("pods_not_asked", reason=str(error) or type(error).__name__)
         await asyncio.sleep(every_s)
 
 

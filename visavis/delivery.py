@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 
 from visavis.frames import Frame
+from visavis.logs import Log
 from visavis.messages import Event
 
-log = logging.getLogger("visavis.stream")
+log = Log("visavis.stream")
 
 OnEvent = Callable[[Event], None]
 
@@ -34,7 +34,7 @@ class Delivery:
                 try:
                     self._on_event(event)
                 except Exception:
-                    log.exception("an event handler failed", extra={"session": self._session_id})
+                    log.exception("event_handler_failed", session=self._session_id)
                 continue
             self._events.append(event)
             if len(self._events) > _FRAMES_KEPT:  # nobody reads: the oldest frame is stale by now

@@ -88,7 +88,7 @@ async def open_on(
     except Exception as e:
         refusal = Refusal(failure_of(e), str(e))
         if not isinstance(e, errors.VisavisError):
-            log.exception("opening failed", session=session_id)
+            log.exception("opening_failed", session=session_id)
     else:
         servers.opened(client.address, avatar, avatar_id)
         return Home(client, link)
@@ -96,7 +96,7 @@ async def open_on(
         servers.opening(client.address, -1)
     servers.failed(client.address, refusal.failure)
     about = {"session": session_id, "server": client.address, "reason": refusal.reason}
-    log.warning("avatar server not used", **about)
+    log.warning("avatar_server_not_used", **about)
     return refusal
 
 

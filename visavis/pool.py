@@ -260,7 +260,7 @@ class ServerPool:
             self._clients[address] = retired or self._connect(address)
             self._watches[address] = asyncio.create_task(self._watch(self._clients[address]))
         if new or gone:
-            log.info("avatar servers changed", servers=found)
+            log.info("avatar_servers_changed", servers=found)
             self._notify()
 
     async def _resolve_forever(self) -> None:
@@ -274,12 +274,12 @@ class ServerPool:
             try:
                 async for capacity in client.watch_capacity():
                     if not self.placement.servers[client.address].reachable:
-                        log.info("avatar server reachable", server=client.address)
+                        log.info("avatar_server_reachable", server=client.address)
                     pause = 0.1
                     self.placement.on_capacity(client.address, capacity)
                     self._notify()
             except VisavisError as e:
-                log.warning("avatar server lost", server=client.address, reason=str(e))
+                log.warning("avatar_server_lost", server=client.address, reason=str(e))
             self.placement.on_lost(client.address)
             self._notify()
             await asyncio.sleep(pause)
@@ -300,7 +300,7 @@ class ServerPool:
                 bundle = await self._clients[holder].export_avatar(avatar.avatar_id)
                 there = await client.import_avatar(bundle)
             except (VisavisError, KeyError) as e:
-                log.info("avatar not copied", server=client.address, reason=str(e))
+                log.info("avatar_not_copied", server=client.address, reason=str(e))
         if there is None and (source := self._sources.get(avatar.avatar_id)):
             there = await client.prepare_source(source)
         if there is None:
@@ -325,4 +325,4 @@ class ServerPool:
                 try:
                     await self.prepare_on(self._clients[spare[0]], self._avatars[avatar_id])
                 except (VisavisError, TimeoutError, KeyError) as e:
-                    log.info("avatar not kept warm", server=spare[0], reason=str(e))
+                    log.info("avatar_not_kept_warm", server=spare[0], reason=str(e))

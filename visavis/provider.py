@@ -115,7 +115,7 @@ class ServerAvatarProvider(AvatarProvider):
             await self.stop()
             raise
         except (ServerUnavailable, TimeoutError) as e:
-            log.warning("no avatar yet, the server is tried again", reason=str(e) or "timeout")
+            log.warning("avatar_not_prepared", reason=str(e) or "timeout")
             self._later = self._background.submit(self._prepare_later(source))
         except BaseException:
             await self.stop()
@@ -165,7 +165,10 @@ class ServerAvatarProvider(AvatarProvider):
         playback = Playback()
         stop = follow_playback(backend, session, playback)
         if stop is None:
-            log.warning("the voice backend does not tell what it plays: pictures follow what is fed")
+            log.warning(
+                "playback_not_told",
+                reason="the voice backend does not tell what it plays: pictures follow what is fed",
+            )
             return self.detach
         self.follow(playback)
         self._detach = stop
@@ -247,7 +250,7 @@ class ServerAvatarProvider(AvatarProvider):
             except (ServerUnavailable, TimeoutError):
                 await asyncio.sleep(_RETRY_S)
             except VisavisError as e:
-                log.error("the avatar cannot be prepared", reason=str(e))
+                log.error("avatar_refused", reason=str(e))
                 return
 
     def _show(self, frame: VideoFrame) -> None:
@@ -255,7 +258,7 @@ class ServerAvatarProvider(AvatarProvider):
             try:
                 callback(frame)
             except Exception:
-                log.exception("a video callback failed")
+                log.exception("video_callback_failed")
 
 
 def default_cache() -> Path:

@@ -31,7 +31,7 @@ async def resolve(target: str, known: Sequence[str]) -> list[str]:
     except socket.gaierror as e:
         if e.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)):
             return []
-        log.warning("name not resolved", host=host, reason=str(e))
+        log.warning("name_not_resolved", host=host, reason=str(e))
         return list(known)
     addresses = {
         f"[{at[0]}]:{port}" if family == socket.AF_INET6 else f"{at[0]}:{port}"

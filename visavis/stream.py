@@ -190,7 +190,7 @@ class AvatarStream:
         self._delivery.put(self._talk.detach())
         if self._next is None:
             about = {"session": self.session_id, "server": address, "reason": leave.reason}
-            log.warning("avatar server left", **about)
+            log.warning("avatar_server_left", **about)
             self._delivery.put([Disconnected(address, leave.reason)])
 
     def _alternative(self, address: str | None = None) -> bool:
@@ -236,7 +236,7 @@ class AvatarStream:
         resumed = self._talk.attach(home.link.opened)
         self.address = home.client.address
         about = {"session": self.session_id, "server": self.address, "resumed": resumed}
-        log.info("avatar server opened", **about)
+        log.info("avatar_server_opened", **about)
         self._delivery.put([Connected(self.address, home.link.opened, resumed)])
         self._wake.set()
         tasks = [asyncio.create_task(self._write(home.link)), asyncio.create_task(self._read(home))]
@@ -295,7 +295,7 @@ class AvatarStream:
 
     def _fail(self, error: Exception) -> None:
         if not isinstance(error, errors.VisavisError):
-            log.exception("the stream failed", error, session=self.session_id)
+            log.exception("stream_failed", error, session=self.session_id)
         known = isinstance(error, errors.VisavisError)
         self._go(_Leave(failure_of(error) if known else "unavailable", str(error)))
 

@@ -38,7 +38,7 @@ class Nameserver:
         try:
             answers = await asyncio.gather(*(self._ask(host, kind) for kind in kinds))
         except dns.exception.DNSException as error:
-            log.warning("name not resolved", host=host, reason=str(error))
+            log.warning("name_not_resolved", host=host, reason=str(error))
             return list(known)
         v4, v6 = answers
         return sorted([f"{a}:{port}" for a in v4] + [f"[{a}]:{port}" for a in v6])

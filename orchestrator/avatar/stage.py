@@ -127,7 +127,7 @@ class Stage:
                 if str(error) != told:
                     told = str(error)
                     self._on_state(source.digest, "waiting", told)
-                    log.warning("avatar not prepared yet", reason=told)
+                    log.warning("avatar_not_prepared", reason=told)
                 await asyncio.sleep(RETRY_S)
                 continue
             self._on_state(source.digest, "ready", "")

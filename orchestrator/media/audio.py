@@ -117,7 +117,7 @@ class AudioStream:
         try:
             pcm = self.voice.read(number)
         except Exception:
-            log.exception("voice failed; silence goes out")
+            log.exception("voice_failed")
             pcm = None
         packet, reports, payload_type, stamped = self._packet, self.reports, self._payload_type, number
         event = self._next_event(number) if self._keys.busy else None

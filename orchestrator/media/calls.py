@@ -166,7 +166,7 @@ class CallTable:
         try:
             await owner.close()
         except Exception:
-            log.exception("the owner of a call failed to close")
+            log.exception("call_close_failed")
 
     def report(self, now: float) -> None:
         """Send every call's figures."""

@@ -127,7 +127,7 @@ class SlotWheel:
                 except Exception:
                     # One call's fault must not stop the others' clock.
                     self.failures += 1
-                    log.exception("media job failed and was dropped", job=repr(job))
+                    log.exception("media_job_dropped", job=repr(job))
                     continue
                 if following is not None:
                     wheel[following if following > slot else slot + 1].append(job)
@@ -138,7 +138,7 @@ class SlotWheel:
                     call()
                 except Exception:
                     self.failures += 1
-                    log.exception("media work failed")
+                    log.exception("media_work_failed")
 
 
 class MediaClock:
@@ -197,7 +197,7 @@ class MediaClock:
                 work()
             except Exception:
                 self.wheel.failures += 1
-                log.exception("media work failed")
+                log.exception("media_work_failed")
         if self._timer is not None and self.wheel.next_busy() < self._next:
             self._timer.cancel()
             self._sleep()

@@ -208,7 +208,7 @@ class IdleCache:
                     self._store.save(key.digest(), phases)
         except Exception:
             # Without a coded loop calls go on with their own encoders.
-            log.exception("idle loop not coded", body_id=key.body_id)
+            log.exception("idle_loop_not_coded", body_id=key.body_id)
         with self._lock:
             self._pending.discard(key)
             if made is None:

@@ -37,7 +37,7 @@ class IdleStore:
         try:
             return _unpack(data)
         except (ValueError, TypeError, struct.error):
-            log.warning("damaged idle loop removed", file=path.name)
+            log.warning("idle_loop_damaged", file=path.name)
             path.unlink(missing_ok=True)
             return []
 
@@ -50,7 +50,7 @@ class IdleStore:
             temporary.replace(self._folder / f"{name}.idle")
             self._prune()
         except OSError as error:
-            log.warning("idle loop not kept", reason=str(error))
+            log.warning("idle_loop_not_kept", reason=str(error))
             temporary.unlink(missing_ok=True)
 
     def _prune(self) -> None:

@@ -139,7 +139,7 @@ class LiveEncoder:
                 self._encode(job)
             except Exception:
                 # The next picture gets a new encoder and starts with a key frame.
-                log.exception("picture not encoded")
+                log.exception("picture_not_encoded")
                 self._encoder, self._broken, job.dropped = None, True, True
             self.encode_seconds = time.thread_time() - started
             self._pool.account(self.encode_seconds)

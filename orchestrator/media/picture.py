@@ -188,7 +188,7 @@ class VideoStream:
             picture = face.tick(number)
             body = face.body
         except Exception:
-            log.exception("face failed; a picture is left out")
+            log.exception("face_failed")
             self._skipped = True
             return
         timestamp = (self._base + number * CLOCK_RATE * self._scale // self._rate) & 0xFFFFFFFF

@@ -101,7 +101,7 @@ class MediaWorker:
             except TimeoutError as error:
                 raise ChannelClosed(f"the media worker said nothing for {patience:.0f} s") from error
             except BadMessage as error:
-                log.warning("message not understood", reason=str(error))
+                log.warning("message_not_understood", reason=str(error))
                 continue
             if isinstance(message, Heartbeat):
                 self.health = message
@@ -236,7 +236,7 @@ class WorkerPool:
             except (ChannelClosed, OSError) as error:
                 if self._closing:
                     return
-                log.error("media worker lost", pid=worker.pid, reason=str(error))
+                log.error("media_worker_lost", pid=worker.pid, reason=str(error))
             worker.ready.clear()
             for call_id in list(worker.calls):
                 self._forget(call_id)

@@ -74,7 +74,7 @@ class Poller:
                 try:
                     reader(now)
                 except Exception:
-                    log.exception("inbound packet failed")
+                    log.exception("inbound_packet_failed")
 
     def close(self) -> None:
         """Close the epoll set."""

@@ -72,7 +72,7 @@ class Worker:
                 try:
                     message = await self._channel.receive()
                 except BadMessage as error:
-                    log.warning("message not understood", reason=str(error))
+                    log.warning("message_not_understood", reason=str(error))
                     continue
                 if isinstance(message, Shutdown):
                     break
@@ -95,7 +95,7 @@ class Worker:
                 self._calls.take(message)
         except Exception:
             # A fault in one call's owner must not end the others' calls.
-            log.exception("message failed", kind=type(message).__name__)
+            log.exception("message_failed", kind=type(message).__name__)
 
     def _send(self, message: Message) -> None:
         with contextlib.suppress(ChannelClosed):
