@@ -148,6 +148,10 @@ class Agent:
 
     def forget(self, call: Call) -> None:
         self.calls.pop(call.id, None)
+        self.forget_dialogs(call)
+
+    def forget_dialogs(self, call: Call) -> None:
+        """No more requests reach the call."""
         for key in [key for key, owner in self._dialogs.items() if owner is call]:
             del self._dialogs[key]
 

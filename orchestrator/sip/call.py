@@ -95,6 +95,19 @@ class Call:
         return self._agent.handler
 
     @property
+    def offer_open(self) -> bool:
+        """Whether an offer of ours waits for its answer, so that the peer's own has to wait (491)."""
+        return self.offering or self.session.offer_pending
+
+    @property
+    def negotiable(self) -> bool:
+        """Whether the first offer is settled, so that the peer may make another."""
+        return self.state in ("answered", "established")
+
+    def renegotiated(self) -> None:
+        """An offer of the peer's was answered."""
+
+    @property
     def awaits_ack(self) -> bool:
         """Whether a 2xx of ours has not been acknowledged yet."""
         return self._pending_ack is not None and not self._pending_ack.done

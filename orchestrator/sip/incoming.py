@@ -39,6 +39,7 @@ class IncomingCall(Call):
         self._transaction = transaction
         self._rseq = 0
         self._reliable: Repeater | None = None
+        self._answered_early = self._agreed_early = self._answer_waits = False
         self._ring_timer = agent.clock.call_later(agent.config.ring_timeout, self._no_answer)
 
     def drop(self) -> None:
@@ -55,19 +56,32 @@ class IncomingCall(Call):
         body = sdp_body(self.request)
         self.offer = parse_sdp(body) if body is not None else None
 
-    def ring(self, status: int = 180) -> None:
-        """Send 180 (or another provisional status), reliably where the peer asks for that."""
+    @property
+    def negotiable(self) -> bool:
+        return super().negotiable or (self.state == "ringing" and self._agreed_early)
+
+    def ring(self, status: int = 180, capabilities: MediaCapabilities | None = None) -> None:
+        """Send 180 (or another provisional status), reliably where the peer asks for that.
+
+        With `capabilities` its offer is answered already (early media, in `media`), where it knows reliable
+        responses; later offers then come as UPDATE. Raises CallEnded, NotAcceptable.
+        """
         if self.state not in ("new", "ringing"):
             raise CallEnded("the call is not ringing any more")
         self.state = "ringing"
-        if not self._requires_reliable():
+        early = capabilities is not None and self.offer is not None and self._knows_reliable("Supported")
+        if not early and not self._knows_reliable("Require"):
             self.respond(self._transaction, status, headers=(("Allow", ALLOW),))
             return
         if self.offer is None or self._reliable is not None:
             return  # RFC 3262 section 5: a reliable 1xx would have to carry our offer; the 200 does
         self._rseq += 1
         headers = (("Require", "100rel"), ("RSeq", str(self._rseq)), ("Allow", ALLOW))
-        data = bytes(self.respond(self._transaction, status, headers=headers))
+        text = ""
+        if capabilities is not None:
+            text = self.session.answer(self.offer, capabilities)
+            self.capabilities, self._answered_early = capabilities, True
+        data = bytes(self.respond(self._transaction, status, body=text, headers=headers))
         flow = self._transaction.flow
         self._reliable = Repeater(
             self._agent.clock,
@@ -79,20 +93,29 @@ class IncomingCall(Call):
     def answer(self, capabilities: MediaCapabilities) -> NegotiatedMedia | None:
         """Answer with what can be agreed; None for a late offer, whose outcome `on_media` brings.
 
+        Where `ring` has answered the offer that stands, and the answer goes out once that was confirmed.
         Raises NotAcceptable (then reject, or let it out of `on_invite`: 488) and CallEnded.
         """
         if self.state not in ("new", "ringing"):
             raise CallEnded("the call cannot be answered any more")
+        if self._answered_early:
+            self._answer_waits = not self._agreed_early  # RFC 3262 section 3
+            if not self._answer_waits:
+                self._accept("")
+            return self.session.media
         self.capabilities = capabilities
         if self.offer is None:
             text, media = self.session.offer(capabilities), None
         else:
             text = self.session.answer(self.offer, capabilities)
             media = self.session.media
+        self._accept(text)
+        return media
+
+    def _accept(self, text: str) -> None:
         self.state = "answered"
         self._settle()
         self.answer_transaction(self._transaction, text, is_reinvite=False)
-        return media
 
     def reject(
         self, status: int = 603, reason: str | None = None, headers: tuple[tuple[str, str], ...] = ()
@@ -126,7 +149,10 @@ class IncomingCall(Call):
             self.respond(transaction, 481)
             return
         self._reliable.acknowledged()
-        self.respond(transaction, 200)
+        self._agreed_early = self._answered_early
+        self._renegotiation.on_prack(transaction)
+        if self._answer_waits:
+            self._accept("")
 
     def failed(self, error: BaseException) -> None:
         """The handler's `on_invite` raised."""
@@ -138,9 +164,11 @@ class IncomingCall(Call):
         elif self.state != "ended":
             super().hangup("our handler failed")
 
-    def _requires_reliable(self) -> bool:
+    def _knows_reliable(self, header: str) -> bool:
+        """Whether the caller names 100rel, in Require or at least in Supported."""
+        names = {"Require", header}
         try:
-            return "100rel" in self.request.headers.tokens("Require")
+            return any("100rel" in self.request.headers.tokens(name) for name in names)
         except GrammarError:
             return False
 

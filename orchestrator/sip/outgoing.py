@@ -14,6 +14,7 @@ from .bodies import sdp_body
 from .call import Call
 from .client import VIA_ROOM, renew
 from .dialog import Dialog, new_tag
+from .early import EarlyDialog
 from .events import EndCause
 from .flow import bracketed
 from .forks import ExtraForks
@@ -22,6 +23,7 @@ from .locate import Hop
 from .media import MediaCapabilities, NotAcceptable
 from .message import Request, Response
 from .sdp import SdpError
+from .server_transaction import ServerTransaction
 
 if TYPE_CHECKING:
     from .agent import Agent
@@ -71,11 +73,28 @@ class OutgoingCall(Call):
         self._provisional = False
         self._cancelled: EndCause | None = None
         self._forks = ExtraForks(agent, self)
-        self._rseq: dict[str, int] = {}
+        self._early = EarlyDialog(agent, self._next_seq)
 
     @property
     def sip_call_id(self) -> str:
         return self._sip_call_id
+
+    @property
+    def offer_open(self) -> bool:
+        return super().offer_open and not self._early.agreed
+
+    @property
+    def negotiable(self) -> bool:
+        return super().negotiable or (self.state == "ringing" and self._early.agreed)
+
+    def renegotiated(self) -> None:
+        self._early.updated = True
+
+    def on_request(self, transaction: ServerTransaction) -> None:
+        if self.state in ("new", "ringing") and not self._early.takes(transaction):
+            self.respond(transaction, 481)
+        else:
+            super().on_request(transaction)
 
     async def run(self) -> None:
         """Dial until somebody answers or nobody is left to ask."""
@@ -166,13 +185,12 @@ class OutgoingCall(Call):
             again = self._agent.client.authorize(self.credentials, request, response)
             if not again and not self.timer.raise_to(request, response):
                 return response
-            self._seq += 1
-            renew(request, self._seq)
+            renew(request, self._next_seq())
         return response
 
     def _request(self, target: Uri, proxy: Uri | None, local_host: str) -> Request:
         """An INVITE as it goes out from `local_host`, which stands where no address of ours was given."""
-        self._seq += 1
+        seq = self._next_seq()
         local = (
             self._local.uri if self._local.uri.host else replace(self._local.uri, host=bracketed(local_host))
         )
@@ -187,7 +205,7 @@ class OutgoingCall(Call):
         request.headers.add("From", str(NameAddr(local, self._local.display, {"tag": self._tag})))
         request.headers.add("To", f"<{target}>")
         request.headers.add("Call-ID", self._sip_call_id)
-        request.headers.add("CSeq", f"{self._seq} INVITE")
+        request.headers.add("CSeq", f"{seq} INVITE")
         self.session.withdraw()
         self.prepare(request, self.session.offer(self.capabilities))
         return request
@@ -201,6 +219,9 @@ class OutgoingCall(Call):
             self._on_provisional(attempt, response)
         if response.status < 300:
             self._on_answer(attempt, response)
+        elif self._early.dialog is not None:
+            self._early.forget()
+            self._agent.forget_dialogs(self)
         return response
 
     def _on_provisional(self, attempt: Attempt, response: Response) -> None:
@@ -212,50 +233,36 @@ class OutgoingCall(Call):
             return
         if self.state == "new":
             self.state = "ringing"
-        if "RSeq" in response.headers and "100rel" in response.headers.tokens("Require"):
-            self._prack(attempt, response)
-        body = sdp_body(response)
-        if body is not None and self.session.offer_pending:
+        body, answered = sdp_body(response), False
+        if body is not None and self.session.offer_pending and not self._early.updated:
             try:
                 media = self.session.accept(body, provisional=True)
+                answered = True
                 self.emit(self._agent.handler.on_media, self, media)
             except (NotAcceptable, SdpError) as error:
                 log.info("early_media_unusable", call=self.id, reason=error)
+        if dialog := self._early.follow(attempt, response, answered=answered):
+            self._agent.forget_dialogs(self)
+            self._dialog = dialog
+            self._agent.register(self, dialog)
         self.emit(self._agent.handler.on_progress, self, response.status)
-
-    def _prack(self, attempt: Attempt, response: Response) -> None:
-        """RFC 3262 section 4: confirm each reliable provisional response once, in order."""
-        number = response.headers.get("RSeq") or ""
-        tag = response.to.tag or ""
-        if not number.isdigit() or len(number) > 10 or int(number) <= self._rseq.get(tag, 0):
-            return
-        self._rseq[tag] = int(number)
-        dialog = Dialog.from_response(attempt.request, response, attempt.flow)
-        self._seq += 1
-        prack = dialog.request("PRACK", seq=self._seq)
-        prack.headers.add("RAck", f"{number} {attempt.request.cseq[0]} INVITE")
-
-        async def run() -> None:
-            try:
-                flow = await self._agent.client.flow_to(dialog.next_hop())
-            except OSError:
-                return
-            await self._agent.client.exchange(prack, flow)
-
-        self._agent.spawn(run())
 
     def _on_answer(self, attempt: Attempt, response: Response) -> None:
         dialog = Dialog.from_response(attempt.request, response, attempt.flow)
         dialog.local_seq = max(dialog.local_seq, self._seq)
         dialog.pinned = dialog.flow.reliable and not dialog.route_set
+        updated = self._early.confirmed_by(dialog) and self._early.updated
         self._dialog = dialog
         self.state = "established"
+        self._agent.forget_dialogs(self)
         self._agent.register(self, dialog)
         self.acks.acknowledge(attempt.request)
         if self._cancelled is not None:
             self._bye(self._cancelled)
             return
-        body = sdp_body(response)
+        body = (
+            None if updated else sdp_body(response)
+        )  # what it repeats is no answer to the callee's own offer
         if body is not None and self.session.offer_pending:
             try:
                 media = self.session.accept(body)
@@ -269,6 +276,10 @@ class OutgoingCall(Call):
         self.session.withdraw()
         self.on_refreshed(response)
         self.emit(self._agent.handler.on_established, self)
+
+    def _next_seq(self) -> int:
+        self._seq += 1
+        return self._seq
 
     def _on_further_answer(self, attempt: Attempt, response: Response) -> None:
         """A repeated 2xx is acknowledged again, another fork's or server's is acknowledged and hung up."""

@@ -1,4 +1,4 @@
-"""The peer's offers within a call: re-INVITE and UPDATE (RFC 3261 section 14, RFC 3311)."""
+"""The peer's offers within a call: re-INVITE, UPDATE, PRACK (RFC 3261 section 14, RFC 3311, RFC 3262)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from visavis.logs import Log
 
 from .bodies import sdp_body
 from .media import NotAcceptable
+from .message import Request
 from .sdp import SdpError, parse_sdp
 from .server_transaction import ServerTransaction
+from .session_timer import HeaderLines
 
 if TYPE_CHECKING:
     from .call import Call
@@ -23,7 +25,7 @@ class Renegotiation:
 
     def __init__(self, call: Call) -> None:
         self._call = call
-        self._reinvite: ServerTransaction | None = None
+        self._open: ServerTransaction | None = None
 
     def on_reinvite(self, transaction: ServerTransaction) -> None:
         call = self._call
@@ -32,8 +34,7 @@ class Renegotiation:
         elif call.state not in ("answered", "established") or call.awaits_ack or self._is_open():
             call.respond(transaction, 500, headers=RETRY)
         else:
-            self._reinvite = transaction
-            call.emit(self._answer, transaction, True)
+            self._begin(transaction)
 
     def on_update(self, transaction: ServerTransaction) -> None:
         call = self._call
@@ -42,23 +43,39 @@ class Renegotiation:
                 call.respond(transaction, 422, headers=refusal)
                 return
             call.dialog.refresh_target(transaction.request)
-            call.respond(transaction, 200, headers=call.timer.answer(transaction.request))
-        elif call.offering or call.session.offer_pending:
+            call.respond(transaction, 200, headers=self._timer_headers(transaction.request))
+        elif call.offer_open:
             call.respond(transaction, 491)
-        elif call.state not in ("answered", "established"):
+        elif not call.negotiable or self._is_open():
             call.respond(transaction, 500, headers=RETRY)
         else:
-            call.emit(self._answer, transaction, False)
+            self._begin(transaction)
+
+    def on_prack(self, transaction: ServerTransaction) -> None:
+        """A PRACK that confirms a reliable answer of ours may carry the next offer (RFC 3262 section 5)."""
+        if sdp_body(transaction.request) is None or not self._call.negotiable:
+            self._call.respond(transaction, 200)
+        else:
+            self._begin(transaction)
 
     def abandon(self) -> None:
         """The call has ended: an offer that is still open is refused."""
-        if self._reinvite is not None and self._is_open():
-            self._call.respond(self._reinvite, 487)
+        if self._open is not None and self._is_open():
+            self._call.respond(self._open, 487)
 
     def _is_open(self) -> bool:
-        return self._reinvite is not None and not self._reinvite.final_sent
+        return self._open is not None and not self._open.final_sent
 
-    async def _answer(self, transaction: ServerTransaction, is_invite: bool) -> None:
+    def _timer_headers(self, request: Request) -> HeaderLines:
+        """The session timer starts with the call's first 2xx, and PRACK does not refresh it."""
+        established = self._call.state in ("answered", "established")
+        return self._call.timer.answer(request) if established and request.method == "UPDATE" else ()
+
+    def _begin(self, transaction: ServerTransaction) -> None:
+        self._open = transaction
+        self._call.emit(self._answer, transaction)
+
+    async def _answer(self, transaction: ServerTransaction) -> None:
         call, request = self._call, transaction.request
         if transaction.final_sent or call.state == "ended":
             return
@@ -85,11 +102,13 @@ class Renegotiation:
             log.exception("reoffer_failed", call=call.id)
             call.respond(transaction, 500)
             return
-        call.dialog.refresh_target(request)
-        if is_invite:
+        if request.method != "PRACK":
+            call.dialog.refresh_target(request)
+        if request.method == "INVITE":
             call.answer_transaction(transaction, text, is_reinvite=True)
         else:
-            call.respond(transaction, 200, body=text, headers=call.timer.answer(request))
+            call.respond(transaction, 200, body=text, headers=self._timer_headers(request))
+        call.renegotiated()
         if body is not None and call.session.media is not None:
             await call.handler.on_media(call, call.session.media)
 
