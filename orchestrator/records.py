@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Mapping
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from orchestrator.line import Line
 from orchestrator.media.session import SessionStats
-from orchestrator.sip.events import EndCause
+from orchestrator.sip.events import EndCause, RefusedCall
 from orchestrator.sip.trace import Trace
 from visavis.logs import Log
 
 log = Log(__name__)
+REFUSED_SHARE = 10
+REFUSED_BURST = 20.0
+REFUSED_PER_SECOND = 1.0
 
 
 @dataclass(frozen=True)
@@ -83,11 +87,45 @@ def make_record(line: Line, cause: EndCause, ended_at: float, media: Mapping[str
     )
 
 
-class RecordBook:
-    """The last ``limit`` records and, of calls that were traced, their SIP messages."""
+def refused_record(call: RefusedCall, avatar: str, now: float) -> CallRecord:
+    """The record of a call that there was no room for."""
+    return CallRecord(
+        call_id=call.id,
+        sip_call_id=call.sip_call_id,
+        direction="in",
+        caller=call.caller,
+        dialled=call.user,
+        source=call.source,
+        account=call.account,
+        avatar=avatar,
+        started_at=round(now, 3),
+        answered_at=None,
+        ended_at=round(now, 3),
+        seconds=0.0,
+        cause=call.cause,
+        ended_by="us",
+        sip_cause="rejected",
+        sip_status=503,
+        reason=call.text,
+        audio=None,
+        video=None,
+        srtp=False,
+    )
 
-    def __init__(self, limit: int) -> None:
+
+class RecordBook:
+    """The last ``limit`` records and, of calls that were traced, their SIP messages.
+
+    However many calls are refused, their records take a tenth of the book at most and twenty lines of the log
+    at once, then one a second.
+    """
+
+    def __init__(self, limit: int, now: Callable[[], float] = time.monotonic) -> None:
         self._limit = limit
+        self._now = now
+        self._refused: deque[str] = deque()
+        self._room, self._room_at = REFUSED_BURST, now()
+        self._left_out = 0
         self._kept: OrderedDict[str, tuple[CallRecord, Trace | None]] = OrderedDict()
 
     def add(self, record: CallRecord, trace: Trace | None) -> None:
@@ -96,6 +134,23 @@ class RecordBook:
         if len(self._kept) > self._limit:
             self._kept.popitem(last=False)
         log.info("call_record", **{("call" if k == "call_id" else k): v for k, v in asdict(record).items()})
+
+    def refuse(self, record: CallRecord) -> None:
+        """Keep the record of a refused call, unless there were too many of late: those are only counted."""
+        now = self._now()
+        self._room = min(REFUSED_BURST, self._room + (now - self._room_at) * REFUSED_PER_SECOND)
+        self._room_at = now
+        if self._room < 1:
+            self._left_out += 1
+            return
+        self._room -= 1
+        if self._left_out:
+            log.warning("refused_unrecorded", calls=self._left_out)
+            self._left_out = 0
+        self._refused.append(record.call_id)
+        if len(self._refused) > max(1, self._limit // REFUSED_SHARE):
+            self._kept.pop(self._refused.popleft(), None)
+        self.add(record, None)
 
     def latest(self, limit: int) -> list[CallRecord]:
         """The newest first."""

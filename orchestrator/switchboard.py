@@ -34,10 +34,10 @@ from orchestrator.media.messages import (
 )
 from orchestrator.media.pool import NoRoom, WorkerPool
 from orchestrator.media.session import SessionStats
-from orchestrator.records import RecordBook, figures_of, make_record
+from orchestrator.records import RecordBook, figures_of, make_record, refused_record
 from orchestrator.rtp.codecs import SAMPLE_RATES
 from orchestrator.sip.call import Call as SipCall
-from orchestrator.sip.events import BaseHandler, EndCause
+from orchestrator.sip.events import BaseHandler, EndCause, RefusedCall
 from orchestrator.sip.incoming import IncomingCall
 from orchestrator.sip.media import MediaCapabilities, NegotiatedMedia
 from orchestrator.sip.sdp import SessionDescription
@@ -125,9 +125,19 @@ class Switchboard(BaseHandler):
                 raise NoRoom(f"{self._settings.max_calls} calls are under way already")
             ports = await self._pool.open_call(call.id, video=offers_video(call.offer))
         except NoRoom as error:
-            self.refused += 1
-            log.warning("call_refused", call=call.id, reason=str(error))
             call.reject(503, headers=RETRY_AFTER)
+            await self.on_refused(
+                RefusedCall(
+                    id=call.id,
+                    sip_call_id=call.sip_call_id,
+                    caller=call.remote_uri,
+                    user=call.user,
+                    source=call.source[0],
+                    account=call.account,
+                    cause="no_room",
+                    text=str(error),
+                )
+            )
             return
         media_end = WorkerMedia(self._pool, call.id)
         greeting, language = self._settings.greeting, self._settings.language
@@ -138,6 +148,11 @@ class Switchboard(BaseHandler):
         media = call.answer(self._capabilities(line))
         if media is not None:
             self._begin(line, media)
+
+    async def on_refused(self, call: RefusedCall) -> None:
+        """There is no room, or none any more."""
+        self.refused += 1
+        self.records.refuse(refused_record(call, self._catalog.for_user(call.user).name, time.time()))
 
     async def dial(self, sip: SipStack, order: DialOrder) -> str:
         """Call somebody; returns the call's id at once.

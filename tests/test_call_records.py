@@ -13,9 +13,12 @@ from tests.support.house import House, orchestrator, tone
 
 
 async def record(house: House, index: int = 0) -> dict[str, Any]:
-    """The newest record, when there are as many as asked for."""
+    """The newest record, when there are as many as asked for; calls refused by a loaded machine left out."""
     async with asyncio.timeout(10):
-        while len(records := (await house.api.get("/v1/records")).json()) <= index:
+        while True:
+            kept = (await house.api.get("/v1/records")).json()
+            if len(records := [one for one in kept if one["cause"] != "no_room"]) > index:
+                break
             await asyncio.sleep(0.05)
     newest: dict[str, Any] = records[0]
     return newest
@@ -69,5 +72,5 @@ async def test_records_and_a_trace() -> None:
         assert (
             await house.api.get(f"/v1/calls/{call}/trace")
         ).status_code == 404  # one call was to be traced
-        lines = [line for line in house.log if line["event"] == "call_record"]
+        lines = [line for line in house.log if line["event"] == "call_record" and line["cause"] != "no_room"]
         assert [line["sip_cause"] for line in lines] == ["hangup", "not_acceptable", "unreachable"]

@@ -6,7 +6,7 @@ import asyncio
 import io
 import wave
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
@@ -264,6 +264,21 @@ async def test_the_last_records_are_kept(house: House, caplog: pytest.LogCapture
     one = (await house.client.get("/v1/records/r2")).json()
     assert (one["ended_by"], one["seconds"], one["media"]["audio"]["peer_lost"]) == ("peer", 3.0, 1)
     assert (await house.client.get("/v1/records/r1")).status_code == 404
+
+
+def test_refused_calls_take_a_share_of_the_records(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    book = RecordBook(30, lambda: now)
+    book.add(record("answered"), None)
+    with caplog.at_level("INFO"):
+        for number in range(50):
+            book.refuse(replace(record(f"refused{number}"), cause="no_room"))
+        now = 1.5
+        book.refuse(replace(record("later"), cause="draining"))
+    assert [one.call_id for one in book.latest(9)] == ["later", "refused19", "refused18", "answered"]
+    lines = [(one.message, vars(one)["fields"]) for one in caplog.records]
+    assert len([name for name, _ in lines if name == "call_record"]) == 21
+    assert [fields for name, fields in lines if name == "refused_unrecorded"] == [{"calls": 30}]
 
 
 async def test_traces_are_read_as_text(house: House) -> None:

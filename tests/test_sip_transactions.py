@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.sip.config import SipConfig
+from orchestrator.sip.events import RefusedCall
 from orchestrator.sip.incoming import IncomingCall
 from orchestrator.sip.media import NotAcceptable
 from orchestrator.sip.message import Request
@@ -223,6 +224,23 @@ async def test_full_and_draining() -> None:
     assert refused.headers.get("Retry-After") == "7"
     wire.agent.admission.draining = True
     assert statuses(await wire.put(request("OPTIONS", branch="z9hG4bK3"))) == [503]
+    assert statuses(await wire.put(request("INVITE", body=OFFER, branch="z9hG4bK4", call_id="c3"))) == [503]
+    told = [value for name, value in wire.handler.events if name == "refused"]
+    assert [(one.sip_call_id, one.cause) for one in told if isinstance(one, RefusedCall)] == [
+        ("c2", "no_room"),
+        ("c3", "draining"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [SipConfig(max_calls_per_source=1), SipConfig(max_calls=1, invites_per_second=0.5)],
+)
+async def test_a_source_over_its_own_limit_is_refused_without_telling(config: SipConfig) -> None:
+    wire = Wire(config=config)
+    await wire.put(request("INVITE", body=OFFER))
+    assert statuses(await wire.put(request("INVITE", body=OFFER, branch="z9hG4bK2", call_id="c2"))) == [503]
+    assert [name for name, _ in wire.handler.events] == ["invite"]
 
 
 async def test_strangers_get_no_answer() -> None:

@@ -84,7 +84,7 @@ class RecordView(BaseModel):
     ended_at: float
     seconds: float = Field(description="from answer to end")
     cause: str = Field(
-        description="how it ended: bye by peer, api, rtp timeout, busy, no_answer, cancelled..."
+        description="how it ended: bye by peer, api, rtp timeout, busy, no_answer, cancelled, no_room..."
     )
     ended_by: str = Field(description="peer or us")
     sip_cause: str

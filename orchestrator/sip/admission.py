@@ -26,13 +26,13 @@ class Admission:
         """`sources` is the source address of every call there is."""
         source = transaction.flow.remote[0]
         busy = list(sources)
-        full = self.draining or len(busy) >= self._config.max_calls
-        if (
-            full
-            or busy.count(source) >= self._config.max_calls_per_source
-            or not self._policy.admits_invite(source)
-        ):
-            return Refusal(503, headers=(("Retry-After", str(self._config.retry_after)),))
+        retry = (("Retry-After", str(self._config.retry_after)),)
+        if not self._policy.admits_invite(source):
+            return Refusal(503, headers=retry)
+        if self.draining or len(busy) >= self._config.max_calls:
+            return Refusal(503, headers=retry, cause="draining" if self.draining else "no_room")
+        if busy.count(source) >= self._config.max_calls_per_source:
+            return Refusal(503, headers=retry)
         if not self._config.users or within(source, self._trusted):
             return None
         challenge = self._challenger.check(transaction.request)

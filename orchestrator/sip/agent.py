@@ -15,12 +15,12 @@ from .client import Client, Connector
 from .clock import Clock
 from .config import SipConfig
 from .dialog import Dialog, DialogId
-from .events import EndCause, SipHandler
+from .events import EndCause, RefusedCall, SipHandler
 from .flow import Flow
 from .grammar import GrammarError
 from .incoming import IncomingCall
 from .media import NotAcceptable
-from .message import MalformedMessage, Request, Response, make_response, parse_message
+from .message import MalformedMessage, Request, Response, make_response, parse_message, parse_request_uri
 from .outgoing import OutgoingCall
 from .policy import SourcePolicy
 from .registration import Registration, account_of
@@ -239,6 +239,8 @@ class Agent:
         refusal = self.admission.check(transaction, (call.source[0] for call in self.calls.values()))
         if refusal is not None:
             self._refuse(transaction, refusal)
+            if refusal.cause:
+                self._tell_refused(transaction, refusal.cause)
             return
         call = IncomingCall(self, secrets.token_hex(6), transaction)
         call.account = account_of(self.registrations, call.dialog.local.uri, call.source[0])
@@ -269,6 +271,26 @@ class Agent:
             except Exception as error:
                 log.exception("on_invite_failed", call=call.id)
                 call.failed(error)
+
+        self.spawn(run())
+
+    def _tell_refused(self, transaction: ServerTransaction, cause: str) -> None:
+        request, source = transaction.request, transaction.flow.remote[0]
+        call = RefusedCall(
+            secrets.token_hex(6),
+            request.call_id,
+            str(request.from_.uri),
+            parse_request_uri(request.uri).decoded_user,
+            source,
+            account_of(self.registrations, request.to.uri, source),
+            cause,
+        )
+
+        async def run() -> None:
+            try:
+                await self.handler.on_refused(call)
+            except Exception:
+                log.exception("on_refused_failed", call=call.id)
 
         self.spawn(run())
 

@@ -27,6 +27,20 @@ class EndCause:
     text: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class RefusedCall:
+    """A call answered 503 because of us, not of its source: `cause` is "no_room" or "draining"."""
+
+    id: str
+    sip_call_id: str
+    caller: str
+    user: str
+    source: str
+    account: str
+    cause: str
+    text: str = ""
+
+
 class SipHandler(Protocol):
     """Call control. Every method is a coroutine of its own task; what one raises ends only its call.
 
@@ -36,6 +50,9 @@ class SipHandler(Protocol):
     async def on_invite(self, call: IncomingCall) -> None:
         """A new call. Ring, answer or reject it, now or later. Raising NotAcceptable refuses it with 488,
         anything else with 500. `on_ended` follows in every case."""
+
+    async def on_refused(self, call: RefusedCall) -> None:
+        """A call was refused before `on_invite`, for want of room."""
 
     async def on_media(self, call: Call, media: NegotiatedMedia) -> None:
         """The media were agreed without `answer` returning them: late offer, re-INVITE, UPDATE, dialled call."""
@@ -67,6 +84,9 @@ class BaseHandler:
 
     async def on_invite(self, call: IncomingCall) -> None:
         call.reject(480)
+
+    async def on_refused(self, call: RefusedCall) -> None:
+        pass
 
     async def on_media(self, call: Call, media: NegotiatedMedia) -> None:
         pass

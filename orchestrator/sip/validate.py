@@ -23,11 +23,15 @@ CAPABILITIES = (
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A final response other than 2xx, with the headers that explain it."""
+    """A final response other than 2xx, with the headers that explain it.
+
+    `cause` says what of ours is in the way, where that is worth telling call control.
+    """
 
     status: int
     reason: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
+    cause: str = ""
 
 
 def check_request(request: Request) -> Refusal | None:

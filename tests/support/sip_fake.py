@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from orchestrator.sip.agent import Agent
 from orchestrator.sip.call import Call
 from orchestrator.sip.config import SipConfig
-from orchestrator.sip.events import BaseHandler, EndCause
+from orchestrator.sip.events import BaseHandler, EndCause, RefusedCall
 from orchestrator.sip.flow import Flow
 from orchestrator.sip.grammar import Uri
 from orchestrator.sip.incoming import IncomingCall
@@ -97,6 +97,9 @@ class Recorder(BaseHandler):
             self.on_call(call)
         else:
             call.answer(self.caps)
+
+    async def on_refused(self, call: RefusedCall) -> None:
+        self.events.append(("refused", call))
 
     async def on_media(self, call: Call, media: NegotiatedMedia) -> None:
         self.media.append(media)
