@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from bench.ports import free_port
-from orchestrator.sip.attempt import PATIENCE_SECONDS
 from orchestrator.sip.config import Account, SipConfig
+from orchestrator.sip.flow import Flow
 from orchestrator.sip.grammar import parse_uri
 from orchestrator.sip.locate import Hop, locate
 from orchestrator.sip.media import AudioCapabilities, MediaCapabilities
@@ -16,6 +16,7 @@ from orchestrator.sip.message import Request
 from orchestrator.sip.names import Resolver
 from orchestrator.sip.registration import Registration
 from orchestrator.sip.stack import SipStack
+from orchestrator.sip.timers import PATIENCE_SECONDS
 from tests.support.sip_fake import Recorder, Wire, only_request, reply_to, settle
 from tests.support.zone import Zone
 from tests.test_sip_outgoing import ANSWER, dial
@@ -201,10 +202,13 @@ async def test_a_registrar_with_two_servers() -> None:
     registration = Registration(wire.agent, Account("sip:me@trunk.test", "pw"))
     task = asyncio.ensure_future(registration.register(300))
     await settle()
-    wire.clock.advance(32.1)
+    wire.clock.advance(PATIENCE_SECONDS)
     await settle()
     remote, _ = wire.sent[-1]
     assert remote == ("127.0.0.32", 5060)
+    wire.clock.advance(31)  # the last one is waited for in full, and the first is asked no more
+    await settle()
+    assert {remote for remote, data in wire.sent[-5:]} == {("127.0.0.32", 5060)} and not task.done()
     register = [m for m in wire.take() if isinstance(m, Request)][-1]
     await wire.put(reply_to(register, 200, headers="Expires: 300"))
     assert (await task).status == 200 and registration.registered
@@ -215,3 +219,44 @@ async def test_a_registrar_with_two_servers() -> None:
     assert wire.sent[-1][0] == ("127.0.0.32", 5060)  # the one that answered
     await wire.put(reply_to(only_request(wire.take(), "REGISTER"), 200))
     await closing
+
+
+async def test_a_slow_registrar_that_said_something_is_waited_for() -> None:
+    wire = Wire()
+    wire.hops = list(TWO)
+    registration = Registration(wire.agent, Account("sip:me@trunk.test", "pw"))
+    task = asyncio.ensure_future(registration.register(300))
+    await settle()
+    register = only_request(wire.take(), "REGISTER")
+    await wire.put(reply_to(register, 100))
+    await wire.pass_time(20)
+    await wire.put(reply_to(register, 200, headers="Expires: 300"))
+    assert (await task).status == 200 and registration.registered
+
+
+@pytest.mark.parametrize("closed", [False, True])
+async def test_a_ping_goes_on_to_the_next_server(closed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the first one is silent or lets nobody connect."""
+    wire = Wire()
+    wire.hops = list(TWO)
+    open_flow = wire.open_flow
+
+    async def refuse_first(hop: Hop, *, size: int = 0) -> Flow:
+        if closed and hop is TWO[0]:
+            raise OSError("refused")
+        return await open_flow(hop, size=size)
+
+    monkeypatch.setattr(wire, "open_flow", refuse_first)
+    account = Account("sip:me@trunk.test", "pw", proxies=("sip:trunk.test",), ping=30)
+    trunk = Registration(wire.agent, account).trunk
+    task = asyncio.ensure_future(trunk.run())
+    await settle()
+    if not closed:
+        wire.clock.advance(PATIENCE_SECONDS)
+        await settle()
+    assert wire.sent[-1][0] == ("127.0.0.32", 5060)
+    ping = [m for m in wire.take() if isinstance(m, Request)][-1]
+    await wire.put(reply_to(ping, 200))
+    sent = await wire.pass_time(30)
+    assert only_request(sent, "OPTIONS")  # the next round starts in time
+    task.cancel()

@@ -10,12 +10,10 @@ from .client_transaction import ClientTransaction
 from .clock import Timer
 from .flow import Flow
 from .message import Request, Response
+from .timers import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from .agent import Agent
-
-PATIENCE_SECONDS = 6.0
-"""How long a server may say nothing at all where there is another to ask: a fifth of Timer B."""
 
 
 class Attempt:

@@ -15,6 +15,7 @@ from .flow import Flow
 from .grammar import Uri
 from .locate import Hop
 from .message import Request, Response
+from .timers import PATIENCE_SECONDS
 from .transaction import new_branch
 
 if TYPE_CHECKING:
@@ -100,11 +101,18 @@ class Client:
         request: Request,
         flow: Flow,
         again: Callable[[Response], None] | None = None,
+        *,
+        impatient: bool = False,
     ) -> Response:
-        """Send one request and wait for its final response; `again` gets each further 2xx to an INVITE."""
+        """Send one request and wait for its final response; `again` gets each further 2xx to an INVITE.
+
+        With `impatient` (there is another server to ask) one that says nothing at all is soon given up.
+        """
         done: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
 
         def on_response(response: Response) -> None:
+            if patience is not None:
+                patience.cancel()
             if response.status < 200:
                 return
             if not done.done():
@@ -116,8 +124,17 @@ class Client:
             if not done.done():
                 done.set_result(Response(status=status, reason="no answer"))
 
-        self.start(request, flow, on_response, on_failure)
-        return await done
+        def give_up() -> None:
+            transaction.terminate()
+            on_failure(408)
+
+        patience = self._agent.clock.call_later(PATIENCE_SECONDS, give_up) if impatient else None
+        transaction = self.start(request, flow, on_response, on_failure)
+        try:
+            return await done
+        finally:
+            if patience is not None:
+                patience.cancel()
 
     async def transact(self, call: Call, request: Request) -> Response:
         """Send a request in the call's dialog; a challenge is answered once with the call's credentials."""

@@ -68,15 +68,22 @@ class Trunk:
         request.headers.add("CSeq", "1 OPTIONS")
         client, silent = self._agent.client, True
         try:
-            for hop in await self.hops(proxy):
-                response = await client.exchange(request, await client.open(hop))
-                silent = response.status in (408, 503)  # any other answer says that somebody is there
-                if not silent:
-                    break
-                client.avoid(hop)
-                renew(request, request.cseq[0] + 1)
-        except (OSError, TimeoutError) as error:
+            hops = await self.hops(proxy)
+        except OSError as error:
             log.info("trunk_unreachable", proxy=proxy, reason=error)
+            hops = []
+        for hop in hops:
+            try:
+                flow = await client.open(hop)
+            except (OSError, TimeoutError) as error:
+                log.info("trunk_unreachable", proxy=proxy, reason=error)
+                continue
+            response = await client.exchange(request, flow, impatient=hop is not hops[-1])
+            silent = response.status in (408, 503)  # any other answer says that somebody is there
+            if not silent:
+                break
+            client.avoid(hop)
+            renew(request, request.cseq[0] + 1)
         if silent != (str(proxy) in self._silent):
             log.warning("trunk", proxy=proxy, reachable=not silent)
         (self._silent.add if silent else self._silent.discard)(str(proxy))
@@ -138,8 +145,9 @@ class Registration:
     async def register(self, expires: int) -> Response:
         """One REGISTER over the first proxy that answers; 0 removes the registration."""
         response = Response(status=503, reason="no proxy")
-        for proxy in self.proxies() or (self._registrar,):
-            response = await self._ask_each(proxy, expires)
+        proxies = self.proxies() or (self._registrar,)
+        for proxy in proxies:
+            response = await self._ask_each(proxy, expires, more=proxy is not proxies[-1])
             if response.status not in (408, 503):
                 break
         self.status = response.status
@@ -153,16 +161,18 @@ class Registration:
         if self.registered:
             await self.register(0)
 
-    async def _ask_each(self, proxy: Uri, expires: int) -> Response:
-        """The servers of one proxy in turn, until one answers."""
+    async def _ask_each(self, proxy: Uri, expires: int, *, more: bool) -> Response:
+        """The servers of one proxy in turn, until one answers; `more` says that there are other proxies."""
         response = Response(status=503, reason="unreachable")
         try:
             hops = await self.trunk.hops(proxy)
         except OSError as error:
             return Response(status=503, reason=str(error))
-        for hop in sorted(hops, key=lambda hop: hop != self._hop):  # the one that answered last time first
+        hops.sort(key=lambda hop: hop != self._hop)  # the one that answered last time first
+        for hop in hops:
+            impatient = more or hop is not hops[-1]
             try:
-                response = await self._ask(hop, self._request(proxy, expires), expires)
+                response = await self._ask(hop, self._request(proxy, expires), expires, impatient=impatient)
             except (OSError, TimeoutError) as error:
                 response = Response(status=503, reason=str(error) or "no connection in time")
                 continue
@@ -173,11 +183,11 @@ class Registration:
             self._agent.client.avoid(hop)
         return response
 
-    async def _ask(self, hop: Hop, request: Request, expires: int) -> Response:
+    async def _ask(self, hop: Hop, request: Request, expires: int, *, impatient: bool) -> Response:
         response = Response(status=503, reason="unreachable")
         for _ in range(4):
             self._flow = flow = await self._agent.client.open(hop)
-            response = await self._agent.client.exchange(request, flow)
+            response = await self._agent.client.exchange(request, flow, impatient=impatient)
             shortest = small_int(response.headers.get("Min-Expires") or "", 86_400)
             if response.status == 423 and shortest and shortest > expires > 0:
                 expires = self.expires = shortest
