@@ -126,9 +126,9 @@ async def test_inference_killed_in_mid_sentence(stack: Project) -> None:
         await stack.ready()
     assert_voice_goes_on(phone.recording, 20.0)
     shown = lips(phone.recording)
-    away = gaps(shown, 1.0)
+    away = [gap for gap in gaps(shown, 0.2) if gap[0] > shown[0] + 6.0]  # not those of the greeting
     print(f"killed: lips away {[round(seconds, 1) for _, seconds in away]} s")
-    assert 1 <= len(away) <= 2, away  # between greeting and turn there may be one more
+    assert len(away) == 1, away
     assert shown[-1] > sum(away[-1]) + 0.5  # they returned in mid-sentence
     assert stack.container("inference").attrs["RestartCount"] == restarts + 1
 
