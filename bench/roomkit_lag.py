@@ -3,7 +3,8 @@
 A phone calls RoomKit's ``SIPVideoBackend``; the voice comes in pieces of 100 ms, in real time or faster. A lag is
 the arrival of a picture less the moment its sound is played by a receiver without a delay of its own. Pictures of
 the mock engine say which sound they belong to; ``--speech`` adds the lip-sync metric of ``bench.lipsync`` on the
-portrait engine and a voice whose phones are known. Each reply is measured from its second second on.
+portrait engine and a voice whose phones are known, ``--receiver ffmpeg`` the same on the clip of an ffmpeg that
+takes the call in the phone's place. Each reply is measured from its second second on.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import contextlib
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,14 +24,16 @@ from numpy.typing import NDArray
 from roomkit import AudioVideoChannel
 from roomkit.video.pipeline.encoder.pyav import PyAVVideoEncoder
 
+from bench import roomkit_ffmpeg
 from bench.caller import Phone
 from bench.lipsync.call import found
 from bench.lipsync.engine import joined
 from bench.lipsync.lips import track_lips
 from bench.lipsync.measure import compare
 from bench.lipsync.target import from_phones
+from bench.roomkit_ffmpeg import CLOCKS, REPORTED_S, Clock
 from inference_server.engines.portrait.features import HOP, RATE
-from inference_server.engines.portrait.training.corpus import VOICES
+from inference_server.engines.portrait.training.corpus import VOICES, Clip
 from inference_server.engines.portrait.training.dataset import test_set
 from tests.support.house import picture, tone
 from tests.support.servers import InferenceServer, running_server
@@ -50,6 +54,9 @@ class Case:
     own_channel: bool = False
     lead_s: float = 0.4
     prebuffer: int = 80
+
+    def __str__(self) -> str:
+        return f"{self.name}, voice {self.speed:g}x, attach={self.attach}"
 
 
 CASES = (
@@ -107,17 +114,22 @@ async def application(case: Case, server: InferenceServer, portrait: bytes, side
             await shared.close()
 
 
-async def call(app: App, sounds: list[NDArray[np.int16]]) -> Phone:
-    """One call in which these are said (8 kHz)."""
-    async with Phone(app.uri) as phone:
-        session = await app.call()
-        if isinstance(app.channel, AvatarVideoChannel):
-            while app.channel.provider(session) is None:  # noqa: ASYNC110 - a moment
-                await asyncio.sleep(0.05)
-        for sound in sounds:
-            await asyncio.sleep(1.5)
-            await app.say(session, sound)
+async def talk(app: App, sounds: list[NDArray[np.int16]]) -> None:
+    """Say these (8 kHz) to the one who calls."""
+    session = await app.call()
+    if isinstance(app.channel, AvatarVideoChannel):
+        while app.channel.provider(session) is None:  # noqa: ASYNC110 - a moment
+            await asyncio.sleep(0.05)
+    for sound in sounds:
         await asyncio.sleep(1.5)
+        await app.say(session, sound)
+    await asyncio.sleep(1.5)
+
+
+async def call(app: App, sounds: list[NDArray[np.int16]]) -> Phone:
+    """One call of our phone in which these are said."""
+    async with Phone(app.uri) as phone:
+        await talk(app, sounds)
     return phone
 
 
@@ -133,11 +145,16 @@ async def with_card(case: Case, server: InferenceServer, replies: int) -> str:
     return f"{len(turns)} replies, {len(lags)} pictures: median {median:+.0f} ms, p95 {high:+.0f} ms"
 
 
-async def with_speech(case: Case, server: InferenceServer, voice: str) -> str:
-    """The lip-sync metric over a voice whose phones are known."""
+def speech(voice: str) -> tuple[Clip, NDArray[np.int16]]:
+    """Sentences of the voice whose name has this in it, and their sound at 8 kHz."""
     chosen = next(v for v in VOICES if v.test and voice.lower() in v.name.lower())
     clip = joined(test_set(chosen)[:6])
-    sound = soxr.resample(clip.pcm, RATE, 8000)
+    return clip, soxr.resample(clip.pcm, RATE, 8000)
+
+
+async def with_speech(case: Case, server: InferenceServer, voice: str) -> str:
+    """The lip-sync metric over a voice whose phones are known."""
+    clip, sound = speech(voice)
     async with application(case, server, portraits.DEFAULT.read_bytes(), 512) as app:
         recording = (await call(app, [sound])).recording
     try:
@@ -150,20 +167,40 @@ async def with_speech(case: Case, server: InferenceServer, voice: str) -> str:
     return f"lag {report.lag_ms:+.0f} ms, r {report.r_lag:.3f}"
 
 
+async def with_ffmpeg(case: Case, server: InferenceServer, voice: str, folder: Path, clock: Clock) -> str:
+    """The same metric on the clip that ffmpeg received in the place of our phone, once reports have come."""
+    said, sound = speech(voice)
+    sound = np.concatenate((sound[: round(REPORTED_S * 8000)], sound))
+    async with application(case, server, portraits.DEFAULT.read_bytes(), 512) as app:
+        clip = await roomkit_ffmpeg.called(app.uri, lambda: talk(app, [sound]), folder, clock)
+    try:
+        report = roomkit_ffmpeg.judged(clip, said)
+    except ValueError as error:
+        return str(error)
+    return f"lag {report.lag_ms:+.0f} ms, r {report.r_lag:.3f}, {report.pictures} pictures, {clip}"
+
+
 async def run(options: argparse.Namespace) -> None:
     """Every case, one call each."""
     async with running_server() as server:
         for case in CASES:
-            figures = await with_card(case, server, options.replies)
-            print(f"{case.name}, voice {case.speed:g}x, attach={case.attach}: {figures}", flush=True)
+            print(f"{case}: {await with_card(case, server, options.replies)}", flush=True)
     if options.speech:
         async with running_server(engine="portrait") as server:
             for case in (CASES[2], CASES[3], CASES[7]):
-                figures = await with_speech(case, server, options.speech)
                 print(
-                    f"{case.name}, {options.speech} {case.speed:g}x, attach={case.attach}: {figures}",
-                    flush=True,
+                    f"{case}, {options.speech}: {await with_speech(case, server, options.speech)}", flush=True
                 )
+
+
+async def run_ffmpeg(options: argparse.Namespace) -> None:
+    """Both clocks that ffmpeg knows, one call each; the clips stay in ``options.out``."""
+    async with running_server(engine="portrait") as server:
+        for case in (CASES[7], CASES[3]):
+            for clock in CLOCKS:
+                folder = options.out / f"{'own' if case.own_channel else 'stock'}-{clock}"
+                figures = await with_ffmpeg(case, server, options.speech or "Andrea", folder, clock)
+                print(f"{case}, stamps of {clock}: {figures}", flush=True)
 
 
 def main() -> None:
@@ -171,7 +208,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--replies", type=int, default=3)
     parser.add_argument("--speech", help="part of the name of a voice of the portrait engine's test set")
-    asyncio.run(run(parser.parse_args()))
+    parser.add_argument("--receiver", choices=("phone", "ffmpeg"), default="phone")
+    parser.add_argument("--out", type=Path, default=Path("out/roomkit"), help="for the clips of ffmpeg")
+    options = parser.parse_args()
+    asyncio.run(run_ffmpeg(options) if options.receiver == "ffmpeg" else run(options))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
+import struct
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +60,11 @@ async def _running(command: list[str], port: int, folder: Path) -> AsyncIterator
                 await process.wait()
 
 
+def _is_open(port: int) -> bool:
+    """Whether a process of this Linux machine has this UDP port."""
+    return any(f":{port:04X} " in table.read_text() for table in Path("/proc/net").glob("udp*"))
+
+
 def sdp(port: int, mode: int) -> str:
     """What a receiver is told that comes: PCMU and H.264."""
     lines = [
@@ -81,6 +88,36 @@ async def ffmpeg(folder: Path, mode: int = 1) -> AsyncIterator[Receiver]:
     ]  # fmt: skip
     async with _running(command, port, folder) as receiver:
         yield receiver
+
+
+@contextlib.asynccontextmanager
+async def ffmpeg_clip(folder: Path, *, arrival: bool = False) -> AsyncIterator[Receiver]:
+    """It reads the SDP and keeps both streams as they come in ``clip.mkv``, whole once this is left.
+
+    Time stamps are ffmpeg's own: RTP's, moved onto one clock by the first sender report of each stream and by
+    every later one (``libavformat/rtpdec.c``, ``finalize_packet``), or with ``arrival`` when it read the packet.
+    Entered when its ports are open; raises ``TimeoutError`` when they are not within 10 s, or when it does not end.
+    """
+    program, port = require("ffmpeg", "ffmpeg"), free_ports(4)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "call.sdp").write_text(sdp(port, 1))
+    command = [
+        program, "-y", "-nostdin", "-v", "info", "-nostats", "-protocol_whitelist", "file,udp,rtp",
+        "-use_wallclock_as_timestamps", str(int(arrival)), "-i", str(folder / "call.sdp"),
+        "-map", "0", "-c", "copy", str(folder / "clip.mkv"),
+    ]  # fmt: skip
+    async with _running(command, port, folder) as receiver:
+        async with asyncio.timeout(10):
+            while not all(map(_is_open, range(port, port + 4))):
+                await asyncio.sleep(0.05)
+        yield receiver
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as goodbye:  # SIGINT would not end its waiting
+            for rtcp in (port + 1, port + 3):
+                goodbye.sendto(
+                    struct.pack("!BBHIBBHI", 0x80, 201, 1, 0, 0x81, 203, 1, 0), ("127.0.0.1", rtcp)
+                )
+        async with asyncio.timeout(10):
+            await receiver.process.wait()
 
 
 @contextlib.asynccontextmanager

@@ -18,7 +18,7 @@ from roomkit.voice.base import AudioChunk, VoiceSession
 from roomkit.voice.pipeline import AudioPipelineConfig
 from roomkit.voice.tts.base import TTSProvider
 
-from bench.ports import free_port
+from bench.ports import free_port, free_ports
 
 CHUNK_S = 0.1
 
@@ -85,7 +85,7 @@ async def roomkit_app(
 ) -> AsyncIterator[App]:
     """An application whose only channel is ``make_channel(backend, {tts, pipeline})``."""
     port = free_port()
-    low = 45_000 + port % 500 * 20
+    low = free_ports(42)
     backend = SIPVideoBackend(
         local_sip_addr=("127.0.0.1", port),
         local_rtp_ip="127.0.0.1",
