@@ -261,6 +261,21 @@ def test_a_turn_without_sound_ends() -> None:
     assert not call.speaker.speaking
 
 
+def test_a_call_that_starts_late_begins_with_the_first_picture() -> None:
+    """Which has a coded key frame; what is missed later moves the body on."""
+    call = Call()
+    assert [call.speaker.tick(index).loop_index for index in (7, 8, 12)] == [0, 1, 5]
+    other = Playout(LOOP, call.fps, loop_index=20)
+    call.speaker.use(call.face, other, StartDelay(call.fps))
+    assert [call.speaker.tick(index).loop_index for index in (15, 16, 18)] == [20, 21, 23]
+
+
+def test_a_turn_that_waits_at_a_late_start_keeps_its_place() -> None:
+    call = Call()
+    call.say(1, 400)
+    assert call.speaker.tick(3).loop_index == 3
+
+
 def test_trim_shifts_the_picture() -> None:
     call = Call(trim_ms=80)
     call.say(1, 500)

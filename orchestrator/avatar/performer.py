@@ -131,9 +131,11 @@ class Performer:
         """Only between turns."""
         fps: Fraction = role.avatar.fps
         length = len(role.body)
-        self._playout = Playout(
-            length, fps, jumps=role.body.jumps, choose_jump=Wander(length, self._session_id)
-        )
+        jumps = role.body.jumps
+        # Where jumps lead to the cached loop has a key frame (orchestrator.media.idle).
+        first = min((target for _, target in jumps), default=0)
+        wander = Wander(length, self._session_id)
+        self._playout = Playout(length, fps, jumps=jumps, choose_jump=wander, loop_index=first)
         self._stream = self._stage.converse(role, self._session_id, self._on_event)
         self.body = role.loop
         self.speaker.use(self._stream, self._playout, self._stream.start_delay)

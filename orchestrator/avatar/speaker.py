@@ -112,6 +112,7 @@ class Speaker:
         self._state: Literal["idle", "waiting", "playing", "stalled", "closing"] = "idle"
         self._epoch = 1
         self._tick = 0  # the tick that comes next
+        self._unseen = True  # the playout has shown nothing yet
         self._audio_at = 0  # media sample (codec rate) where the next packet starts
         self._start_tick = 0
         self._start_frame = 0
@@ -136,7 +137,7 @@ class Speaker:
         if self.speaking:
             raise RuntimeError("an avatar is changed between turns")
         self._face, self._playout, self._start_delay = face, playout, start_delay
-        self._anchor = None
+        self._anchor, self._unseen = None, True
 
     def set_rate(self, rate: int) -> None:
         """The codec changed: what is being said is cut, the next turn comes at the new rate."""
@@ -218,9 +219,11 @@ class Speaker:
         """The picture that is due at this video tick."""
         if index < self._tick:  # a picture of a moment that has passed unseen
             return self._playout.tick(None)
-        if index > self._tick:  # ticks the clock missed: the body moves on all the same
+        # Ticks the clock missed: the body moves on all the same. Before anything was seen it waits at its first
+        # picture instead, which is coded already: a late machine would be later if it had to code others.
+        if index > self._tick and (self.speaking or not self._unseen):
             self._playout.skip(index - self._tick)
-        self._tick = index + 1
+        self._tick, self._unseen = index + 1, False
         turn = self._turn
         if turn is None:
             return self._playout.tick(None)
