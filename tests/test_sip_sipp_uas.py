@@ -132,6 +132,18 @@ async def test_we_register_with_digest(tmp_path: Path) -> None:
     assert "auth true" in (tmp_path / "registrar.log").read_text()
 
 
+async def give_up_ringing(stack: SipStack, sipp: Sipp, name: str, steps: list[Step]) -> None:
+    """Dial SIPp with this scenario and hang up while it rings: the call ends as one that we cancelled."""
+    uas = await sipp.start(name, steps, ("127.0.0.1", 9))
+    await asyncio.sleep(0.5)
+    call = stack.dial(f"sip:bob@127.0.0.1:{uas.port};transport=udp", capabilities())
+    await until(lambda: call.state == "ringing")
+    call.hangup()
+    await uas.wait()
+    await until(lambda: call.state == "ended")
+    assert outcome(call) == ("ended", "cancelled", 487)
+
+
 async def test_our_cancel_crosses_the_answer(stack: SipStack, sipp: Sipp) -> None:
     """The 200 to the INVITE comes after our CANCEL: acknowledged and hung up."""
     steps: list[Step] = [
@@ -139,14 +151,7 @@ async def test_our_cancel_crosses_the_answer(stack: SipStack, sipp: Sipp) -> Non
         answer_to_remembered("200 OK", "t", UAS_ANSWER),
         Recv("ACK", ("To:.*tag=t",)), Recv("BYE", ("To:.*tag=t",)), reply("200 OK", tag=""),
     ]  # fmt: skip
-    uas = await sipp.start("crossing", steps, ("127.0.0.1", 9))
-    await asyncio.sleep(0.5)
-    call = stack.dial(f"sip:bob@127.0.0.1:{uas.port};transport=udp", capabilities())
-    await until(lambda: call.state == "ringing")
-    call.hangup()
-    await uas.wait()
-    await until(lambda: call.state == "ended")
-    assert outcome(call) == ("ended", "cancelled", 487)
+    await give_up_ringing(stack, sipp, "crossing", steps)
 
 
 async def test_our_cancel_is_heard(stack: SipStack, sipp: Sipp) -> None:
@@ -154,14 +159,7 @@ async def test_our_cancel_is_heard(stack: SipStack, sipp: Sipp) -> None:
         REMEMBERED, reply("180 Ringing", tag="t"), Recv("CANCEL"), reply("200 OK", tag="t"),
         answer_to_remembered("487 Request Terminated", "t"), Recv("ACK", ("To:.*tag=t",)),
     ]  # fmt: skip
-    uas = await sipp.start("cancelled", steps, ("127.0.0.1", 9))
-    await asyncio.sleep(0.5)
-    call = stack.dial(f"sip:bob@127.0.0.1:{uas.port};transport=udp", capabilities())
-    await until(lambda: call.state == "ringing")
-    call.hangup()
-    await uas.wait()
-    await until(lambda: call.state == "ended")
-    assert outcome(call) == ("ended", "cancelled", 487)
+    await give_up_ringing(stack, sipp, "cancelled", steps)
 
 
 async def test_reliable_early_media_is_confirmed(stack: SipStack, sipp: Sipp) -> None:
