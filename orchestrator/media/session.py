@@ -130,10 +130,6 @@ class MediaSession:
         )
         return self.video
 
-    def prepare_video(self) -> int:
-        """A port for video that joins later; raises ``PortsExhausted``."""
-        return (self.video or self._add_video()).socket.port
-
     def perform(self, voice: Voice, face: Face | None) -> None:
         """Who speaks and is seen from now on; without a face nothing is sent on the video stream."""
         self.audio.voice, self._face = voice, face
