@@ -269,15 +269,15 @@ async def test_the_last_records_are_kept(house: House, caplog: pytest.LogCapture
 def test_refused_calls_take_a_share_of_the_records(caplog: pytest.LogCaptureFixture) -> None:
     now = 0.0
     book = RecordBook(30, lambda: now)
-    book.add(record("answered"), None)
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="orchestrator"):
+        book.add(record("answered"), None)
         for number in range(50):
             book.refuse(replace(record(f"refused{number}"), cause="no_room"))
         now = 1.5
         book.refuse(replace(record("later"), cause="draining"))
     assert [one.call_id for one in book.latest(9)] == ["later", "refused19", "refused18", "answered"]
     lines = [(one.message, vars(one)["fields"]) for one in caplog.records]
-    assert len([name for name, _ in lines if name == "call_record"]) == 21
+    assert len([name for name, _ in lines if name == "call_record"]) == 22
     assert [fields for name, fields in lines if name == "refused_unrecorded"] == [{"calls": 30}]
 
 

@@ -1,0 +1,18 @@
+"""What every test leaves as it was."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+LOGGERS = [logging.getLogger(name) for name in (None, "inference_server", "orchestrator", "visavis")]
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """A test may run a service's entry point, which sets up the logs of the whole process."""
+    before = [(logger, logger.level, list(logger.handlers)) for logger in LOGGERS]
+    yield
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers[:] = [one for one in logger.handlers if one in handlers]
