@@ -13,15 +13,22 @@ from orchestrator.sip.incoming import IncomingCall
 from orchestrator.sip.stack import SipStack
 from tests.support.sip_fake import Recorder, capabilities
 from tests.support.sipp import Pause, Recv, Send, Sipp, Step, ack, bye, offer, request
+from tests.test_sip_transport import until
 
 pytestmark = pytest.mark.peer
 
 
 class Answering(Recorder):
-    """Calls to `wait` ring, to `late` ring and are answered after a moment, all others are answered at once."""
+    """Calls to `wait` ring, to `late` ring and are answered after a moment, all others are answered at once.
+
+    Those to `early` ring with media and are answered once the caller has put them on hold.
+    """
 
     async def on_invite(self, call: IncomingCall) -> None:
         self.calls.append(call)
+        if call.user == "early":
+            call.ring(183, capabilities())
+            await until(lambda: call.media is not None and call.media.on_hold)
         if call.user in ("wait", "late"):
             call.ring()
         if call.user == "late":
@@ -49,6 +56,7 @@ def invite(**kwargs: object) -> Send:
 
 
 TRYING = Recv(100, optional=True)
+EARLY = invite(again=True, headers="Supported: 100rel")
 G729 = "v=0\nm=audio 6000 RTP/AVP 18\nc=IN IP4 [local_ip]\n"
 ANSWERED = (
     "m=audio 4000 RTP/AVP 0 101",
@@ -143,6 +151,26 @@ SCENARIOS: dict[str, tuple[str, list[Step]]] = {
             Recv(180, ("Require: 100rel", "RSeq: 1")),
             request("PRACK", seq=2, to_tag=True, headers="RAck: 1 1 INVITE"),
             Recv(200, ("CSeq: 2 PRACK",)), Recv(200, ("CSeq: 1 INVITE",)), ack(), *bye(3),
+        ],
+    ),
+    "update_before_the_answer": (
+        "early",
+        [
+            EARLY, TRYING, Recv(183, (*ANSWERED, "Require: 100rel", "RSeq: 1")),
+            request("PRACK", seq=2, to_tag=True, headers="RAck: 1 1 INVITE"),
+            Recv(200, ("CSeq: 2 PRACK",), absent=("m=audio",)),
+            request("UPDATE", seq=3, to_tag=True, body=offer("sendonly", 2), again=True),
+            Recv(200, ("CSeq: 3 UPDATE", "a=recvonly"), absent=("a=sendrecv",)),
+            Recv(200, ("CSeq: 1 INVITE",), absent=("m=audio",)), ack(), *bye(4),
+        ],
+    ),
+    "prack_with_an_offer": (
+        "early",
+        [
+            EARLY, TRYING, Recv(183, (*ANSWERED, "Require: 100rel", "RSeq: 1")),
+            request("PRACK", seq=2, to_tag=True, headers="RAck: 1 1 INVITE", body=offer("sendonly", 2)),
+            Recv(200, ("CSeq: 2 PRACK", "a=recvonly"), absent=("a=sendrecv",)),
+            Recv(200, ("CSeq: 1 INVITE",), absent=("m=audio",)), ack(), *bye(3),
         ],
     ),
     "session_timer": (

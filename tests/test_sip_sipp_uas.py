@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from orchestrator.sip.config import Account, SipConfig
 from orchestrator.sip.outgoing import OutgoingCall
 from orchestrator.sip.stack import SipStack
 from tests.support.sip_fake import Recorder, capabilities
-from tests.support.sipp import Pause, Recv, Send, Sipp, Step, offer, reply
+from tests.support.sipp import Pause, Recv, Send, Sipp, Step, offer, reply, request
 from tests.test_sip_transport import until
 
 pytestmark = pytest.mark.peer
@@ -77,20 +78,31 @@ async def test_we_call_one_who_is_busy(stack: SipStack, sipp: Sipp) -> None:
     await uas.wait()
 
 
-# An INVITE whose Via and CSeq are kept: what SIPp received last is another request by then.
+# An INVITE whose Via, From and CSeq are kept: what SIPp received last is another message by then.
 REMEMBERED = Recv(
     "INVITE",
     extra='<ereg regexp="SIP/2.0/UDP[^\\r]*" search_in="hdr" header="Via:" assign_to="via"/>'
+    '<ereg regexp="&lt;[^\\r]*" search_in="hdr" header="From:" assign_to="caller"/>'
     '<ereg regexp="[0-9]+" search_in="hdr" header="CSeq:" assign_to="seq"/>',
 )
+
+
+CALLEE = "<sip:bob@127.0.0.1:[local_port];transport=udp>"
 
 
 def answer_to_remembered(status: str, tag: str, body: str = "") -> Send:
     """A response to that INVITE."""
     text = reply(status, body=body, tag="").text
-    to = f"To: <sip:bob@127.0.0.1:[local_port];transport=udp>;tag={tag}"
-    text = text.replace("[last_To:]", to).replace("[last_CSeq:]", "CSeq: [$seq] INVITE")
-    return Send(text.replace("[last_Via:]", "Via: [$via]"))
+    text = text.replace("[last_To:]", f"To: {CALLEE};tag={tag}").replace("[last_From:]", "From: [$caller]")
+    return Send(text.replace("[last_CSeq:]", "CSeq: [$seq] INVITE").replace("[last_Via:]", "Via: [$via]"))
+
+
+def request_of_callee(method: str, tag: str, body: str) -> Send:
+    """A request of SIPp's to the caller of that INVITE."""
+    text = request(method, to_tag=True, body=body, again=True).text
+    lines = (re.sub("^From: .*", f"From: {CALLEE};tag={tag}", line) for line in text.split("\n"))
+    text = "\n".join(re.sub("^To: .*", "To: [$caller]", line) for line in lines)
+    return Send(text, again=True)
 
 
 async def test_a_forked_call(stack: SipStack, sipp: Sipp) -> None:
@@ -173,6 +185,28 @@ async def test_reliable_early_media_is_confirmed(stack: SipStack, sipp: Sipp) ->
     call = await dial(stack, uas.port)
     assert outcome(call) == ("established", "", 0)
     assert call.media and call.media.audio and call.media.video
+    call.hangup()
+    await uas.wait()
+
+
+async def test_the_callee_updates_before_it_answers(stack: SipStack, sipp: Sipp) -> None:
+    """Its offer in UPDATE moves the audio and refuses the video; its 200 repeats nothing."""
+    moved = (
+        UAS_ANSWER.replace("audio 6000", "audio 6100")
+        .replace("video 6002", "video 0")
+        .replace("1 1 IN", "1 2 IN")
+    )
+    steps: list[Step] = [
+        REMEMBERED, reply("183 Session Progress", tag="t", headers="Require: 100rel\nRSeq: 7", body=UAS_ANSWER),
+        Recv("PRACK", ("RAck: 7 [0-9]+ INVITE",)), reply("200 OK", tag=""),
+        request_of_callee("UPDATE", "t", moved), Recv(200, ("CSeq: 1 UPDATE", "m=audio 4000", "m=video 0")),
+        Pause(100), answer_to_remembered("200 OK", "t"), Recv("ACK"), Recv("BYE"), reply("200 OK", tag=""),
+    ]  # fmt: skip
+    uas = await sipp.start("updating", steps, ("127.0.0.1", 9))
+    await asyncio.sleep(0.5)
+    call = await dial(stack, uas.port)
+    assert outcome(call) == ("established", "", 0)
+    assert call.media and call.media.audio and call.media.audio.remote[1] == 6100 and call.media.video is None
     call.hangup()
     await uas.wait()
 

@@ -44,7 +44,7 @@ class Recv:
     def xml(self, index: int) -> str:
         kind = f'response="{self.what}"' if isinstance(self.what, int) else f'request="{self.what}"'
         optional = ' optional="true"' if self.optional else ""
-        record = ' rrs="true"' if self.what in (180, 200) or isinstance(self.what, str) else ""
+        record = ' rrs="true"' if self.what in (180, 183, 200) or isinstance(self.what, str) else ""
         auth = ' auth="true"' if self.what in (401, 407) else ""
         actions = self.extra
         for number, pattern in enumerate((*self.check, *self.absent)):
