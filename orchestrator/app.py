@@ -13,6 +13,7 @@ from importlib import metadata
 import uvicorn
 
 from orchestrator.api.app import create_app
+from orchestrator.api.dependencies import Services
 from orchestrator.avatar.names import resolver_of
 from orchestrator.avatars import DEFAULT, AvatarCatalog, Portrait
 from orchestrator.call import Call
@@ -67,7 +68,7 @@ class App:
 
     @property
     def calls(self) -> Sequence[Call]:
-        """See :class:`orchestrator.api.app.Orchestrator`."""
+        """See :class:`orchestrator.api.dependencies.Orchestrator`."""
         return self._board.calls
 
     def call(self, call_id: str) -> Call | None:
@@ -82,7 +83,7 @@ class App:
 
     @property
     def records(self) -> RecordBook:
-        """See :class:`orchestrator.api.records.Recording`."""
+        """See :class:`orchestrator.api.dependencies.Orchestrator`."""
         return self._board.records
 
     def trace(self, call_id: str) -> str | None:
@@ -217,14 +218,9 @@ class App:
             pass
 
     def _api(self) -> uvicorn.Server:
-        app = create_app(
-            self,
-            self._catalog,
-            self._bus,
-            make_registry(self._collector),
-            self.settings.language,
-            metadata.version("visavis"),
-        )
+        registry = make_registry(self._collector)
+        services = Services(self, self._catalog, self._bus, registry, self.settings.language)
+        app = create_app(services, metadata.version("visavis"))
         config = uvicorn.Config(
             app,
             self.settings.api_host,

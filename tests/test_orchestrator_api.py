@@ -15,6 +15,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from orchestrator.api.app import create_app
+from orchestrator.api.dependencies import Services
 from orchestrator.avatars import AvatarCatalog, Portrait
 from orchestrator.call import Call, CallInfo
 from orchestrator.events import EventBus
@@ -78,7 +79,7 @@ class House:
 
         info = CallInfo("c1", "in", "sip:a@b", "demo", "default", "127.0.0.1", "PCMU/8000", None)
         self.one = Call(info, self.sink, VoiceByLanguage({"en": Voice}), self.bus, self)
-        app = create_app(self, self.catalog, self.bus, CollectorRegistry(), "en", "0")
+        app = create_app(Services(self, self.catalog, self.bus, CollectorRegistry(), "en"), "0")
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 
     def hang_up(self, cause: str) -> None:

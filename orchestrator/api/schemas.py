@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Path
 from pydantic import BaseModel, Field
 
+from orchestrator.avatars import DEFAULT, Portrait
 from orchestrator.call import Call, TurnRecord
 from orchestrator.records import CallRecord
 from orchestrator.rtp.dtmf import LONGEST_MS, SHORTEST_MS
@@ -167,6 +168,16 @@ class AvatarView(BaseModel):
     media_type: str
     bytes: int
     default: bool
+
+    @classmethod
+    def of(cls, portrait: Portrait) -> AvatarView:
+        """The view of a portrait."""
+        return cls(
+            name=portrait.name,
+            media_type=portrait.media_type,
+            bytes=portrait.path.stat().st_size,
+            default=portrait.name == DEFAULT,
+        )
 
 
 class Readiness(BaseModel):

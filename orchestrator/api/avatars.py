@@ -1,0 +1,52 @@
+"""Portraits that calls can use."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Path, Request
+from fastapi.responses import FileResponse
+
+from orchestrator.api.dependencies import ServicesDep
+from orchestrator.api.schemas import AvatarView
+from orchestrator.avatars import MAX_BYTES, AvatarError
+
+AvatarName = Annotated[str, Path(description="name of the avatar: the user part callers dial")]
+
+router = APIRouter(prefix="/v1/avatars", tags=["avatars"])
+
+
+@router.get("", summary="Portraits that calls can use")
+async def list_avatars(services: ServicesDep) -> list[AvatarView]:
+    catalog = services.catalog
+    return [AvatarView.of(portrait) for name in catalog.names() if (portrait := catalog.get(name))]
+
+
+@router.get("/{name}", summary="The portrait's picture")
+async def get_avatar(name: AvatarName, services: ServicesDep) -> FileResponse:
+    portrait = services.catalog.get(name)
+    if portrait is None:
+        raise HTTPException(404, f"there is no avatar '{name}': GET /v1/avatars lists them")
+    return FileResponse(portrait.path, media_type=portrait.media_type)
+
+
+@router.put("/{name}", summary="Upload a portrait; the body is the picture")
+async def put_avatar(name: AvatarName, request: Request, services: ServicesDep) -> AvatarView:
+    data = await _picture(request)
+    services.catalog.check(name, data)
+    await services.orchestrator.check_portrait(data)
+    portrait = services.catalog.put(name, data)
+    services.orchestrator.portrait_changed(portrait)
+    return AvatarView.of(portrait)
+
+
+async def _picture(request: Request) -> bytes:
+    length = int(request.headers.get("content-length", "0"))
+    if length > MAX_BYTES:
+        raise AvatarError(f"the picture has {length} bytes: at most {MAX_BYTES} are taken")
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MAX_BYTES:
+            raise AvatarError(f"the picture has more than {MAX_BYTES} bytes: upload a smaller one")
+    return bytes(data)

@@ -1,0 +1,119 @@
+"""Calls under way: who is on the phone, and what the face says to them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import numpy as np
+from fastapi import APIRouter, Query, Request
+
+from orchestrator.api.dependencies import ServicesDep
+from orchestrator.api.schemas import (
+    CallId,
+    CallView,
+    Dialled,
+    DialRequest,
+    KeysRequest,
+    SayRequest,
+    TransferRequest,
+    TransferView,
+    TurnView,
+)
+from orchestrator.line import DialOrder
+from orchestrator.speech.base import PCM
+from orchestrator.speech.wav import WavReader
+
+ARRIVING = 64
+"""Pieces of an upload that wait to be played; then the sender waits."""
+
+router = APIRouter(prefix="/v1/calls", tags=["calls"])
+
+
+@router.get("", summary="Calls under way, and the last ended ones")
+async def list_calls(services: ServicesDep) -> list[CallView]:
+    return [CallView.of(call) for call in services.orchestrator.calls]
+
+
+@router.post("", status_code=202, summary="Call somebody")
+async def dial(request: DialRequest, services: ServicesDep) -> Dialled:
+    order = DialOrder(
+        to=request.to,
+        avatar=request.avatar,
+        text=request.say,
+        language=request.language or services.language,
+        video=request.video,
+        account=request.account,
+    )
+    return Dialled(call_id=await services.orchestrator.dial(order))
+
+
+@router.get("/{call_id}", summary="One call")
+async def get_call(call_id: CallId, services: ServicesDep) -> CallView:
+    return CallView.of(services.call(call_id))
+
+
+@router.delete("/{call_id}", status_code=204, summary="Hang up")
+async def hang_up(call_id: CallId, services: ServicesDep) -> None:
+    services.call(call_id).hang_up()
+
+
+@router.post("/{call_id}/say", status_code=202, summary="Speak a text")
+async def say(call_id: CallId, request: SayRequest, services: ServicesDep) -> TurnView:
+    call, language = services.call(call_id), request.language or services.language
+    turn = call.say(request.text, language, replace=request.mode == "replace")
+    if request.wait:
+        await turn.done.wait()
+    return TurnView.of(turn)
+
+
+@router.post(
+    "/{call_id}/play",
+    status_code=202,
+    summary="Speak a WAV file; the body is the file, played while it arrives",
+)
+async def play(
+    call_id: CallId,
+    request: Request,
+    services: ServicesDep,
+    mode: Annotated[str, Query(pattern="^(queue|replace)$")] = "queue",
+) -> TurnView:
+    call = services.call(call_id)
+    reader = WavReader()
+    body = request.stream()
+    first = np.zeros(0, np.int16)
+    async for data in body:
+        first = reader.feed(data)
+        if len(first):
+            break
+    reader.end()
+    arriving: asyncio.Queue[PCM | None] = asyncio.Queue(ARRIVING)
+    turn = call.play(_drain(arriving), reader.sample_rate, replace=mode == "replace")
+    try:
+        await arriving.put(first)
+        async for data in body:
+            await arriving.put(reader.feed(data))
+    finally:
+        await arriving.put(None)
+    return TurnView.of(turn)
+
+
+@router.post("/{call_id}/dtmf", status_code=204, summary="Press keys")
+async def press(call_id: CallId, request: KeysRequest, services: ServicesDep) -> None:
+    await services.call(call_id).press(request.digits, request.milliseconds)
+
+
+@router.post("/{call_id}/transfer", summary="Send the caller to somebody else")
+async def transfer(call_id: CallId, request: TransferRequest, services: ServicesDep) -> TransferView:
+    return TransferView(status=await services.call(call_id).transfer(request.to))
+
+
+@router.post("/{call_id}/interrupt", status_code=204, summary="Be silent now")
+async def interrupt(call_id: CallId, services: ServicesDep) -> None:
+    services.call(call_id).interrupt()
+
+
+async def _drain(arriving: asyncio.Queue[PCM | None]) -> AsyncIterator[PCM]:
+    while (samples := await arriving.get()) is not None:
+        yield samples

@@ -1,0 +1,63 @@
+"""What the routes of the API are given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Protocol, cast
+
+from fastapi import Depends, HTTPException, Request
+from prometheus_client import CollectorRegistry
+
+from orchestrator.avatars import AvatarCatalog, Portrait
+from orchestrator.call import Call
+from orchestrator.events import EventBus
+from orchestrator.line import DialOrder
+from orchestrator.records import RecordBook
+
+
+class Orchestrator(Protocol):
+    """What the API drives. A trace is None of a call that is not there, "" of one that is not traced."""
+
+    @property
+    def calls(self) -> Sequence[Call]: ...
+    def call(self, call_id: str) -> Call | None: ...
+    def missing(self) -> list[str]: ...
+    async def dial(self, order: DialOrder) -> str: ...
+    async def check_portrait(self, data: bytes) -> None: ...
+    def portrait_changed(self, portrait: Portrait) -> None: ...
+    @property
+    def records(self) -> RecordBook: ...
+    def trace(self, call_id: str) -> str | None: ...
+    def start_trace(self, call_id: str) -> bool: ...
+    def trace_calls(self, calls: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Services:
+    """One orchestrator and what belongs to it; ``language`` is spoken where a request names none."""
+
+    orchestrator: Orchestrator
+    catalog: AvatarCatalog
+    bus: EventBus
+    registry: CollectorRegistry
+    language: str
+
+    def call(self, call_id: str) -> Call:
+        """The call with this id. Raises ``HTTPException`` 404."""
+        call = self.orchestrator.call(call_id)
+        if call is None:
+            raise no_call(call_id)
+        return call
+
+
+def no_call(call_id: str) -> HTTPException:
+    """404 for a call that is not there."""
+    return HTTPException(404, f"there is no call '{call_id}': GET /v1/calls lists them")
+
+
+def _services(request: Request) -> Services:
+    return cast(Services, request.app.state.services)
+
+
+ServicesDep = Annotated[Services, Depends(_services)]

@@ -1,0 +1,33 @@
+"""Events of calls as they happen."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+from fastapi import APIRouter, Request
+from fastapi.responses import StreamingResponse
+
+from orchestrator.api.dependencies import ServicesDep
+
+KEEPALIVE_S = 15.0
+
+router = APIRouter(tags=["events"])
+
+
+@router.get("/v1/events", summary="Call events as server-sent events")
+async def events(request: Request, services: ServicesDep, call_id: str | None = None) -> StreamingResponse:
+    async def stream() -> AsyncIterator[str]:
+        async with services.bus.listen() as queue:
+            yield ": connected\n\n"
+            while not await request.is_disconnected():
+                try:
+                    event = await asyncio.wait_for(queue.get(), KEEPALIVE_S)
+                except TimeoutError:
+                    yield ": keepalive\n\n"
+                    continue
+                if call_id is None or event.call_id == call_id:
+                    yield f"event: {event.kind}\ndata: {json.dumps(event.as_dict())}\n\n"
+
+    return StreamingResponse(stream(), media_type="text/event-stream")
