@@ -19,10 +19,14 @@ class Metrics:
         self.ready = Gauge("visavis_engine_ready", "1 while the engine can draw", registry=r)
         self.draining = Gauge("visavis_draining", "1 while the server drains", registry=r)
         self.engine_restarts = Counter("visavis_engine_restarts", "Engine processes lost", registry=r)
-        self.frames = Counter("visavis_frames", "Frames by what became of them", ["kind"], registry=r)
-        self.frames_late = Counter("visavis_late_frames", "Frames too late to be shown", registry=r)
+        self.frames = Counter(
+            "visavis_inference_frames", "Frames by what became of them", ["kind"], registry=r
+        )
+        self.frames_late = Counter(
+            "visavis_inference_frames_late", "Frames not rendered: their moment had passed", registry=r
+        )
         self.frames_dropped = Counter(
-            "visavis_dropped_frames", "Frames dropped before a slow reader", registry=r
+            "visavis_inference_frames_dropped", "Frames dropped before a slow reader", registry=r
         )
         self.turns = Counter("visavis_turns", "Turns by outcome", ["outcome"], registry=r)
         self.batches_failed = Counter("visavis_batches_failed", "Batches that the engine lost", registry=r)

@@ -14,11 +14,12 @@ from orchestrator.media.pool import WorkerPool
 from orchestrator.switchboard import Switchboard
 
 _LIPS = {
-    "frames_shown": "pictures with the mouth of their moment",
-    "frames_late": "ticks whose mouth had not come",
-    "frames_dropped": "mouths that came too late",
-    "freeze_ms": "milliseconds of a held picture while speaking",
+    "frames_shown": ("visavis_call_frames_shown", "pictures with the mouth of their moment", 1.0),
+    "frames_late": ("visavis_call_frames_late", "ticks whose mouth had not come", 1.0),
+    "frames_dropped": ("visavis_call_frames_dropped", "mouths that came too late", 1.0),
+    "freeze_ms": ("visavis_call_freeze_seconds", "time of a held picture while speaking", 0.001),
 }
+"""Figures of a call as its worker reports them: name, text and scale of the metric."""
 
 
 class OrchestratorCollector(Collector):
@@ -39,8 +40,8 @@ class OrchestratorCollector(Collector):
         if event.kind == "turn_started":
             self._wait_ms = [*self._wait_ms, float(event.data["wait_ms"])][-200:]
         if event.kind == "ended" and (call := self._switchboard.call(event.call_id)) is not None:
-            for name in _LIPS:
-                self._lips[name] += int(call.stats.get(name, 0))
+            for figure in _LIPS:
+                self._lips[figure] += int(call.stats.get(figure, 0))
 
     def collect(self) -> Iterable[Metric]:
         """See prometheus_client."""
@@ -58,8 +59,8 @@ class OrchestratorCollector(Collector):
         for kind in ("turn_started", "turn_finished", "turn_interrupted", "dtmf"):
             total = sum(value for (name, _), value in self._events.items() if name == kind)
             yield CounterMetricFamily(f"visavis_{kind}", f"Events of kind {kind}", total)
-        for name, text in _LIPS.items():
-            yield CounterMetricFamily(f"visavis_{name}", f"Of ended calls: {text}", self._lips[name])
+        for figure, (name, text, scale) in _LIPS.items():
+            yield CounterMetricFamily(name, f"Of ended calls: {text}", self._lips[figure] * scale)
         if self._wait_ms:
             waits = sorted(self._wait_ms)
             p95 = waits[int(0.95 * (len(waits) - 1))] / 1000

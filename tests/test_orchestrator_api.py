@@ -8,6 +8,8 @@ import wave
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import numpy as np
@@ -18,8 +20,9 @@ from orchestrator.api.app import create_app
 from orchestrator.api.dependencies import Services
 from orchestrator.avatars import AvatarCatalog, Portrait
 from orchestrator.call import Call, CallInfo
-from orchestrator.events import EventBus
+from orchestrator.events import CallEvent, EventBus
 from orchestrator.line import DialOrder
+from orchestrator.metrics import OrchestratorCollector, make_registry
 from orchestrator.records import CallRecord, RecordBook
 from orchestrator.sip.media import NotAcceptable
 from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
@@ -62,6 +65,7 @@ class Voice:
 @dataclass
 class House:
     tmp: Path
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     bus: EventBus = field(default_factory=EventBus)
     sink: Sink = field(default_factory=Sink)
     ended: list[str] = field(default_factory=list)
@@ -79,7 +83,7 @@ class House:
 
         info = CallInfo("c1", "in", "sip:a@b", "demo", "default", "127.0.0.1", "PCMU/8000", None)
         self.one = Call(info, self.sink, VoiceByLanguage({"en": Voice}), self.bus, self)
-        app = create_app(Services(self, self.catalog, self.bus, CollectorRegistry(), "en"), "0")
+        app = create_app(Services(self, self.catalog, self.bus, self.registry, "en"), "0")
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 
     def hang_up(self, cause: str) -> None:
@@ -137,6 +141,22 @@ async def test_health(house: House) -> None:
     answer = await house.client.get("/readyz")
     assert answer.status_code == 503
     assert answer.json() == {"ready": False, "missing": house.absent}
+
+
+async def test_metrics_sum_the_lips_of_ended_calls(tmp_path: Path) -> None:
+    switchboard: Any = SimpleNamespace(active=0, refused=0, call=lambda call_id: house.one)
+    collector = OrchestratorCollector(switchboard, cast(Any, SimpleNamespace(workers=[])))
+    house = House(tmp_path, registry=make_registry(collector))
+    house.one.stats = {"frames_shown": 90, "frames_late": 10, "frames_dropped": 4, "freeze_ms": 750}
+    for _ in range(2):
+        collector.count(CallEvent("ended", "c1", {"cause": "bye"}))
+    lines = (await house.client.get("/metrics")).text.splitlines()
+    assert {line for line in lines if line.startswith("visavis_call_")} == {
+        "visavis_call_frames_shown_total 180.0",
+        "visavis_call_frames_late_total 20.0",
+        "visavis_call_frames_dropped_total 8.0",
+        "visavis_call_freeze_seconds_total 1.5",
+    }
 
 
 async def test_say_streams_both_rates_and_reports(house: House) -> None:
