@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import urllib.request
 from typing import Any
 
 import grpc
 import numpy as np
+from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from support.avatar_client import Conversation, connect, portrait, prepare, refusal, voice
-from support.servers import inference_server, running_server
+from support.servers import InferenceServer, inference_server, running_server
 
 from inference_server.engines.card import audio_crc, read_card
 from visavis.avatar.v1 import avatar_pb2 as pb
@@ -42,6 +44,15 @@ async def health_of(address: str, service: str) -> int:
     async with grpc.aio.insecure_channel(address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         return (await stub.Check(health_pb2.HealthCheckRequest(service=service))).status
+
+
+async def http_text(server: InferenceServer, path: str) -> str:
+    url = f"http://127.0.0.1:{server.http_port}{path}"
+    return await asyncio.to_thread(lambda: urllib.request.urlopen(url).read().decode())
+
+
+def fields_of(message: Message) -> dict[str, Any]:
+    return {field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields}
 
 
 async def test_a_turn_comes_back_as_frames_that_name_their_own_audio() -> None:
@@ -168,9 +179,20 @@ async def test_capabilities_health_reflection_and_metrics() -> None:
         async for answer in listing:
             assert SERVICE in {s.name for s in answer.list_services_response.service}
             break
-        url = f"http://127.0.0.1:{server.http_port}/metrics"
-        text = await asyncio.to_thread(lambda: urllib.request.urlopen(url).read().decode())
+        text = await http_text(server, "/metrics")
         assert "visavis_speaking_slots_total 3.0" in text and "visavis_engine_ready 1.0" in text
+
+
+async def test_capabilities_are_the_same_on_every_face() -> None:
+    settings = {"video_bytes": 5_000_000, "video_s": 2.5, "idle_ms": 70_000, "http_connections": 99}
+    async with running_server(**settings) as server, connect(server.address) as stub:
+        c = await stub.GetCapabilities(pb.GetCapabilitiesRequest())
+        assert (c.limits.video_bytes, c.limits.video_ms, c.limits.idle_ms) == (5_000_000, 2500, 70_000)
+        expected = fields_of(c) | {
+            "pixel_formats": ["i420", "rgb24"],
+            "limits": fields_of(c.limits) | {"connections": 99},
+        }
+        assert json.loads(await http_text(server, "/v1/capabilities")) == expected
 
 
 async def test_capacity_is_told_at_once_and_on_change() -> None:

@@ -27,7 +27,7 @@ from visavis.frames import SAMPLE_RATE, Rect
 
 DEFAULT_SIZE = 512
 DEFAULT_FPS = Fraction(25)
-_FORMATS: dict[int, PixelFormat] = {
+FORMATS: dict[int, PixelFormat] = {
     pb.PIXEL_FORMAT_UNSPECIFIED: "i420",
     pb.PIXEL_FORMAT_I420: "i420",
     pb.PIXEL_FORMAT_RGB24: "rgb24",
@@ -69,7 +69,7 @@ def prepare_request(request: pb.PrepareAvatarRequest) -> PrepareRequest:
 
 def open_request(request: pb.Open) -> OpenRequest:
     """As the core takes it."""
-    pixel_format, scope = _FORMATS.get(request.pixel_format), _SCOPES.get(request.scope)
+    pixel_format, scope = FORMATS.get(request.pixel_format), _SCOPES.get(request.scope)
     if pixel_format is None:
         raise invalid(f"Open: pixel_format {request.pixel_format} is unknown: take I420 or RGB24.")
     if scope is None:
@@ -127,6 +127,8 @@ def capabilities(core: Core) -> pb.Capabilities:
         limits=pb.Limits(
             image_bytes=s.image_bytes,
             image_pixels=s.image_pixels,
+            video_bytes=s.video_bytes,
+            video_ms=round(s.video_s * 1000),
             audio_bytes=s.audio_bytes,
             turn_ms=s.turn_ms,
             idle_ms=s.idle_ms,

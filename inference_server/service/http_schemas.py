@@ -40,6 +40,8 @@ class Limits(BaseModel):
 
     image_bytes: int
     image_pixels: int
+    video_bytes: int
+    video_ms: int = Field(description="the longest clip that is made an avatar")
     audio_bytes: int = Field(description="PCM of one audio message")
     turn_ms: int
     idle_ms: int = Field(description="a stream that sends nothing for this long is closed")

@@ -6,6 +6,7 @@ import json
 from fractions import Fraction
 from typing import Any
 
+from google.protobuf.message import Message
 from pydantic import ValidationError
 
 from inference_server.avatars.store import StoredAvatar
@@ -47,32 +48,13 @@ def avatar_out(stored: StoredAvatar) -> s.AvatarOut:
 
 
 def capabilities(core: Core) -> s.CapabilitiesOut:
-    """What this server is and can do now."""
-    c, limits = convert.capabilities(core), core.settings
-    return s.CapabilitiesOut(
-        engine=c.engine,
-        build=c.build,
-        version=c.version,
-        pixel_formats=["i420", "rgb24"],
-        max_width=c.max_width,
-        max_height=c.max_height,
-        look_ahead_ms=c.look_ahead_ms,
-        history_ms=c.history_ms,
-        speaking_slots=c.speaking_slots,
-        max_sessions=c.max_sessions,
-        ready=c.ready,
-        draining=c.draining,
-        not_ready_reason=c.not_ready_reason,
-        limits=s.Limits(
-            image_bytes=limits.image_bytes,
-            image_pixels=limits.image_pixels,
-            audio_bytes=limits.audio_bytes,
-            turn_ms=limits.turn_ms,
-            idle_ms=limits.idle_ms,
-            window_ms=limits.window_ms,
-            connections=limits.http_connections,
-        ),
-    )
+    """What the contract says of this server, and what concerns HTTP alone."""
+    told = convert.capabilities(core)
+    fields = _fields(told) | {
+        "pixel_formats": [convert.FORMATS[f] for f in told.pixel_formats],
+        "limits": s.Limits(**_fields(told.limits), connections=core.settings.http_connections),
+    }
+    return s.CapabilitiesOut(**fields)
 
 
 def capacity(core: Core) -> s.CapacityOut:
@@ -204,6 +186,10 @@ def error(refused: RequestError) -> str:
 def reason(sentence: str) -> str:
     """What fits into a close frame: at most 123 bytes (RFC 6455, section 5.5)."""
     return sentence.encode()[:123].decode(errors="ignore")
+
+
+def _fields(message: Message) -> dict[str, Any]:
+    return {field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields}
 
 
 def _json(name: str, /, **fields: Any) -> str:

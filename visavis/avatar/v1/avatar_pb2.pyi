@@ -258,6 +258,8 @@ class Limits(_message.Message):
     TURN_MS_FIELD_NUMBER: _builtins.int
     IDLE_MS_FIELD_NUMBER: _builtins.int
     WINDOW_MS_FIELD_NUMBER: _builtins.int
+    VIDEO_BYTES_FIELD_NUMBER: _builtins.int
+    VIDEO_MS_FIELD_NUMBER: _builtins.int
     image_bytes: _builtins.int
     image_pixels: _builtins.int
     audio_bytes: _builtins.int
@@ -267,6 +269,9 @@ class Limits(_message.Message):
     """a stream that sends nothing for this long is closed"""
     window_ms: _builtins.int
     """how far past the playhead frames are rendered"""
+    video_bytes: _builtins.int
+    video_ms: _builtins.int
+    """the longest clip that is made an avatar"""
     def __init__(
         self,
         *,
@@ -276,10 +281,12 @@ class Limits(_message.Message):
         turn_ms: _builtins.int = ...,
         idle_ms: _builtins.int = ...,
         window_ms: _builtins.int = ...,
+        video_bytes: _builtins.int = ...,
+        video_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_bytes", b"audio_bytes", "idle_ms", b"idle_ms", "image_bytes", b"image_bytes", "image_pixels", b"image_pixels", "turn_ms", b"turn_ms", "window_ms", b"window_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_bytes", b"audio_bytes", "idle_ms", b"idle_ms", "image_bytes", b"image_bytes", "image_pixels", b"image_pixels", "turn_ms", b"turn_ms", "video_bytes", b"video_bytes", "video_ms", b"video_ms", "window_ms", b"window_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
