@@ -48,7 +48,7 @@ from visavis.logs import Log
 log = Log(__name__)
 
 ENDED_KEPT = 100
-RETRY_AFTER = (("Retry-After", "10"),)
+RETRY_AFTER = 10
 
 
 class DialRefused(ValueError):
@@ -125,7 +125,7 @@ class Switchboard(BaseHandler):
                 raise NoRoom(f"{self._settings.max_calls} calls are under way already")
             ports = await self._pool.open_call(call.id, video=offers_video(call.offer))
         except NoRoom as error:
-            call.reject(503, headers=RETRY_AFTER)
+            call.turn_away(error.told, RETRY_AFTER)
             await self.on_refused(
                 RefusedCall(
                     id=call.id,

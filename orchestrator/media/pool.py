@@ -12,6 +12,7 @@ from typing import Any
 
 from orchestrator.media.channel import Channel, ChannelClosed
 from orchestrator.media.host import HostSettings
+from orchestrator.media.load import BUSY_CLOCK_SECONDS
 from orchestrator.media.messages import (
     BadMessage,
     CallClosed,
@@ -38,7 +39,11 @@ _RESTART_SECONDS = 1.0
 
 
 class NoRoom(RuntimeError):
-    """No worker can take another call now: answer 503."""
+    """No worker can take another call now: answer 503 with what the caller may be told."""
+
+    def __init__(self, text: str, told: str = "full: no more calls at once") -> None:
+        super().__init__(text)
+        self.told = told
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,19 @@ class MediaWorker:
     @property
     def has_room(self) -> bool:
         """Alive and not overloaded."""
-        return self.ready.is_set() and not (self.health is not None and self.health.overloaded)
+        return not self.strain
+
+    @property
+    def strain(self) -> str:
+        """What keeps it from taking calls, as a caller may hear it; "" where nothing does."""
+        if not self.ready.is_set():
+            return "starting: media is not up yet"
+        health = self.health
+        if health is None or not health.overloaded:
+            return ""
+        if health.lateness_p99 > BUSY_CLOCK_SECONDS:
+            return "overloaded: the media clock is late"
+        return "overloaded: pictures cannot be coded in time"
 
     async def start(self) -> None:
         """Start the process; it is usable when ``ready`` is set."""
@@ -174,7 +191,8 @@ class WorkerPool:
         """Place a call on the least busy worker and open its ports; raises ``NoRoom``."""
         workers = [worker for worker in self.workers if worker.has_room]
         if not workers:
-            raise NoRoom("the media workers are at their limit, or are not up: try again later")
+            told = next((worker.strain for worker in self.workers), "starting: media is not up yet")
+            raise NoRoom(f"no media worker takes another call now, try again later ({told})", told)
         worker = min(workers, key=lambda each: len(each.calls))
         worker.calls.add(call_id)
         self._home[call_id] = worker
@@ -182,7 +200,9 @@ class WorkerPool:
             answer = await self._ask(OpenCall(call_id, video))
         except (ChannelClosed, TimeoutError) as error:
             self._forget(call_id)
-            raise NoRoom("the media worker did not answer: try again") from error
+            raise NoRoom(
+                "the media worker did not answer: try again", "overloaded: media does not answer"
+            ) from error
         if isinstance(answer, CallOpened):
             return answer
         self._forget(call_id)

@@ -8,8 +8,11 @@ from .authentication import Challenger
 from .clock import Clock
 from .config import SipConfig
 from .policy import SourcePolicy, parse_networks, within
+from .refusals import Refusal, unavailable
 from .server_transaction import ServerTransaction
-from .validate import Refusal
+
+DRAINING = "draining: no new calls are taken"
+FULL = "full: no more calls at once"
 
 
 class Admission:
@@ -26,13 +29,15 @@ class Admission:
         """`sources` is the source address of every call there is."""
         source = transaction.flow.remote[0]
         busy = list(sources)
-        retry = (("Retry-After", str(self._config.retry_after)),)
+        later = self._config.retry_after
         if not self._policy.admits_invite(source):
-            return Refusal(503, headers=retry)
-        if self.draining or len(busy) >= self._config.max_calls:
-            return Refusal(503, headers=retry, cause="draining" if self.draining else "no_room")
+            return unavailable("too many new calls a second from this address", later)
+        if self.draining:
+            return unavailable(DRAINING, later, "draining")
+        if len(busy) >= self._config.max_calls:
+            return unavailable(FULL, later, "no_room")
         if busy.count(source) >= self._config.max_calls_per_source:
-            return Refusal(503, headers=retry)
+            return unavailable("too many calls at once from this address", later)
         if not self._config.users or within(source, self._trusted):
             return None
         challenge = self._challenger.check(transaction.request)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 from visavis.logs import Log
 
-from .admission import Admission
+from .admission import DRAINING, Admission
 from .call import Call, CallEnded
 from .client import Client, Connector
 from .clock import Clock
@@ -23,15 +24,15 @@ from .media import NotAcceptable
 from .message import MalformedMessage, Request, Response, make_response, parse_message, parse_request_uri
 from .outgoing import OutgoingCall
 from .policy import SourcePolicy
+from .refusals import Complaints, Refusal, unavailable, warning
 from .registration import Registration, account_of
 from .reinvite import Reinviter
-from .renegotiation import warning
 from .routing import reply_flow, stamp_via
 from .sdp import SdpError
 from .server_transaction import ServerTransaction
 from .trace import Tracer
 from .transaction import TransactionLayer
-from .validate import CAPABILITIES, Refusal, check_request
+from .validate import CAPABILITIES, check_request
 
 log = Log(__name__)
 
@@ -56,8 +57,8 @@ class Agent:
         self.registrations: list[Registration] = []
         self.tracer = Tracer(config.trace_messages)
         self.admission = Admission(config, clock, self.policy)
-        self._complaints = 0
-        self._complained_at = 0.0
+        self._malformed = Complaints("sip_malformed", clock.now)
+        self._refused = Complaints("sip_refused", clock.now)
         self._dialogs: dict[DialogId, Call] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -77,7 +78,7 @@ class Agent:
         except MalformedMessage as error:
             self._refuse_malformed(error, flow)
         except (GrammarError, ValueError) as error:
-            self._complain(flow, error)
+            self._malformed.note(flow.remote[0], error)
         except Exception:
             log.exception("sip_message_failed", source=flow.remote[0])
 
@@ -102,8 +103,8 @@ class Agent:
         elif request.method == "INVITE":
             self._on_invite(transaction)
         elif request.method == "OPTIONS":
-            status = 503 if self.admission.draining else 200
-            self._refuse(transaction, Refusal(status, headers=CAPABILITIES))
+            answer = unavailable(DRAINING) if self.admission.draining else Refusal(200)
+            self._refuse(transaction, replace(answer, headers=(*answer.headers, *CAPABILITIES)))
         else:
             status = {"REFER": 603, "NOTIFY": 489}.get(request.method, 481)
             self._refuse(transaction, Refusal(status))
@@ -182,16 +183,8 @@ class Agent:
 
     # -- inside --
 
-    def _complain(self, flow: Flow, error: Exception) -> None:
-        """One line a second at most, however much rubbish comes."""
-        self._complaints += 1
-        if self.clock.now() - self._complained_at >= 1.0:
-            log.info("sip_malformed", source=flow.remote[0], count=self._complaints, reason=error)
-            self._complained_at = self.clock.now()
-            self._complaints = 0
-
     def _refuse_malformed(self, error: MalformedMessage, flow: Flow) -> None:
-        self._complain(flow, error)
+        self._malformed.note(flow.remote[0], error)
         if error.request is None:
             return
         try:
@@ -240,7 +233,9 @@ class Agent:
         if refusal is not None:
             self._refuse(transaction, refusal)
             if refusal.cause:
-                self._tell_refused(transaction, refusal.cause)
+                self._tell_refused(transaction, refusal)
+            elif refusal.text:
+                self._refused.note(transaction.flow.remote[0], refusal.text)
             return
         call = IncomingCall(self, secrets.token_hex(6), transaction)
         call.account = account_of(self.registrations, call.dialog.local.uri, call.source[0])
@@ -274,7 +269,7 @@ class Agent:
 
         self.spawn(run())
 
-    def _tell_refused(self, transaction: ServerTransaction, cause: str) -> None:
+    def _tell_refused(self, transaction: ServerTransaction, refusal: Refusal) -> None:
         request, source = transaction.request, transaction.flow.remote[0]
         call = RefusedCall(
             secrets.token_hex(6),
@@ -283,7 +278,8 @@ class Agent:
             parse_request_uri(request.uri).decoded_user,
             source,
             account_of(self.registrations, request.to.uri, source),
-            cause,
+            refusal.cause,
+            refusal.text,
         )
 
         async def run() -> None:

@@ -11,8 +11,8 @@ from .events import EndCause
 from .grammar import GrammarError
 from .media import MediaCapabilities, NegotiatedMedia, NotAcceptable
 from .message import Request, parse_request_uri
+from .refusals import unavailable, warning
 from .reliability import Repeater
-from .renegotiation import warning
 from .sdp import SessionDescription, parse_sdp
 from .server_transaction import ServerTransaction
 from .timers import T1
@@ -124,6 +124,11 @@ class IncomingCall(Call):
         if self.state in ("new", "ringing"):
             kind = {486: "busy", 600: "busy", 488: "not_acceptable", 480: "no_answer"}.get(status, "rejected")
             self._refuse(EndCause(kind, "us", status, reason or ""), reason, headers)
+
+    def turn_away(self, text: str, retry_after: int) -> None:
+        """Refuse for want of room: 503 with Retry-After, and `text` in its reason phrase and a Warning."""
+        refusal = unavailable(text, retry_after)
+        self.reject(refusal.status, refusal.reason, refusal.headers)
 
     def hangup(self, reason: str = "") -> None:
         if self.state in ("new", "ringing"):

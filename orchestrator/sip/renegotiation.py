@@ -9,6 +9,7 @@ from visavis.logs import Log
 from .bodies import sdp_body
 from .media import NotAcceptable
 from .message import Request
+from .refusals import warning
 from .sdp import SdpError, parse_sdp
 from .server_transaction import ServerTransaction
 from .session_timer import HeaderLines
@@ -111,9 +112,3 @@ class Renegotiation:
         call.renegotiated()
         if body is not None and call.session.media is not None:
             await call.handler.on_media(call, call.session.media)
-
-
-def warning(text: str) -> tuple[str, str]:
-    """A Warning header (RFC 3261 section 20.43) with code 399, miscellaneous."""
-    clean = "".join(char for char in text if char.isprintable()).replace('"', "'").replace("\\", "/")
-    return ("Warning", f'399 visavis "{clean}"')

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .grammar import GrammarError, parse_name_addr
 from .media import NotAcceptable
-from .renegotiation import warning
+from .refusals import warning
 from .server_transaction import ServerTransaction
 
 if TYPE_CHECKING:

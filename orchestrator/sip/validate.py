@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from .bodies import INFO_TYPES, SDP, is_optional
 from .grammar import GrammarError
 from .message import Request, parse_request_uri
+from .refusals import Refusal
 
 ALLOW = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, PRACK, REFER, NOTIFY"
 METHODS = frozenset(ALLOW.split(", "))
@@ -19,19 +18,6 @@ CAPABILITIES = (
     ("Accept-Encoding", "identity"),
     ("Accept-Language", "en"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A final response other than 2xx, with the headers that explain it.
-
-    `cause` says what of ours is in the way, where that is worth telling call control.
-    """
-
-    status: int
-    reason: str | None = None
-    headers: tuple[tuple[str, str], ...] = ()
-    cause: str = ""
 
 
 def check_request(request: Request) -> Refusal | None:
