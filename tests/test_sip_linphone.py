@@ -97,6 +97,7 @@ async def test_linphone_calls(tmp_path: Path) -> None:
         assert call.media.video.packetization_mode == 0
         await phone.say("pause")
         await until(lambda: handler.media and handler.media[-1].on_hold, 20)
+        await until(lambda: b"is now paused" in phone.log.read_bytes(), 20)  # only then it can resume
         await phone.say("resume")
         await until(lambda: not handler.media[-1].on_hold, 20)
         await phone.say("terminate")
