@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bench.autoscale import Policy
 from inference_server.models.__main__ import _arguments
-from inference_server.service.grpc_face import LIVE, SERVICE
+from inference_server.service.health import LIVE, SERVICE
 from inference_server.settings import Settings as InferenceSettings
 from inference_server.settings import load as load_inference
 from orchestrator.config import Settings as OrchestratorSettings

@@ -9,18 +9,17 @@ from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
 from inference_server.core import Core
 from inference_server.errors import ErrorKind, RequestError, invalid
 from inference_server.service import convert
+from inference_server.service.health import SERVICE, Health
 from inference_server.settings import MIB, Settings
 from inference_server.stream import Stream
 from visavis.avatar.v1 import avatar_pb2 as pb
 
-SERVICE = "visavis.avatar.v1.AvatarService"
-LIVE = "live"  # a health service that says no more than that this process answers
 WATCH_S = 0.1
 FLUSH_S = 2.0  # what a stream that ends may take to hand over what is in its outbox
 
@@ -73,19 +72,17 @@ class GrpcFace:
         self._core = core
         self._log = core.log
         self._server = grpc.aio.server(options=server_options(core.settings))
-        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._health = Health(core.log)
         self.port = 0
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the bound port. Raises ``OSError`` where that is not possible."""
         self._server.add_generic_rpc_handlers((self._handlers(),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        await self._health.start(self._server, self._core.ready)
         reflection.enable_server_reflection(
             (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
         )
-        await self._set_health(self._core.ready)
-        await self._health.set(LIVE, health_pb2.HealthCheckResponse.SERVING)
-        self._core.on_health.append(lambda ready: self._later(self._set_health(ready)))
+        self._core.on_health.append(self._health.tell)
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             self.port = self._server.add_insecure_port(address)
@@ -96,18 +93,8 @@ class GrpcFace:
 
     async def close(self, grace_s: float = 1.0) -> None:
         """Stop listening and end what is left."""
-        await self._set_health(False)
+        await self._health.close()
         await self._server.stop(grace_s)
-
-    async def _set_health(self, ready: bool) -> None:
-        status = (
-            health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        )
-        for service in ("", SERVICE):
-            await self._health.set(service, status)
-
-    def _later(self, work: Any) -> None:
-        self._health_task = asyncio.ensure_future(work)
 
     def _handlers(self) -> Any:
         def entry(kind: str, method: Any, request: type[Message]) -> Any:
