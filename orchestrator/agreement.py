@@ -75,6 +75,7 @@ def audio_parameters(media: AudioMedia) -> AudioParameters:
         telephone_event=media.telephone_event,
         telephone_event_rate=media.telephone_event_rate,
         comfort_noise=media.comfort_noise,
+        voip_metrics=media.voip_metrics,
         direction=_direction(media.sends, media.receives),
         rtcp_mux=media.rtcp_mux,
         keys=_keys(media.crypto),

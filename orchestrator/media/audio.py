@@ -9,6 +9,7 @@ from orchestrator.media.parameters import AudioParameters
 from orchestrator.media.report import StreamReports
 from orchestrator.media.sources import Hearing, Voice
 from orchestrator.media.transport import MediaSocket, Poller
+from orchestrator.rtp import xr
 from orchestrator.rtp.codecs import CLOCK_RATES, AudioCodec, make_codec
 from orchestrator.rtp.dtmf import DtmfReceiver, DtmfSender, Event
 from orchestrator.rtp.jitter import JitterBuffer
@@ -49,6 +50,7 @@ class AudioStream:
         self._codec: AudioCodec = make_codec("PCMU")
         self._payload_type, self._sends = 0, False
         self._buffer: JitterBuffer | None = None
+        self._arrivals: xr.Arrivals | None = None
         self._dtmf = DtmfReceiver()
         self._keys = DtmfSender()
         self._event_type = 0
@@ -77,7 +79,11 @@ class AudioStream:
             self._ticks = rate // 50
             self._is_silence = False
             self.reception = Reception(rate)
-            self._buffer = None
+            self._buffer = self._arrivals = None
+        if not parameters.voip_metrics:
+            self._arrivals = None
+        elif self._arrivals is None:
+            self._arrivals = xr.Arrivals(self.reception.clock_rate)
         self._parameters = parameters
         self._payload_type, self._sends = parameters.payload_type, parameters.sends
         self._marker = True
@@ -156,7 +162,10 @@ class AudioStream:
         """Send an RTCP report; the SR's pair of times is the clock's own (RFC 3550 section 6.4.1)."""
         block = self.reception.report(now)
         timestamp = self._base + int((now - self._t0) * self._ticks / PACKET_SECONDS)
-        self.socket.send_rtcp(self.reports.build(self.clock.unix(now), timestamp, block))
+        report = self.reports.build(self.clock.unix(now), timestamp, block)
+        if self._arrivals and (metrics := self._arrivals.metrics(self.reports.peer.round_trip, self._buffer)):
+            report += xr.build(self.reports.ssrc, metrics)
+        self.socket.send_rtcp(report)
 
     def stop(self, now: float) -> None:
         """Say BYE, close the sockets and give the ports back."""
@@ -175,16 +184,21 @@ class AudioStream:
             if press is not None and self.hearing is not None:
                 self.hearing.digit(press.digit, press.duration * 1000 // parameters.telephone_event_rate)
         self.reception.received(head.ssrc, head.sequence, head.timestamp, now)
+        if self._arrivals is not None:
+            self._arrivals.received(head.ssrc, head.sequence, head.timestamp)
         if self.hearing is not None and self.hearing.listens:
             if self._buffer is None:
                 self._buffer = JitterBuffer(self._codec)
             payload = bytes(data[head.start : head.end])
+            discarded = self._buffer.late + self._buffer.skipped
             if head.payload_type == parameters.payload_type:
                 self._buffer.push(head.ssrc, head.timestamp, payload)
             elif head.payload_type == parameters.comfort_noise or (
                 head.payload_type == _STATIC_COMFORT_NOISE and self.reception.clock_rate == 8000
             ):
                 self._buffer.push_noise(head.ssrc, head.timestamp, payload)
+            if self._arrivals is not None:
+                self._arrivals.discard(head.sequence, self._buffer.late + self._buffer.skipped - discarded)
 
     def _hand_on(self) -> None:
         """Hand on 20 ms of the caller's voice, after all calls have sent."""

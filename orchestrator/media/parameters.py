@@ -18,7 +18,10 @@ _WAVES_PER_KEYFRAME = 5
 
 @dataclass(frozen=True, slots=True)
 class AudioParameters:
-    """One audio stream. ``codec`` is the SDP name; ``remote_rtcp`` ``None`` means port + 1 (or muxed)."""
+    """One audio stream. ``codec`` is the SDP name; ``remote_rtcp`` ``None`` means port + 1 (or muxed).
+
+    ``voip_metrics``: the peer wants the report blocks of RFC 3611 section 4.7.
+    """
 
     codec: str
     payload_type: int
@@ -30,6 +33,7 @@ class AudioParameters:
     keys: SrtpKeys | None = None
     telephone_event_rate: int = 8000
     comfort_noise: int | None = None
+    voip_metrics: bool = False
 
     @property
     def sends(self) -> bool:

@@ -10,6 +10,7 @@ from visavis.audio import Resampler
 
 HEARING_RATE = 16_000
 STEP = HEARING_RATE // 50
+_STEP_MS = 20
 _SLACK = 10
 _CONCEALED = 5
 _JUMP_STEPS = 500
@@ -29,6 +30,7 @@ class JitterBuffer:
     def __init__(self, codec: AudioCodec, delay: int = 3) -> None:
         self.lost = 0
         self.late = 0
+        self.skipped = 0
         self._codec = codec
         self._delay = delay
         self._packets: dict[int, bytes | float] = {}
@@ -51,6 +53,21 @@ class JitterBuffer:
     def waiting(self) -> int:
         """Packets in hand."""
         return len(self._packets)
+
+    @property
+    def nominal_ms(self) -> int:
+        """How long a packet waits that comes in time."""
+        return self._delay * _STEP_MS
+
+    @property
+    def maximum_ms(self) -> int:
+        """How long a packet may wait that comes early."""
+        return (self._delay + _SLACK) * _STEP_MS
+
+    @property
+    def held_ms(self) -> int:
+        """What waits now, as packets and as sound."""
+        return self.waiting * _STEP_MS + len(self._out) * 1000 // HEARING_RATE
 
     def push_noise(self, ssrc: int, timestamp: int, payload: bytes) -> None:
         """Take one packet of comfort noise: only its level, the first byte in -dBov, is used."""
@@ -77,6 +94,7 @@ class JitterBuffer:
         if len(self._packets) > self._delay + _SLACK:
             for old in self._in_order()[: -self._delay]:
                 del self._packets[old]
+                self.skipped += 1
             self._cursor = self._in_order()[0]
 
     def pop(self) -> NDArray[np.int16] | None:

@@ -22,6 +22,7 @@ from .media import (
 from .sdp import Format, Media, SessionDescription, small_int
 
 REVERSED = {"sendrecv": "sendrecv", "sendonly": "recvonly", "recvonly": "sendonly", "inactive": "inactive"}
+VOIP_METRICS = "voip-metrics"
 OPUS_FMTP = "useinbandfec=1"
 _NULL_ADDRESSES = ("0.0.0.0", "::")
 
@@ -162,6 +163,9 @@ def read_audio(
         telephone_event=event.payload_type if event else None,
         telephone_event_rate=event.clock_rate if event else 8000,
         comfort_noise=noise.payload_type if noise else None,
+        voip_metrics=any(
+            VOIP_METRICS in value.lower().split() for value in session.values_of(media, "rtcp-xr")
+        ),
         fmtp=codec.fmtp,
         crypto=crypto,
     )
@@ -201,6 +205,8 @@ def _answer_audio(
         formats.append(agreed.comfort_noise)
         lines.append(f"a=rtpmap:{agreed.comfort_noise} CN/{codec.clock_rate}")
     lines.append(f"a=ptime:{own.ptime}")
+    if agreed.voip_metrics:
+        lines.append(f"a=rtcp-xr:{VOIP_METRICS}")
     direction = negotiated_direction(session, media, hold=capabilities.hold)
     lines += _transport_lines(direction, own.rtcp_port, own.port, mux=agreed.rtcp_mux)
     lines += crypto_lines(crypto)

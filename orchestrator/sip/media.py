@@ -65,7 +65,10 @@ class MediaCapabilities:
 
 @dataclass(frozen=True, slots=True)
 class AudioMedia:
-    """An agreed audio stream. `codec` is the registered name; G722's clock rate is 8000 (RFC 3551)."""
+    """An agreed audio stream. `codec` is the registered name; G722's clock rate is 8000 (RFC 3551).
+
+    `voip_metrics`: the peer asks for these blocks of RTCP XR (RFC 3611 section 5.1).
+    """
 
     codec: str
     payload_type: int
@@ -81,6 +84,7 @@ class AudioMedia:
     telephone_event: int | None = None
     telephone_event_rate: int = 8000
     comfort_noise: int | None = None
+    voip_metrics: bool = False
     fmtp: str = ""
     crypto: Crypto | None = None
 

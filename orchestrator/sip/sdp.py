@@ -94,6 +94,10 @@ class SessionDescription:
     def address_of(self, media: Media) -> str | None:
         return media.address or self.address
 
+    def values_of(self, media: Media, name: str) -> list[str]:
+        """The values of an attribute of the media, else those of the session."""
+        return media.values(name) or [value for key, value in self.attributes if key == name and value]
+
     def direction_of(self, media: Media) -> str:
         """The media's direction, else the session's, else sendrecv."""
         for attributes in (media.attributes, self.attributes):
