@@ -28,7 +28,9 @@ class Delivery:
         self._closed = False
 
     def put(self, events: Iterable[Event]) -> None:
-        """Hand these over."""
+        """Hand these over; nobody is told any more once it is closed."""
+        if self._closed:
+            return
         for event in events:
             if self._on_event is not None:
                 try:
@@ -51,6 +53,7 @@ class Delivery:
     def close(self) -> None:
         """Iteration ends with what is there."""
         self._closed = True
+        self._on_event = None
         self._there.set()
 
     async def __aiter__(self) -> AsyncIterator[Event]:

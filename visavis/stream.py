@@ -73,7 +73,7 @@ class AvatarStream:
         self._timer: asyncio.TimerHandle | None = None
         self._served = False
         self._loop = asyncio.get_running_loop()
-        self._task = asyncio.create_task(self._run())
+        self._task: asyncio.Task[None] | None = asyncio.create_task(self._run())
 
     # -- the caller's side --
 
@@ -142,8 +142,11 @@ class AvatarStream:
         self._delivery.close()
         if self._timer is not None:
             self._timer.cancel()
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        # A cancelled task holds its traceback, and that leads here: let go, or only the garbage collector can.
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     # -- time --
 

@@ -163,6 +163,7 @@ class PerformerOwner:
     async def close(self) -> None:
         """The call has ended."""
         await self._performer.close()
+        del self._performer  # whose speaker holds on to us
 
     def _on_turn(self, event: TurnEvent) -> None:
         data = {

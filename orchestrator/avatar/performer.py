@@ -118,6 +118,7 @@ class Performer:
             self._waiting.cancel()
         if self._stream is not None:
             await self._stream.close()
+        self._waiting = self._stream = None
 
     async def _await_role(self, role: asyncio.Task[Role]) -> None:
         try:

@@ -68,6 +68,10 @@ def be_nice(steps: int) -> None:
         os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, os.getpid()) + steps)
 
 
+def _untold() -> None:
+    """Nobody waits for the picture."""
+
+
 class LiveEncoder:
     """Pictures in order; made for one call and never shared.
 
@@ -75,7 +79,7 @@ class LiveEncoder:
     """
 
     def __init__(
-        self, pool: EncoderPool, encoding: Encoding, mode: int, coded: Callable[[], None] = lambda: None
+        self, pool: EncoderPool, encoding: Encoding, mode: int, coded: Callable[[], None] = _untold
     ) -> None:
         self._pool = pool
         self._coded = coded
@@ -126,6 +130,7 @@ class LiveEncoder:
         """No more pictures."""
         self.cancel()
         self._closed = True
+        self._coded = _untold
         self.rest()
 
     def _run(self) -> None:

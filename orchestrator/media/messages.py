@@ -6,6 +6,7 @@ then ``payload`` as it is (PCM, an image). Integers are big-endian.
 
 from __future__ import annotations
 
+import functools
 import json
 import struct
 import types
@@ -256,6 +257,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
+@functools.cache
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
 def _typed(kind: Any, value: Any) -> Any:
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
@@ -272,6 +278,6 @@ def _typed(kind: Any, value: Any) -> Any:
     if origin is tuple:
         return tuple(value)
     if is_dataclass(kind) and isinstance(kind, type):
-        hints = typing.get_type_hints(kind)
+        hints = _hints(kind)
         return kind(**{name: _typed(hints[name], item) for name, item in value.items()})
     return value

@@ -13,13 +13,21 @@ SendPacket = Callable[[bytearray, bool, int], None]
 """``send(packet, marker, timestamp)``"""
 
 
+def _unsent(packet: bytearray, marker: bool, timestamp: int) -> None:
+    """Nothing is sent once the outbox is closed."""
+
+
+def _untold(picture: LivePicture) -> None:
+    """Nobody asked."""
+
+
 class Outbox:
     """A queue of pictures; one that is still being encoded keeps those behind it waiting.
 
     ``sent`` is told of each live picture whose last packet has left.
     """
 
-    def __init__(self, send: SendPacket, sent: Callable[[LivePicture], None] = lambda _: None) -> None:
+    def __init__(self, send: SendPacket, sent: Callable[[LivePicture], None] = _untold) -> None:
         self._send = send
         self._sent = sent
         self._pictures: deque[tuple[int, Sequence[bytearray]] | LivePicture] = deque()
@@ -46,10 +54,11 @@ class Outbox:
         """A picture that is being encoded."""
         self._pictures.append(picture)
 
-    def clear(self) -> None:
-        """Forget what waits."""
+    def close(self) -> None:
+        """Forget what waits, and who sends it."""
         self._pictures.clear()
         self._at = 0
+        self._send, self._sent = _unsent, _untold
 
     @property
     def blocked(self) -> bool:

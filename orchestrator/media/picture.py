@@ -274,7 +274,7 @@ class VideoStream:
             self.socket.send_rtcp(self.reports.goodbye())
             self.repeater.stop()
         self.running = False
-        self._outbox.clear()
+        self._outbox.close()
         if self._encoder is not None:
             self._encoder.close()
         self.socket.close()

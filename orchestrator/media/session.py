@@ -187,7 +187,11 @@ class MediaSession:
             self.video.keyframes.request()
 
     def stop(self) -> None:
-        """Say BYE in RTCP, close sockets, give ports back; harmless when called again."""
+        """Say BYE in RTCP, close sockets, give ports back; harmless when called again.
+
+        Whoever performed and listened is let go of: a call that is over must be free at once, since the garbage
+        collector would stop the clock of all calls to find it.
+        """
         if self._stopped:
             return
         self._stopped = True
@@ -198,6 +202,8 @@ class MediaSession:
         self.audio.stop(now)
         if self.video is not None:
             self.video.stop(now)
+        self.perform(SilentVoice(), None)
+        self.audio.hearing = None
 
     def _report(self, slot: int, now: float) -> int | None:
         if self._stopped:

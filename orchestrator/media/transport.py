@@ -43,6 +43,14 @@ def _is_nowhere(address: Address) -> bool:
     return parsed.is_unspecified or not 0 < address[1] < 65536
 
 
+def _ignored(data: bytes, now: float) -> None:
+    """Nobody reads a socket that is closed."""
+
+
+def _undelivered(packet: bytes | bytearray) -> int:
+    raise OSError("the socket is closed")
+
+
 class Poller:
     """One epoll set for all sockets of a process; of one socket, a few packets at most are read a poll."""
 
@@ -183,11 +191,13 @@ class MediaSocket:
             self.reopen()
 
     def close(self) -> None:
-        """Close the sockets and give the ports back; harmless when called again."""
+        """Close the sockets, give the ports back and let go of who reads; harmless when called again."""
         for sock in (self._rtp, self._rtcp):
             if sock.fileno() >= 0:
                 self._poller.remove(sock.fileno())
         self._pair.close()
+        self._on_rtp, self._on_rtcp = None, _ignored
+        self._transmit = self.deliver = _undelivered
 
     def _read_rtp(self, now: float) -> None:
         buffer = self._buffer
