@@ -1,0 +1,33 @@
+"""The command line: see :mod:`tools.portrait`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from tools import portrait
+from tools.portrait.camera import photograph
+from tools.portrait.people import PEOPLE
+from tools.portrait.scene import build
+
+
+def main() -> None:
+    """Render one person; the defaults are those of the default portrait."""
+    parser = argparse.ArgumentParser(prog="python -m tools.portrait", description=portrait.__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--person", choices=sorted(PEOPLE), default="iris")
+    parser.add_argument("--size", type=int, default=704, help="pixels a side")
+    parser.add_argument("--samples", type=int, default=56, help="light paths for each pixel")
+    parser.add_argument("--turn", type=float, help="degrees that the head is turned (default: the person's)")
+    options = parser.parse_args()
+    person = PEOPLE[options.person]
+    build(options.folder, person, np.random.default_rng(7))
+    turn = person.turn if options.turn is None else options.turn
+    photograph(options.out.resolve(), options.size, options.samples, turn)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""Materials that one shader makes: cloth, hair, and whatever has one colour."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tools.portrait.nodes import Nodes, Value
+from tools.portrait.people import Colour
+
+
+def plain(name: str, colour: Colour, roughness: float = 0.5, **more: Value) -> Any:
+    """One colour."""
+    return Nodes(name).finish("BsdfPrincipled", Base_Color=colour, Roughness=roughness, **more)
+
+
+def cloth(colour: Colour) -> Any:
+    """A fine weave."""
+    n = Nodes("cloth")
+    place = n.new("TexCoord").outputs["Object"]
+    weave = n.new("TexNoise", place, Scale=900.0, Detail=2.0).outputs[0]
+    bump = n.new("Bump", Strength=0.5, Distance=0.0008, Height=weave).outputs[0]
+    return n.finish("BsdfPrincipled", Base_Color=colour, Roughness=0.9, Sheen_Weight=0.35, Normal=bump)
+
+
+def hair(melanin: float, redness: float = 0.35, roughness: float = 0.28) -> Any:
+    """Hair, every strand of a slightly other colour."""
+    return Nodes("hair").finish(
+        "BsdfHairPrincipled",
+        parametrization="MELANIN",
+        Melanin=melanin,
+        Melanin_Redness=redness,
+        Roughness=roughness,
+        Radial_Roughness=0.45,
+        Random_Color=0.25,
+    )

@@ -1,0 +1,110 @@
+"""MakeHuman's base mesh in the shape of a person, and Blender objects of its parts."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tools.portrait.blender import bmesh, bpy
+
+METRE = 0.1  # the base mesh is in decimetres, y up, face towards +z
+
+Keep = Callable[[str, NDArray[np.float64]], bool]
+"""Whether a face belongs to an object, by its group and its centre in decimetres."""
+
+
+class Mesh:
+    """The base mesh (Wavefront OBJ) with its targets applied; the height of the eyes is 0."""
+
+    def __init__(self, folder: Path, targets: Mapping[str, float]) -> None:
+        self._faces: list[list[int]] = []
+        self._face_uvs: list[list[int]] = []
+        self._groups: list[str] = []
+        vertices, self._uvs = self._read(folder / "3dobjs" / "base.obj")
+        self._v = np.array(vertices)
+        for name, weight in targets.items():
+            self._apply(folder / "targets" / f"{name}.target.gz", weight)
+        middle = (self._centre("helper-l-eye") + self._centre("helper-r-eye")) / 2
+        self._v -= [middle[0], middle[1], 0]
+
+    def _read(self, path: Path) -> tuple[list[list[float]], list[list[float]]]:
+        vertices: list[list[float]] = []
+        uvs: list[list[float]] = []
+        group = ""
+        for line in path.read_text().splitlines():
+            match line.split():
+                case ["v", *values]:
+                    vertices.append([float(v) for v in values[:3]])
+                case ["vt", *values]:
+                    uvs.append([float(v) for v in values[:2]])
+                case ["g", group, *_]:
+                    pass
+                case ["f", *corners]:
+                    pairs = [corner.split("/") for corner in corners]
+                    self._faces.append([int(pair[0]) - 1 for pair in pairs])
+                    self._face_uvs.append([int(pair[1]) - 1 for pair in pairs])
+                    self._groups.append(group)
+        return vertices, uvs
+
+    def _apply(self, path: Path, weight: float) -> None:
+        with gzip.open(path, "rt") as file:
+            for line in file:
+                parts = line.split()
+                if len(parts) == 4 and not line.startswith("#"):
+                    self._v[int(parts[0])] += weight * np.array([float(p) for p in parts[1:]])
+
+    def _centre(self, group: str) -> NDArray[np.float64]:
+        faces = [f for f, g in zip(self._faces, self._groups, strict=True) if g == group]
+        centre: NDArray[np.float64] = self._v[sorted({i for face in faces for i in face})].mean(0)
+        return centre
+
+    def object(self, name: str, keep: Keep, level: int = 2) -> Any:
+        """A Blender object of the faces that are kept, ``level`` times subdivided."""
+        chosen = [i for i, f in enumerate(self._faces) if keep(self._groups[i], self._v[f].mean(0))]
+        used = sorted({v for i in chosen for v in self._faces[i]})
+        index = {v: k for k, v in enumerate(used)}
+        points = [(p[0], -p[2], p[1]) for p in self._v[used] * METRE]
+        mesh = bpy.data.meshes.new(name)
+        mesh.from_pydata(points, [], [[index[v] for v in self._faces[i]] for i in chosen])
+        layer = mesh.uv_layers.new(name="UV")
+        layer.data.foreach_set("uv", [c for i in chosen for t in self._face_uvs[i] for c in self._uvs[t]])
+        mesh.polygons.foreach_set("use_smooth", [True] * len(chosen))
+        mesh.update()
+        thing = placed(name, mesh)
+        modifier = thing.modifiers.new("smooth", "SUBSURF")
+        modifier.levels = modifier.render_levels = level
+        return thing
+
+
+def placed(name: str, data: Any) -> Any:
+    """A new object of this data, in the scene."""
+    thing = bpy.data.objects.new(name, data)
+    bpy.context.collection.objects.link(thing)
+    return thing
+
+
+def cut(
+    thing: Any, point: tuple[float, float, float], normal: tuple[float, float, float], offset: float
+) -> None:
+    """Only what lies below a plane stays, ``offset`` metres off the skin and with a hem: a shirt."""
+    graph = bpy.context.evaluated_depsgraph_get()
+    mesh = bpy.data.meshes.new_from_object(thing.evaluated_get(graph))
+    thing.modifiers.clear()
+    thing.data = mesh
+    work = bmesh.new()
+    work.from_mesh(mesh)
+    parts = work.verts[:] + work.edges[:] + work.faces[:]
+    bmesh.ops.bisect_plane(work, geom=parts, plane_co=point, plane_no=normal, clear_outer=True)
+    work.normal_update()
+    for vertex in work.verts:
+        vertex.co += vertex.normal * offset
+    work.to_mesh(mesh)
+    work.free()
+    mesh.polygons.foreach_set("use_smooth", [True] * len(mesh.polygons))
+    hem = thing.modifiers.new("hem", "SOLIDIFY")
+    hem.thickness, hem.offset, hem.use_rim = 0.0045, 1.0, True

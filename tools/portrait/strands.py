@@ -1,0 +1,112 @@
+"""Hair as curves: guides that grow over the head, strands around them, and their object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tools.portrait.blender import bpy
+from tools.portrait.head import Head, Hit, Point, Shell
+from tools.portrait.mesh import placed
+
+Curves = NDArray[np.float64]
+"""``(n, k, 3)``: n strands of k points, in metres."""
+Combing = Callable[[Point, Point], Point]
+"""Where a strand at a point wants to go, given its root."""
+
+
+def strands(name: str, curves: Sequence[Curves] | Curves, root: float, tip: float, material: Any) -> None:
+    """An object of these curves; radii at root and tip in metres."""
+    curves = np.asarray(curves)
+    count, points = curves.shape[:2]
+    data = bpy.data.hair_curves.new(name)
+    data.add_curves([points] * count)
+    data.position_data.foreach_set("vector", np.ascontiguousarray(curves.reshape(-1), np.float32))
+    radius = np.tile(np.linspace(root, tip, points), count).astype(np.float32)
+    data.points.foreach_set("radius", radius)
+    data.materials.append(material)
+    placed(name, data)
+
+
+def grow(
+    head: Head,
+    roots: Sequence[Hit],
+    combing: Combing,
+    length: float,
+    lift: Callable[[float], float],
+    rng: np.random.Generator,
+) -> Curves:
+    """Short guides: from each root along ``combing``, ``lift(t)`` above the skin (t from 0 to 1)."""
+    steps = 8
+    out = np.zeros((len(roots), steps + 1, 3))
+    for k, (root, normal) in enumerate(roots):
+        p = root - normal * 0.001
+        out[k, 0] = p
+        direction = normal * 0.4
+        own = length * rng.uniform(0.85, 1.1)
+        height = rng.uniform(0.6, 1.4)
+        for i in range(steps):
+            direction = 0.55 * direction + 0.45 * combing(p, root)
+            direction /= np.linalg.norm(direction) + 1e-9
+            p = p + direction * own / steps
+            p = _above(head, p, lift((i + 1) / steps) * height, 0.8)
+            out[k, i + 1] = p
+    return out
+
+
+def drape(
+    head: Head,
+    shell: Shell,
+    roots: Sequence[Hit],
+    combing: Combing,
+    length: float,
+    rng: np.random.Generator,
+) -> Curves:
+    """Long guides: combed over the head, then hanging in front of the back and on the shoulders."""
+    steps = 30
+    out = np.zeros((len(roots), steps + 1, 3))
+    for k, (root, normal) in enumerate(roots):
+        p = root - normal * 0.001
+        out[k, 0] = p
+        direction = combing(p, root) + normal * 0.25
+        own = length * rng.uniform(0.80, 1.05)
+        layer = rng.uniform(0.0, 1.0)
+        base = shell.height(root)
+        for i in range(steps):
+            t = (i + 1) / steps
+            direction = 0.6 * direction + 0.4 * combing(p, root)
+            direction /= np.linalg.norm(direction) + 1e-9
+            p = p + direction * own / steps
+            if p[2] > -0.02:
+                want = base * max(0.0, 1 - 5 * t) + 0.002 + 0.009 * layer * min(1.0, 4 * t)
+                low = want - shell.height(p)
+                p = p + shell.outward(p) * (low if low > 0 else low * 0.35)
+            else:
+                p = _above(head, p, 0.006 + 0.010 * layer, 0.7)
+            out[k, i + 1] = p
+    return out
+
+
+def _above(head: Head, p: Point, want: float, part: float) -> Point:
+    """The point, moved ``part`` of the way up to ``want`` metres above the skin."""
+    where, outward = head.nearest(p)
+    above = float((p - where) @ outward)
+    return p + outward * (want - above) * part if above < want else p
+
+
+def thicken(
+    guides: Curves, copies: int, spread: float, rng: np.random.Generator, frizz: float = 0.0
+) -> Curves:
+    """Every guide becomes ``copies`` strands around it, ``spread`` and ``frizz`` in metres."""
+    n, k, _ = guides.shape
+    each = (n * copies, 1, 3)
+    offset = rng.normal(0, 1, each) * spread
+    t = np.linspace(0, 1, k)[None, :, None]
+    wobble = np.sin(t * rng.uniform(4, 11, each) + rng.uniform(0, 6, each)) - np.sin(
+        rng.uniform(0, 0.01, each)
+    )
+    thick: Curves = np.repeat(guides, copies, 0) + offset * (1 - 0.35 * t) + frizz * wobble * t
+    return thick
