@@ -17,16 +17,18 @@ from numpy.typing import NDArray
 
 from visavis.body import Body
 from visavis.canvas import Canvas
-from visavis.frames import I420, SAMPLE_RATE, Frame, frame_start
+from visavis.frames import I420, SAMPLE_RATE, Frame
 from visavis.messages import Event
 from visavis.model import Avatar, AvatarSource
 from visavis.performer import Performer
+from visavis.picture import Picture
 from visavis.playback import Playback
-from visavis.playout import Picture, Playout
+from visavis.playout import Playout
 from visavis.pool import ServerPool
 from visavis.rgb import to_rgb
 from visavis.roomkit import VideoFrame
 from visavis.stream import AvatarStream
+from visavis.unpaced import Unpaced
 
 _BACKLOG = 2  # pictures that may wait for a slow watcher; older ones are drawn but not shown
 _LINGER_S = 5.0  # paced pictures go on this long after the last audio where no end is told
@@ -69,7 +71,7 @@ class Stage:
         self._watcher: threading.Thread | None = None
         self._stream: AvatarStream | None = None
         self._performer: Performer | None = None
-        self._synchronous: _Synchronous | None = None
+        self._unpaced: Unpaced | None = None
 
     def open(self, pool: ServerPool, avatar: Avatar, source: AvatarSource) -> None:
         """Open the conversation; in the background loop."""
@@ -83,7 +85,7 @@ class Stage:
             self._watcher = threading.Thread(target=self._watch, name="visavis-pictures", daemon=True)
             self._watcher.start()
         else:
-            self._synchronous = _Synchronous(self._playout, self._stream, self._news, self._wait_s)
+            self._unpaced = Unpaced(self._playout, self._stream, self._news, self._wait_s)
 
     async def close(self) -> None:
         """Leave the stage."""
@@ -130,9 +132,9 @@ class Stage:
 
     def feed_and_wait(self, pcm: NDArray[np.int16], end: bool = False) -> list[VideoFrame]:
         """Audio of an unpaced turn; the pictures that it settles, waiting for them a moment."""
-        if self._synchronous is None:
+        if self._unpaced is None:
             return []
-        work = self._synchronous.feed(pcm, end)
+        work = self._unpaced.feed(pcm, end)
         try:
             pictures = asyncio.run_coroutine_threadsafe(work, self._loop).result(self._wait_s * 2 + 5)
         except (TimeoutError, RuntimeError):
@@ -183,8 +185,8 @@ class Stage:
         with self._lock:
             if self._performer is not None:
                 self._performer.interrupt()
-            if self._synchronous is not None:
-                self._synchronous.interrupt()
+            if self._unpaced is not None:
+                self._unpaced.interrupt()
 
     async def _tick(self) -> None:
         """Paces the pictures of a turn; a clock that is late catches up without showing."""
@@ -232,70 +234,3 @@ class Stage:
             keyframe=True,
             sequence=self._sequence,
         )
-
-
-class _Synchronous:
-    """Turns whose pictures are wanted as soon as their audio is fed, at whatever speed that is."""
-
-    def __init__(self, playout: Playout, stream: AvatarStream, news: asyncio.Event, wait_s: float) -> None:
-        self._playout = playout
-        self._stream = stream
-        self._news = news
-        self._wait_s = wait_s
-        self._turn_id = 0
-        self._epoch = 0
-        self._on = False
-        self._fed = 0
-        self._next = 0  # the frame of the turn that is returned next
-
-    async def feed(self, pcm: NDArray[np.int16], end: bool) -> list[Picture]:
-        """The pictures that this audio settles; all that is left at the end of the turn."""
-        if not self._on:
-            if not len(pcm):
-                return []
-            self._begin()
-        self._fed += len(pcm)
-        self._stream.push_audio(pcm)
-        opened = self._stream.opened
-        look_ahead = opened.look_ahead_ms * 16 if opened else 0
-        pictures: list[Picture] = []
-        if end:
-            self._stream.end_turn()
-            self._playout.end_turn(self._fed)
-        until = asyncio.get_running_loop().time() + self._wait_s
-        settled = self._fed if end else self._fed - look_ahead
-        while frame_start(self._next + (0 if end else 1), self._playout.fps) <= settled - (1 if end else 0):
-            pictures.append(await self._take(until))
-        while end and not self._playout.idle:
-            pictures.append(await self._take(until))
-        if end:
-            self._on = False
-        return pictures
-
-    def interrupt(self) -> None:
-        """Cut the turn."""
-        self._epoch += 1
-        self._on = False
-        self._playout.interrupt()
-        self._stream.interrupt(self._epoch)
-
-    def _begin(self) -> None:
-        self._on = True
-        self._turn_id += 1
-        self._fed = self._next = 0
-        anchor = self._playout.begin_turn(self._turn_id, self._epoch, 0)
-        self._stream.start_turn(self._turn_id, self._epoch)
-        self._stream.anchor(anchor.sample, anchor.loop_index)
-        self._stream.playhead(0, False)
-
-    async def _take(self, until: float) -> Picture:
-        """The next frame of the turn, or what a late one is replaced by."""
-        sample = frame_start(self._next, self._playout.fps)
-        self._stream.playhead(sample, False)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(until):
-                while self._stream.connected and not self._playout.ready(sample):
-                    self._news.clear()
-                    await self._news.wait()
-        self._next += 1
-        return self._playout.tick(sample if sample < self._fed else None)
