@@ -95,6 +95,7 @@ async def test_linphone_calls(tmp_path: Path) -> None:
         (call,) = handler.calls
         assert call.media and call.media.audio and call.media.video
         assert call.media.video.packetization_mode == 0
+        assert call.media.audio.voip_metrics
         await phone.say("pause")
         await until(lambda: handler.media and handler.media[-1].on_hold, 20)
         await until(lambda: b"is now paused" in phone.log.read_bytes(), 20)  # only then it can resume

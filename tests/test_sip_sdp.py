@@ -354,3 +354,21 @@ def test_any_description_is_answered_or_refused(lines: list[str]) -> None:
     assert len(again.media) == sum(
         line.startswith("m=") for line in lines if "\n" not in line and "\r" not in line
     )
+
+
+@pytest.mark.parametrize(
+    ("session", "media", "wanted"),
+    [
+        ("", "a=rtcp-xr:stat-summary=loss VOIP-metrics\n", True),
+        ("a=rtcp-xr:voip-metrics\n", "", True),
+        ("a=rtcp-xr:voip-metrics\n", "a=rtcp-xr:rcvr-rtt=all\n", False),  # the media's own line stands
+        ("", "a=rtcp-xr:x-voip-metrics\n", False),
+        ("", "a=rtcp-xr\n", False),
+        ("", "", False),
+    ],
+)
+def test_voip_metrics_only_for_those_who_ask(session: str, media: str, wanted: bool) -> None:
+    own = SdpSession()
+    text = own.answer(sdp(AUDIO + media, session=session), capabilities(video=False))
+    assert own.media and own.media.audio and own.media.audio.voip_metrics is wanted
+    assert ("a=rtcp-xr:voip-metrics" in text) is wanted
