@@ -206,6 +206,11 @@ class Placement:
         times = [s.left_alone_until for s in self.servers.values() if s.usable and s.left_alone_until > now]
         return min(times, default=None)
 
+    def holder(self, avatar_id: str, now: float, other_than: str) -> str | None:
+        """A server that has the avatar prepared and can be asked for it."""
+        usable = (s for s in self.servers.values() if s.address != other_than and self._open_to_us(s, now))
+        return next((s.address for s in usable if s.holds(avatar_id)), None)
+
     def spare(self, avatar_id: str, now: float) -> tuple[str, str | None] | None:
         """Where an avatar in use should be prepared too: (server, one that holds it).
 

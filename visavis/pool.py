@@ -10,6 +10,7 @@ from types import TracebackType
 
 from visavis.body import Body, BodyCache
 from visavis.client import AvatarClient
+from visavis.copies import Copies
 from visavis.delivery import OnEvent
 from visavis.errors import AvatarUnknown, ServerUnavailable, VisavisError
 from visavis.logs import Log
@@ -22,8 +23,6 @@ from visavis.transport import Progress, ServerClient
 log = Log("visavis.pool")
 
 _RESOLVE_S = 5.0
-_KEEP_WARM_S = 1.0
-_PREPARE_S = 120.0
 _EVEN_S = 0.25
 """At most one conversation in so long moves to an idler server, so that the news of it come between."""
 
@@ -57,14 +56,9 @@ class ServerPool:
         self._watches: dict[str, asyncio.Task[None]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
-        self._sources: dict[str, AvatarSource] = {}
-        self._ids: dict[tuple[str, str], str] = {}  # (address, avatar id) -> the id it has there
-        self._preparing: dict[tuple[str, str], asyncio.Task[str]] = {}
-        self._uses: Counter[str] = Counter()  # streams by avatar id
         self._open: Counter[str] = Counter()  # streams by address
         self._retired: dict[str, ServerClient] = {}  # gone from DNS, still in use
-        self._avatars: dict[str, Avatar] = {}
-        self._warm_after: dict[tuple[str, str], float] = {}
+        self._copies = Copies(self.placement, self._clients)
 
     async def __aenter__(self) -> ServerPool:
         await self.start()
@@ -82,14 +76,15 @@ class ServerPool:
         await self._resolve()
         if any(a.startswith("dns:") for a in self._given):
             self._tasks.append(asyncio.create_task(self._resolve_forever()))
-        self._tasks.append(asyncio.create_task(self._keep_warm_forever()))
+        self._tasks.append(asyncio.create_task(self._copies.keep_warm_forever()))
 
     async def close(self) -> None:
         """Stop watching and close every channel. Streams are closed by their owners."""
-        tasks = [*self._tasks, *self._watches.values(), *self._preparing.values()]
+        tasks = [*self._tasks, *self._watches.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._copies.close()
         for client in (*self._clients.values(), *self._retired.values()):
             await client.close()
         self._retired.clear()
@@ -119,14 +114,12 @@ class ServerPool:
             raise ServerUnavailable("no avatar server can be used now: start one")
         avatar = await client.prepare_source(source, progress)
         self.remember(avatar, source)
-        self._note_prepared(client.address, avatar.avatar_id)
+        self._copies.note(client.address, avatar.avatar_id)
         return avatar
 
     def remember(self, avatar: Avatar, source: AvatarSource | None) -> None:
         """What an avatar can be prepared from again, on a server that does not know it."""
-        self._avatars[avatar.avatar_id] = avatar
-        if source is not None:
-            self._sources[avatar.avatar_id] = source
+        self._copies.remember(avatar, source)
 
     async def fetch_body(self, avatar: Avatar, cache: BodyCache) -> Body:
         """The avatar's body, from the cache or from a server that has it."""
@@ -179,17 +172,11 @@ class ServerPool:
 
     def avatar_id_on(self, address: str, avatar: Avatar) -> str:
         """The id that the avatar has on this server (another engine build has ids of its own)."""
-        return self._ids.get((address, avatar.avatar_id), avatar.avatar_id)
+        return self._copies.id_on(address, avatar)
 
     async def prepare_on(self, client: ServerClient, avatar: Avatar) -> str:
         """Have the avatar on this server; returns its id there. Raises :class:`AvatarUnknown` where it cannot."""
-        key = (client.address, avatar.avatar_id)
-        task = self._preparing.get(key)
-        if task is None:
-            task = self._preparing[key] = asyncio.create_task(self._prepare_on(client, avatar))
-            task.add_done_callback(lambda _: self._preparing.pop(key, None))
-        async with asyncio.timeout(_PREPARE_S):
-            return await asyncio.shield(task)
+        return await self._copies.prepare_on(client, avatar)
 
     def failed(self, address: str, failure: Failure) -> None:
         """A conversation could not go on there."""
@@ -201,13 +188,13 @@ class ServerPool:
 
     def opened(self, address: str, avatar: Avatar, avatar_id: str) -> None:
         """A conversation is open there."""
-        self._uses[avatar.avatar_id] += 1
+        self._copies.use(avatar, 1)
         self._open[address] += 1
         self.placement.on_opened(address, avatar_id)
 
     def closed(self, address: str, avatar: Avatar) -> None:
         """A conversation there is over."""
-        self._uses[avatar.avatar_id] -= 1
+        self._copies.use(avatar, -1)
         self._open[address] -= 1
         self.placement.on_closed(address)
         if not self._open[address] and (client := self._retired.pop(address, None)):
@@ -234,10 +221,6 @@ class ServerPool:
     def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
-
-    def _note_prepared(self, address: str, avatar_id: str) -> None:
-        if server := self.placement.servers.get(address):
-            server.prepared.add(avatar_id)
 
     async def _resolve(self) -> None:
         found: list[str] = []
@@ -284,45 +267,3 @@ class ServerPool:
             self._notify()
             await asyncio.sleep(pause)
             pause = min(1.0, pause * 2)
-
-    # -- warm copies --
-
-    async def _prepare_on(self, client: ServerClient, avatar: Avatar) -> str:
-        now = asyncio.get_running_loop().time()
-        holders = [
-            a
-            for a, s in self.placement.servers.items()
-            if a != client.address and s.usable and s.holds(avatar.avatar_id) and s.left_alone_until <= now
-        ]
-        there: Avatar | None = None
-        for holder in holders[:1]:
-            try:
-                bundle = await self._clients[holder].export_avatar(avatar.avatar_id)
-                there = await client.import_avatar(bundle)
-            except (VisavisError, KeyError) as e:
-                log.info("avatar_not_copied", server=client.address, reason=str(e))
-        if there is None and (source := self._sources.get(avatar.avatar_id)):
-            there = await client.prepare_source(source)
-        if there is None:
-            raise AvatarUnknown(
-                f"avatar {avatar.avatar_id} is not prepared on {client.address} and its portrait is not at hand"
-            )
-        self._ids[client.address, avatar.avatar_id] = there.avatar_id
-        self._note_prepared(client.address, there.avatar_id)
-        self._note_prepared(client.address, avatar.avatar_id)
-        return there.avatar_id
-
-    async def _keep_warm_forever(self) -> None:
-        """Avatars in use stay prepared on two servers where there are two."""
-        while True:
-            await asyncio.sleep(_KEEP_WARM_S)
-            now = asyncio.get_running_loop().time()
-            for avatar_id in [a for a, uses in self._uses.items() if uses > 0]:
-                spare = self.placement.spare(avatar_id, now)
-                if spare is None or self._warm_after.get((spare[0], avatar_id), 0) > now:
-                    continue
-                self._warm_after[spare[0], avatar_id] = now + 10
-                try:
-                    await self.prepare_on(self._clients[spare[0]], self._avatars[avatar_id])
-                except (VisavisError, TimeoutError, KeyError) as e:
-                    log.info("avatar_not_kept_warm", server=spare[0], reason=str(e))
