@@ -1,4 +1,8 @@
-"""A DNS server of one's own choice for the names of inference servers, in place of the system's resolver."""
+"""A DNS server of one's own choice for the names of inference servers, in place of the system's resolver.
+
+Not the reader of :mod:`orchestrator.sip.names`: that one caches answers and shuns silent servers for a while, and a
+fleet's addresses must be asked for anew each time. What the two share is one call of dnspython.
+"""
 
 from __future__ import annotations
 
