@@ -89,6 +89,12 @@ async def test_a_call_in_a_worker_process(pool: WorkerPool, inbox: Inbox) -> Non
     phone.close()
 
 
+async def test_a_worker_leads_a_session_of_its_own(pool: WorkerPool) -> None:
+    """Linux gives each session its share of the processors: that of a busy shell is not the media's."""
+    pid = pool.workers[0].pid
+    assert os.getsid(pid) == pid
+
+
 async def test_a_worker_that_dies_is_replaced_and_its_calls_end(pool: WorkerPool, inbox: Inbox) -> None:
     await pool.open_call("a")
     os.kill(pool.workers[0].pid, signal.SIGKILL)
