@@ -88,7 +88,7 @@ class Mouth:
         self.centre = float(self.line[10, 0] + self.line[0, 0]) / 2
         corners = float(self.line[0, 1] + self.line[10, 1]) / 2
         self.smile = float(np.clip(self.line[5, 1] - corners - 1.0, 0, 8))  # mm the corners are drawn up
-        self.broad = float(np.clip((self.half_width - 24.0) / 5.0, 0, 1))
+        self.broad = float(np.clip((self.half_width - 26.0) / 5.0, 0, 1))
 
     def closed(self) -> Lips:
         """The lips brought together, from however far the picture shows them open."""
@@ -121,7 +121,7 @@ class Mouth:
         pull = 0.37 - 0.12 * self.broad  # a smile's deep folds would buckle
         stretch = 1 + 0.22 * spread * (1 + 0.2 * pose.open) - pull * rounding - 0.03 * pose.open
         # a wide smile gives way to speech
-        stretch *= 1 - min(0.16, max(0.0, 0.7 * (1 - 26 / self.half_width))) * active * (1 - 0.6 * spread)
+        stretch *= 1 - min(0.16, max(0.0, 0.7 * (1 - 28 / self.half_width))) * active * (1 - 0.6 * spread)
         u = np.clip((self.line[:, 0] - self.centre) / self.half_width, -1, 1)
         bow = 1 - u**2
         line = self.line.copy()
@@ -133,7 +133,7 @@ class Mouth:
         up, low = line.copy(), line.copy()
         # who smiles broadly bares the upper teeth, also in speech
         bared = 0.17 + 0.11 * self.broad * (1 - rounding)
-        up[:, 1] -= (bared * gap + 4.6 * pose.fv) * profile + 0.4 * rounding * bow
+        up[:, 1] -= bared * gap * profile + 3.7 * pose.fv * bow**1.4 + 0.4 * rounding * bow
         low[:, 1] += (1 - bared) * gap * profile + 0.3 * pose.fv * bow + 0.1 * rounding * bow
         thick = 1 + 0.26 * rounding - 0.30 * pose.press - 0.05 * spread
         sides = np.array([stretch, 1.0])

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from inference_server.avatars.closing import OPEN_MM
+from inference_server.avatars.corners import cornered
 from inference_server.avatars.lips import LOWER_INNER, LOWER_OUTER, UPPER_INNER, UPPER_OUTER, Frame
 
 _STEP = 0.25  # millimetres between samples down a column
@@ -18,7 +20,8 @@ _COLUMNS = slice(3, 8)  # of eleven: the middle of the mouth
 
 
 def settled(rgb: NDArray[np.uint8], points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The points, with both inner contours on the dark line where the picture shows closed lips."""
+    """The points, with both inner contours on the dark line where the picture shows closed lips, and the corners
+    at its ends."""
     frame = Frame(points)
     contours = [
         frame.to_mm(points[list(indices), :2].astype(np.float64))
@@ -49,7 +52,8 @@ def settled(rgb: NDArray[np.uint8], points: NDArray[np.float32]) -> NDArray[np.f
         )
         dark = seen[:, 0] < 0.55 * tones[:, 0].min()  # the shaded part of a lip is not so dark
         if teeth.mean() > 0.12 or dark.sum() / (_COLUMNS.stop - _COLUMNS.start) * _STEP > _LINE_MM:
-            return points
+            parted = float((lower_inner - upper_inner)[_COLUMNS, 1].max())
+            return points if parted >= OPEN_MM else cornered(rgb, points)
     middle = (upper_inner[:, 1] + lower_inner[:, 1]) / 2
     reach = np.maximum(1.5, 0.75 * (lower_inner[:, 1] - upper_inner[:, 1]))
     away = np.abs(rows - middle) / reach
@@ -63,4 +67,4 @@ def settled(rgb: NDArray[np.uint8], points: NDArray[np.float32]) -> NDArray[np.f
     out = points.copy()
     out[list(UPPER_INNER[1:10]), :2] = meeting[1:10]
     out[list(LOWER_INNER[1:10]), :2] = meeting[1:10]
-    return out
+    return cornered(rgb, out)

@@ -51,5 +51,6 @@ def _light(patch: NDArray[np.uint8], points: NDArray[np.float32]) -> Light:
     levels = [float(np.clip((side.max() / 215.0) ** 0.6, 0.45, 1.06)) for side in sides]
     mean = (sides[0] + sides[1]) / 2
     cast = mean / mean.max() / np.array([1.0, 0.80, 0.70])  # against a middling skin in neutral light
+    cast[1] = min(cast[1], max(cast[0], cast[2]))  # no light is green: such skin is sallow, its teeth are not
     white = 232.0 * np.clip(cast / cast.max(), 0.78, 1.0) ** 0.5
     return Light(levels[0], levels[1], (float(white[0]), float(white[1]), float(white[2])))
