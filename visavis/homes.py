@@ -67,65 +67,67 @@ def failure_of(error: Exception) -> Failure:
             return "refused"
 
 
-async def open_on(
-    servers: Servers,
-    client: ServerClient,
-    avatar: Avatar,
-    session_id: str,
-    body_sha256: bytes,
-    deadline_s: float,
-) -> Home | Refusal:
-    """Open a conversation there; the servers are told of it, and of a failure."""
-    servers.opening(client.address, 1)
-    try:
-        link, avatar_id = await _open_on(servers, client, avatar, session_id, body_sha256, deadline_s)
-    except TimeoutError:
-        refusal = Refusal("stalled", "preparing the avatar took too long")
-    except asyncio.CancelledError:
-        if not closed_under_us():
-            raise
-        refusal = Refusal("unavailable", CLOSED)
-    except Exception as e:
-        refusal = Refusal(failure_of(e), str(e))
-        if not isinstance(e, errors.VisavisError):
-            log.exception("opening_failed", session=session_id)
-    else:
-        servers.opened(client.address, avatar, avatar_id)
-        return Home(client, link)
-    finally:
-        servers.opening(client.address, -1)
-    servers.failed(client.address, refusal.failure)
-    about = {"session": session_id, "server": client.address, "reason": refusal.reason}
-    log.warning("avatar_server_not_used", **about)
-    return refusal
+class Homes:
+    """Opens homes for one conversation and lets go of them; the servers are told of both, and of failures."""
+
+    def __init__(self, servers: Servers, avatar: Avatar, session_id: str) -> None:
+        self._servers = servers
+        self._avatar = avatar
+        self._session_id = session_id
+
+    def others(self, *addresses: str | None) -> bool:
+        """There is another server than these to turn to."""
+        return self._servers.choose(self._avatar.avatar_id, {a for a in addresses if a}) is not None
+
+    async def open(self, client: ServerClient, body_sha256: bytes, deadline_s: float) -> Home | Refusal:
+        """Open a conversation there; an avatar that the server does not know is prepared first."""
+        self._servers.opening(client.address, 1)
+        try:
+            link, avatar_id = await self._link(client, body_sha256, deadline_s)
+        except TimeoutError:
+            refusal = Refusal("stalled", "preparing the avatar took too long")
+        except asyncio.CancelledError:
+            if not closed_under_us():
+                raise
+            refusal = Refusal("unavailable", CLOSED)
+        except Exception as e:
+            refusal = Refusal(failure_of(e), str(e))
+            if not isinstance(e, errors.VisavisError):
+                log.exception("opening_failed", session=self._session_id)
+        else:
+            self._servers.opened(client.address, self._avatar, avatar_id)
+            return Home(client, link)
+        finally:
+            self._servers.opening(client.address, -1)
+        self._servers.failed(client.address, refusal.failure)
+        about = {"session": self._session_id, "server": client.address, "reason": refusal.reason}
+        log.warning("avatar_server_not_used", **about)
+        return refusal
+
+    def let_go(self, home: Home) -> None:
+        """The conversation is there no more."""
+        home.link.cancel()
+        self._servers.closed(home.client.address, self._avatar)
+
+    async def _link(self, client: ServerClient, body_sha256: bytes, deadline_s: float) -> tuple[Link, str]:
+        """The link and the avatar's id on that server."""
+
+        def request(avatar_id: str) -> Open:
+            return Open(avatar_id, self._session_id, body_sha256, "rectangle" if body_sha256 else "whole")
+
+        avatar_id = self._servers.avatar_id_on(client.address, self._avatar)
+        try:
+            link = await client.converse(request(avatar_id), deadline_s)
+        except errors.AvatarUnknown:
+            avatar_id = await self._servers.prepare_on(client, self._avatar)
+            link = await client.converse(request(avatar_id), deadline_s)
+        if _shape(link.opened.avatar) != _shape(self._avatar):
+            link.cancel()
+            raise errors.InvalidRequest(
+                f"avatar {avatar_id} on {client.address} has another size, rate or loop"
+            )
+        return link, avatar_id
 
 
-async def _open_on(
-    servers: Servers,
-    client: ServerClient,
-    avatar: Avatar,
-    session_id: str,
-    body_sha256: bytes,
-    deadline_s: float,
-) -> tuple[Link, str]:
-    """The link and the avatar's id on that server; an avatar that it does not know is prepared first."""
-
-    def request(avatar_id: str) -> Open:
-        return Open(avatar_id, session_id, body_sha256, "rectangle" if body_sha256 else "whole")
-
-    avatar_id = servers.avatar_id_on(client.address, avatar)
-    try:
-        link = await client.converse(request(avatar_id), deadline_s)
-    except errors.AvatarUnknown:
-        avatar_id = await servers.prepare_on(client, avatar)
-        link = await client.converse(request(avatar_id), deadline_s)
-    there = link.opened.avatar
-    if (there.width, there.height, there.fps, there.loop_length) != (
-        avatar.width,
-        avatar.height,
-        avatar.fps,
-        avatar.loop_length,
-    ):
-        link.cancel()
-        raise errors.InvalidRequest(f"avatar {avatar_id} on {client.address} has another size, rate or loop")
-    return link, avatar_id
+def _shape(avatar: Avatar) -> tuple[object, ...]:
+    return avatar.width, avatar.height, avatar.fps, avatar.loop_length

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from visavis import errors
 from visavis.conversation import Conversation
 from visavis.delivery import Delivery, OnEvent
+from visavis.exchange import Exchange, Leave
 from visavis.frames import Frame
-from visavis.homes import CLOSED, Home, Refusal, Servers, closed_under_us, failure_of, open_on
+from visavis.homes import Home, Homes, Refusal, Servers
 from visavis.logs import Log
-from visavis.messages import Connected, Disconnected, Event, GoAway, TurnFinished, TurnRejected
+from visavis.messages import Connected, Disconnected, Event, GoAway, ServerMessage, TurnFinished, TurnRejected
 from visavis.model import Avatar, Opened
-from visavis.placement import Failure
 from visavis.startdelay import StartDelay
-from visavis.transport import Link, ServerClient
+from visavis.transport import ServerClient
 
 log = Log("visavis.stream")
 
@@ -34,11 +32,6 @@ _OPEN_BUSY_S = 1.0  # in mid-turn, where another server can be used
 _RETRY_S = 1.0
 _PATIENCE_S = 0.25  # what finding a server may take before the caller is told that there is none
 _DRAIN_MARGIN_S = 0.5
-
-
-class _Leave(NamedTuple):
-    failure: Failure | None
-    reason: str
 
 
 class AvatarStream:
@@ -65,8 +58,8 @@ class AvatarStream:
         self._servers = servers
         self._talk = Conversation(avatar.fps)
         self._delivery = Delivery(on_event, session_id)
-        self._wake = asyncio.Event()
-        self._leave: asyncio.Future[_Leave] | None = None
+        self._homes = Homes(servers, avatar, session_id)
+        self._exchange: Exchange | None = None  # with the server of the moment
         self._next: Home | None = None
         self._move: asyncio.Task[None] | None = None  # away from a server that drains
         self._even: asyncio.Task[None] | None = None  # to an idler one, between turns
@@ -90,10 +83,10 @@ class AvatarStream:
     def start_turn(self, turn_id: int, epoch: int) -> None:
         """A turn begins. Raises ``ValueError`` on an epoch that is over or a turn id used just before."""
         self._talk.start_turn(turn_id, epoch)
-        if self._next is not None:
-            self._go(_Leave(None, "the server drains"))
+        if self._next is not None and self._exchange is not None:
+            self._exchange.leave(Leave(None, "the server drains"))
         self._served = False
-        self._wake.set()
+        self._send()
 
     def push_audio(self, pcm: bytes | memoryview | NDArray[np.int16]) -> None:
         """Audio of the turn: s16le bytes or int16 samples, 16 kHz mono, any length."""
@@ -102,28 +95,28 @@ class AvatarStream:
         if len(pcm) % 2:
             raise ValueError("PCM of 16-bit samples has an even number of bytes")
         self._talk.push_audio(pcm, self._loop.time())
-        self._wake.set()
+        self._send()
 
     def end_turn(self) -> None:
         """No more audio comes in the turn."""
         self._talk.end_turn()
-        self._wake.set()
+        self._send()
 
     def anchor(self, sample: int, loop_index: int) -> None:
         """The body frame that is on screen when ``sample`` of the turn is heard."""
         self._talk.anchor(sample, loop_index)
-        self._wake.set()
+        self._send()
 
     def playhead(self, sample: int, playing: bool = True) -> None:
         """What is heard now, about once a frame; negative while the turn is still to start."""
         now = self._loop.time()
         if self._talk.playhead(sample, playing, now):
-            self._wake.set()
-        if self._leave is not None and self.address is not None:
-            limit = _STALL_S if self._served and self._alternative() else _STALL_ALONE_S
+            self._send()
+        if self._exchange is not None:
+            limit = _STALL_S if self._served and self._homes.others(self.address) else _STALL_ALONE_S
             if self._talk.stalled(now, limit):
                 reason = f"the avatar server at {self.address} has sent no frame for {limit:g} s"
-                self._go(_Leave("stalled", reason))
+                self._exchange.leave(Leave("stalled", reason))
         self._set_timer(now)
 
     def interrupt(self, epoch: int) -> None:
@@ -131,7 +124,7 @@ class AvatarStream:
         now = self._loop.time()
         self._delivery.forget_frames(epoch)
         self._delivery.put(self._talk.interrupt(epoch, now))
-        self._wake.set()
+        self._send()
         self._set_timer(now)
 
     def __aiter__(self) -> AsyncIterator[Event]:
@@ -147,6 +140,10 @@ class AvatarStream:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+    def _send(self) -> None:
+        if self._exchange is not None:
+            self._exchange.wake()
 
     # -- time --
 
@@ -173,18 +170,58 @@ class AvatarStream:
                 home = self._next or await self._connect()
                 self._next = None
                 leave = await self._serve(home)
-                home.link.cancel()
-                self._servers.closed(home.client.address, self.avatar)
+                self._homes.let_go(home)
                 self._left(home.client.address, leave)
                 home = None
         finally:
             for there in (home, self._next):
                 if there is not None:
-                    there.link.cancel()
-                    self._servers.closed(there.client.address, self.avatar)
+                    self._homes.let_go(there)
 
-    def _left(self, address: str, leave: _Leave) -> None:
-        alone = leave.failure == "stalled" and not self._alternative()
+    async def _connect(self, exclude: Collection[str] = (), quiet: bool = False) -> Home:
+        """A server with the avatar open on it, however long that takes."""
+        told = quiet
+        patience = self._loop.time() + _PATIENCE_S
+        while True:
+            client = self._servers.choose(self.avatar.avatar_id, exclude)
+            if client is None:
+                now = self._loop.time()
+                if not told and now >= patience:
+                    self._tell_nobody_is_there()
+                    told = True
+                await self._servers.wait_change(_RETRY_S if told else max(0.01, patience - now))
+                continue
+            choice = self._homes.others(self.address, client.address)
+            deadline_s = _OPEN_BUSY_S if self._talk.busy and choice else _OPEN_S
+            there = await self._homes.open(client, self.body_sha256, deadline_s)
+            if isinstance(there, Home):
+                return there
+            if there.failure == "refused" and not told:
+                self._delivery.put([Disconnected(client.address, there.reason)])
+                told = True
+
+    def _tell_nobody_is_there(self) -> None:
+        self._delivery.put([Disconnected(None, "no avatar server can be used now")])
+        turn = self._talk.turn
+        if self._talk.rejected and turn is not None:
+            self._delivery.put([TurnRejected(turn.turn_id, "no avatar server has a free speaking slot")])
+
+    async def _serve(self, home: Home) -> Leave:
+        """Talk to this server until it is left."""
+        exchange = self._exchange = Exchange(home, self._talk, self._on_message, self.session_id)
+        self._served = False
+        resumed = self._talk.attach(home.link.opened)
+        self.address = home.client.address
+        about = {"session": self.session_id, "server": self.address, "resumed": resumed}
+        log.info("avatar_server_opened", **about)
+        self._delivery.put([Connected(self.address, home.link.opened, resumed)])
+        try:
+            return await exchange.run()
+        finally:
+            self._exchange = self._move = self._even = None
+
+    def _left(self, address: str, leave: Leave) -> None:
+        alone = leave.failure == "stalled" and not self._homes.others(self.address)
         if (
             leave.failure is not None and not alone
         ):  # alone: the same server, by a new stream, is the best bet
@@ -196,144 +233,56 @@ class AvatarStream:
             log.warning("avatar_server_left", **about)
             self._delivery.put([Disconnected(address, leave.reason)])
 
-    def _alternative(self, address: str | None = None) -> bool:
-        exclude = {a for a in (self.address, address) if a}
-        return self._servers.choose(self.avatar.avatar_id, exclude) is not None
+    # -- what the server of the moment says --
 
-    async def _connect(self, exclude: Collection[str] = (), quiet: bool = False) -> Home:
-        """A server with the avatar open on it, however long that takes."""
-        told = quiet
-        patience = self._loop.time() + _PATIENCE_S
-        while True:
-            client = self._servers.choose(self.avatar.avatar_id, exclude)
-            if client is None:
-                now = self._loop.time()
-                if not told and now >= patience:
-                    self._delivery.put([Disconnected(None, "no avatar server can be used now")])
-                    turn = self._talk.turn
-                    if self._talk.rejected and turn is not None:
-                        self._delivery.put(
-                            [TurnRejected(turn.turn_id, "no avatar server has a free speaking slot")]
-                        )
-                    told = True
-                await self._servers.wait_change(_RETRY_S if told else max(0.01, patience - now))
-                continue
-            deadline_s = _OPEN_BUSY_S if self._talk.busy and self._alternative(client.address) else _OPEN_S
-            there = await self._open(client, deadline_s)
-            if isinstance(there, Home):
-                return there
-            if there.failure == "refused" and not told:
-                self._delivery.put([Disconnected(client.address, there.reason)])
-                told = True
+    def _on_message(self, message: ServerMessage) -> None:
+        self._delivery.put(self._talk.on_message(message, self._loop.time()))
+        exchange = self._exchange
+        if exchange is None:
+            return
+        if isinstance(message, Frame):
+            self._on_served(exchange)
+        elif self._talk.rejected:
+            exchange.leave(Leave("full", "the avatar server has no free speaking slot"))
+        elif isinstance(message, TurnFinished):
+            self._even_out(exchange)
+        elif isinstance(message, GoAway) and self._move is None:
+            if self._even is not None:
+                self._even.cancel()
+            self._servers.failed(exchange.home.client.address, "unavailable")
+            self._move = exchange.alongside(self._move_on(exchange, message.deadline_ms / 1000))
 
-    async def _open(self, client: ServerClient, deadline_s: float) -> Home | Refusal:
-        return await open_on(
-            self._servers, client, self.avatar, self.session_id, self.body_sha256, deadline_s
-        )
-
-    # -- one server --
-
-    async def _serve(self, home: Home) -> _Leave:
-        self._leave = self._loop.create_future()
-        self._served = False
-        resumed = self._talk.attach(home.link.opened)
-        self.address = home.client.address
-        about = {"session": self.session_id, "server": self.address, "resumed": resumed}
-        log.info("avatar_server_opened", **about)
-        self._delivery.put([Connected(self.address, home.link.opened, resumed)])
-        self._wake.set()
-        tasks = [asyncio.create_task(self._write(home.link)), asyncio.create_task(self._read(home))]
-        try:
-            return await self._leave
-        finally:
-            self._leave = None
-            tasks += [task for task in (self._move, self._even) if task is not None]
-            self._move = self._even = None
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _go(self, leave: _Leave) -> None:
-        if self._leave is not None and not self._leave.done():
-            self._leave.set_result(leave)
-
-    async def _write(self, link: Link) -> None:
-        try:
-            while True:
-                request = self._talk.next_request()
-                if request is not None:
-                    await link.send(request)
-                    continue
-                self._wake.clear()
-                await self._wake.wait()
-        except asyncio.CancelledError:
-            if not closed_under_us():
-                raise
-            self._go(_Leave("unavailable", CLOSED))
-        except Exception as e:
-            self._fail(e)
-
-    async def _read(self, home: Home) -> None:
-        try:
-            while True:
-                message = await home.link.receive()
-                self._delivery.put(self._talk.on_message(message, self._loop.time()))
-                if isinstance(message, Frame):
-                    self._on_served(home.client.address)
-                elif self._talk.rejected:
-                    self._go(_Leave("full", "the avatar server has no free speaking slot"))
-                elif isinstance(message, TurnFinished):
-                    self._even_out(home)
-                elif isinstance(message, GoAway) and self._move is None:
-                    if self._even is not None:
-                        self._even.cancel()
-                    self._servers.failed(home.client.address, "unavailable")
-                    self._move = asyncio.create_task(self._move_on(home, message.deadline_ms / 1000))
-        except asyncio.CancelledError:
-            if not closed_under_us():
-                raise
-            self._go(_Leave("unavailable", CLOSED))
-        except Exception as e:
-            self._fail(e)
-
-    def _fail(self, error: Exception) -> None:
-        if not isinstance(error, errors.VisavisError):
-            log.exception("stream_failed", error, session=self.session_id)
-        known = isinstance(error, errors.VisavisError)
-        self._go(_Leave(failure_of(error) if known else "unavailable", str(error)))
-
-    def _on_served(self, address: str) -> None:
+    def _on_served(self, exchange: Exchange) -> None:
         if self._served:
             return
         self._served = True
-        self._servers.served(address)
+        self._servers.served(exchange.home.client.address)
         turn = self._talk.turn
         if turn is not None and turn.frames == 1 and turn.first_audio_at is not None:
             self.start_delay.observe(self._loop.time() - turn.first_audio_at)
 
-    async def _move_on(self, home: Home, deadline_s: float) -> None:
+    async def _move_on(self, exchange: Exchange, deadline_s: float) -> None:
         """The server drains: open elsewhere now, go there between turns or just before the deadline."""
         until = self._loop.time() + max(0.0, deadline_s - _DRAIN_MARGIN_S)
-        self._next = await self._connect((home.client.address,), quiet=True)
+        self._next = await self._connect((exchange.home.client.address,), quiet=True)
         while self._talk.busy and self._loop.time() < until:  # noqa: ASYNC110 - rare and short
             await asyncio.sleep(0.02)
-        self._go(_Leave(None, "the server drains"))
+        exchange.leave(Leave(None, "the server drains"))
 
-    def _even_out(self, home: Home) -> None:
+    def _even_out(self, exchange: Exchange) -> None:
         """A turn is over: speak the next one on an idler server, where there is one."""
         if self._talk.busy or self._move is not None or (self._even is not None and not self._even.done()):
             return
-        client = self._servers.better(home.client.address, self.avatar)
+        client = self._servers.better(exchange.home.client.address, self.avatar)
         if client is not None:
-            self._even = asyncio.create_task(self._move_over(client))
+            self._even = exchange.alongside(self._move_over(exchange, client))
 
-    async def _move_over(self, client: ServerClient) -> None:
-        there = await self._open(client, _OPEN_S)
+    async def _move_over(self, exchange: Exchange, client: ServerClient) -> None:
+        there = await self._homes.open(client, self.body_sha256, _OPEN_S)
         if isinstance(there, Refusal):
             return
         if self._talk.busy or self._next is not None:  # a turn began meanwhile: it stays where it is
-            there.link.cancel()
-            self._servers.closed(client.address, self.avatar)
+            self._homes.let_go(there)
             return
         self._next = there
-        self._go(_Leave(None, "another server is idler"))
+        exchange.leave(Leave(None, "another server is idler"))
