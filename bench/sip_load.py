@@ -34,8 +34,6 @@ from tests.support.servers import inference_server
 
 AT_ONCE = 1000
 """Calls that the whole orchestrator is told to allow."""
-CODING_SECONDS = 8.0
-"""Waited after readiness: until the idle loop is coded each call codes pictures of its own."""
 SCENARIO = """<?xml version="1.0" encoding="ISO-8859-1"?>
 <scenario name="load">
 <send retrans="500" start_rtd="1"><![CDATA[
@@ -174,7 +172,6 @@ async def whole(calls_at_once: int) -> AsyncIterator[tuple[int, Ask]]:
                 "open files": sum(process.files for process in seen),
             }
 
-        await asyncio.sleep(CODING_SECONDS)
         yield house.sip_port, ask
 
 

@@ -19,12 +19,14 @@ from orchestrator.media.idle import idle_key
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.sources import Face, Hearing, Voice
 from orchestrator.rtp.codecs import SAMPLE_RATES
+from visavis.errors import InvalidRequest
 from visavis.logs import Log
 from visavis.model import AvatarSource
 
 log = Log(__name__)
 
 WATCH_S = 0.5
+CODING_POLL_S = 0.05
 
 
 class StageFactory:
@@ -34,6 +36,7 @@ class StageFactory:
         self._stage: Stage
         self._worker: WorkerContext
         self._watch: asyncio.Task[None] | None = None
+        self._coding: dict[str, asyncio.Task[None]] = {}
 
     async def start(self, worker: WorkerContext) -> None:
         """Options: ``servers``, ``nameserver``, ``cache``, ``cache_bytes``,
@@ -58,14 +61,23 @@ class StageFactory:
     def command(self, name: str, data: dict[str, Any], payload: bytes) -> None:
         """``prepare``: have an avatar ready before somebody calls it."""
         if name == "prepare":
-            role = self._stage.role(self._source(data["portrait"], self._worker.options["fps"]))
-            role.add_done_callback(self._encode_idle)
+            source = self._source(data["portrait"], self._worker.options["fps"])
+            if source.digest not in self._coding:
+                self._coding[source.digest] = asyncio.create_task(self._make_ready(source))
 
-    def _encode_idle(self, task: asyncio.Task[Role]) -> None:
-        """Code the loop as most phones will want it, so that the first call finds it cached."""
-        if task.cancelled() or task.exception() is not None:
-            return
-        role, options = task.result(), self._worker.options
+    async def _make_ready(self, source: AvatarSource) -> None:
+        """Prepare an avatar, and code its loop so that the first call finds it cached."""
+        try:
+            await self._code_idle(await asyncio.shield(self._stage.role(source)))
+        except InvalidRequest:
+            return  # the stage has told
+        finally:
+            del self._coding[source.digest]
+        self._on_state(source.digest, "ready", "")
+
+    async def _code_idle(self, role: Role) -> None:
+        """As most phones will want it."""
+        options, idle = self._worker.options, self._worker.host.idle
         usual = VideoParameters(
             payload_type=96,
             remote=("", 0),
@@ -75,12 +87,16 @@ class StageFactory:
             bitrate=int(options["bitrate"]),
             feedback=frozenset({"nack pli"}),
         )
-        self._worker.host.idle.get(role.loop, idle_key(role.loop, usual))
+        idle.get(role.loop, idle_key(role.loop, usual))
+        while not idle.ready:  # noqa: ASYNC110 - another thread codes, at starts only
+            await asyncio.sleep(CODING_POLL_S)
 
     async def close(self) -> None:
         """Let go of the servers."""
         if self._watch is not None:
             self._watch.cancel()
+        for task in self._coding.values():
+            task.cancel()
         await self._stage.close()
 
     def _source(self, portrait: str, fps: str) -> AvatarSource:
@@ -94,6 +110,8 @@ class StageFactory:
         )
 
     def _on_state(self, digest: str, state: str, reason: str) -> None:
+        if state == "ready" and digest in self._coding:
+            state, reason = "coding", "the avatar's idle loop is being coded"
         self._worker.emit("stage", {"avatar": digest[:16], "state": state, "reason": reason}, b"")
 
     async def _watch_servers(self) -> None:
