@@ -11,16 +11,21 @@ import argparse
 import asyncio
 import contextlib
 import itertools
+import time
 from dataclasses import dataclass
 
 from bench.caller import CallFailed, Phone
 from bench.caller.path import LossyPath
+from bench.caller.recording import Stream
 from bench.loss_judge import Shown, judge, send_jitter_ms
 from bench.loss_receiver import gstreamer_call
+from bench.loss_trace import explain
 from tests.support.house import House, orchestrator, picture, tone
 from tests.support.servers import inference_server
 
 FPS = 25
+AFTERWARDS_S = 0.5
+VOICE_TICKS = 160
 LOSSES = (0.01, 0.03, 0.05, 0.10)
 
 
@@ -30,6 +35,7 @@ class LossyCall:
 
     lost: float
     video: Shown
+    stories: list[tuple[str, str]]
     audio_lost: float
     audio_path: float
     jitter_ms: tuple[float, float]
@@ -52,6 +58,18 @@ class LossyCall:
             f"audio lost {self.audio_lost:.2%} where the path lost {self.audio_path:.2%}, "
             f"sent {self.jitter_ms[0]:.1f} ms off beat (p99 {self.jitter_ms[1]:.1f})"
         )
+
+
+def voice_lost(path: LossyPath, voice: Stream, end: float) -> tuple[float, float]:
+    """Shares that the phone has not got of the sound that was due, and that the path lost, up to ``end``.
+
+    Counted in what was sent, not between what came: a burst at the end of a call is lost as well.
+    """
+    sent = [c for c in path.crossings if c.at < end]
+    stamps = [p.timestamp for p in path.entered.packets if p.arrived < end]
+    due = (stamps[-1] - stamps[0]) // VOICE_TICKS + 1
+    came = {p.timestamp for p in voice.packets} & set(stamps)
+    return 1 - len(came) / due, sum(c.lost for c in sent) / len(sent)
 
 
 async def lossy_call(
@@ -84,16 +102,16 @@ async def lossy_call(
             turn = await house.play(call, [(0.0, tone(3.0))])
             await house.turn(call, turn)
             await asyncio.sleep(3.0)
-        repair = phone.repair
+        repair, end = phone.repair, time.monotonic()
+        await asyncio.sleep(AFTERWARDS_S)
         figures = (await house.call(call))["media"]
-        recording, audio_path = phone.recording, audio.measured
-    shown = judge(path.entered, recording.video, FPS)
-    voice = recording.audio
+        recording = phone.recording
+    shown = judge(path.entered, recording.video, FPS, end)
     return LossyCall(
         path.measured,
         shown,
-        voice.lost / (len(voice.ordered()) + voice.lost),
-        audio_path,
+        explain(shown, path, recording.video, repair),
+        *voice_lost(audio, recording.audio, end),
         send_jitter_ms(audio.entered),
         repair.asked if repair else 0,
         repair.recovered if repair else 0,

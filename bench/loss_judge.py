@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -15,7 +16,12 @@ from bench.caller.recording import Packet, Stream, access_units
 
 CLOCK_RATE = 90_000
 LATEST_S = 0.2
-"""A picture that comes later than this after its time, seen from the usual delay, is not shown."""
+"""A picture that comes later than this after its time, seen from the usual delay, is not shown: the jitter buffer.
+
+Later ones are decoded all the same, as libwebrtc does, so that those after them are right.
+"""
+DEEP_S = 0.3
+"""A deeper jitter buffer, for comparison."""
 FREEZE_S = 0.12
 WRONG = 6.0
 """Grey levels by which some block of 16 by 16 differs, on average, in a picture that is corrupt."""
@@ -33,6 +39,10 @@ class Shown:
     late: int
     missing: int
     frozen_s: float
+    deep: int
+    """Those right and in time for a jitter buffer of ``DEEP_S``."""
+    faults: dict[int, str] = field(default_factory=dict, repr=False)
+    """What became of each picture that was not shown, by RTP timestamp."""
 
     @property
     def share(self) -> float:
@@ -42,7 +52,8 @@ class Shown:
     def __str__(self) -> str:
         return (
             f"shown {self.share:7.2%} of {self.pictures}, corrupt {self.corrupt}, late {self.late}, "
-            f"missing {self.missing}, frozen {self.frozen_s:.2f} s"
+            f"missing {self.missing}, frozen {self.frozen_s:.2f} s; {self.deep / self.pictures:.2%} "
+            f"with a buffer of {DEEP_S * 1000:.0f} ms"
         )
 
 
@@ -75,28 +86,41 @@ def is_corrupt(picture: Luma, right: Luma) -> bool:
     return bool(blocks.max() > WRONG)
 
 
-def judge(entered: Stream, arrived: Stream, fps: int) -> Shown:
-    """Compare what reached the receiver with what was sent."""
-    right, seen = decode(entered.ordered()), decode(arrived.ordered())
+def judge(entered: Stream, arrived: Stream, fps: int, until: float = float("inf")) -> Shown:
+    """Compare what reached the receiver with what was sent before ``until``."""
+    right = decode([p for p in entered.ordered() if p.arrived < until])
+    seen = decode(arrived.ordered())
     sent = sorted(right)
     first = sent[0]
     delays = [at - (stamp - first) / CLOCK_RATE for stamp, (_, at) in seen.items() if stamp in right]
     usual = float(np.median(delays)) if delays else 0.0
     good: list[float] = []
-    corrupt = late = missing = 0
+    faults: dict[int, str] = {}
+    deep = 0
     for stamp in sent:
         picture, at = seen.get(stamp, (None, 0.0))
         due = (stamp - first) / CLOCK_RATE
         if picture is None:
-            missing += 1
+            faults[stamp] = "missing"
         elif is_corrupt(picture, right[stamp][0]):
-            corrupt += 1
+            faults[stamp] = "corrupt"
         elif at - due - usual > LATEST_S:
-            late += 1
+            faults[stamp] = "late"
+            deep += at - due - usual <= DEEP_S
         else:
             good.append(due)
     gaps = [b - a for a, b in itertools.pairwise(good) if b - a > FREEZE_S]
-    return Shown(len(sent), len(good), corrupt, late, missing, sum(gaps))
+    count = Counter(faults.values())
+    return Shown(
+        len(sent),
+        len(good),
+        count["corrupt"],
+        count["late"],
+        count["missing"],
+        sum(gaps),
+        len(good) + deep,
+        faults,
+    )
 
 
 def send_jitter_ms(entered: Stream) -> tuple[float, float]:

@@ -78,5 +78,5 @@ async def gstreamer_call(share: float, *, seconds: float, rtt: float, burst: flo
     moments = sorted(good)
     gaps = [(b - a) / FPS for a, b in itertools.pairwise(moments) if (b - a) / FPS > FREEZE_S]
     missing = len(numbered) - len(good) - corrupt
-    shown = Shown(len(numbered), len(good), corrupt, 0, max(0, missing), float(np.sum(gaps)))
+    shown = Shown(len(numbered), len(good), corrupt, 0, max(0, missing), float(np.sum(gaps)), len(good))
     return Received(path.measured, shown, counts.asked, counts.repeated, keyframes)

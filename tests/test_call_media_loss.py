@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+import struct
+
 import numpy as np
 import pytest
 
-from bench.caller.recording import Packet, access_units
+from bench.caller.path import Losses, LossyPath
+from bench.caller.recording import Packet, Stream, access_units
 from bench.caller.repair import Repair, nack
-from bench.loss import lossy_call
-from bench.loss_judge import is_corrupt
+from bench.loss import VOICE_TICKS, lossy_call, voice_lost
+from bench.loss_judge import Shown, is_corrupt
+from bench.loss_trace import explain
 from orchestrator.rtp import rtcp
 from tests.support.house import orchestrator
 from tests.support.servers import inference_server
@@ -26,6 +31,59 @@ async def test_five_percent_lost_and_nearly_every_picture_shown(rtx: bool) -> No
     assert video.shown + video.late >= 0.97 * video.pictures, str(result)
     assert video.corrupt == 0
     assert result.audio_lost == pytest.approx(result.audio_path, abs=0.01)
+
+
+@pytest.mark.parametrize(("share", "burst"), [(0.01, 1.0), (0.05, 1.0), (0.05, 3.0), (0.1, 3.0)])
+def test_a_path_loses_what_it_is_meant_to(share: float, burst: float) -> None:
+    for seed in range(5):
+        losses = Losses(share, burst, seed)
+        lost = [losses.next() for _ in range(3000)]
+        assert sum(lost) / len(lost) == pytest.approx(share, abs=0.004)
+        lengths = [len(list(run)) for gone, run in itertools.groupby(lost) if gone]
+        assert np.mean(lengths) == pytest.approx(burst, rel=0.25)
+        assert (max(lengths) >= 6) == (burst > 1)
+
+
+def test_a_path_without_loss_loses_nothing() -> None:
+    losses = Losses(0.0)
+    assert not any(losses.next() for _ in range(1000))
+
+
+def crossing(path: LossyPath, number: int, at: float, *, again: bool = False) -> bool:
+    rtp = struct.pack("!BBHII", 0x80, 0x80, number, number * 3600, 7) + b"\x61\0"
+    if again:
+        rtp = struct.pack("!BBHIIH", 0x80, 97, number + 900, number * 3600, 8, number)
+    return path.crosses(rtp, at)
+
+
+def test_each_picture_not_shown_has_its_cause() -> None:
+    path, arrived, repair = LossyPath(0.0, 0.02), Stream(90_000), Repair()
+    lost = {3, 4, 7, 9}
+    for number in range(1, 12):
+        path._losses.next = lambda number=number: number in lost  # type: ignore[method-assign, misc]
+        sent = number * 0.04 + (0.3 if number == 11 else 0.0)
+        if not crossing(path, number, sent):
+            arrived.on_rtp(struct.pack("!BBHII", 0x80, 0x80, number, number * 3600, 7), sent + 0.02)
+    path._losses.next = lambda: False  # type: ignore[method-assign]
+    repair.asks = {3: [0.225], 7: [0.4], 9: [0.42]}
+    crossing(path, 3, 0.25, again=True)
+    crossing(path, 7, 0.43, again=True)
+    shown = Shown(11, 6, 0, 5, 0, 0.0, 6, dict.fromkeys((3600 * n for n in (3, 4, 7, 9, 11)), "late"))
+    causes = [cause for cause, _ in explain(shown, path, arrived, repair)]
+    assert causes == ["noticed late", "never asked for", "asked for late", "never repeated", "sent late"]
+    assert path.measured == pytest.approx(4 / 11)
+    assert len(path.entered.packets) == 11
+
+
+def test_a_burst_at_the_end_of_a_call_is_lost_too() -> None:
+    path, voice = LossyPath(0.0, 0.0, clock_rate=8000), Stream(8000)
+    for number in range(100):
+        path._losses.next = lambda number=number: number >= 90  # type: ignore[method-assign, misc]
+        data = struct.pack("!BBHII", 0x80, 0, number, number * VOICE_TICKS, 7) + bytes(160)
+        if not path.crosses(data, number * 0.02):
+            voice.on_rtp(data, number * 0.02)
+    assert voice_lost(path, voice, 2.0) == pytest.approx((0.1, 0.1))
+    assert voice_lost(path, voice, 1.8 - 1e-6) == pytest.approx((0.0, 0.0))
 
 
 def test_the_phone_asks_for_what_is_missing_until_it_is_too_late() -> None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from orchestrator.media.clock import SLOT_SECONDS, SlotWheel
 from orchestrator.media.encoder import H264Encoder, parameter_sets
 from orchestrator.media.host import MediaHost
 from orchestrator.media.live import EncoderPool, LiveEncoder, LivePicture
 from orchestrator.media.parameters import AudioParameters, Encoding, VideoParameters
-from orchestrator.media.repeater import PER_SLOT
+from orchestrator.media.repeater import Repeater
+from orchestrator.media.report import StreamReports
 from orchestrator.media.session import MediaSession
 from orchestrator.media.sources import LoopFace, StillBody
 from orchestrator.rtp import h264, packet, rtcp
@@ -106,34 +110,57 @@ async def test_an_rtx_stream_repeats_under_its_own_name(host: MediaHost, phone: 
     session.stop()
 
 
-async def test_many_repetitions_leave_a_few_a_slot(host: MediaHost, phone: Phone) -> None:
-    session = video_session(host, phone, ALL)
-    assert session.video
-    await until(lambda: session.video.reports.packets > 30)
-    video = session.video
-    slots: list[
-        int
-    ] = []  # of each repetition: the slot in which it is due, also where the clock makes up for several
-    pump, deliver = video.repeater._pump, video.socket.deliver
-    repeated = [p.sequence for p in phone.packets("video")][-20:]
-    sequence, due = video._sequence, [0]
+class Repetitions:
+    """A repeater on a wheel that is turned by hand; ``sent`` has slot and sequence number of each repetition."""
 
-    def pumped(slot: int, now: float) -> int | None:
-        due[0] = slot
-        return pump(slot, now)
+    def __init__(self, count: int, size: int) -> None:
+        self.wheel = SlotWheel(0.0)
+        self.sent: list[tuple[int, int]] = []
+        clock: Any = SimpleNamespace(wheel=self.wheel)
+        socket: Any = SimpleNamespace(deliver=self._deliver, send_errors=0)
+        self.repeater = Repeater(clock, socket, StreamReports("phone@example"))
+        self.repeater.agree(VideoParameters(96, ("127.0.0.1", 9), 640, 480, feedback=ALL))
+        for sequence in range(count):
+            self.repeater.history.keep(sequence, bytearray(packet.HEADER_SIZE + size), True, sequence)
 
-    def note(data: bytearray) -> int:
-        number = int.from_bytes(data[2:4], "big")
-        if 0 < (sequence - number) & 0xFFFF <= 40:
-            slots.append(due[0])
-        return deliver(data)
+    def _deliver(self, data: bytes) -> int:
+        self.sent.append((self.wheel.slot, int.from_bytes(data[2:4], "big")))
+        return len(data)
 
-    video.repeater._pump = pumped
-    video.socket.deliver = note
-    video.repeater.ask(tuple(repeated), time.monotonic())
-    await until(lambda: len(slots) >= 20)
-    assert max(slots.count(slot) for slot in set(slots)) <= PER_SLOT
-    session.stop()
+    def turn(self, slots: int) -> None:
+        for slot in range(self.wheel.slot + 1, self.wheel.slot + 1 + slots):
+            self.wheel.advance(slot, lambda slot=slot: slot * SLOT_SECONDS)  # type: ignore[misc]
+
+
+def test_large_repetitions_leave_two_a_slot() -> None:
+    house = Repetitions(20, h264.MAX_PAYLOAD)
+    house.turn(10)
+    house.repeater.ask(tuple(range(8)), 0.05)
+    house.repeater.ask(tuple(range(8, 20)), 0.05)
+    house.turn(20)
+    assert house.sent == [(9 + number // 2, number) for number in range(20)]
+
+
+def test_small_repetitions_leave_together() -> None:
+    house = Repetitions(20, 200)
+    house.turn(10)
+    house.repeater.ask(tuple(range(20)), 0.05)
+    house.turn(5)
+    assert [slot for slot, _ in house.sent] == [9] * 12 + [10] * 8
+
+
+def test_the_next_request_is_looked_for_in_every_slot_for_a_while() -> None:
+    house = Repetitions(20, 200)
+    house.turn(10)
+    assert house.wheel.next_busy() == 13
+    house.repeater.ask((3,), 0.05)
+    for _ in range(900):
+        assert house.wheel.next_busy() == house.wheel.slot + 1
+        house.turn(1)
+    house.turn(200)
+    assert house.wheel.next_busy() == house.wheel.slot + 4
+    house.repeater.ask((4,), house.wheel.slot * SLOT_SECONDS)
+    assert [number for _, number in house.sent] == [3, 4]
 
 
 async def test_nothing_is_repeated_where_it_was_not_agreed(host: MediaHost, phone: Phone) -> None:

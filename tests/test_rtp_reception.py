@@ -121,6 +121,17 @@ class TestKeyframeRequests:
         requests.sent(0.5)
         assert not requests.due(9.0)
 
+    def test_a_lost_first_key_frame_is_followed_by_another_soon(self) -> None:
+        requests = KeyframeRequests()
+        requests.sent(0.0)
+        requests.request()
+        assert not requests.due(0.14)
+        assert requests.due(0.15)
+        requests.sent(0.15)
+        requests.request()
+        assert not requests.due(0.64)
+        assert requests.due(0.65)
+
     def test_fir_is_one_command_by_its_number(self) -> None:
         requests = KeyframeRequests()
         requests.full_intra(1, 4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import re
 import secrets
 import struct
@@ -11,25 +10,15 @@ import time
 from collections.abc import Callable
 from typing import Any, Self
 
+from bench.caller.arrival import arrival
 from bench.caller.path import LossyPath
 from bench.caller.recording import Recording, Stream
 from bench.caller.repair import Repair, nack
 
 _DIGITS = "0123456789*#ABCD"
 VIDEO, RTX = 96, 97
-
-_SIOCGSTAMPNS = 0x8907  # linux/sockios.h
-
-
-def arrival(descriptor: int) -> float:
-    """When the kernel took the datagram that was read last, however late this process looked; monotonic seconds."""
-    now, wall = time.monotonic(), time.time()
-    try:
-        seconds, nanoseconds = struct.unpack("qq", fcntl.ioctl(descriptor, _SIOCGSTAMPNS, bytes(16)))
-    except OSError:  # the first one: from here on it takes the time
-        return now
-    age = wall - seconds - nanoseconds * 1e-9
-    return now - age if 0 < age < 10 else now
+ASK_TO_START_S = 0.2
+"""A phone that has got no key frame yet asks for one so often, as libwebrtc does."""
 
 
 class _Datagrams(asyncio.DatagramProtocol):
@@ -62,6 +51,8 @@ class MediaSockets:
         """Whether every packet of a key frame is lost on the way."""
         self._fir = 0
         self.rtx_packets = 0
+        self._starts = False
+        self._asked_to_start = float("-inf")
         self._reported = {"audio": (0, 0), "video": (0, 0)}
 
     @classmethod
@@ -126,6 +117,11 @@ class MediaSockets:
         stream.on_rtp(data, now)
         if self.repair is not None and len(stream.packets) > known:
             self.repair.arrived(stream.packets[-1].sequence, now)
+            self._starts = self._starts or has_parameter_sets(data[12:])
+            if not self._starts and now - self._asked_to_start > ASK_TO_START_S:
+                self._asked_to_start = now
+                self.send_pli()
+            self._mend()
 
     def _original(self, data: bytes) -> bytes:
         """The packet that an RTX packet repeats (RFC 4588 section 4)."""
@@ -245,6 +241,12 @@ def is_keyframe(payload: bytes) -> bool:
     elif kind == 28 and len(payload) > 1:
         kind = payload[1] & 31
     return kind in (5, 7, 8)
+
+
+def has_parameter_sets(payload: bytes) -> bool:
+    """Whether a decoder can start at this RTP payload: it begins with a sequence parameter set."""
+    kind = payload[0] & 31 if payload else 0
+    return (payload[3] & 31 if kind == 24 and len(payload) > 3 else kind) == 7
 
 
 def addresses(sdp: str) -> dict[str, tuple[str, int]]:

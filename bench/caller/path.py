@@ -1,13 +1,62 @@
-"""A network path for one video stream: two relays between phone and far end that lose and delay datagrams."""
+"""A network path for one stream: two relays between phone and far end that lose and delay datagrams."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import math
 import random
-import time
-from typing import Any, Self
+import struct
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Self
 
+from bench.caller.arrival import arrival
 from bench.caller.recording import Stream
+
+_DECK = 12
+
+
+class Losses:
+    """Which packets a path loses: bursts of ``burst`` on average, of geometric lengths as in a Gilbert model.
+
+    Lengths come from a shuffled deck of the distribution's quantiles (up to eight packets for an average of three),
+    and each burst has a stretch of its own, so long that it is ``share`` of it, to lie in anywhere: a call of half
+    a minute loses nearly what it is meant to. The same ``seed`` always loses the same ones.
+    """
+
+    def __init__(self, share: float, burst: float = 1.0, seed: int = 3) -> None:
+        self._share = share
+        self._pattern = self._draw(burst, random.Random(seed))
+
+    def next(self) -> bool:
+        """Whether the next packet is lost."""
+        return bool(self._share) and next(self._pattern)
+
+    def _draw(self, burst: float, chance: random.Random) -> Iterator[bool]:
+        # One by one, the neighbour of a lost packet is lost as often as any other.
+        ends = 1 / max(burst, 1 / (1 - self._share))
+        quantiles = ((number + 0.5) / _DECK for number in range(_DECK))
+        deck = [1 + int(math.log(1 - q) / math.log(1 - ends)) for q in quantiles]
+        at = lost = 0
+        while True:
+            for length in chance.sample(deck, _DECK):
+                lost += length
+                stretch = round(lost / self._share) - at
+                before = chance.randint(0, stretch - length)
+                at += stretch
+                yield from itertools.repeat(False, before)
+                yield from itertools.repeat(True, length)
+                yield from itertools.repeat(False, stretch - length - before)
+
+
+class Crossing(NamedTuple):
+    """One RTP packet towards the phone; ``sequence`` is the original's where it is a repetition."""
+
+    at: float
+    sequence: int
+    timestamp: int
+    repeats: bool
+    lost: bool
 
 
 class _Hop(asyncio.DatagramProtocol):
@@ -20,18 +69,18 @@ class _Hop(asyncio.DatagramProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
+        self._descriptor = transport.get_extra_info("socket").fileno()
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
+        at = arrival(self._descriptor)
         inward = addr[:2] != self._phone
         if inward and self.far is None:
             self.far = addr[:2]
-        if inward and self._lossy:
-            self._path.entered.on_rtp(data, time.monotonic())
-            if self._path.loses():
-                return
+        if inward and self._lossy and self._path.crosses(data, at):
+            return
         target = self._phone if inward else self.far
         if target is not None:
-            asyncio.get_running_loop().call_later(self._path.delay, self._pass, data, target)
+            asyncio.get_running_loop().call_at(at + self._path.delay, self._pass, data, target)
 
     def _pass(self, data: bytes, target: tuple[str, int]) -> None:
         if self.transport is not None and not self.transport.is_closing():
@@ -39,39 +88,46 @@ class _Hop(asyncio.DatagramProtocol):
 
 
 class LossyPath:
-    """Loses ``share`` of the RTP to the phone, one by one or in bursts of ``burst`` on average.
+    """Loses ``share`` of the RTP to the phone, one by one or in bursts of ``burst`` on average, while ``lossy``.
 
-    ``delay`` is one way, in seconds; the losses of one ``seed`` are always the same ones. ``entered`` is what
-    the far end sent.
+    ``delay`` is one way, in seconds. ``entered`` is what the far end sent, without what it sent again;
+    ``crossings`` has every packet.
     """
 
     def __init__(
-        self, share: float, delay: float, *, burst: float = 1.0, seed: int = 1, clock_rate: int = 90_000
+        self, share: float, delay: float, *, burst: float = 1.0, seed: int = 3, clock_rate: int = 90_000
     ) -> None:
-        self.share, self.delay, self._burst = share, delay, burst
+        self.delay, self.lossy = delay, True
         self.entered = Stream(clock_rate)
-        self.passed = self.lost = 0
-        self._random = random.Random(seed)
-        self._losing = False
+        self.crossings: list[Crossing] = []
+        self._losses = Losses(share, burst, seed)
+        self._seen: set[int] = set()
         self._hops: list[_Hop] = []
 
-    def loses(self) -> bool:
-        """Whether the next packet is lost (Gilbert model)."""
-        draw = self._random.random()
-        if self._burst <= 1:
-            self._losing = draw < self.share
-        elif self._losing:
-            self._losing = draw >= 1 / self._burst
+    def crosses(self, data: bytes, at: float) -> bool:
+        """Note a packet for the phone; whether it is lost."""
+        lost = self.lossy and self._losses.next()
+        if len(data) < 14:
+            return lost
+        sequence, timestamp, ssrc = struct.unpack_from("!HII", data, 2)
+        if self.entered.ssrc not in (
+            None,
+            ssrc,
+        ):  # RTX: the original's number comes first (RFC 4588 section 4)
+            (sequence,) = struct.unpack_from("!H", data, 12)
+        if sequence not in self._seen:
+            self._seen.add(sequence)
+            self.entered.on_rtp(data, at)
+            self.crossings.append(Crossing(at, sequence, timestamp, False, lost))
         else:
-            self._losing = draw < self.share / (1 - self.share) / self._burst
-        self.lost += self._losing
-        self.passed += not self._losing
-        return self._losing
+            self.crossings.append(Crossing(at, sequence, timestamp, True, lost))
+        return lost
 
     @property
     def measured(self) -> float:
-        """Share that was lost so far."""
-        return self.lost / max(1, self.lost + self.passed)
+        """Share of the packets that was lost so far, the first time they were sent."""
+        first = [c.lost for c in self.crossings if not c.repeats]
+        return sum(first) / max(1, len(first))
 
     async def open(self, local: str, port: int) -> int:
         """Relay to the phone's RTP ``port`` and to RTCP above it; returns the port to name in the offer."""

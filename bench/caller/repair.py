@@ -17,9 +17,16 @@ class Repair:
 
     def __init__(self, patience: float = GIVE_UP_S) -> None:
         self._patience = patience
-        self.asked = self.recovered = self.given_up = 0
+        self.recovered = self.given_up = 0
+        self.asks: dict[int, list[float]] = {}
+        """When each sequence number was asked for."""
         self._highest: int | None = None
         self._missing: dict[int, tuple[float, float]] = {}  # since, last asked
+
+    @property
+    def asked(self) -> int:
+        """Packets that were asked for, each time counted."""
+        return sum(map(len, self.asks.values()))
 
     def arrived(self, sequence: int, now: float) -> None:
         """A packet, by its extended sequence number."""
@@ -41,7 +48,7 @@ class Repair:
         ask = [s for s, (_, last) in self._missing.items() if now - last >= AGAIN_S]
         for sequence in ask:
             self._missing[sequence] = (self._missing[sequence][0], now)
-        self.asked += len(ask)
+            self.asks.setdefault(sequence, []).append(now)
         return ask, bool(late)
 
 

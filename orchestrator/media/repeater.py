@@ -13,15 +13,17 @@ from orchestrator.rtp.history import Sent, SentPackets
 from orchestrator.rtp.packet import HEADER_SIZE, write_header
 from orchestrator.rtp.rtx import RtxStream
 
-PER_SLOT = 2
+SLOT_OCTETS = 2 * MAX_PAYLOAD
 _LEAST_PER_SECOND = 20.0
+_ALERT_SECONDS = 5.0
 
 
 class Repeater:
     """Answers generic NACK (RFC 4585 section 6.2.1) for one video stream.
 
-    What is asked for at once leaves at ``PER_SLOT`` packets a slot: the path that has just lost some is not
-    given a burst.
+    What is asked for at once leaves at ``SLOT_OCTETS`` a slot, two large packets: the path that has just lost some
+    is not given a burst. A path that loses once loses again: for a while the next NACK is looked for in every slot,
+    not only in those that have packets to send.
     """
 
     def __init__(self, clock: MediaClock, socket: MediaSocket, reports: StreamReports) -> None:
@@ -34,6 +36,8 @@ class Repeater:
         self._rtx_reports: StreamReports | None = None
         self._waiting: deque[Sent] = deque()
         self._pumping = False
+        self._slot, self._room = -1, 0
+        self._alert_until = 0.0
 
     def agree(self, parameters: VideoParameters) -> None:
         """Take what was negotiated: at most half as much again as the stream itself is repeated."""
@@ -51,15 +55,17 @@ class Repeater:
     def ask(self, missing: tuple[int, ...], now: float) -> None:
         """A NACK came."""
         self._waiting.extend(self.history.wanted(missing, now))
+        self._alert_until = now + _ALERT_SECONDS
+        slot = self._clock.wheel.slot
+        self._send_waiting(slot)
         if not self._pumping:
-            slot = self._clock.wheel.slot
-            following = self._pump(slot, now)
-            if following is not None:
-                self._clock.wheel.add(VIDEO, following, self._pump)
+            self._pumping = True
+            self._clock.wheel.add(VIDEO, slot + 1, self._pump)
 
     def stop(self) -> None:
         """Nothing more is repeated; says BYE for the RTX stream."""
         self._waiting.clear()
+        self._alert_until = 0.0
         if self._rtx_reports is not None and self._rtx_reports.packets:
             self._socket.send_rtcp(self._rtx_reports.goodbye())
 
@@ -69,10 +75,17 @@ class Repeater:
             self._socket.send_rtcp(self._rtx_reports.build(unix, timestamp, None))
 
     def _pump(self, slot: int, now: float) -> int | None:
-        for _ in range(min(PER_SLOT, len(self._waiting))):
-            self._send(self._waiting.popleft())
-        self._pumping = bool(self._waiting)
+        self._send_waiting(slot)
+        self._pumping = bool(self._waiting) or now < self._alert_until
         return slot + 1 if self._pumping else None
+
+    def _send_waiting(self, slot: int) -> None:
+        if slot != self._slot:
+            self._slot, self._room = slot, SLOT_OCTETS
+        while self._waiting and self._room > 0:
+            sent = self._waiting.popleft()
+            self._room -= len(sent.packet) - HEADER_SIZE
+            self._send(sent)
 
     def _send(self, sent: Sent) -> None:
         packet, reports = sent.packet, self._reports

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 SHORTEST_INTERVAL = 0.5
+ON_ITS_WAY = 0.15
+"""A request this soon after a key frame was made before that one arrived."""
 
 
 class KeyframeRequests:
-    """Gathers PLI, FIR and SIP INFO requests; at most one key frame each ``SHORTEST_INTERVAL`` seconds.
+    """Gathers PLI, FIR and SIP INFO requests; they cause at most one key frame each ``SHORTEST_INTERVAL`` seconds.
 
-    A request that comes too early is not lost: it is due when the interval is over.
+    After a key frame that nobody asked for, such as a call's first, the next may follow as soon as ``ON_ITS_WAY``
+    is over. A request that comes too early is not lost: it is due when the interval is over.
     """
 
     def __init__(self) -> None:
         self.count = 0
         self._wanted = False
-        self._last = float("-inf")
+        self._last = self._granted = float("-inf")
         self._fir: dict[int, int] = {}
 
     def request(self) -> None:
@@ -30,9 +33,11 @@ class KeyframeRequests:
 
     def due(self, now: float) -> bool:
         """Whether the next picture must be an IDR."""
-        return self._wanted and now - self._last >= SHORTEST_INTERVAL
+        return self._wanted and now - self._last >= ON_ITS_WAY and now - self._granted >= SHORTEST_INTERVAL
 
     def sent(self, now: float) -> None:
         """An IDR goes out, whatever for."""
+        if self._wanted:
+            self._granted = now
         self._wanted = False
         self._last = now
