@@ -6,59 +6,24 @@ Sans-IO: the provider calls :meth:`Performer.tick` once per frame and shows the 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
-from fractions import Fraction
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visavis.frames import SAMPLE_RATE, Frame, frame_at, frame_start
+from visavis.lag import Lag
+from visavis.picture import Picture, TurnAnchor
 from visavis.playback import Playback
-from visavis.playout import Picture, Playout, TurnAnchor
+from visavis.playout import Playout
+from visavis.utterance import TurnSink, Utterance, Waiting
 
 _NEAR_END = SAMPLE_RATE * 3 // 10  # audio left when a voice that fell silent is taken to have ended
 _ENOUGH = SAMPLE_RATE // 2  # audio ahead that an engine can be expected to do with
 _QUIET_S = 0.25
 _LEAD_TICKS = 8  # a waiting turn is started this long before the one before has been heard
-_LATE_TICKS = 8
-_MOST_LAG_S = 0.6
 _PATIENCE_S = 0.5  # audio that is not played this long after its response ended was cut
 _UNHEARD_S = 5.0  # audio whose playing has not begun this long after it was fed is dropped
 _DRIFT = 0.6  # of a frame: pictures that are further from the voice than this are put right
-
-
-class TurnSink(Protocol):
-    """Where turns go; :class:`visavis.AvatarStream` is one."""
-
-    def start_turn(self, turn_id: int, epoch: int) -> None: ...
-    def push_audio(self, pcm: NDArray[np.int16]) -> None: ...
-    def end_turn(self) -> None: ...
-    def anchor(self, sample: int, loop_index: int) -> None: ...
-    def playhead(self, sample: int, playing: bool = True) -> None: ...
-    def interrupt(self, epoch: int) -> None: ...
-
-
-@dataclass(slots=True)
-class _Turn:
-    fed: int = 0
-    ended: bool = False
-    last_fed_at: float = 0.0
-    base: int = 0  # this sample is heard at tick `start`
-    start: int = 0
-    closed: bool = False  # the playout knows where it ends
-    dry: bool = False  # a tick found no audio
-    origin: int = 0  # samples of the voice before this turn, where its playing is followed
-    begun: bool = False  # its first sample was heard
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """Audio of a turn that cannot start while another one plays."""
-
-    chunks: list[NDArray[np.int16]] = field(default_factory=list)
-    ended: bool = False
-    last_fed_at: float = 0.0
 
 
 class Performer:
@@ -76,16 +41,11 @@ class Performer:
         self.epoch = 0
         self.ticks = 0
         self._sink = sink
-        self._fps: Fraction = playout.fps
-        self._lag = round(delay_s * self._fps)
-        self._most_lag = self._lag + round(_MOST_LAG_S * self._fps)
+        self._fps = playout.fps
+        self._lag = Lag(playout, delay_s)
         self._turn_id = 0
-        self._turn: _Turn | None = None
-        self._waiting: deque[_Waiting] = deque()
-        self._late = 0
-        self._late_before = 0
-        self._dropped = 0
-        self._newest = -1
+        self._turn: Utterance | None = None
+        self._waiting: deque[Waiting] = deque()
         self._anchor_told: TurnAnchor | None = None
         self._spoken: int | None = None  # samples of the voice in all turns so far; None: some were cut
 
@@ -97,7 +57,7 @@ class Performer:
     @property
     def lag_s(self) -> float:
         """How far pictures are behind the feeding of their audio, in seconds."""
-        return float(self._lag / self._fps)
+        return float(self._lag.ticks / self._fps)
 
     @property
     def ahead_s(self) -> float:
@@ -105,7 +65,7 @@ class Performer:
         waiting = sum(len(pcm) for w in self._waiting for pcm in w.chunks)
         turn = self._turn
         if turn is not None and not turn.closed:
-            at = turn.base + frame_start(max(0, self.ticks - turn.start), self._fps)
+            at = turn.at(max(self.ticks, turn.start))
             waiting += max(0, turn.fed - (at if turn.begun or self.playback is None else 0))
         return waiting / SAMPLE_RATE
 
@@ -118,7 +78,7 @@ class Performer:
             self._push(turn, pcm, now)
             return
         if not self._waiting or self._waiting[-1].ended:
-            self._waiting.append(_Waiting())
+            self._waiting.append(Waiting())
         self._waiting[-1].chunks.append(pcm)
         self._waiting[-1].last_fed_at = now
         if turn is None or turn.closed:
@@ -145,7 +105,7 @@ class Performer:
         """A frame of the stream."""
         self.playout.on_frame(frame)
         if frame.turn_id == self._turn_id:
-            self._newest = max(self._newest, frame_at(frame.sample, self._fps))
+            self._lag.on_frame(frame)
 
     def tick(self, now: float) -> Picture:
         """The picture of this tick, one per ``1 / fps`` seconds; ``now`` is when it is due."""
@@ -158,7 +118,7 @@ class Performer:
         if sample is not None:
             self._tell_anchor(self.playout.anchor)  # it has moved where the body was elsewhere than foreseen
             self._sink.playhead(sample)
-            self._keep_up(turn, sample, picture)
+            self._keep_up(turn, sample)
         elif self.ticks <= turn.start:
             self._sink.playhead(-frame_start(turn.start - self.ticks + 1, self._fps))
         elif turn.closed and self.playout.turn_id != self._turn_id:
@@ -175,7 +135,7 @@ class Performer:
             return None
         if self.ticks < turn.start:
             return None
-        sample = turn.base + frame_start(self.ticks - turn.start, self._fps)
+        sample = turn.at(self.ticks)
         self._end_if_silent(turn, turn.fed - sample, now)
         left = frame_at(max(0, turn.fed - sample + frame_start(1, self._fps) - 1), self._fps)
         if turn.ended and (not left or (self._waiting and left <= _LEAD_TICKS)):
@@ -189,7 +149,7 @@ class Performer:
         turn.dry = not left
         return None if turn.dry else sample
 
-    def _follow(self, turn: _Turn, playback: Playback, now: float) -> bool:
+    def _follow(self, turn: Utterance, playback: Playback, now: float) -> bool:
         """Put the turn where its voice is; False while it is not heard."""
         frame = frame_start(1, self._fps)
         at = round(playback.heard(now) * SAMPLE_RATE) - turn.origin
@@ -208,11 +168,10 @@ class Performer:
             if over and now - max(playback.ended_at or 0.0, turn.last_fed_at) > _PATIENCE_S:
                 self.interrupt()
             return False
-        at -= frame_start(self._lag, self._fps)
+        at -= frame_start(self._lag.ticks, self._fps)
         if at < 0:
             return False
-        foreseen = turn.base + frame_start(self.ticks - turn.start, self._fps)
-        if self.ticks < turn.start or turn.dry or abs(at - foreseen) > _DRIFT * frame:
+        if self.ticks < turn.start or turn.dry or abs(at - turn.at(self.ticks)) > _DRIFT * frame:
             turn.dry = False
             self._anchor(turn, frame_start(frame_at(at + frame // 2, self._fps), self._fps), 0)
         turn.begun = True
@@ -220,12 +179,11 @@ class Performer:
 
     def _start_waiting(self, ticks_ahead: int) -> None:
         """Start the turn that waits, so that it is heard in ``ticks_ahead`` ticks or as soon as it can be."""
-        ahead = max(ticks_ahead, self._lag)
+        ahead = max(ticks_ahead, self._lag.ticks)
         waiting = self._waiting.popleft()
         self._turn_id += 1
-        self._newest = -1
-        self._late = 0
-        before, turn = self._turn, _Turn(start=self.ticks + ahead)
+        self._lag.begin_turn()
+        before, turn = self._turn, Utterance(self._fps, self.ticks + ahead)
         self._turn = turn
         if self.playback is not None:
             turn.origin = self._origin(before, self.playback)
@@ -237,7 +195,7 @@ class Performer:
         if waiting.ended:
             self._end(turn)
 
-    def _origin(self, before: _Turn | None, playback: Playback) -> int:
+    def _origin(self, before: Utterance | None, playback: Playback) -> int:
         """Samples of the voice before the next turn."""
         boundary = round(playback.boundary * SAMPLE_RATE)
         if before is not None:
@@ -246,7 +204,7 @@ class Performer:
             return boundary
         return self._spoken
 
-    def _push(self, turn: _Turn, pcm: NDArray[np.int16], now: float) -> None:
+    def _push(self, turn: Utterance, pcm: NDArray[np.int16], now: float) -> None:
         if turn.dry and self.playback is None:
             turn.dry = False
             self._anchor(turn, turn.fed, 0)
@@ -254,42 +212,32 @@ class Performer:
         turn.last_fed_at = now
         self._sink.push_audio(pcm)
 
-    def _end_if_silent(self, turn: _Turn, left: int, now: float) -> None:
+    def _end_if_silent(self, turn: Utterance, left: int, now: float) -> None:
         if self.playback is not None and self.playback.ends_told:
             return
         if not turn.ended and left < _NEAR_END and now - turn.last_fed_at > _QUIET_S:
             self._end(turn)
 
-    def _end(self, turn: _Turn) -> None:
+    def _end(self, turn: Utterance) -> None:
         if not turn.ended:
             turn.ended = True
             self._sink.end_turn()
 
-    def _anchor(self, turn: _Turn, sample: int, ticks_ahead: int) -> None:
+    def _anchor(self, turn: Utterance, sample: int, ticks_ahead: int) -> None:
         turn.base, turn.start = sample, self.ticks + ticks_ahead
         self._tell_anchor(self.playout.resume(sample, ticks_ahead))
-        self._late = 0
+        self._lag.anchored()
 
     def _tell_anchor(self, anchor: TurnAnchor | None) -> None:
         if anchor is not None and anchor != self._anchor_told:
             self._anchor_told = anchor
             self._sink.anchor(anchor.sample, anchor.loop_index)
 
-    def _keep_up(self, turn: _Turn, sample: int, picture: Picture) -> None:
+    def _keep_up(self, turn: Utterance, sample: int) -> None:
         """Fall behind once where every frame comes too late."""
-        dropped, self._dropped = self._dropped, self.playout.stats.dropped
-        if self.playout.stats.late == self._late_before:
-            self._late = 0
-        else:
-            self._late += 1
-        self._late_before = self.playout.stats.late
-        if self.playback is not None and (turn.ended or turn.fed - sample > _ENOUGH):
-            return  # the audio is there: the server catches up with the voice
-        if self._late < _LATE_TICKS or self._dropped == dropped or self._newest < 0:
-            return
-        behind = frame_at(sample, self._fps) - self._newest + 1
-        behind = min(behind, self._most_lag - self._lag)
-        if behind > 0:
-            self._lag += behind
+        # Where the audio is there, the server catches up with the voice.
+        ahead = self.playback is not None and (turn.ended or turn.fed - sample > _ENOUGH)
+        behind = self._lag.observe(sample, may_grow=not ahead)
+        if behind:
             back = max(0, sample + frame_start(1, self._fps) - frame_start(behind, self._fps))
             self._anchor(turn, back, 0)
