@@ -157,7 +157,7 @@ class TestLoad:
     def test_a_late_clock_refuses_calls(self) -> None:
         load = Load()
         for _ in range(2):
-            load.judge(0.1, 0, 10, 0.02)
+            load.judge(0.1, 0, 10, 0.03)
         assert not load.overloaded  # a hiccup of the host
-        load.judge(0.1, 0, 10, 0.02)
+        load.judge(0.1, 0, 10, 0.03)
         assert load.overloaded and load.divider == 1

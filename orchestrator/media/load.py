@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 BUSY_ENCODERS = 0.75
-BUSY_CLOCK_SECONDS = 0.008
+BUSY_CLOCK_SECONDS = 0.02
+"""Voice later than a packet's own length is what the shortest jitter buffers do not bear."""
 SLOW_SECONDS = 3
 _WORST = 4
 

@@ -79,6 +79,8 @@ class Worker:
                 if isinstance(message, Shutdown):
                     break
                 self._take(message)
+                # Messages that came together are taken one at a time, the clock's slots between them.
+                await asyncio.sleep(0)
         except ChannelClosed:
             pass
         finally:
