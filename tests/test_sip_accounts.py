@@ -29,7 +29,7 @@ async def test_a_call_belongs_to_the_trunk_it_comes_from(
 ) -> None:
     wire = Wire()
     for uri, proxy in accounts:
-        wire.agent.registrations.append(Registration(wire.agent, Account(uri, proxies=(proxy,))))
+        wire.agent.registrations.append(Registration(wire.agent.client, Account(uri, proxies=(proxy,))))
     await wire.put(request("INVITE", body=sdp(AUDIO, VIDEO)))
     (call,) = wire.handler.calls
     assert call.account == expected

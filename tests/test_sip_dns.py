@@ -199,7 +199,7 @@ async def test_a_server_that_answers_too_late_is_turned_away(answered: bool) -> 
 async def test_a_registrar_with_two_servers() -> None:
     wire = Wire()
     wire.hops = list(TWO)
-    registration = Registration(wire.agent, Account("sip:me@trunk.test", "pw"))
+    registration = Registration(wire.agent.client, Account("sip:me@trunk.test", "pw"))
     task = asyncio.ensure_future(registration.register(300))
     await settle()
     wire.clock.advance(PATIENCE_SECONDS)
@@ -224,7 +224,7 @@ async def test_a_registrar_with_two_servers() -> None:
 async def test_a_slow_registrar_that_said_something_is_waited_for() -> None:
     wire = Wire()
     wire.hops = list(TWO)
-    registration = Registration(wire.agent, Account("sip:me@trunk.test", "pw"))
+    registration = Registration(wire.agent.client, Account("sip:me@trunk.test", "pw"))
     task = asyncio.ensure_future(registration.register(300))
     await settle()
     register = only_request(wire.take(), "REGISTER")
@@ -248,7 +248,7 @@ async def test_a_ping_goes_on_to_the_next_server(closed: bool, monkeypatch: pyte
 
     monkeypatch.setattr(wire, "open_flow", refuse_first)
     account = Account("sip:me@trunk.test", "pw", proxies=("sip:trunk.test",), ping=30)
-    trunk = Registration(wire.agent, account).trunk
+    trunk = Registration(wire.agent.client, account).trunk
     task = asyncio.ensure_future(trunk.run())
     await settle()
     if not closed:

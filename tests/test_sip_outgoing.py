@@ -12,8 +12,9 @@ from orchestrator.sip.authentication import Challenger, Credentials
 from orchestrator.sip.call import Call
 from orchestrator.sip.config import Account, SipConfig
 from orchestrator.sip.grammar import NameAddr, parse_uri
-from orchestrator.sip.message import Request, Response, parse_message
+from orchestrator.sip.message import Request, Response
 from orchestrator.sip.outgoing import OutgoingCall
+from orchestrator.sip.parsing import parse_message
 from orchestrator.sip.registration import Registration
 from orchestrator.sip.stack import dialled_uri
 from tests.support.sip_fake import (
@@ -254,7 +255,7 @@ ACCOUNT = Account(f"sip:me@{PEER[0]}", "secret", registrar=f"sip:{PEER[0]}:{PEER
 async def start_registration(
     wire: Wire, account: Account = ACCOUNT
 ) -> tuple[Registration, asyncio.Task[None]]:
-    registration = Registration(wire.agent, account)
+    registration = Registration(wire.agent.client, account)
     task = asyncio.ensure_future(registration.run())
     await settle()
     return registration, task
@@ -416,7 +417,7 @@ async def test_a_proxy_that_does_not_answer_options_is_dialled_last() -> None:
     account = Account(
         "sip:me@example.com", proxies=("sip:127.0.0.11", "sip:127.0.0.12"), register=False, ping=30
     )
-    registration = Registration(wire.agent, account)
+    registration = Registration(wire.agent.client, account)
     task = asyncio.ensure_future(registration.trunk.run())
     await settle()
     first, second = (m for m in wire.take() if isinstance(m, Request))
@@ -431,7 +432,7 @@ async def test_a_proxy_that_does_not_answer_options_is_dialled_last() -> None:
 
 
 async def test_a_handler_that_hangs_does_not_hide_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.sip.call.LAST_EVENT_SECONDS", 0.01)
+    monkeypatch.setattr("orchestrator.sip.announcements.LAST_EVENT_SECONDS", 0.01)
 
     release = asyncio.Event()
 

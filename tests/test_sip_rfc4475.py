@@ -9,7 +9,8 @@ import pytest
 from orchestrator.sip.grammar import parse_via
 from orchestrator.sip.incoming import IncomingCall
 from orchestrator.sip.media import AudioCapabilities, MediaCapabilities
-from orchestrator.sip.message import MalformedMessage, Response, parse_message
+from orchestrator.sip.message import Response
+from orchestrator.sip.parsing import MalformedMessage, parse_message
 from tests.support.sip_fake import Recorder, Wire, request, settle, statuses
 
 MESSAGES = Path(__file__).parent / "rfc4475"

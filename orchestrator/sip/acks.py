@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from .client import Caller, Client
 from .message import Request, Response
-
-if TYPE_CHECKING:
-    from .agent import Agent
-    from .call import Call
 
 
 class Acks:
     """One call's ACKs, by the CSeq of their INVITE."""
 
-    def __init__(self, agent: Agent, call: Call) -> None:
-        self._agent = agent
+    def __init__(self, client: Client, call: Caller) -> None:
+        self._client = client
         self._call = call
         self._sent: dict[int, Request] = {}
 
@@ -26,10 +21,10 @@ class Acks:
             for value in invite.headers.all(name):
                 ack.headers.add(name, value)
         self._sent[invite.cseq[0]] = ack
-        self._agent.client.send_ack(self._call, ack)
+        self._client.send_ack(self._call, ack)
 
     def again(self, response: Response) -> None:
         """A 2xx that was acknowledged came again."""
         ack = self._sent.get(response.cseq[0])
         if ack is not None:
-            self._agent.client.send_ack(self._call, ack)
+            self._client.send_ack(self._call, ack)

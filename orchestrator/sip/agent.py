@@ -21,12 +21,12 @@ from .flow import Flow
 from .grammar import GrammarError
 from .incoming import IncomingCall
 from .media import NotAcceptable
-from .message import MalformedMessage, Request, Response, make_response, parse_message, parse_request_uri
+from .message import Request, Response, make_response, parse_request_uri
 from .outgoing import OutgoingCall
+from .parsing import MalformedMessage, parse_message
 from .policy import SourcePolicy
 from .refusals import Complaints, Refusal, unavailable, warning
 from .registration import Registration, account_of
-from .reinvite import Reinviter
 from .routing import reply_flow, stamp_via
 from .sdp import SdpError
 from .server_transaction import ServerTransaction
@@ -44,7 +44,6 @@ class Agent:
         self.config = config
         self.handler = handler
         self.clock = clock
-        self.client = Client(self, connector)
         self.policy = SourcePolicy(
             clock.now,
             allow_from=config.allow_from,
@@ -52,7 +51,7 @@ class Agent:
             invites_per_second=config.invites_per_second,
         )
         self.transactions = TransactionLayer(clock, self)
-        self.reinviter = Reinviter(self)
+        self.client = Client(config, clock, self.policy, self.transactions, connector, self.spawn)
         self.calls: dict[str, Call] = {}
         self.registrations: list[Registration] = []
         self.tracer = Tracer(config.trace_messages)
@@ -118,7 +117,7 @@ class Agent:
         if response.cseq[1] == "INVITE" and 200 <= response.status < 300:
             call = self._dialogs.get((response.call_id, response.from_.tag or "", response.to.tag or ""))
             if call is not None:
-                call.acks.again(response)
+                call.on_repeated_answer(response)
 
     # -- what calls use --
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from .client import Client
 from .client_transaction import ClientTransaction
 from .clock import Timer
 from .flow import Flow
 from .message import Request, Response
 from .timers import PATIENCE_SECONDS
-
-if TYPE_CHECKING:
-    from .agent import Agent
 
 
 class Attempt:
@@ -25,7 +22,7 @@ class Attempt:
 
     def __init__(
         self,
-        agent: Agent,
+        client: Client,
         request: Request,
         flow: Flow,
         late: Callable[[Attempt, Response], None],
@@ -34,14 +31,14 @@ class Attempt:
     ) -> None:
         self.request = request
         self.flow = flow
-        self._agent = agent
+        self._client = client
         self._late = late
         self._responses: asyncio.Queue[Response] = asyncio.Queue()
         self._settled = self._given_up = self._cancelled = False
         self._patience: Timer | None = None
         if impatient:
-            self._patience = agent.clock.call_later(PATIENCE_SECONDS, self._give_up)
-        self._transaction: ClientTransaction = agent.client.start(
+            self._patience = client.clock.call_later(PATIENCE_SECONDS, self._give_up)
+        self._transaction: ClientTransaction = client.start(
             request, flow, self._on_response, self._on_failure
         )
 
@@ -53,7 +50,7 @@ class Attempt:
         """CANCEL, once; only after a provisional response (section 9.1)."""
         if not self._cancelled:
             self._cancelled = True
-            self._agent.transactions.cancel(self._transaction)
+            self._client.cancel(self._transaction)
 
     def _on_response(self, response: Response) -> None:
         self._stop_waiting()

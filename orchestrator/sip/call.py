@@ -3,40 +3,58 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import Any, ParamSpec, Protocol
 
 from visavis.logs import Log
 
 from .acks import Acks
+from .announcements import Announcements
 from .authentication import Credentials
 from .bodies import sdp_body
+from .client import Client
+from .clock import Clock
+from .config import SipConfig
 from .dialog import Dialog
 from .events import EndCause, SipHandler
 from .flow import Flow
 from .info import Info
 from .media import MediaCapabilities, NegotiatedMedia, NotAcceptable
 from .message import Request, Response
+from .reinvite import Reinvites
 from .reliability import PendingAck
 from .renegotiation import Renegotiation
 from .sdp import SdpError
 from .server_transaction import ServerTransaction
 from .session import SdpSession
 from .session_timer import SessionTimer
-from .trace import Trace
+from .trace import Trace, Tracer
 from .transfer import Transfer
 from .validate import ALLOW, SUPPORTED
 
-if TYPE_CHECKING:
-    from .agent import Agent
-
 log = Log(__name__)
 P = ParamSpec("P")
-LAST_EVENT_SECONDS = 1.0
 
 
 class CallEnded(Exception):
     """The call is over: nothing more can be done with it."""
+
+
+class UserAgent(Protocol):
+    """What calls need of the user agent that holds them."""
+
+    config: SipConfig
+    clock: Clock
+    handler: SipHandler
+    client: Client
+    tracer: Tracer
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
+    def register(self, call: Call, dialog: Dialog) -> None: ...
+    def forget(self, call: Call) -> None: ...
+    def forget_dialogs(self, call: Call) -> None: ...
+    def finish_response(self, response: Response, transaction: ServerTransaction) -> None: ...
 
 
 class Call:
@@ -48,7 +66,7 @@ class Call:
 
     direction = "in"
 
-    def __init__(self, agent: Agent, call_id: str, dialog: Dialog | None) -> None:
+    def __init__(self, agent: UserAgent, call_id: str, dialog: Dialog | None) -> None:
         self.id = call_id
         self.state = "new"
         self.account = ""
@@ -67,12 +85,12 @@ class Call:
         self.timer = SessionTimer(agent.clock, agent.config, self._refresh, self._expired)
         self._pending_ack: PendingAck | None = None
         self._renegotiation = Renegotiation(self)
-        self._transfer = Transfer(agent, self)
-        self._info = Info(agent, self)
-        self.offering = False
+        self._reinvites = Reinvites(agent.client, self)
+        self._transfer = Transfer(agent.client, self)
+        self._info = Info(agent.client, self)
         self._hangup_wanted = ""
-        self.acks = Acks(agent, self)
-        self._last_event: asyncio.Task[None] | None = None
+        self.acks = Acks(agent.client, self)
+        self._announcements = Announcements(call_id, agent.spawn, self._handler_failed)
 
     @property
     def media(self) -> NegotiatedMedia | None:
@@ -98,6 +116,11 @@ class Call:
     def offer_open(self) -> bool:
         """Whether an offer of ours waits for its answer, so that the peer's own has to wait (491)."""
         return self.offering or self.session.offer_pending
+
+    @property
+    def offering(self) -> bool:
+        """Whether a re-INVITE of ours is open."""
+        return self._reinvites.offering
 
     @property
     def negotiable(self) -> bool:
@@ -138,7 +161,7 @@ class Call:
 
         Raises CallEnded, NotAcceptable (the peer refused; the old agreement stands).
         """
-        return await self._agent.reinviter.reoffer(self, capabilities)
+        return await self._reinvites.reoffer(capabilities)
 
     async def transfer(self, target: str) -> int:
         """Ask the peer to call `target` instead (REFER); the status it reports back. Hang up after a 2xx.
@@ -240,26 +263,14 @@ class Call:
         )
 
     def emit(self, event: Callable[P, Coroutine[Any, Any, None]], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Run a coroutine of the handler after those of this call before it.
+        """Run a coroutine of the handler after those of this call before it."""
+        self._announcements.put(functools.partial(event, *args, **kwargs), last=self.state == "ended")
 
-        The end of a call waits for them only a moment: a handler that hangs must not hide it.
-        """
-        previous = self._last_event
-        patience = LAST_EVENT_SECONDS if self.state == "ended" else None
-
-        async def run() -> None:
-            if previous is not None:
-                await asyncio.wait({previous}, timeout=patience)
-            try:
-                await event(*args, **kwargs)
-            except Exception:
-                log.exception("handler_failed", call=self.id)
-                if self.state in ("answered", "established"):
-                    self._bye(EndCause("error", "us", 500, "our handler failed"))
-                else:
-                    self.hangup("our handler failed")
-
-        self._last_event = self._agent.spawn(run())
+    def _handler_failed(self) -> None:
+        if self.state in ("answered", "established"):
+            self._bye(EndCause("error", "us", 500, "our handler failed"))
+        else:
+            self.hangup("our handler failed")
 
     def end(self, cause: EndCause) -> None:
         if self.state == "ended":
@@ -295,10 +306,14 @@ class Call:
     # -- session timer --
 
     def _refresh(self) -> None:
-        self._agent.spawn(self._agent.reinviter.refresh(self))
+        self._agent.spawn(self._reinvites.refresh())
 
     def _expired(self) -> None:
         self._bye(EndCause("session_expired", "us", 408, "the session was not refreshed"))
+
+    def on_repeated_answer(self, response: Response) -> None:
+        """A 2xx of the peer's that was acknowledged came again."""
+        self.acks.again(response)
 
     def on_refreshed(self, response: Response) -> None:
         self.timer.refreshed(response)

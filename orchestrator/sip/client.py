@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
 from visavis.logs import Log
 
 from .authentication import Credentials
 from .client_transaction import ClientTransaction
+from .clock import Clock
+from .config import SipConfig
 from .dialog import Dialog
 from .flow import Flow
 from .grammar import Uri
 from .locate import Hop
 from .message import Request, Response
+from .policy import SourcePolicy
+from .session_timer import SessionTimer
 from .timers import PATIENCE_SECONDS
-from .transaction import new_branch
-
-if TYPE_CHECKING:
-    from .agent import Agent
-    from .call import Call
+from .transaction import TransactionLayer, new_branch
 
 log = Log(__name__)
 VIA_ROOM = 300
@@ -38,17 +38,43 @@ class Connector(Protocol):
     async def open_flow(self, hop: Hop, *, size: int = 0) -> Flow: ...
 
 
+class Caller(Protocol):
+    """A call as its requests see it."""
+
+    id: str
+    credentials: Credentials | None
+    timer: SessionTimer
+
+    @property
+    def dialog(self) -> Dialog: ...
+
+    def on_repeated_answer(self, response: Response) -> None:
+        """A 2xx that was acknowledged came again."""
+
+
 class Client:
     """Sends requests and brings back final responses; 408 and 503 stand for silence and broken ways."""
 
-    def __init__(self, agent: Agent, connector: Connector) -> None:
-        self._agent = agent
+    def __init__(
+        self,
+        config: SipConfig,
+        clock: Clock,
+        policy: SourcePolicy,
+        transactions: TransactionLayer,
+        connector: Connector,
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        self.config = config
+        self.clock = clock
+        self._policy = policy
+        self._transactions = transactions
         self._connector = connector
+        self._spawn = spawn
         self._failed: dict[Hop, float] = {}
 
     async def hops(self, uri: Uri) -> list[Hop]:
         """The ways to a URI (RFC 3263), those that failed lately last. Raises OSError where there is none."""
-        now = self._agent.clock.now()
+        now = self.clock.now()
         hops = await self._connector.locate(uri)
         return sorted(hops, key=lambda hop: self._failed.get(hop, 0.0) > now)
 
@@ -59,18 +85,22 @@ class Client:
         except (OSError, TimeoutError):
             self.avoid(hop)
             raise
-        self._agent.policy.contacted(flow.remote[0])
+        self._policy.contacted(flow.remote[0])
         return flow
 
     def local_host(self, hop: Hop) -> str:
         """Our address as peers beyond this hop reach it. Raises OSError."""
-        return self._agent.config.advertised_host or self._connector.local_host(hop)
+        return self.config.advertised_host or self._connector.local_host(hop)
 
     def avoid(self, hop: Hop) -> None:
         """Nobody answered there: for a while it is tried last (section 4.3)."""
         if len(self._failed) > MAX_FAILED:
             self._failed.clear()
-        self._failed[hop] = self._agent.clock.now() + AVOIDED_SECONDS
+        self._failed[hop] = self.clock.now() + AVOIDED_SECONDS
+
+    def trust(self, hop: Hop) -> None:
+        """That server is a trunk of ours: it may call."""
+        self._policy.trust(hop.host)
 
     async def flow_to(self, uri: Uri, *, size: int = 0) -> Flow:
         """A flow over the first hop that can be opened. Raises OSError."""
@@ -90,11 +120,14 @@ class Client:
         on_failure: Callable[[int], None],
     ) -> ClientTransaction:
         """Send a request whose responses the caller follows one by one."""
-        config = self._agent.config
         if request.method in ("INVITE", "UPDATE", "REGISTER"):
-            request.headers.set("Contact", f"<{flow.contact_uri(config.contact_user)}>")
-        request.headers.set("User-Agent", config.user_agent)
-        return self._agent.transactions.request(request, flow, on_response, on_failure)
+            request.headers.set("Contact", f"<{flow.contact_uri(self.config.contact_user)}>")
+        request.headers.set("User-Agent", self.config.user_agent)
+        return self._transactions.request(request, flow, on_response, on_failure)
+
+    def cancel(self, invite: ClientTransaction) -> None:
+        """CANCEL an INVITE that has had a provisional response and no final one (RFC 3261 section 9.1)."""
+        self._transactions.cancel(invite)
 
     async def exchange(
         self,
@@ -128,7 +161,7 @@ class Client:
             transaction.terminate()
             on_failure(408)
 
-        patience = self._agent.clock.call_later(PATIENCE_SECONDS, give_up) if impatient else None
+        patience = self.clock.call_later(PATIENCE_SECONDS, give_up) if impatient else None
         transaction = self.start(request, flow, on_response, on_failure)
         try:
             return await done
@@ -136,14 +169,14 @@ class Client:
             if patience is not None:
                 patience.cancel()
 
-    async def transact(self, call: Call, request: Request) -> Response:
+    async def transact(self, call: Caller, request: Request) -> Response:
         """Send a request in the call's dialog; a challenge is answered once with the call's credentials."""
         for _ in range(3):
             try:
                 flow = await self._flow_for(call.dialog, len(bytes(request)) + VIA_ROOM)
             except OSError as error:
                 return Response(status=503, reason=str(error))
-            response = await self.exchange(request, flow, call.acks.again)
+            response = await self.exchange(request, flow, call.on_repeated_answer)
             again = self.authorize(call.credentials, request, response)
             if not again and not call.timer.raise_to(request, response):
                 break
@@ -151,15 +184,27 @@ class Client:
             renew(request, call.dialog.local_seq)
         return response
 
-    def send(self, call: Call, request: Request) -> None:
+    def send(self, call: Caller, request: Request) -> None:
         """Send a request whose outcome does not matter, such as BYE."""
 
         async def run() -> None:
             await self.transact(call, request)
 
-        self._agent.spawn(run())
+        self._spawn(run())
 
-    def send_ack(self, call: Call, ack: Request, dialog: Dialog | None = None) -> None:
+    def send_aside(self, dialog: Dialog, request: Request) -> None:
+        """The same in a dialog that is not the call's own, early or forked."""
+
+        async def run() -> None:
+            try:
+                flow = await self.flow_to(dialog.next_hop())
+            except OSError:
+                return
+            await self.exchange(request, flow)
+
+        self._spawn(run())
+
+    def send_ack(self, call: Caller, ack: Request, dialog: Dialog | None = None) -> None:
         """An ACK for a 2xx: outside any transaction, each time with a branch of its own."""
 
         async def run() -> None:
@@ -173,7 +218,7 @@ class Client:
             ack.headers.prepend("Via", via)
             flow.send(bytes(ack))
 
-        self._agent.spawn(run())
+        self._spawn(run())
 
     @staticmethod
     def authorize(credentials: Credentials | None, request: Request, response: Response) -> bool:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from .attempt import Attempt
+from .client import Client
 from .dialog import Dialog
 from .message import Response
 from .server_transaction import ServerTransaction
-
-if TYPE_CHECKING:
-    from .agent import Agent
 
 _ANSWERED_EARLY = ("UPDATE", "INFO", "OPTIONS")
 
@@ -19,8 +16,8 @@ _ANSWERED_EARLY = ("UPDATE", "INFO", "OPTIONS")
 class EarlyDialog:
     """One dialog at a time: the fork that was heard first, then that whose reliable answer was taken last."""
 
-    def __init__(self, agent: Agent, next_seq: Callable[[], int]) -> None:
-        self._agent = agent
+    def __init__(self, client: Client, next_seq: Callable[[], int]) -> None:
+        self._client = client
         self._next_seq = next_seq
         self._rseq: dict[str, int] = {}
         self.dialog: Dialog | None = None
@@ -72,12 +69,4 @@ class EarlyDialog:
         dialog = Dialog.from_response(attempt.request, response, attempt.flow)
         prack = dialog.request("PRACK", seq=self._next_seq())
         prack.headers.add("RAck", f"{number} {attempt.request.cseq[0]} INVITE")
-
-        async def run() -> None:
-            try:
-                flow = await self._agent.client.flow_to(dialog.next_hop())
-            except OSError:
-                return
-            await self._agent.client.exchange(prack, flow)
-
-        self._agent.spawn(run())
+        self._client.send_aside(dialog, prack)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from .bodies import sdp_body
-from .call import Call, CallEnded
+from .call import Call, CallEnded, UserAgent
 from .dialog import Dialog, new_tag
 from .events import EndCause
 from .grammar import GrammarError
@@ -18,14 +16,11 @@ from .server_transaction import ServerTransaction
 from .timers import T1
 from .validate import ALLOW
 
-if TYPE_CHECKING:
-    from .agent import Agent
-
 
 class IncomingCall(Call):
     """An INVITE from a peer. `offer` is its session description, None where it leaves the offer to us."""
 
-    def __init__(self, agent: Agent, call_id: str, transaction: ServerTransaction) -> None:
+    def __init__(self, agent: UserAgent, call_id: str, transaction: ServerTransaction) -> None:
         request = transaction.request
         dialog = Dialog.from_invite(request, transaction.flow, new_tag())
         super().__init__(agent, call_id, dialog)

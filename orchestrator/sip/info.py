@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .bodies import DTMF_RELAY, read_dtmf, relay_dtmf, wants_keyframe
+from .client import Client
 from .media import NotAcceptable
 from .server_transaction import ServerTransaction
 
 if TYPE_CHECKING:
-    from .agent import Agent
     from .call import Call
 
 
 class Info:
     """One call's INFOs."""
 
-    def __init__(self, agent: Agent, call: Call) -> None:
-        self._agent = agent
+    def __init__(self, client: Client, call: Call) -> None:
+        self._client = client
         self._call = call
 
     def on_info(self, transaction: ServerTransaction) -> None:
@@ -35,7 +35,7 @@ class Info:
             request = self._call.dialog.request("INFO")
             request.headers.add("Content-Type", DTMF_RELAY)
             request.body = relay_dtmf(digit, milliseconds)
-            response = await self._agent.client.transact(self._call, request)
+            response = await self._client.transact(self._call, request)
             if response.status >= 300:
                 raise NotAcceptable(
                     f"the peer takes no keys: it answered {response.status} {response.reason}"

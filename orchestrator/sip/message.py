@@ -1,13 +1,10 @@
-"""SIP messages: parsing, building, serialising (RFC 3261 section 7).
+"""SIP messages: requests, responses and their headers (RFC 3261 section 7).
 
-`parse_message` takes one whole message. What it cannot accept it raises as `MalformedMessage`, which
-carries as much of the request as could be read, so that a 400 can be sent where that is possible.
-Header order and unknown headers survive a round trip; bytes that are not UTF-8 do too.
+Header order and unknown headers survive a round trip through `parsing`; bytes that are not UTF-8 do too.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -16,15 +13,11 @@ from .grammar import (
     NameAddr,
     Uri,
     Via,
-    is_token,
     parse_name_addr,
     parse_uri,
     parse_via,
     split_outside_quotes,
 )
-
-MAX_HEADERS = 256
-MAX_CSEQ = 2**31 - 1
 
 _COMPACT = {
     "a": "Accept-Contact", "b": "Referred-By", "c": "Content-Type", "d": "Request-Disposition",
@@ -32,9 +25,6 @@ _COMPACT = {
     "l": "Content-Length", "m": "Contact", "o": "Event", "r": "Refer-To", "s": "Subject", "t": "To",
     "u": "Allow-Events", "v": "Via", "x": "Session-Expires",
 }  # fmt: skip
-_SINGLE = ("From", "To", "Call-ID", "CSeq", "Max-Forwards", "Content-Length", "Content-Type")
-_REQUIRED = ("From", "To", "Call-ID", "CSeq")
-_FOLD = re.compile(r"\r?\n[ \t]+")
 
 REASONS = {
     100: "Trying", 180: "Ringing", 181: "Call Is Being Forwarded", 183: "Session Progress", 200: "OK",
@@ -184,122 +174,6 @@ class Response(Message):
 
     def start_line(self) -> str:
         return f"SIP/2.0 {self.status} {self.reason}"
-
-
-class MalformedMessage(ValueError):
-    """A message that cannot be accepted. `request` is what could be read of it, `status` the answer it wants.
-
-    `request` is None where no answer is possible: responses, ACK, and requests without a usable Via.
-    """
-
-    def __init__(self, reason: str, *, status: int = 400, request: Request | None = None) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.request = request
-
-
-def _split(data: bytes) -> tuple[str, list[str], bytes]:
-    head, separator, body = data.partition(b"\r\n\r\n")
-    if not separator:
-        head, separator, body = data.partition(b"\n\n")
-    text = head.decode("utf-8", "surrogateescape")
-    start, _, rest = text.partition("\n")
-    lines = [line.rstrip("\r") for line in _FOLD.sub(" ", rest).split("\n")]
-    return start.rstrip("\r"), [line for line in lines if line], body
-
-
-def parse_message(data: bytes, *, stream: bool = False) -> Request | Response:
-    """One message from one datagram, or one cut from a stream by its framing.
-
-    Raises MalformedMessage. A datagram's bytes after Content-Length are dropped (section 18.3).
-    """
-    start, lines, body = _split(data.lstrip(b"\r\n"))
-    if start.startswith("SIP/"):
-        return _parse_response(start, lines, body)
-    parts = start.split(" ")
-    request = Request(method=parts[0], uri=parts[1] if len(parts) > 1 else "")
-    try:
-        _read_headers(request, lines)
-        _check_via(request)
-    except (GrammarError, ValueError) as error:
-        raise MalformedMessage(f"unusable headers: {error}") from error
-    answerable = request if request.method != "ACK" else None
-    if len(parts) != 3 or not is_token(parts[0]) or not parts[1]:
-        raise MalformedMessage("bad request line", request=answerable)
-    if parts[2].upper() != "SIP/2.0":
-        wrong_version = re.match(r"SIP/\d+\.\d+\Z", parts[2], re.I)
-        raise MalformedMessage("bad version", status=505 if wrong_version else 400, request=answerable)
-    try:
-        _check_headers(request)
-        request.body = _cut_body(request.headers, body, stream=stream)
-        number, method = request.cseq
-        if method != request.method:
-            raise GrammarError("CSeq method differs from the request's")
-        if number > MAX_CSEQ:
-            raise GrammarError("CSeq out of range")
-    except (GrammarError, ValueError) as error:
-        raise MalformedMessage(str(error), request=answerable) from error
-    return request
-
-
-def _parse_response(start: str, lines: list[str], body: bytes) -> Response:
-    match = re.match(r"SIP/2\.0 ([1-6]\d\d)(?: (.*))?\Z", start, re.I | re.S)
-    if match is None:
-        raise MalformedMessage("bad status line")
-    response = Response(status=int(match[1]), reason=match[2] or "")
-    try:
-        _read_headers(response, lines)
-        _check_via(response)
-        _check_headers(response)
-        response.body = _cut_body(response.headers, body, stream=False)
-        if response.cseq[0] > MAX_CSEQ:
-            raise GrammarError("CSeq out of range")
-    except (GrammarError, ValueError) as error:
-        raise MalformedMessage(str(error)) from error
-    return response
-
-
-def _read_headers(message: Message, lines: list[str]) -> None:
-    if len(lines) > MAX_HEADERS:
-        raise GrammarError("too many headers")
-    for line in lines:
-        name, colon, value = line.partition(":")
-        name = name.rstrip()
-        if not colon or not is_token(name):
-            raise GrammarError("a header line without a name")
-        message.headers.add(name, value.strip().replace("\r", " "))
-
-
-def _check_via(message: Message) -> None:
-    _ = message.via
-
-
-def _check_headers(message: Message) -> None:
-    for name in _REQUIRED:
-        if not message.headers.get(name):
-            raise GrammarError(f"missing {name}")
-    for name in _SINGLE:
-        if len(message.headers.all(name)) > 1:
-            raise GrammarError(f"more than one {name}")
-    _, _ = message.from_, message.to
-    _ = message.headers.values("Contact")
-    for value in message.headers.values("Via"):
-        parse_via(value)
-    hops = message.headers.get("Max-Forwards")
-    if hops is not None and not (hops.isascii() and hops.isdigit() and len(hops) < 6 and int(hops) < 256):
-        raise GrammarError("bad Max-Forwards")
-
-
-def _cut_body(headers: Headers, body: bytes, *, stream: bool) -> bytes:
-    declared = headers.get("Content-Length")
-    if declared is None:
-        return b"" if stream else body
-    if not (declared.isascii() and declared.isdigit() and len(declared) < 9):
-        raise GrammarError("bad Content-Length")
-    length = int(declared)
-    if length > len(body):
-        raise GrammarError("Content-Length larger than the body")
-    return body[:length]
 
 
 def make_response(

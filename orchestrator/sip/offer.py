@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .answer import OPUS_FMTP, choose_audio, read_audio, read_video
 from .crypto import Keys, crypto_attribute, new_key, parse_crypto
 from .h264 import level_for
 from .media import (
@@ -14,6 +13,7 @@ from .media import (
     VideoCapabilities,
 )
 from .sdp import Media, SessionDescription
+from .streams import OPUS_FMTP, choose_audio, read_audio, read_video
 
 SUITE = "AES_CM_128_HMAC_SHA1_80"
 _PAYLOAD_TYPES = {

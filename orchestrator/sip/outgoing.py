@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from visavis.logs import Log
 
 from .attempt import Attempt
 from .authentication import Credentials
 from .bodies import sdp_body
-from .call import Call
+from .call import Call, UserAgent
 from .client import VIA_ROOM, renew
 from .dialog import Dialog, new_tag
 from .early import EarlyDialog
@@ -24,9 +23,6 @@ from .media import MediaCapabilities, NotAcceptable
 from .message import Request, Response
 from .sdp import SdpError
 from .server_transaction import ServerTransaction
-
-if TYPE_CHECKING:
-    from .agent import Agent
 
 log = Log(__name__)
 MAX_TARGETS = 8
@@ -44,7 +40,7 @@ class OutgoingCall(Call):
 
     def __init__(
         self,
-        agent: Agent,
+        agent: UserAgent,
         call_id: str,
         target: Uri,
         capabilities: MediaCapabilities,
@@ -72,8 +68,8 @@ class OutgoingCall(Call):
         self._attempt: Attempt | None = None
         self._provisional = False
         self._cancelled: EndCause | None = None
-        self._forks = ExtraForks(agent, self)
-        self._early = EarlyDialog(agent, self._next_seq)
+        self._forks = ExtraForks(agent.client, self)
+        self._early = EarlyDialog(agent.client, self._next_seq)
 
     @property
     def sip_call_id(self) -> str:
@@ -173,16 +169,17 @@ class OutgoingCall(Call):
 
     async def _ask(self, request: Request, hop: Hop, *, impatient: bool) -> Response:
         """One server, challenges answered. Raises OSError or TimeoutError where there is no way to it."""
+        client = self._agent.client
         for _ in range(3):
-            flow = await self._agent.client.open(hop, size=len(bytes(request)) + VIA_ROOM)
+            flow = await client.open(hop, size=len(bytes(request)) + VIA_ROOM)
             if self._cancelled:
                 return Response(status=487, reason="cancelled")
             self.source = flow.remote
             self.local_host = self._agent.config.advertised_host or flow.local[0]
             self._provisional = False
-            self._attempt = Attempt(self._agent, request, flow, self._on_further_answer, impatient=impatient)
+            self._attempt = Attempt(client, request, flow, self._on_further_answer, impatient=impatient)
             response = await self._follow(self._attempt)
-            again = self._agent.client.authorize(self.credentials, request, response)
+            again = client.authorize(self.credentials, request, response)
             if not again and not self.timer.raise_to(request, response):
                 return response
             renew(request, self._next_seq())
@@ -284,7 +281,7 @@ class OutgoingCall(Call):
     def _on_further_answer(self, attempt: Attempt, response: Response) -> None:
         """A repeated 2xx is acknowledged again, another fork's or server's is acknowledged and hung up."""
         if self._dialog is not None and (response.to.tag or "") == self._dialog.remote_tag:
-            self.acks.again(response)
+            self.on_repeated_answer(response)
         else:
             self._forks.refuse(attempt.request, response, attempt.flow)
 

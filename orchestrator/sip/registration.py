@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import TYPE_CHECKING
 
 from visavis.logs import Log
 
 from .authentication import Credentials
-from .client import renew
+from .client import Client, renew
 from .clock import pause
 from .config import Account
 from .dialog import new_tag
@@ -18,9 +17,6 @@ from .grammar import GrammarError, NameAddr, Uri, parse_name_addr, parse_uri
 from .locate import Hop
 from .message import Request, Response
 from .sdp import small_int
-
-if TYPE_CHECKING:
-    from .agent import Agent
 
 log = Log(__name__)
 FIRST_RETRY = 5.0
@@ -31,8 +27,8 @@ KEEPALIVE = 25.0
 class Trunk:
     """Which of an account's proxies answer OPTIONS."""
 
-    def __init__(self, agent: Agent, account: Account) -> None:
-        self._agent = agent
+    def __init__(self, client: Client, account: Account) -> None:
+        self._client = client
         self._account = account
         self._proxies = tuple(parse_uri(proxy) for proxy in account.proxies)
         self._silent: set[str] = set()
@@ -44,10 +40,10 @@ class Trunk:
 
     async def hops(self, proxy: Uri) -> list[Hop]:
         """The servers of a proxy or registrar: each of them may call. Raises OSError where there is none."""
-        hops = await self._agent.client.hops(proxy)
+        hops = await self._client.hops(proxy)
         for hop in hops:
             self._hosts.add(hop.host)
-            self._agent.policy.trust(hop.host)
+            self._client.trust(hop)
         return hops
 
     def owns(self, host: str) -> bool:
@@ -57,7 +53,7 @@ class Trunk:
     async def run(self) -> None:
         while True:
             await asyncio.gather(*(self._ping(proxy) for proxy in self._proxies))
-            await pause(self._agent.clock, self._account.ping)
+            await pause(self._client.clock, self._account.ping)
 
     async def _ping(self, proxy: Uri) -> None:
         request = Request(method="OPTIONS", uri=f"{proxy.scheme}:{proxy.host}")
@@ -66,7 +62,7 @@ class Trunk:
         request.headers.add("To", f"<{proxy.without_headers()}>")
         request.headers.add("Call-ID", secrets.token_hex(12))
         request.headers.add("CSeq", "1 OPTIONS")
-        client, silent = self._agent.client, True
+        client, silent = self._client, True
         try:
             hops = await self.hops(proxy)
         except OSError as error:
@@ -99,18 +95,18 @@ def account_of(registrations: list[Registration], dialled: Uri, host: str) -> st
 class Registration:
     """One account, kept registered until `close`. `registered` and `status` say how it stands."""
 
-    def __init__(self, agent: Agent, account: Account) -> None:
+    def __init__(self, client: Client, account: Account) -> None:
         self.account = account
         self.registered = False
         self.status = 0
         self.expires = account.expires
-        self._agent = agent
+        self._client = client
         self._aor = parse_uri(account.uri)
         user = account.username or self._aor.decoded_user
         self.credentials = Credentials(user, account.password)
         registrar = account.registrar or f"sip:{self._aor.host}"
         self._registrar = parse_uri(registrar)
-        self.trunk = Trunk(agent, account)
+        self.trunk = Trunk(client, account)
         self._call_id = secrets.token_hex(12)
         self._tag = new_tag()
         self._seq = 0
@@ -180,19 +176,19 @@ class Registration:
                 self._hop = hop
                 break
             self._hop = None
-            self._agent.client.avoid(hop)
+            self._client.avoid(hop)
         return response
 
     async def _ask(self, hop: Hop, request: Request, expires: int, *, impatient: bool) -> Response:
         response = Response(status=503, reason="unreachable")
         for _ in range(4):
-            self._flow = flow = await self._agent.client.open(hop)
-            response = await self._agent.client.exchange(request, flow, impatient=impatient)
+            self._flow = flow = await self._client.open(hop)
+            response = await self._client.exchange(request, flow, impatient=impatient)
             shortest = small_int(response.headers.get("Min-Expires") or "", 86_400)
             if response.status == 423 and shortest and shortest > expires > 0:
                 expires = self.expires = shortest
                 request.headers.set("Expires", str(expires))
-            elif not self._agent.client.authorize(self.credentials, request, response):
+            elif not self._client.authorize(self.credentials, request, response):
                 break
             self._seq += 1
             renew(request, self._seq)
@@ -215,7 +211,7 @@ class Registration:
 
     def _granted(self, response: Response) -> int:
         """What the registrar granted our own Contact, else its Expires header, else what we asked for."""
-        ours = self._flow.contact_uri(self._agent.config.contact_user) if self._flow else ""
+        ours = self._flow.contact_uri(self._client.config.contact_user) if self._flow else ""
         try:
             for value in response.headers.values("Contact"):
                 contact = parse_name_addr(value)
@@ -229,9 +225,9 @@ class Registration:
 
     async def _sleep(self, seconds: float) -> None:
         """Wait, keeping the way through a NAT open (RFC 5626 section 3.5.1) while registered."""
-        end = self._agent.clock.now() + seconds
-        while (left := end - self._agent.clock.now()) > 0:
-            await pause(self._agent.clock, min(left, KEEPALIVE))
+        end = self._client.clock.now() + seconds
+        while (left := end - self._client.clock.now()) > 0:
+            await pause(self._client.clock, min(left, KEEPALIVE))
             if self._flow is not None and self.registered:
                 if self._flow.closed:
                     return

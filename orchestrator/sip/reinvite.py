@@ -6,6 +6,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from .bodies import sdp_body
+from .client import Client
 from .clock import pause
 from .events import EndCause
 from .media import MediaCapabilities, NegotiatedMedia, NotAcceptable
@@ -13,22 +14,24 @@ from .message import Response
 from .sdp import SdpError
 
 if TYPE_CHECKING:
-    from .agent import Agent
     from .call import Call
 
 
-class Reinviter:
-    """Sends re-INVITEs for calls."""
+class Reinvites:
+    """One call's re-INVITEs; `offering` while one is open."""
 
-    def __init__(self, agent: Agent) -> None:
-        self._agent = agent
+    def __init__(self, client: Client, call: Call) -> None:
+        self.offering = False
+        self._client = client
+        self._call = call
 
-    async def reoffer(self, call: Call, capabilities: MediaCapabilities) -> NegotiatedMedia:
+    async def reoffer(self, capabilities: MediaCapabilities) -> NegotiatedMedia:
         """Offer anew. Raises NotAcceptable where the peer refuses or the call is not in a state to ask."""
-        if call.state != "established" or call.offering:
+        call = self._call
+        if call.state != "established" or self.offering:
             raise NotAcceptable("the call cannot take a new offer now")
         text = call.session.offer(capabilities)
-        response = await self._transact(call, "INVITE", text)
+        response = await self._transact(text)
         body = sdp_body(response) if response.status < 300 else None
         if body is None:
             call.session.withdraw()
@@ -40,35 +43,38 @@ class Reinviter:
         call.capabilities = capabilities
         return media
 
-    async def refresh(self, call: Call) -> None:
+    async def refresh(self) -> None:
         """A session refresh: the same description again; a peer that has lost the call ends it (section 10)."""
+        call = self._call
         if call.state != "established":
             return
-        response = await self._transact(call, "INVITE", call.session.local_text)
+        response = await self._transact(call.session.local_text)
         if response.status in (408, 481, 503):
             call.fail(EndCause("session_expired", "us", response.status, "the refresh failed"))
 
-    async def _transact(self, call: Call, method: str, body: str) -> Response:
+    async def _transact(self, body: str) -> Response:
+        call = self._call
         for attempt in range(4):
             if call.state != "established":
                 break
-            response = await self._once(call, method, body)
+            response = await self._once(body)
             if response.status != 491:
                 return response
             own_call_id = call.direction == "out"
             low, high = (2.1, 4.0) if own_call_id else (0.0, 2.0)
             if attempt < 3:
-                await pause(self._agent.clock, low + (high - low) * secrets.randbelow(100) / 100)
+                await pause(self._client.clock, low + (high - low) * secrets.randbelow(100) / 100)
         return Response(status=481, reason="the call has ended")
 
-    async def _once(self, call: Call, method: str, body: str) -> Response:
-        call.offering = True
+    async def _once(self, body: str) -> Response:
+        call = self._call
+        self.offering = True
         try:
-            request = call.dialog.request(method)
+            request = call.dialog.request("INVITE")
             call.prepare(request, body)
-            response = await self._agent.client.transact(call, request)
+            response = await self._client.transact(call, request)
         finally:
-            call.offering = False
+            self.offering = False
         if response.status < 300:
             call.dialog.refresh_target(response)
             call.acks.acknowledge(request)

@@ -49,7 +49,7 @@ class SipStack:
             raise
 
         for account in self.config.accounts:
-            registration = Registration(self._agent, account)
+            registration = Registration(self._agent.client, account)
             self._agent.registrations.append(registration)
             if account.register:
                 self._registering.append(asyncio.create_task(registration.run()))

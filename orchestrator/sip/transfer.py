@@ -6,13 +6,13 @@ import asyncio
 import re
 from typing import TYPE_CHECKING
 
+from .client import Client
 from .grammar import GrammarError, parse_name_addr
 from .media import NotAcceptable
 from .refusals import warning
 from .server_transaction import ServerTransaction
 
 if TYPE_CHECKING:
-    from .agent import Agent
     from .call import Call
 
 TRANSFER_SECONDS = 60.0
@@ -23,8 +23,8 @@ _STATUS = re.compile(rb"SIP/2\.0 (\d{3})")
 class Transfer:
     """One call's REFERs, both ways. Only one of ours is open at a time."""
 
-    def __init__(self, agent: Agent, call: Call) -> None:
-        self._agent = agent
+    def __init__(self, client: Client, call: Call) -> None:
+        self._client = client
         self._call = call
         self._outcome: asyncio.Future[int] | None = None
 
@@ -38,12 +38,12 @@ class Transfer:
             raise NotAcceptable("the call cannot be transferred now")
         outcome: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._outcome = outcome
-        timer = self._agent.clock.call_later(TRANSFER_SECONDS, lambda: self._settle(408))
+        timer = self._client.clock.call_later(TRANSFER_SECONDS, lambda: self._settle(408))
         try:
             request = call.dialog.request("REFER")
             request.headers.add("Refer-To", f"<{target}>")
             request.headers.add("Referred-By", f"<{call.dialog.local.uri}>")
-            response = await self._agent.client.transact(call, request)
+            response = await self._client.transact(call, request)
             if response.status >= 300:
                 raise NotAcceptable(f"the peer answered {response.status} {response.reason}")
             return await outcome
@@ -104,7 +104,7 @@ class Transfer:
         request.headers.add("Subscription-State", state)
         request.headers.add("Content-Type", "message/sipfrag;version=2.0")
         request.body = f"SIP/2.0 {status}\r\n".encode()
-        self._agent.client.send(self._call, request)
+        self._client.send(self._call, request)
 
     def _settle(self, status: int) -> None:
         if self._outcome is not None and not self._outcome.done():

@@ -17,7 +17,8 @@ from orchestrator.sip.grammar import Uri
 from orchestrator.sip.incoming import IncomingCall
 from orchestrator.sip.locate import Hop
 from orchestrator.sip.media import AudioCapabilities, MediaCapabilities, NegotiatedMedia, VideoCapabilities
-from orchestrator.sip.message import Headers, MalformedMessage, Request, Response, parse_message
+from orchestrator.sip.message import Headers, Request, Response
+from orchestrator.sip.parsing import MalformedMessage, parse_message
 
 PEER = ("127.0.0.9", 5099)
 LOCAL = ("127.0.0.1", 5060)

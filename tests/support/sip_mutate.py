@@ -19,7 +19,8 @@ from orchestrator.sip.authentication import Challenger, Credentials
 from orchestrator.sip.config import SipConfig
 from orchestrator.sip.framing import Framer, FramingError
 from orchestrator.sip.media import NotAcceptable
-from orchestrator.sip.message import MalformedMessage, Request, parse_message
+from orchestrator.sip.message import Request
+from orchestrator.sip.parsing import MalformedMessage, parse_message
 from orchestrator.sip.sdp import SdpError
 from orchestrator.sip.session import SdpSession
 from tests.support import fuzz
