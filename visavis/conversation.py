@@ -15,7 +15,6 @@ from visavis.messages import (
     Interrupted,
     Request,
     ServerMessage,
-    TurnAccepted,
     TurnFinished,
     TurnRejected,
 )
@@ -35,7 +34,6 @@ class Conversation:
     def __init__(self, fps: Fraction) -> None:
         self.epoch = 0
         self.rejected = False  # this server has no slot for the turn
-        self.accepted = False
         self.dropped_samples = 0
         self.opened: Opened | None = None  # by the server of the moment
         self._fps = fps
@@ -71,7 +69,7 @@ class Conversation:
             self._earlier.append(self._turn)
         history = max(HISTORY_S, -(-self.opened.history_ms // 1000) if self.opened else 0)
         self._turn = Turn(turn_id, epoch, self._fps, history)
-        self.rejected = self.accepted = False
+        self.rejected = False
         self._waiting_since = self._finish_at = None
 
     def push_audio(self, pcm: bytes | memoryview, now: float) -> None:
@@ -123,7 +121,7 @@ class Conversation:
     def attach(self, opened: Opened) -> int | None:
         """A server is there; returns the turn that resumes on it."""
         self.opened = opened
-        self.rejected = self.accepted = False
+        self.rejected = False
         self._waiting_since = None
         self._earlier.clear()
         turn = self._turn
@@ -164,14 +162,11 @@ class Conversation:
                     return request
         return None
 
-    def on_message(self, message: ServerMessage, now: float) -> list[Event]:
+    def on_message(self, message: ServerMessage) -> list[Event]:
         """What the caller is to hear of a server's message."""
         match message:
             case Frame():
-                return self._on_frame(message, now)
-            case TurnAccepted(turn_id):
-                self.accepted = self._turn is not None and self._turn.turn_id == turn_id
-                return [message]
+                return self._on_frame(message)
             case TurnRejected(turn_id):
                 if self._turn is not None and self._turn.turn_id == turn_id:
                     self.rejected = True  # the stream tells the caller once nobody else takes the turn
@@ -189,7 +184,7 @@ class Conversation:
             case _:
                 return [message]
 
-    def _on_frame(self, frame: Frame, now: float) -> list[Event]:
+    def _on_frame(self, frame: Frame) -> list[Event]:
         if frame.epoch < self.epoch:
             return []
         for turn in (self._turn, *self._earlier):
@@ -197,10 +192,7 @@ class Conversation:
                 break
         else:
             return []
-        if turn.first_frame_at is None:
-            turn.first_frame_at = now
         turn.on_frame(frame)
-        self.accepted = True
         self._waiting_since = None
         return [frame]
 

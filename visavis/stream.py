@@ -236,7 +236,7 @@ class AvatarStream:
     # -- what the server of the moment says --
 
     def _on_message(self, message: ServerMessage) -> None:
-        self._delivery.put(self._talk.on_message(message, self._loop.time()))
+        self._delivery.put(self._talk.on_message(message))
         exchange = self._exchange
         if exchange is None:
             return

@@ -33,7 +33,6 @@ class Turn:
         self.frames = 0
         self.complete = False  # its last frame is here
         self.first_audio_at: float | None = None
-        self.first_frame_at: float | None = None
         self._fps = fps
         self._history = history_s * SAMPLE_RATE
         self._pcm = bytearray()
