@@ -87,7 +87,7 @@ async def test_a_flood_is_one_line_a_second(caplog: pytest.LogCaptureFixture) ->
 @pytest.mark.parametrize(
     ("late", "divider", "words"),
     [
-        (0.012, 1, "overloaded: the media clock is late"),
+        (0.03, 1, "overloaded: the media clock is late"),
         (0.001, 2, "overloaded: pictures cannot be coded in time"),
     ],
 )
