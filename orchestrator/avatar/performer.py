@@ -8,8 +8,8 @@ from fractions import Fraction
 
 from orchestrator.avatar.speaker import PCM, Speaker, TurnEvent
 from orchestrator.avatar.stage import Role, Stage
-from orchestrator.avatar.still import still_body
-from orchestrator.media.sources import Body
+from orchestrator.avatar.still import grey_body
+from orchestrator.media.sources import Body, StillBody
 from visavis.frames import Frame
 from visavis.messages import Connected, Disconnected, Event, TurnRejected
 from visavis.model import AvatarSource
@@ -63,7 +63,7 @@ class Performer:
         ready = role.result() if role.done() and not role.cancelled() and role.exception() is None else None
         self._waiting: asyncio.Task[None] | None = None
         self._playout = Playout(1, source.fps)
-        self.body = still_body(source.image, source.width, source.height) if ready is None else ready.loop
+        self.body = grey_body(source.width, source.height) if ready is None else ready.loop
         self.speaker = Speaker(
             rate=rate,
             fps=source.fps,
@@ -76,7 +76,7 @@ class Performer:
         if ready is not None:
             self._use(ready)
         else:
-            self._waiting = asyncio.create_task(self._await_role(role))
+            self._waiting = asyncio.create_task(self._await_role(stage.still(source), role))
 
     @property
     def playout(self) -> Playout:
@@ -120,8 +120,9 @@ class Performer:
             await self._stream.close()
         self._waiting = self._stream = None
 
-    async def _await_role(self, role: asyncio.Task[Role]) -> None:
+    async def _await_role(self, still: asyncio.Task[StillBody], role: asyncio.Task[Role]) -> None:
         try:
+            self.body = await asyncio.shield(still)
             self._pending = await asyncio.shield(role)
         except asyncio.CancelledError:
             raise

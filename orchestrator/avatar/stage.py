@@ -7,10 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.avatar.still import still_body
+from orchestrator.media.sources import StillBody
 from visavis.body import Body, BodyCache
 from visavis.delivery import OnEvent
 from visavis.errors import InvalidRequest, VisavisError
@@ -72,6 +75,7 @@ class Stage:
         self._bodies = BodyCache(cache / "bodies", cache_bytes)
         self._on_state = on_state
         self._cast: dict[str, asyncio.Task[Role]] = {}
+        self._stills: dict[str, asyncio.Task[StillBody]] = {}  # until the role is ready
         self._delays: dict[Fraction, StartDelay] = {}  # a new call starts from what the others have seen
 
     async def start(self) -> None:
@@ -80,9 +84,10 @@ class Stage:
 
     async def close(self) -> None:
         """Let go of every server."""
-        for task in self._cast.values():
+        tasks = [*self._cast.values(), *self._stills.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._cast.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._pool.close()
 
     @property
@@ -92,13 +97,26 @@ class Stage:
 
     def role(self, source: AvatarSource) -> asyncio.Task[Role]:
         """The avatar made of a portrait: a task that retries until it is ready, or the portrait is refused."""
-        task = self._cast.pop(source.digest, None)
+        digest = source.digest
+        task = self._cast.pop(digest, None)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            self.still(source)
             task = asyncio.create_task(self._prepare(source))
             task.add_done_callback(_seen)
-        self._cast[source.digest] = task
+        self._cast[digest] = task
         while len(self._cast) > CAST:
-            self._cast.pop(next(iter(self._cast)))
+            oldest = next(iter(self._cast))
+            self._cast.pop(oldest)
+            self._stills.pop(oldest, None)
+        return task
+
+    def still(self, source: AvatarSource) -> asyncio.Task[StillBody]:
+        """The portrait as a still picture, for calls whose avatar is not ready."""
+        task = self._stills.get(source.digest)
+        if task is None:
+            making = asyncio.to_thread(still_body, source.image, source.width, source.height)
+            task = self._stills[source.digest] = asyncio.create_task(making)
+            task.add_done_callback(_seen)
         return task
 
     def converse(self, role: Role, session_id: str, on_event: OnEvent) -> AvatarStream:
@@ -130,10 +148,11 @@ class Stage:
                     log.warning("avatar_not_prepared", reason=told)
                 await asyncio.sleep(RETRY_S)
                 continue
+            self._stills.pop(source.digest, None)
             self._on_state(source.digest, "ready", "")
             return Role(avatar, source, body)
 
 
-def _seen(task: asyncio.Task[Role]) -> None:
+def _seen(task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
         task.exception()
