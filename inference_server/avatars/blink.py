@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from inference_server.avatars.eyes import fitted
 from inference_server.avatars.framing import EYES, eye_opening
 
 _CLOSED = 0.13  # an eye that is open less than this (height over width) does not blink
@@ -16,9 +17,8 @@ class Blinker:
 
     def __init__(self, rgb: NDArray[np.uint8], points: NDArray[np.float32]) -> None:
         self._rgb = rgb
-        self._eyes = [
-            _Eye(rgb, points[list(EYES[side]), :2]) for side in (0, 1) if eye_opening(points, side) >= _CLOSED
-        ]
+        rings = [points[list(EYES[side]), :2] for side in (0, 1) if eye_opening(points, side) >= _CLOSED]
+        self._eyes = [_Eye(rgb, ring) for ring in fitted(rgb, rings)]
 
     @property
     def any(self) -> bool:

@@ -1,4 +1,4 @@
-"""What the picture itself says about a mouth: where its corners are, and which folds its smile draws."""
+"""What the picture itself says about a face: the corners of its mouth, the folds of its smile, its drawn eyes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from inference_server.avatars.blink import Blinker
 from inference_server.avatars.closing import close_lips
 from inference_server.avatars.corners import cornered
+from inference_server.avatars.eyes import fitted
 from inference_server.avatars.folds import softened
+from inference_server.avatars.framing import EYES
 from inference_server.avatars.landmarks import FaceMesh
 from inference_server.avatars.region import millimetre
 from inference_server.avatars.seam import settled
@@ -93,3 +96,21 @@ def test_folds_go_with_an_open_smile_only() -> None:
     opened = points().copy()
     opened[[95, 88, 178, 87, 14, 317, 402, 318, 324], 1] += 6 * millimetre(opened)
     assert depth(close_lips(brown, opened, area)) < 0.6 * depth(brown)
+
+
+def whites(picture: Picture) -> int:
+    """Pixels of the cartoon's eyes that no skin, ink or hair has."""
+    return int((picture.min(2) > 215).sum())
+
+
+def test_a_cartoon_shuts_its_eyes() -> None:
+    cartoon = portraits.cartoon(480)
+    (face,) = FaceMesh().detect(cartoon, refine=2)
+    blinker = Blinker(cartoon, face.points)
+    assert whites(blinker.draw(0.0)) > 500
+    assert whites(blinker.draw(1.0)) < 0.12 * whites(blinker.draw(0.0))
+
+
+def test_a_photograph_keeps_the_eyes_of_the_mesh() -> None:
+    rings = [points()[list(side), :2] for side in EYES]
+    assert all((a == b).all() for a, b in zip(fitted(portraits.default(), rings), rings, strict=True))
