@@ -7,10 +7,10 @@ C API: espeak-ng ``src/include/espeak-ng/speak_lib.h``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
-import queue
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,6 +24,9 @@ _POS_CHARACTER = 1
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 _CHUNK_MS = 100
 
+Sink = Callable[[PCM | Exception | None], None]
+"""Takes what was spoken, then ``None``; called on the speaking thread."""
+
 
 class EspeakVoice:
     """espeak-ng; ``language`` is an espeak voice name (``de``, ``fr``, ``cmn``, ``en-us``...)."""
@@ -32,19 +35,24 @@ class EspeakVoice:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="espeak")
         self._words_per_minute = words_per_minute
         self._lib: Any = None
-        self._sink: queue.SimpleQueue[PCM | Exception | None] | None = None
+        self._sink: Sink | None = None
         self._stop = threading.Event()
         self._callback = _CALLBACK(self._on_samples)
         self.sample_rate = 22_050
 
     async def stream(self, text: str, language: str) -> AsyncIterator[PCM]:
         """See :class:`orchestrator.speech.base.TextToSpeech`."""
-        sink: queue.SimpleQueue[PCM | Exception | None] = queue.SimpleQueue()
+        spoken: asyncio.Queue[PCM | Exception | None] = asyncio.Queue()
         stopped = threading.Event()
         loop = asyncio.get_running_loop()
+
+        def sink(item: PCM | Exception | None) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has just been closed
+                loop.call_soon_threadsafe(spoken.put_nowait, item)
+
         speaking = loop.run_in_executor(self._thread, self._speak, text, language, sink, stopped)
         try:
-            while (item := await asyncio.to_thread(sink.get)) is not None:
+            while (item := await spoken.get()) is not None:
                 if isinstance(item, Exception):
                     raise item
                 yield item
@@ -52,9 +60,7 @@ class EspeakVoice:
             stopped.set()
             await asyncio.shield(speaking)
 
-    def _speak(
-        self, text: str, language: str, sink: queue.SimpleQueue[PCM | Exception | None], stop: threading.Event
-    ) -> None:
+    def _speak(self, text: str, language: str, sink: Sink, stop: threading.Event) -> None:
         try:
             self._load()
             if self._lib.espeak_SetVoiceByName(language.lower().encode()) != 0:
@@ -64,15 +70,15 @@ class EspeakVoice:
             self._lib.espeak_Synth(data, len(data), 0, _POS_CHARACTER, 0, _CHARS_UTF8, None, None)
             self._lib.espeak_Synchronize()
         except Exception as error:
-            sink.put(error)
+            sink(error)
         finally:
-            sink.put(None)
+            sink(None)
 
     def _on_samples(self, samples: Any, count: int, _events: Any) -> int:
         if self._stop.is_set() or self._sink is None:
             return 1
         if samples and count > 0:
-            self._sink.put(np.ctypeslib.as_array(samples, (count,)).copy())
+            self._sink(np.ctypeslib.as_array(samples, (count,)).copy())
         return 0
 
     def _load(self) -> None:

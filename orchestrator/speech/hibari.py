@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,36 +13,35 @@ from orchestrator.speech.base import PCM, SpeechError
 
 
 class HibariVoice:
-    """24 kHz, one chunk a sentence, synthesised in a thread."""
+    """24 kHz, one chunk a sentence, synthesised in a thread of its own; calls take turns sentence by sentence."""
 
     sample_rate = 24_000
 
     def __init__(self, speed: float = 1.0) -> None:
         self._speed = speed
         self._tts: Any = None
-        self._lock = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="hibari")
 
     async def stream(self, text: str, language: str) -> AsyncIterator[PCM]:
         """See :class:`orchestrator.speech.base.TextToSpeech`."""
-        sentences = await asyncio.to_thread(self._start, text)
-        while (chunk := await asyncio.to_thread(self._next, sentences)) is not None:
+        loop = asyncio.get_running_loop()
+        sentences = await loop.run_in_executor(self._thread, self._start, text)
+        while (chunk := await loop.run_in_executor(self._thread, self._next, sentences)) is not None:
             yield chunk
 
     def _start(self, text: str) -> Iterator[Any]:
-        with self._lock:
-            if self._tts is None:
-                from hibari import Hibari  # half a second of imports, on the first sentence only
+        if self._tts is None:
+            from hibari import Hibari  # half a second of imports, on the first sentence only
 
-                self._tts = Hibari()
+            self._tts = Hibari()
         stream: Iterator[Any] = iter(self._tts.stream(text, speed=self._speed))
         return stream
 
     def _next(self, sentences: Iterator[Any]) -> PCM | None:
-        with self._lock:
-            try:
-                audio = next(sentences, None)
-            except Exception as error:
-                raise SpeechError(f"the English voice cannot speak this text: {error}") from error
+        try:
+            audio = next(sentences, None)
+        except Exception as error:
+            raise SpeechError(f"the English voice cannot speak this text: {error}") from error
         if audio is None:
             return None
         pcm: PCM = np.clip(np.asarray(audio) * 32767.0, -32768, 32767).astype(np.int16)

@@ -1,0 +1,71 @@
+"""The embedded voices: real speech, several calls at once, whatever else the process's threads do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from orchestrator.speech.base import PCM, SpeechError, TextToSpeech, VoiceByLanguage
+from orchestrator.speech.espeak import EspeakVoice
+from orchestrator.speech.hibari import HibariVoice
+
+TEXT = "One sentence to begin with. And here comes the second one."
+
+
+@contextlib.asynccontextmanager
+async def busy_threads() -> AsyncIterator[None]:
+    """The event loop's own threads are all taken, as by slow disks and names that do not resolve."""
+    done = threading.Event()
+    executor = ThreadPoolExecutor(1)
+    asyncio.get_running_loop().set_default_executor(executor)
+    executor.submit(done.wait)
+    try:
+        yield
+    finally:
+        done.set()
+
+
+async def spoken(voice: TextToSpeech, language: str, text: str = TEXT) -> PCM:
+    return np.concatenate([chunk async for chunk in voice.stream(text, language)])
+
+
+@pytest.mark.parametrize(("make", "language"), [(HibariVoice, "en"), (EspeakVoice, "de")])
+async def test_calls_at_once_are_all_spoken_to(make: type[TextToSpeech], language: str) -> None:
+    voice = make()
+    async with busy_threads(), asyncio.timeout(60):
+        alone = await spoken(voice, language)
+        together = await asyncio.gather(*(spoken(voice, language) for _ in range(4)))
+    assert alone.dtype == np.int16
+    assert 2 < len(alone) / voice.sample_rate < 10
+    assert np.abs(alone).max() > 3000
+    for sound in together:
+        assert len(sound) == pytest.approx(len(alone), rel=0.05)
+
+
+async def test_the_first_sentence_comes_before_the_last_is_spoken() -> None:
+    voice = HibariVoice()
+    chunks = [len(chunk) async for chunk in voice.stream(TEXT, "en")]
+    assert len(chunks) == 2
+
+
+async def test_a_call_that_stops_listening_leaves_the_voice_to_others() -> None:
+    voice = EspeakVoice()
+    async with asyncio.timeout(60):
+        async with contextlib.aclosing(voice.stream(TEXT * 20, "en-us")) as stream:
+            async for _ in stream:
+                break
+        assert len(await spoken(voice, "fr", "Bonjour.")) > 0
+
+
+async def test_a_language_without_a_voice_is_an_error() -> None:
+    voices = VoiceByLanguage({"": EspeakVoice})
+    with pytest.raises(SpeechError, match="no voice 'tlh-x'"):
+        await spoken(voices.voice("tlh-x"), "tlh-x")
+    with pytest.raises(SpeechError, match="no voice speaks 'de'"):
+        VoiceByLanguage({"en": HibariVoice}).voice("de")
