@@ -195,7 +195,7 @@ def _call(host: MediaHost, phone: dict[str, tuple[str, int]], keys: SrtpKeys | N
     session = host.session(face=LoopFace(card_body(25)), hearing=_Listener())
     feedback = frozenset({"nack", "nack pli", "ccm fir", "ccm tmmbr", "goog-remb"})
     session.update(
-        AudioParameters("PCMU", 0, phone["audio"], None, EVENT, rtcp_mux=True, keys=keys),
+        AudioParameters("PCMU", 0, phone["audio"], None, EVENT, rtcp_mux=True, keys=keys, voip_metrics=True),
         VideoParameters(
             VIDEO, phone["video"], 192, 128, feedback=feedback, remote_rtcp=phone["video_rtcp"], keys=keys
         ),
