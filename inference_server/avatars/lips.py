@@ -131,8 +131,8 @@ class Mouth:
         inside = np.clip(1 - (u / (1 - 0.42 * rounding)) ** 2, 0, 1)
         profile = inside ** (0.80 - 0.30 * rounding)
         up, low = line.copy(), line.copy()
-        # who smiles broadly bares the upper teeth, also in speech
-        bared = 0.17 + 0.11 * self.broad * (1 - rounding)
+        # spread lips bare the upper teeth, and who smiles broadly does in all speech
+        bared = 0.17 + 0.11 * self.broad * (1 - rounding) + 0.16 * spread
         up[:, 1] -= bared * gap * profile + 3.7 * pose.fv * bow**1.4 + 0.4 * rounding * bow
         low[:, 1] += (1 - bared) * gap * profile + 0.3 * pose.fv * bow + 0.1 * rounding * bow
         thick = 1 + 0.26 * rounding - 0.30 * pose.press - 0.05 * spread
@@ -156,6 +156,7 @@ class Mouth:
         lower_seen = (self.line if shut else seen.lower_inner) + inset
         cheek = self.cheek + self._pulled(self.cheek, lips)
         chin = self.chin + self._dropped(self.chin, lips.jaw) + 0.5 * self._pulled(self.chin, lips, jaw=0.0)
+        chin += self._pushed(self.chin, lips)
         jawline = self.jaw + self._dropped(self.jaw, lips.jaw)
         # all but the lips is common to both, so that beyond the corners the two warps agree
         around = np.concatenate([cheek, chin, jawline, self.still])
@@ -171,6 +172,14 @@ class Mouth:
         weight = np.clip(1 - (np.abs(points[:, 0] - self.centre) / 62.0) ** 2, 0, 1)
         weight *= np.clip((points[:, 1] + 4) / 16.0, 0, 1)
         out: Points = np.outer(jaw * weight, [0.0, 1.0])
+        return out
+
+    def _pushed(self, points: Points, lips: Lips) -> Points:
+        """Skin just below the lower lip gives way to it, where it comes down further than the jaw."""
+        edge = self.seen.lower_outer[5]
+        push = max(0.0, float(lips.lower_outer[5, 1] - edge[1]) - lips.jaw)
+        near = np.exp(-(((points - edge) / [11.0, 8.0]) ** 2).sum(1))
+        out: Points = np.outer(push * near, [0.0, 1.0])
         return out
 
     def _pulled(self, points: Points, lips: Lips, jaw: float | None = None) -> Points:
