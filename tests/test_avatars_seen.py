@@ -98,6 +98,16 @@ def test_folds_go_with_an_open_smile_only() -> None:
     assert depth(close_lips(brown, opened, area)) < 0.6 * depth(brown)
 
 
+def test_a_black_and_white_mouth_closes_without_colour() -> None:
+    height, width = portraits.default().shape[:2]
+    grey = np.repeat(portraits.default().mean(2, keepdims=True).astype(np.uint8), 3, 2)
+    opened = points().copy()
+    opened[[95, 88, 178, 87, 14, 317, 402, 318, 324], 1] += 6 * millimetre(opened)
+    closed = close_lips(grey, opened, Rect(0, 0, width, height)).astype(int)
+    assert (closed != grey).any()
+    assert (closed.max(2) - closed.min(2)).max() <= 1
+
+
 def whites(picture: Picture) -> int:
     """Pixels of the cartoon's eyes that no skin, ink or hair has."""
     return int((picture.min(2) > 215).sum())

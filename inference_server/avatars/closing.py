@@ -27,6 +27,9 @@ class LipWarp:
         self.points = points.astype(np.float32).copy()
         self.points[:, :2] -= [x, y]
         self.mouth = Mouth(self.points)
+        high, low = self.patch.max(2).astype(np.float32), self.patch.min(2)
+        self.colour = float(np.clip(np.median((high - low) / np.maximum(high, 1)) / 0.22, 0, 1))
+        """0 in a black-and-white picture, whose mouth has no colour either."""
         self._warp = Warp(w, h)
         self._fade = _fade(w, h)
         self._border = np.array(
@@ -67,7 +70,8 @@ class LipWarp:
         u = np.clip((xs - middle[0, 0]) / max(middle[-1, 0] - middle[0, 0], 1), 0, 1)
         touch = np.clip(1 - gap / 0.8, 0, 1) * np.clip(6 * np.minimum(u, 1 - u), 0, 1) ** 0.5
         near = touch[None] * np.exp(-((away / max(0.75 * frame.mm, 0.8)) ** 2))
-        shade = 1 - near[:, :, None] * np.array([0.46, 0.58, 0.56])
+        red = np.array([0.46, 0.58, 0.56])
+        shade = 1 - near[:, :, None] * (red.mean() + self.colour * (red - red.mean()))
         return below.astype(np.float32), shade.astype(np.float32)
 
 

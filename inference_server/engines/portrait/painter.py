@@ -20,9 +20,6 @@ class Painter:
         self.patch = self._lips.patch
         self.mouth = self._lips.mouth
         self.light = _light(self.patch, self._lips.points)
-        high, low = self.patch.max(2).astype(np.float32), self.patch.min(2)
-        # a black-and-white picture gets a black-and-white mouth
-        self._colour = float(np.clip(np.median((high - low) / np.maximum(high, 1)) / 0.22, 0, 1))
         self.teeth_line = float(self.mouth.line[5, 1]) + 1.0 + 1.2 * self.mouth.broad
 
     def paint(self, pose: Pose) -> NDArray[np.uint8]:
@@ -33,7 +30,8 @@ class Painter:
         skin = self._lips.skin(lips)
         inner, mask = draw_inner(self._lips.size, self.mouth.frame, lips, self.light, self.teeth_line)
         weight = cv2.GaussianBlur(mask, (0, 0), 0.6)[:, :, None]
-        inner = inner.mean(2, keepdims=True) * (1 - self._colour) + inner * self._colour
+        colour = self._lips.colour
+        inner = inner.mean(2, keepdims=True) * (1 - colour) + inner * colour
         mixed = skin * (1 - weight) + inner * weight
         return np.asarray(np.clip(np.rint(mixed), 0, 255), np.uint8)
 
