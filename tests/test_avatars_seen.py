@@ -86,6 +86,9 @@ def test_folds_fill_and_hair_does_not() -> None:
     assert depth(softened(brown, points(), 0.75)) < 0.5 * depth(brown)
     assert depth(softened(black, points(), 0.75)) > 0.8 * depth(black)
     assert (softened(brown, points(), 0.0) == brown).all()
+    grey = np.repeat(brown.mean(2, keepdims=True).astype(np.uint8), 3, 2)
+    filled = softened(grey, points(), 0.75)
+    assert filled.mean() > grey.mean() and (filled.max(2) - filled.min(2)).max() <= 1
 
 
 def test_folds_go_with_an_open_smile_only() -> None:

@@ -15,11 +15,13 @@ _PATHS = (
 """Points of the mesh along each fold, from the nose downwards."""
 _WIDE = 13.0  # millimetres across that are looked at
 _VALLEY = 11.0  # millimetres: what is dark over less than this is a fold, over more a shadow
+_GREY = 0.05  # skin with less colour than this is that of a black-and-white picture
 _FINE = 0.7  # millimetres: texture finer than this is kept
 
 
 def softened(rgb: NDArray[np.uint8], points: NDArray[np.float32], share: float) -> NDArray[np.uint8]:
-    """The picture with a ``share`` 0..1 of the folds' depth filled; hair, less colourful than skin, is spared."""
+    """The picture with a ``share`` 0..1 of the folds' depth filled; hair, less colourful than skin, is spared
+    where there is colour."""
     mm = millimetre(points)
     paths = [points[list(path), :2] for path in _PATHS]
     low = np.min([path.min(0) for path in paths], 0) - 2 * _WIDE * mm
@@ -39,8 +41,8 @@ def softened(rgb: NDArray[np.uint8], points: NDArray[np.float32], share: float) 
     colour = 1 - smooth.min(2) / np.maximum(smooth.max(2), 1)
     beside = filled[mask > 0.5]
     skin = float(np.median(1 - beside.min(1) / np.maximum(beside.max(1), 1))) if len(beside) else 1.0
-    like_skin = np.clip((colour / max(skin, 0.02) - 0.6) / 0.3, 0, 1)
-    weight = (share * mask * like_skin)[:, :, None]
+    like_skin = np.clip((colour / skin - 0.6) / 0.3, 0, 1) if skin > _GREY else 1.0
+    weight = np.asarray(share * mask * like_skin, np.float32)[:, :, None]
     out = rgb.copy()
     out[y0:y1, x0:x1] = np.clip(np.rint(part + weight * np.maximum(filled - smooth, 0)), 0, 255)
     return out
