@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from inference_server.avatars.eyes import fitted
 from inference_server.avatars.framing import EYES, eye_opening
 
+_BROWS = ((46, 53, 52, 65, 55), (276, 283, 282, 295, 285))
+"""Points of the mesh along each brow's lower edge."""
 _CLOSED = 0.13  # an eye that is open less than this (height over width) does not blink
 
 
@@ -17,8 +19,11 @@ class Blinker:
 
     def __init__(self, rgb: NDArray[np.uint8], points: NDArray[np.float32]) -> None:
         self._rgb = rgb
-        rings = [points[list(EYES[side]), :2] for side in (0, 1) if eye_opening(points, side) >= _CLOSED]
-        self._eyes = [_Eye(rgb, ring) for ring in fitted(rgb, rings)]
+        sides = [side for side in (0, 1) if eye_opening(points, side) >= _CLOSED]
+        rings = fitted(rgb, [points[list(EYES[side]), :2] for side in sides])
+        self._eyes = [
+            _Eye(rgb, ring, points[list(_BROWS[side]), :2]) for ring, side in zip(rings, sides, strict=True)
+        ]
 
     @property
     def any(self) -> bool:
@@ -34,7 +39,7 @@ class Blinker:
 
 
 class _Eye:
-    def __init__(self, rgb: NDArray[np.uint8], ring: NDArray[np.float32]) -> None:
+    def __init__(self, rgb: NDArray[np.uint8], ring: NDArray[np.float32], brow: NDArray[np.float32]) -> None:
         inner_outer = ring[8] - ring[0]
         self._width = float(np.linalg.norm(inner_outer))
         left, right = (ring[0], ring[8]) if ring[0, 0] < ring[8, 0] else (ring[8], ring[0])
@@ -59,6 +64,9 @@ class _Eye:
         self._upper = _curve(upper, left, axis, down, self._width, self._s)
         self._lower = _curve(lower, left, axis, down, self._width, self._s)
         self._gap = float((self._lower - self._upper).max())
+        along, height = (brow - left) @ axis / self._width, (brow - left) @ down
+        order = np.argsort(along)
+        self._free = self._upper - np.interp(self._s, along[order], height[order]).astype(np.float32)
 
     def draw(self, out: NDArray[np.uint8], shut: float) -> None:
         if shut <= 0:
@@ -73,7 +81,8 @@ class _Eye:
         above = edge - t  # how far a pixel is above the lid's edge
         rim = 0.12 * self._gap + 0.6
         lashes_up = 0.26 * self._gap + 0.6  # lashes and rim of the lid move as one piece
-        fold = lashes_up + 0.70 * self._gap  # above this (at rest) the skin does not move
+        # above this (at rest) the skin does not move, nor does the brow
+        fold = np.clip(0.85 * self._free, lashes_up + 0.15 * self._gap, lashes_up + 0.70 * self._gap)
         reach = fold + drop
         stretched = lashes_up + (above - lashes_up) * (fold - lashes_up) / np.maximum(reach - lashes_up, 1e-3)
         source_above = np.where(above < reach, stretched, above - drop)

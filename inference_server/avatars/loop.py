@@ -26,7 +26,7 @@ from inference_server.avatars.seam import settled
 from inference_server.engines.base import BodyLoop, ImageRejected
 from visavis.frames import Rect
 
-LOOP_BUILD = "loop-5"
+LOOP_BUILD = "loop-6"
 """Part of every ``body_id``: raise it with every change of the loop's pixels."""
 
 _MESH_CACHE: list[FaceMesh] = []
