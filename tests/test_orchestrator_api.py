@@ -27,6 +27,7 @@ from orchestrator.records import CallRecord, RecordBook
 from orchestrator.sip.media import NotAcceptable
 from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
 from orchestrator.switchboard import DialRefused
+from tests.support.house import wav_header
 
 JSON = {"content-type": "application/json"}
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
@@ -202,6 +203,21 @@ async def test_play_takes_a_wav(house: House) -> None:
     while not house.sink.ended:
         await asyncio.sleep(0)
     assert sum(len(pair[0]) for pair in house.sink.fed[1]) == pytest.approx(16_000, abs=2)
+
+
+async def test_a_sender_goes_on_to_its_end_after_an_interruption(house: House) -> None:
+    async def long() -> AsyncIterator[bytes]:
+        yield wav_header()
+        for n in range(300):
+            yield bytes(640)
+            if n == 20:
+                await house.client.post("/v1/calls/c1/interrupt")
+                house.one.on_turn("interrupted", 1, 0.0, 0.0)
+
+    async with asyncio.timeout(30):
+        answer = await house.client.post("/v1/calls/c1/play", content=long())
+    assert answer.json() == {"turn_id": 1, "kind": "play", "state": "interrupted", "heard_ms": 0.0}
+    assert house.sink.interrupted == 1
 
 
 @pytest.mark.parametrize(

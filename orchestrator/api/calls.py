@@ -21,6 +21,7 @@ from orchestrator.api.schemas import (
     TransferView,
     TurnView,
 )
+from orchestrator.call import TurnRecord
 from orchestrator.line import DialOrder
 from orchestrator.speech.base import PCM
 from orchestrator.speech.wav import WavReader
@@ -90,12 +91,14 @@ async def play(
     reader.end()
     arriving: asyncio.Queue[PCM | None] = asyncio.Queue(ARRIVING)
     turn = call.play(_drain(arriving), reader.sample_rate, replace=mode == "replace")
+    rest = asyncio.create_task(_discard(turn, arriving))
     try:
         await arriving.put(first)
         async for data in body:
             await arriving.put(reader.feed(data))
     finally:
         await arriving.put(None)
+        rest.cancel()
     return TurnView.of(turn)
 
 
@@ -117,3 +120,11 @@ async def interrupt(call_id: CallId, services: ServicesDep) -> None:
 async def _drain(arriving: asyncio.Queue[PCM | None]) -> AsyncIterator[PCM]:
     while (samples := await arriving.get()) is not None:
         yield samples
+
+
+async def _discard(turn: TurnRecord, arriving: asyncio.Queue[PCM | None]) -> None:
+    """What comes after an interruption, so that its sender is not kept waiting."""
+    await turn.done.wait()
+    while await arriving.get() is not None:
+        pass
+    arriving.put_nowait(None)  # for the speaker, who may listen still

@@ -1,0 +1,95 @@
+"""Interruptions while the sound is still being made or sent, and in the first moments of a turn.
+
+Judged by the media's own time stamps and the test card: a loaded machine moves both together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from bench.caller import Phone
+from bench.caller.recording import Recording
+from tests.support.house import House, orchestrator, tone
+from tests.support.servers import inference_server
+from tests.support.watched import RATE, Seen, loud, watch
+
+FRAME_S = 0.04
+TEXT = "This is a long story, and it will not be told to its end. " * 60
+QUIET = {b"\xff" * 160, b"\x7f" * 160}
+
+
+async def interrupted(house: House, call: str, turn: int, after_s: float) -> float:
+    """Interrupt a turn so long after it has begun; returns the seconds that were heard of it."""
+    async with asyncio.timeout(60):
+        while (await house.call(call))["turns"][turn - 1]["state"] != "speaking":
+            await asyncio.sleep(0.005)
+    await asyncio.sleep(after_s)
+    assert (await house.api.post(f"/v1/calls/{call}/interrupt")).status_code == 204
+    over = await house.turn(call, turn)
+    assert over["state"] == "interrupted"
+    return float(over["heard_ms"]) / 1000
+
+
+def sent(recording: Recording) -> float:
+    """The call's media time so far, in seconds."""
+    return len(recording.samples()) / RATE
+
+
+def assert_shut_within_two_frames(mouths: list[Seen], heard_s: float) -> None:
+    """No mouth for more sound than was heard, and none that stays open after it."""
+    if not heard_s:
+        assert not mouths
+        return
+    for seen in mouths:
+        assert seen.card.mouth is not None
+        assert seen.card.mouth.frame * FRAME_S <= heard_s + 2 * FRAME_S
+        assert seen.at - mouths[0].at <= heard_s + 2 * FRAME_S
+
+
+async def test_interrupted_while_the_voice_is_at_work() -> None:
+    """The text is minutes long, so that most of it is still to be synthesised; then again, ever sooner."""
+    async with inference_server() as server, orchestrator([server]) as house:
+        async with Phone(house.uri) as phone:
+            call = await house.call_id()
+            await house.idle_cached(call)
+            marks, heard = [], []
+            for after_s in (1.0, 0.4, 0.3, 0.2, 0.1, 0.0):
+                marks.append(sent(phone.recording))
+                answer = await house.api.post(f"/v1/calls/{call}/say", json={"text": TEXT})
+                heard.append(await interrupted(house, call, answer.json()["turn_id"], after_s))
+                await asyncio.sleep(0.4)
+            marks.append(sent(phone.recording))
+        mouths = [seen for seen in watch(phone.recording) if seen.card.mouth is not None]
+        packets = phone.recording.audio.ordered()
+    assert len(mouths) >= 10
+    for start, end, seconds in zip(marks, marks[1:], heard, strict=False):
+        assert_shut_within_two_frames([seen for seen in mouths if start <= seen.at < end], seconds)
+        turn = [p for p in packets if start <= (p.timestamp - packets[0].timestamp) / RATE < end]
+        assert sum(p.payload not in QUIET for p in turn) * 0.02 <= seconds + 0.021
+
+
+async def test_interrupted_while_sound_is_arriving() -> None:
+    """The sender is let go on to its end, nothing of the rest is heard, and the next turn is."""
+    async with inference_server() as server, orchestrator([server]) as house:
+        async with Phone(house.uri) as phone:
+            call = await house.call_id()
+            sound = tone(2.4)
+            pieces = [(0.02, sound[at : at + 320]) for at in range(0, len(sound), 320)]
+            sending = asyncio.create_task(house.play(call, pieces))
+            async with asyncio.timeout(30):
+                while not (await house.call(call))["turns"]:
+                    await asyncio.sleep(0.005)
+            heard = await interrupted(house, call, 1, 0.3)
+            async with asyncio.timeout(60):
+                assert await sending == 1
+            middle = sent(phone.recording)
+            turn = await house.play(call, [(0.0, tone(0.5))])
+            assert (await house.turn(call, turn))["state"] == "finished"
+            await asyncio.sleep(0.3)
+        mouths = [seen for seen in watch(phone.recording) if seen.card.mouth is not None]
+        spoken = loud(phone.recording) / RATE
+    assert_shut_within_two_frames([seen for seen in mouths if seen.at < middle], heard)
+    first = spoken[spoken < middle]
+    assert not len(first) or first[-1] - first[0] <= heard + 0.021
+    assert len(spoken[spoken >= middle]) > 0.4 * RATE
+    assert any(seen.at >= middle for seen in mouths)
