@@ -231,6 +231,41 @@ def test_interrupt_is_silent_from_the_next_packet_and_reports_what_was_heard() -
     call.assert_body_never_jumps()
 
 
+@given(
+    before=st.integers(0, 50).map(lambda n: 20 * n),
+    chunk=st.sampled_from([20, 60, 100, 200]),
+    ahead=st.integers(0, 10),
+    fps=st.sampled_from([25, 30]),
+)
+@settings(deadline=None, max_examples=60)
+def test_interrupt_at_any_moment_while_the_sound_is_being_made(
+    before: int, chunk: int, ahead: int, fps: int
+) -> None:
+    """Also before the first packet and in the first 100 ms; what is made of the turn afterwards is thrown away."""
+    call = Call(fps)
+    call.run(200)
+    call.say(1, (1 + ahead) * chunk, end=False)
+    for _ in range(before // chunk):
+        call.run(chunk)
+        call.say(1, chunk, start=False, end=False)
+    call.run(before % chunk)
+    heard, shown = np.count_nonzero(call.heard), len(call.pictures)
+    call.speaker.interrupt()
+    for _ in range(5):
+        call.say(1, chunk, start=False, end=False)
+        call.run(chunk)
+    assert np.count_nonzero(call.heard) == heard
+    assert all(picture.frame is None and not picture.hold for picture in call.pictures[shown:])
+    assert call.kinds()[-1] == "interrupted"
+    assert call.events[-1].heard_ms == heard / 8
+    call.speaker.end_turn(1)
+    call.say(2, 200)
+    call.run(1500)
+    assert call.kinds()[-2:] == ["started", "finished"]
+    assert np.count_nonzero(call.heard) == heard + 8 * 200
+    call.assert_body_never_jumps()
+
+
 def test_turns_speak_one_after_the_other() -> None:
     call = Call()
     call.say(1, 300, value=100)
