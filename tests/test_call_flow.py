@@ -187,7 +187,7 @@ async def test_no_inference_server_at_all() -> None:
         assert sum(card is not None and card.mouth is not None for card in cards) >= 15
         steps = np.diff([p.timestamp for p in phone.recording.audio.ordered()])
         assert not (steps % 160).any() and steps.min() == 160
-        assert steps.max() < RATE  # packets are skipped where the machine gives the clock no time for 200 ms
+        assert steps.max() <= 0.3 * RATE  # skipped where the machine gives the clock no time for 200 ms
         assert phone.recording.audio.lost == 0
 
 
