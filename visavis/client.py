@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from fractions import Fraction
 from types import TracebackType
@@ -14,7 +13,8 @@ from visavis import messages, model, wire
 from visavis.avatar.v1 import avatar_pb2 as pb
 from visavis.avatar.v1.avatar_pb2_grpc import AvatarServiceStub
 from visavis.body import Body, BodyCache
-from visavis.errors import ProtocolError, ServerStalled, ServerUnavailable
+from visavis.errors import ProtocolError
+from visavis.grpc_link import GrpcLink, open_link
 from visavis.transport import Progress, gather_bundle, keep_body
 
 if TYPE_CHECKING:
@@ -37,57 +37,6 @@ _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_send_message_length", -1),  # the server names its own limit for images
     ("grpc.use_local_subchannel_pool", 1),
 ]
-
-
-class GrpcLink:
-    """A ``Converse`` call whose ``Opened`` has come."""
-
-    def __init__(
-        self,
-        call: grpc.aio.StreamStreamCall[pb.ConverseRequest, pb.ConverseResponse],
-        address: str,
-        opened: model.Opened,
-    ) -> None:
-        self._call = call
-        self._address = address
-        self.opened = opened
-
-    async def send(self, request: messages.Request) -> None:
-        try:
-            await self._call.write(wire.request_to(request))
-        except grpc.aio.AioRpcError as e:
-            raise wire.error_from(e, self._address) from None
-        except asyncio.InvalidStateError:
-            raise ServerUnavailable(f"the avatar server at {self._address} ended the conversation") from None
-        except asyncio.CancelledError:
-            self._raise_if_closed()
-            raise
-
-    async def receive(self) -> messages.ServerMessage:
-        while True:
-            try:
-                response = await self._call.read()
-            except grpc.aio.AioRpcError as e:
-                raise wire.error_from(e, self._address) from None
-            except asyncio.CancelledError:
-                self._raise_if_closed()
-                raise
-            if not isinstance(response, pb.ConverseResponse):  # EOF
-                raise await _ended(self._call, self._address)
-            message = wire.response_from(response, self.opened)
-            if message is not None:
-                return message
-
-    def cancel(self) -> None:
-        self._call.cancel()
-
-    def _raise_if_closed(self) -> None:
-        """A channel that is closed cancels its calls, which looks like a cancelled task but is none."""
-        task = asyncio.current_task()
-        if task is not None and not task.cancelling():
-            raise ServerUnavailable(
-                f"the channel to the avatar server at {self._address} was closed"
-            ) from None
 
 
 class AvatarClient:
@@ -217,25 +166,7 @@ class AvatarClient:
     async def converse(self, request: messages.Open, deadline_s: float) -> GrpcLink:
         """Open a conversation: one avatar that speaks. :class:`AvatarStream` is the comfortable way."""
         call = self._stub.Converse()  # type: ignore[call-arg]
-        try:
-            async with asyncio.timeout(deadline_s):
-                await call.write(wire.open_to(request))
-                first = await call.read()
-            if not isinstance(first, pb.ConverseResponse):
-                raise await _ended(call, self.address)
-            if first.WhichOneof("message") != "opened":
-                raise ProtocolError(f"the avatar server at {self.address} did not answer Open with Opened")
-            return GrpcLink(call, self.address, wire.opened_from(first.opened))
-        except TimeoutError:
-            call.cancel()
-            raise ServerStalled(
-                f"the avatar server at {self.address} did not open a conversation within {deadline_s:g} s"
-            ) from None
-        except grpc.aio.AioRpcError as e:
-            raise wire.error_from(e, self.address) from None
-        except BaseException:
-            call.cancel()
-            raise
+        return await open_link(call, self.address, request, deadline_s)
 
 
 async def _each(
@@ -250,14 +181,3 @@ async def _each(
         raise wire.error_from(e, address) from None
     finally:
         call.cancel()
-
-
-async def _ended(call: grpc.aio.StreamStreamCall[Any, Any], address: str) -> Exception:
-    """Why a call has ended, as an error to raise."""
-    code = await call.code()
-    if code is grpc.StatusCode.OK:
-        return ServerUnavailable(f"the avatar server at {address} ended the conversation")
-    status = grpc.aio.AioRpcError(
-        code, await call.initial_metadata(), await call.trailing_metadata(), await call.details(), None
-    )
-    return wire.error_from(status, address)

@@ -1,4 +1,4 @@
-"""One avatar server over its HTTP face: the routes of ``/v1`` and one WebSocket per conversation."""
+"""One avatar server over its HTTP face: the routes of ``/v1``."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar, cast
 
 import httpx
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 from visavis import errors, http_wire, messages, model
 from visavis.body import Body, BodyCache
 from visavis.http_events import Event, events
+from visavis.http_link import HttpLink, open_link, unreachable
 from visavis.transport import Progress, gather_bundle, keep_body
 
 T = TypeVar("T")
@@ -22,34 +21,6 @@ T = TypeVar("T")
 _MOST_BYTES = 16 << 20  # of a message, where the picture's size is not known yet
 _SILENCE_S = 15.0  # the server's event streams say something every 5 s
 _BACKOFF_S = (0.1, 0.5, 1.0)
-
-
-class HttpLink:
-    """A ``/v1/converse`` socket whose ``opened`` has come."""
-
-    def __init__(self, socket: ClientConnection, address: str, opened: model.Opened) -> None:
-        self._socket = socket
-        self._address = address
-        self.opened = opened
-
-    async def send(self, request: messages.Request) -> None:
-        try:
-            await self._socket.send(http_wire.request_to(request))
-        except ConnectionClosed as e:
-            raise _closed(e, self._address) from None
-
-    async def receive(self) -> messages.ServerMessage:
-        while True:
-            message = await _receive(self._socket, self.opened, self._address)
-            if isinstance(message, model.Opened):
-                raise errors.ProtocolError(
-                    f"the avatar server at {self._address} opened a conversation twice"
-                )
-            if message is not None:
-                return message
-
-    def cancel(self) -> None:
-        self._socket.transport.abort()
 
 
 class HttpServerClient:
@@ -145,38 +116,9 @@ class HttpServerClient:
         """Open a conversation: one avatar that speaks."""
         avatar = self._avatars.get(request.avatar_id)
         most = _MOST_BYTES if avatar is None else avatar.width * avatar.height * 3 + (64 << 10)
-        socket: ClientConnection | None = None
-        opened: Any = None
-        try:
-            async with asyncio.timeout(deadline_s):
-                socket = await connect(
-                    self._socket_url,
-                    compression=None,  # deflating pixels costs tens of milliseconds a frame
-                    max_size=most,
-                    open_timeout=None,
-                    close_timeout=1.0,
-                    ping_interval=10.0,
-                    ping_timeout=10.0,
-                )
-                await socket.send(http_wire.open_to(request))
-                opened = await _receive(socket, None, self.address)
-            if not isinstance(opened, model.Opened):
-                raise errors.ProtocolError(
-                    f"the avatar server at {self.address} did not answer open with opened"
-                )
-            self._remember(opened.avatar)
-            return HttpLink(socket, self.address, opened)
-        except TimeoutError:
-            raise errors.ServerStalled(
-                f"the avatar server at {self.address} did not open a conversation within {deadline_s:g} s"
-            ) from None
-        except ConnectionClosed as e:
-            raise _closed(e, self.address) from None
-        except (OSError, InvalidHandshake, InvalidURI, EOFError) as e:
-            raise self._unreachable(e) from None
-        finally:
-            if socket is not None and not isinstance(opened, model.Opened):
-                socket.transport.abort()
+        link = await open_link(self._socket_url, self.address, request, most, deadline_s)
+        self._remember(link.opened.avatar)
+        return link
 
     # -- inside --
 
@@ -189,10 +131,6 @@ class HttpServerClient:
         avatar = self._understood(http_wire.avatar_from, told)
         self._remember(avatar)
         return avatar
-
-    def _unreachable(self, error: Exception) -> errors.ServerUnavailable:
-        about = str(error) or type(error).__name__
-        return errors.ServerUnavailable(f"the avatar server at {self.address} cannot be used now ({about})")
 
     def _understood(self, parse: Callable[[Any], T], told: Any) -> T:
         try:
@@ -210,7 +148,7 @@ class HttpServerClient:
                 f"the avatar server at {self.address} did not answer in time"
             ) from None
         except (httpx.HTTPError, httpx.InvalidURL, RuntimeError) as e:  # RuntimeError: closed meanwhile
-            raise self._unreachable(e) from None
+            raise unreachable(e, self.address) from None
 
     async def _check(self, answer: httpx.Response) -> None:
         """Raise what problem details say."""
@@ -247,21 +185,3 @@ class HttpServerClient:
                     yield chunk
         finally:
             await answer.aclose()
-
-
-async def _receive(
-    socket: ClientConnection, opened: model.Opened | None, address: str
-) -> messages.ServerMessage | model.Opened | None:
-    try:
-        return http_wire.response_from(await socket.recv(), opened, address)
-    except ConnectionClosed as e:
-        raise _closed(e, address) from None
-
-
-def _closed(error: ConnectionClosed, address: str) -> errors.VisavisError:
-    """Why a socket has ended, as an error to raise."""
-    if error.rcvd is not None and error.rcvd.code in http_wire.KIND_OF_CODE:
-        return http_wire.error_of(http_wire.KIND_OF_CODE[error.rcvd.code], error.rcvd.reason, address)
-    if error.sent is not None and error.sent.code == 1009:
-        return errors.ProtocolError(f"the avatar server at {address} sent a message larger than the picture")
-    return errors.ServerUnavailable(f"the avatar server at {address} ended the conversation")
