@@ -13,7 +13,7 @@ from inference_server.avatars.image import load_image
 from visavis import portraits
 
 FACES = Path(__file__).resolve().parents[1] / "faces"
-"""Rendered by ``tools/portrait``: nobody real."""
+"""Rendered by ``examples/portrait``: nobody real."""
 Picture = NDArray[np.uint8]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.portrait.blender import BVHTree, Vector, bpy
+from examples.portrait.blender import BVHTree, Vector, bpy
 
 Point = NDArray[np.float64]
 """``(3,)``: metres, or a direction; x to the person's left, the face towards -y, z up from the eyes."""

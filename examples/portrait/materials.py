@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tools.portrait.nodes import Nodes, Value
-from tools.portrait.people import Colour
+from examples.portrait.nodes import Nodes, Value
+from examples.portrait.people import Colour
 
 
 def plain(name: str, colour: Colour, roughness: float = 0.5, **more: Value) -> Any:

@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from tools.portrait.blender import Vector, bpy
-from tools.portrait.mesh import placed
+from examples.portrait.blender import Vector, bpy
+from examples.portrait.mesh import placed
 
 _DISTANCE = 1.30  # metres
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tools.portrait.head import Eye, Head, Point, unit_vector
-from tools.portrait.materials import plain
-from tools.portrait.strands import Curves, strands
+from examples.portrait.head import Eye, Head, Point, unit_vector
+from examples.portrait.materials import plain
+from examples.portrait.strands import Curves, strands
 
 
 def grow_brows(head: Head, count: int, material: Any, rng: np.random.Generator) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tools.portrait.blender import bpy
+from examples.portrait.blender import bpy
 
 Value = Any
 """A socket of another node, a number, a vector or a colour."""

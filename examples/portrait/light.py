@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from tools.portrait.blender import Vector, bpy
-from tools.portrait.mesh import placed
-from tools.portrait.nodes import Nodes
-from tools.portrait.people import Colour, scaled
+from examples.portrait.blender import Vector, bpy
+from examples.portrait.mesh import placed
+from examples.portrait.nodes import Nodes
+from examples.portrait.people import Colour, scaled
 
 _Place = tuple[float, float, float]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tools.portrait.blender import Vector
-from tools.portrait.nodes import Nodes
-from tools.portrait.people import Colour, Person, scaled
+from examples.portrait.blender import Vector
+from examples.portrait.nodes import Nodes
+from examples.portrait.people import Colour, Person, scaled
 
 _RIM = 0.485  # radians from the middle of the pupil to the rim of the iris
 

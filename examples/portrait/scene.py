@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from tools.portrait import materials
-from tools.portrait.blender import Vector, bpy
-from tools.portrait.eyes import eye as eye_material
-from tools.portrait.face_hair import grow_brows, grow_lashes, grow_stubble
-from tools.portrait.hair import grow_hair
-from tools.portrait.head import Eye, Head
-from tools.portrait.light import light
-from tools.portrait.mesh import Mesh, cut
-from tools.portrait.people import Person
-from tools.portrait.skin import skin as skin_material
+from examples.portrait import materials
+from examples.portrait.blender import Vector, bpy
+from examples.portrait.eyes import eye as eye_material
+from examples.portrait.face_hair import grow_brows, grow_lashes, grow_stubble
+from examples.portrait.hair import grow_hair
+from examples.portrait.head import Eye, Head
+from examples.portrait.light import light
+from examples.portrait.mesh import Mesh, cut
+from examples.portrait.people import Person
+from examples.portrait.skin import skin as skin_material
 
 
 def build(folder: Path, person: Person, rng: np.random.Generator) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.portrait.blender import bmesh, bpy
+from examples.portrait.blender import bmesh, bpy
 
 METRE = 0.1  # the base mesh is in decimetres, y up, face towards +z
 

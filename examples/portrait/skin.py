@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tools.portrait.blender import bpy
-from tools.portrait.nodes import Nodes
-from tools.portrait.people import Person, scaled
+from examples.portrait.blender import bpy
+from examples.portrait.nodes import Nodes
+from examples.portrait.people import Person, scaled
 
 
 def skin(folder: Path, person: Person) -> Any:

