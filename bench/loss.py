@@ -1,8 +1,9 @@
-"""Calls over a lossy path, measured at the phone: ``python -m bench.loss [--seconds 20] [--rtt-ms 50]``
+"""Calls over a lossy path, measured at the phone: ``python -m bench.loss [--seconds 24] [--rtt-ms 50] [--trace]``
 
 Every picture that the phone shows is compared with the same picture as it was sent: one counts as shown when it
-is right and comes no later than 200 ms after it would have come without loss. ``--receiver gstreamer`` lets
-GStreamer's rtpbin receive instead, which sends NACK and PLI of its own.
+is right and comes no later than 200 ms after it would have come without loss. The voice's beat at the sender is
+compared with and without repetitions (``--beat``: only that). ``--receiver gstreamer`` lets GStreamer's rtpbin
+receive instead, which sends NACK and PLI of its own.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ import asyncio
 import contextlib
 import itertools
 import time
+from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from bench.caller import CallFailed, Phone
 from bench.caller.path import LossyPath
 from bench.caller.recording import Stream
+from bench.loss_jitter import compare
 from bench.loss_judge import Shown, judge, send_jitter_ms
-from bench.loss_receiver import gstreamer_call
+from bench.loss_receiver import BUFFER_MS, gstreamer_call
 from bench.loss_trace import explain
 from tests.support.house import House, orchestrator, picture, tone
 from tests.support.servers import inference_server
@@ -26,6 +30,7 @@ from tests.support.servers import inference_server
 FPS = 25
 AFTERWARDS_S = 0.5
 VOICE_TICKS = 160
+WAYS = {1.0: "random", 3.0: "bursts of 3"}
 LOSSES = (0.01, 0.03, 0.05, 0.10)
 
 
@@ -65,11 +70,10 @@ def voice_lost(path: LossyPath, voice: Stream, end: float) -> tuple[float, float
 
     Counted in what was sent, not between what came: a burst at the end of a call is lost as well.
     """
-    sent = [c for c in path.crossings if c.at < end]
     stamps = [p.timestamp for p in path.entered.packets if p.arrived < end]
     due = (stamps[-1] - stamps[0]) // VOICE_TICKS + 1
     came = {p.timestamp for p in voice.packets} & set(stamps)
-    return 1 - len(came) / due, sum(c.lost for c in sent) / len(sent)
+    return 1 - len(came) / due, path.share_lost(until=end)
 
 
 async def lossy_call(
@@ -108,7 +112,7 @@ async def lossy_call(
         recording = phone.recording
     shown = judge(path.entered, recording.video, FPS, end)
     return LossyCall(
-        path.measured,
+        path.share_lost(),
         shown,
         explain(shown, path, recording.video, repair),
         *voice_lost(audio, recording.audio, end),
@@ -130,48 +134,88 @@ async def patiently(house: House, share: float, **options: float | bool) -> Loss
     raise SystemExit("the orchestrator stays overloaded: measure on a machine with less to do")
 
 
-async def measure(seconds: float, rtt: float) -> None:
-    """No loss, then every loss with NACK, with PLI, and for phones that can ask for nothing."""
+KINDS: tuple[tuple[str, dict[str, bool], str], ...] = (
+    ("NACK", {"nack": True}, "keyframes"),
+    ("NACK with RTX", {"nack": True, "rtx": True}, "keyframes"),
+    ("PLI only", {}, "keyframes"),
+    ("asks for nothing", {"asks": False}, "keyframes"),
+    ("asks for nothing, intra refresh", {"asks": False}, "intra"),
+)
+"""Phones: what they can do, and the refresh that the orchestrator is set to."""
+
+
+async def houses(*refreshes: str) -> AsyncIterator[tuple[str, House]]:
+    """Orchestrators, one after another, with the idle loop of the test card in their cache."""
     portrait = picture()
-    kinds: tuple[tuple[str, dict[str, bool], str], ...] = (
-        ("NACK", {"nack": True}, "keyframes"),
-        ("NACK with RTX", {"nack": True, "rtx": True}, "keyframes"),
-        ("PLI only", {}, "keyframes"),
-        ("asks for nothing", {"asks": False}, "keyframes"),
-        ("asks for nothing, intra refresh", {"asks": False}, "intra"),
-    )
     async with inference_server() as server:
-        for refresh in ("keyframes", "intra"):
+        for refresh in refreshes:
             async with orchestrator([server], portrait=portrait, video_refresh=refresh) as house:
                 async with Phone(house.uri):
                     await house.idle_cached(await house.call_id())
-                if refresh == "keyframes":
-                    print(f"  0%: {await patiently(house, 0.0, seconds=seconds, rtt=rtt)}", flush=True)
-                for burst, share, kind in itertools.product((1.0, 3.0), LOSSES, kinds):
-                    name, options, wanted = kind
-                    if wanted != refresh:
-                        continue
-                    result = await patiently(house, share, seconds=seconds, rtt=rtt, burst=burst, **options)
-                    way = "random" if burst == 1 else f"bursts of {burst:.0f}"
-                    print(f"{share:4.0%} {way}, {name}: {result}", flush=True)
+                yield refresh, house
 
 
-async def measure_gstreamer(seconds: float, rtt: float) -> None:
+async def measure(arguments: argparse.Namespace) -> None:
+    """No loss, then every loss with each kind of phone, then the voice's beat."""
+    rtt = arguments.rtt_ms / 1000
+    kinds = [kind for kind in KINDS if arguments.phone in kind[0]]
+    async for refresh, house in houses(*dict.fromkeys(refresh for *_, refresh in kinds)):
+        print(f"  0%: {await patiently(house, 0.0, seconds=arguments.seconds, rtt=rtt)}", flush=True)
+        for burst, share, kind in itertools.product((1.0, 3.0), arguments.loss, kinds):
+            name, options, wanted = kind
+            if wanted != refresh:
+                continue
+            result = await patiently(house, share, seconds=arguments.seconds, rtt=rtt, burst=burst, **options)
+            print(f"{share:4.0%} {WAYS[burst]}, {name}: {result}", flush=True)
+            causes = Counter(cause for cause, _ in result.stories)
+            if causes:
+                print("      " + ", ".join(f"{n} {cause}" for cause, n in causes.most_common()))
+            if arguments.trace:
+                print("".join(f"      {story}\n" for _, story in result.stories), end="", flush=True)
+
+
+async def measure_beat(arguments: argparse.Namespace) -> None:
+    """The voice's beat with and without repetitions."""
+    async for _, house in houses("keyframes"):
+        print(await compare(house, 0.1, rtt=arguments.rtt_ms / 1000), flush=True)
+
+
+async def measure_gstreamer(arguments: argparse.Namespace) -> None:
     """Every loss at GStreamer."""
-    for burst, share in itertools.product((1.0, 3.0), (0.0, *LOSSES)):
-        way = "random" if burst == 1 else f"bursts of {burst:.0f}"
-        print(
-            f"{share:4.0%} {way}: {await gstreamer_call(share, seconds=seconds, rtt=rtt, burst=burst)}",
-            flush=True,
+    for burst, share in itertools.product((1.0, 3.0), (0.0, *arguments.loss)):
+        received = await gstreamer_call(
+            share,
+            seconds=arguments.seconds,
+            rtt=arguments.rtt_ms / 1000,
+            burst=burst,
+            buffer_ms=arguments.buffer_ms,
         )
+        print(f"{share:4.0%} {WAYS[burst]}: {received}", flush=True)
+
+
+async def main(arguments: argparse.Namespace) -> None:
+    """What was asked for."""
+    if arguments.receiver == "gstreamer":
+        await measure_gstreamer(arguments)
+        return
+    if not arguments.beat:
+        await measure(arguments)
+    await measure_beat(arguments)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--seconds", type=float, default=24.0)
     parser.add_argument("--rtt-ms", type=float, default=50.0)
+    parser.add_argument("--loss", type=float, nargs="+", default=LOSSES, help="shares, such as 0.05")
+    parser.add_argument("--phone", default="", help="only kinds of phone with this in their name")
+    parser.add_argument(
+        "--trace", action="store_true", help="say of each picture not shown what became of it"
+    )
+    parser.add_argument(
+        "--beat", action="store_true", help="only the voice's beat with and without repetitions"
+    )
     parser.add_argument("--receiver", choices=("phone", "gstreamer"), default="phone")
-    arguments = parser.parse_args()
-    run = measure if arguments.receiver == "phone" else measure_gstreamer
+    parser.add_argument("--buffer-ms", type=int, default=BUFFER_MS, help="GStreamer's jitter buffer")
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(run(arguments.seconds, arguments.rtt_ms / 1000))
+        asyncio.run(main(parser.parse_args()))

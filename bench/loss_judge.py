@@ -39,7 +39,7 @@ class Shown:
     late: int
     missing: int
     frozen_s: float
-    deep: int
+    deep: int | None = None
     """Those right and in time for a jitter buffer of ``DEEP_S``."""
     faults: dict[int, str] = field(default_factory=dict, repr=False)
     """What became of each picture that was not shown, by RTP timestamp."""
@@ -52,8 +52,8 @@ class Shown:
     def __str__(self) -> str:
         return (
             f"shown {self.share:7.2%} of {self.pictures}, corrupt {self.corrupt}, late {self.late}, "
-            f"missing {self.missing}, frozen {self.frozen_s:.2f} s; {self.deep / self.pictures:.2%} "
-            f"with a buffer of {DEEP_S * 1000:.0f} ms"
+            f"missing {self.missing}, frozen {self.frozen_s:.2f} s"
+            + ("" if self.deep is None else f"; {self.deep / self.pictures:.2%} with {DEEP_S * 1000:.0f} ms")
         )
 
 

@@ -68,10 +68,10 @@ def test_each_picture_not_shown_has_its_cause() -> None:
     repair.asks = {3: [0.225], 7: [0.4], 9: [0.42]}
     crossing(path, 3, 0.25, again=True)
     crossing(path, 7, 0.43, again=True)
-    shown = Shown(11, 6, 0, 5, 0, 0.0, 6, dict.fromkeys((3600 * n for n in (3, 4, 7, 9, 11)), "late"))
+    shown = Shown(11, 6, 0, 5, 0, 0.0, None, dict.fromkeys((3600 * n for n in (3, 4, 7, 9, 11)), "late"))
     causes = [cause for cause, _ in explain(shown, path, arrived, repair)]
     assert causes == ["noticed late", "never asked for", "asked for late", "never repeated", "sent late"]
-    assert path.measured == pytest.approx(4 / 11)
+    assert path.share_lost() == pytest.approx(4 / 11)
     assert len(path.entered.packets) == 11
 
 

@@ -123,10 +123,9 @@ class LossyPath:
             self.crossings.append(Crossing(at, sequence, timestamp, True, lost))
         return lost
 
-    @property
-    def measured(self) -> float:
-        """Share of the packets that was lost so far, the first time they were sent."""
-        first = [c.lost for c in self.crossings if not c.repeats]
+    def share_lost(self, since: float = -math.inf, until: float = math.inf) -> float:
+        """Share of the packets sent between two moments that was lost, the first time they were sent."""
+        first = [c.lost for c in self.crossings if not c.repeats and since <= c.at < until]
         return sum(first) / max(1, len(first))
 
     async def open(self, local: str, port: int) -> int:
