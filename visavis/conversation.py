@@ -57,6 +57,11 @@ class Conversation:
         """A turn still needs its server."""
         return self._turn is not None and self._turn.resumable
 
+    @property
+    def unfinished(self) -> bool:
+        """Frames of the turn are still to come, be it those that close the mouth after its audio."""
+        return self._turn is not None and not (self._turn.complete or self._turn.finished)
+
     def start_turn(self, turn_id: int, epoch: int) -> None:
         """A turn begins. Raises ``ValueError`` on an epoch that is over or an id that was just used."""
         if epoch < self.epoch:

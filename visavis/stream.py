@@ -265,7 +265,7 @@ class AvatarStream:
         """The server drains: open elsewhere now, go there between turns or just before the deadline."""
         until = self._loop.time() + max(0.0, deadline_s - _DRAIN_MARGIN_S)
         self._next = await self._connect((exchange.home.client.address,), quiet=True)
-        while self._talk.busy and self._loop.time() < until:  # noqa: ASYNC110 - rare and short
+        while self._talk.unfinished and self._loop.time() < until:  # noqa: ASYNC110 - rare and short
             await asyncio.sleep(0.02)
         exchange.leave(Leave(None, "the server drains"))
 
