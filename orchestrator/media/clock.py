@@ -70,6 +70,8 @@ class SlotWheel:
             defaultdict(list) for _ in range(_LANES)
         )
         self._phases = [0] * _SPREAD
+        self.alert_until = float("-inf")
+        """Up to this time every slot counts as busy, for what may come in to be answered soon."""
         self.afterwards: list[Callable[[], None]] = []
         """Called once, when everything that is due has been sent."""
 
@@ -105,6 +107,8 @@ class SlotWheel:
     def next_busy(self) -> int:
         """The next slot that has work, at most ``LONGEST_SLEEP`` slots ahead."""
         audio, video, other = self._wheels
+        if self.time_of(self.slot + 1) < self.alert_until:
+            return self.slot + 1
         for slot in range(self.slot + 1, self.slot + LONGEST_SLEEP):
             if slot in audio or slot in video or slot in other:
                 return slot

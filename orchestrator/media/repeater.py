@@ -37,7 +37,6 @@ class Repeater:
         self._waiting: deque[Sent] = deque()
         self._pumping = False
         self._slot, self._room = -1, 0
-        self._alert_until = 0.0
 
     def agree(self, parameters: VideoParameters) -> None:
         """Take what was negotiated: at most half as much again as the stream itself is repeated."""
@@ -55,17 +54,16 @@ class Repeater:
     def ask(self, missing: tuple[int, ...], now: float) -> None:
         """A NACK came."""
         self._waiting.extend(self.history.wanted(missing, now))
-        self._alert_until = now + _ALERT_SECONDS
-        slot = self._clock.wheel.slot
-        self._send_waiting(slot)
-        if not self._pumping:
+        wheel = self._clock.wheel
+        wheel.alert_until = max(wheel.alert_until, now + _ALERT_SECONDS)
+        self._send_waiting(wheel.slot)
+        if self._waiting and not self._pumping:
             self._pumping = True
-            self._clock.wheel.add(VIDEO, slot + 1, self._pump)
+            wheel.add(VIDEO, wheel.slot + 1, self._pump)
 
     def stop(self) -> None:
         """Nothing more is repeated; says BYE for the RTX stream."""
         self._waiting.clear()
-        self._alert_until = 0.0
         if self._rtx_reports is not None and self._rtx_reports.packets:
             self._socket.send_rtcp(self._rtx_reports.goodbye())
 
@@ -76,7 +74,7 @@ class Repeater:
 
     def _pump(self, slot: int, now: float) -> int | None:
         self._send_waiting(slot)
-        self._pumping = bool(self._waiting) or now < self._alert_until
+        self._pumping = bool(self._waiting)
         return slot + 1 if self._pumping else None
 
     def _send_waiting(self, slot: int) -> None:
