@@ -1,7 +1,8 @@
-"""The example of docs/library.md does what it says."""
+"""docs/library.md: its example does what it says, and its names are those of the code."""
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from support.avatar_client import portrait
 from support.servers import inference_server
 
+import visavis
 from visavis.playout import Picture
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "library.md"
@@ -31,3 +33,35 @@ async def test_the_example_speaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     indices = [p.loop_index for p in pictures]
     assert indices == list(range(indices[0], indices[0] + len(indices)))
     assert sum(p.frame is not None for p in pictures) >= 5
+
+
+def test_every_public_name_is_on_the_page() -> None:
+    assert not set(visavis.__all__) - set(re.findall(r"\w+", PAGE.read_text()))
+
+
+def has(kind: type, name: str) -> bool:
+    """An attribute of the class or of what it makes."""
+    return (
+        hasattr(kind, name)
+        or name in inspect.signature(kind).parameters
+        or f"self.{name}"
+        in "".join(inspect.getsource(c) for c in kind.__mro__ if c.__module__.startswith("visavis."))
+    )
+
+
+def test_methods_and_fields_of_the_tables_exist() -> None:
+    """Where classes head a section, first cells name methods of one; or a class, and the second its fields."""
+    checked = 0
+    for title, section in re.findall(r"^## (.*`.*)\n((?:(?!^## ).*\n)*)", PAGE.read_text(), re.MULTILINE):
+        kinds = [getattr(visavis, name) for name in re.findall(r"`(\w+)`", title)]
+        for first, second in re.findall(r"^\| (`.*?) \| (.*) \|$", section, re.MULTILINE):
+            names = re.findall(r"`(\w+)", first)
+            if hasattr(visavis, names[0]):
+                of = [getattr(visavis, names[0])]
+                names = re.findall(r"`(\w+)`", second) if of[0] in kinds else []
+            else:
+                of, names = kinds, [name for name in names if name != "async"]
+            for name in names:
+                assert any(has(kind, name) for kind in of), (title, name)
+                checked += 1
+    assert checked > 50

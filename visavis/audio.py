@@ -1,6 +1,7 @@
 """Any sample rate to 16 kHz, in chunks of any length, with numpy alone.
 
-A windowed-sinc polyphase filter (Kaiser window). What comes out does not depend on how the input was cut.
+A windowed-sinc polyphase filter (J. O. Smith and P. Gossett, "A flexible sampling-rate conversion method", ICASSP
+1984) with a Kaiser window. What comes out does not depend on how the input was cut.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ _MOST_PHASES = 1000
 
 
 class Resampler:
-    """Streaming mono resampler, int16 in and out.
+    """Streaming mono resampler from ``rate`` to ``to`` Hz; ``(n,)`` int16 in and out.
 
-    ``push`` returns what is settled; the last ``delay`` seconds come with ``flush``. Rates of 4 to 192 kHz.
+    ``push`` returns what is settled; the last ``delay`` seconds come with ``flush``. Raises ``ValueError`` on rates
+    outside of 4 to 192 kHz, and on a ratio that takes more than a thousand phases.
     """
 
     def __init__(self, rate: int, to: int = SAMPLE_RATE) -> None:

@@ -14,7 +14,8 @@ class GrpcAvatarProvider(ServerAvatarProvider):
     """RoomKit's ``AvatarProvider`` over an avatar server's gRPC face.
 
     ``base_url``: ``host:port``, ``grpc://host:port``, ``dns:///name:port`` or several of them (a list, or
-    separated by commas). The other settings are those of :class:`ServerAvatarProvider`.
+    separated by commas). The other settings are those of :class:`ServerAvatarProvider`. Raises ``ValueError`` on
+    what is no such address.
     """
 
     def __init__(

@@ -19,7 +19,8 @@ class HTTPAvatarProvider(ServerAvatarProvider):
     ``base_url``: ``http://host:8500``, ``https://host``, ``dns:///name:8500`` or several of them (a list, or
     separated by commas): the freest is taken, the next one on failure. ``timeout`` bounds the preparation of a
     portrait. ``sample_rate`` is the rate of what is fed, where given; else the one told with each chunk. The
-    other settings are those of :class:`visavis.provider.ServerAvatarProvider`.
+    other settings are those of :class:`visavis.provider.ServerAvatarProvider`. Raises ``ValueError`` on what is no
+    such address.
     """
 
     def __init__(

@@ -17,7 +17,11 @@ PixelFormat = Literal["i420", "rgb24"]
 
 @dataclass(frozen=True)
 class Avatar:
-    """A prepared avatar. ``jumps``: pairs (from, to) of loop indices; after ``from``, ``to`` may follow."""
+    """A prepared avatar: a loop of ``loop_length`` pictures of ``width`` x ``height`` pixels at ``fps``.
+
+    ``avatar_id`` is the engine's, ``body_id`` that of the loop, ``body_sha256`` the digest of its pixels (I420, all
+    frames in order). ``jumps``: pairs (from, to) of loop indices; after ``from``, ``to`` may follow.
+    """
 
     avatar_id: str
     body_id: str
@@ -60,7 +64,12 @@ class AvatarSource:
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a server is and can do."""
+    """What a server is and can do.
+
+    Sizes in pixels. ``look_ahead_ms``: audio after a frame that the engine needs to draw it; ``history_ms``: audio
+    before it. A server speaks ``speaking_slots`` turns at once in at most ``max_sessions`` conversations (0: no
+    bound). ``not_ready_reason`` is one sentence, empty where it is ready.
+    """
 
     engine: str
     build: str
@@ -82,7 +91,10 @@ class Capabilities:
 
 @dataclass(frozen=True)
 class Capacity:
-    """How busy a server is, as it tells whenever that changes."""
+    """How busy a server is, as it tells whenever that changes; 0 slots or ``max_sessions``: no bound.
+
+    ``avatar_ids``: the avatars that are prepared there.
+    """
 
     speaking_slots: int
     speaking_slots_free: int
@@ -95,7 +107,12 @@ class Capacity:
 
 @dataclass(frozen=True)
 class Opened:
-    """A server's answer to opening a conversation: what was agreed."""
+    """A server's answer to opening a conversation: what was agreed.
+
+    ``largest_rect``: no mouth reaches beyond it. Frames are sent up to ``window_ms`` past the playhead;
+    ``closing_frames`` of them may follow the last sample of a turn. For ``look_ahead_ms`` and ``history_ms`` see
+    :class:`Capabilities`.
+    """
 
     avatar: Avatar
     pixel_format: PixelFormat

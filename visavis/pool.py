@@ -34,7 +34,7 @@ class ServerPool:
     """All servers behind ``addresses``: ``host:port``, or ``dns:///name:port`` for every A and AAAA record.
 
     Belongs to one event loop. ``connect`` makes the client of one address; ``resolver`` is asked in place of the
-    system's.
+    system's. Raises ``ValueError`` where no address is named.
     """
 
     def __init__(
@@ -107,7 +107,10 @@ class ServerPool:
     async def prepare(
         self, source: AvatarSource, progress: Progress | None = None, *, timeout_s: float = 10.0
     ) -> Avatar:
-        """Portrait to prepared avatar on the best server; waits ``timeout_s`` for a server, then raises."""
+        """Portrait to prepared avatar on the best server; ``timeout_s`` is how long a server is waited for.
+
+        Raises :class:`ServerUnavailable`, and :class:`InvalidRequest` on a portrait that cannot be used.
+        """
         await self.wait_usable(timeout_s)
         client = self.choose("")
         if client is None:
@@ -122,7 +125,10 @@ class ServerPool:
         self._copies.remember(avatar, source)
 
     async def fetch_body(self, avatar: Avatar, cache: BodyCache) -> Body:
-        """The avatar's body, from the cache or from a server that has it."""
+        """The avatar's body, from the cache or from a server that has it or can prepare it.
+
+        Raises :class:`ServerUnavailable`, :class:`AvatarUnknown` and :class:`BodyCorrupt`.
+        """
         body = await asyncio.to_thread(cache.get, avatar)
         if body is not None:
             return body
@@ -175,7 +181,10 @@ class ServerPool:
         return self._copies.id_on(address, avatar)
 
     async def prepare_on(self, client: ServerClient, avatar: Avatar) -> str:
-        """Have the avatar on this server; returns its id there. Raises :class:`AvatarUnknown` where it cannot."""
+        """Have the avatar on this server; returns its id there.
+
+        Raises :class:`AvatarUnknown` where it cannot be had, ``TimeoutError`` after two minutes.
+        """
         return await self._copies.prepare_on(client, avatar)
 
     def failed(self, address: str, failure: Failure) -> None:

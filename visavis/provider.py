@@ -39,7 +39,10 @@ class ServerAvatarProvider(AvatarProvider):
     ``addresses`` are tried by load, the next is taken on failure. ``sample_rate`` is the rate of what is fed,
     where given; else the one told with each chunk. ``playback_delay`` is how many seconds after it was fed
     audio is heard. ``connect_timeout`` bounds how long :meth:`start` waits for a server: without one it
-    returns all the same, and the face appears when a server is there. ``timeout`` bounds the preparation.
+    returns all the same, and the face appears when a server is there. ``timeout`` bounds the preparation (both in
+    seconds). ``fit`` is how the portrait fills the picture, ``settings`` are the engine's own. Pictures have the
+    ``codec`` ``raw_rgb24`` (``height`` x ``width`` x 3 bytes) or ``raw_yuv420p`` (I420). Bodies are kept in
+    ``cache_directory``, at most ``cache_bytes`` of them.
     """
 
     def __init__(
@@ -122,7 +125,10 @@ class ServerAvatarProvider(AvatarProvider):
             raise
 
     def feed_audio(self, pcm_data: bytes, sample_rate: int = SAMPLE_RATE) -> list[VideoFrame]:
-        """Speech, s16le mono. Raises :class:`ProviderMisuse` where two threads feed one turn."""
+        """Speech, s16le mono of any length. In synchronous mode returns the pictures that it settles.
+
+        Raises :class:`ProviderMisuse` where two threads feed one turn, ``ValueError`` on half a sample.
+        """
         if len(pcm_data) % 2:
             raise ValueError("PCM of 16-bit samples has an even number of bytes")
         self._feeder.claim()

@@ -89,7 +89,10 @@ class AvatarStream:
         self._send()
 
     def push_audio(self, pcm: bytes | memoryview | NDArray[np.int16]) -> None:
-        """Audio of the turn: s16le bytes or int16 samples, 16 kHz mono, any length."""
+        """Audio of the turn: s16le bytes or ``(n,)`` int16 samples, 16 kHz mono, any length.
+
+        Raises ``ValueError`` on half a sample. Without effect where no turn is open.
+        """
         if isinstance(pcm, np.ndarray):
             pcm = np.ascontiguousarray(pcm, "<i2").tobytes()
         if len(pcm) % 2:
@@ -108,7 +111,7 @@ class AvatarStream:
         self._send()
 
     def playhead(self, sample: int, playing: bool = True) -> None:
-        """What is heard now, about once a frame; negative while the turn is still to start."""
+        """The sample that is heard now, about once a frame; negative while the turn is still to start."""
         now = self._loop.time()
         if self._talk.playhead(sample, playing, now):
             self._send()

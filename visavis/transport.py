@@ -37,25 +37,44 @@ class Link(Protocol):
 
 
 class ServerClient(Protocol):
-    """One server; :class:`visavis.AvatarClient` and :class:`visavis.HttpServerClient` are such."""
+    """One server; :class:`visavis.AvatarClient` and :class:`visavis.HttpServerClient` are such.
+
+    Every method but :meth:`close` raises :class:`ServerUnavailable` or one of its kinds where the server cannot
+    answer, and :class:`ProtocolError` where it answers nonsense.
+    """
 
     address: str
+    """Names the server to placement and to people."""
 
     async def prepare_source(
         self, source: model.AvatarSource, progress: Progress | None = None
-    ) -> model.Avatar: ...
+    ) -> model.Avatar:
+        """Portrait to prepared avatar. Raises :class:`InvalidRequest` on a portrait that cannot be used."""
+        ...
 
-    async def fetch_body(self, avatar: model.Avatar, cache: BodyCache) -> Body: ...
+    async def fetch_body(self, avatar: model.Avatar, cache: BodyCache) -> Body:
+        """The loop's frames, into the cache. Raises :class:`AvatarUnknown` and :class:`BodyCorrupt`."""
+        ...
 
-    async def export_avatar(self, avatar_id: str) -> list[bytes]: ...
+    async def export_avatar(self, avatar_id: str) -> list[bytes]:
+        """A prepared avatar as an opaque bundle. Raises :class:`AvatarUnknown`."""
+        ...
 
-    async def import_avatar(self, bundle: list[bytes]) -> model.Avatar: ...
+    async def import_avatar(self, bundle: list[bytes]) -> model.Avatar:
+        """Take such a bundle. Raises :class:`InvalidRequest` where it is of another engine build."""
+        ...
 
-    def watch_capacity(self) -> AsyncIterator[model.Capacity]: ...
+    def watch_capacity(self) -> AsyncIterator[model.Capacity]:
+        """News of the server, from the first contact on until it is lost."""
+        ...
 
-    async def converse(self, request: messages.Open, deadline_s: float) -> Link: ...
+    async def converse(self, request: messages.Open, deadline_s: float) -> Link:
+        """Open a conversation. Raises :class:`AvatarUnknown`, and :class:`ServerStalled` after ``deadline_s``."""
+        ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Let go of the server."""
+        ...
 
 
 _MOST_BUNDLE = 1 << 30

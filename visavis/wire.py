@@ -44,10 +44,12 @@ def error_from(status: grpc.aio.AioRpcError, address: str) -> errors.VisavisErro
 
 
 def fps_to(fps: Fraction) -> pb.FrameRate:
+    """The contract's frame rate."""
     return pb.FrameRate(num=fps.numerator, den=fps.denominator)
 
 
 def rect_from(rect: pb.Rect) -> Rect:
+    """A rectangle, not checked."""
     return Rect(rect.x, rect.y, rect.width, rect.height)
 
 
@@ -69,6 +71,7 @@ def avatar_from(avatar: pb.Avatar) -> model.Avatar:
 
 
 def capabilities_from(c: pb.Capabilities) -> model.Capabilities:
+    """What a server is and can do; pixel formats that this version does not know are left out."""
     return model.Capabilities(
         engine=c.engine,
         build=c.build,
@@ -90,6 +93,7 @@ def capabilities_from(c: pb.Capabilities) -> model.Capabilities:
 
 
 def capacity_from(c: pb.Capacity) -> model.Capacity:
+    """Placement data."""
     return model.Capacity(
         speaking_slots=c.speaking_slots,
         speaking_slots_free=c.speaking_slots_free,
@@ -102,6 +106,7 @@ def capacity_from(c: pb.Capacity) -> model.Capacity:
 
 
 def prepare_to(source: model.AvatarSource) -> pb.PrepareAvatarRequest:
+    """The request that prepares an avatar."""
     request = pb.PrepareAvatarRequest(
         width=source.width,
         height=source.height,
@@ -117,6 +122,7 @@ def prepare_to(source: model.AvatarSource) -> pb.PrepareAvatarRequest:
 
 
 def opened_from(o: pb.Opened) -> model.Opened:
+    """Raises :class:`ProtocolError` where sizes make no sense."""
     return model.Opened(
         avatar=avatar_from(o.avatar),
         pixel_format=_FORMATS.get(o.pixel_format, "i420"),
@@ -130,6 +136,7 @@ def opened_from(o: pb.Opened) -> model.Opened:
 
 
 def open_to(o: messages.Open) -> pb.ConverseRequest:
+    """The first message."""
     return pb.ConverseRequest(
         open=pb.Open(
             avatar_id=o.avatar_id,
