@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.avatar.speaker import PCM, Speaker, TurnEvent
+from orchestrator.avatar.speaker import Speaker
+from orchestrator.avatar.turn import PCM, TurnEvent
 from visavis.frames import SAMPLE_RATE, Frame, Rect, frame_start
 from visavis.playout import Picture, Playout
 from visavis.startdelay import StartDelay

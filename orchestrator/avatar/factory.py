@@ -11,9 +11,9 @@ import numpy as np
 
 from orchestrator.avatar.names import resolver_of
 from orchestrator.avatar.performer import Performer
-from orchestrator.avatar.speaker import TurnEvent
 from orchestrator.avatar.stage import Role, Stage
 from orchestrator.avatar.still import read_portrait
+from orchestrator.avatar.turn import TurnEvent
 from orchestrator.media.hooks import CallContext, WorkerContext
 from orchestrator.media.idle import idle_key
 from orchestrator.media.parameters import AudioParameters, VideoParameters

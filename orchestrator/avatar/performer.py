@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Callable
 from fractions import Fraction
 
-from orchestrator.avatar.speaker import PCM, Speaker, TurnEvent
+from orchestrator.avatar.speaker import Speaker
 from orchestrator.avatar.stage import Role, Stage
 from orchestrator.avatar.still import grey_body
+from orchestrator.avatar.turn import PCM, OnTurn
 from orchestrator.media.sources import Body, StillBody
 from visavis.frames import Frame
 from visavis.messages import Connected, Disconnected, Event, TurnRejected
@@ -47,7 +48,7 @@ class Performer:
         *,
         session_id: str,
         rate: int,
-        on_turn: Callable[[TurnEvent], None],
+        on_turn: OnTurn,
         on_avatar: OnAvatar,
         trim_ms: int = 0,
     ) -> None:

@@ -11,72 +11,22 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from orchestrator.avatar.turn import PCM, Conversation, OnTurn, Turn, TurnEvent
 from visavis.frames import SAMPLE_RATE, frame_at, frame_start
 from visavis.playout import Picture, Playout, TurnAnchor
 from visavis.startdelay import StartDelay
-
-PCM = NDArray[np.int16]
 
 PACKET_MS = 20
 CLOSING_TICKS = 12
 """Ticks after the last sample by which a turn is over even if its closing frames never came."""
 
-
 UNSEEN_TICKS = 3
 """Ticks without a picture after which the body moves on unseen, so that turns end in a voice call too."""
-
-
-class Conversation(Protocol):
-    """The avatar's end of a turn; ``visavis.stream.AvatarStream`` is one. No method blocks."""
-
-    def start_turn(self, turn_id: int, epoch: int) -> None: ...
-    def push_audio(self, pcm: PCM) -> None: ...
-    def end_turn(self) -> None: ...
-    def anchor(self, sample: int, loop_index: int) -> None: ...
-    def playhead(self, sample: int, playing: bool) -> None: ...
-    def interrupt(self, epoch: int) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class TurnEvent:
-    """``heard_ms``: how much of the turn's audio the caller was sent; ``wait_ms``: first audio to start."""
-
-    kind: Literal["started", "finished", "interrupted", "stalled", "resumed"]
-    turn_id: int
-    heard_ms: float = 0.0
-    wait_ms: float = 0.0
-
-
-@dataclass(slots=True)
-class _Turn:
-    turn_id: int
-    chunks: deque[PCM] = field(default_factory=deque)
-    buffered: int = 0  # samples at the codec's rate, not yet read
-    face: deque[PCM] = field(default_factory=deque)  # 16 kHz, kept until the turn is the current one
-    read: int = 0  # samples at the codec's rate that were sent
-    pushed: int = 0  # samples at 16 kHz given to the avatar
-    ended: bool = False
-
-    def take(self, count: int) -> PCM:
-        parts: list[PCM] = []
-        while count and self.chunks:
-            chunk = self.chunks.popleft()
-            if len(chunk) > count:
-                self.chunks.appendleft(chunk[count:])
-                chunk = chunk[:count]
-            parts.append(chunk)
-            count -= len(chunk)
-            self.buffered -= len(chunk)
-            self.read += len(chunk)
-        return np.concatenate(parts) if parts else np.zeros(0, np.int16)
 
 
 class Speaker:
@@ -95,7 +45,7 @@ class Speaker:
         face: Conversation,
         playout: Playout,
         start_delay: StartDelay,
-        emit: Callable[[TurnEvent], None],
+        emit: OnTurn,
         trim_ms: int = 0,
     ) -> None:
         self._rate = rate
@@ -107,8 +57,8 @@ class Speaker:
         self._emit = emit
         self._packet = rate * PACKET_MS // 1000
         self._trim = round(trim_ms * fps / 1000)
-        self._queue: deque[_Turn] = deque()
-        self._turn: _Turn | None = None
+        self._queue: deque[Turn] = deque()
+        self._turn: Turn | None = None
         self._state: Literal["idle", "waiting", "playing", "stalled", "closing"] = "idle"
         self._epoch = 1
         self._tick = 0  # the tick that comes next
@@ -147,7 +97,7 @@ class Speaker:
 
     def start_turn(self, turn_id: int) -> None:
         """A turn that speaks after those before it."""
-        self._queue.append(_Turn(turn_id))
+        self._queue.append(Turn(turn_id))
         self._next_turn()
 
     def feed(self, turn_id: int, pcm_16k: PCM, pcm: PCM) -> None:
@@ -155,13 +105,9 @@ class Speaker:
         turn = self._find(turn_id)
         if turn is None or turn.ended:
             return
-        if len(pcm):
-            turn.chunks.append(pcm)
-            turn.buffered += len(pcm)
-        if len(pcm_16k):
-            turn.face.append(pcm_16k)
+        turn.feed(pcm_16k, pcm)
         if turn is self._turn:
-            self._push(turn)
+            turn.push(self._face)
             self._schedule(turn)
 
     def end_turn(self, turn_id: int) -> None:
@@ -171,7 +117,7 @@ class Speaker:
             return
         turn.ended = True
         if turn is self._turn:
-            self._push(turn)
+            turn.push(self._face)
             self._schedule(turn)
 
     def interrupt(self) -> None:
@@ -242,7 +188,7 @@ class Speaker:
             self._anchor = anchor
             self._face.anchor(anchor.sample, anchor.loop_index)
 
-    def _find(self, turn_id: int) -> _Turn | None:
+    def _find(self, turn_id: int) -> Turn | None:
         if self._turn is not None and self._turn.turn_id == turn_id:
             return self._turn
         return next((turn for turn in self._queue if turn.turn_id == turn_id), None)
@@ -255,18 +201,10 @@ class Speaker:
         self._fed_tick = self._tick
         self._begun = False
         self._face.start_turn(turn.turn_id, self._epoch)
-        self._push(turn)
+        turn.push(self._face)
         self._schedule(turn)
 
-    def _push(self, turn: _Turn) -> None:
-        while turn.face:
-            pcm = turn.face.popleft()
-            turn.pushed += len(pcm)
-            self._face.push_audio(pcm)
-        if turn.ended:
-            self._face.end_turn()
-
-    def _schedule(self, turn: _Turn) -> None:
+    def _schedule(self, turn: Turn) -> None:
         """Choose the tick at which the audio starts, or goes on, once there is some."""
         if self._state not in ("idle", "stalled"):
             return
@@ -281,7 +219,7 @@ class Speaker:
             TurnEvent("resumed" if resumed else "started", turn.turn_id, self._heard_ms(turn), wait_ms)
         )
 
-    def _plan(self, turn: _Turn, tick: int) -> None:
+    def _plan(self, turn: Turn, tick: int) -> None:
         """Anchor: the frame that covers the next turn sample is on screen at ``tick``."""
         sample = turn.read * SAMPLE_RATE // self._rate
         self._start_frame = frame_at(sample, self._fps)
@@ -301,7 +239,7 @@ class Speaker:
             self._begun = True
             self._tell_anchor(self._playout.begin_turn(turn.turn_id, self._epoch, ahead))
 
-    def _dry(self, turn: _Turn) -> None:
+    def _dry(self, turn: Turn) -> None:
         if turn.buffered:
             return
         if turn.ended:
@@ -318,7 +256,7 @@ class Speaker:
             self._emit(TurnEvent("finished", turn.turn_id, self._heard_ms(turn)))
         self._next_turn()
 
-    def _heard_ms(self, turn: _Turn) -> float:
+    def _heard_ms(self, turn: Turn) -> float:
         return turn.read * 1000 / self._rate
 
     def _media_at(self, tick: int) -> int:
