@@ -37,16 +37,15 @@ async def test_a_server_that_leaves_the_name_while_it_is_opened(monkeypatch: pyt
         async def resolve(target: str, known: object) -> list[str]:
             return listed
 
-        monkeypatch.setattr("visavis.pool.resolve", resolve)
-        async with ServerPool("dns:///inference:50051") as pool:
+        async with ServerPool("dns:///inference:50051", resolver=resolve) as pool:
             stream = pool.open(wire.avatar_from(avatar()), body_sha256=body_sha256(), on_event=caller)
             async with asyncio.timeout(15):
                 while not silent.asked:
                     await asyncio.sleep(0.01)
             listed[:] = []
-            await pool._resolve()
+            await pool._lookout.look()
             listed[:] = [server.address]
-            await pool._resolve()
+            await pool._lookout.look()
             await caller.until(lambda: caller.of(Connected))
             assert stream.address == server.address
             await stream.close()

@@ -379,21 +379,20 @@ async def test_a_turn_that_outlasts_the_drain_goes_on_elsewhere_without_a_gap() 
         assert not caller.of(Disconnected)
 
 
-async def test_a_server_gone_from_dns_keeps_its_conversations(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_gone_from_dns_keeps_its_conversations() -> None:
     async with fake_server() as one, fake_server() as two:
         found = [one.address]
 
         async def resolve(target: str, known: object) -> list[str]:
             return found
 
-        monkeypatch.setattr("visavis.pool.resolve", resolve)
         caller = Caller()
-        async with ServerPool("dns:///inference:50051") as pool:
+        async with ServerPool("dns:///inference:50051", resolver=resolve) as pool:
             stream = pool.open(AVATAR, body_sha256=body_sha256(), on_event=caller)
             begin(stream, seconds=10)
             await play(caller, stream, range(5))
             found[:] = [two.address]
-            await pool._resolve()
+            await pool._lookout.look()
             assert list(pool.placement.servers) == [two.address]
             await play(caller, stream, range(5, 40))
             assert stream.address == one.address

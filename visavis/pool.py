@@ -1,33 +1,27 @@
-"""The avatar servers there are: found by DNS, watched, and kept warm for the avatars in use."""
+"""The avatar servers there are, and who of them serves a conversation."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 
 from visavis.body import Body, BodyCache
 from visavis.client import AvatarClient
 from visavis.copies import Copies
 from visavis.delivery import OnEvent
-from visavis.errors import AvatarUnknown, ServerUnavailable, VisavisError
-from visavis.logs import Log
+from visavis.errors import AvatarUnknown, ServerUnavailable
+from visavis.lookout import Lookout
 from visavis.model import Avatar, AvatarSource
 from visavis.placement import Failure, Placement
-from visavis.resolve import resolve
+from visavis.resolve import Resolver
 from visavis.stream import AvatarStream
 from visavis.transport import Progress, ServerClient
 
-log = Log("visavis.pool")
+__all__ = ["Resolver", "ServerPool"]
 
-_RESOLVE_S = 5.0
 _EVEN_S = 0.25
 """At most one conversation in so long moves to an idler server, so that the news of it come between."""
-
-Resolver = Callable[[str, Sequence[str]], Awaitable[list[str]]]
-"""Addresses of a target, given those known; see :func:`visavis.resolve.resolve`."""
 
 
 class ServerPool:
@@ -49,16 +43,10 @@ class ServerPool:
             raise ValueError("name at least one avatar server")
         self.placement = Placement()
         self._given = given
-        self._connect = connect
-        self._resolver = resolver
+        self._lookout = Lookout(given, self.placement, connect, resolver)
+        self._copies = Copies(self.placement, self._lookout.clients)
+        self._warm: asyncio.Task[None] | None = None
         self._even_after = 0.0
-        self._clients: dict[str, ServerClient] = {}
-        self._watches: dict[str, asyncio.Task[None]] = {}
-        self._tasks: list[asyncio.Task[None]] = []
-        self._changed = asyncio.Event()
-        self._open: Counter[str] = Counter()  # streams by address
-        self._retired: dict[str, ServerClient] = {}  # gone from DNS, still in use
-        self._copies = Copies(self.placement, self._clients)
 
     async def __aenter__(self) -> ServerPool:
         await self.start()
@@ -71,26 +59,18 @@ class ServerPool:
 
     async def start(self) -> None:
         """Find the servers and start to watch them; does not wait for one to answer."""
-        if self._tasks:
-            return
-        await self._resolve()
-        if any(a.startswith("dns:") for a in self._given):
-            self._tasks.append(asyncio.create_task(self._resolve_forever()))
-        self._tasks.append(asyncio.create_task(self._copies.keep_warm_forever()))
+        if self._warm is None:
+            await self._lookout.start()
+            self._warm = asyncio.create_task(self._copies.keep_warm_forever())
 
     async def close(self) -> None:
         """Stop watching and close every channel. Streams are closed by their owners."""
-        tasks = [*self._tasks, *self._watches.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        warm, self._warm = self._warm, None
+        if warm is not None:
+            warm.cancel()
+            await asyncio.gather(warm, return_exceptions=True)
         await self._copies.close()
-        for client in (*self._clients.values(), *self._retired.values()):
-            await client.close()
-        self._retired.clear()
-        self._tasks.clear()
-        self._watches.clear()
-        self._clients.clear()
+        await self._lookout.close()
 
     # -- avatars --
 
@@ -163,7 +143,7 @@ class ServerPool:
     def choose(self, avatar_id: str, exclude: Collection[str] = ()) -> ServerClient | None:
         """The best server for a conversation now, ``None`` where none can be used."""
         address = self.placement.choose(avatar_id, asyncio.get_running_loop().time(), exclude)
-        return self._clients.get(address) if address else None
+        return self._lookout.clients.get(address) if address else None
 
     def better(self, address: str, avatar: Avatar) -> ServerClient | None:
         """An idler server for a conversation of ``address`` to speak its next turn on."""
@@ -174,7 +154,7 @@ class ServerPool:
         if better is None:
             return None
         self._even_after = now + _EVEN_S
-        return self._clients.get(better)
+        return self._lookout.clients.get(better)
 
     def avatar_id_on(self, address: str, avatar: Avatar) -> str:
         """The id that the avatar has on this server (another engine build has ids of its own)."""
@@ -198,18 +178,14 @@ class ServerPool:
     def opened(self, address: str, avatar: Avatar, avatar_id: str) -> None:
         """A conversation is open there."""
         self._copies.use(avatar, 1)
-        self._open[address] += 1
+        self._lookout.entered(address)
         self.placement.on_opened(address, avatar_id)
 
     def closed(self, address: str, avatar: Avatar) -> None:
         """A conversation there is over."""
         self._copies.use(avatar, -1)
-        self._open[address] -= 1
         self.placement.on_closed(address)
-        if not self._open[address] and (client := self._retired.pop(address, None)):
-            task = asyncio.create_task(client.close())
-            self._tasks.append(task)
-            task.add_done_callback(self._tasks.remove)
+        self._lookout.left(address)
 
     def served(self, address: str) -> None:
         """Frames come from there."""
@@ -221,58 +197,4 @@ class ServerPool:
         retry = self.placement.retry_at(now)
         if retry is not None:
             timeout_s = min(timeout_s, retry - now + 0.001)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._changed.wait()
-
-    # -- news --
-
-    def _notify(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    async def _resolve(self) -> None:
-        found: list[str] = []
-        for given in self._given:
-            if given.startswith("dns:"):
-                known = [a for a in self._clients if a not in self._given]
-                found += await (self._resolver or resolve)(given, known)
-            else:
-                found.append(given)
-        new, gone = self.placement.set_addresses(found)
-        for address in gone:
-            self._watches.pop(address).cancel()
-            client = self._clients.pop(address)
-            if self._open[address]:
-                self._retired[address] = client  # conversations there go on to their end
-            else:
-                await client.close()
-        for address in new:
-            retired = self._retired.pop(address) if address in self._retired else None
-            self._clients[address] = retired or self._connect(address)
-            self._watches[address] = asyncio.create_task(self._watch(self._clients[address]))
-        if new or gone:
-            log.info("avatar_servers_changed", servers=found)
-            self._notify()
-
-    async def _resolve_forever(self) -> None:
-        while True:
-            await asyncio.sleep(_RESOLVE_S)
-            await self._resolve()
-
-    async def _watch(self, client: ServerClient) -> None:
-        pause = 0.1
-        while True:
-            try:
-                async for capacity in client.watch_capacity():
-                    if not self.placement.servers[client.address].reachable:
-                        log.info("avatar_server_reachable", server=client.address)
-                    pause = 0.1
-                    self.placement.on_capacity(client.address, capacity)
-                    self._notify()
-            except VisavisError as e:
-                log.warning("avatar_server_lost", server=client.address, reason=str(e))
-            self.placement.on_lost(client.address)
-            self._notify()
-            await asyncio.sleep(pause)
-            pause = min(1.0, pause * 2)
+        await self._lookout.wait(timeout_s)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from visavis.logs import Log
 
 log = Log("visavis.resolve")
+
+Resolver = Callable[[str, Sequence[str]], Awaitable[list[str]]]
+"""Addresses of a target, given those known; :func:`resolve` is one."""
 
 
 def split_target(target: str) -> tuple[str, int]:
