@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from support.avatar_stream import Caller
 from support.fake_server import FakeServer, avatar, body_sha256, fake_server
-from test_visavis_stream import Caller
 
 from visavis import stream as stream_module
 from visavis import wire

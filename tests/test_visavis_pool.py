@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from support.avatar_stream import Caller, begin, play
 from support.fake_server import FakeServer, avatar, body_sha256, fake_server
-from test_visavis_stream import Caller, begin, play
 
 from visavis import wire
 from visavis.messages import Connected, Disconnected, TurnFinished
