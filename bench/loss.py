@@ -86,11 +86,12 @@ async def lossy_call(
     rtx: bool = False,
     asks: bool = True,
     burst: float = 1.0,
+    seed: int = 3,
 ) -> LossyCall:
     """One call, speaking half of the time. Without ``asks`` the phone can ask for no key frame either."""
     async with (
-        LossyPath(share, rtt / 2, burst=burst) as path,
-        LossyPath(share, rtt / 2, burst=burst, seed=2, clock_rate=8000) as audio,
+        LossyPath(share, rtt / 2, burst=burst, seed=seed) as path,
+        LossyPath(share, rtt / 2, burst=burst, seed=seed + 1, clock_rate=8000) as audio,
         Phone(
             house.uri,
             path=path,
@@ -165,7 +166,15 @@ async def measure(arguments: argparse.Namespace) -> None:
             name, options, wanted = kind
             if wanted != refresh:
                 continue
-            result = await patiently(house, share, seconds=arguments.seconds, rtt=rtt, burst=burst, **options)
+            result = await patiently(
+                house,
+                share,
+                seconds=arguments.seconds,
+                rtt=rtt,
+                burst=burst,
+                seed=arguments.seed,
+                **options,
+            )
             print(f"{share:4.0%} {WAYS[burst]}, {name}: {result}", flush=True)
             causes = Counter(cause for cause, _ in result.stories)
             if causes:
@@ -208,6 +217,9 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=24.0)
     parser.add_argument("--rtt-ms", type=float, default=50.0)
     parser.add_argument("--loss", type=float, nargs="+", default=LOSSES, help="shares, such as 0.05")
+    parser.add_argument(
+        "--seed", type=int, default=3, help="which packets are lost; 1 loses a call's very first"
+    )
     parser.add_argument("--phone", default="", help="only kinds of phone with this in their name")
     parser.add_argument(
         "--trace", action="store_true", help="say of each picture not shown what became of it"
