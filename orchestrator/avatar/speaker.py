@@ -16,10 +16,11 @@ from typing import Literal
 
 import numpy as np
 
-from orchestrator.avatar.turn import PCM, Conversation, OnTurn, Turn, TurnEvent
+from orchestrator.avatar.turn import PCM, OnTurn, Turn, TurnEvent
 from visavis.frames import SAMPLE_RATE, frame_at, frame_start
 from visavis.playout import Picture, Playout, TurnAnchor
 from visavis.startdelay import StartDelay
+from visavis.utterance import TurnSink
 
 PACKET_MS = 20
 CLOSING_TICKS = 12
@@ -42,7 +43,7 @@ class Speaker:
         *,
         rate: int,
         fps: Fraction,
-        face: Conversation,
+        face: TurnSink,
         playout: Playout,
         start_delay: StartDelay,
         emit: OnTurn,
@@ -82,7 +83,7 @@ class Speaker:
         """A turn is under way or waits."""
         return self._turn is not None or bool(self._queue)
 
-    def use(self, face: Conversation, playout: Playout, start_delay: StartDelay) -> None:
+    def use(self, face: TurnSink, playout: Playout, start_delay: StartDelay) -> None:
         """Take another avatar. Raises ``RuntimeError`` while a turn is under way."""
         if self.speaking:
             raise RuntimeError("an avatar is changed between turns")

@@ -5,23 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from visavis.utterance import TurnSink
+
 PCM = NDArray[np.int16]
-
-
-class Conversation(Protocol):
-    """The avatar's end of a turn; ``visavis.stream.AvatarStream`` is one. No method blocks."""
-
-    def start_turn(self, turn_id: int, epoch: int) -> None: ...
-    def push_audio(self, pcm: PCM) -> None: ...
-    def end_turn(self) -> None: ...
-    def anchor(self, sample: int, loop_index: int) -> None: ...
-    def playhead(self, sample: int, playing: bool) -> None: ...
-    def interrupt(self, epoch: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +62,7 @@ class Turn:
             self.read += len(chunk)
         return np.concatenate(parts) if parts else np.zeros(0, np.int16)
 
-    def push(self, avatar: Conversation) -> None:
+    def push(self, avatar: TurnSink) -> None:
         """Give the avatar what came for it."""
         while self.face:
             pcm = self.face.popleft()
