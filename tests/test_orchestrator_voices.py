@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import multiprocessing
 import threading
-from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -31,12 +32,26 @@ async def busy_threads() -> AsyncIterator[None]:
         done.set()
 
 
+def in_its_own_process(what: Callable[..., Coroutine[None, None, None]], *args: object) -> None:
+    """espeak-ng's library must not be started twice in a process, and other tests start it for the training."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        pool.submit(run, what, *args).result()
+
+
+def run(what: Callable[..., Coroutine[None, None, None]], *args: object) -> None:
+    asyncio.run(what(*args))
+
+
 async def spoken(voice: TextToSpeech, language: str, text: str = TEXT) -> PCM:
     return np.concatenate([chunk async for chunk in voice.stream(text, language)])
 
 
 @pytest.mark.parametrize(("make", "language"), [(HibariVoice, "en"), (EspeakVoice, "de")])
-async def test_calls_at_once_are_all_spoken_to(make: type[TextToSpeech], language: str) -> None:
+def test_calls_at_once_are_all_spoken_to(make: type[TextToSpeech], language: str) -> None:
+    in_its_own_process(calls_at_once, make, language)
+
+
+async def calls_at_once(make: type[TextToSpeech], language: str) -> None:
     voice = make()
     async with busy_threads(), asyncio.timeout(60):
         alone = await spoken(voice, language)
@@ -54,7 +69,11 @@ async def test_the_first_sentence_comes_before_the_last_is_spoken() -> None:
     assert len(chunks) == 2
 
 
-async def test_a_call_that_stops_listening_leaves_the_voice_to_others() -> None:
+def test_a_call_that_stops_listening_leaves_the_voice_to_others() -> None:
+    in_its_own_process(call_that_stops_listening)
+
+
+async def call_that_stops_listening() -> None:
     voice = EspeakVoice()
     async with asyncio.timeout(60):
         async with contextlib.aclosing(voice.stream(TEXT * 20, "en-us")) as stream:
@@ -63,7 +82,11 @@ async def test_a_call_that_stops_listening_leaves_the_voice_to_others() -> None:
         assert len(await spoken(voice, "fr", "Bonjour.")) > 0
 
 
-async def test_a_language_without_a_voice_is_an_error() -> None:
+def test_a_language_without_a_voice_is_an_error() -> None:
+    in_its_own_process(language_without_a_voice)
+
+
+async def language_without_a_voice() -> None:
     voices = VoiceByLanguage({"": EspeakVoice})
     with pytest.raises(SpeechError, match="no voice 'tlh-x'"):
         await spoken(voices.voice("tlh-x"), "tlh-x")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import functools
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from orchestrator.speech.base import PCM, SpeechError
 _AUDIO_OUTPUT_SYNCHRONOUS = 2
 _CHARS_UTF8 = 1
 _POS_CHARACTER = 1
+_RATE = 1
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 _CHUNK_MS = 100
 
@@ -32,12 +34,7 @@ class EspeakVoice:
     """espeak-ng; ``language`` is an espeak voice name (``de``, ``fr``, ``cmn``, ``en-us``...)."""
 
     def __init__(self, words_per_minute: int = 160) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="espeak")
         self._words_per_minute = words_per_minute
-        self._lib: Any = None
-        self._sink: Sink | None = None
-        self._stop = threading.Event()
-        self._callback = _CALLBACK(self._on_samples)
         self.sample_rate = 22_050
 
     async def stream(self, text: str, language: str) -> AsyncIterator[PCM]:
@@ -50,7 +47,7 @@ class EspeakVoice:
             with contextlib.suppress(RuntimeError):  # the loop has just been closed
                 loop.call_soon_threadsafe(spoken.put_nowait, item)
 
-        speaking = loop.run_in_executor(self._thread, self._speak, text, language, sink, stopped)
+        speaking = loop.run_in_executor(_THREAD, self._speak, text, language, sink, stopped)
         try:
             while (item := await spoken.get()) is not None:
                 if isinstance(item, Exception):
@@ -62,17 +59,44 @@ class EspeakVoice:
 
     def _speak(self, text: str, language: str, sink: Sink, stop: threading.Event) -> None:
         try:
-            self._load()
-            if self._lib.espeak_SetVoiceByName(language.lower().encode()) != 0:
-                raise SpeechError(f"espeak-ng has no voice '{language}': see its list of languages")
-            self._sink, self._stop = sink, stop
-            data = text.encode() + b"\0"
-            self._lib.espeak_Synth(data, len(data), 0, _POS_CHARACTER, 0, _CHARS_UTF8, None, None)
-            self._lib.espeak_Synchronize()
+            library = _library()
+            self.sample_rate = library.sample_rate
+            library.speak(text, language, self._words_per_minute, sink, stop)
         except Exception as error:
             sink(error)
         finally:
             sink(None)
+
+
+class _Library:
+    """The one of this process: it must not be started twice. Used from one thread."""
+
+    def __init__(self) -> None:
+        import espeakng_loader
+
+        self._lib: Any = ctypes.CDLL(espeakng_loader.get_library_path())
+        self.sample_rate: int = self._lib.espeak_Initialize(
+            _AUDIO_OUTPUT_SYNCHRONOUS, _CHUNK_MS, espeakng_loader.get_data_path().encode(), 0
+        )
+        if self.sample_rate <= 0:
+            raise SpeechError("espeak-ng did not start: is the espeakng-loader package complete?")
+        self._sink: Sink | None = None
+        self._stop = threading.Event()
+        self._callback = _CALLBACK(self._on_samples)
+        self._lib.espeak_SetSynthCallback(self._callback)
+
+    def speak(
+        self, text: str, language: str, words_per_minute: int, sink: Sink, stop: threading.Event
+    ) -> None:
+        """Returns when all of it is spoken, or ``stop`` is set. Raises :class:`SpeechError`."""
+        if self._lib.espeak_SetVoiceByName(language.lower().encode()) != 0:
+            raise SpeechError(f"espeak-ng has no voice '{language}': see its list of languages")
+        self._lib.espeak_SetParameter(_RATE, words_per_minute, 0)
+        self._sink, self._stop = sink, stop
+        data = text.encode() + b"\0"
+        self._lib.espeak_Synth(data, len(data), 0, _POS_CHARACTER, 0, _CHARS_UTF8, None, None)
+        self._lib.espeak_Synchronize()
+        self._sink = None
 
     def _on_samples(self, samples: Any, count: int, _events: Any) -> int:
         if self._stop.is_set() or self._sink is None:
@@ -81,18 +105,6 @@ class EspeakVoice:
             self._sink(np.ctypeslib.as_array(samples, (count,)).copy())
         return 0
 
-    def _load(self) -> None:
-        if self._lib is not None:
-            return
-        import espeakng_loader
 
-        lib = ctypes.CDLL(espeakng_loader.get_library_path())
-        rate = lib.espeak_Initialize(
-            _AUDIO_OUTPUT_SYNCHRONOUS, _CHUNK_MS, espeakng_loader.get_data_path().encode(), 0
-        )
-        if rate <= 0:
-            raise SpeechError("espeak-ng did not start: is the espeakng-loader package complete?")
-        self.sample_rate = rate
-        lib.espeak_SetSynthCallback(self._callback)
-        lib.espeak_SetParameter(1, self._words_per_minute, 0)  # espeakRATE
-        self._lib = lib
+_library = functools.cache(_Library)
+_THREAD = ThreadPoolExecutor(1, thread_name_prefix="espeak")
