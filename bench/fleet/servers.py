@@ -68,6 +68,7 @@ class Fleet:
             env=env,
             stdin=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,  # as on a machine of its own: Linux shares processors out by session first
         )
         self.servers[host] = Server(process, asyncio.create_task(self._watch(host)))
         assert process.stderr is not None
