@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -55,7 +56,7 @@ class AvatarSource:
     settings: Mapping[str, str] = field(default_factory=dict)
     video: bool = False
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """Names this source within a process."""
         about = f"{self.width}x{self.height}@{self.fps} {self.fit} {sorted(self.settings.items())}"
