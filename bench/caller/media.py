@@ -113,9 +113,9 @@ class MediaSockets:
             data = self._original(data)
         if self.loses_keyframes and is_keyframe(data[12:]):
             return
-        known = len(stream.packets)
+        known = stream.received
         stream.on_rtp(data, now)
-        if self.repair is not None and len(stream.packets) > known:
+        if self.repair is not None and stream.received > known:
             self.repair.arrived(stream.packets[-1].sequence, now)
             self._starts = self._starts or has_parameter_sets(data[12:])
             if not self._starts and now - self._asked_to_start > ASK_TO_START_S:
@@ -219,8 +219,8 @@ class MediaSockets:
 
     def _loss(self, kind: str, stream: Stream) -> tuple[int, int]:
         """Share lost since the last report, in 1/256, and packets lost so far (RFC 3550 section 6.4.1)."""
-        expected = stream.highest - stream.packets[0].sequence + 1
-        received = len(stream.packets)
+        expected = stream.highest - stream.first + 1
+        received = stream.received
         before, had = self._reported[kind]
         self._reported[kind] = expected, received
         gone = expected - before - (received - had)

@@ -51,6 +51,7 @@ class Phone:
         self._feedback = (*feedback, *(["nack"] if nack else []))
         self._rtx = rtx
         self._media: MediaSockets | None = None
+        self._version = 1
         self.recording = Recording(codec)
 
     @property
@@ -93,6 +94,11 @@ class Phone:
             case "info":
                 await self._dialog.request("INFO", _FAST_UPDATE, "application/media_control+xml")
 
+    async def renegotiate(self, direction: str) -> None:
+        """Offer the same with another direction: ``sendonly`` holds the far end (RFC 3264 section 8.4)."""
+        self._version += 1
+        await self._dialog.reinvite(self._offer(direction))
+
     def lose_keyframes(self, lost: bool) -> None:
         """Whether every packet of a key frame is lost from now on."""
         assert self._media is not None
@@ -113,7 +119,7 @@ class Phone:
         assert self._media is not None
         self._media.mute()
 
-    def _offer(self) -> str:
+    def _offer(self, direction: str = "sendrecv") -> str:
         assert self._media is not None
         return offer(
             self._local,
@@ -123,6 +129,8 @@ class Phone:
             bandwidth=self._bandwidth,
             feedback=self._feedback,
             rtx=self._rtx,
+            version=self._version,
+            direction=direction,
         )
 
 
@@ -135,12 +143,14 @@ def offer(
     bandwidth: int = 1500,
     feedback: tuple[str, ...] = ("nack pli", "ccm fir"),
     rtx: bool = False,
+    version: int = 1,
+    direction: str = "sendrecv",
 ) -> str:
     """What a phone at these ports can do, as SDP."""
     payload_type = {"PCMU": 0, "PCMA": 8}[codec]
     lines = [
         "v=0",
-        f"o=- 1 1 IN IP4 {local}",
+        f"o=- 1 {version} IN IP4 {local}",
         "s=-",
         f"c=IN IP4 {local}",
         "t=0 0",
@@ -148,7 +158,7 @@ def offer(
         f"a=rtpmap:{payload_type} {codec}/8000",
         "a=rtpmap:101 telephone-event/8000",
         "a=fmtp:101 0-15",
-        "a=sendrecv",
+        f"a={direction}",
     ]
     if video_port is not None:
         lines += [
@@ -158,6 +168,6 @@ def offer(
             "a=fmtp:96 profile-level-id=42e01f;packetization-mode=1",
             *([f"a=rtpmap:{RTX} rtx/90000", f"a=fmtp:{RTX} apt={VIDEO}"] if rtx else []),
             *(f"a=rtcp-fb:96 {name}" for name in feedback),
-            "a=sendrecv",
+            f"a={direction}",
         ]
     return "\r\n".join(lines) + "\r\n"

@@ -30,7 +30,10 @@ class Packet:
 
 @dataclass
 class Stream:
-    """One received RTP stream and the sender reports about it (RFC 3550)."""
+    """One received RTP stream and the sender reports about it (RFC 3550).
+
+    ``kept`` is how many of the last packets and reports are kept at least, for calls that last; 0: all of them.
+    """
 
     clock_rate: int
     packets: list[Packet] = field(default_factory=list)
@@ -40,6 +43,9 @@ class Stream:
     last_sr: int = 0
     bye: bool = False
     octets: int = 0
+    kept: int = 0
+    received: int = 0
+    first: int = 0  # the sequence number that came first
 
     def on_rtp(self, data: bytes, now: float) -> None:
         """Take a datagram of the RTP port."""
@@ -54,7 +60,12 @@ class Stream:
         self.highest = max(self.highest, sequence)
         self.octets += len(data)
         payload = data[12 + 4 * (data[0] & 15) :]
+        if not self.packets:
+            self.first = sequence
+        self.received += 1
         self.packets.append(Packet(sequence, timestamp, bool(data[1] & 0x80), data[1] & 0x7F, payload, now))
+        if self.kept and len(self.packets) > 2 * self.kept:
+            del self.packets[: -self.kept], self.reports[: -self.kept]
 
     def on_rtcp(self, data: bytes, now: float) -> None:
         """Take a datagram of the RTCP port: sender reports and goodbyes."""

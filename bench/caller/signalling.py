@@ -75,7 +75,29 @@ class Dialog:
 
     async def invite(self, offer: str) -> str:
         """Call with this SDP; returns the answer's. Raises :class:`CallFailed`."""
-        request = self._request("INVITE", self._uri, f"<{self._uri}>", offer, "application/sdp")
+        message = await self._answered(
+            self._request("INVITE", self._uri, f"<{self._uri}>", offer, "application/sdp")
+        )
+        self._target = _header(message, "Contact").split("<")[-1].split(">")[0]
+        self._routes = _routes(message)
+        return self._acknowledge(message)
+
+    async def reinvite(self, offer: str) -> str:
+        """Offer anew within the call; returns the answer's SDP. Raises :class:`CallFailed`."""
+        self._cseq += 1
+        self._branch = secrets.token_hex(8)
+        before, self._ack = self._ack, ""
+        try:
+            message = await self._answered(
+                self._request("INVITE", self._target, self._to, offer, "application/sdp")
+            )
+        except (CallFailed, TimeoutError):
+            self._ack = before
+            raise
+        return self._acknowledge(message)
+
+    async def _answered(self, request: str) -> str:
+        """The 2xx to an INVITE; any other answer is acknowledged and raised."""
         wait = 0.5
         async with asyncio.timeout(TIMEOUT_S * 3):
             self._send(request)
@@ -83,7 +105,9 @@ class Dialog:
             while status < 200:
                 try:
                     async with asyncio.timeout(wait if not status else TIMEOUT_S):
-                        status, message = await self._answers.get()
+                        code, message = await self._answers.get()
+                        if _header(message, "CSeq").split()[:1] == [str(self._cseq)]:
+                            status = code  # any other one is late and answers what came before
                 except TimeoutError:
                     if status or wait > TIMEOUT_S:
                         raise CallFailed(f"{self._uri} does not answer") from None
@@ -91,11 +115,12 @@ class Dialog:
                     self._send(request)
         self._to = _header(message, "To")
         if status >= 300:
-            self._send(self._request("ACK", self._uri, self._to))
+            self._send(self._request("ACK", request.split()[1], self._to))
             reason = message.split("\r\n", 1)[0].split(" ", 1)[1]
             raise CallFailed(f"{self._uri} refused the call: {reason}")
-        self._target = _header(message, "Contact").split("<")[-1].split(">")[0]
-        self._routes = _routes(message)
+        return message
+
+    def _acknowledge(self, message: str) -> str:
         self._branch = secrets.token_hex(8)
         self._ack = self._request("ACK", self._target, self._to)
         self._send(self._ack)
