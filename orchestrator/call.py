@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -17,6 +18,8 @@ from visavis.logs import Log
 log = Log(__name__)
 
 MAX_QUEUED_TURNS = 32
+ENDED_TURNS_KEPT = 100
+"""Turns that are over and still shown, the latest ones."""
 
 
 class CallGone(Exception):
@@ -90,7 +93,8 @@ class Call:
         self._bus = bus
         self._signalling = signalling
         self._ids = itertools.count(1)
-        self._turns: dict[int, TurnRecord] = {}
+        self._turns: dict[int, TurnRecord] = {}  # queued or spoken
+        self._ended_turns: deque[TurnRecord] = deque(maxlen=ENDED_TURNS_KEPT)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._speaking = asyncio.Lock()
         shown = {
@@ -106,8 +110,8 @@ class Call:
 
     @property
     def turns(self) -> list[TurnRecord]:
-        """Every turn of the call, the oldest first."""
-        return list(self._turns.values())
+        """The last turns that are over, at most ``ENDED_TURNS_KEPT``, and every other one, the oldest first."""
+        return sorted((*self._ended_turns, *self._turns.values()), key=lambda turn: turn.turn_id)
 
     # -- what the API does --
 
@@ -130,7 +134,7 @@ class Call:
         self._media.interrupt()
         for task in list(self._tasks.values()):
             task.cancel()
-        for turn in self._turns.values():
+        for turn in list(self._turns.values()):
             if turn.state == "queued":
                 self._turn_over(turn, "interrupted", 0.0)
 
@@ -185,9 +189,8 @@ class Call:
         self.ended_at, self.cause = time.time(), cause
         for task in self._tasks.values():
             task.cancel()
-        for turn in self._turns.values():
-            if not turn.done.is_set():
-                self._turn_over(turn, "interrupted", turn.heard_ms)
+        for turn in list(self._turns.values()):
+            self._turn_over(turn, "interrupted", turn.heard_ms)
         self._publish("ended", cause=cause, seconds=round(self.ended_at - self.answered_at, 3))
 
     # -- inside --
@@ -202,7 +205,7 @@ class Call:
         self._check_alive()
         if replace:
             self.interrupt()
-        if sum(not turn.done.is_set() for turn in self._turns.values()) >= MAX_QUEUED_TURNS:
+        if len(self._turns) >= MAX_QUEUED_TURNS:
             raise TooManyTurns(f"{MAX_QUEUED_TURNS} turns wait already: interrupt or wait for one to finish")
         turn = TurnRecord(next(self._ids), kind)
         self._turns[turn.turn_id] = turn
@@ -227,8 +230,9 @@ class Call:
     def _turn_over(
         self, turn: TurnRecord, state: Literal["finished", "interrupted", "failed"], heard_ms: float
     ) -> None:
-        if turn.done.is_set():
+        if self._turns.pop(turn.turn_id, None) is None:
             return
+        self._ended_turns.append(turn)
         turn.state, turn.heard_ms = state, heard_ms
         turn.done.set()
         kind: EventKind = "turn_finished" if state == "finished" else "turn_interrupted"

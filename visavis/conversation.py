@@ -38,12 +38,11 @@ class Conversation:
         self.opened: Opened | None = None  # by the server of the moment
         self._fps = fps
         self._turn: Turn | None = None
-        self._earlier: deque[Turn] = deque()  # told to the end before the turn, reported when finished
+        self._earlier: deque[Turn] = deque()  # to be told to the end before the turn, or to be reported
         self._interrupt: int | None = None
         self._interrupted: tuple[int, float] | None = None  # epoch not yet confirmed, deadline
         self._waiting_since: float | None = None  # of :attr:`_waited`, moved on by every look
         self._waited = 0.0
-        self._finish_at: float | None = None
 
     # -- from the caller --
 
@@ -71,11 +70,14 @@ class Conversation:
         self.epoch = epoch
         if self._turn is not None:
             self._turn.ended = True
+            if self.rejected:
+                self._turn.mute()
             self._earlier.append(self._turn)
+            self._forget_earlier()
         history = max(HISTORY_S, -(-self.opened.history_ms // 1000) if self.opened else 0)
         self._turn = Turn(turn_id, epoch, self._fps, history)
         self.rejected = False
-        self._waiting_since = self._finish_at = None
+        self._waiting_since = None
 
     def push_audio(self, pcm: bytes | memoryview, now: float) -> None:
         """Audio of the turn, s16le; without effect where none is open."""
@@ -103,7 +105,10 @@ class Conversation:
             return False
         news = turn.set_head(sample, playing)
         if turn.ended and playing:
-            self._finish_at = now + (turn.end - sample) / SAMPLE_RATE + FINISH_S
+            turn.finish_at = now + (turn.end - sample) / SAMPLE_RATE + FINISH_S
+        for earlier in self._earlier:
+            if earlier.finish_at is None:  # never heard
+                earlier.finish_at = now + FINISH_S
         return news
 
     def interrupt(self, epoch: int, now: float) -> list[Event]:
@@ -113,7 +118,7 @@ class Conversation:
         self.epoch = max(epoch, self.epoch)
         self._turn = None
         self._earlier.clear()
-        self._waiting_since = self._finish_at = None
+        self._waiting_since = None
         self.rejected = False
         if self.opened is None:
             return [Interrupted(self.epoch)]
@@ -128,7 +133,8 @@ class Conversation:
         self.opened = opened
         self.rejected = False
         self._waiting_since = None
-        self._earlier.clear()
+        for earlier in self._earlier:  # begun while nobody was there
+            earlier.mute()
         turn = self._turn
         if turn is None:
             return None
@@ -160,12 +166,12 @@ class Conversation:
         if self._interrupt is not None:
             epoch, self._interrupt = self._interrupt, None
             return Interrupt(epoch)
-        for turn in (*self._earlier, self._turn):
-            if turn is not None and not (self.rejected and turn is self._turn):
-                request = turn.next_request()
-                if request is not None:
-                    return request
-        return None
+        for turn in self._earlier:
+            request = turn.next_request()
+            if request is not None:
+                return request
+        self._forget_earlier()
+        return None if self._turn is None or self.rejected else self._turn.next_request()
 
     def on_message(self, message: ServerMessage) -> list[Event]:
         """What the caller is to hear of a server's message."""
@@ -178,8 +184,11 @@ class Conversation:
                 return []
             case TurnFinished(turn_id, _, late):
                 for turn in (*self._earlier, self._turn):
-                    if turn is not None and turn.turn_id == turn_id and not turn.finished:
-                        return [self._finish(turn, late)]
+                    if turn is not None and turn.turn_id == turn_id:
+                        turn.mute()
+                        events: list[Event] = [] if turn.finished else [self._finish(turn, late)]
+                        self._forget_earlier()
+                        return events
                 return []
             case Interrupted(epoch):
                 if self._interrupted is None or epoch < self._interrupted[0]:
@@ -209,15 +218,16 @@ class Conversation:
         if self._interrupted is not None and now >= self._interrupted[1]:
             events.append(Interrupted(self._interrupted[0]))
             self._interrupted = None
-        if self._finish_at is not None and now >= self._finish_at:
-            self._finish_at = None
-            events += [self._finish(t) for t in (*self._earlier, self._turn) if t and not t.finished]
+        events += [
+            self._finish(t) for t in self._unreported() if t.finish_at is not None and now >= t.finish_at
+        ]
+        self._forget_earlier()
         return events
 
     @property
     def deadline(self) -> float | None:
         """When :meth:`check` is wanted at the latest."""
-        times = [] if self._finish_at is None else [self._finish_at]
+        times = [t.finish_at for t in self._unreported() if t.finish_at is not None]
         if self._interrupted is not None:
             times.append(self._interrupted[1])
         return min(times, default=None)
@@ -244,8 +254,15 @@ class Conversation:
         self._waiting_since = now
         return self._waited >= limit_s
 
+    def _unreported(self) -> list[Turn]:
+        return [t for t in (*self._earlier, self._turn) if t is not None and not t.finished]
+
     def _finish(self, turn: Turn, late: int = 0) -> TurnFinished:
         turn.finished = True
-        if turn in self._earlier:
-            self._earlier.remove(turn)
         return TurnFinished(turn.turn_id, turn.frames, late)
+
+    def _forget_earlier(self) -> None:
+        """Let go of those that were reported and of which nobody is to be told any more."""
+        if any(t.finished for t in self._earlier):
+            kept = (t for t in self._earlier if not t.finished or (self.opened is not None and not t.told))
+            self._earlier = deque(kept)

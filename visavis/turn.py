@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from fractions import Fraction
 
 from visavis.frames import SAMPLE_RATE, Frame, frame_at, frame_start
@@ -28,6 +27,7 @@ class Turn:
         self.end = 0  # samples pushed
         self.ended = False
         self.finished = False
+        self.finish_at: float | None = None  # reported finished then, whatever the server says
         self.head: Playhead | None = None
         self.received = 0  # the first sample that no frame has come for
         self.frames = 0
@@ -44,7 +44,8 @@ class Turn:
         self._head_at = 0  # the playhead told last
         self._step = frame_start(2, fps)  # told every second frame: half the messages, the same window
         self._muted = False
-        self._pending = self._tell(0)
+        self._render_from = 0
+        self._start_told = self._end_told = False
 
     # -- from the caller --
 
@@ -107,37 +108,41 @@ class Turn:
         self._anchors_told = 0
         self._head_told = self.head is None
         self._muted = False
-        self._pending = self._tell(render_from)
+        self._render_from = render_from
+        self._start_told = self._end_told = False
 
     def mute(self) -> None:
-        """All its frames are here: another server, which knows nothing of it, is told nothing."""
+        """The server is told nothing more of it: it needs nothing more, or wants nothing."""
         self._muted = True
+
+    @property
+    def told(self) -> bool:
+        """The server has been told its end, or is not to be told."""
+        return self._muted or (self._end_told and self._head_told and self._cursor >= self.end)
 
     def next_request(self) -> Request | None:
         """What the server is to be told next, ``None`` when it knows everything."""
-        return None if self._muted else next(self._pending)
-
-    def _tell(self, render_from: int) -> Iterator[Request | None]:
-        yield TurnStart(self.turn_id, self.epoch, render_from)
-        end_told = False
-        while True:
-            if self._anchors_told < len(self._anchors):
-                self._anchors_told += 1
-                yield self._anchors[self._anchors_told - 1]
-            elif not self._head_told:
-                self._head_told = True
-                self._head_at = self.head.sample if self.head else 0
-                yield self.head
-            elif self._cursor < self.end:
-                first = self._cursor
-                self._cursor = min(first + _CHUNK, self.end)
-                pcm = self._pcm[(first - self._base) * 2 : (self._cursor - self._base) * 2]
-                yield Audio(self.turn_id, self.epoch, first, bytes(pcm))
-            elif self.ended and not end_told:
-                end_told = True
-                yield EndOfTurn(self.turn_id, self.epoch)
-            else:
-                yield None
+        if self._muted:
+            return None
+        if not self._start_told:
+            self._start_told = True
+            return TurnStart(self.turn_id, self.epoch, self._render_from)
+        if self._anchors_told < len(self._anchors):
+            self._anchors_told += 1
+            return self._anchors[self._anchors_told - 1]
+        if not self._head_told:
+            self._head_told = True
+            self._head_at = self.head.sample if self.head else 0
+            return self.head
+        if self._cursor < self.end:
+            first = self._cursor
+            self._cursor = min(first + _CHUNK, self.end)
+            pcm = self._pcm[(first - self._base) * 2 : (self._cursor - self._base) * 2]
+            return Audio(self.turn_id, self.epoch, first, bytes(pcm))
+        if self.ended and not self._end_told:
+            self._end_told = True
+            return EndOfTurn(self.turn_id, self.epoch)
+        return None
 
     # -- from the server --
 

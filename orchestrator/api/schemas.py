@@ -53,7 +53,9 @@ class CallView(BaseModel):
     answered_at: float
     ended_at: float | None
     cause: str = Field(description="how it ended: bye, api, rtp timeout, worker...")
-    turns: list[TurnView]
+    turns: list[TurnView] = Field(
+        description="the turns queued and spoken, and the last 100 that are over; the oldest first"
+    )
     media: dict[str, Any] = Field(description="figures of the call's media, as last reported")
 
     @classmethod

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from .client import Caller, Client
 from .message import Request, Response
 
+KEPT = 8
+"""A 2xx comes again for 32 seconds at most, and one INVITE is open at a time."""
+
 
 class Acks:
-    """One call's ACKs, by the CSeq of their INVITE."""
+    """One call's last ACKs, by the CSeq of their INVITE."""
 
     def __init__(self, client: Client, call: Caller) -> None:
         self._client = client
         self._call = call
-        self._sent: dict[int, Request] = {}
+        self._sent: OrderedDict[int, Request] = OrderedDict()
 
     def acknowledge(self, invite: Request) -> None:
         """ACK the 2xx to this INVITE, with the credentials it had."""
@@ -21,6 +26,8 @@ class Acks:
             for value in invite.headers.all(name):
                 ack.headers.add(name, value)
         self._sent[invite.cseq[0]] = ack
+        if len(self._sent) > KEPT:
+            self._sent.popitem(last=False)
         self._client.send_ack(self._call, ack)
 
     def again(self, response: Response) -> None:

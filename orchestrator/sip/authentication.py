@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -20,6 +21,7 @@ from .message import Request, Response
 STRONGEST_FIRST = ("SHA-256", "MD5")
 _HEX = re.compile(r"[0-9a-fA-F]{1,8}")
 NONCE_SECONDS = 300.0
+NONCES_COUNTED = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +111,11 @@ class Challenger:
 
 @dataclass(slots=True)
 class Credentials:
-    """The client's side: answers challenges for one user, counting uses of each nonce."""
+    """The client's side: answers challenges for one user, counting uses of the last nonces."""
 
     username: str
     password: str = field(repr=False)
-    _counts: dict[str, int] = field(default_factory=dict)
+    _counts: OrderedDict[str, int] = field(default_factory=OrderedDict)
 
     def answer(self, request: Request, response: Response) -> bool:
         """Put credentials for a 401 or 407 on `request`; False where there are none that could help.
@@ -133,6 +135,9 @@ class Credentials:
             if not _is_text(challenge.params) or (tried is not None and not stale):
                 continue
             self._counts[nonce] = self._counts.get(nonce, 0) + 1
+            self._counts.move_to_end(nonce)
+            if len(self._counts) > NONCES_COUNTED:
+                self._counts.popitem(last=False)
             credentials = build_credentials(
                 SipDigestAuth(self.username, self.password),
                 challenge,

@@ -127,7 +127,8 @@ class House:
         """A turn when it is over."""
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
-            turn: dict[str, Any] = (await self.call(call_id))["turns"][turn_id - 1]
+            turns: list[dict[str, Any]] = (await self.call(call_id))["turns"]
+            turn = next(turn for turn in turns if turn["turn_id"] == turn_id)
             if turn["state"] in ("finished", "interrupted", "failed"):
                 return turn
             await asyncio.sleep(0.05)
