@@ -137,7 +137,7 @@ def test_rejected_turns_are_let_go_and_told_no_further() -> None:
     for turn in range(1, 1001):
         talk.start_turn(turn, 1)
         talk.playhead(0, True, float(turn))
-        assert [type(r) for r in told(talk)][0] is TurnStart
+        assert type(told(talk)[0]) is TurnStart
         talk.on_message(TurnRejected(turn, "full"))
         talk.push_audio(SECOND, float(turn))
         talk.end_turn()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -14,6 +15,14 @@ from numpy.typing import NDArray
 
 START_CODE = b"\0\0\0\1"
 _NTP_UNIT = 2.0**-32
+_NTP_EPOCH = 2_208_988_800
+_NTP_WRAP = 1 << 64
+
+
+def unwrapped(ntp: int, unix: float) -> int:
+    """A 64-bit NTP timestamp of about the Unix time ``unix``, in the era that it is of (RFC 5905 section 6)."""
+    now = int((unix + _NTP_EPOCH) * 2**32)
+    return ntp + round((now - ntp) / _NTP_WRAP) * _NTP_WRAP
 
 
 @dataclass
@@ -77,7 +86,7 @@ class Stream:
                 if self.packets:
                     near = self.packets[-1].timestamp
                     timestamp = near + (timestamp - near + 2**31) % 2**32 - 2**31
-                    self.reports.append((ntp * _NTP_UNIT, timestamp, now))
+                    self.reports.append((unwrapped(ntp, time.time()) * _NTP_UNIT, timestamp, now))
             elif kind == 203:
                 self.bye = True
             data = data[4 * (words + 1) :]

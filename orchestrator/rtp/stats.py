@@ -10,8 +10,8 @@ NTP_EPOCH = 2_208_988_800
 
 
 def to_ntp(unix_seconds: float) -> int:
-    """64-bit NTP timestamp of a Unix time."""
-    return int((unix_seconds + NTP_EPOCH) * 2**32)
+    """64-bit NTP timestamp of a Unix time, modulo 2^64: era 1 begins on 2036-02-07 (RFC 3550 section 4)."""
+    return int((unix_seconds + NTP_EPOCH) * 2**32) & 0xFFFFFFFFFFFFFFFF
 
 
 def middle_ntp(ntp: int) -> int:
@@ -105,7 +105,7 @@ class Reception:
             self.ssrc,
             fraction,
             max(-(1 << 23), min((1 << 23) - 1, self.lost_packets)),
-            self._cycles + self._highest,
+            (self._cycles + self._highest) & 0xFFFFFFFF,
             int(self._jitter),
             self._last_sr,
             int((now - self._last_sr_at) * 65536) & 0xFFFFFFFF if self._last_sr else 0,
