@@ -13,6 +13,8 @@ from orchestrator.events import CallEvent
 from orchestrator.media.pool import WorkerPool
 from orchestrator.switchboard import Switchboard
 
+OUTCOMES = 50
+"""Ways to end that have a label of their own: some name what a phone sent, which may be anything."""
 _LIPS = {
     "frames_shown": ("visavis_call_frames_shown", "pictures with the mouth of their moment", 1.0),
     "frames_late": ("visavis_call_frames_late", "ticks whose mouth had not come", 1.0),
@@ -36,6 +38,9 @@ class OrchestratorCollector(Collector):
         """Take one event of the bus."""
         label = str(event.data.get("cause", "")) if event.kind == "ended" else ""
         label = str(event.data.get("state", "")) if event.kind == "avatar" else label
+        if event.kind == "ended" and ("ended", label) not in self._events:
+            known = sum(kind == "ended" for kind, _ in self._events)
+            label = label if known < OUTCOMES else "other"
         self._events[event.kind, label] += 1
         if event.kind == "turn_started":
             self._wait_ms = [*self._wait_ms, float(event.data["wait_ms"])][-200:]

@@ -17,6 +17,8 @@ log = Log("visavis.pool")
 _KEEP_WARM_S = 1.0
 _TRY_AGAIN_S = 10.0
 _PREPARE_S = 120.0
+_REMEMBERED = 128
+"""Avatars nobody converses with that are remembered, with their portraits, for a while."""
 
 
 class Copies:
@@ -34,13 +36,18 @@ class Copies:
 
     def remember(self, avatar: Avatar, source: AvatarSource | None) -> None:
         """What an avatar can be prepared from again."""
+        self._avatars.pop(avatar.avatar_id, None)
         self._avatars[avatar.avatar_id] = avatar
         if source is not None:
             self._sources[avatar.avatar_id] = source
+        if len(self._avatars) > _REMEMBERED:
+            self._forget_idle()
 
     def use(self, avatar: Avatar, change: int) -> None:
         """So many more conversations with it."""
         self._uses[avatar.avatar_id] += change
+        if self._uses[avatar.avatar_id] <= 0:
+            del self._uses[avatar.avatar_id]
 
     def id_on(self, address: str, avatar: Avatar) -> str:
         """The id that the avatar has on this server (another engine build has ids of its own)."""
@@ -79,6 +86,16 @@ class Copies:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     # -- inside --
+
+    def _forget_idle(self) -> None:
+        """Let go of the avatars remembered first that nobody uses, and of what is known of servers long gone."""
+        idle = [a for a in self._avatars if a not in self._uses]
+        for avatar_id in idle[: max(0, len(idle) - _REMEMBERED)]:
+            del self._avatars[avatar_id]
+            self._sources.pop(avatar_id, None)
+        for known in (self._ids, self._warm_after):
+            for key in [k for k in known if k[0] not in self._clients or k[1] not in self._avatars]:
+                del known[key]
 
     async def _keep_warm(self, avatar_id: str) -> None:
         now = asyncio.get_running_loop().time()

@@ -92,8 +92,10 @@ class Lookout:
     def left(self, address: str) -> None:
         """A conversation is there no more."""
         self._streams[address] -= 1
-        if not self._streams[address] and (client := self._retired.pop(address, None)):
-            self._begin(client.close())
+        if not self._streams[address]:
+            del self._streams[address]
+            if client := self._retired.pop(address, None):
+                self._begin(client.close())
 
     async def wait(self, timeout_s: float) -> None:
         """Until there is news of some server, at most ``timeout_s``."""

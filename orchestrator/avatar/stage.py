@@ -129,6 +129,8 @@ class Stage:
             on_event=on_event,
         )
         stream.start_delay = self._delays.setdefault(role.avatar.fps, stream.start_delay)
+        if len(self._delays) > CAST:
+            self._delays.pop(next(iter(self._delays)))
         return stream
 
     async def _prepare(self, source: AvatarSource) -> Role:

@@ -155,6 +155,9 @@ def _packed_size(phases: list[list[list[bytes]]]) -> int:
     return sum(len(unit) for phase in phases for units in phase for unit in units)
 
 
+FAILED_KEPT = 256
+
+
 class IdleCache:
     """Coded loops in memory (the least recently wanted go first), and on disk; made one after another."""
 
@@ -166,7 +169,7 @@ class IdleCache:
         self._most_bytes = most_bytes
         self._loops: OrderedDict[IdleKey, tuple[IdleLoop, int]] = OrderedDict()
         self._pending: set[IdleKey] = set()
-        self._failed: set[IdleKey] = set()
+        self._failed: OrderedDict[IdleKey, None] = OrderedDict()  # the last ones
         self._lock = threading.Lock()
         self._closed = False
 
@@ -212,7 +215,9 @@ class IdleCache:
         with self._lock:
             self._pending.discard(key)
             if made is None:
-                self._failed.add(key)
+                self._failed[key] = None
+                if len(self._failed) > FAILED_KEPT:
+                    self._failed.popitem(last=False)
                 return
             self._loops[key] = made
             while len(self._loops) > 1 and sum(size for _, size in self._loops.values()) > self._most_bytes:

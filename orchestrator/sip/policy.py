@@ -56,7 +56,7 @@ class SourcePolicy:
     ) -> None:
         self._now = now
         self._networks = parse_networks(allow_from) or parse_networks(_PRIVATE)
-        self._trusted: set[str] = set()
+        self._trusted: OrderedDict[str, None] = OrderedDict()
         self._message_rate = messages_per_second
         self._invite_rate = invites_per_second
         self._contacted: OrderedDict[str, None] = OrderedDict()
@@ -89,7 +89,10 @@ class SourcePolicy:
 
     def trust(self, host: str) -> None:
         """`host` is a trunk of ours: it may call."""
-        self._trusted.add(host)
+        self._trusted[host] = None
+        self._trusted.move_to_end(host)
+        if len(self._trusted) > MAX_SOURCES:
+            self._trusted.popitem(last=False)
 
     def may_call(self, host: str) -> bool:
         """Whether `host` may send requests that belong to no dialog."""

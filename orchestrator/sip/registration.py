@@ -22,6 +22,8 @@ log = Log(__name__)
 FIRST_RETRY = 5.0
 LAST_RETRY = 300.0
 KEEPALIVE = 25.0
+MAX_HOSTS = 256
+"""Addresses of a trunk that are remembered, those that DNS named last."""
 
 
 class Trunk:
@@ -32,7 +34,7 @@ class Trunk:
         self._account = account
         self._proxies = tuple(parse_uri(proxy) for proxy in account.proxies)
         self._silent: set[str] = set()
-        self._hosts = {proxy.bare_host for proxy in self._proxies}
+        self._hosts = dict.fromkeys(proxy.bare_host for proxy in self._proxies)
 
     def proxies(self) -> tuple[Uri, ...]:
         """In the configured order, those that do not answer last."""
@@ -42,8 +44,11 @@ class Trunk:
         """The servers of a proxy or registrar: each of them may call. Raises OSError where there is none."""
         hops = await self._client.hops(proxy)
         for hop in hops:
-            self._hosts.add(hop.host)
+            self._hosts.pop(hop.host, None)
+            self._hosts[hop.host] = None
             self._client.trust(hop)
+        while len(self._hosts) > MAX_HOSTS:
+            del self._hosts[next(iter(self._hosts))]
         return hops
 
     def owns(self, host: str) -> bool:
