@@ -117,5 +117,5 @@ class Catalogue:
         return avatar
 
     def _added(self, avatar_id: str) -> None:
-        self.ids.add(avatar_id)
+        self.ids = {each for each in self.ids if self._store.holds(each)} | {avatar_id}  # some made room
         self._metrics.preparations.labels("prepared").inc()

@@ -64,6 +64,10 @@ class AvatarStore:
                     found.append(folder.name)
         return sorted(found)
 
+    def holds(self, avatar_id: str) -> bool:
+        """Whether the avatar is still on disk."""
+        return (self._avatars / avatar_id).exists()
+
     def body(self, body_id: str) -> BodyLoop | None:
         """A body loop, verified; ``None`` where there is none (any more)."""
         folder = self._bodies / body_id
