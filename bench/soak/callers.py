@@ -86,7 +86,10 @@ class Caller:
                 self._tally.lost("call", f"{self._call_id} was hung up")
                 await self._leave()
                 await self.call()
-            await self._turn()
+            try:
+                await self._turn()
+            except Exception as error:  # whatever it is: the other calls go on, and so does this one
+                self._tally.lost("turns", repr(error))
             due = max(due + every_s, time.monotonic())
             await asyncio.sleep(max(0.0, min(due, until) - time.monotonic()))
 
