@@ -5,6 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from visavis.background import shared_background
+
+pytest_plugins = ["tests.support.marks", "tests.support.leftovers"]
 LOGGERS = [logging.getLogger(name) for name in (None, "inference_server", "orchestrator", "visavis")]
 
 
@@ -16,3 +19,9 @@ def logging_as_it_was() -> Iterator[None]:
     for logger, level, handlers in before:
         logger.setLevel(level)
         logger.handlers[:] = [one for one in logger.handlers if one in handlers]
+
+
+@pytest.fixture(scope="session")
+def providers_loop() -> None:
+    """The event loop that all providers of a process share, to its end."""
+    shared_background()

@@ -16,6 +16,8 @@ from tests.support.baresip import Baresip, baresip
 from tests.support.house import House, orchestrator, tone
 from tests.support.servers import inference_server
 
+pytestmark = pytest.mark.process
+
 
 async def read_shot(phone: Baresip) -> CardReading:
     """The card in a snapshot, taken again where it fell on a blend."""

@@ -9,11 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import pytest
+
 from bench.caller import Phone
 from bench.caller.recording import Packet, Recording
 from tests.support.house import House, orchestrator, tone
 from tests.support.servers import inference_server
 from tests.support.watched import RATE, Seen, loud, watch
+
+pytestmark = pytest.mark.process
 
 FRAME_S = 0.04
 TEXT = "This is a long story, and it will not be told to its end. " * 60

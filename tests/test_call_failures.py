@@ -7,11 +7,15 @@ import os
 import signal
 import time
 
+import pytest
+
 from bench.caller import Phone
 from bench.ports import free_port
 from tests.support.house import orchestrator, tone
 from tests.support.recordings import assert_voice_whole, gaps, lips
 from tests.support.servers import running_server
+
+pytestmark = pytest.mark.process
 
 
 async def test_server_killed_and_started_again_mid_sentence() -> None:

@@ -19,6 +19,7 @@ from tests.support.house import orchestrator
 from tests.support.servers import inference_server
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("rtx", [False, True])
 async def test_five_percent_lost_and_nearly_every_picture_shown(rtx: bool) -> None:
     async with inference_server() as server, orchestrator([server]) as house:

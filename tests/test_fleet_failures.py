@@ -17,6 +17,8 @@ from tests.support.house import orchestrator, picture
 from visavis.client import AvatarClient
 from visavis.model import Avatar
 
+pytestmark = pytest.mark.process
+
 NAME = "inference.visavis.test"
 
 

@@ -28,6 +28,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from bench.ports import free_port
 from inference_server.engines.card import CardReading, read_card
 
+pytestmark = pytest.mark.process
+
 FLAGS = (
     "--headless",
     "--no-sandbox",

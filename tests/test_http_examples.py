@@ -20,6 +20,7 @@ from visavis.http_wire import AUDIO, CLOSE_CODES, FRAME
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.mark.process
 async def test_the_plain_client_speaks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image, speech = tmp_path / "face.png", tmp_path / "speech.wav"
     image.write_bytes(portrait())
@@ -43,6 +44,8 @@ def test_the_page_lists_sizes_and_close_codes() -> None:
     assert f"| {AUDIO.size} | | PCM" in page and f"| {FRAME.size} | | pixels" in page
 
 
+@pytest.mark.process
+@pytest.mark.peer
 def test_the_browser_page_reads_the_same_bytes() -> None:
     page = (ROOT / "examples" / "browser_client.html").read_text()
     script = page.split("<script>")[1].split("</script>")[0]

@@ -26,6 +26,7 @@ async def prepared(server: InferenceServer, seed: int = 0) -> dict[str, Any]:
         return told
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "fields",
     [
@@ -68,6 +69,7 @@ async def test_frames_are_those_of_grpc(fields: dict[str, Any]) -> None:
         assert kinds == {"mouth", "body"} and frames[-1].last
 
 
+@pytest.mark.process
 async def test_epochs_interrupts_slots_and_another_body() -> None:
     async with (
         running_server(slots=1) as server,
@@ -96,6 +98,7 @@ OPEN = {"type": "open", "avatar_id": "nobody"}
 AUDIO_HEAD = AUDIO.pack(1, 0, 0, 0, 1, 0)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("messages", "code", "kind", "words"),
     [
@@ -170,6 +173,7 @@ def noisy(noisy_loop: asyncio.AbstractEventLoop) -> Any:
         thread.join()
 
 
+@pytest.mark.process
 async def test_noise_after_a_good_open_ends_that_socket_only() -> None:
     rng = np.random.default_rng(3)
     async with running_server(slots=2) as server, socket(server) as ws:
@@ -191,6 +195,7 @@ async def test_noise_after_a_good_open_ends_that_socket_only() -> None:
         assert not [line for line in server.log if line["event"] == "internal_error"]
 
 
+@pytest.mark.process
 async def test_a_slow_reader_costs_a_bounded_number_of_frames_and_nobody_else() -> None:
     async with running_server(slots=3) as server, socket(server) as quick:
         avatar = await prepared(server)
@@ -218,6 +223,7 @@ async def test_a_slow_reader_costs_a_bounded_number_of_frames_and_nobody_else() 
             assert seen < 200  # of 250: the rest was dropped, not stored
 
 
+@pytest.mark.process
 async def test_sockets_beyond_the_limit_and_pages_of_others_are_refused() -> None:
     async with running_server(http_connections=60, max_sessions=10) as server:
         avatar = await prepared(server)

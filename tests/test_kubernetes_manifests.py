@@ -36,6 +36,8 @@ from tests.support.series import exported
 from tests.support.servers import running_server
 from visavis.settings import CONFIG
 
+pytestmark = [pytest.mark.peer, pytest.mark.process]
+
 GPU = [name for name in OVERLAYS if name != "cpu"]
 
 

@@ -15,6 +15,8 @@ from tests.support.house import orchestrator
 from tests.support.servers import inference_server, running_server
 from visavis import portraits
 
+pytestmark = [pytest.mark.process, pytest.mark.torch]
+
 FACE = portraits.DEFAULT
 
 

@@ -25,6 +25,7 @@ def test_random_bytes(data: bytes) -> None:
         readers.read(whole[: len(data)] + data)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_calls_under_fire_go_on(seed: int) -> None:
     outcome = await under_fire(4000, seed)

@@ -18,7 +18,7 @@ from tests.support.media import card_body, read_card, until
 from tests.support.receivers import SIZE, Receiver, ffmpeg, gstreamer
 
 pytest_plugins = ["tests.support.media_fixtures"]
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer, pytest.mark.process]
 LOOP, PICTURES, HERTZ = 125, 40, 1000
 
 

@@ -83,6 +83,8 @@ def make_certificates(folder: Path) -> dict[str, str]:
     return paths
 
 
+@pytest.mark.process
+@pytest.mark.peer
 @pytest.mark.parametrize("scheme", ["sip", "sips"])
 async def test_call_over_tls_with_certificates_on_both_sides(tmp_path: Path, scheme: str) -> None:
     paths = make_certificates(tmp_path)
@@ -93,6 +95,8 @@ async def test_call_over_tls_with_certificates_on_both_sides(tmp_path: Path, sch
     await call_between(server, client, "TLS", "127.0.0.1", scheme)
 
 
+@pytest.mark.process
+@pytest.mark.peer
 async def test_a_tls_server_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
     paths = make_certificates(tmp_path)
     tls = TlsConfig(paths["server"], paths["server_key"])
@@ -108,6 +112,8 @@ async def test_a_tls_server_nobody_vouches_for_is_refused(tmp_path: Path) -> Non
     await callee.close()
 
 
+@pytest.mark.process
+@pytest.mark.peer
 async def test_a_tls_connection_serves_the_name_it_was_checked_for(tmp_path: Path) -> None:
     """And the bare address, as Contact has it; any other name gets a connection and a check of its own."""
     paths = make_certificates(tmp_path)
