@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 from collections.abc import Generator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,11 @@ class Marks:
             pytest.fail(message, pytrace=False)
         return result
 
+    def pytest_ignore_collect(self, collection_path: Path, config: pytest.Config) -> bool | None:
+        """Torch takes seconds to import: its modules are not looked into where they are not wanted."""
+        unwanted = "not torch" in str(config.getoption("markexpr")) and collection_path.suffix == ".py"
+        return True if unwanted and _marked_torch(collection_path) else None
+
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report(
         self, collector: pytest.Collector
@@ -124,9 +130,7 @@ class Marks:
         report = yield
         if not isinstance(collector, pytest.Module):
             return report
-        marked = "torch" in {mark.name for mark in collector.iter_markers()} or "mark.torch" in text(
-            collector
-        )
+        marked = _marked_torch(collector.path)
         if report.failed and "torch" in str(report.longrepr) and not installed("torch") and marked:
             report.outcome = "skipped"
             report.longrepr = (str(collector.path), 1, "Skipped: torch is not installed: make test-torch")
@@ -136,15 +140,14 @@ class Marks:
         return report
 
 
-def text(collector: pytest.Module) -> str:
-    """A module's source."""
-    return collector.path.read_text(encoding="utf-8")
+def _marked_torch(module: Path) -> bool:
+    """Whether a module as a whole is marked, seen without importing it."""
+    lines = module.read_text(encoding="utf-8").splitlines()
+    return any(line.startswith("pytestmark") and "mark.torch" in line for line in lines)
 
 
 def installed(module: str) -> bool:
     """Whether it can be imported."""
-    from importlib.util import find_spec
-
     return find_spec(module) is not None
 
 
