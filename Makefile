@@ -45,7 +45,7 @@ quick: $(TEST_STAMP)
 test: $(TEST_STAMP)  ## all tests that need neither torch nor programs of others (8 minutes) [ARGS=]
 	$(BIN)/python -m pytest -m 'not peer and not container and not torch' $(ARGS)
 
-test-all: test test-peers test-torch test-roomkit test-compose  ## the same, then peers, torch, RoomKit, containers
+test-all: test test-peers test-torch test-compose test-roomkit  ## the same, then peers, torch, RoomKit, containers
 
 test-peers: $(TEST_STAMP)  ## tests with baresip, SIPp, Kamailio, Linphone, GStreamer... (CONTRIBUTING.md lists them)
 	$(BIN)/python -m pytest -m 'peer and not container and not torch' $(ARGS)
@@ -57,8 +57,9 @@ test-torch: $(TORCH_STAMP)  ## tests of MuseTalk on the CPU, with torch
 	$(BIN)/python -m pytest -m torch $(ARGS)
 
 # The tests that start no process, with other Pythons: by path, from PATH or from ~/.pyenv/versions.
-OTHER_PYTHONS ?= $(foreach version,3.12 3.13,$(firstword $(shell command -v python$(version)) \
-  $(wildcard $(HOME)/.pyenv/versions/$(version).*/bin/python)))
+OTHER_PYTHONS ?= $(foreach version,3.12 3.13,$(firstword \
+  $(shell python$(version) -c 'import sys; print(sys.executable)' 2>/dev/null) \
+  $(wildcard $(HOME)/.pyenv/versions/$(version).*/bin/python$(version))))
 
 test-python:  ## the tests that start no process with Python 3.12 and 3.13 [OTHER_PYTHONS=]
 	@for version in 3.12 3.13; do \

@@ -51,7 +51,7 @@ def descriptors() -> dict[str, int]:
     """Open descriptors by number and what they are."""
     found = {}
     kept = getattr(resource_tracker, "_resource_tracker")._fd  # noqa: B009 - one process for all of a run
-    for entry in os.scandir("/proc/self/fd"):
+    for entry in list(os.scandir("/proc/self/fd")):
         if entry.name == str(kept):
             continue
         try:
