@@ -59,8 +59,7 @@ class LossyCall:
     def causes(self) -> list[tuple[int, str]]:
         """RTP timestamp and cause of each picture not shown."""
         return [
-            (stamp, cause)
-            for stamp, (cause, _) in zip(sorted(self.video.faults), self.stories, strict=True)
+            (stamp, cause) for stamp, (cause, _) in zip(sorted(self.video.faults), self.stories, strict=True)
         ]
 
     def __str__(self) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.caller.path import LossyPath
-from bench.loss_judge import FREEZE_S, Shown, decode, is_corrupt
+from bench.loss_judge import CLOCK_RATE, FREEZE_S, Shown, decode, is_corrupt
 from orchestrator.media.host import HostSettings, MediaHost
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.session import MediaSession
@@ -30,13 +30,17 @@ BUFFER_MS = 600
 
 @dataclass(frozen=True)
 class Received:
-    """``nacked``: packets it asked for; ``keyframes``: pictures it asked for."""
+    """``nacked``: packets it asked for; ``keyframes``: pictures it asked for.
+
+    ``in_time``: pictures of which every packet had passed the path 100 ms before its jitter buffer gives them up.
+    """
 
     lost: float
     video: Shown
     nacked: int
     retransmitted: int
     keyframes: int
+    in_time: int
 
     def __str__(self) -> str:
         return (
@@ -78,7 +82,8 @@ async def gstreamer_call(
             await asyncio.sleep(1.0)
             pictures = receiver.pictures()
     await host.close()
-    right = {read_card(luma): (luma, at) for luma, at in decode(path.entered.ordered()).values()}
+    decoded = decode(path.entered.ordered())
+    right = {read_card(luma): (luma, at) for luma, at in decoded.values()}
     numbered = {number for number, (_, at) in right.items() if begin <= at < end}
     good, corrupt = set(), 0
     for picture in pictures:
@@ -89,13 +94,33 @@ async def gstreamer_call(
             good.add(number)
     moments = sorted(good)
     gaps = [(b - a) / FPS for a, b in itertools.pairwise(moments) if (b - a) / FPS > FREEZE_S]
+    punctual = in_time(path, buffer_ms / 1000 - 0.1) & decoded.keys()
     missing = len(numbered) - len(good) - corrupt
     shown = Shown(len(numbered), len(good), corrupt, 0, max(0, missing), float(np.sum(gaps)))
     return Received(
         path.share_lost(begin, end),
         shown,
         *(late - early for late, early in zip(counts, before, strict=True)),
+        len(numbered & {read_card(decoded[stamp][0]) for stamp in punctual}),
     )
+
+
+def in_time(path: LossyPath, within_s: float) -> set[int]:
+    """RTP timestamps of the pictures whose packets had all passed so many seconds after they were usually due."""
+    first: dict[tuple[int, int], float] = {}
+    passed: dict[tuple[int, int], float] = {}
+    for crossing in path.crossings:
+        packet = (crossing.timestamp, crossing.sequence)
+        first.setdefault(packet, crossing.at)
+        if not crossing.lost:
+            passed.setdefault(packet, crossing.at)
+    usual = float(np.median([at - stamp / CLOCK_RATE for (stamp, _), at in first.items()]))
+    late = {
+        packet[0]
+        for packet in first
+        if passed.get(packet, np.inf) - packet[0] / CLOCK_RATE - usual > within_s
+    }
+    return {stamp for stamp, _ in first} - late
 
 
 def asked(session: MediaSession) -> tuple[int, int, int]:

@@ -26,7 +26,7 @@ from visavis.pool import ServerPool
 from visavis.roomkit import VideoFrame
 from visavis.stream import AvatarStream
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("providers_loop")]
 
 FPS = Fraction(25)
 SOURCE = AvatarSource(portrait(), 128, 96, FPS)
