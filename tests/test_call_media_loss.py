@@ -21,6 +21,7 @@ from tests.support.servers import inference_server
 STARVED = {"sent late", "late at the phone", "asked for late", "noticed late"}
 
 
+@pytest.mark.slow
 @pytest.mark.process
 @pytest.mark.parametrize("rtx", [False, True])
 async def test_five_percent_lost_and_nearly_every_picture_shown(rtx: bool) -> None:

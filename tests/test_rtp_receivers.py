@@ -65,6 +65,7 @@ async def test_gstreamer(host: MediaHost, tmp_path: Path, mode: int) -> None:
         await shown(host, receiver, mode)
 
 
+@pytest.mark.slow
 async def test_gstreamer_asks_for_what_is_lost_and_gets_it() -> None:
     result = await gstreamer_call(0.05, seconds=6, rtt=0.05)
     assert result.lost > 0.01

@@ -20,6 +20,7 @@ import pytest
 
 TOOLS = {"git", "uname"}
 """Programs that are no peer: what every machine with a checkout has, and what Python itself runs."""
+SLOW_S = 10.0
 WRAPPERS = {"nice", "setsid", "env"}
 """Programs that run another one: that one is looked at."""
 PYTHON_PEERS = ("pjsua_phone",)
@@ -138,6 +139,13 @@ class Marks:
             report.outcome = "failed"
             report.longrepr = f"{collector.nodeid} imports torch: give it `pytestmark = pytest.mark.torch`"
         return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name slow tests that are not marked so; no failure, since the machine may have been busy."""
+    for report in terminalreporter.stats.get("passed", []):
+        if report.when == "call" and report.duration > SLOW_S and "slow" not in report.keywords:
+            terminalreporter.line(f"SLOW {report.nodeid}: {report.duration:.0f} s, and not marked slow")
 
 
 def _marked_torch(module: Path) -> bool:
