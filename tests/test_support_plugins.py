@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -112,7 +113,10 @@ def test_each_is_told_what_is_wrong_with_it(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text(SETTINGS + f"pythonpath = {ROOT}\n")
     (tmp_path / "test_it.py").write_text(TESTS)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"]
-    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100).stdout
+    environment = os.environ | {"LEFTOVERS_GRACE_S": "0.6"}
+    said = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100
+    ).stdout
     for name, sentence in WRONG.items():
         assert re.search(rf"::{name} {sentence}", said), (name, said)
     failed = set(re.findall(r"^(?:FAILED|ERROR) test_it\.py::(\w+)", said, re.MULTILINE))

@@ -25,7 +25,7 @@ import pytest
 
 from tests.support.marks import names
 
-GRACE_S = 2.0
+GRACE_S = float(os.environ.get("LEFTOVERS_GRACE_S", "2"))
 """A thread or a process that was told to end is given this long."""
 RUN = "VISAVISTESTS_RUN"
 """In the environment of every process that a run starts, wherever it ends up in the tree of processes."""
