@@ -8,6 +8,7 @@ import contextlib
 import functools
 import itertools
 import json
+import os
 import tempfile
 import threading
 from collections.abc import AsyncIterator
@@ -86,6 +87,7 @@ async def chromium(page: str) -> AsyncIterator[Tab]:
         process = await asyncio.create_subprocess_exec(
             *(require("chromium", "chromium"), *FLAGS, f"--user-data-dir={profile}"),
             *(f"--remote-debugging-port={port}", page),
+            env=os.environ | {"TMPDIR": profile},
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
         )
@@ -129,6 +131,7 @@ def examples() -> Any:
         server.server_close()
 
 
+@pytest.mark.slow
 @pytest.mark.peer
 async def test_the_page_speaks_in_a_browser(tmp_path: Path) -> None:
     require("chromium", "chromium")

@@ -99,7 +99,11 @@ def _is_child(folder: Path) -> bool:
 
 def files() -> set[str]:
     """Names in the run's temporary folder and in the working directory."""
-    here = {entry.path for entry in os.scandir(".") if not entry.name.startswith((".", "__pycache__"))}
+    here = {
+        entry.path
+        for entry in os.scandir(".")
+        if not entry.name.startswith((".", "__pycache__", "visavis.egg-info"))
+    }
     return here | {entry.path for entry in os.scandir(tempfile.gettempdir()) if entry.name not in KEPT}
 
 
