@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,14 +51,10 @@ async def gstreamer_call(
     share: float, *, seconds: float, rtt: float, burst: float = 1.0, buffer_ms: int = BUFFER_MS
 ) -> Received:
     """Numbered pictures to rtpbin; the whole round trip lies on the way there."""
-    host = MediaHost(HostSettings())
-    host.start()
-    session = host.session(face=LoopFace(card_body(LOOP, *SIZE)))
-    assert session.video and session.video_port
     with tempfile.TemporaryDirectory() as folder:
-        feedback = (LOCAL, session.video_port + 1)
         async with (
-            gstreamer(Path(folder), feedback, buffer_ms) as receiver,
+            _media_session() as session,
+            gstreamer(Path(folder), (LOCAL, _video_port(session) + 1), buffer_ms) as receiver,
             LossyPath(share, rtt, burst=burst) as path,
         ):
             await asyncio.sleep(START_S)
@@ -77,7 +75,6 @@ async def gstreamer_call(
             session.stop()
             await asyncio.sleep(1.0)
             pictures = receiver.pictures()
-    await host.close()
     right = {read_card(luma): (luma, at) for luma, at in decode(path.entered.ordered()).values()}
     numbered = {number for number, (_, at) in right.items() if begin <= at < end}
     good, corrupt = set(), 0
@@ -96,6 +93,22 @@ async def gstreamer_call(
         shown,
         *(late - early for late, early in zip(counts, before, strict=True)),
     )
+
+
+@contextlib.asynccontextmanager
+async def _media_session() -> AsyncIterator[MediaSession]:
+    """A call of a host of its own, which is closed whatever happens."""
+    host = MediaHost(HostSettings())
+    host.start()
+    try:
+        yield host.session(face=LoopFace(card_body(LOOP, *SIZE)))
+    finally:
+        await host.close()
+
+
+def _video_port(session: MediaSession) -> int:
+    assert session.video_port
+    return session.video_port
 
 
 def asked(session: MediaSession) -> tuple[int, int, int]:

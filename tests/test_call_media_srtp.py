@@ -18,7 +18,7 @@ from tests.test_call_baresip import dominant, established, read_shot
 from tests.test_sip_transport import make_certificates
 
 
-@pytest.mark.peer
+@pytest.mark.peer("baresip", "ffmpeg")
 @pytest.mark.parametrize(
     ("ours", "theirs", "transport"), [("required", "srtp-mand", "tls"), ("optional", "srtp", "udp")]
 )
@@ -61,7 +61,7 @@ async def test_a_plain_call_is_refused_where_srtp_is_required() -> None:
                 pass
 
 
-@pytest.mark.peer
+@pytest.mark.peer("baresip", "ffmpeg")
 async def test_a_trunk_that_wants_srtp_gets_it(tmp_path: Path) -> None:
     """A call of ours goes out over an account that has SRTP where other calls have none."""
     async with (

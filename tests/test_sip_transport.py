@@ -91,6 +91,7 @@ def make_certificates(folder: Path, lacking: str = "") -> dict[str, str]:
     return paths
 
 
+@pytest.mark.peer("openssl")
 @pytest.mark.parametrize("scheme", ["sip", "sips"])
 async def test_call_over_tls_with_certificates_on_both_sides(tmp_path: Path, scheme: str) -> None:
     paths = make_certificates(tmp_path)
@@ -101,6 +102,7 @@ async def test_call_over_tls_with_certificates_on_both_sides(tmp_path: Path, sch
     await call_between(server, client, "TLS", "127.0.0.1", scheme)
 
 
+@pytest.mark.peer("openssl")
 async def test_a_tls_server_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
     paths = make_certificates(tmp_path)
     tls = TlsConfig(paths["server"], paths["server_key"])
@@ -117,6 +119,7 @@ async def test_a_tls_server_nobody_vouches_for_is_refused(tmp_path: Path) -> Non
     await callee.close()
 
 
+@pytest.mark.peer("openssl")
 @pytest.mark.parametrize("lacking", ["keyUsage", "basicConstraints"])
 async def test_a_private_ca_that_strict_verification_refuses_is_named(tmp_path: Path, lacking: str) -> None:
     """As Python 3.13 verifies by default (RFC 5280 sections 4.2.1.3 and 4.2.1.9)."""
@@ -136,6 +139,7 @@ async def test_a_private_ca_that_strict_verification_refuses_is_named(tmp_path: 
     assert str(told).count("docs/sip.md") == 1 and refused.value.verify_message in str(told)
 
 
+@pytest.mark.peer("openssl")
 async def test_a_tls_connection_serves_the_name_it_was_checked_for(tmp_path: Path) -> None:
     """And the bare address, as Contact has it; any other name gets a connection and a check of its own."""
     paths = make_certificates(tmp_path)
