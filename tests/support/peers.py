@@ -14,10 +14,13 @@ PACKAGES = {
     "espeak-ng": "espeak-ng",
     "ffmpeg": "ffmpeg",
     "gst-launch-1.0": "gstreamer1.0-tools gstreamer1.0-plugins-good gstreamer1.0-libav",
+    "ip": "iproute2",
     "kamailio": "kamailio",
     "linphonec": "linphone-cli mediastreamer2-plugin-openh264",
+    "nft": "nftables",
     "openssl": "openssl",
     "sipp": "sip-tester",
+    "sox": "sox",
     "xvfb-run": "xvfb xauth",
 }
 """What ``pytest.mark.peer("baresip")`` looks for before anything of a test is started, by program."""
