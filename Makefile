@@ -95,10 +95,19 @@ test-roomkit: $(ROOMKIT_STAMP)  ## the tests with the real RoomKit (Python 3.12,
 run: $(STAMP)  ## start both services; prints what to dial (Ctrl-C stops them)
 	@$(BIN)/python -m examples.run
 
-export TEXT
+# Options of the demo are what stands on make's command line, and nothing from the environment (LANGUAGE is gettext's
+# there); they go over as variables of the environment, so that neither make nor the shell reads anything in them.
+unexport IMAGE TEXT LANGUAGE SIZE FPS
+option = $(if $(filter command,$(origin $(1))),$(value $(1)))
+demo: export DEMO_IMAGE := $(call option,IMAGE)
+demo: export DEMO_TEXT := $(call option,TEXT)
+demo: export DEMO_LANGUAGE := $(call option,LANGUAGE)
+demo: export DEMO_SIZE := $(call option,SIZE)
+demo: export DEMO_FPS := $(call option,FPS)
 demo: $(STAMP)  ## a whole call into out/demo.mp4 and out/demo.png [IMAGE= TEXT= LANGUAGE= SIZE= FPS=]
-	@$(BIN)/python -m examples.demo $(if $(IMAGE),--image "$(IMAGE)") $(if $(TEXT),--text "$$TEXT") \
-	  $(if $(LANGUAGE),--language $(LANGUAGE)) $(if $(SIZE),--size $(SIZE)) $(if $(FPS),--fps $(FPS))
+	@$(BIN)/python -m examples.demo $${DEMO_IMAGE:+"--image=$$DEMO_IMAGE"} $${DEMO_TEXT:+"--text=$$DEMO_TEXT"} \
+	  $${DEMO_LANGUAGE:+"--language=$$DEMO_LANGUAGE"} $${DEMO_SIZE:+"--size=$$DEMO_SIZE"} \
+	  $${DEMO_FPS:+"--fps=$$DEMO_FPS"}
 
 bench: $(TEST_STAMP)  ## measure: media path, whole calls, avatar stream, inference server (about 30 minutes)
 	$(BIN)/python -m bench.media --runs 3

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,14 +55,10 @@ async def gstreamer_call(
     share: float, *, seconds: float, rtt: float, burst: float = 1.0, buffer_ms: int = BUFFER_MS
 ) -> Received:
     """Numbered pictures to rtpbin; the whole round trip lies on the way there."""
-    host = MediaHost(HostSettings())
-    host.start()
-    session = host.session(face=LoopFace(card_body(LOOP, *SIZE)))
-    assert session.video and session.video_port
     with tempfile.TemporaryDirectory() as folder:
-        feedback = (LOCAL, session.video_port + 1)
         async with (
-            gstreamer(Path(folder), feedback, buffer_ms) as receiver,
+            _media_session() as session,
+            gstreamer(Path(folder), (LOCAL, _video_port(session) + 1), buffer_ms) as receiver,
             LossyPath(share, rtt, burst=burst) as path,
         ):
             await asyncio.sleep(START_S)
@@ -81,7 +79,6 @@ async def gstreamer_call(
             session.stop()
             await asyncio.sleep(1.0)
             pictures = receiver.pictures()
-    await host.close()
     decoded = decode(path.entered.ordered())
     right = {read_card(luma): (luma, at) for luma, at in decoded.values()}
     numbered = {number for number, (_, at) in right.items() if begin <= at < end}
@@ -121,6 +118,22 @@ def in_time(path: LossyPath, within_s: float) -> set[int]:
         if passed.get(packet, np.inf) - packet[0] / CLOCK_RATE - usual > within_s
     }
     return {stamp for stamp, _ in first} - late
+
+
+@contextlib.asynccontextmanager
+async def _media_session() -> AsyncIterator[MediaSession]:
+    """A call of a host of its own, which is closed whatever happens."""
+    host = MediaHost(HostSettings())
+    host.start()
+    try:
+        yield host.session(face=LoopFace(card_body(LOOP, *SIZE)))
+    finally:
+        await host.close()
+
+
+def _video_port(session: MediaSession) -> int:
+    assert session.video_port
+    return session.video_port
 
 
 def asked(session: MediaSession) -> tuple[int, int, int]:

@@ -5,10 +5,19 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.peers import PACKAGES, require
 from visavis.background import shared_background
 
 pytest_plugins = ["tests.support.marks", "tests.support.leftovers"]
 LOGGERS = [logging.getLogger(name) for name in (None, "inference_server", "orchestrator", "visavis")]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test whose peer is missing is skipped before its fixtures, and what they start, are made."""
+    for mark in item.iter_markers("peer"):
+        for program in mark.args:
+            require(program, PACKAGES[program])
 
 
 @pytest.fixture(autouse=True)

@@ -132,7 +132,7 @@ def examples() -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.peer
+@pytest.mark.peer("chromium")
 async def test_the_page_speaks_in_a_browser(tmp_path: Path) -> None:
     require("chromium", "chromium")
     image, speech = tmp_path / "face.png", tmp_path / "speech.wav"

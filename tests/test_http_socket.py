@@ -144,6 +144,37 @@ async def test_bad_input_is_answered_and_the_socket_closed(
         assert error["detail"].startswith(reason) and error["status"] in (400, 404)
 
 
+async def test_a_client_that_sends_on_learns_why_it_was_closed() -> None:
+    """Its bytes wait unread when the reason is sent: a connection closed then would be reset."""
+    key = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    async with running_server() as server, asyncio.timeout(PATIENCE_S):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.http_port)
+        writer.write(
+            f"GET /v1/converse HTTP/1.1\r\nHost: x\r\n{key}Sec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"\x82\xff" + (3_000_000).to_bytes(8) + bytes(4))
+        for _ in range(10):
+            writer.write(bytes(100_000))
+            await asyncio.sleep(0.05)
+        told = await reader.read()
+        writer.close()
+    assert told[:1] == b"\x88" and int.from_bytes(told[2:4]) == 1009
+
+
+async def test_a_message_too_long_while_the_stream_is_being_opened() -> None:
+    async with running_server(slots=2) as server:
+        avatar = await prepared(server)
+        for attempt in range(60):
+            async with socket(server) as ws:
+                await ws.send(json.dumps({"type": "open", "avatar_id": avatar["avatar_id"]}))
+                await asyncio.sleep(attempt % 20 * 0.0002)
+                await ws.send(bytes(3_000_000))
+                _, code, _ = await refusal(ws)
+            assert code == 1009
+        assert not [line for line in server.log if line["event"] == "internal_error"]
+
+
 @pytest.fixture(scope="module")
 def noisy_loop() -> Any:
     loop = asyncio.new_event_loop()

@@ -16,6 +16,7 @@ import pytest
 from orchestrator.speech.base import PCM, SpeechError, TextToSpeech, VoiceByLanguage
 from orchestrator.speech.espeak import EspeakVoice
 from orchestrator.speech.hibari import HibariVoice
+from orchestrator.speech.voices import installed_voices
 
 TEXT = "One sentence to begin with. And here comes the second one."
 
@@ -100,12 +101,44 @@ async def call_that_stops_listening() -> None:
 
 @pytest.mark.process
 def test_a_language_without_a_voice_is_an_error() -> None:
-    in_its_own_process(language_without_a_voice)
-
-
-async def language_without_a_voice() -> None:
-    voices = VoiceByLanguage({"": EspeakVoice})
-    with pytest.raises(SpeechError, match="no voice 'tlh-x'"):
-        await spoken(voices.voice("tlh-x"), "tlh-x")
-    with pytest.raises(SpeechError, match="no voice speaks 'de'"):
+    with pytest.raises(SpeechError, match="no voice speaks 'de': choose one of en"):
         VoiceByLanguage({"en": HibariVoice}).voice("de")
+
+
+@pytest.mark.parametrize(
+    ("language", "voice"),
+    [
+        ("en", HibariVoice),
+        ("en_US", HibariVoice),
+        ("en-GB-scotland", HibariVoice),
+        ("de-DE", EspeakVoice),
+        ("de_AT", EspeakVoice),
+        ("pt-BR", EspeakVoice),
+        ("zh-Hant-TW", EspeakVoice),
+    ],
+)
+def test_a_region_without_a_voice_of_its_own_gets_its_languages(
+    language: str, voice: type[TextToSpeech]
+) -> None:
+    assert type(installed_voices().voice(language)) is voice
+
+
+@pytest.mark.parametrize(
+    "language", ["xx", "tlh", "", "-", "english", "../../de", "de/../fr", "/etc/passwd", "d\0e"]
+)
+def test_an_unknown_language_is_refused_with_the_list(language: str) -> None:
+    with pytest.raises(SpeechError, match=r"no voice speaks .*: choose one of .*\bde\b.*\ben\b.*\bzh$"):
+        installed_voices().check(language)
+
+
+def test_espeak_is_asked_for_voices_that_it_has() -> None:
+    in_its_own_process(voices_that_it_has)
+
+
+async def voices_that_it_has() -> None:
+    voice = EspeakVoice()
+    for language in ("de-DE", "zh", "no", "pt_BR", "ca-va"):
+        assert len(await spoken(voice, language, "1 2 3")) > 0
+    for language in ("../../lang/gmw/de", "gmw/de", "German", "xx"):
+        with pytest.raises(SpeechError, match="espeak-ng has no voice"):
+            await spoken(voice, language)

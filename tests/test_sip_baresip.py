@@ -15,7 +15,7 @@ from tests.support.baresip import baresip
 from tests.support.sip_fake import Recorder
 from tests.test_sip_transport import make_certificates, until
 
-pytestmark = pytest.mark.peer
+pytestmark = pytest.mark.peer("baresip")
 
 
 @asynccontextmanager
