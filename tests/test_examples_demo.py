@@ -41,6 +41,7 @@ def handed_over(tmp_path: Path, given: list[str], **environment: str) -> list[st
     return done.stdout.split("\0")[2:-1]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -57,6 +58,7 @@ def test_options_are_handed_over_as_they_were_given(tmp_path: Path, name: str, v
     assert not (tmp_path / "injected").exists()
 
 
+@pytest.mark.process
 def test_nothing_of_the_environment_is_an_option(tmp_path: Path) -> None:
     own = {"LANGUAGE": "en_US:en", "TEXT": "from elsewhere", "IMAGE": "x", "SIZE": "1x1", "FPS": "1"}
     own |= {"DEMO_LANGUAGE": "fr", "DEMO_TEXT": "y"}

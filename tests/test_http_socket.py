@@ -144,6 +144,7 @@ async def test_bad_input_is_answered_and_the_socket_closed(
         assert error["detail"].startswith(reason) and error["status"] in (400, 404)
 
 
+@pytest.mark.process
 async def test_a_client_that_sends_on_learns_why_it_was_closed() -> None:
     """Its bytes wait unread when the reason is sent: a connection closed then would be reset."""
     key = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -162,6 +163,7 @@ async def test_a_client_that_sends_on_learns_why_it_was_closed() -> None:
     assert told[:1] == b"\x88" and int.from_bytes(told[2:4]) == 1009
 
 
+@pytest.mark.process
 async def test_a_message_too_long_while_the_stream_is_being_opened() -> None:
     async with running_server(slots=2) as server:
         avatar = await prepared(server)

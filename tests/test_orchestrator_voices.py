@@ -99,7 +99,6 @@ async def call_that_stops_listening() -> None:
         assert len(await spoken(voice, "fr", "Bonjour.")) > 0
 
 
-@pytest.mark.process
 def test_a_language_without_a_voice_is_an_error() -> None:
     with pytest.raises(SpeechError, match="no voice speaks 'de': choose one of en"):
         VoiceByLanguage({"en": HibariVoice}).voice("de")
@@ -131,6 +130,7 @@ def test_an_unknown_language_is_refused_with_the_list(language: str) -> None:
         installed_voices().check(language)
 
 
+@pytest.mark.process
 def test_espeak_is_asked_for_voices_that_it_has() -> None:
     in_its_own_process(voices_that_it_has)
 

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FILES = ["tests/test_fleet_kamailio.py", "tests/test_rtp_receivers.py"]
 
 
+@pytest.mark.process
 def test_they_are_skipped_before_anything_is_started() -> None:
     """No log, server or socket is left open, which would be an error here."""
     own = {"PATH": "/nonexistent", "HOME": os.environ.get("HOME", "/"), "PYTHONPATH": str(ROOT)}

@@ -50,6 +50,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.process
 def test_each_is_one_line_with_its_trace() -> None:
     told = subprocess.run(
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, cwd=ROOT
