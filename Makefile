@@ -4,9 +4,11 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.setup
 TEST_STAMP := $(VENV)/.setup-test
+TORCH_STAMP := $(VENV)/.setup-torch
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-roomkit test-compose check-kubernetes lint types proto train-visemes bench bench-fleet gpu-kit clean
+.PHONY: help setup run demo check quick test test-all test-peers test-peers-hidden test-torch test-python test-roomkit \
+  test-compose check-kubernetes lint types proto train-visemes bench bench-fleet gpu-kit clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -15,21 +17,59 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
 	  echo "Visavis needs Python 3.11 to 3.13: name one with make PYTHON=python3.11"; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { \
-	  echo "Python cannot make a virtual environment: apt-get install python3-venv, then again"; exit 1; }
-	@echo "installing into $(VENV)"
+	  echo "Python cannot make a virtual environment here. Can this folder be written to? Is python3-venv"; \
+	  echo "installed (apt install python3-venv)? Then again."; exit 1; }
+	@echo "installing the services into $(VENV): about 190 MB to fetch, 550 MB on disk, one minute"
 	@$(BIN)/pip install -q --disable-pip-version-check -e '.[orchestrator,inference]'
 	@touch $@
 
 $(TEST_STAMP): $(STAMP)
+	@echo "installing what the tests need into $(VENV): about 60 MB more to fetch, 170 MB on disk, half a minute"
+	@$(BIN)/pip install -q --disable-pip-version-check -e '.[orchestrator,inference,dev]'
+	@touch $@
+
+# The torch of Linux brings CUDA with it. PIP_EXTRA_INDEX_URL can name an index with builds for the CPU alone.
+$(TORCH_STAMP): $(TEST_STAMP)
+	@echo "installing torch into $(VENV): 2.8 GB to fetch and 5 GB on disk with CUDA (a build for the CPU alone:"
+	@echo "0.2 GB, see CONTRIBUTING.md); several minutes"
 	@$(BIN)/pip install -q --disable-pip-version-check -e '.[orchestrator,inference,musetalk,dev]'
 	@touch $@
 
 setup: $(STAMP)  ## install both services into .venv
 
-test: $(TEST_STAMP)  ## run the tests
-	$(BIN)/python -m pytest $(ARGS)
+check: lint types quick  ## lint, types, tests that start no process (one minute)
 
-test-compose: $(TEST_STAMP)  ## run the tests of the compose files, with a real container engine
+quick: $(TEST_STAMP)
+	$(BIN)/python -m pytest -m 'not process and not torch' $(ARGS)
+
+test: $(TEST_STAMP)  ## all tests that need neither torch nor programs of others (8 minutes) [ARGS=]
+	$(BIN)/python -m pytest -m 'not peer and not container and not torch' $(ARGS)
+
+test-all: test test-peers test-torch test-compose test-roomkit  ## the same, then peers, torch, RoomKit, containers
+
+test-peers: $(TEST_STAMP)  ## tests with baresip, SIPp, Kamailio, Linphone, GStreamer... (CONTRIBUTING.md lists them)
+	$(BIN)/python -m pytest -m 'peer and not container and not torch' $(ARGS)
+
+test-peers-hidden: $(TEST_STAMP)
+	PATH=/nowhere CI= $(abspath $(BIN))/python -m pytest -m 'peer and not container and not torch' $(ARGS)
+
+test-torch: $(TORCH_STAMP)  ## tests of MuseTalk on the CPU, with torch
+	$(BIN)/python -m pytest -m torch $(ARGS)
+
+# The tests that start no process, with other Pythons: by path, from PATH or from ~/.pyenv/versions.
+OTHER_PYTHONS ?= $(foreach version,3.12 3.13,$(firstword \
+  $(shell python$(version) -c 'import sys; print(sys.executable)' 2>/dev/null) \
+  $(wildcard $(HOME)/.pyenv/versions/$(version).*/bin/python$(version))))
+
+test-python:  ## the tests that start no process with Python 3.12 and 3.13 [OTHER_PYTHONS=]
+	@for version in 3.12 3.13; do \
+	  case "$(OTHER_PYTHONS)" in *$$version*) ;; *) echo "*** NO PYTHON $$version HERE: NOTHING WAS TESTED WITH IT. \
+	Name one with OTHER_PYTHONS=/path/of/python$$version ***";; esac; done
+	@for python in $(OTHER_PYTHONS); do \
+	  $(MAKE) --no-print-directory quick PYTHON=$$python VENV=.venv-$$($$python -c \
+	    'import sys; print("py%d%d" % sys.version_info[:2])') || exit 1; done
+
+test-compose: $(TEST_STAMP)  ## tests of the compose files, with a real container engine
 	$(BIN)/python -m pytest -m container $(ARGS)
 
 # RoomKit needs Python 3.12: an environment of its own, with the first such Python that is found.
@@ -43,6 +83,7 @@ $(ROOMKIT_STAMP): pyproject.toml
 	@test -n "$(PYTHON312)" || { \
 	  echo "RoomKit needs Python 3.12 or 3.13, and none is on PATH or under ~/.pyenv/versions:"; \
 	  echo "name one with make test-roomkit PYTHON312=/path/of/python3.12"; exit 1; }
+	@echo "installing RoomKit, the services and the tests into $(ROOMKIT_VENV): about 250 MB to fetch, one minute"
 	@test -x $(ROOMKIT_VENV)/bin/pip || $(PYTHON312) -m venv $(ROOMKIT_VENV)
 	@$(ROOMKIT_VENV)/bin/pip install -q --disable-pip-version-check -e '.[orchestrator,inference,roomkit]' \
 	  pytest==9.2.0 pytest-asyncio==1.5.0 'websockets>=14'
@@ -54,10 +95,19 @@ test-roomkit: $(ROOMKIT_STAMP)  ## the tests with the real RoomKit (Python 3.12,
 run: $(STAMP)  ## start both services; prints what to dial (Ctrl-C stops them)
 	@$(BIN)/python -m examples.run
 
-export TEXT
+# Options of the demo are what stands on make's command line, and nothing from the environment (LANGUAGE is gettext's
+# there); they go over as variables of the environment, so that neither make nor the shell reads anything in them.
+unexport IMAGE TEXT LANGUAGE SIZE FPS
+option = $(if $(filter command,$(origin $(1))),$(value $(1)))
+demo: export DEMO_IMAGE := $(call option,IMAGE)
+demo: export DEMO_TEXT := $(call option,TEXT)
+demo: export DEMO_LANGUAGE := $(call option,LANGUAGE)
+demo: export DEMO_SIZE := $(call option,SIZE)
+demo: export DEMO_FPS := $(call option,FPS)
 demo: $(STAMP)  ## a whole call into out/demo.mp4 and out/demo.png [IMAGE= TEXT= LANGUAGE= SIZE= FPS=]
-	@$(BIN)/python -m examples.demo $(if $(IMAGE),--image "$(IMAGE)") $(if $(TEXT),--text "$$TEXT") \
-	  $(if $(LANGUAGE),--language $(LANGUAGE)) $(if $(SIZE),--size $(SIZE)) $(if $(FPS),--fps $(FPS))
+	@$(BIN)/python -m examples.demo $${DEMO_IMAGE:+"--image=$$DEMO_IMAGE"} $${DEMO_TEXT:+"--text=$$DEMO_TEXT"} \
+	  $${DEMO_LANGUAGE:+"--language=$$DEMO_LANGUAGE"} $${DEMO_SIZE:+"--size=$$DEMO_SIZE"} \
+	  $${DEMO_FPS:+"--fps=$$DEMO_FPS"}
 
 bench: $(TEST_STAMP)  ## measure: media path, whole calls, avatar stream, inference server (about 30 minutes)
 	$(BIN)/python -m bench.media --runs 3
@@ -94,7 +144,7 @@ proto: $(TEST_STAMP)  ## generate visavis/avatar/v1 from protos/
 	  --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 	  protos/visavis/avatar/v1/avatar.proto
 
-gpu-kit: $(TEST_STAMP)  ## what a GPU machine without internet needs, in .gpu-kit
+gpu-kit: $(TORCH_STAMP)  ## what a GPU machine without internet needs, in .gpu-kit
 	$(BIN)/python -m bench.gpu_kit $(ARGS)
 
 clean:  ## remove what was built; keeps .venv

@@ -55,6 +55,13 @@ class LossyCall:
         """Of the pictures sent, those shown right and in time."""
         return self.video.share
 
+    @property
+    def causes(self) -> list[tuple[int, str]]:
+        """RTP timestamp and cause of each picture not shown."""
+        return [
+            (stamp, cause) for stamp, (cause, _) in zip(sorted(self.video.faults), self.stories, strict=True)
+        ]
+
     def __str__(self) -> str:
         return (
             f"lost {self.lost:5.1%}: {self.video}; "

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from bench.caller.path import LossyPath
-from bench.loss_judge import FREEZE_S, Shown, decode, is_corrupt
+from bench.loss_judge import CLOCK_RATE, FREEZE_S, Shown, decode, is_corrupt
 from orchestrator.media.host import HostSettings, MediaHost
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.session import MediaSession
@@ -30,13 +32,17 @@ BUFFER_MS = 600
 
 @dataclass(frozen=True)
 class Received:
-    """``nacked``: packets it asked for; ``keyframes``: pictures it asked for."""
+    """``nacked``: packets it asked for; ``keyframes``: pictures it asked for.
+
+    ``in_time``: pictures of which every packet had passed the path 100 ms before its jitter buffer gives them up.
+    """
 
     lost: float
     video: Shown
     nacked: int
     retransmitted: int
     keyframes: int
+    in_time: int
 
     def __str__(self) -> str:
         return (
@@ -49,14 +55,10 @@ async def gstreamer_call(
     share: float, *, seconds: float, rtt: float, burst: float = 1.0, buffer_ms: int = BUFFER_MS
 ) -> Received:
     """Numbered pictures to rtpbin; the whole round trip lies on the way there."""
-    host = MediaHost(HostSettings())
-    host.start()
-    session = host.session(face=LoopFace(card_body(LOOP, *SIZE)))
-    assert session.video and session.video_port
     with tempfile.TemporaryDirectory() as folder:
-        feedback = (LOCAL, session.video_port + 1)
         async with (
-            gstreamer(Path(folder), feedback, buffer_ms) as receiver,
+            _media_session() as session,
+            gstreamer(Path(folder), (LOCAL, _video_port(session) + 1), buffer_ms) as receiver,
             LossyPath(share, rtt, burst=burst) as path,
         ):
             await asyncio.sleep(START_S)
@@ -77,8 +79,8 @@ async def gstreamer_call(
             session.stop()
             await asyncio.sleep(1.0)
             pictures = receiver.pictures()
-    await host.close()
-    right = {read_card(luma): (luma, at) for luma, at in decode(path.entered.ordered()).values()}
+    decoded = decode(path.entered.ordered())
+    right = {read_card(luma): (luma, at) for luma, at in decoded.values()}
     numbered = {number for number, (_, at) in right.items() if begin <= at < end}
     good, corrupt = set(), 0
     for picture in pictures:
@@ -89,13 +91,49 @@ async def gstreamer_call(
             good.add(number)
     moments = sorted(good)
     gaps = [(b - a) / FPS for a, b in itertools.pairwise(moments) if (b - a) / FPS > FREEZE_S]
+    punctual = in_time(path, buffer_ms / 1000 - 0.1) & decoded.keys()
     missing = len(numbered) - len(good) - corrupt
     shown = Shown(len(numbered), len(good), corrupt, 0, max(0, missing), float(np.sum(gaps)))
     return Received(
         path.share_lost(begin, end),
         shown,
         *(late - early for late, early in zip(counts, before, strict=True)),
+        len(numbered & {read_card(decoded[stamp][0]) for stamp in punctual}),
     )
+
+
+def in_time(path: LossyPath, within_s: float) -> set[int]:
+    """RTP timestamps of the pictures whose packets had all passed so many seconds after they were usually due."""
+    first: dict[tuple[int, int], float] = {}
+    passed: dict[tuple[int, int], float] = {}
+    for crossing in path.crossings:
+        packet = (crossing.timestamp, crossing.sequence)
+        first.setdefault(packet, crossing.at)
+        if not crossing.lost:
+            passed.setdefault(packet, crossing.at)
+    usual = float(np.median([at - stamp / CLOCK_RATE for (stamp, _), at in first.items()]))
+    late = {
+        packet[0]
+        for packet in first
+        if passed.get(packet, np.inf) - packet[0] / CLOCK_RATE - usual > within_s
+    }
+    return {stamp for stamp, _ in first} - late
+
+
+@contextlib.asynccontextmanager
+async def _media_session() -> AsyncIterator[MediaSession]:
+    """A call of a host of its own, which is closed whatever happens."""
+    host = MediaHost(HostSettings())
+    host.start()
+    try:
+        yield host.session(face=LoopFace(card_body(LOOP, *SIZE)))
+    finally:
+        await host.close()
+
+
+def _video_port(session: MediaSession) -> int:
+    assert session.video_port
+    return session.video_port
 
 
 def asked(session: MediaSession) -> tuple[int, int, int]:

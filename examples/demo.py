@@ -115,10 +115,13 @@ async def converse(api: httpx.AsyncClient, phone: Phone, text: str, language: st
     turn = answer.json()["turn_id"]
     while True:
         call = (await api.get(f"/v1/calls/{call_id}")).json()
-        state = call["turns"][turn - 1]["state"]
-        if state in ("finished", "interrupted", "failed"):
+        said = next(said for said in call["turns"] if said["turn_id"] == turn)
+        state = said["state"]
+        if state == "finished":
             break
-        if phone.hung_up.is_set():
+        if state == "failed":
+            raise DemoFailed(f"it could not speak: {said['reason']}")
+        if phone.hung_up.is_set() or state == "interrupted":
             raise DemoFailed(f"the call ended early: {call['cause']}")
         progress.say("it speaks" if state == "speaking" else "it begins to speak")
         await asyncio.sleep(0.1)

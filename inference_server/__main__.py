@@ -18,12 +18,15 @@ from inference_server.service.http_face import HttpFace
 from inference_server.settings import Settings, load
 from visavis.logs import Log, configure_logging
 from visavis.settings import SettingsError
+from visavis.unhandled import log_loop, log_threads
 
 
 async def serve(settings: Settings, log: Log) -> int:
     """Run until a signal; returns the exit code."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    log_threads()
+    log_loop(loop)
 
     def on_signal() -> None:
         if stop.is_set():

@@ -26,6 +26,7 @@ from inference_server.settings import MIB, Settings
 from inference_server.stream import Stream
 from visavis.frames import SAMPLE_RATE
 from visavis.logs import Log
+from visavis.unhandled import logged
 
 IDLE_GRACE_S = 2.0  # an idle stream of a draining server may go by itself before it is ended
 
@@ -82,7 +83,7 @@ class Core:
     def start(self) -> None:
         """Start the engine process."""
         self.engine.start()
-        self._ticker = asyncio.create_task(self._tick())
+        self._ticker = logged(asyncio.create_task(self._tick()), "ticker")
 
     async def close(self) -> None:
         """End everything."""

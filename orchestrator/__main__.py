@@ -10,6 +10,7 @@ from orchestrator.avatars import AvatarError
 from orchestrator.config import load_settings
 from orchestrator.media.pool import NoRoom
 from visavis.logs import configure_logging
+from visavis.unhandled import log_loop, log_threads
 
 
 def main() -> None:
@@ -17,7 +18,10 @@ def main() -> None:
     settings = load_settings()
     configure_logging(settings.log_level)
 
+    log_threads()
+
     async def serve() -> None:
+        log_loop(asyncio.get_running_loop())
         await App(settings).run()
 
     try:

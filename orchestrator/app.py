@@ -27,9 +27,7 @@ from orchestrator.metrics import OrchestratorCollector, make_registry
 from orchestrator.records import RecordBook
 from orchestrator.sip.stack import SipStack
 from orchestrator.sip_settings import sip_config
-from orchestrator.speech.base import VoiceByLanguage
-from orchestrator.speech.espeak import EspeakVoice
-from orchestrator.speech.hibari import HibariVoice
+from orchestrator.speech.voices import installed_voices
 from orchestrator.switchboard import DialRefused, Switchboard
 from visavis import portraits
 from visavis.errors import InvalidRequest, VisavisError
@@ -48,7 +46,7 @@ class App:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._bus = EventBus()
-        self._voices = VoiceByLanguage({"en": HibariVoice, "": EspeakVoice})
+        self._voices = installed_voices()
         self._catalog = AvatarCatalog(
             settings.data_dir / "avatars", settings.avatar_image or portraits.DEFAULT
         )

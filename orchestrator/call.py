@@ -46,12 +46,16 @@ class CallMedia(TurnSink, Protocol):
 
 @dataclass
 class TurnRecord:
-    """One turn as the API shows it; times are seconds since the epoch, ``heard_ms`` what the caller was sent."""
+    """One turn as the API shows it; times are seconds since the epoch, ``heard_ms`` what the caller was sent.
+
+    ``reason`` says in one sentence why a turn ``failed``.
+    """
 
     turn_id: int
     kind: Literal["say", "play"]
     state: Literal["queued", "speaking", "finished", "interrupted", "failed"] = "queued"
     heard_ms: float = 0.0
+    reason: str = ""
     done: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     started: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     started_at: float = 0.0
@@ -163,14 +167,14 @@ class Call:
     def on_turn(self, kind: str, turn_id: int, heard_ms: float, wait_ms: float) -> None:
         """A turn started, finished or was interrupted in the media worker."""
         turn = self._turns.get(turn_id)
-        if turn is None:
+        if turn is None or turn.done.is_set():
             return
         if kind == "started":
             turn.state, turn.started_at = "speaking", time.monotonic()
             turn.started.set()
             self._publish("turn_started", turn_id=turn_id, wait_ms=round(wait_ms, 1))
         elif kind == "finished":
-            self._turn_over(turn, "finished", heard_ms)
+            self._turn_over(turn, "failed" if turn.reason else "finished", heard_ms)
         elif kind == "interrupted":
             self._turn_over(turn, "interrupted", heard_ms)
 
@@ -223,9 +227,16 @@ class Call:
             try:
                 await speak(self._media, turn.turn_id, sound, rate, heard)
             except SpeechError as error:
-                log.warning("speech_failed", call=self.call_id, reason=str(error))
-                if not turn.started.is_set():
-                    self._turn_over(turn, "failed", 0.0)
+                self._speech_failed(turn, str(error))
+            except Exception:
+                log.exception("speech_broken", call=self.call_id)
+                self._speech_failed(turn, "the voice failed: the log of the orchestrator tells how")
+
+    def _speech_failed(self, turn: TurnRecord, reason: str) -> None:
+        log.warning("speech_failed", call=self.call_id, reason=reason)
+        turn.reason = reason
+        if not turn.started.is_set():
+            self._turn_over(turn, "failed", 0.0)
 
     def _turn_over(
         self, turn: TurnRecord, state: Literal["finished", "interrupted", "failed"], heard_ms: float
@@ -236,7 +247,8 @@ class Call:
         turn.state, turn.heard_ms = state, heard_ms
         turn.done.set()
         kind: EventKind = "turn_finished" if state == "finished" else "turn_interrupted"
-        self._publish(kind, turn_id=turn.turn_id, heard_ms=round(heard_ms, 1), state=state)
+        why = {"reason": turn.reason} if turn.reason else {}
+        self._publish(kind, turn_id=turn.turn_id, heard_ms=round(heard_ms, 1), state=state, **why)
 
     def _publish(self, kind: EventKind, **data: Any) -> None:
         self._bus.publish(CallEvent(kind, self.call_id, data))

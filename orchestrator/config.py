@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from orchestrator.avatar.names import split_address
+from orchestrator.speech.base import SpeechError
+from orchestrator.speech.voices import installed_voices
 from visavis.settings import ServiceSettings, SettingsError, Source, from_json
 
 SOURCE = Source(
@@ -174,6 +176,15 @@ class Settings(ServiceSettings):
                 ipaddress.ip_network(network, strict=False)
             except ValueError:
                 raise ValueError(f"'{network}' is not a network: write it as 10.0.0.0/8") from None
+        return value
+
+    @field_validator("language")
+    @classmethod
+    def _check_language(cls, value: str) -> str:
+        try:
+            installed_voices().check(value)
+        except SpeechError as error:
+            raise ValueError(str(error)) from None
         return value
 
     @field_validator("avatar_image", mode="before")

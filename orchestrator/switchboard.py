@@ -157,8 +157,11 @@ class Switchboard(BaseHandler):
     async def dial(self, sip: SipStack, order: DialOrder) -> str:
         """Call somebody; returns the call's id at once.
 
-        Raises :class:`DialRefused`; what becomes of the call is told by events.
+        Raises :class:`DialRefused`, or ``SpeechError`` where no voice speaks the language; what becomes of the
+        call is told by events.
         """
+        if order.text.strip():
+            self._voices.check(order.language)
         portrait = self._catalog.get(order.avatar)
         if portrait is None:
             raise DialRefused(f"there is no avatar '{order.avatar}': GET /v1/avatars lists them")

@@ -5,7 +5,19 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.peers import PACKAGES, require
+from visavis.background import shared_background
+
+pytest_plugins = ["tests.support.marks", "tests.support.leftovers"]
 LOGGERS = [logging.getLogger(name) for name in (None, "inference_server", "orchestrator", "visavis")]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test whose peer is missing is skipped before its fixtures, and what they start, are made."""
+    for mark in item.iter_markers("peer"):
+        for program in mark.args:
+            require(program, PACKAGES[program])
 
 
 @pytest.fixture(autouse=True)
@@ -16,3 +28,9 @@ def logging_as_it_was() -> Iterator[None]:
     for logger, level, handlers in before:
         logger.setLevel(level)
         logger.handlers[:] = [one for one in logger.handlers if one in handlers]
+
+
+@pytest.fixture(scope="session")
+def providers_loop() -> None:
+    """The event loop that all providers of a process share, to its end."""
+    shared_background()

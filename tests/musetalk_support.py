@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from inference_server.engines.base import BodyLoop, Handle, Prepared, Result, Row, Track
 from inference_server.engines.musetalk import MuseTalkEngine, face, random_weights
+from tests.support.house import speech as speech
+from tests.support.leftovers import keep
 
 torch.set_num_threads(1)
 FPS = Fraction(25)
@@ -25,7 +27,7 @@ def checkpoint() -> Path:
     """A folder with a tiny random checkpoint of both versions, made once."""
     folder = tempfile.TemporaryDirectory(prefix="musetalk-tiny-")
     _KEPT.append(folder)
-    root = Path(folder.name) / "models"
+    root = keep(Path(folder.name)) / "models"
     random_weights.write(root, "tiny", seed=1, versions=("v15", "v1"))
     return root
 
@@ -97,15 +99,6 @@ def prepared(engine: MuseTalkEngine, loop: BodyLoop) -> Prepared:
     last = list(engine.prepare(loop, {}))[-1]
     assert isinstance(last, Prepared)
     return last
-
-
-def speech(seconds: float = 1.0, seed: int = 0) -> NDArray[np.int16]:
-    """Voiced-like noise: never silent."""
-    rng = np.random.default_rng(seed)
-    t = np.arange(int(seconds * 16_000))
-    tone = sum(np.sin(2 * np.pi * f * t / 16_000) / n for n, f in enumerate((130, 260, 390, 1900), 1))
-    noise = rng.standard_normal(len(t)) * (0.2 + 0.2 * np.sin(2 * np.pi * 4 * t / 16_000))
-    return (3000 * (tone + noise)).astype(np.int16)
 
 
 def said(engine: MuseTalkEngine, handle: Handle, pcm: NDArray[np.int16], end: bool = True) -> Track:

@@ -14,10 +14,9 @@ import cv2
 import grpc
 import numpy as np
 import pytest
-from musetalk_support import settings as musetalk
-from musetalk_support import speech
 from numpy.typing import NDArray
 from support.avatar_client import Conversation, connect, portrait, refusal
+from support.house import speech
 from support.http import client
 from support.servers import inference_server, running_server
 
@@ -146,10 +145,18 @@ def test_the_portrait_engine_refuses_a_mouth_that_moves_by_itself() -> None:
         next(PortraitEngine({}).prepare(body, {}))
 
 
-@pytest.mark.parametrize("engine", ["musetalk", "portrait"])
+def musetalk_options() -> dict[str, Any]:
+    """Of a server with the tiny MuseTalk, which needs torch."""
+    from musetalk_support import settings
+
+    return {"engine_settings": settings(), "batch_ms": 500}
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("engine", [pytest.param("musetalk", marks=pytest.mark.torch), "portrait"])
 async def test_a_video_avatar_speaks(engine: str) -> None:
     """MP4 in over gRPC; what comes back is drawn on the video's own frames."""
-    options = {"engine_settings": musetalk(), "batch_ms": 500} if engine == "musetalk" else {}
+    options = musetalk_options() if engine == "musetalk" else {}
     async with inference_server(engine=engine, slots=1, **options) as address:
         async with connect(address) as stub:
             request = pb.PrepareAvatarRequest(video=speaker(), **SIZE)
@@ -170,6 +177,7 @@ async def test_a_video_avatar_speaks(engine: str) -> None:
             assert (await server.prepare_source(source)).avatar_id == avatar.avatar_id
 
 
+@pytest.mark.process
 async def test_over_http() -> None:
     limits = {"video_bytes": 500_000, "video_s": 1}
     async with running_server(engine_settings={"body": "loop"}, **limits) as server, client(server) as http:

@@ -16,6 +16,8 @@ from tests.support.baresip import Baresip, baresip
 from tests.support.house import House, orchestrator, tone
 from tests.support.servers import inference_server
 
+pytestmark = pytest.mark.process
+
 
 async def read_shot(phone: Baresip) -> CardReading:
     """The card in a snapshot, taken again where it fell on a blend."""
@@ -43,7 +45,7 @@ def dominant(path: Path) -> float:
     return float(np.argmax(np.abs(np.fft.rfft(best * np.hanning(len(best))))) * rate / len(best))
 
 
-@pytest.mark.peer
+@pytest.mark.peer("baresip", "ffmpeg")
 @pytest.mark.parametrize(
     ("codecs", "suffix", "account"),
     [
@@ -94,7 +96,7 @@ async def test_baresip_sees_and_hears(tmp_path: Path, codecs: str, suffix: str, 
         assert any(line["event"] == "dtmf" and line["digit"] == "5" for line in house.log)
 
 
-@pytest.mark.peer
+@pytest.mark.peer("baresip", "ffmpeg")
 @pytest.mark.parametrize(
     ("codecs", "suffix"), [("PCMU/8000/1", ";transport=udp"), ("opus/48000/2", ";transport=tcp")]
 )

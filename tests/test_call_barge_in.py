@@ -9,11 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import pytest
+
 from bench.caller import Phone
 from bench.caller.recording import Packet, Recording
 from tests.support.house import House, orchestrator, tone
 from tests.support.servers import inference_server
 from tests.support.watched import RATE, Seen, loud, watch
+
+pytestmark = pytest.mark.process
 
 FRAME_S = 0.04
 TEXT = "This is a long story, and it will not be told to its end. " * 60
@@ -52,6 +56,7 @@ def assert_shut_within_two_frames(mouths: Sequence[Seen], heard_s: float, late_s
         assert seen.at - mouths[0].at <= most
 
 
+@pytest.mark.slow
 async def test_interrupted_while_the_voice_is_at_work() -> None:
     """The text is minutes long, so that most of it is still to be synthesised; then again, ever sooner."""
     async with inference_server() as server, orchestrator([server]) as house:
@@ -75,6 +80,7 @@ async def test_interrupted_while_the_voice_is_at_work() -> None:
         assert sum(p.payload not in QUIET for p in turn) * 0.02 <= seconds + 0.021
 
 
+@pytest.mark.slow
 async def test_interrupted_while_sound_is_arriving() -> None:
     """The sender is let go on to its end, nothing of the rest is heard, and the next turn is."""
     async with inference_server() as server, orchestrator([server]) as house:

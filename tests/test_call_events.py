@@ -6,9 +6,13 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
+
 from bench.caller import Phone
 from tests.support.house import orchestrator, tone
 from tests.support.servers import inference_server
+
+pytestmark = pytest.mark.process
 
 KINDS = ["answered", "avatar", "turn_started", "turn_finished", "ended"]
 

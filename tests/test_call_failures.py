@@ -7,13 +7,18 @@ import os
 import signal
 import time
 
+import pytest
+
 from bench.caller import Phone
 from bench.ports import free_port
 from tests.support.house import orchestrator, tone
 from tests.support.recordings import assert_voice_whole, gaps, lips
 from tests.support.servers import running_server
 
+pytestmark = pytest.mark.process
 
+
+@pytest.mark.slow
 async def test_server_killed_and_started_again_mid_sentence() -> None:
     port = free_port()
     async with running_server(port=port) as server, orchestrator([server.address]) as house:  # noqa: SIM117
@@ -36,6 +41,7 @@ async def test_server_killed_and_started_again_mid_sentence() -> None:
     assert shown[-1] > sum(away[0]) + 0.5
 
 
+@pytest.mark.slow
 async def test_engine_process_killed_mid_sentence() -> None:
     async with running_server() as server, orchestrator([server.address]) as house, Phone(house.uri) as phone:
         call = await house.call_id()
@@ -50,6 +56,7 @@ async def test_engine_process_killed_mid_sentence() -> None:
     assert shown[-1] - shown[0] > 11.0
 
 
+@pytest.mark.slow
 async def test_the_other_server_takes_over() -> None:
     async with (
         running_server() as first,
@@ -74,6 +81,7 @@ async def test_the_other_server_takes_over() -> None:
     assert sum(seconds for _, seconds in away) <= 2.0, away
 
 
+@pytest.mark.slow
 async def test_frozen_server_stalls_the_lips_only() -> None:
     """SIGSTOP: the connection lives and nothing comes."""
     async with running_server() as server, orchestrator([server.address]) as house, Phone(house.uri) as phone:

@@ -15,6 +15,8 @@ from tests.support.servers import inference_server, running_server
 from tests.support.watched import RATE, assert_body_never_jumps, loud, watch
 from visavis import portraits
 
+pytestmark = pytest.mark.process
+
 
 @pytest.mark.parametrize(("fps", "delay_ms"), [(25, 0), (25, 140), (25, 290), (30, 0)])
 async def test_idle_speech_idle(fps: int, delay_ms: int) -> None:

@@ -14,7 +14,7 @@ from bench.keyframes import WAYS, recovery
 from tests.support.house import House, orchestrator
 from tests.support.servers import inference_server
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.process]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -18,7 +18,11 @@ from orchestrator.rtp import rtcp
 from tests.support.house import orchestrator
 from tests.support.servers import inference_server
 
+STARVED = {"sent late", "late at the phone", "asked for late", "noticed late"}
 
+
+@pytest.mark.slow
+@pytest.mark.process
 @pytest.mark.parametrize("rtx", [False, True])
 async def test_five_percent_lost_and_nearly_every_picture_shown(rtx: bool) -> None:
     async with inference_server() as server, orchestrator([server]) as house:
@@ -27,8 +31,9 @@ async def test_five_percent_lost_and_nearly_every_picture_shown(rtx: bool) -> No
     assert result.recovered > 0
     assert (result.rtx > 0) == rtx
     video = result.video
-    # Late: other work on this machine.
-    assert video.shown + video.late >= 0.97 * video.pictures, str(result)
+    # A picture may be late for want of a processor, at the sender or at the phone, and for nothing else.
+    starved = sum(video.faults[stamp] == "late" and cause in STARVED for stamp, cause in result.causes)
+    assert video.shown + starved >= 0.97 * video.pictures, (str(result), result.stories)
     assert video.corrupt == 0
     assert result.audio_lost == pytest.approx(result.audio_path, abs=0.01)
 

@@ -18,7 +18,8 @@ from tests.test_call_baresip import dominant, established, read_shot
 from tests.test_sip_transport import make_certificates
 
 
-@pytest.mark.peer
+@pytest.mark.process
+@pytest.mark.peer("baresip", "ffmpeg")
 @pytest.mark.parametrize(
     ("ours", "theirs", "transport"), [("required", "srtp-mand", "tls"), ("optional", "srtp", "udp")]
 )
@@ -53,6 +54,7 @@ async def test_baresip_sees_and_hears_over_srtp(
         assert (media["video"]["peer_lost"], media["audio"]["peer_lost"]) == (0, 0)
 
 
+@pytest.mark.process
 async def test_a_plain_call_is_refused_where_srtp_is_required() -> None:
     async with orchestrator([f"127.0.0.1:{free_port()}"], wait=False, srtp="required") as house:
         await house.answering()
@@ -61,7 +63,8 @@ async def test_a_plain_call_is_refused_where_srtp_is_required() -> None:
                 pass
 
 
-@pytest.mark.peer
+@pytest.mark.process
+@pytest.mark.peer("baresip", "ffmpeg")
 async def test_a_trunk_that_wants_srtp_gets_it(tmp_path: Path) -> None:
     """A call of ours goes out over an account that has SRTP where other calls have none."""
     async with (

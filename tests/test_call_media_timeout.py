@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from bench.caller import Phone
 from tests.support.house import orchestrator
 from tests.support.servers import inference_server
+
+pytestmark = pytest.mark.process
 
 
 async def test_a_call_without_rtp_and_rtcp_is_ended() -> None:

@@ -19,7 +19,7 @@ from tests.support.house import ROOT, House, orchestrator, tone
 from tests.support.peers import absent
 from tests.test_call_baresip import dominant
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer, pytest.mark.process]
 
 
 @dataclass

@@ -11,6 +11,8 @@ from bench.caller import CallFailed, Phone
 from bench.ports import free_port
 from tests.support.house import House, orchestrator, tone
 
+pytestmark = pytest.mark.process
+
 
 async def record(house: House, index: int = 0) -> dict[str, Any]:
     """The newest record, when there are as many as asked for; calls refused by a loaded machine left out."""

@@ -20,7 +20,7 @@ from tests.support.docker_project import Project, project, wait_until
 from tests.support.house import tone
 from tests.support.recordings import gaps, lips
 
-pytestmark = pytest.mark.container
+pytestmark = [pytest.mark.container, pytest.mark.process]
 
 MOST_BYTES = 450_000_000
 MOST_SKIPPED_S = 0.5

@@ -13,7 +13,7 @@ import pytest
 from tests.support.docker_outside import outside
 from tests.support.docker_project import Project, project, sentences, wait_until
 
-pytestmark = pytest.mark.container
+pytestmark = [pytest.mark.container, pytest.mark.process]
 
 WITHOUT_ADVERTISED_ADDRESS = """
 services:

@@ -35,6 +35,7 @@ def test_ready_counts_whole_frames(fps: int) -> None:
     assert sound.ready() == int(0.99 * fps) + 1
 
 
+@pytest.mark.process
 async def test_a_server_draws_with_it() -> None:
     frames: list[Frame] = []
     over = asyncio.Event()

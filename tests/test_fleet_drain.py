@@ -13,6 +13,8 @@ from tests.support.house import House, orchestrator, tone
 from tests.support.recordings import assert_voice_whole, lips
 from tests.support.servers import InferenceServer, running_server
 
+pytestmark = pytest.mark.process
+
 
 def serving(house: House, servers: list[InferenceServer]) -> InferenceServer:
     """The server that the only call talks to."""

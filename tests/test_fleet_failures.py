@@ -17,6 +17,8 @@ from tests.support.house import orchestrator, picture
 from visavis.client import AvatarClient
 from visavis.model import Avatar
 
+pytestmark = pytest.mark.process
+
 NAME = "inference.visavis.test"
 
 
@@ -55,4 +57,5 @@ async def test_calls_outlive_the_servers_that_draw_them(tmp_path: Path) -> None:
     assert outcome.beyond == 0
     assert sum(outcome.sessions) == 4 and len(outcome.sessions) == 2
     assert outcome.blind == 0  # every call had lips in its last turn, after all that
-    assert outcome.shown > 0.2, outcome.shown  # a loaded machine skips pictures
+    # A loaded machine skips pictures; those that it shows are where their sound is.
+    assert outcome.astray <= 1 / 25 + 0.02, outcome

@@ -8,6 +8,7 @@ import contextlib
 import functools
 import itertools
 import json
+import os
 import tempfile
 import threading
 from collections.abc import AsyncIterator
@@ -27,6 +28,8 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from bench.ports import free_port
 from inference_server.engines.card import CardReading, read_card
+
+pytestmark = pytest.mark.process
 
 FLAGS = (
     "--headless",
@@ -84,6 +87,7 @@ async def chromium(page: str) -> AsyncIterator[Tab]:
         process = await asyncio.create_subprocess_exec(
             *(require("chromium", "chromium"), *FLAGS, f"--user-data-dir={profile}"),
             *(f"--remote-debugging-port={port}", page),
+            env=os.environ | {"TMPDIR": profile},
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
         )
@@ -127,7 +131,8 @@ def examples() -> Any:
         server.server_close()
 
 
-@pytest.mark.peer
+@pytest.mark.slow
+@pytest.mark.peer("chromium")
 async def test_the_page_speaks_in_a_browser(tmp_path: Path) -> None:
     require("chromium", "chromium")
     image, speech = tmp_path / "face.png", tmp_path / "speech.wav"

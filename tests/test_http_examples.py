@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import runpy
-import shutil
 import subprocess
 import wave
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 from support.avatar_client import portrait, voice
 from support.http import url
+from support.peers import require
 from support.servers import running_server
 
 from visavis.http_wire import AUDIO, CLOSE_CODES, FRAME
@@ -20,6 +20,7 @@ from visavis.http_wire import AUDIO, CLOSE_CODES, FRAME
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.mark.process
 async def test_the_plain_client_speaks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image, speech = tmp_path / "face.png", tmp_path / "speech.wav"
     image.write_bytes(portrait())
@@ -43,10 +44,19 @@ def test_the_page_lists_sizes_and_close_codes() -> None:
     assert f"| {AUDIO.size} | | PCM" in page and f"| {FRAME.size} | | pixels" in page
 
 
-def test_the_browser_page_reads_the_same_bytes() -> None:
+def page_script() -> str:
     page = (ROOT / "examples" / "browser_client.html").read_text()
-    script = page.split("<script>")[1].split("</script>")[0]
+    return page.split("<script>")[1].split("</script>")[0]
+
+
+def test_the_browser_page_reads_the_same_bytes() -> None:
+    script = page_script()
     assert f"new Uint8Array(data, {FRAME.size})" in script and "message.set(new Uint8Array(" in script
     assert f"new Uint8Array({AUDIO.size} + piece.byteLength)" in script
-    if node := shutil.which("node"):
-        subprocess.run([node, "--check", "-"], input=script, text=True, check=True)
+
+
+@pytest.mark.process
+@pytest.mark.peer
+def test_the_browser_pages_script_is_javascript() -> None:
+    node = require("node", "nodejs")
+    subprocess.run([node, "--check", "-"], input=page_script(), text=True, check=True)

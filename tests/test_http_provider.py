@@ -19,6 +19,8 @@ from visavis.http_client import HttpServerClient
 from visavis.http_provider import http_addresses
 from visavis.roomkit import VideoFrame
 
+pytestmark = pytest.mark.usefixtures("providers_loop")
+
 SIZE = {"width": 128, "height": 128}
 
 
@@ -46,6 +48,7 @@ def connected(face: Any) -> bool:
     return face._stage is not None and face._stage._stream is not None and face._stage._stream.connected
 
 
+@pytest.mark.process
 async def test_the_pictures_are_those_of_the_grpc_provider(tmp_path: Path) -> None:
     async with running_server(slots=2) as server:
         pictures: list[list[bytes]] = []
@@ -68,6 +71,7 @@ async def test_the_pictures_are_those_of_the_grpc_provider(tmp_path: Path) -> No
         assert len(pictures[0]) > 25 and pictures[0] == pictures[1]
 
 
+@pytest.mark.process
 async def test_idle_sends_nothing_and_speech_shows(tmp_path: Path) -> None:
     async with running_server(slots=2) as server, provider(server, tmp_path=tmp_path) as (face, seen):
         assert face.name == "visavis-http" and face.is_async
@@ -82,6 +86,7 @@ async def test_idle_sends_nothing_and_speech_shows(tmp_path: Path) -> None:
         assert (await server.event("turn_finished"))["frames"] >= 25
 
 
+@pytest.mark.process
 async def test_the_next_server_is_taken_when_one_is_killed(tmp_path: Path) -> None:
     async with (
         running_server(slots=2) as a,
@@ -101,6 +106,7 @@ async def test_the_next_server_is_taken_when_one_is_killed(tmp_path: Path) -> No
         assert len(seen) > 20
 
 
+@pytest.mark.process
 async def test_the_only_server_comes_back_and_so_do_the_lips(tmp_path: Path) -> None:
     async with (
         running_server(slots=2, cache_dir=tmp_path / "server") as server,
@@ -122,6 +128,7 @@ async def test_the_only_server_comes_back_and_so_do_the_lips(tmp_path: Path) -> 
             await until(lambda: stage._playout.stats.shown > shown + 10)
 
 
+@pytest.mark.process
 async def test_errors_are_those_of_the_library(tmp_path: Path) -> None:
     async with running_server(slots=2) as server:
         async with provider(server, tmp_path=tmp_path) as (face, _):

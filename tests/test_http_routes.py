@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 from support.avatar_client import connect, portrait, prepare
 from support.http import client
 from support.servers import running_server
@@ -17,6 +18,8 @@ from visavis.body import BodyCache
 from visavis.http_client import HttpServerClient
 from visavis.http_events import events
 from visavis.model import AvatarSource
+
+pytestmark = pytest.mark.process
 
 SIZE = {"width": 320, "height": 240}
 

@@ -26,6 +26,7 @@ async def prepared(server: InferenceServer, seed: int = 0) -> dict[str, Any]:
         return told
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "fields",
     [
@@ -68,6 +69,7 @@ async def test_frames_are_those_of_grpc(fields: dict[str, Any]) -> None:
         assert kinds == {"mouth", "body"} and frames[-1].last
 
 
+@pytest.mark.process
 async def test_epochs_interrupts_slots_and_another_body() -> None:
     async with (
         running_server(slots=1) as server,
@@ -96,6 +98,7 @@ OPEN = {"type": "open", "avatar_id": "nobody"}
 AUDIO_HEAD = AUDIO.pack(1, 0, 0, 0, 1, 0)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("messages", "code", "kind", "words"),
     [
@@ -141,6 +144,39 @@ async def test_bad_input_is_answered_and_the_socket_closed(
         assert error["detail"].startswith(reason) and error["status"] in (400, 404)
 
 
+@pytest.mark.process
+async def test_a_client_that_sends_on_learns_why_it_was_closed() -> None:
+    """Its bytes wait unread when the reason is sent: a connection closed then would be reset."""
+    key = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    async with running_server() as server, asyncio.timeout(PATIENCE_S):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.http_port)
+        writer.write(
+            f"GET /v1/converse HTTP/1.1\r\nHost: x\r\n{key}Sec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"\x82\xff" + (3_000_000).to_bytes(8) + bytes(4))
+        for _ in range(10):
+            writer.write(bytes(100_000))
+            await asyncio.sleep(0.05)
+        told = await reader.read()
+        writer.close()
+    assert told[:1] == b"\x88" and int.from_bytes(told[2:4]) == 1009
+
+
+@pytest.mark.process
+async def test_a_message_too_long_while_the_stream_is_being_opened() -> None:
+    async with running_server(slots=2) as server:
+        avatar = await prepared(server)
+        for attempt in range(60):
+            async with socket(server) as ws:
+                await ws.send(json.dumps({"type": "open", "avatar_id": avatar["avatar_id"]}))
+                await asyncio.sleep(attempt % 20 * 0.0002)
+                await ws.send(bytes(3_000_000))
+                _, code, _ = await refusal(ws)
+            assert code == 1009
+        assert not [line for line in server.log if line["event"] == "internal_error"]
+
+
 @pytest.fixture(scope="module")
 def noisy_loop() -> Any:
     loop = asyncio.new_event_loop()
@@ -170,6 +206,7 @@ def noisy(noisy_loop: asyncio.AbstractEventLoop) -> Any:
         thread.join()
 
 
+@pytest.mark.process
 async def test_noise_after_a_good_open_ends_that_socket_only() -> None:
     rng = np.random.default_rng(3)
     async with running_server(slots=2) as server, socket(server) as ws:
@@ -191,6 +228,7 @@ async def test_noise_after_a_good_open_ends_that_socket_only() -> None:
         assert not [line for line in server.log if line["event"] == "internal_error"]
 
 
+@pytest.mark.process
 async def test_a_slow_reader_costs_a_bounded_number_of_frames_and_nobody_else() -> None:
     async with running_server(slots=3) as server, socket(server) as quick:
         avatar = await prepared(server)
@@ -218,6 +256,7 @@ async def test_a_slow_reader_costs_a_bounded_number_of_frames_and_nobody_else() 
             assert seen < 200  # of 250: the rest was dropped, not stored
 
 
+@pytest.mark.process
 async def test_sockets_beyond_the_limit_and_pages_of_others_are_refused() -> None:
     async with running_server(http_connections=60, max_sessions=10) as server:
         avatar = await prepared(server)

@@ -16,6 +16,8 @@ from support.servers import InferenceServer, running_server
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+pytestmark = pytest.mark.process
+
 PATIENCE_S = 30.0
 SIDE = 128
 

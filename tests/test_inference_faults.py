@@ -21,6 +21,8 @@ from support.servers import InferenceServer, inference_server, running_server
 
 from visavis.avatar.v1 import avatar_pb2 as pb
 
+pytestmark = pytest.mark.process
+
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 

@@ -9,6 +9,8 @@ import pytest
 from support.avatar_client import Conversation, connect, portrait, prepare, refusal, voice
 from support.servers import running_server
 
+pytestmark = pytest.mark.process
+
 ENGINE = '''
 from inference_server.engines.mock import MockEngine
 

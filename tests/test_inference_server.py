@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+import pytest
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -18,6 +19,8 @@ from support.servers import InferenceServer, inference_server, running_server
 from inference_server.engines.card import audio_crc, read_card
 from visavis.avatar.v1 import avatar_pb2 as pb
 from visavis.frames import Rect, i420_to_rgb, paste_i420
+
+pytestmark = pytest.mark.process
 
 SERVICE = "visavis.avatar.v1.AvatarService"
 

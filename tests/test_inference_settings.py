@@ -74,6 +74,7 @@ def test_unknown_names_in_the_file_are_named(tmp_path: Path) -> None:
         load(["--config", str(config)], {})
 
 
+@pytest.mark.process
 def test_help_explains_every_setting() -> None:
     said = subprocess.run([*MAIN, "--help"], capture_output=True, text=True, check=True).stdout
     for name, field in Settings.model_fields.items():

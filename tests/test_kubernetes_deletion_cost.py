@@ -55,6 +55,7 @@ class ApiServer:
         return {n: p["metadata"].get("annotations", {}).get(ANNOTATION) for n, p in self.pods.items()}
 
 
+@pytest.mark.process
 async def test_the_pod_with_the_fewest_conversations_costs_least() -> None:
     port = free_port()
     async with (
@@ -105,6 +106,8 @@ def test_outside_of_a_cluster_it_says_so(
     assert "service account" in capsys.readouterr().err
 
 
+@pytest.mark.process
+@pytest.mark.peer
 def test_one_pod_has_the_rights_it_needs_and_no_other_has_any() -> None:
     objects = render("monitoring-deletion-cost")
     deployment = find(objects, "Deployment", "deletion-cost")
@@ -122,6 +125,8 @@ def test_one_pod_has_the_rights_it_needs_and_no_other_has_any() -> None:
         assert workload["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
 
 
+@pytest.mark.process
+@pytest.mark.peer
 def test_it_asks_the_pods_that_there_are() -> None:
     objects = render("monitoring-deletion-cost")
     deployment = find(objects, "Deployment", "deletion-cost")

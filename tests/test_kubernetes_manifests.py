@@ -36,6 +36,8 @@ from tests.support.series import exported
 from tests.support.servers import running_server
 from visavis.settings import CONFIG
 
+pytestmark = pytest.mark.process
+
 GPU = [name for name in OVERLAYS if name != "cpu"]
 
 
@@ -44,6 +46,7 @@ def rendered() -> dict[str, list[Object]]:
     return {name: render(name) for name in OVERLAYS}
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_selectors_find_what_they_mean(rendered: dict[str, list[Object]], overlay: str) -> None:
     objects = rendered[overlay]
@@ -82,6 +85,7 @@ def test_selectors_find_what_they_mean(rendered: dict[str, list[Object]], overla
             assert endpoint["path"] == "/metrics"
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_references_lead_somewhere(rendered: dict[str, list[Object]], overlay: str) -> None:
     objects = rendered[overlay]
@@ -108,6 +112,7 @@ def test_references_lead_somewhere(rendered: dict[str, list[Object]], overlay: s
         assert "replicas" not in workloads(objects)["inference"]["spec"]
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_configuration_is_accepted_by_the_settings(
     rendered: dict[str, list[Object]], overlay: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -154,6 +159,7 @@ def test_configuration_is_accepted_by_the_settings(
                 assert given[name] in {m["mountPath"] for m in container(load)["volumeMounts"]}
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_grace_is_longer_than_the_drain(rendered: dict[str, list[Object]], overlay: str) -> None:
     objects = rendered[overlay]
@@ -168,6 +174,7 @@ def test_grace_is_longer_than_the_drain(rendered: dict[str, list[Object]], overl
     assert ports == {"maxSurge": 0, "maxUnavailable": 1}
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_memory_volumes_fit_the_limit(rendered: dict[str, list[Object]], overlay: str) -> None:
     units = {"Mi": 1, "Gi": 1024}
@@ -181,6 +188,7 @@ def test_memory_volumes_fit_the_limit(rendered: dict[str, list[Object]], overlay
         assert sum(int(s[:-2]) * units[s[-2:]] for s in sizes) < int(limit[:-2]) * units[limit[-2:]] / 2
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("overlay", GPU)
 def test_gpu_and_models(rendered: dict[str, list[Object]], overlay: str) -> None:
     objects = rendered[overlay]
@@ -206,6 +214,7 @@ def probes(workload: Object) -> dict[str, Object]:
     return {kind: one[f"{kind}Probe"] for kind in ("startup", "readiness", "liveness")}
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_orchestrator_probes_are_real_routes(rendered: dict[str, list[Object]], overlay: str) -> None:
     from orchestrator.api import operations
@@ -227,6 +236,7 @@ def test_orchestrator_probes_are_real_routes(rendered: dict[str, list[Object]], 
     assert hosts == ({None} if "VISAVIS_API_HOST" in own else {"127.0.0.1"})
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_inference_probes_ask_grpc(rendered: dict[str, list[Object]], overlay: str) -> None:
     workload = workloads(rendered[overlay])["inference"]
@@ -268,6 +278,7 @@ def scaling(objects: list[Object]) -> Object:
     return dict((keda or hpa)[0])
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize(("suffix", "target"), [("", 0.7), ("-slow-start", 0.5)])
 def test_both_autoscalers_have_the_same_policy(
     rendered: dict[str, list[Object]], suffix: str, target: float
@@ -288,6 +299,7 @@ def test_both_autoscalers_have_the_same_policy(
     assert keda["fallback"]["replicas"] <= keda["maxReplicaCount"]
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("component", ["", "slow-start"])
 def test_the_simulation_and_the_docs_have_the_policy_of_the_manifests(
     rendered: dict[str, list[Object]], component: str
@@ -300,6 +312,7 @@ def test_the_simulation_and_the_docs_have_the_policy_of_the_manifests(
     assert policy.sentence in (ROOT / "docs" / "kubernetes.md").read_text()
 
 
+@pytest.mark.peer
 def test_alerts_are_those_of_one_machine_and_more(rendered: dict[str, list[Object]]) -> None:
     rule = find(rendered["monitoring"], "PrometheusRule", "visavis")
     shared = yaml.safe_load((ROOT / "deploy" / "monitoring" / "alerts.yml").read_text())["groups"]
@@ -310,6 +323,7 @@ def test_alerts_are_those_of_one_machine_and_more(rendered: dict[str, list[Objec
     assert {name for text in expressions for name in re.findall(r"visavis_\w+", text)} <= exported()
 
 
+@pytest.mark.peer
 def test_dashboard_is_the_one_of_the_compose_file(rendered: dict[str, list[Object]]) -> None:
     board = find(rendered["monitoring"], "ConfigMap", "visavis-dashboard")
     source = ROOT / "deploy" / "monitoring" / "grafana" / "dashboards" / "visavis.json"

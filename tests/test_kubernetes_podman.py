@@ -19,7 +19,7 @@ from tests.support.house import House, tone
 from tests.support.manifests import ROOT, render
 from tests.support.podman import Podman, playable
 
-pytestmark = pytest.mark.container
+pytestmark = [pytest.mark.container, pytest.mark.process]
 
 IMAGES = {"visavis/inference:0.1.0": ["--target", "cpu"], "visavis/orchestrator:0.1.0": []}
 

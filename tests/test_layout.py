@@ -28,6 +28,7 @@ def imported(folder: str) -> set[tuple[Path, str]]:
     return out
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "modules",
     [

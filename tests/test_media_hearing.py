@@ -80,6 +80,7 @@ def purity(sound: np.ndarray, rate: int) -> float:
     return float(spectrum[np.abs(hertz - HERTZ) < 20].sum() / spectrum.sum())
 
 
+@pytest.mark.process
 async def test_the_tone_is_heard_through_the_worker_at_five_percent_loss(worker) -> None:
     pool, said, listening = worker
     phone = Phone()
@@ -104,6 +105,7 @@ async def test_the_tone_is_heard_through_the_worker_at_five_percent_loss(worker)
     phone.close()
 
 
+@pytest.mark.process
 async def test_keys_leave_the_worker_as_events_in_the_voices_place(worker) -> None:
     pool, said, _ = worker
     phone = Phone()
@@ -128,6 +130,7 @@ async def test_keys_leave_the_worker_as_events_in_the_voices_place(worker) -> No
     phone.close()
 
 
+@pytest.mark.process
 async def test_keys_that_the_phone_does_not_take_are_refused_and_the_call_goes_on(worker) -> None:
     pool, said, _ = worker
     phone = Phone()

@@ -66,6 +66,7 @@ def configured(phone: Phone, call_id: str) -> ConfigureCall:
     )
 
 
+@pytest.mark.process
 async def test_a_call_in_a_worker_process(pool: WorkerPool, inbox: Inbox) -> None:
     phone = Phone()
     opened = await pool.open_call("a")
@@ -89,12 +90,14 @@ async def test_a_call_in_a_worker_process(pool: WorkerPool, inbox: Inbox) -> Non
     phone.close()
 
 
+@pytest.mark.process
 async def test_a_worker_leads_a_session_of_its_own(pool: WorkerPool) -> None:
     """Linux gives each session its share of the processors: that of a busy shell is not the media's."""
     pid = pool.workers[0].pid
     assert os.getsid(pid) == pid
 
 
+@pytest.mark.process
 async def test_a_worker_that_dies_is_replaced_and_its_calls_end(pool: WorkerPool, inbox: Inbox) -> None:
     await pool.open_call("a")
     os.kill(pool.workers[0].pid, signal.SIGKILL)
@@ -107,6 +110,7 @@ async def test_a_worker_that_dies_is_replaced_and_its_calls_end(pool: WorkerPool
     assert await pool.close_call("a") is None
 
 
+@pytest.mark.process
 async def test_an_owner_that_fails_harms_nobody_else(pool: WorkerPool, inbox: Inbox) -> None:
     phone = Phone()
     for call_id in ("bad", "good"):
@@ -124,6 +128,7 @@ async def test_an_owner_that_fails_harms_nobody_else(pool: WorkerPool, inbox: In
     phone.close()
 
 
+@pytest.mark.process
 async def test_a_busy_thread_in_the_control_process_does_not_move_the_clock(
     pool: WorkerPool, inbox: Inbox
 ) -> None:

@@ -19,6 +19,8 @@ from inference_server.engines.musetalk.encoder import SpeechEncoder
 from inference_server.engines.musetalk.mel import LogMel
 from inference_server.engines.musetalk.speech import HISTORY, Plan, Speech, feature_of
 
+pytestmark = pytest.mark.torch
+
 PCM = speech(2.0, seed=4)
 SILENCE = np.zeros(16_000, np.int16)
 

@@ -15,6 +15,8 @@ from tests.support.house import orchestrator
 from tests.support.servers import inference_server, running_server
 from visavis import portraits
 
+pytestmark = [pytest.mark.process, pytest.mark.torch]
+
 FACE = portraits.DEFAULT
 
 
@@ -34,6 +36,7 @@ async def test_idle_speech_idle() -> None:
             turn = await house.play(call, [(0.0, speech(2.0))])
             assert (await house.turn(call, turn))["state"] == "finished"
             await asyncio.sleep(2.0)
+            media = (await house.call(call))["media"]
         frames = phone.recording.frames()
         times = np.array(aligned(phone.recording, frames))
         sound = np.abs(phone.recording.samples()) > 500
@@ -47,7 +50,10 @@ async def test_idle_speech_idle() -> None:
     silent = (times < heard[0] - 0.3) | (times > heard[-1] + 0.9)
     limit = 1.25 * np.percentile(apart[silent], 95)  # the body sways
     drawn = pictures[speaking & (apart > limit)]
-    assert len(drawn) >= 5  # a loaded machine draws some frames too late, which are then not shown
+    # Each frame of the two seconds is shown or, where a loaded machine drew it too late, told to be.
+    assert media["frames_shown"] + media["frames_late"] >= 48
+    # The phone sees what is shown, but for both edges and for pictures that a loaded machine left out.
+    assert len(drawn) >= 0.8 * (media["frames_shown"] - media["pictures_dropped"] - 8)
     assert len(np.unique(drawn.reshape(len(drawn), -1), axis=0)) >= 3  # and it moves
     assert (apart[times > heard[-1] + 0.9] <= limit).mean() > 0.9
 

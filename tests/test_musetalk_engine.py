@@ -26,6 +26,8 @@ from inference_server.engines.musetalk.network import Network
 from inference_server.engines.musetalk.slab import Slab
 from visavis.frames import crop_i420
 
+pytestmark = pytest.mark.torch
+
 
 @pytest.fixture(scope="module")
 def engine() -> MuseTalkEngine:

@@ -14,6 +14,8 @@ from inference_server.engines.musetalk import face
 from inference_server.engines.musetalk.parser import FaceParser
 from inference_server.engines.musetalk.settings import Settings
 
+pytestmark = pytest.mark.torch
+
 PLAIN = Settings.of(settings())
 
 

@@ -20,6 +20,8 @@ from inference_server.engines.base import BatchFailed, Handle, Prepared, Row
 from inference_server.engines.musetalk import MuseTalkEngine, batch
 from inference_server.engines.musetalk.network import COLUMNS, PLACES, Runner
 
+pytestmark = pytest.mark.torch
+
 
 class Cuda:
     """What of ``torch.cuda`` the runner uses, and a log of it."""

@@ -26,6 +26,8 @@ from inference_server.models.check import check
 from inference_server.models.download import DownloadFailed, Hub
 from inference_server.models.manifest import ModelFile, required
 
+pytestmark = pytest.mark.torch
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:

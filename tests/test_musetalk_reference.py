@@ -19,6 +19,8 @@ from inference_server.engines.musetalk.encoder import SpeechEncoder
 from inference_server.engines.musetalk.network import Network
 from visavis.frames import i420_planes, i420_to_rgb
 
+pytestmark = pytest.mark.torch
+
 FRAMES = (0, 1, 6, 10)
 LOOP = (0, 2, 5, 3)  # 5 is on the way back: the picture of 3
 

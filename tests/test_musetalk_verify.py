@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from musetalk_support import body, loaded, prepared, settings, speech
 
 from bench import engine_run
 from inference_server.models.verify import contact_sheet, judge, render
 from visavis.frames import i420_to_rgb
+
+pytestmark = pytest.mark.torch
 
 
 def test_a_clip_is_rendered_whole_and_judged() -> None:

@@ -20,13 +20,14 @@ from orchestrator.api.app import create_app
 from orchestrator.api.dependencies import Services
 from orchestrator.avatars import AvatarCatalog, Portrait
 from orchestrator.call import Call, CallInfo
+from orchestrator.config import load_settings
 from orchestrator.events import CallEvent, EventBus
 from orchestrator.line import DialOrder
 from orchestrator.metrics import OrchestratorCollector, make_registry
 from orchestrator.records import CallRecord, RecordBook
 from orchestrator.sip.media import NotAcceptable
 from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
-from orchestrator.switchboard import DialRefused
+from orchestrator.switchboard import DialRefused, Switchboard
 from tests.support.house import wav_header
 
 JSON = {"content-type": "application/json"}
@@ -60,6 +61,8 @@ class Voice:
         for word in text.split():
             if word == "unspeakable":
                 raise SpeechError("this voice cannot say that")
+            if word == "broken":
+                raise OSError("no such library")
             yield np.full(2400, 500, np.int16)
 
 
@@ -175,7 +178,9 @@ async def test_say_streams_both_rates_and_reports(house: House) -> None:
     assert [kind["event"] for kind in kinds] == ["turn_started", "turn_finished"]
     assert kinds[1]["heard_ms"] == 300.0
     call = (await house.client.get("/v1/calls/c1")).json()
-    assert call["turns"] == [{"turn_id": 1, "kind": "say", "state": "finished", "heard_ms": 300.0}]
+    assert call["turns"] == [
+        {"turn_id": 1, "kind": "say", "state": "finished", "heard_ms": 300.0, "reason": ""}
+    ]
 
 
 async def test_replace_interrupts_first(house: House) -> None:
@@ -216,7 +221,7 @@ async def test_a_sender_goes_on_to_its_end_after_an_interruption(house: House) -
 
     async with asyncio.timeout(30):
         answer = await house.client.post("/v1/calls/c1/play", content=long())
-    assert answer.json() == {"turn_id": 1, "kind": "play", "state": "interrupted", "heard_ms": 0.0}
+    assert (answer.json()["kind"], answer.json()["state"]) == ("play", "interrupted")
     assert house.sink.interrupted == 1
 
 
@@ -230,8 +235,9 @@ async def test_a_sender_goes_on_to_its_end_after_an_interruption(house: House) -
             "/v1/calls/c1/say",
             {"json": {"text": "x", "language": "tlh"}},
             400,
-            "no voice speaks 'tlh'",
+            "no voice speaks 'tlh': choose one of en",
         ),
+        ("POST", "/v1/calls/c1/say", {"json": {"text": "x", "language": "e" * 101}}, 422, "language"),
         ("POST", "/v1/calls/c1/say", {"content": b"{", "headers": JSON}, 422, "JSON"),
         ("POST", "/v1/calls/c1/play", {"content": b"text that is no sound"}, 400, "not a PCM WAV file"),
         ("PUT", "/v1/avatars/anna", {"content": b"just text"}, 400, "not a picture"),
@@ -253,11 +259,42 @@ async def test_errors_are_problem_details(
     assert words in answer.json()["detail"]
 
 
-async def test_a_voice_that_fails_ends_its_turn(house: House) -> None:
-    turn = (await house.client.post("/v1/calls/c1/say", json={"text": "unspeakable"})).json()["turn_id"]
-    await house.one.turns[turn - 1].done.wait()
-    assert house.one.turns[turn - 1].state == "failed"
-    assert house.sink.ended == [turn]
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("unspeakable", "this voice cannot say that"),
+        ("broken", "the voice failed: the log of the orchestrator tells how"),
+    ],
+)
+async def test_a_voice_that_fails_ends_its_turn(house: House, text: str, reason: str) -> None:
+    async with house.bus.listen() as events, asyncio.timeout(10):
+        answer = await house.client.post("/v1/calls/c1/say", json={"text": text, "wait": True})
+        assert (answer.json()["state"], answer.json()["reason"]) == ("failed", reason)
+        event = events.get_nowait().as_dict()
+        assert (event["event"], event["state"], event["reason"]) == ("turn_interrupted", "failed", reason)
+        assert house.sink.ended == [1]
+        house.one.on_turn("started", 1, 0.0, 0.0)  # its silence, in the media worker
+        house.one.on_turn("finished", 1, 0.0, 0.0)
+        assert ((await house.client.get("/v1/calls/c1")).json()["turns"][0]["state"], events.qsize()) == (
+            "failed",
+            0,
+        )
+
+
+async def test_a_voice_that_fails_in_mid_sentence_has_failed(house: House) -> None:
+    async with asyncio.timeout(10):
+        await house.client.post("/v1/calls/c1/say", json={"text": "one two unspeakable"})
+        house.one.on_turn("started", 1, 0.0, 0.0)
+        while not house.sink.ended:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        house.one.on_turn("finished", 1, 200.0, 0.0)
+    turn = (await house.client.get("/v1/calls/c1")).json()["turns"][0]
+    assert (turn["state"], turn["heard_ms"], turn["reason"]) == (
+        "failed",
+        200.0,
+        "this voice cannot say that",
+    )
 
 
 async def test_avatars(house: House) -> None:
@@ -281,6 +318,15 @@ async def test_hang_up_ends_everything(house: House) -> None:
 async def test_calls_are_dialled_over_the_account_asked_for(house: House) -> None:
     answer = await house.client.post("/v1/calls", json={"to": "sip:x@y", "account": "sip:a@trunk"})
     assert (answer.status_code, answer.json()) == (202, {"call_id": "to sip:x@y en True sip:a@trunk"})
+
+
+async def test_no_call_is_dialled_to_speak_a_language_that_no_voice_speaks(house: House) -> None:
+    pool: Any = SimpleNamespace(send=print)
+    voices = VoiceByLanguage({"en": Voice})
+    board = Switchboard(load_settings([]), pool, house.catalog, voices, house.bus, print)
+    order = DialOrder(to="sip:x@y", avatar="default", text="Hello.", language="tlh")
+    with pytest.raises(SpeechError, match="no voice speaks 'tlh'"):
+        await board.dial(cast(Any, None), order)
 
 
 def record(call_id: str) -> CallRecord:

@@ -34,6 +34,11 @@ def test_command_line_before_environment_before_file(tmp_path: Path, monkeypatch
     ("name", "value", "words"),
     [
         (
+            "LANGUAGE",
+            "tlh",
+            "Setting language (VISAVIS_LANGUAGE) cannot be 'tlh': no voice speaks 'tlh': choose one",
+        ),
+        (
             "SIZE",
             "321x241",
             "Setting size (VISAVIS_SIZE) cannot be '321x241': h.264 4:2:0 video has no odd side: use 320x240.",

@@ -25,10 +25,13 @@ def test_random_bytes(data: bytes) -> None:
         readers.read(whole[: len(data)] + data)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_calls_under_fire_go_on(seed: int) -> None:
     outcome = await under_fire(4000, seed)
     assert outcome.escaped == []
     assert outcome.seen > 1000
     assert outcome.ports_left == 0
-    assert outcome.bystander_sent > 0.5 * outcome.bystander_due  # the rest is what a busy machine skips
+    # Its media time goes on: every packet is sent, or skipped where a busy machine came too late for it.
+    assert outcome.bystander_sent + outcome.bystander_skipped == pytest.approx(outcome.bystander_due, abs=3)
+    assert outcome.bystander_after > 0

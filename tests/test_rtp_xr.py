@@ -117,6 +117,7 @@ def test_the_reader_steps_over_reports_of_a_peer() -> None:
             rtcp.parse(block[:size])
 
 
+@pytest.mark.process
 async def test_a_call_carries_them(worker) -> None:  # noqa: F811
     pool, said, listening = worker
     phone = Phone()

@@ -15,7 +15,7 @@ from tests.support.baresip import baresip
 from tests.support.sip_fake import Recorder
 from tests.test_sip_transport import make_certificates, until
 
-pytestmark = pytest.mark.peer
+pytestmark = pytest.mark.peer("baresip")
 
 
 @asynccontextmanager
@@ -30,6 +30,7 @@ async def running(**settings: object) -> AsyncIterator[tuple[SipStack, Recorder]
         await stack.close()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 async def test_baresip_calls(tmp_path: Path, transport: str) -> None:
     async with running() as (stack, handler), baresip(tmp_path / "bs", film=False) as phone:
@@ -53,6 +54,7 @@ async def test_baresip_calls(tmp_path: Path, transport: str) -> None:
             await phone.wait("CALL_CLOSED")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 async def test_we_call_baresip(tmp_path: Path, transport: str) -> None:
     async with running() as (stack, handler), baresip(tmp_path / "bs", answer="auto", film=False) as phone:
@@ -67,6 +69,7 @@ async def test_we_call_baresip(tmp_path: Path, transport: str) -> None:
         assert call.cause and call.cause.by == "peer"
 
 
+@pytest.mark.process
 async def test_we_cancel_a_call_to_baresip(tmp_path: Path) -> None:
     async with running() as (stack, handler), baresip(tmp_path / "bs", film=False) as phone:
         call = stack.dial(f"sip:alice@127.0.0.1:{phone.sip_port};transport=udp", handler.caps)
@@ -77,6 +80,7 @@ async def test_we_cancel_a_call_to_baresip(tmp_path: Path) -> None:
         await phone.wait("CALL_CLOSED")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("who_calls", ["phone", "we"])
 async def test_calls_over_tls(tmp_path: Path, who_calls: str) -> None:
     paths = make_certificates(tmp_path)
@@ -100,6 +104,7 @@ async def test_calls_over_tls(tmp_path: Path, who_calls: str) -> None:
         await until(lambda: not stack.calls)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("srtp", "encryption", "accepted"),
     [
@@ -129,6 +134,7 @@ async def test_srtp_is_agreed_or_refused(tmp_path: Path, srtp: str, encryption: 
         await until(lambda: not stack.calls)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("srtp", "encryption", "keys"),
     [

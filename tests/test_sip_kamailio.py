@@ -15,7 +15,7 @@ from tests.support.sip_proxy import kamailio
 from tests.test_sip_baresip import running
 from tests.test_sip_transport import make_certificates, until
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer("kamailio", "baresip"), pytest.mark.process]
 TLS_MODULE = Path("/usr/lib/x86_64-linux-gnu/kamailio/modules/tls.so")
 
 

@@ -15,7 +15,7 @@ from tests.support.sip_fake import Recorder
 from tests.test_sip_baresip import running
 from tests.test_sip_transport import until
 
-pytestmark = [pytest.mark.peer, pytest.mark.slow]
+pytestmark = [pytest.mark.peer("linphonec", "xvfb-run"), pytest.mark.slow, pytest.mark.process]
 
 SETTINGS = """[sip]
 sip_port={port}

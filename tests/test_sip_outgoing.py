@@ -443,7 +443,9 @@ async def test_a_handler_that_hangs_does_not_hide_the_end(monkeypatch: pytest.Mo
     wire = Wire(Hanging())
     tag = await established(wire)
     await wire.put(request("BYE", branch="z9hG4bKb", seq=2, to_tag=tag))
-    await asyncio.sleep(0.05)
+    async with asyncio.timeout(10):
+        while not any(name == "ended" for name, _ in wire.handler.events):
+            await asyncio.sleep(0)
     assert wire.handler.cause.kind == "hangup"
     release.set()
     await settle()

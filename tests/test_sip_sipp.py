@@ -15,7 +15,7 @@ from tests.support.sip_fake import Recorder, capabilities
 from tests.support.sipp import Pause, Recv, Send, Sipp, Step, ack, bye, offer, request
 from tests.test_sip_transport import until
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer("sipp"), pytest.mark.process]
 
 
 class Answering(Recorder):

@@ -18,7 +18,7 @@ from tests.support.sip_fake import Recorder, capabilities
 from tests.support.sipp import Pause, Recv, Send, Sipp, Step, offer, reply, request
 from tests.test_sip_transport import until
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer("sipp"), pytest.mark.process]
 
 
 @pytest.fixture

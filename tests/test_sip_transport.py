@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import socket
 import ssl
 import subprocess
@@ -19,6 +21,7 @@ from orchestrator.sip.framing import MAX_HEAD, Framer, FramingError
 from orchestrator.sip.grammar import parse_uri
 from orchestrator.sip.locate import Hop
 from orchestrator.sip.stack import SipStack
+from orchestrator.sip.tls import server_context, untrusted
 from tests.support.peers import require
 from tests.support.sip_fake import Recorder, capabilities, request
 
@@ -64,8 +67,8 @@ async def test_call(transport: str, host: str) -> None:
     await call_between(config, config, transport, host)
 
 
-def make_certificates(folder: Path) -> dict[str, str]:
-    """A CA and two certificates of it, in PEM files."""
+def make_certificates(folder: Path, lacking: str = "") -> dict[str, str]:
+    """A CA and two certificates of it, in PEM files; the CA may lack what strict verification wants of it."""
     openssl = require("openssl", "openssl")
     curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "36500")
     paths: dict[str, str] = {}
@@ -73,7 +76,12 @@ def make_certificates(folder: Path) -> dict[str, str]:
         paths[name], paths[f"{name}_key"] = str(folder / f"{name}.pem"), str(folder / f"{name}.key")
         command = [openssl, "req", "-x509", *curve, "-keyout", paths[f"{name}_key"], "-out", paths[name]]
         command += ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
-        if name != "ca":
+        if name == "ca":
+            critical = "" if lacking == "basicConstraints" else "critical,"
+            command += ["-addext", f"basicConstraints={critical}CA:TRUE"]
+            if lacking != "keyUsage":
+                command += ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
+        else:
             command += ["-CA", paths["ca"], "-CAkey", paths["ca_key"]]
             command += ["-addext", "basicConstraints=critical,CA:FALSE"]
         subprocess.run(command, check=True, capture_output=True)
@@ -83,6 +91,8 @@ def make_certificates(folder: Path) -> dict[str, str]:
     return paths
 
 
+@pytest.mark.process
+@pytest.mark.peer("openssl")
 @pytest.mark.parametrize("scheme", ["sip", "sips"])
 async def test_call_over_tls_with_certificates_on_both_sides(tmp_path: Path, scheme: str) -> None:
     paths = make_certificates(tmp_path)
@@ -93,6 +103,8 @@ async def test_call_over_tls_with_certificates_on_both_sides(tmp_path: Path, sch
     await call_between(server, client, "TLS", "127.0.0.1", scheme)
 
 
+@pytest.mark.process
+@pytest.mark.peer("openssl")
 async def test_a_tls_server_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
     paths = make_certificates(tmp_path)
     tls = TlsConfig(paths["server"], paths["server_key"])
@@ -104,10 +116,34 @@ async def test_a_tls_server_nobody_vouches_for_is_refused(tmp_path: Path) -> Non
     call = caller.dial(f"sip:anna@127.0.0.1:{port};transport=tls", capabilities())
     await until(lambda: call.state == "ended")
     assert call.cause and call.cause.kind == "unreachable"
+    assert call.cause.text.startswith("the TLS certificate of 127.0.0.1 is not trusted: ")
     await caller.close()
     await callee.close()
 
 
+@pytest.mark.process
+@pytest.mark.peer("openssl")
+@pytest.mark.parametrize("lacking", ["keyUsage", "basicConstraints"])
+async def test_a_private_ca_that_strict_verification_refuses_is_named(tmp_path: Path, lacking: str) -> None:
+    """As Python 3.13 verifies by default (RFC 5280 sections 4.2.1.3 and 4.2.1.9)."""
+    paths = make_certificates(tmp_path, lacking)
+    context = ssl.create_default_context(cafile=paths["ca"])
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    ours, theirs = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(ours, theirs, server_hostname="127.0.0.1")
+    server = server_context(TlsConfig(paths["server"], paths["server_key"])).wrap_bio(
+        theirs, ours, server_side=True
+    )
+    with pytest.raises(ssl.SSLCertVerificationError) as refused:
+        for side in itertools.cycle((client, server)):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    told = untrusted(refused.value, "pbx.example")
+    assert str(told).count("docs/sip.md") == 1 and refused.value.verify_message in str(told)
+
+
+@pytest.mark.process
+@pytest.mark.peer("openssl")
 async def test_a_tls_connection_serves_the_name_it_was_checked_for(tmp_path: Path) -> None:
     """And the bare address, as Contact has it; any other name gets a connection and a check of its own."""
     paths = make_certificates(tmp_path)

@@ -19,6 +19,7 @@ from visavis.playout import Picture
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "library.md"
 
 
+@pytest.mark.process
 async def test_the_example_speaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert code is not None

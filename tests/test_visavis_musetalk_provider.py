@@ -13,7 +13,10 @@ from musetalk_support import checkpoint, settings, speech
 from visavis import InvalidRequest, MuseTalkAvatarProvider, portraits
 from visavis.roomkit import VideoFrame
 
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("providers_loop")]
 
+
+@pytest.mark.process
 @pytest.mark.slow
 async def test_it_speaks_and_leaves_no_process(tmp_path: Path) -> None:
     given = settings(cache_dir=str(checkpoint().parent / "provider"))

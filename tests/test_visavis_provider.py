@@ -19,6 +19,8 @@ from visavis.frames import i420_to_rgb
 from visavis.grpc_provider import grpc_addresses
 from visavis.roomkit import AvatarProvider, VideoFrame
 
+pytestmark = pytest.mark.usefixtures("providers_loop")
+
 SECOND = b"\1\0" * 16000
 IMAGE = b"image of anna"
 

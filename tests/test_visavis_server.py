@@ -26,6 +26,8 @@ from visavis.pool import ServerPool
 from visavis.roomkit import VideoFrame
 from visavis.stream import AvatarStream
 
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("providers_loop")]
+
 FPS = Fraction(25)
 SOURCE = AvatarSource(portrait(), 128, 96, FPS)
 VOICE = np.random.default_rng(1).integers(-9000, 9000, 16000 * 12, np.int16)

@@ -9,6 +9,7 @@ from typing import Any
 
 from visavis.lead import held_back
 from visavis.roomkit import AvatarProvider
+from visavis.unhandled import logged
 
 try:
     from roomkit import AudioVideoChannel, HookExecution, HookTrigger
@@ -109,7 +110,7 @@ class AvatarVideoChannel(AudioVideoChannel):  # type: ignore[misc]
     def _drop_face(self, session_id: str) -> None:
         face = self._faces.pop(session_id, None)
         if face is not None:
-            task = asyncio.get_running_loop().create_task(face.end())
+            task = logged(asyncio.get_running_loop().create_task(face.end()), "face")
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)
 

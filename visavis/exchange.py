@@ -12,6 +12,7 @@ from visavis.homes import CLOSED, Home, closed_under_us, failure_of
 from visavis.logs import Log
 from visavis.messages import ServerMessage
 from visavis.placement import Failure
+from visavis.unhandled import logged
 
 log = Log("visavis.stream")
 
@@ -56,7 +57,7 @@ class Exchange:
     def alongside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """A task that ends with the exchange at the latest."""
         self._tasks = [task for task in self._tasks if not task.done()]
-        task = asyncio.create_task(work)
+        task = logged(asyncio.create_task(work), "avatar stream")
         self._tasks.append(task)
         return task
 

@@ -14,6 +14,7 @@ from roomkit.video.base import VideoChunk
 from visavis.logs import Log
 from visavis.playback import Playback, follow_playback
 from visavis.roomkit import AvatarProvider, VideoFrame
+from visavis.unhandled import logged
 
 log = Log("visavis.channel")
 
@@ -53,7 +54,7 @@ class Face:
 
     def begin(self, avatar_factory: AvatarFactory, encoder_factory: EncoderFactory) -> None:
         """Make provider and encoder, then show the loop while no turn is on."""
-        self._task = self._loop.create_task(self._run(avatar_factory, encoder_factory))
+        self._task = logged(self._loop.create_task(self._run(avatar_factory, encoder_factory)), "face")
 
     async def end(self) -> None:
         """The call is over."""
@@ -76,12 +77,12 @@ class Face:
         if self.provider is None:
             self._early.append((data, sample_rate))
         elif self.provider.is_started:
-            self._voice.submit(self._feed, self.provider, data, sample_rate, self._cuts)
+            logged(self._voice.submit(self._feed, self.provider, data, sample_rate, self._cuts), "speech")
 
     def end_turn(self) -> None:
         """The reply has been fed."""
         if self.provider is not None and self.provider.is_started:
-            self._voice.submit(self.provider.end_turn)
+            logged(self._voice.submit(self.provider.end_turn), "end of a turn")
 
     def interrupt(self) -> None:
         """The voice was cut: what was fed is dropped."""
@@ -117,7 +118,7 @@ class Face:
             count = max(count, int((time.monotonic() - self._began) / period))
             if time.monotonic() - self._last > 1.5 * period and not self._drawing:
                 self._drawing += 1
-                self._picture.submit(self._idle, provider)
+                logged(self._picture.submit(self._idle, provider), "idle picture")
 
     def _feed(self, provider: AvatarProvider, data: bytes, sample_rate: int, cuts: int) -> None:
         if cuts != self._cuts:
@@ -145,7 +146,7 @@ class Face:
             return  # the encoder does not keep up
         self._drawing += 1
         try:
-            self._picture.submit(self._turn_picture, frame)
+            logged(self._picture.submit(self._turn_picture, frame), "picture")
         except RuntimeError:
             self._drawing -= 1  # the call is over
 
@@ -165,7 +166,7 @@ class Face:
         chunk = VideoChunk(
             data=data, timestamp_ms=at, keyframe=keyframe, width=frame.width, height=frame.height
         )
-        asyncio.run_coroutine_threadsafe(self._send(chunk), self._loop)
+        logged(asyncio.run_coroutine_threadsafe(self._send(chunk), self._loop), "picture")
 
     async def _send(self, chunk: Any) -> None:
         async def one() -> AsyncIterator[Any]:

@@ -13,6 +13,7 @@ from visavis.logs import Log
 from visavis.placement import Placement
 from visavis.resolve import Resolver, resolve
 from visavis.transport import ServerClient
+from visavis.unhandled import logged
 
 log = Log("visavis.pool")
 
@@ -80,7 +81,9 @@ class Lookout:
         for address in new:
             retired = self._retired.pop(address) if address in self._retired else None
             self.clients[address] = retired or self._connect(address)
-            self._watches[address] = asyncio.create_task(self._watch(self.clients[address]))
+            self._watches[address] = logged(
+                asyncio.create_task(self._watch(self.clients[address])), f"watch of {address}"
+            )
         if new or gone:
             log.info("avatar_servers_changed", servers=found)
             self._tell()
@@ -106,7 +109,7 @@ class Lookout:
     # -- inside --
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+        task = logged(asyncio.create_task(work), "client")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

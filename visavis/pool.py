@@ -17,6 +17,7 @@ from visavis.placement import Failure, Placement
 from visavis.resolve import Resolver
 from visavis.stream import AvatarStream
 from visavis.transport import Progress, ServerClient
+from visavis.unhandled import logged
 
 __all__ = ["Resolver", "ServerPool"]
 
@@ -61,7 +62,7 @@ class ServerPool:
         """Find the servers and start to watch them; does not wait for one to answer."""
         if self._warm is None:
             await self._lookout.start()
-            self._warm = asyncio.create_task(self._copies.keep_warm_forever())
+            self._warm = logged(asyncio.create_task(self._copies.keep_warm_forever()), "copies of avatars")
 
     async def close(self) -> None:
         """Stop watching and close every channel. Streams are closed by their owners."""

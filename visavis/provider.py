@@ -25,6 +25,7 @@ from visavis.pool import ServerPool
 from visavis.roomkit import AvatarProvider, VideoFrame
 from visavis.stage import Stage
 from visavis.transport import ServerClient
+from visavis.unhandled import logged
 
 log = Log("visavis.provider")
 
@@ -119,7 +120,7 @@ class ServerAvatarProvider(AvatarProvider):
             raise
         except (ServerUnavailable, TimeoutError) as e:
             log.warning("avatar_not_prepared", reason=str(e) or "timeout")
-            self._later = self._background.submit(self._prepare_later(source))
+            self._later = logged(self._background.submit(self._prepare_later(source)), "avatar")
         except BaseException:
             await self.stop()
             raise

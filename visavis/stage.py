@@ -28,6 +28,7 @@ from visavis.pool import ServerPool
 from visavis.rgb import to_rgb
 from visavis.roomkit import VideoFrame
 from visavis.stream import AvatarStream
+from visavis.unhandled import logged
 from visavis.unpaced import Unpaced
 
 _BACKLOG = 2  # pictures that may wait for a slow watcher; older ones are drawn but not shown
@@ -172,7 +173,7 @@ class Stage:
             self._underway -= len(pcm)
             self._performer.feed(pcm, self._last_fed)
             if self._ticking is None:  # from here on the body moves by ticks alone
-                self._ticking = self._loop.create_task(self._tick())
+                self._ticking = logged(self._loop.create_task(self._tick()), "pictures")
 
     def _end(self) -> None:
         self._told_end = True

@@ -22,6 +22,7 @@ from visavis.messages import Connected, Disconnected, Event, GoAway, ServerMessa
 from visavis.model import Avatar, Opened
 from visavis.startdelay import StartDelay
 from visavis.transport import ServerClient
+from visavis.unhandled import logged
 
 log = Log("visavis.stream")
 
@@ -66,7 +67,7 @@ class AvatarStream:
         self._timer: asyncio.TimerHandle | None = None
         self._served = False
         self._loop = asyncio.get_running_loop()
-        self._task: asyncio.Task[None] | None = asyncio.create_task(self._run())
+        self._task: asyncio.Task[None] | None = logged(asyncio.create_task(self._run()), "avatar stream")
 
     # -- the caller's side --
 

@@ -27,7 +27,11 @@ _LOUD = 500
 
 @dataclass
 class CallFigures:
-    """One call as its phone had it; seconds. ``away``: for each turn, the longest time without a new mouth."""
+    """One call as its phone had it; seconds, on the voice's time line.
+
+    ``away``: for each turn, the longest time without a new mouth. ``astray``: for each turn, how far from its own
+    place in the voice the worst mouth was shown.
+    """
 
     hung_up: bool
     packets: int
@@ -37,6 +41,7 @@ class CallFigures:
     worst_late: float
     turns: list[float] = field(default_factory=list)  # heard
     away: list[float] = field(default_factory=list)
+    astray: list[float] = field(default_factory=list)
     ticks: int = 0
     shown: int = 0
 
@@ -58,7 +63,9 @@ def judge(recording: Recording, hung_up: bool, fps: float) -> CallFigures:
     said = spans(recording)
     mouths = new_mouths(recording, said, fps)
     for begin, end in said:
-        seen = [at for at in mouths if begin <= at <= end]
+        seen = [at for at, _ in mouths if begin <= at <= end]
+        places = [at - begin - number / fps for at, number in mouths if begin <= at <= end]
+        figures.astray.append(max(map(abs, places), default=0.0))
         figures.turns.append(end - begin)
         figures.ticks += round((end - begin) * fps)
         figures.shown += min(len(seen), round((end - begin) * fps))
@@ -66,8 +73,11 @@ def judge(recording: Recording, hung_up: bool, fps: float) -> CallFigures:
     return figures
 
 
-def new_mouths(recording: Recording, said: Sequence[tuple[float, float]], fps: float) -> list[float]:
-    """Moments on the voice's time line at which a picture had another mouth than the one before, while it spoke."""
+def new_mouths(
+    recording: Recording, said: Sequence[tuple[float, float]], fps: float
+) -> list[tuple[float, int]]:
+    """Pictures with another mouth than the one before, while it spoke: moment on the voice's time line, and the
+    number of the mouth's frame in its turn."""
     if not said or not recording.audio.reports or not recording.video.reports:
         return []
     zero = recording.audio.sender_time(recording.audio.ordered()[0].timestamp)
@@ -87,7 +97,7 @@ def new_mouths(recording: Recording, said: Sequence[tuple[float, float]], fps: f
                 card = read_card(picture.to_ndarray()[: picture.height])
                 if card is not None and card.mouth is not None and card.mouth.frame != previous:
                     previous = card.mouth.frame
-                    out.append(max(said[turn][0], at))
+                    out.append((max(said[turn][0], at), card.mouth.frame))
     return out
 
 

@@ -26,6 +26,7 @@ class Outcome:
     """What a scene came to.
 
     ``away``: for each turn the longest time without lips, in seconds; ``blind``: calls whose last turn had none.
+    ``astray``: how far from its place in the voice the worst mouth was, in seconds.
     """
 
     calls: int
@@ -38,6 +39,7 @@ class Outcome:
     late: int
     worst_late: float
     away: list[float] = field(default_factory=list)
+    astray: float = 0.0
     shown: float = 0.0
     blind: int = 0
     sessions: list[int] = field(default_factory=list)
@@ -141,6 +143,7 @@ def _sum(figures: Sequence[CallFigures]) -> Outcome:
         sum(f.late for f in figures),
         max(f.worst_late for f in figures),
         [away for f in figures for away in f.away],
+        max((astray for f in figures for astray in f.astray), default=0.0),
         sum(f.shown for f in figures) / ticks if ticks else 0.0,
         sum(f.away[-1] > f.turns[-1] - 0.2 for f in figures if f.turns),
     )

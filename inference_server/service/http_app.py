@@ -23,6 +23,7 @@ from inference_server.service import convert, http_schemas, http_socket, http_st
 from inference_server.service.http_problems import details, install_problems, limited
 from inference_server.service.http_upload import BODY, upload
 from inference_server.settings import Settings
+from visavis.unhandled import logged
 
 WATCH_S = 0.1
 BEAT_S = 5.0  # a comment at least this often, so that a client sees a server that is gone
@@ -222,9 +223,10 @@ async def _progress(steps: AsyncGenerator[float | StoredAvatar, None]) -> AsyncI
                         queue.put_nowait(_event("progress", {"progress": step}))
         except RequestError as error:
             queue.put_nowait(_event("problem", details(error).model_dump()))
-        queue.put_nowait(None)
+        finally:
+            queue.put_nowait(None)
 
-    task = asyncio.create_task(follow())
+    task = logged(asyncio.create_task(follow()), "preparation")
     try:
         while True:
             try:

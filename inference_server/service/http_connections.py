@@ -7,7 +7,9 @@ from http import HTTPStatus
 from typing import Any
 
 import h11
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from inference_server.service.http_schemas import Problem
@@ -83,7 +85,32 @@ def http_protocol(most: int) -> type[H11Protocol]:
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """A WebSocket whose peer cannot keep it open by reading nothing."""
+    """A WebSocket whose peer cannot keep it open by reading nothing, and learns why it was closed."""
+
+    def data_received(self, data: bytes) -> None:
+        if self.conn.parser_exc is None:
+            super().data_received(data)
+
+    def handle_parser_exception(self) -> None:
+        # A connection that is closed with bytes unread is reset, and what was sent is lost with it (RFC 9112
+        # section 9.6): what the peer still sends is read and forgotten until it has seen the reason.
+        self.close_timer = self.loop.call_later(ABORT_S, self.transport.abort)
+        ended = self.conn.close_sent
+        assert ended is not None
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": ended.code, "reason": ended.reason})
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.transport.resume_reading()
+
+    async def send(self, message: ASGISendEvent) -> None:
+        try:
+            await super().send(message)
+        except RuntimeError:
+            if self.conn.parser_exc is None:
+                raise
+            raise ClientDisconnected from None  # closed by us while the application was about to speak
 
     async def run_asgi(self) -> None:
         await super().run_asgi()

@@ -15,6 +15,7 @@ from inference_server.service.http_app import make_app
 from inference_server.service.http_connections import SocketProtocol, http_protocol
 from inference_server.settings import MIB
 from visavis.logs import Log
+from visavis.unhandled import logged
 
 BACKLOG = 4096
 ACCEPTED_AT_ONCE = 4  # between two turns of what else goes on: a crowd does not stop those who are in
@@ -88,7 +89,7 @@ class HttpFace:
             listener.close()
             raise OSError(f"HTTP cannot listen on {host}:{port} ({error.strerror})") from None
         self.port = listener.getsockname()[1]
-        self._task = asyncio.create_task(self._server.serve([listener]))
+        self._task = logged(asyncio.create_task(self._server.serve([listener])), "HTTP")
         while not self._server.started and not self._task.done():  # noqa: ASYNC110 - a moment
             await asyncio.sleep(0.01)
         listener.listen(BACKLOG)  # how many may wait, once asyncio has learnt how many to accept at once

@@ -25,6 +25,7 @@ from orchestrator.call import TurnRecord
 from orchestrator.line import DialOrder
 from orchestrator.speech.base import PCM
 from orchestrator.speech.wav import WavReader
+from visavis.unhandled import logged
 
 ARRIVING = 64
 """Pieces of an upload that wait to be played; then the sender waits."""
@@ -91,7 +92,7 @@ async def play(
     reader.end()
     arriving: asyncio.Queue[PCM | None] = asyncio.Queue(ARRIVING)
     turn = call.play(_drain(arriving), reader.sample_rate, replace=mode == "replace")
-    rest = asyncio.create_task(_discard(turn, arriving))
+    rest = logged(asyncio.create_task(_discard(turn, arriving)), "upload")
     try:
         await arriving.put(first)
         async for data in body:

@@ -31,11 +31,18 @@ class TurnView(BaseModel):
     kind: Literal["say", "play"]
     state: Literal["queued", "speaking", "finished", "interrupted", "failed"]
     heard_ms: float = Field(description="milliseconds of it that were sent to the caller")
+    reason: str = Field("", description="why it failed, in one sentence")
 
     @classmethod
     def of(cls, turn: TurnRecord) -> TurnView:
         """The view of a record."""
-        return cls(turn_id=turn.turn_id, kind=turn.kind, state=turn.state, heard_ms=round(turn.heard_ms, 1))
+        return cls(
+            turn_id=turn.turn_id,
+            kind=turn.kind,
+            state=turn.state,
+            heard_ms=round(turn.heard_ms, 1),
+            reason=turn.reason,
+        )
 
 
 class CallView(BaseModel):
@@ -120,7 +127,9 @@ class DialRequest(BaseModel):
     )
     avatar: str = Field("default", description="name of the avatar to show")
     say: str = Field("", max_length=20_000, description="spoken when the call is answered")
-    language: str | None = Field(None, description="of `say`; null: the configured language")
+    language: str | None = Field(
+        None, max_length=100, description="of `say`, like SayRequest's; null: the configured language"
+    )
     video: bool = Field(True, description="offer video")
     account: str = Field("", description="uri of the account to call over; empty: the first, or none")
 
@@ -135,7 +144,12 @@ class SayRequest(BaseModel):
     """Speak a text."""
 
     text: str = Field(min_length=1, max_length=20_000)
-    language: str | None = Field(None, description="en, de, fr, cmn...; null: the configured language")
+    language: str | None = Field(
+        None,
+        max_length=100,
+        description="en, de, pt-BR, cmn...; a region without a voice of its own gets its language's; "
+        "null: the configured language",
+    )
     mode: Literal["queue", "replace"] = Field(
         "queue", description="after what is being said, or instead of it"
     )

@@ -22,6 +22,7 @@ from visavis.model import Avatar, AvatarSource
 from visavis.pool import Resolver, ServerPool
 from visavis.startdelay import StartDelay
 from visavis.stream import AvatarStream
+from visavis.unhandled import logged
 
 log = Log(__name__)
 
@@ -115,8 +116,7 @@ class Stage:
         task = self._stills.get(source.digest)
         if task is None:
             making = asyncio.to_thread(still_body, source.image, source.width, source.height)
-            task = self._stills[source.digest] = asyncio.create_task(making)
-            task.add_done_callback(_seen)
+            task = self._stills[source.digest] = logged(asyncio.create_task(making), "still portrait")
         return task
 
     def converse(self, role: Role, session_id: str, on_event: OnEvent) -> AvatarStream:

@@ -39,7 +39,7 @@ def still_body(data: bytes, width: int, height: int) -> StillBody:
 
 def _fit(data: bytes, width: int, height: int) -> I420:
     limits: Any = {"max_pixels": str(_MOST_PIXELS)}  # the decoder's own, so that none is begun
-    file: Any = av.open(io.BytesIO(data), stream_options=[limits])
+    file: Any = av.open(io.BytesIO(data), options=limits)
     with file:
         file.streams.video[0].codec_context.options = limits
         picture = next(file.decode(video=0))

@@ -19,6 +19,7 @@ from orchestrator.media.session import MediaEngine, MediaSession
 from orchestrator.media.sources import Body, Face, Hearing, Voice
 from orchestrator.media.transport import Poller
 from orchestrator.rtp.ports import PortPool
+from visavis.unhandled import logged
 
 _JUDGE_SECONDS = 1.0
 
@@ -57,7 +58,8 @@ class MediaHost:
         """Begin to tick in the running loop."""
         self.clock.every_slot.append(self.poller.poll)
         self.clock.start()
-        self._watch = asyncio.get_running_loop().create_task(self._judge(), name="media load")
+        loop = asyncio.get_running_loop()
+        self._watch = logged(loop.create_task(self._judge(), name="media load"), "media load")
 
     def session(
         self,

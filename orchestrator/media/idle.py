@@ -25,6 +25,7 @@ from orchestrator.media.sources import Body
 from orchestrator.rtp import h264
 from orchestrator.rtp.packet import HEADER_SIZE
 from visavis.logs import Log
+from visavis.unhandled import logged
 
 log = Log(__name__)
 SHORTEST_SECONDS = 4
@@ -183,7 +184,7 @@ class IdleCache:
             if self._closed or key in self._pending or key in self._failed:
                 return None
             self._pending.add(key)
-        self._executor.submit(self._make, body, key)
+        logged(self._executor.submit(self._make, body, key), "idle loop")
         return None
 
     @property

@@ -19,6 +19,7 @@ from orchestrator.rtp import h264
 from orchestrator.rtp.packet import HEADER_SIZE
 from visavis.logs import Log
 from visavis.playout import Picture
+from visavis.unhandled import logged
 
 log = Log(__name__)
 
@@ -107,7 +108,7 @@ class LiveEncoder:
             if self._scheduled or self._closed:
                 return
             self._scheduled = True
-        self._pool.executor.submit(self._run)
+        logged(self._pool.executor.submit(self._run), "encoder")
 
     def limit(self, bits_per_second: int) -> None:
         """Code for at most so many bits per second: less at once, with a key frame; more from the next one."""
@@ -154,7 +155,7 @@ class LiveEncoder:
             if self._waiting is None or self._closed:
                 self._scheduled = False
                 return
-        self._pool.executor.submit(self._run)
+        logged(self._pool.executor.submit(self._run), "encoder")
 
     def _encode(self, job: LivePicture) -> None:
         idr = job.idr or self._broken

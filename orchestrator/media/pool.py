@@ -29,6 +29,7 @@ from orchestrator.media.messages import (
 )
 from orchestrator.media.session import SessionStats
 from visavis.logs import Log
+from visavis.unhandled import logged
 
 log = Log(__name__)
 
@@ -169,7 +170,9 @@ class WorkerPool:
     async def start(self) -> None:
         """Start every worker and wait until one is ready; raises ``NoRoom`` where none comes up."""
         self._tasks = [
-            asyncio.create_task(self._keep(index), name=f"media worker {index}")
+            logged(
+                asyncio.create_task(self._keep(index), name=f"media worker {index}"), f"media worker {index}"
+            )
             for index in range(self._settings.workers)
         ]
         with contextlib.suppress(TimeoutError):

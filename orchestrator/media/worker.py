@@ -35,6 +35,7 @@ from orchestrator.media.messages import (
     WorkerReady,
 )
 from visavis.logs import Log, configure_logging
+from visavis.unhandled import log_loop, log_threads, logged
 
 log = Log(__name__)
 
@@ -68,7 +69,7 @@ class Worker:
         gc.collect()
         gc.freeze()
         self._send(WorkerReady(os.getpid()))
-        heart = asyncio.create_task(self._beat(), name="heartbeat")
+        heart = logged(asyncio.create_task(self._beat(), name="heartbeat"), "heartbeat")
         try:
             while True:
                 try:
@@ -139,6 +140,8 @@ class Worker:
 
 async def serve(fd: int) -> None:
     """Take the first message, which must be ``Setup``, and run."""
+    log_threads()
+    log_loop(asyncio.get_running_loop())
     channel = await Channel.over(socket.socket(fileno=fd))
     try:
         first = await channel.receive()

@@ -15,6 +15,8 @@ import asyncio
 import contextlib
 import secrets
 
+from visavis.unhandled import logged
+
 from .agent import Agent
 from .call import Call
 from .clock import LoopClock
@@ -52,9 +54,9 @@ class SipStack:
             registration = Registration(self._agent.client, account)
             self._agent.registrations.append(registration)
             if account.register:
-                self._registering.append(asyncio.create_task(registration.run()))
+                self._registering.append(logged(asyncio.create_task(registration.run()), "registration"))
             if account.ping > 0 and account.proxies:
-                self._registering.append(asyncio.create_task(registration.trunk.run()))
+                self._registering.append(logged(asyncio.create_task(registration.trunk.run()), "trunk"))
 
     async def close(self) -> None:
         """Take back registrations, hang up every call, then close the sockets."""

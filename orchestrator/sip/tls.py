@@ -18,6 +18,18 @@ def server_context(config: TlsConfig) -> ssl.SSLContext:
     return context
 
 
+def untrusted(error: ssl.SSLCertVerificationError, name: str) -> ssl.SSLCertVerificationError:
+    """The same error as one sentence that says what to do; ``name`` is whose certificate it was to be."""
+    sentence = f"the TLS certificate of {name} is not trusted: {error.verify_message}"
+    if "CA cert" in error.verify_message or "Basic Constraints" in error.verify_message:
+        sentence += (
+            "; make the private CA anew with critical basicConstraints and keyUsage, as docs/sip.md says"
+        )
+    told = ssl.SSLCertVerificationError(error.errno, sentence)
+    told.verify_code, told.verify_message = error.verify_code, error.verify_message
+    return told
+
+
 def client_context(config: TlsConfig) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=config.trust_ca or None)
     if not config.verify_server:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from typing import Protocol
 
 from .addresses import route_source, split_address, udp_socket
@@ -14,7 +15,7 @@ from .flow import Address, Flow, bracketed
 from .grammar import Uri
 from .locate import Hop, locate
 from .names import Resolver
-from .tls import client_context, server_context
+from .tls import client_context, server_context, untrusted
 
 UDP_LIMIT = 1300
 CONNECT_SECONDS = 5.0
@@ -167,14 +168,17 @@ class Transports:
     async def _dial(self, transport: str, host: str, port: int, server_name: str) -> Flow:
         context = client_context(self._config.tls_config) if transport == "TLS" else None
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(CONNECT_SECONDS):
-            _, connection = await loop.create_connection(
-                lambda: Connection(self, transport, outgoing=True, server_name=server_name),
-                host,
-                port,
-                ssl=context,
-                server_hostname=(server_name or host) if context else None,
-            )
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self, transport, outgoing=True, server_name=server_name),
+                    host,
+                    port,
+                    ssl=context,
+                    server_hostname=(server_name or host) if context else None,
+                )
+        except ssl.SSLCertVerificationError as error:
+            raise untrusted(error, server_name or host) from error
         return connection.flow
 
     def _same_port_is_free(self, host: str) -> bool:

@@ -13,11 +13,12 @@ import functools
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from orchestrator.speech.base import PCM, SpeechError
+from orchestrator.speech.base import PCM, SpeechError, lookup
 
 _AUDIO_OUTPUT_SYNCHRONOUS = 2
 _CHARS_UTF8 = 1
@@ -30,8 +31,28 @@ Sink = Callable[[PCM | Exception | None], None]
 """Takes what was spoken, then ``None``; called on the speaking thread."""
 
 
+@functools.cache
+def languages() -> dict[str, str]:
+    """espeak-ng's voice by language tag in lower case (``de``, ``pt-br``, ``zh``...).
+
+    Read from the files of its data folder: espeak-ng ``docs/voices.md``.
+    """
+    import espeakng_loader
+
+    files = sorted(
+        path for path in Path(espeakng_loader.get_data_path(), "lang").rglob("*") if path.is_file()
+    )
+    out = {path.name.lower(): path.name for path in files}
+    for path in files:
+        for line in path.read_text("utf-8", errors="replace").splitlines():
+            match line.split():
+                case ["language", tag, *_]:
+                    out.setdefault(tag.lower(), path.name)
+    return out
+
+
 class EspeakVoice:
-    """espeak-ng; ``language`` is an espeak voice name (``de``, ``fr``, ``cmn``, ``en-us``...)."""
+    """espeak-ng; ``language`` is a language tag (``de``, ``fr-CH``, ``cmn``, ``en-us``...)."""
 
     def __init__(self, words_per_minute: int = 160) -> None:
         self._words_per_minute = words_per_minute
@@ -89,8 +110,10 @@ class _Library:
         self, text: str, language: str, words_per_minute: int, sink: Sink, stop: threading.Event
     ) -> None:
         """Returns when all of it is spoken, or ``stop`` is set. Raises :class:`SpeechError`."""
-        if self._lib.espeak_SetVoiceByName(language.lower().encode()) != 0:
-            raise SpeechError(f"espeak-ng has no voice '{language}': see its list of languages")
+        # It would open a file of any other name, with the folders that are in it.
+        known = lookup(language, languages())
+        if known is None or self._lib.espeak_SetVoiceByName(languages()[known].encode()) != 0:
+            raise SpeechError(f"espeak-ng has no voice '{language[:40]}': see its list of languages")
         self._lib.espeak_SetParameter(_RATE, words_per_minute, 0)
         self._sink, self._stop = sink, stop
         data = text.encode() + b"\0"

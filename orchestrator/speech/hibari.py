@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -31,6 +32,8 @@ class HibariVoice:
 
     def _start(self, text: str) -> Iterator[Any]:
         if self._tts is None:
+            # Its onnxruntime reports its use to its maker unless it is told not to before it is loaded.
+            os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
             from hibari import Hibari  # half a second of imports, on the first sentence only
 
             self._tts = Hibari()

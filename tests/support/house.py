@@ -38,6 +38,15 @@ def tone(seconds: float, hertz: float = 300.0, rate: int = 16_000) -> NDArray[np
     return (8000 * np.sin(2 * np.pi * hertz * t)).astype(np.int16)
 
 
+def speech(seconds: float = 1.0, seed: int = 0) -> NDArray[np.int16]:
+    """Voiced-like noise: never silent."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(int(seconds * 16_000))
+    tone = sum(np.sin(2 * np.pi * f * t / 16_000) / n for n, f in enumerate((130, 260, 390, 1900), 1))
+    noise = rng.standard_normal(len(t)) * (0.2 + 0.2 * np.sin(2 * np.pi * 4 * t / 16_000))
+    return (3000 * (tone + noise)).astype(np.int16)
+
+
 def wav_header(rate: int = 16_000) -> bytes:
     """Of a mono 16-bit WAV whose length is not told."""
     fmt = b"fmt " + (16).to_bytes(4, "little") + (1).to_bytes(2, "little") + (1).to_bytes(2, "little")

@@ -28,14 +28,12 @@ async def proxy(folder: Path, houses: Sequence[House]) -> AsyncIterator[str]:
     port = free_port()
     destinations = folder / "dispatcher.list"
     destinations.write_text("".join(f"1 sip:127.0.0.1:{house.sip_port} 0 0\n" for house in houses))
-    log = (folder / "log").open("wb")
-    process = await asyncio.create_subprocess_exec(
+    start = [
         *command(f"udp:127.0.0.1:{port}", destinations),
         *("-DD", "-E", "-m", "32", "-M", "4", "-Y", str(folder), "-P", str(folder / "pid")),
-        stderr=log,
-        stdout=log,
-        start_new_session=True,
-    )
+    ]
+    with (folder / "log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(*start, stderr=log, stdout=log, start_new_session=True)
     try:
         async with asyncio.timeout(30):
             while not _answers(port):
@@ -46,7 +44,6 @@ async def proxy(folder: Path, houses: Sequence[House]) -> AsyncIterator[str]:
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
             await asyncio.wait_for(process.wait(), 30)
-        log.close()
 
 
 def _answers(port: int) -> bool:

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.marks import took_part
+
 ROOT = Path(__file__).resolve().parents[2]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 OVERLAYS = sorted(path.name for path in (KUBERNETES / "overlays").iterdir())
@@ -19,9 +21,14 @@ OVERLAYS = sorted(path.name for path in (KUBERNETES / "overlays").iterdir())
 Object = dict[str, Any]
 
 
-@functools.cache
 def render(overlay: str) -> list[Object]:
     """The objects of an overlay; skips the test where there is no kubectl, except in CI."""
+    took_part("kubectl")
+    return _rendered(overlay)
+
+
+@functools.cache
+def _rendered(overlay: str) -> list[Object]:
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         if os.environ.get("CI"):

@@ -8,10 +8,31 @@ from typing import NoReturn
 
 import pytest
 
+PACKAGES = {
+    "baresip": "baresip-core baresip-ffmpeg",
+    "chromium": "chromium",
+    "espeak-ng": "espeak-ng",
+    "ffmpeg": "ffmpeg",
+    "gst-launch-1.0": "gstreamer1.0-tools gstreamer1.0-plugins-good gstreamer1.0-libav",
+    "ip": "iproute2",
+    "kamailio": "kamailio",
+    "linphonec": "linphone-cli mediastreamer2-plugin-openh264",
+    "nft": "nftables",
+    "openssl": "openssl",
+    "sipp": "sip-tester",
+    "sox": "sox",
+    "xvfb-run": "xvfb xauth",
+}
+"""What ``pytest.mark.peer("baresip")`` looks for before anything of a test is started, by program."""
+
 
 def require(program: str, package: str) -> str:
     """The program's path. Where CI runs its absence is a failure, elsewhere a loud skip."""
-    path = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin")
+    folders = os.environ.get("PATH", "").split(os.pathsep)
+    folders += [
+        f"{folder[:-3]}sbin" for folder in folders if folder.endswith("/bin")
+    ]  # which users lack on Debian
+    path = shutil.which(program, path=os.pathsep.join(folders))
     if path is None:
         absent(program, f"apt-get install {package}")
     return path

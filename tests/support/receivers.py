@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from bench.ports import free_ports
-from tests.support.peers import require
+from tests.support.peers import PACKAGES, require
 
 SIZE = (192, 128)
-GSTREAMER_PACKAGES = "gstreamer1.0-tools gstreamer1.0-plugins-good gstreamer1.0-libav"
 
 
 @dataclass
@@ -128,7 +127,7 @@ async def gstreamer(
 
     Then it speaks AVPF: NACK for what is missing, PLI for what the decoder cannot do without.
     """
-    program, port = require("gst-launch-1.0", GSTREAMER_PACKAGES), free_ports(4)
+    program, port = require("gst-launch-1.0", PACKAGES["gst-launch-1.0"]), free_ports(4)
     video = "application/x-rtp,media=video,clock-rate=90000,encoding-name=H264,payload=96"
     audio = "application/x-rtp,media=audio,clock-rate=8000,encoding-name=PCMU,payload=0"
     bin_, back = ["rtpbin", "name=b", f"latency={latency_ms}"], []

@@ -154,7 +154,11 @@ class _Listener:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of running calls under fire; ``bystander_sent`` packets of ``bystander_due`` by another call."""
+    """What became of running calls under fire, and of another call beside them.
+
+    That one's media time: so many packets were due, sent, and skipped where a busy machine came too late for them;
+    ``bystander_after``: packets that it sent in the half second after the fire.
+    """
 
     sent: int
     seen: int
@@ -162,6 +166,8 @@ class Outcome:
     ports_left: int
     bystander_sent: int
     bystander_due: int
+    bystander_skipped: int
+    bystander_after: int
     rss_kib: tuple[int, int]
     """Resident memory after a fifth, and at the end."""
 
@@ -247,6 +253,8 @@ async def under_fire(
             if report:
                 print(f"{time.monotonic() - began:.0f} s, {memory_kib() // 1024} MiB", flush=True)
         stats = bystander.stats(time.monotonic())
+        await asyncio.sleep(0.5)
+        after = bystander.stats(time.monotonic())
     finally:
         for call in (*targets, bystander):
             call.stop()
@@ -255,7 +263,8 @@ async def under_fire(
         await host.close()
         await asyncio.to_thread(firing.join)
     sent, expected = stats.audio.sent_packets, int(stats.seconds * 50)
-    return Outcome(count, taken(), escapes.records, left, sent, expected, (early, memory_kib()))
+    told = (sent, expected, stats.audio_skipped, after.audio.sent_packets - sent)
+    return Outcome(count, taken(), escapes.records, left, *told, (early, memory_kib()))
 
 
 def memory_kib() -> int:

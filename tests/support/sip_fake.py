@@ -19,6 +19,7 @@ from orchestrator.sip.locate import Hop
 from orchestrator.sip.media import AudioCapabilities, MediaCapabilities, NegotiatedMedia, VideoCapabilities
 from orchestrator.sip.message import Headers, Request, Response
 from orchestrator.sip.parsing import MalformedMessage, parse_message
+from tests.support.leftovers import before_the_loop_closes
 
 PEER = ("127.0.0.9", 5099)
 LOCAL = ("127.0.0.1", 5060)
@@ -143,6 +144,13 @@ class Wire:
         self.unreachable = False
         self.asked: list[str] = []
         self.hops: list[Hop] = []
+        before_the_loop_closes(self.run_out)
+
+    async def run_out(self) -> None:
+        """Let every transaction come to its end, which on this clock it does only when time passes."""
+        for _ in range(4):
+            self.clock.advance(32.0)
+            await settle()
 
     async def locate(self, uri: Uri) -> list[Hop]:
         self.asked.append(str(uri))

@@ -25,7 +25,7 @@ from inference_server.engines.card import CardReading, read_card
 from visavis import AvatarVideoChannel, GrpcAvatarProvider, HTTPAvatarProvider, stop_lips_with_voice
 from visavis.provider import ServerAvatarProvider
 
-pytestmark = [pytest.mark.peer, pytest.mark.slow]
+pytestmark = [pytest.mark.peer("baresip", "ffmpeg"), pytest.mark.slow, pytest.mark.process]
 
 SIZE, FPS = 320, 30
 FACES = ["grpc", "http"]

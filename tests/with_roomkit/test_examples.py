@@ -19,7 +19,7 @@ from bench.ports import free_port
 from examples.custom_provider import MyAvatarProvider
 from inference_server.engines.card import read_card
 
-pytestmark = [pytest.mark.peer, pytest.mark.slow]
+pytestmark = [pytest.mark.peer, pytest.mark.process, pytest.mark.slow]
 
 
 @contextlib.asynccontextmanager

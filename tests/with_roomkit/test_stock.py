@@ -15,7 +15,7 @@ from support.servers import InferenceServer, running_server
 
 from inference_server.engines.card import read_card
 
-pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.filterwarnings("default")]
+pytestmark = [pytest.mark.peer, pytest.mark.process, pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 
 async def talk(server: InferenceServer, seed: int, size: int = 320) -> tuple[int, list[int], float]:
