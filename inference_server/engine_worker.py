@@ -36,6 +36,7 @@ from inference_server.engines.base import (
 )
 from inference_server.engines.discovery import engine_factory
 from inference_server.frame_ring import FrameRing
+from visavis.logs import configure_logging
 
 WAIT_S = 0.002  # for a batch, before messages are looked at again
 SWITCH_S = 0.0005  # another thread that computes in Python keeps the engine's from going on for so long
@@ -249,6 +250,7 @@ def main() -> int:
     parser.add_argument("--lanes", type=int, required=True)
     options = parser.parse_args()
     die_with_parent()
+    configure_logging()
     sys.setswitchinterval(SWITCH_S)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the front, which drains
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
