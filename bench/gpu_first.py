@@ -102,7 +102,8 @@ def run_step(step: Step, command: list[str], most_s: float, report: Report) -> N
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # compilers it has started, too
-        process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(5)  # one that waits in the driver does not end even so
     reader.join(5)
     figures = found[0] if found else None
     state = "stopped" if stopped else "ok" if process.returncode == 0 and found else "failed"
@@ -110,11 +111,12 @@ def run_step(step: Step, command: list[str], most_s: float, report: Report) -> N
 
 
 def _read(stream: IO[str], found: list[Any], say: Callable[[str], None]) -> None:
-    for line in stream:
-        if line.startswith("FIGURES "):
-            found.append(json.loads(line.removeprefix("FIGURES ")))
-        else:
-            say(f"   | {line.rstrip()}")
+    with stream:
+        for line in stream:
+            if line.startswith("FIGURES "):
+                found.append(json.loads(line.removeprefix("FIGURES ")))
+            else:
+                say(f"   | {line.rstrip()}")
 
 
 def main(argv: list[str] | None = None, steps: tuple[Step, ...] = STEPS) -> int:

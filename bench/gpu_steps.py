@@ -59,7 +59,7 @@ def versions(order: Order) -> Figures:
         "name": torch.cuda.get_device_name(device) if cuda else f"CPU, {torch.get_num_threads()} threads",
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version() if cuda else None,
+        "cudnn": _cudnn() if cuda else None,
         "diffusers": diffusers.__version__,
         "transformers": transformers.__version__,
     }
@@ -67,6 +67,11 @@ def versions(order: Order) -> Figures:
         free, total = torch.cuda.mem_get_info(device)
         out |= {"memory_mib": total >> 20, "free_mib": free >> 20}
     return out
+
+
+def _cudnn() -> int | None:
+    version: int | None = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    return version
 
 
 def load(order: Order) -> Figures:
@@ -207,7 +212,8 @@ def helps(order: Order) -> Figures:
         coded = torch.randn(rows, 4, side, side, dtype=engine._dtype, device=engine._device)
         coded = coded.contiguous(memory_format=torch.channels_last)
         config = random_weights._taesd_config(order.tiny)
-        tiny = AutoencoderTiny.from_config(config).to(engine._device, engine._dtype)
+        made: Any = AutoencoderTiny.from_config(config)  # type: ignore[no-untyped-call]
+        tiny = made.to(engine._device, engine._dtype)
         tiny = tiny.to(memory_format=torch.channels_last).eval()
         out: Figures = {
             "rows": rows,
@@ -218,7 +224,7 @@ def helps(order: Order) -> Figures:
         print(out, flush=True)  # compiling may be cut off
         if cuda:
             began = time.monotonic()
-            compiled = torch.compile(network.vae.decoder, dynamic=False)
+            compiled: Any = torch.compile(network.vae.decoder, dynamic=False)
             compiled(coded)
             out["compile_s"] = round(time.monotonic() - began, 1)
             out["compiled_ms"] = _timed(lambda: compiled(coded), repeats, cuda)
