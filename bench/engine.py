@@ -19,6 +19,7 @@ import torch
 from bench import engine_run as run
 from bench.engine_public import public_speeds
 from inference_server.engines.musetalk import random_weights
+from inference_server.engines.musetalk.device import choose_device
 
 
 def main() -> int:
@@ -38,8 +39,6 @@ def main() -> int:
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    if options.device == "auto":
-        options.device = "cuda" if torch.cuda.is_available() else "cpu"
     with tempfile.TemporaryDirectory() as made:
         root = options.dir or Path(made) / "models"
         if options.dir is None:
@@ -49,7 +48,7 @@ def main() -> int:
 
 
 def _all(options: argparse.Namespace, root: Path, cache: Path) -> None:
-    device = torch.device(options.device)
+    device = choose_device(options.device)
     cuda = device.type == "cuda"
     name = torch.cuda.get_device_name(device) if cuda else f"CPU, {torch.get_num_threads()} threads"
     tflops = run.matmul_tflops(device)

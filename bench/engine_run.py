@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inference_server.engines.base import BodyLoop, Handle, Prepared, Row, Ticket, Track
+from inference_server.engines.base import BodyLoop, Handle, Prepared, Progress, Row, Ticket, Track
 from inference_server.engines.musetalk import MuseTalkEngine, face
 from visavis.frames import SAMPLE_RATE, frame_start
 
@@ -54,11 +54,11 @@ class Loaded:
     steps: list[float]
 
 
-def load(settings: dict[str, str]) -> Loaded:
+def load(settings: dict[str, str], tell: Progress = lambda progress, sentence: None) -> Loaded:
     """Load, prepare the made-up body and attach it."""
     began = time.monotonic()
     engine = MuseTalkEngine(settings)
-    engine.load(lambda *_: None)
+    engine.load(tell)
     seconds = time.monotonic() - began
     body = body_720p()
     made: float | Prepared = 0.0

@@ -66,7 +66,9 @@ LABEL org.opencontainers.image.description="Speech in, lip-synced video frames o
 FROM runtime AS cuda
 COPY --from=dependencies-cuda /opt/venv /opt/venv
 COPY --from=project /opt/visavis /opt/visavis
-ENV NVIDIA_VISIBLE_DEVICES=all \
+# MuseTalk's device=auto never takes the CPU here
+ENV VISAVIS_CUDA_IMAGE=1 \
+    NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 LABEL org.opencontainers.image.title="Visavis inference server (CUDA 13.0)"
 

@@ -184,6 +184,12 @@ def test_requirements_are_those_of_the_project(file: str, extras: list[str]) -> 
         )
 
 
+def test_only_the_cuda_image_says_that_it_is_for_a_gpu() -> None:
+    stages = (DEPLOY / "inference.Dockerfile").read_text().split("\nFROM ")
+    said = [stage.splitlines()[0] for stage in stages if "VISAVIS_CUDA_IMAGE=1" in stage]
+    assert said == ["runtime AS cuda"]
+
+
 def test_the_cpu_images_have_no_torch() -> None:
     for file in ("requirements-orchestrator.txt", "requirements-inference.txt"):
         assert not re.search(r"^(torch|nvidia|triton)", (DEPLOY / file).read_text(), re.MULTILINE)

@@ -28,6 +28,7 @@ from inference_server.engines.musetalk import prepare
 from inference_server.engines.musetalk.avatar import Avatar, Residents
 from inference_server.engines.musetalk.batch import Batch, Batcher, Voice
 from inference_server.engines.musetalk.checkpoint import load_models, read_weights
+from inference_server.engines.musetalk.device import choose_device, choose_dtype
 from inference_server.engines.musetalk.network import Network, Runner, device_errors
 from inference_server.engines.musetalk.parser import FaceParser
 from inference_server.engines.musetalk.settings import Settings
@@ -58,8 +59,8 @@ class MuseTalkEngine:
         """Weights, memory, and a run of every bucket. Raises :class:`ModelMissing`."""
         began = time.monotonic()
         s = self.settings
-        self._device = _device(s.device)
-        self._dtype = _dtype(s.dtype, self._device)
+        self._device = choose_device(s.device)
+        self._dtype = choose_dtype(s.dtype, self._device)
         if s.mode == "compile":  # kernels compiled once are found again at the next start
             kept = s.cache_dir.expanduser() / "inductor"
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(kept))
@@ -183,25 +184,3 @@ class MuseTalkEngine:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise EngineError(f"MuseTalk setting device={name!r} is not cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise EngineError(
-            "MuseTalk setting device asks for a GPU and none can be used: set device=cpu or auto"
-        )
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    return device
-
-
-def _dtype(name: str, device: torch.device) -> torch.dtype:
-    if name == "auto":
-        name = "float16" if device.type == "cuda" else "float32"
-    return {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}[name]
