@@ -91,6 +91,10 @@ class SourcePolicy:
         """`host` is a trunk of ours: it may call."""
         self._trusted.add(host)
 
+    def is_trunk(self, host: str) -> bool:
+        """Whether `host` is a server of one of our accounts."""
+        return host in self._trusted
+
     def may_call(self, host: str) -> bool:
         """Whether `host` may send requests that belong to no dialog."""
         return host in self._trusted or within(host, self._networks)
