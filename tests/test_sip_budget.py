@@ -168,6 +168,9 @@ def test_single_half_open_calls_have_the_time_of_a_repeated_answer() -> None:
     held = [call for n in range(8) for call in calls(f"10.0.1.{n}", 1, at=n / 100)]
     assert judge(held, now=T1 - 0.1).refused == SETTING_UP
     assert judge(held, now=T1).replaced is held[0]
+    for call in held:
+        call.answered_at = None  # it still rings: the delay is ours
+    assert judge(held, now=60.0).refused == SETTING_UP
 
 
 def test_a_trunk_is_not_replaced_before_its_ack_is_due() -> None:

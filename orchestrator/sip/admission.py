@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection
 from typing import Protocol
 
@@ -10,7 +11,7 @@ from .budget import Holder, LineBudget
 from .clock import Clock
 from .config import SipConfig
 from .grammar import parse_uri
-from .policy import SourcePolicy, parse_networks, within
+from .policy import MAX_SOURCES, SourcePolicy, parse_networks, within
 from .refusals import Refusal, unavailable
 from .server_transaction import ServerTransaction
 
@@ -38,12 +39,9 @@ class Admission:
         self._challenger = Challenger(config.realm, config.users, clock.now, config.digest_algorithms)
         self._trusted = parse_networks(config.trusted)
         self._proxies = parse_networks(config.proxies)
-        self._servers = {
-            parse_uri(uri).bare_host
-            for account in config.accounts
-            for uri in (account.registrar, *account.proxies)
-            if uri
-        }
+        uris = {uri for account in config.accounts for uri in (account.registrar, *account.proxies) if uri}
+        self._servers = {parse_uri(uri).bare_host for uri in uris}
+        self._is_named = functools.lru_cache(MAX_SOURCES)(lambda host: within(host, self._proxies))
 
     def check(self, transaction: ServerTransaction, calls: Collection[Occupant]) -> Refusal | None:
         """`calls` are all there are; those that are in the way of this one give way."""
@@ -53,7 +51,7 @@ class Admission:
             return unavailable("too many new calls a second from this address", later)
         if self.draining:
             return unavailable(DRAINING, later, "draining")
-        sources = {call.source[0] for call in calls} | {source}
+        sources = {call.source[0] for call in calls if call.half_open} | {source}
         exempt = {host for host in sources if self._is_exempt(host)}
         verdict = self._budget.judge(list(calls), source, self._clock.now(), exempt)
         for call in verdict.overdue:
@@ -73,4 +71,4 @@ class Admission:
 
     def _is_exempt(self, host: str) -> bool:
         """Whether the calls of this address are many callers': a proxy's or a trunk's."""
-        return host in self._servers or self._policy.is_trunk(host) or within(host, self._proxies)
+        return host in self._servers or self._policy.is_trunk(host) or self._is_named(host)

@@ -74,7 +74,10 @@ class LineBudget:
         self._most_per_source = most_per_source
 
     def judge(self, calls: Sequence[H], source: str, now: float, exempt: Collection[str]) -> Verdict[H]:
-        """A call from `source` wants a line beside `calls`; `exempt` are those of their sources that are."""
+        """A call from `source` wants a line beside `calls`.
+
+        `exempt`: which are, of `source` and the sources of half-open calls.
+        """
         overdue = self._overdue(calls, now)
         late = set(map(id, overdue))
         calls = [call for call in calls if id(call) not in late]
@@ -128,7 +131,8 @@ class LineBudget:
                 call
                 for call in others
                 if held[call.source[0]] > own
-                and now - call.began_at >= (ACK_SECONDS if call.source[0] in exempt else T1)
+                and call.answered_at is not None
+                and now - call.answered_at >= (ACK_SECONDS if call.source[0] in exempt else T1)
             ]
         if not hogs:
             return None
