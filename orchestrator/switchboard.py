@@ -121,7 +121,7 @@ class Switchboard(BaseHandler):
         """Answer with the avatar that was dialled."""
         portrait = self._catalog.for_user(call.user)
         try:
-            if self._taken >= self._settings.max_calls:
+            if len(self._lines) >= self._settings.max_calls:
                 raise NoRoom(f"{self._settings.max_calls} calls are under way already")
             ports = await self._pool.open_call(call.id, video=offers_video(call.offer))
         except NoRoom as error:
@@ -164,7 +164,7 @@ class Switchboard(BaseHandler):
             raise DialRefused(f"there is no avatar '{order.avatar}': GET /v1/avatars lists them")
         call_id = secrets.token_hex(6)
         try:
-            if self._taken >= self._settings.max_calls:
+            if len(self._lines) >= self._settings.max_calls:
                 raise NoRoom(f"{self._settings.max_calls} calls are under way already: try again later")
             ports = await self._pool.open_call(call_id, video=order.video)
         except NoRoom as error:
@@ -257,11 +257,6 @@ class Switchboard(BaseHandler):
                 self._on_notice(message)
 
     # -- inside --
-
-    @property
-    def _taken(self) -> int:
-        """Lines in use; one that has just made way for a new call may not have been given back yet."""
-        return sum(line.sip.state != "ended" for line in self._lines.values())
 
     def _judge_silence(self, line: Line | None, stats: SessionStats) -> None:
         limit = self._settings.rtp_timeout_s
