@@ -1,6 +1,7 @@
-"""INVITEs that nobody acknowledges, beside honest callers: ``python -m bench.admission_attack``
+"""A flood of calls from one address, beside honest callers: ``python -m bench.admission_attack``
 
-One source floods the whole orchestrator: 100 datagrams at once; 3.3 a second; 1 000 a second.
+One source floods the whole orchestrator with INVITEs: 100 datagrams at once; 3.3 a second; 20 a second that it
+acknowledges, so that the calls stand; 1 000 a second. It acknowledges none of the others.
 Beside it one honest call goes on and a second honest source dials each second. Printed for each flood: the lines in
 use over time, how many of the dials were answered 200 and how fast, and the gaps between the packets of voice
 that the honest call receives. Last comes a busy loop that takes as much CPU as the generator of the quickest flood
@@ -43,13 +44,17 @@ NICE = 19
 
 @dataclass(frozen=True)
 class Flood:
-    """``burst`` datagrams at once, then ``rate`` a second, for so many seconds; ``busy``: of a loop instead."""
+    """``burst`` datagrams at once, then ``rate`` a second, for so many seconds.
+
+    With ``acks`` each 200 gets its ACK. ``busy`` is the part of a core that a loop takes instead.
+    """
 
     name: str
     burst: int = 0
     rate: float = 0.0
     seconds: float = 12.0
     busy: float = 0.0
+    acks: bool = False
 
 
 @dataclass
@@ -82,8 +87,29 @@ def invite(number: int, run: int, port: int, source: tuple[str, int], media_port
     return ("\r\n".join(head) + "\r\n\r\n" + body).encode()
 
 
+def acknowledge(sip: socket.socket) -> None:
+    """ACK every 200 that has come."""
+    while True:
+        try:
+            answer, far = sip.recvfrom(4096)
+        except BlockingIOError:
+            return
+        if answer.startswith(b"SIP/2.0 200"):
+            head = dict(
+                line.split(": ", 1) for line in answer.decode().split("\r\n\r\n")[0].split("\r\n")[1:]
+            )
+            kept = "".join(f"{name}: {head[name]}\r\n" for name in ("From", "To", "Call-ID"))
+            via = f"Via: SIP/2.0/UDP {ATTACKER}:{sip.getsockname()[1]};branch=z9hG4bK{head['Call-ID']}a;rport\r\n"
+            target = head["Contact"].split("<")[-1].split(">")[0]
+            sip.sendto(
+                f"ACK {target} SIP/2.0\r\n{via}{kept}CSeq: 1 ACK\r\nMax-Forwards: 70\r\n"
+                "Content-Length: 0\r\n\r\n".encode(),
+                far,
+            )
+
+
 def generate(port: int, flood: Flood) -> None:
-    """The generator's process: floods, reads nothing, says how much it sent and what CPU that took."""
+    """The generator's process: floods, and says how much it sent and what CPU that took."""
     os.nice(NICE)
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sip,
@@ -92,6 +118,9 @@ def generate(port: int, flood: Flood) -> None:
         for each in (sip, media):
             each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             each.bind((ATTACKER, 0))
+        if flood.acks:
+            sip.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+            sip.setblocking(False)
         source, media_port = sip.getsockname(), media.getsockname()[1]
         began, cpu, sent, run = time.monotonic(), time.process_time(), 0, os.getpid()
         while (elapsed := time.monotonic() - began) < flood.seconds:
@@ -99,6 +128,8 @@ def generate(port: int, flood: Flood) -> None:
             for number in range(sent, due):
                 sip.sendto(invite(number, run, port, source, media_port), ("127.0.0.1", port))
             sent = due
+            if flood.acks:
+                acknowledge(sip)
             time.sleep(0.002 if flood.rate > 100 else 0.05)
         used = time.process_time() - cpu
     print(json.dumps({"sent": sent, "cpu": used / flood.seconds}), flush=True)
@@ -203,12 +234,14 @@ async def attack(options: argparse.Namespace) -> bool:
     """Whether the honest dialler was always answered within a second, and the voice kept beside the flood."""
     low = free_ports(4 * options.lines + 40)
     settings: dict[str, Any] = {"max_calls": options.lines, "rtp_port_min": low}
+    settings["rtp_timeout_s"] = 10.0  # what the flood leaves behind is soon gone
     settings["rtp_port_max"] = low + 4 * options.lines + 39
     if "sip_proxies" in Settings.model_fields:
         settings["sip_proxies"] = ""  # or the loopback would be exempt
     floods = [
         Flood("100 at once", burst=100, seconds=options.watch),
         Flood("3.3 a second", rate=3.3, seconds=options.watch + 9),
+        Flood("20 a second, acknowledged", rate=20.0, seconds=options.seconds, acks=True),
         Flood("1 000 a second", rate=1000.0, seconds=options.seconds),
     ]
     good = True
