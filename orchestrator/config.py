@@ -81,6 +81,10 @@ class Settings(ServiceSettings):
         description='registrars and trunks, as JSON: [{"uri": "sip:avatar@pbx", "password": "secret"}]',
         repr=False,
     )
+    sip_proxies: CommaList = Field(
+        ["127.0.0.0/8", "::1/128"],
+        description="networks of proxies and PBXs that bring the calls of many: exempt from shares per address",
+    )
     sip_nameserver: str = Field(
         "",
         description="DNS server (ip or ip:port) for SIP domains: NAPTR, SRV, addresses; empty: the system's",
@@ -95,6 +99,7 @@ class Settings(ServiceSettings):
     )
     records_kept: int = Field(1000, ge=1, description="ended calls whose records the API can tell")
     max_calls: int = Field(100, ge=1, description="calls at once; the next is answered 503")
+    max_call_s: float = Field(14_400.0, ge=0, description="ends a call that has lasted so long; 0: never")
 
     drain_s: float = Field(
         0.0,
@@ -168,7 +173,7 @@ class Settings(ServiceSettings):
             raise ValueError("it must lie within 128x128 and 1920x1920")
         return value
 
-    @field_validator("allow_from")
+    @field_validator("allow_from", "sip_proxies")
     @classmethod
     def _check_networks(cls, value: list[str]) -> list[str]:
         for network in value:

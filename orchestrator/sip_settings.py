@@ -23,11 +23,13 @@ def sip_config(settings: Settings) -> SipConfig:
         ),
         advertised_host=settings.advertised_address,
         allow_from=tuple(settings.allow_from),
+        proxies=tuple(settings.sip_proxies),
         users={name: secret.get_secret_value() for name, secret in settings.sip_users.items()},
         nameserver=split_address(settings.sip_nameserver) if settings.sip_nameserver else None,
         accounts=tuple(_account(account) for account in settings.sip_accounts),
         max_calls=settings.max_calls,
         max_calls_per_source=settings.max_calls,
+        max_call_seconds=settings.max_call_s,
     )
 
 

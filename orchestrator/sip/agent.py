@@ -228,8 +228,9 @@ class Agent:
             call.on_request(transaction)
 
     def _on_invite(self, transaction: ServerTransaction) -> None:
-        refusal = self.admission.check(transaction, (call.source[0] for call in self.calls.values()))
+        refusal = self.admission.check(transaction, list(self.calls.values()))
         if refusal is not None:
+            transaction.repeats = bool(refusal.cause) or refusal.status != 503
             self._refuse(transaction, refusal)
             if refusal.cause:
                 self._tell_refused(transaction, refusal)

@@ -14,7 +14,7 @@ from .announcements import Announcements
 from .authentication import Credentials
 from .bodies import sdp_body
 from .client import Client
-from .clock import Clock
+from .clock import Clock, Timer
 from .config import SipConfig
 from .dialog import Dialog
 from .events import EndCause, SipHandler
@@ -82,6 +82,9 @@ class Call:
         self.credentials: Credentials | None = None
         self._agent = agent
         self._dialog = dialog
+        self.began_at = agent.clock.now()
+        self.answered_at: float | None = None
+        self._limit: Timer | None = None
         self.timer = SessionTimer(agent.clock, agent.config, self._refresh, self._expired)
         self._pending_ack: PendingAck | None = None
         self._renegotiation = Renegotiation(self)
@@ -126,6 +129,14 @@ class Call:
     def negotiable(self) -> bool:
         """Whether the first offer is settled, so that the peer may make another."""
         return self.state in ("answered", "established")
+
+    def give_way(self, text: str, retry_after: int) -> None:
+        """Leave the line to another call; does nothing to one that is not half-open."""
+
+    @property
+    def half_open(self) -> bool:
+        """Whether it came in and its caller has not acknowledged our answer yet."""
+        return False
 
     def renegotiated(self) -> None:
         """An offer of the peer's was answered."""
@@ -262,6 +273,13 @@ class Call:
             self._agent.clock, lambda: flow.send(data), timeout, is_reinvite=is_reinvite
         )
 
+    def on_answered(self) -> None:
+        """The 2xx went out, or came: from now on the call may last so long."""
+        self.answered_at = self._agent.clock.now()
+        seconds = self._agent.config.max_call_seconds
+        if seconds:
+            self._limit = self._agent.clock.call_later(seconds, self._too_long)
+
     def emit(self, event: Callable[P, Coroutine[Any, Any, None]], *args: P.args, **kwargs: P.kwargs) -> None:
         """Run a coroutine of the handler after those of this call before it."""
         self._announcements.put(functools.partial(event, *args, **kwargs), last=self.state == "ended")
@@ -278,6 +296,8 @@ class Call:
         self.state = "ended"
         self.cause = cause
         self.timer.stop()
+        if self._limit is not None:
+            self._limit.cancel()
         if self._pending_ack is not None:
             self._pending_ack.acknowledged()
             self._pending_ack = None
@@ -310,6 +330,10 @@ class Call:
 
     def _expired(self) -> None:
         self._bye(EndCause("session_expired", "us", 408, "the session was not refreshed"))
+
+    def _too_long(self) -> None:
+        seconds = self._agent.config.max_call_seconds
+        self._bye(EndCause("too_long", "us", 408, f"no call lasts longer than {seconds:g} s"))
 
     def on_repeated_answer(self, response: Response) -> None:
         """A 2xx of the peer's that was acknowledged came again."""

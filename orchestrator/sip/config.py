@@ -44,7 +44,8 @@ class SipConfig:
     `users` maps user names to passwords: where it is not empty INVITEs are challenged (digest),
     except from `trusted` networks. `digest_algorithms` is the order of the challenges: MD5 stands first
     because many phones read one challenge only. `nameserver` (IP address, port) is asked instead of the
-    system's DNS servers.
+    system's DNS servers. `proxies` are networks of servers that bring the calls of many callers, besides those
+    of the accounts: see `budget.LineBudget`. `max_call_seconds` is how long a call may last (0: for ever).
     """
 
     udp: tuple[str, ...] = ("0.0.0.0:5060",)
@@ -56,6 +57,7 @@ class SipConfig:
     contact_user: str = "visavis"
     allow_from: tuple[str, ...] = ()
     trusted: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     users: dict[str, str] = field(default_factory=dict, repr=False)
     realm: str = "visavis"
     digest_algorithms: tuple[str, ...] = ("MD5", "SHA-256")
@@ -68,5 +70,6 @@ class SipConfig:
     session_expires: int = 1800
     min_se: int = 90
     ring_timeout: float = 60.0
+    max_call_seconds: float = 14_400.0
     trace_messages: int = 200
     nameserver: tuple[str, int] | None = None

@@ -18,7 +18,7 @@ class EndCause:
     """Why a call ended.
 
     `kind`: hangup, cancelled, rejected, busy, no_answer, not_acceptable, no_ack, timeout, session_expired,
-    unreachable or error. `status` is the SIP status that ended it (0 for a BYE); `by` is "peer" or "us".
+    too_long, unreachable or error. `status` is the SIP status that ended it (0 for a BYE); `by` is "peer" or "us".
     """
 
     kind: str

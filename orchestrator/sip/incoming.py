@@ -52,6 +52,17 @@ class IncomingCall(Call):
         self.offer = parse_sdp(body) if body is not None else None
 
     @property
+    def half_open(self) -> bool:
+        return self.state in ("new", "ringing", "answered")
+
+    def give_way(self, text: str, retry_after: int) -> None:
+        """Leave the line to another call: 503 with Retry-After, or BYE where the 2xx is out already."""
+        if self.state in ("new", "ringing"):
+            self.turn_away(text, retry_after)
+        elif self.half_open:
+            self.fail(EndCause("no_ack", "us", 408, text))
+
+    @property
     def negotiable(self) -> bool:
         return super().negotiable or (self.state == "ringing" and self._agreed_early)
 
@@ -109,6 +120,7 @@ class IncomingCall(Call):
 
     def _accept(self, text: str) -> None:
         self.state = "answered"
+        self.on_answered()
         self._settle()
         self.answer_transaction(self._transaction, text, is_reinvite=False)
 

@@ -251,6 +251,7 @@ class OutgoingCall(Call):
         updated = self._early.confirmed_by(dialog) and self._early.updated
         self._dialog = dialog
         self.state = "established"
+        self.on_answered()
         self._agent.forget_dialogs(self)
         self._agent.register(self, dialog)
         self.acks.acknowledge(attempt.request)

@@ -94,6 +94,10 @@ class SourcePolicy:
         if len(self._trusted) > MAX_SOURCES:
             self._trusted.popitem(last=False)
 
+    def is_trunk(self, host: str) -> bool:
+        """Whether `host` is a server of one of our accounts."""
+        return host in self._trusted
+
     def may_call(self, host: str) -> bool:
         """Whether `host` may send requests that belong to no dialog."""
         return host in self._trusted or within(host, self._networks)

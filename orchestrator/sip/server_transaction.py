@@ -11,7 +11,11 @@ from .timers import T1, T2, T4
 
 
 class ServerTransaction:
-    """One request being answered. `respond` may be called until a final response has gone out."""
+    """One request being answered. `respond` may be called until a final response has gone out.
+
+    `repeats` False: a refusal goes out again only when its INVITE does (a flood would be answered eleven times
+    over), and is soon forgotten (RFC 3261 section 8.2.7).
+    """
 
     def __init__(
         self, request: Request, flow: Flow, clock: Clock, key: tuple[str, ...], on_end: Callable[[], None]
@@ -20,6 +24,7 @@ class ServerTransaction:
         self.flow = flow
         self.key = key
         self.last: Response | None = None
+        self.repeats = True
         self.state = "trying"
         self._clock = clock
         self._on_end = on_end
@@ -76,8 +81,8 @@ class InviteServerTransaction(ServerTransaction):
             self._after(64 * T1, self.terminate)
         else:
             self.state = "completed"
-            self._after(64 * T1, self.terminate)
-            if not self.flow.reliable:
+            self._after(64 * T1 if self.repeats else T4, self.terminate)
+            if self.repeats and not self.flow.reliable:
                 self._retransmit_in(T1)
 
     def receive(self, request: Request, flow: Flow) -> bool:
