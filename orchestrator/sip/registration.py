@@ -46,6 +46,11 @@ class Trunk:
             self._client.trust(hop)
         return hops
 
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The servers that are known so far."""
+        return frozenset(self._hosts)
+
     def owns(self, host: str) -> bool:
         """Whether calls from this address come over the trunk."""
         return host in self._hosts
