@@ -8,12 +8,14 @@ from typing import Literal, cast
 from orchestrator.config import Settings
 from orchestrator.media.messages import CallOpened
 from orchestrator.media.parameters import AudioParameters, Refresh, VideoParameters
+from orchestrator.rtp.consent import Networks, SignallingPeer
 from orchestrator.rtp.srtp import SrtpKeys
 from orchestrator.sip.media import (
     AudioCapabilities,
     AudioMedia,
     Crypto,
     MediaCapabilities,
+    NegotiatedMedia,
     VideoCapabilities,
     VideoMedia,
 )
@@ -21,6 +23,9 @@ from orchestrator.sip.sdp import SessionDescription
 
 CODECS = ("PCMU", "PCMA", "G722", "opus")
 FEEDBACK = frozenset({"nack", "nack pli", "ccm fir", "ccm tmmbr", "goog-remb"})
+PRIVATE_NETWORKS = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+LOCAL_NETWORKS = ("127.0.0.0/8", "::1/128")
+"""Other machines never send from these: they count only for signalling that comes from there."""
 Direction = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
 
 
@@ -65,7 +70,22 @@ def frame_rate(settings: Settings, video: VideoMedia | None) -> Fraction:
     return min(settings.frame_rate, Fraction(video.fps).limit_denominator(1001))
 
 
-def audio_parameters(media: AudioMedia) -> AudioParameters:
+def signalling_peer(settings: Settings, hosts: tuple[str, ...], media: NegotiatedMedia) -> SignallingPeer:
+    """Whom a call's media may go to; ``hosts`` are its signalling's, the one that it comes from first.
+
+    Without ``media_from`` a phone may be learnt from private networks where the signalling comes from one itself,
+    for another machine than its own: a proxy's or an exchange's.
+    """
+    networks = tuple(settings.media_from)
+    if networks == ("none",):
+        networks = ()
+    elif not networks and media.audio is not None and media.audio.remote[0] not in hosts:
+        local = [network for network in LOCAL_NETWORKS if hosts[0] in Networks([network])]
+        networks = (*PRIVATE_NETWORKS, *local) if hosts[0] in Networks(PRIVATE_NETWORKS) or local else ()
+    return SignallingPeer(hosts, networks)
+
+
+def audio_parameters(media: AudioMedia, peer: SignallingPeer) -> AudioParameters:
     """An agreed voice for its worker."""
     return AudioParameters(
         codec=media.codec,
@@ -79,10 +99,13 @@ def audio_parameters(media: AudioMedia) -> AudioParameters:
         direction=_direction(media.sends, media.receives),
         rtcp_mux=media.rtcp_mux,
         keys=_keys(media.crypto),
+        peer=peer,
     )
 
 
-def video_parameters(media: VideoMedia, fps: Fraction, refresh: Refresh) -> VideoParameters:
+def video_parameters(
+    media: VideoMedia, fps: Fraction, refresh: Refresh, peer: SignallingPeer
+) -> VideoParameters:
     """An agreed picture for its worker."""
     return VideoParameters(
         payload_type=media.payload_type,
@@ -100,6 +123,7 @@ def video_parameters(media: VideoMedia, fps: Fraction, refresh: Refresh) -> Vide
         keys=_keys(media.crypto),
         rtx_payload_type=media.rtx_payload_type if "nack" in media.feedback else None,
         refresh=refresh,
+        peer=peer,
     )
 
 

@@ -9,7 +9,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from orchestrator.avatar.names import split_address
 from orchestrator.speech.base import SpeechError
@@ -94,6 +102,11 @@ class Settings(ServiceSettings):
     srtp: Srtp = Field(
         "off", description="SRTP with keys in SDP; the keys are secret only where SIP runs over TLS"
     )
+    media_from: CommaList = Field(
+        [],
+        description="networks that phones may send media from which signalling names otherwise, as behind NAT "
+        "and a proxy; empty: private ones, for signalling out of one; none: no network",
+    )
     rtp_timeout_s: float = Field(
         60.0, ge=0, description="ends a call that has sent neither RTP nor RTCP for so long; 0: never"
     )
@@ -173,9 +186,11 @@ class Settings(ServiceSettings):
             raise ValueError("it must lie within 128x128 and 1920x1920")
         return value
 
-    @field_validator("allow_from", "sip_proxies")
+    @field_validator("allow_from", "sip_proxies", "media_from")
     @classmethod
-    def _check_networks(cls, value: list[str]) -> list[str]:
+    def _check_networks(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        if info.field_name == "media_from" and value == ["none"]:
+            return value
         for network in value:
             try:
                 ipaddress.ip_network(network, strict=False)

@@ -70,7 +70,8 @@ class DialOrder:
 class Line:
     """``call`` is there once it is answered; ``cause`` says why we ended it; ``text`` is spoken first.
 
-    ``fps`` is settled by the first agreement: the body is prepared for it.
+    ``fps`` is settled by the first agreement: the body is prepared for it. ``described`` is the last agreement, as
+    it is known before the call is acknowledged. ``strays`` were told of so far.
     """
 
     sip: IncomingCall | OutgoingCall
@@ -82,6 +83,8 @@ class Line:
     text: str = ""
     language: str = ""
     fps: Fraction | None = None
+    described: CallInfo | None = None
+    strays: int = 0
     started_at: float = field(default_factory=time.time)
     over: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -23,6 +24,17 @@ _LIPS = {
 }
 """Figures of a call as its worker reports them: name, text and scale of the metric."""
 
+_STREAMS = {
+    "strays": ("visavis_media_strays", "packets from those whom a call does not belong to"),
+    "withheld": ("visavis_media_withheld", "packets not sent to addresses that did not ask for them"),
+}
+"""Figures of each stream of a call, of those under way as well."""
+
+
+def _of_streams(stats: Mapping[str, Any], figure: str) -> int:
+    streams = (stats.get("audio"), stats.get("video"))
+    return sum(int(stream.get(figure, 0)) for stream in streams if stream)
+
 
 class OrchestratorCollector(Collector):
     """Counts events as they pass and asks the rest at scrape time."""
@@ -32,6 +44,7 @@ class OrchestratorCollector(Collector):
         self._pool = pool
         self._events: Counter[tuple[str, str]] = Counter()
         self._lips: Counter[str] = Counter()
+        self._streams: Counter[str] = Counter()
         self._wait_ms: list[float] = []
 
     def count(self, event: CallEvent) -> None:
@@ -47,6 +60,8 @@ class OrchestratorCollector(Collector):
         if event.kind == "ended" and (call := self._switchboard.call(event.call_id)) is not None:
             for figure in _LIPS:
                 self._lips[figure] += int(call.stats.get(figure, 0))
+            for figure in _STREAMS:
+                self._streams[figure] += _of_streams(call.stats, figure)
 
     def collect(self) -> Iterable[Metric]:
         """See prometheus_client."""
@@ -66,6 +81,10 @@ class OrchestratorCollector(Collector):
             yield CounterMetricFamily(f"visavis_{kind}", f"Events of kind {kind}", total)
         for figure, (name, text, scale) in _LIPS.items():
             yield CounterMetricFamily(name, f"Of ended calls: {text}", self._lips[figure] * scale)
+        under_way = [call.stats for call in self._switchboard.calls if call.ended_at is None]
+        for figure, (name, text) in _STREAMS.items():
+            total = self._streams[figure] + sum(_of_streams(stats, figure) for stats in under_way)
+            yield CounterMetricFamily(name, f"Media: {text}", total)
         if self._wait_ms:
             waits = sorted(self._wait_ms)
             p95 = waits[int(0.95 * (len(waits) - 1))] / 1000

@@ -11,11 +11,12 @@ from orchestrator.agreement import (
     capabilities,
     frame_rate,
     offers_video,
+    signalling_peer,
     trim_ms,
     video_parameters,
 )
 from orchestrator.avatars import AvatarCatalog
-from orchestrator.call import Call
+from orchestrator.call import Call, CallInfo
 from orchestrator.config import Settings
 from orchestrator.events import CallEvent, EventBus
 from orchestrator.line import DialOrder, Line, WorkerMedia
@@ -194,6 +195,12 @@ class Switchboard(BaseHandler):
         if line := self._lines.get(call.id):
             self._begin(line, media)
 
+    async def on_established(self, call: SipCall) -> None:
+        """Acknowledged: whoever called is there, and is spoken to from now on."""
+        line = self._lines.get(call.id)
+        if line is not None and line.call is None and line.described is not None:
+            self._speak(line, line.described)
+
     async def on_reoffer(self, call: SipCall, offer: SessionDescription) -> MediaCapabilities:
         """What we can do now: the same, with video where it is offered."""
         line = self._lines[call.id]
@@ -250,6 +257,7 @@ class Switchboard(BaseHandler):
             case CallFigures(_, stats) if call is not None:
                 call.stats |= figures_of(stats)
                 self._judge_silence(line, stats)
+                self._tell_strays(line, stats)
             case Notice(_, "turn", data) if call is not None:
                 call.on_turn(data["kind"], data["turn_id"], data["heard_ms"], data["wait_ms"])
             case Notice(_, "avatar", data) if call is not None:
@@ -266,6 +274,15 @@ class Switchboard(BaseHandler):
         if line is not None and not line.cause and 0 < limit <= stats.silent_for:
             line.hang_up("rtp timeout")
 
+    def _tell_strays(self, line: Line | None, stats: SessionStats) -> None:
+        """A line of the log for a call that strangers send to, as often as figures come."""
+        streams = [stream for stream in (stats.audio, stats.video) if stream is not None]
+        strays = sum(stream.strays for stream in streams)
+        if line is not None and strays > line.strays:
+            source = next(stream.stray_source for stream in streams if stream.stray_source)
+            log.warning("media_strays", call=line.sip.id, packets=strays - line.strays, source=source)
+            line.strays = strays
+
     def _capabilities(self, line: Line) -> MediaCapabilities:
         host = line.sip.capabilities.address if line.call else line.sip.local_host
         return capabilities(self._settings, line.ports, host, line.sip.account)
@@ -279,17 +296,19 @@ class Switchboard(BaseHandler):
         if line.fps is None:
             line.fps = frame_rate(self._settings, media.video)
         refresh = self._settings.video_refresh
-        video = video_parameters(media.video, line.fps, refresh) if media.video else None
-        self._pool.send(ConfigureCall(call_id, audio_parameters(media.audio), video))
-        if line.call is not None:
-            return
+        peer = signalling_peer(self._settings, line.sip.signalling_hosts, media)
+        video = video_parameters(media.video, line.fps, refresh, peer) if media.video else None
+        self._pool.send(ConfigureCall(call_id, audio_parameters(media.audio, peer), video))
+        line.described = line.describe(media.audio, video)
+
+    def _speak(self, line: Line, described: CallInfo) -> None:
         options = {
             "portrait": str(line.portrait.path),
             "fps": str(line.fps),
             "trim_ms": trim_ms(self._settings, line.sip.account),
         }
-        self._pool.send(StartCall(call_id, options))
-        line.call = Call(line.describe(media.audio, video), line.media, self._voices, self._bus, line)
+        self._pool.send(StartCall(line.sip.id, options))
+        line.call = Call(described, line.media, self._voices, self._bus, line)
         if line.text.strip():
             line.call.say(line.text, line.language)
 

@@ -148,7 +148,7 @@ async def test_health(house: House) -> None:
 
 
 async def test_metrics_sum_the_lips_of_ended_calls(tmp_path: Path) -> None:
-    switchboard: Any = SimpleNamespace(active=0, refused=0, call=lambda call_id: house.one)
+    switchboard: Any = SimpleNamespace(active=0, refused=0, calls=[], call=lambda call_id: house.one)
     collector = OrchestratorCollector(switchboard, cast(Any, SimpleNamespace(workers=[])))
     house = House(tmp_path, registry=make_registry(collector))
     house.one.stats = {"frames_shown": 90, "frames_late": 10, "frames_dropped": 4, "freeze_ms": 750}

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tests.support.hypothesis_profile  # noqa: F401
+from orchestrator.rtp.consent import Consent, SignallingPeer
 from orchestrator.rtp.dtmf import DtmfReceiver, event_payloads
 from orchestrator.rtp.feedback import KeyframeRequests
 from orchestrator.rtp.latch import PROBATION, Latch
@@ -74,9 +75,13 @@ class TestReception:
         assert block is not None and (block.lsr, block.dlsr) == (middle_ntp(ntp), 98304)
 
 
+def latch_at(signalled: tuple[str, int], *hosts: str) -> Latch:
+    return Latch(signalled, SignallingPeer((signalled[0], *hosts)), Consent(), 0.0)
+
+
 class TestLatch:
     def test_one_stray_packet_moves_nothing(self) -> None:
-        latch = Latch(PHONE)
+        latch = latch_at(PHONE, NAT[0])
         assert not latch.offer(STRANGER, head(1), 0.0)
         assert latch.target == PHONE
         assert latch.offer(PHONE, head(1, 9), 0.1)
@@ -85,13 +90,13 @@ class TestLatch:
         assert latch.target == PHONE
 
     def test_a_nat_is_learnt_from_a_run(self) -> None:
-        latch = Latch(PHONE)
+        latch = latch_at(PHONE, NAT[0])
         answers = [latch.offer(NAT, head(100 + number), number * 0.02) for number in range(PROBATION)]
         assert answers == [False] * (PROBATION - 1) + [True]
         assert latch.target == NAT and latch.confirmed
 
     def test_gaps_and_other_sources_break_a_run(self) -> None:
-        latch = Latch(PHONE)
+        latch = latch_at(PHONE, NAT[0])
         for number in range(0, 40, 2):
             assert not latch.offer(NAT, head(number), 0.0)
         for number in range(40):
@@ -99,13 +104,14 @@ class TestLatch:
             assert not latch.offer(source, head(number), 0.0)
 
     def test_a_nat_that_rebinds_must_keep_its_ssrc_or_wait_long(self) -> None:
-        latch = Latch(NAT)
+        latch = latch_at(NAT)
+        rebound, other = (NAT[0], 61001), (NAT[0], 61002)
         assert latch.offer(NAT, head(1, 7), 0.0)
         for number in range(20):
-            assert not latch.offer(STRANGER, head(number, 8), 3.0)
-        assert any(latch.offer(PHONE, head(number, 7), 3.0) for number in range(PROBATION))
-        assert latch.target == PHONE
-        assert any(latch.offer(STRANGER, head(number, 8), 13.1) for number in range(PROBATION))
+            assert not latch.offer(other, head(number, 8), 3.0)
+        assert any(latch.offer(rebound, head(number, 7), 3.0) for number in range(PROBATION))
+        assert latch.target == rebound
+        assert any(latch.offer(other, head(number, 8), 13.1) for number in range(PROBATION))
 
 
 class TestKeyframeRequests:

@@ -12,6 +12,7 @@ from orchestrator.agreement import audio_parameters
 from orchestrator.media.messages import CallFigures, ConfigureCall, StartCall
 from orchestrator.rtp import packet, rtcp, xr
 from orchestrator.rtp.codecs import make_codec
+from orchestrator.rtp.consent import SignallingPeer
 from orchestrator.rtp.jitter import STEP, JitterBuffer
 from orchestrator.sip.media import AudioCapabilities, MediaCapabilities
 from orchestrator.sip.session import SdpSession
@@ -128,7 +129,7 @@ async def test_a_call_carries_them(worker) -> None:  # noqa: F811
     session = SdpSession()
     answer = session.answer(offer, MediaCapabilities("127.0.0.1", AudioCapabilities(ports.audio_port)))
     assert "a=rtcp-xr:voip-metrics" in answer and session.media and session.media.audio
-    pool.send(ConfigureCall("a", audio_parameters(session.media.audio), None))
+    pool.send(ConfigureCall("a", audio_parameters(session.media.audio, SignallingPeer(("127.0.0.1",))), None))
     pool.send(StartCall("a"))
     await until(lambda: phone.drain("audio"))
     start, silence = time.monotonic(), make_codec("PCMU").silence()

@@ -11,6 +11,7 @@ from orchestrator.media.sources import Hearing, Voice
 from orchestrator.media.transport import MediaSocket, Poller
 from orchestrator.rtp import xr
 from orchestrator.rtp.codecs import CLOCK_RATES, AudioCodec, make_codec
+from orchestrator.rtp.consent import Consent
 from orchestrator.rtp.dtmf import DtmfReceiver, DtmfSender, Event
 from orchestrator.rtp.jitter import JitterBuffer
 from orchestrator.rtp.packet import HEADER_SIZE, Header, write_header
@@ -37,13 +38,14 @@ class AudioStream:
         voice: Voice,
         hearing: Hearing | None,
         cname: str,
+        consent: Consent | None = None,
     ) -> None:
         self.clock = clock
         self.voice = voice
         self.hearing = hearing
         self.skipped = 0
         self.late = 0
-        self.socket = MediaSocket(pair, poller, self._received, self._reported)
+        self.socket = MediaSocket(pair, poller, self._received, self._reported, consent)
         self.reports = StreamReports(cname)
         self.reception = Reception(8000)
         self._parameters: AudioParameters | None = None
@@ -72,7 +74,11 @@ class AudioStream:
         if old is None or old.codec != parameters.codec:
             codec = make_codec(parameters.codec)
         self.socket.set_keys(parameters.keys)
-        self.socket.set_remote(parameters.remote, parameters.remote_rtcp, parameters.rtcp_mux)
+        wheel = self.clock.wheel
+        now = wheel.time_of(wheel.slot)
+        self.socket.set_remote(
+            parameters.remote, parameters.remote_rtcp, parameters.rtcp_mux, parameters.peer, now
+        )
         if codec is not self._codec or old is None:
             self._codec = codec
             rate = CLOCK_RATES[codec.name]
@@ -97,6 +103,7 @@ class AudioStream:
     def start(self, t0: float, slot: int) -> int:
         """Packet 0 is due at ``t0``; returns the slot of the first tick, whose job is ``tick``."""
         self._t0, self._t0_slot, self._running = t0, slot, True
+        self.socket.acknowledged(t0)
         return slot
 
     def tick(self, slot: int, now: float) -> int | None:
@@ -144,10 +151,11 @@ class AudioStream:
         # After keys the voice begins anew (RFC 3551 section 4.1).
         self._marker = event is not None
         try:
-            self.socket.deliver(packet)
+            sent = self.socket.deliver(packet)
         except OSError:
             self.socket.send_errors += 1
-        else:
+            return
+        if sent:
             reports.packets += 1
             reports.octets += len(packet) - HEADER_SIZE
 

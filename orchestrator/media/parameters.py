@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
+from orchestrator.rtp.consent import SignallingPeer
 from orchestrator.rtp.srtp import SrtpKeys
 
 Direction = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
@@ -20,7 +21,8 @@ _WAVES_PER_KEYFRAME = 5
 class AudioParameters:
     """One audio stream. ``codec`` is the SDP name; ``remote_rtcp`` ``None`` means port + 1 (or muxed).
 
-    ``voip_metrics``: the peer wants the report blocks of RFC 3611 section 4.7.
+    ``voip_metrics``: the peer wants the report blocks of RFC 3611 section 4.7. ``peer`` decides whom media may go
+    to; without one the signalled address is the signalling's own.
     """
 
     codec: str
@@ -34,6 +36,7 @@ class AudioParameters:
     telephone_event_rate: int = 8000
     comfort_noise: int | None = None
     voip_metrics: bool = False
+    peer: SignallingPeer | None = None
 
     @property
     def sends(self) -> bool:
@@ -44,7 +47,7 @@ class AudioParameters:
 class VideoParameters:
     """One H.264 stream. ``feedback`` holds what the peer offered: "nack pli", "ccm fir", "nack"...
 
-    ``refresh`` is what a phone gets that cannot ask for a key frame.
+    ``refresh`` is what a phone gets that cannot ask for a key frame. ``peer`` as for the voice.
     """
 
     payload_type: int
@@ -62,6 +65,7 @@ class VideoParameters:
     keys: SrtpKeys | None = None
     rtx_payload_type: int | None = None
     refresh: Refresh = "keyframes"
+    peer: SignallingPeer | None = None
 
     def __post_init__(self) -> None:
         if self.width % 2 or self.height % 2 or self.width < 16 or self.height < 16:

@@ -18,6 +18,7 @@ from orchestrator.media.report import StreamReports
 from orchestrator.media.sources import Body, Face
 from orchestrator.media.transport import MediaSocket, Poller
 from orchestrator.media.video import VideoDirector
+from orchestrator.rtp.consent import Consent
 from orchestrator.rtp.feedback import KeyframeRequests
 from orchestrator.rtp.packet import HEADER_SIZE, write_header
 from orchestrator.rtp.ports import PortPair
@@ -57,14 +58,20 @@ class VideoStream:
     """Sends ``face`` from ``start`` on; picture k is due at ``t0 + k / fps``."""
 
     def __init__(
-        self, engine: VideoEngine, pair: PortPair, poller: Poller, face: Face | None, cname: str
+        self,
+        engine: VideoEngine,
+        pair: PortPair,
+        poller: Poller,
+        face: Face | None,
+        cname: str,
+        consent: Consent | None = None,
     ) -> None:
         self.face = face
         self.counters = VideoCounters()
         self.keyframes = KeyframeRequests()
         self.reports = StreamReports(cname)
         self.rate = RateControl(0)
-        self.socket = MediaSocket(pair, poller, None, self._reported)
+        self.socket = MediaSocket(pair, poller, None, self._reported, consent, self.keyframes.request)
         self.repeater = Repeater(engine.clock, self.socket, self.reports)
         self._engine = engine
         self._parameters: VideoParameters | None = None
@@ -102,7 +109,11 @@ class VideoStream:
         """
         encoding = parameters.encoding
         self.socket.set_keys(parameters.keys)
-        self.socket.set_remote(parameters.remote, parameters.remote_rtcp, parameters.rtcp_mux)
+        wheel = self._engine.clock.wheel
+        now = wheel.time_of(wheel.slot)
+        self.socket.set_remote(
+            parameters.remote, parameters.remote_rtcp, parameters.rtcp_mux, parameters.peer, now
+        )
         old, self._parameters = self._parameters, parameters
         self._payload_type = parameters.payload_type
         self._rate, self._scale = parameters.fps.numerator, parameters.fps.denominator
@@ -246,10 +257,11 @@ class VideoStream:
         self._sequence = (sequence + 1) & 0xFFFF
         write_header(packet, self._payload_type, marker, sequence, timestamp, reports.ssrc)
         try:
-            self.socket.deliver(packet)
+            sent = self.socket.deliver(packet)
         except OSError:
             self.socket.send_errors += 1
-        else:
+            return
+        if sent:
             reports.packets += 1
             reports.octets += len(packet) - HEADER_SIZE
 

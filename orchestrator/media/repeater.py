@@ -93,9 +93,10 @@ class Repeater:
             # The header is written anew: cached packets are shared by all calls.
             write_header(packet, self._payload_type, sent.marker, sent.sequence, sent.timestamp, reports.ssrc)
         try:
-            self._socket.deliver(packet)
+            delivered = self._socket.deliver(packet)
         except OSError:
             self._socket.send_errors += 1
-        else:
+            return
+        if delivered:
             reports.packets += 1
             reports.octets += len(packet) - HEADER_SIZE

@@ -12,6 +12,7 @@ from orchestrator.media.parameters import Address, AudioParameters, VideoParamet
 from orchestrator.media.picture import CLOCK_RATE, VideoEngine, VideoStream
 from orchestrator.media.sources import Face, Hearing, SilentVoice, Voice
 from orchestrator.media.transport import Poller
+from orchestrator.rtp.consent import Consent
 from orchestrator.rtp.ports import PortPool
 
 _FIRST_REPORT = 0.2
@@ -20,7 +21,11 @@ _REPORT_INTERVAL = (2.0, 3.0)
 
 @dataclass(frozen=True, slots=True)
 class StreamStats:
-    """Figures of one stream; loss and jitter in packets and seconds."""
+    """Figures of one stream; loss and jitter in packets and seconds.
+
+    ``strays`` came from those whom the stream does not belong to, the last of them from ``stray_source``;
+    ``withheld`` packets were not sent, since their address had not shown that it wants them.
+    """
 
     sent_packets: int = 0
     sent_octets: int = 0
@@ -33,6 +38,8 @@ class StreamStats:
     round_trip: float | None = None
     malformed: int = 0
     strays: int = 0
+    stray_source: str = ""
+    withheld: int = 0
     send_errors: int = 0
     nacked: int = 0
     retransmitted: int = 0
@@ -89,9 +96,10 @@ class MediaSession:
     ) -> None:
         self._engine = engine
         self.cname = secrets.token_hex(8)
-        clock = engine.video.clock
+        self._consent = Consent()
+        clock, ports, poller = engine.video.clock, engine.ports, engine.poller
         self.audio = AudioStream(
-            clock, engine.ports.open(), engine.poller, voice or SilentVoice(), hearing, self.cname
+            clock, ports.open(), poller, voice or SilentVoice(), hearing, self.cname, self._consent
         )
         self.video: VideoStream | None = None
         self._face = face
@@ -126,7 +134,12 @@ class MediaSession:
 
     def _add_video(self) -> VideoStream:
         self.video = VideoStream(
-            self._engine.video, self._engine.ports.open(), self._engine.poller, self._face, self.cname
+            self._engine.video,
+            self._engine.ports.open(),
+            self._engine.poller,
+            self._face,
+            self.cname,
+            self._consent,
         )
         return self.video
 
@@ -269,6 +282,8 @@ def _stream_stats(stream: AudioStream | VideoStream) -> StreamStats:
         round_trip=peer.round_trip,
         malformed=sock.malformed,
         strays=sock.strays,
+        stray_source=sock.stray_source,
+        withheld=sock.withheld,
         send_errors=sock.send_errors,
         rejected=sock.rejected,
     )

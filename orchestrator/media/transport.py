@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable
 
 from orchestrator.media.parameters import Address
+from orchestrator.rtp.consent import Consent, SignallingPeer
 from orchestrator.rtp.latch import Latch
 from orchestrator.rtp.packet import Header, MalformedPacket, looks_like_rtcp, parse_header
 from orchestrator.rtp.ports import PortPair
@@ -89,13 +90,33 @@ class Poller:
         self._epoll.close()
 
 
-class MediaSocket:
-    """RTP and RTCP of one stream. Nothing that a peer sends raises out of here."""
+def _nobody() -> None:
+    """Nobody waits for a stream to open."""
 
-    def __init__(self, pair: PortPair, poller: Poller, on_rtp: OnRtp | None, on_rtcp: OnRtcp) -> None:
+
+class MediaSocket:
+    """RTP and RTCP of one stream. Nothing that a peer sends raises out of here.
+
+    ``consent`` is shared by the streams of a call. A stream without ``on_rtp`` is the picture's: it is sent to
+    nobody before the address has proved itself, and ``on_open`` is called when it has and something was withheld.
+    """
+
+    def __init__(
+        self,
+        pair: PortPair,
+        poller: Poller,
+        on_rtp: OnRtp | None,
+        on_rtcp: OnRtcp,
+        consent: Consent | None = None,
+        on_open: Callable[[], None] = _nobody,
+    ) -> None:
         self.port = pair.port
         self.malformed = 0
         self.strays = 0
+        """What came from those whom the stream does not belong to."""
+        self.stray_source = ""
+        self.withheld = 0
+        """What was not sent, since its address has not shown that it wants it."""
         self.rejected = 0
         """What SRTP did not let through."""
         self.send_errors = 0
@@ -103,10 +124,15 @@ class MediaSocket:
         self._rtp, self._rtcp = pair.rtp, pair.rtcp
         self._poller = poller
         self._on_rtp, self._on_rtcp = on_rtp, on_rtcp
+        self._consent = consent if consent is not None else Consent()
+        self._on_open = on_open
+        self._follows = on_rtp is None
+        self._closed_to_peer = False
         self._latch: Latch | None = None
         self._remote_rtcp: Address | None = None
         self._mux = False
         self._connected = False
+        self._peer = SignallingPeer()
         self._rtcp_heard = float("-inf")
         self._buffer = bytearray(_BUFFER_SIZE)
         self._protection: Protection | None = None
@@ -153,8 +179,15 @@ class MediaSocket:
         assert self._protection is not None
         return self._transmit(self._protection.protect(packet))
 
-    def set_remote(self, remote: Address, remote_rtcp: Address | None, mux: bool) -> None:
-        """Send to this peer; the same peer again changes nothing.
+    def set_remote(
+        self,
+        remote: Address,
+        remote_rtcp: Address | None,
+        mux: bool,
+        peer: SignallingPeer | None = None,
+        now: float = 0.0,
+    ) -> None:
+        """Send to this peer; the same peer again only lets a phone that moved be learnt anew.
 
         An unspecified address (the hold of RFC 2543) or port 0 sends nowhere. Raises ``ValueError`` for what
         is no unicast address.
@@ -163,13 +196,35 @@ class MediaSocket:
         rtcp = remote if mux else remote_rtcp or (remote[0], remote[1] + 1)
         self._remote_rtcp = None if _is_nowhere(rtcp) else rtcp
         self._mux = mux
-        if self._latch is not None and self._latch.signalled == remote:
-            return
+        self._peer = peer if peer is not None else SignallingPeer((remote[0],))
         self.reopen()
-        self._latch = None if nowhere else Latch(remote)
+        if self._latch is not None and self._latch.signalled == remote:
+            self._latch.signal(self._peer, now)
+        else:
+            self._latch = (
+                None if nowhere else Latch(remote, self._peer, self._consent, now, follows=self._follows)
+            )
+
+    def acknowledged(self, now: float) -> None:
+        """The exchange of offer and answer is over: the time in which a phone is learnt begins."""
+        if self._latch is not None:
+            self._latch.signal(self._peer, now)
 
     def _deliver_unconnected(self, packet: bytes | bytearray) -> int:
-        return self._rtp.sendto(packet, self._latch.target) if self._latch is not None else 0
+        latch = self._latch
+        if latch is None:
+            return 0
+        if not latch.proven and (self._follows or not self._consent.take(len(packet))):
+            self.withheld += 1
+            self._closed_to_peer = True
+            return 0
+        self._open()
+        return self._rtp.sendto(packet, latch.target)
+
+    def _open(self) -> None:
+        if self._closed_to_peer:
+            self._closed_to_peer = False
+            self._on_open()
 
     def send_rtcp(self, packet: bytes) -> None:
         """Send RTCP to where the peer wants it."""
@@ -180,10 +235,16 @@ class MediaSocket:
                 packet = self._protection.protect_rtcp(packet)
             if self._mux:
                 self._transmit(packet)
-            else:
+            elif self._may_report(self._remote_rtcp[0]) or self._consent.take(len(packet)):
                 self._rtcp.sendto(packet, self._remote_rtcp)
+            else:
+                self.withheld += 1
         except OSError:
             self.send_errors += 1
+
+    def _may_report(self, host: str) -> bool:
+        latch = self._latch
+        return host in self._peer.hosts or (latch is not None and host == latch.target[0] and latch.proven)
 
     def watch(self, now: float) -> None:
         """Called about once a second: a peer that fell silent may come back from another address."""
@@ -196,7 +257,7 @@ class MediaSocket:
             if sock.fileno() >= 0:
                 self._poller.remove(sock.fileno())
         self._pair.close()
-        self._on_rtp, self._on_rtcp = None, _ignored
+        self._on_rtp, self._on_rtcp, self._on_open = None, _ignored, _nobody
         self._transmit = self.deliver = _undelivered
 
     def _read_rtp(self, now: float) -> None:
@@ -208,9 +269,13 @@ class MediaSocket:
                 size, source = self._rtp.recvfrom_into(buffer)
         except OSError:
             return  # nothing there, or an ICMP error that was reported here
+        self._consent.received += size
+        latch = self._latch
+        if latch is None:
+            return
         if size >= 2 and looks_like_rtcp(buffer[1]):
             if self._mux:
-                self._take_rtcp(bytes(buffer[:size]), now)
+                self._take_report(source[0] if source else latch.target[0], size, now)
             return
         if self._protection is not None:
             plain = self._protection.unprotect(bytes(buffer[:size]))
@@ -224,30 +289,42 @@ class MediaSocket:
         except MalformedPacket:
             self.malformed += 1
             return
-        latch = self._latch
-        if latch is None:
-            return
         if source is None:
             latch.heard(head.ssrc, now)
-        elif latch.offer((source[0], source[1]), head, now):
+        elif latch.offer((source[0], source[1]), head, now, authenticated=self._protection is not None):
             self._connect(latch.target)
         else:
-            self.strays += 1
+            self._stray(source[0])
             return
         if self._on_rtp is not None:
             self._on_rtp(head, buffer, now)
+
+    def _stray(self, host: str) -> None:
+        self.strays += 1
+        self.stray_source = host
 
     def _read_rtcp(self, now: float) -> None:
         try:
             size, source = self._rtcp.recvfrom_into(self._buffer)
         except OSError:
             return
+        self._consent.received += size
         latch = self._latch
-        if latch is None or source[0] not in (latch.target[0], latch.signalled[0]):
-            self.strays += 1
+        if latch is None:
             return
-        if self._take_rtcp(bytes(self._buffer[:size]), now) and latch.confirmed and not self._mux:
+        if self._take_report(source[0], size, now) and not self._mux and source[0] == latch.target[0]:
             self._remote_rtcp = (source[0], source[1])
+
+    def _take_report(self, host: str, size: int, now: float) -> bool:
+        """RTCP that came from there; what SRTCP does not let through proves nothing."""
+        latch = self._latch
+        if latch is None or not latch.belongs(host):
+            self._stray(host)
+            return False
+        if not self._take_rtcp(bytes(self._buffer[:size]), now):
+            return False
+        latch.reported(host)
+        return True
 
     def _take_rtcp(self, data: bytes, now: float) -> bool:
         if self._protection is not None:
@@ -271,6 +348,7 @@ class MediaSocket:
         except OSError:
             return
         self._connected = True
+        self._open()
         self._send_through(self._rtp.send)
         if self._on_rtp is None:
             self._filter(_KEEP_RTCP if self._mux else _DROP_ALL)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -145,6 +145,11 @@ class Agent:
                 call.end(EndCause("error", "us", 500, str(error)))
 
         self.spawn(run())
+
+    def account_hosts(self, account: str) -> Iterable[str]:
+        """The servers of an account, by address; none where it is none of ours."""
+        own = [one.trunk.hosts for one in self.registrations if account and one.account.uri == account]
+        return sorted(set().union(*own))
 
     def forget(self, call: Call) -> None:
         self.calls.pop(call.id, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, ParamSpec, Protocol
 
 from visavis.logs import Log
@@ -29,6 +29,7 @@ from .sdp import SdpError
 from .server_transaction import ServerTransaction
 from .session import SdpSession
 from .session_timer import SessionTimer
+from .targets import check_targets
 from .trace import Trace, Tracer
 from .transfer import Transfer
 from .validate import ALLOW, SUPPORTED
@@ -52,6 +53,7 @@ class UserAgent(Protocol):
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
     def register(self, call: Call, dialog: Dialog) -> None: ...
+    def account_hosts(self, account: str) -> Iterable[str]: ...
     def forget(self, call: Call) -> None: ...
     def forget_dialogs(self, call: Call) -> None: ...
     def finish_response(self, response: Response, transaction: ServerTransaction) -> None: ...
@@ -76,7 +78,7 @@ class Call:
         self.source: tuple[str, int] = ("", 0)
         self.local_host = ""
         self.capabilities = MediaCapabilities("0.0.0.0")
-        self.session = SdpSession()
+        self.session = SdpSession(check=lambda media: check_targets(media, self.signalling_hosts[0]))
         self.cause: EndCause | None = None
         self.trace: Trace | None = None
         self.credentials: Credentials | None = None
@@ -105,6 +107,12 @@ class Call:
         if self._dialog is None:
             raise CallEnded("the call has no dialog yet")
         return self._dialog
+
+    @property
+    def signalling_hosts(self) -> tuple[str, ...]:
+        """IP addresses: where the peer last spoke from, then the servers of the account that the call goes over."""
+        last = self._dialog.flow.remote if self._dialog is not None else self.source
+        return tuple(dict.fromkeys((last[0], *self._agent.account_hosts(self.account))))
 
     @property
     def sip_call_id(self) -> str:

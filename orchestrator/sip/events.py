@@ -57,8 +57,14 @@ class SipHandler(Protocol):
     async def on_media(self, call: Call, media: NegotiatedMedia) -> None:
         """The media were agreed without `answer` returning them: late offer, re-INVITE, UPDATE, dialled call."""
 
+    async def on_early(self, call: Call) -> None:
+        """PRACK confirmed an answer that went before the final one: early media may be sent from now on."""
+
     async def on_established(self, call: Call) -> None:
-        """The dialog is confirmed: ACK arrived, or our call was answered."""
+        """The dialog is confirmed: ACK arrived, or our call was answered and is acknowledged.
+
+        No media may be sent before this or `on_early`: until then nobody has shown that he wants them.
+        """
 
     async def on_reoffer(self, call: Call, offer: SessionDescription) -> MediaCapabilities:
         """The peer offers anew (hold, resume, new address, video added): what can we do now?"""
@@ -89,6 +95,9 @@ class BaseHandler:
         pass
 
     async def on_media(self, call: Call, media: NegotiatedMedia) -> None:
+        pass
+
+    async def on_early(self, call: Call) -> None:
         pass
 
     async def on_established(self, call: Call) -> None:

@@ -162,6 +162,8 @@ class IncomingCall(Call):
             return
         self._reliable.acknowledged()
         self._agreed_early = self._answered_early
+        if self._agreed_early:
+            self.emit(self.handler.on_early, self)
         self._renegotiation.on_prack(transaction)
         if self._answer_waits:
             self._accept("")

@@ -51,6 +51,11 @@ class Trunk:
             del self._hosts[next(iter(self._hosts))]
         return hops
 
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The servers that are known so far."""
+        return frozenset(self._hosts)
+
     def owns(self, host: str) -> bool:
         """Whether calls from this address come over the trunk."""
         return host in self._hosts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 
 from .answer import answer_offer
 from .crypto import Keys
@@ -12,10 +13,20 @@ from .sdp import SdpError, SessionDescription, parse_sdp
 
 
 class SdpSession:
-    """Makes offers and answers whose o= keeps its id, and its version while nothing changes."""
+    """Makes offers and answers whose o= keeps its id, and its version while nothing changes.
 
-    def __init__(self, *, name: str = "visavis", session_id: int | None = None) -> None:
+    `check` raises NotAcceptable for what may not be agreed.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str = "visavis",
+        session_id: int | None = None,
+        check: Callable[[NegotiatedMedia], None] = lambda media: None,
+    ) -> None:
         self._name = name
+        self._check = check
         self._id = secrets.randbits(53) if session_id is None else session_id
         self._version = self._id
         self._keys: Keys = {}
@@ -34,6 +45,7 @@ class SdpSession:
         """Answer an offer; `media` is the agreement afterwards. Raises NotAcceptable, SdpError."""
         parsed = offer if isinstance(offer, SessionDescription) else parse_sdp(offer)
         sections, media = answer_offer(parsed, capabilities, self._keys)
+        self._check(media)
         text = self._compose(capabilities, sections)
         self.media = media
         return text
@@ -60,8 +72,10 @@ class SdpSession:
         if not provisional:
             self._offered = None
         parsed = answer if isinstance(answer, SessionDescription) else parse_sdp(answer)
-        self.media = read_answer(offered, parsed, capabilities, self._keys)
-        return self.media
+        media = read_answer(offered, parsed, capabilities, self._keys)
+        self._check(media)
+        self.media = media
+        return media
 
     def withdraw(self) -> None:
         """Our offer was refused: what was agreed before stands."""
