@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from orchestrator.events import CallEvent, EventBus, EventKind
+from orchestrator.sip.text import PeerText
 from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
 from orchestrator.speech.turn import TurnSink, speak
 from visavis.logs import Log
@@ -60,8 +61,8 @@ class CallInfo:
 
     call_id: str
     direction: str
-    caller: str
-    dialled: str
+    caller: PeerText
+    dialled: PeerText
     avatar: str
     source: str
     audio: str

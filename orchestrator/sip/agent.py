@@ -30,6 +30,7 @@ from .registration import Registration, account_of
 from .routing import reply_flow, stamp_via
 from .sdp import SdpError
 from .server_transaction import ServerTransaction
+from .text import PeerText
 from .trace import Tracer
 from .transaction import TransactionLayer
 from .validate import CAPABILITIES, check_request
@@ -272,9 +273,9 @@ class Agent:
         request, source = transaction.request, transaction.flow.remote[0]
         call = RefusedCall(
             secrets.token_hex(6),
-            request.call_id,
-            str(request.from_.uri),
-            parse_request_uri(request.uri).decoded_user,
+            request.text("Call-ID"),
+            PeerText(str(request.from_.uri)),
+            PeerText(parse_request_uri(request.uri).decoded_user),
             source,
             account_of(self.registrations, request.to.uri, source),
             refusal.cause,
