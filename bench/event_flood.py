@@ -1,9 +1,10 @@
 """What a webhook hears of an honest call beside one that floods: ``python -m bench.event_flood``.
 
-Two phones call an orchestrator whose webhook takes ``--webhook-ms`` for each POST. One sends ``--rate`` keys a second
-by INFO, the other presses one a second and hangs up. Printed: how many of the honest call's events came, when its
-``ended`` came, what was posted of the flood, and how many POSTs bore a signature that is right. Then the webhook fails
-for a while: how often its address with its password stood in the log, and whether what happened meanwhile came later.
+Two phones call an orchestrator whose webhook takes ``--webhook-ms`` for each POST. One sends ``--rate`` keys a
+second by INFO, the other presses one a second and hangs up. Printed: how many of the honest call's events came,
+when its ``ended`` came, what was posted of the flood, and how many POSTs bore a signature that is right. Then the
+webhook fails for a while: how often its address with its password stood in the log, and whether what happened
+meanwhile came later.
 """
 
 from __future__ import annotations
@@ -124,14 +125,12 @@ async def flooded(hook: Webhook, house: House, rate: int, keys: int) -> None:
     hung_up = time.monotonic()
     done.set()
     sent = await flooding
-    while time.monotonic() - hook.heard_at < QUIET_S:
+    while time.monotonic() - hook.heard_at < QUIET_S:  # noqa: ASYNC110 - until it is quiet
         await asyncio.sleep(0.2)
     kinds = Counter(event["event"] for event in hook.of(call))
     came = kinds["answered"] + kinds["dtmf"] + kinds["ended"]
-    ended = next(
-        (t for e, t in zip(hook.events, hook.arrived, strict=True) if (e["call_id"], e["event"]) == (call, "ended")),
-        None,
-    )
+    arrived = zip(hook.events, hook.arrived, strict=True)
+    ended = next((at for one, at in arrived if one["call_id"] == call and one["event"] == "ended"), None)
     others = [event for event in hook.events if event["call_id"] != call]
     print(f"flood: {sent} keys by INFO at {rate}/s, a webhook that takes {1000 * hook.seconds:.0f} ms")
     print(f"honest call: {came} of {keys + 2} events came, {keys + 2 - came} lost ({dict(kinds)})")
@@ -142,6 +141,11 @@ async def flooded(hook: Webhook, house: House, rate: int, keys: int) -> None:
     lost = [line for line in house.log if line["event"] in ("events_lost", "keys_dropped")]
     print(f"lines of the log about what was lost: {len(lines_of(lost))}; e.g. {lost[-1] if lost else 'none'}")
     print(f"signed: {hook.signed} of {hook.posts} POSTs", flush=True)
+
+
+def kinds_of(hook: Webhook, call_id: str) -> list[str]:
+    """The kinds of a call's events so far."""
+    return [str(event["event"]) for event in hook.of(call_id)]
 
 
 def lines_of(entries: list[dict[str, Any]]) -> list[str]:
@@ -155,14 +159,16 @@ async def failing(hook: Webhook, house: House, password: str, seconds: float) ->
     await asyncio.sleep(seconds)
     hook.failing = False
     deadline = time.monotonic() + 40
-    while time.monotonic() < deadline and not any(e["event"] == "ended" for e in hook.of(call)):
+    while time.monotonic() < deadline and "ended" not in kinds_of(hook, call):  # noqa: ASYNC110
         await asyncio.sleep(0.2)
     lines = lines_of(house.log[before:])
     leaks = [line for line in lines if password in line]
     about = [line for line in lines if "webhook" in line]
-    print(f"a webhook that fails for {seconds:.0f} s: {len(about)} lines of the log, {len(leaks)} with its password")
+    print(
+        f"a webhook that fails for {seconds:.0f} s: {len(about)} lines of the log, {len(leaks)} with its password"
+    )
     print(f"  e.g. {(leaks or about or ['none'])[0].replace(password, '(the password)')}")
-    print(f"  of the call meanwhile came {[event['event'] for event in hook.of(call)]}", flush=True)
+    print(f"  of the call meanwhile came {kinds_of(hook, call)}", flush=True)
 
 
 async def run(options: argparse.Namespace) -> None:
@@ -178,7 +184,9 @@ async def run(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rate", type=int, default=500, help="keys a second of the flood")
     parser.add_argument("--keys", type=int, default=10, help="keys of the honest call, one a second")
     parser.add_argument("--webhook-ms", type=float, default=100.0, help="what the webhook takes for a POST")

@@ -13,11 +13,13 @@ from orchestrator.events import CallEvent, EventBus, EventKind
 from orchestrator.sip.text import PeerText
 from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
 from orchestrator.speech.turn import TurnSink, speak
+from orchestrator.token_bucket import TokenBucket
 from visavis.logs import Log
 
 log = Log(__name__)
 
 MAX_QUEUED_TURNS = 32
+KEYS_PER_SECOND = 20.0
 
 
 class CallGone(Exception):
@@ -94,6 +96,8 @@ class Call:
         self._turns: dict[int, TurnRecord] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._speaking = asyncio.Lock()
+        self._keys = TokenBucket(KEYS_PER_SECOND, KEYS_PER_SECOND, time.monotonic())
+        self._keys_dropped = 0
         shown = {
             name: getattr(info, name)
             for name in ("direction", "caller", "dialled", "avatar", "audio", "video")
@@ -172,8 +176,11 @@ class Call:
             self._turn_over(turn, "interrupted", heard_ms)
 
     def on_dtmf(self, digit: str) -> None:
-        """The caller pressed a key."""
-        self._publish("dtmf", digit=digit)
+        """The caller pressed a key. Those that come faster than 20 a second are only counted, in ``dropped``."""
+        if not self._keys.take(time.monotonic()):
+            self._keys_dropped += 1
+            return
+        self._publish("dtmf", digit=digit, **self._dropped())
 
     def on_avatar(self, state: str, reason: str) -> None:
         """The avatar stream was connected, lost or refused: lips or none, the voice goes on."""
@@ -189,9 +196,15 @@ class Call:
         for turn in self._turns.values():
             if not turn.done.is_set():
                 self._turn_over(turn, "interrupted", turn.heard_ms)
-        self._publish("ended", cause=cause, seconds=round(self.ended_at - self.answered_at, 3))
+        self._publish(
+            "ended", cause=cause, seconds=round(self.ended_at - self.answered_at, 3), **self._dropped()
+        )
 
     # -- inside --
+
+    def _dropped(self) -> dict[str, int]:
+        dropped, self._keys_dropped = self._keys_dropped, 0
+        return {"dropped": dropped} if dropped else {}
 
     def _check_alive(self) -> None:
         if self.ended_at is not None:
@@ -222,8 +235,14 @@ class Call:
                 await speak(self._media, turn.turn_id, sound, rate, heard)
             except SpeechError as error:
                 log.warning("speech_failed", call=self.call_id, reason=str(error))
-                if not turn.started.is_set():
-                    self._turn_over(turn, "failed", 0.0)
+                self._speech_failed(turn)
+            except Exception:
+                log.exception("speech_failed", call=self.call_id)
+                self._speech_failed(turn)
+
+    def _speech_failed(self, turn: TurnRecord) -> None:
+        if not turn.started.is_set():
+            self._turn_over(turn, "failed", 0.0)
 
     def _turn_over(
         self, turn: TurnRecord, state: Literal["finished", "interrupted", "failed"], heard_ms: float

@@ -37,7 +37,9 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
-        return hmac.compare_digest(self._value.encode("utf-8", "replace"), other._value.encode("utf-8", "replace"))
+        return hmac.compare_digest(
+            self._value.encode("utf-8", "replace"), other._value.encode("utf-8", "replace")
+        )
 
     def __hash__(self) -> int:
         return hash(self._value)

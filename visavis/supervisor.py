@@ -45,7 +45,7 @@ class Supervisor:
     def __init__(
         self, on_failure: Callable[[str, str], None] | None = None, *, delay_s: float = FIRST_DELAY_S
     ) -> None:
-        self._on_failure = on_failure
+        self.on_failure = on_failure
         self._delay_s = delay_s
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures: dict[str, TaskFailure] = {}
@@ -73,8 +73,8 @@ class Supervisor:
             log.exception("task_failed", error, task=name, count=count)
         else:
             log.error("task_failed", task=name, count=count, reason=reason)
-        if self._on_failure is not None:
-            self._on_failure(name, reason)
+        if self.on_failure is not None:
+            self.on_failure(name, reason)
 
     def oversee(self) -> None:
         """Note also what fails in the running loop and in threads outside every task that is kept."""

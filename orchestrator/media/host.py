@@ -19,6 +19,7 @@ from orchestrator.media.session import MediaEngine, MediaSession
 from orchestrator.media.sources import Body, Face, Hearing, Voice
 from orchestrator.media.transport import Poller
 from orchestrator.rtp.ports import PortPool
+from visavis.supervisor import Supervisor
 
 _JUDGE_SECONDS = 1.0
 
@@ -39,6 +40,7 @@ class MediaHost:
 
     def __init__(self, settings: HostSettings) -> None:
         self.settings = settings
+        self.supervisor = Supervisor()
         self.clock = MediaClock()
         self.load = Load()
         self.encoders = EncoderPool(settings.encoder_threads)
@@ -57,7 +59,7 @@ class MediaHost:
         """Begin to tick in the running loop."""
         self.clock.every_slot.append(self.poller.poll)
         self.clock.start()
-        self._watch = asyncio.get_running_loop().create_task(self._judge(), name="media load")
+        self._watch = self.supervisor.keep("media load", self._judge)
 
     def session(
         self,

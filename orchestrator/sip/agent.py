@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from visavis.logs import Log
+from visavis.supervisor import Supervisor
 
 from .admission import DRAINING, Admission
 from .call import Call, CallEnded
@@ -41,8 +42,16 @@ log = Log(__name__)
 class Agent:
     """All calls of one stack."""
 
-    def __init__(self, config: SipConfig, handler: SipHandler, clock: Clock, connector: Connector) -> None:
+    def __init__(
+        self,
+        config: SipConfig,
+        handler: SipHandler,
+        clock: Clock,
+        connector: Connector,
+        supervisor: Supervisor | None = None,
+    ) -> None:
         self.config = config
+        self._supervisor = supervisor or Supervisor()
         self.handler = handler
         self.clock = clock
         self.policy = SourcePolicy(
@@ -123,7 +132,8 @@ class Agent:
     # -- what calls use --
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(coroutine)
+        """Run something of a call; what it raises is logged and counted, and costs no other call anything."""
+        task = self._supervisor.watch("sip", coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
