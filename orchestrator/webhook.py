@@ -39,7 +39,14 @@ class Webhook:
     the end of the process. ``posts`` counts attempts by outcome: "taken", "refused".
     """
 
-    def __init__(self, bus: EventBus, url: SecretUrl, signer: Signer, spool: Spool) -> None:
+    def __init__(
+        self,
+        bus: EventBus,
+        url: SecretUrl,
+        signer: Signer,
+        spool: Spool,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
         self.posts: Counter[str] = Counter()
         self._bus = bus
         self._url = url
@@ -51,7 +58,7 @@ class Webhook:
         self._busy: dict[str, CallEvent] = {}
         self._failures = 0
         self._logged_at = float("-inf")
-        self._client = httpx.AsyncClient(timeout=TIMEOUT_S)
+        self._client = httpx.AsyncClient(timeout=TIMEOUT_S, transport=transport)
         bus.subscribe(self._events)
 
     @property
