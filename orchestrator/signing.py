@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import hmac
 import os
@@ -54,9 +55,11 @@ def kept_secret(path: Path) -> Secret:
     """The secret in a file that only we may read; made where there is none. Raises ``OSError``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     made = f"{PREFIX}{base64.b64encode(secrets.token_bytes(32)).decode()}\n"
-    try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    if not path.exists():
+        part = path.with_name(f".{secrets.token_hex(8)}")
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(made)
-        return Secret(made.strip())
-    except FileExistsError:
-        return Secret(path.read_text().strip())
+        with contextlib.suppress(FileExistsError):  # another orchestrator was first
+            os.link(part, path)
+        part.unlink()
+    return Secret(path.read_text().strip())

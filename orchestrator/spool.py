@@ -35,7 +35,9 @@ class Spool:
 
     def load(self) -> list[CallEvent]:
         """Open the spool: what was left undelivered, the oldest first."""
-        events = []
+        events: list[CallEvent] = []
+        if self._lock is not None:
+            return events
         try:
             self._own.mkdir(parents=True, mode=0o700)
             self._lock = _lock(self._own)

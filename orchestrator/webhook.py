@@ -78,7 +78,10 @@ class Webhook:
                 while not self._events.queue.idle and not self._failures:  # noqa: ASYNC110 - at the end only
                     await asyncio.sleep(0.02)
         self._bus.unsubscribe(self._events)
-        await asyncio.to_thread(self._spool.write, self._unwritten(0.0))
+        kept = self._unwritten(0.0)
+        await asyncio.to_thread(self._spool.write, kept)
+        if left := self.waiting - len(kept):
+            log.warning("events_lost", listener=NAME, count=left)
         self._spool.close()
         await self._client.aclose()
 
@@ -187,4 +190,10 @@ def make_webhook(bus: EventBus, url: SecretUrl, secret: Secret, data_dir: Path) 
             raise OSError(
                 f"the webhook's secret cannot be kept in {folder} ({error.strerror}): set VISAVIS_WEBHOOK_SECRET"
             ) from None
-    return Webhook(bus, url, Signer(secret), Spool(folder))
+    try:
+        signer = Signer(secret)
+    except ValueError as error:
+        raise OSError(
+            f"{folder / 'secret'} holds no secret ({error}): delete it, and another is made"
+        ) from None
+    return Webhook(bus, url, signer, Spool(folder))

@@ -25,6 +25,7 @@ from orchestrator.signing import Signer, kept_secret, signing_key
 from orchestrator.sip_settings import sip_config
 from orchestrator.speech.base import VoiceByLanguage
 from orchestrator.spool import Spool
+from orchestrator.webhook import make_webhook
 from tests.support.control import SECRET, URL, Control
 from visavis.logs import JsonFormatter
 from visavis.secret import Secret, SecretUrl
@@ -362,3 +363,27 @@ def test_a_secret_is_seen_only_where_it_is_asked_for() -> None:
     assert json.dumps({"key": secret}, default=str) == '{"key": "***"}'
     with pytest.raises(TypeError):
         json.dumps(secret)
+
+
+async def test_what_waits_at_the_end_is_kept_or_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    house = Control(tmp_path)  # which never begins to post
+    house.webhook._spool.load()
+    for event in (CallEvent("answered", "a"), dtmf("a", 1), dtmf("a", 2), CallEvent("ended", "a")):
+        house.bus.publish(event)
+    await house.webhook.close(0.0)
+    assert [record.fields for record in caplog.records] == [{"listener": "webhook", "count": 2}]  # type: ignore[attr-defined]
+    assert [event.kind for event in Spool(tmp_path / "webhook").load()] == ["answered", "ended"]
+
+
+def test_a_webhook_that_cannot_be_signed_is_one_sentence(tmp_path: Path) -> None:
+    folder = tmp_path / "webhook"
+    folder.mkdir()
+    (folder / "secret").write_text("x")
+    with pytest.raises(OSError, match="delete it, and another is made"):
+        make_webhook(EventBus(), SecretUrl(URL), Secret(), tmp_path)
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(OSError, match="set VISAVIS_WEBHOOK_SECRET"):
+        make_webhook(EventBus(), SecretUrl(URL), Secret(), blocked)

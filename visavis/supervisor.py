@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from visavis.logs import Log
+from visavis.text import escaped
 
 log = Log(__name__)
 
@@ -65,7 +66,7 @@ class Supervisor:
 
     def failed(self, name: str, error: BaseException | str, *, running: bool = False) -> None:
         """Note an unexpected end, also of what runs elsewhere."""
-        reason = error if isinstance(error, str) else f"{type(error).__name__}: {error}"[:300]
+        reason = escaped(error if isinstance(error, str) else f"{type(error).__name__}: {error}"[:300])
         before = self._failures.get(name)
         count = before.count + 1 if before else 1
         self._failures[name] = TaskFailure(name, count, time.time(), reason, running)
