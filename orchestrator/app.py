@@ -18,7 +18,7 @@ from orchestrator.avatar.names import resolver_of
 from orchestrator.avatars import DEFAULT, AvatarCatalog, Portrait
 from orchestrator.call import Call
 from orchestrator.config import Settings
-from orchestrator.events import EventBus, post_events
+from orchestrator.events import EventBus
 from orchestrator.line import DialOrder
 from orchestrator.media.host import HostSettings
 from orchestrator.media.messages import Command, Notice
@@ -29,15 +29,18 @@ from orchestrator.sip.stack import SipStack
 from orchestrator.sip_settings import sip_config
 from orchestrator.speech.voices import installed_voices
 from orchestrator.switchboard import DialRefused, Switchboard
+from orchestrator.webhook import Webhook, make_webhook
 from visavis import portraits
 from visavis.errors import InvalidRequest, VisavisError
 from visavis.logs import Log
 from visavis.model import AvatarSource
 from visavis.pool import ServerPool
+from visavis.supervisor import Supervisor
 
 log = Log(__name__)
 
 CHECK_S = 30.0
+LAST_POSTS_S = 2.0
 
 
 class App:
@@ -45,17 +48,21 @@ class App:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.supervisor = Supervisor()
         self._bus = EventBus()
+        self._webhook: Webhook | None = None
         self._voices = installed_voices()
         self._catalog = AvatarCatalog(
             settings.data_dir / "avatars", settings.avatar_image or portraits.DEFAULT
         )
-        self._pool = WorkerPool(self._pool_settings(), lambda message: self._board.on_message(message))
+        self._pool = WorkerPool(
+            self._pool_settings(), lambda message: self._board.on_message(message), self.supervisor
+        )
         self._board = Switchboard(
             settings, self._pool, self._catalog, self._voices, self._bus, self._on_notice
         )
-        self._collector = OrchestratorCollector(self._board, self._pool)
-        self._sip = SipStack(sip_config(settings), self._board)
+        self._collector = OrchestratorCollector(self._board, self._pool, self._bus, self.supervisor)
+        self._sip = SipStack(sip_config(settings), self._board, self.supervisor)
         self._sip_up = False
         self._draining = False
         self._servers_usable = False
@@ -143,16 +150,16 @@ class App:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        self.supervisor.oversee()
         server, listening = self._api(), self._api_socket()
-        tasks = [asyncio.create_task(self._count_events())]
-        if self.settings.webhook:
-            tasks.append(asyncio.create_task(post_events(self._bus, self.settings.webhook)))
+        self.supervisor.keep("metrics", self._count_events)
+        self._start_webhook()
         serving: asyncio.Task[None] | None = None
         try:
             await self._pool.start()
             if portrait := self._catalog.get(DEFAULT):
                 self.portrait_changed(portrait)
-            tasks.append(asyncio.create_task(self._warm_voice()))
+            self.supervisor.watch("first words", self._warm_voice())
             await self._sip.start()
             self._sip_up = True
             serving = asyncio.create_task(server.serve([listening]))
@@ -174,10 +181,10 @@ class App:
                 with contextlib.suppress(SystemExit):
                     await serving
             listening.close()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            if self._webhook is not None:
+                await self._webhook.close(LAST_POSTS_S)
             await self._pool.close()
+            await self.supervisor.close()
             log.info("stopped")
 
     # -- inside --
@@ -204,11 +211,23 @@ class App:
             log.info("avatar", avatar=notice.data["avatar"], state=state, reason=reason)
             if self._default_state[0] != "ready":
                 self._default_state = (state, reason)
+        elif notice.name == "task_failed":
+            self.supervisor.failed(
+                f"media worker: {notice.data['task']}", notice.data["reason"], running=True
+            )
+
+    def _start_webhook(self) -> None:
+        settings = self.settings
+        if settings.webhook:
+            webhook = make_webhook(self._bus, settings.webhook, settings.webhook_secret, settings.data_dir)
+            self._webhook = self._collector.webhook = webhook
+            for name, job in webhook.jobs().items():
+                self.supervisor.keep(name, job)
 
     async def _count_events(self) -> None:
-        async with self._bus.listen() as queue:
+        async with self._bus.listen("metrics") as events:
             while True:
-                self._collector.count(await queue.get())
+                self._collector.count(await events.get())
 
     async def _warm_voice(self) -> None:
         voice = self._voices.voice(self.settings.language)

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from orchestrator.events import CallEvent, EventBus, EventKind
+from orchestrator.sip.text import PeerText
 from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
 from orchestrator.speech.turn import TurnSink, speak
+from orchestrator.token_bucket import TokenBucket
 from visavis.logs import Log
 
 log = Log(__name__)
@@ -20,6 +22,7 @@ log = Log(__name__)
 MAX_QUEUED_TURNS = 32
 ENDED_TURNS_KEPT = 100
 """Turns that are over and still shown, the latest ones."""
+KEYS_PER_SECOND = 20.0
 
 
 class CallGone(Exception):
@@ -67,8 +70,8 @@ class CallInfo:
 
     call_id: str
     direction: str
-    caller: str
-    dialled: str
+    caller: PeerText
+    dialled: PeerText
     avatar: str
     source: str
     audio: str
@@ -101,6 +104,8 @@ class Call:
         self._ended_turns: deque[TurnRecord] = deque(maxlen=ENDED_TURNS_KEPT)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._speaking = asyncio.Lock()
+        self._keys = TokenBucket(KEYS_PER_SECOND, KEYS_PER_SECOND, time.monotonic())
+        self._keys_dropped = 0
         shown = {
             name: getattr(info, name)
             for name in ("direction", "caller", "dialled", "avatar", "audio", "video")
@@ -179,8 +184,11 @@ class Call:
             self._turn_over(turn, "interrupted", heard_ms)
 
     def on_dtmf(self, digit: str) -> None:
-        """The caller pressed a key."""
-        self._publish("dtmf", digit=digit)
+        """The caller pressed a key. Those that come faster than 20 a second are only counted, in ``dropped``."""
+        if not self._keys.take(time.monotonic()):
+            self._keys_dropped += 1
+            return
+        self._publish("dtmf", digit=digit, **self._dropped())
 
     def on_avatar(self, state: str, reason: str) -> None:
         """The avatar stream was connected, lost or refused: lips or none, the voice goes on."""
@@ -195,9 +203,15 @@ class Call:
             task.cancel()
         for turn in list(self._turns.values()):
             self._turn_over(turn, "interrupted", turn.heard_ms)
-        self._publish("ended", cause=cause, seconds=round(self.ended_at - self.answered_at, 3))
+        self._publish(
+            "ended", cause=cause, seconds=round(self.ended_at - self.answered_at, 3), **self._dropped()
+        )
 
     # -- inside --
+
+    def _dropped(self) -> dict[str, int]:
+        dropped, self._keys_dropped = self._keys_dropped, 0
+        return {"dropped": dropped} if dropped else {}
 
     def _check_alive(self) -> None:
         if self.ended_at is not None:

@@ -8,20 +8,15 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    Field,
-    SecretStr,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from orchestrator.avatar.names import split_address
+from orchestrator.signing import signing_key
 from orchestrator.speech.base import SpeechError
 from orchestrator.speech.voices import installed_voices
+from visavis.secret import Secret, SecretUrl
 from visavis.settings import ServiceSettings, SettingsError, Source, from_json
 
 SOURCE = Source(
@@ -47,7 +42,7 @@ class AccountSettings(BaseModel):
     """One registrar or trunk; see ``docs/sip.md``. ``None``: as for every call."""
 
     uri: str
-    password: SecretStr = SecretStr("")
+    password: Secret = Secret()
     username: str = ""
     registrar: str = ""
     proxies: list[str] = []
@@ -79,7 +74,7 @@ class Settings(ServiceSettings):
     sip_tls_client_ca: str = Field(
         "", description="PEM file with the CAs of clients; with it every TLS client needs a certificate"
     )
-    sip_users: Annotated[dict[str, SecretStr], BeforeValidator(from_json)] = Field(
+    sip_users: Annotated[dict[str, Secret], BeforeValidator(from_json)] = Field(
         {},
         description='user names and passwords that callers must give, as JSON: {"anna": "secret"}',
         repr=False,
@@ -155,8 +150,18 @@ class Settings(ServiceSettings):
     )
     language: str = Field("en", description="language of greeting and say: en, de, fr, es, cmn...")
 
-    webhook: str = Field("", description="URL that gets every call event as a JSON POST; empty: none")
-    data_dir: Path = Field(Path("~/.local/share/visavis"), description="uploaded avatars")
+    webhook: SecretUrl = Field(
+        SecretUrl(), description="URL that gets every call event as a JSON POST; empty: none", repr=False
+    )
+    webhook_secret: Secret = Field(
+        Secret(),
+        description="signs the webhook's POSTs (Standard Webhooks): whsec_ and base64, or a text; empty: one is "
+        "made and kept as webhook/secret in data_dir",
+        repr=False,
+    )
+    data_dir: Path = Field(
+        Path("~/.local/share/visavis"), description="uploaded avatars, events that wait for the webhook"
+    )
     cache_dir: Path = Field(Path("~/.cache/visavis"), description="body loops and encoded idle video")
     cache_bytes: int = Field(2_000_000_000, ge=10_000_000, description="most bytes of cached body loops")
     media_workers: int = Field(1, ge=1, le=64, description="media worker processes; a call lives in one")
@@ -205,6 +210,25 @@ class Settings(ServiceSettings):
             installed_voices().check(value)
         except SpeechError as error:
             raise ValueError(str(error)) from None
+        return value
+
+    @field_validator("webhook")
+    @classmethod
+    def _check_webhook(cls, value: SecretUrl) -> SecretUrl:
+        try:
+            parts = urlsplit(value.reveal())
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if value and not usable:
+            raise ValueError("write it as https://host/path")
+        return value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _check_webhook_secret(cls, value: Secret) -> Secret:
+        if value:
+            signing_key(value.reveal())
         return value
 
     @field_validator("avatar_image", mode="before")

@@ -10,9 +10,11 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from orchestrator.events import CallEvent
+from orchestrator.events import CallEvent, EventBus
 from orchestrator.media.pool import WorkerPool
 from orchestrator.switchboard import Switchboard
+from orchestrator.webhook import Webhook
+from visavis.supervisor import Supervisor
 
 OUTCOMES = 50
 """Ways to end that have a label of their own: some name what a phone sent, which may be anything."""
@@ -39,9 +41,19 @@ def _of_streams(stats: Mapping[str, Any], figure: str) -> int:
 class OrchestratorCollector(Collector):
     """Counts events as they pass and asks the rest at scrape time."""
 
-    def __init__(self, switchboard: Switchboard, pool: WorkerPool) -> None:
+    def __init__(
+        self,
+        switchboard: Switchboard,
+        pool: WorkerPool,
+        bus: EventBus | None = None,
+        supervisor: Supervisor | None = None,
+    ) -> None:
+        self.webhook: Webhook | None = None
         self._switchboard = switchboard
         self._pool = pool
+        self._bus = bus or EventBus()
+        self._supervisor = supervisor or Supervisor()
+        self._keys_dropped = 0
         self._events: Counter[tuple[str, str]] = Counter()
         self._lips: Counter[str] = Counter()
         self._streams: Counter[str] = Counter()
@@ -55,6 +67,7 @@ class OrchestratorCollector(Collector):
             known = sum(kind == "ended" for kind, _ in self._events)
             label = label if known < OUTCOMES else "other"
         self._events[event.kind, label] += 1
+        self._keys_dropped += int(event.data.get("dropped", 0))
         if event.kind == "turn_started":
             self._wait_ms = [*self._wait_ms, float(event.data["wait_ms"])][-200:]
         if event.kind == "ended" and (call := self._switchboard.call(event.call_id)) is not None:
@@ -79,6 +92,9 @@ class OrchestratorCollector(Collector):
         for kind in ("turn_started", "turn_finished", "turn_interrupted", "dtmf"):
             total = sum(value for (name, _), value in self._events.items() if name == kind)
             yield CounterMetricFamily(f"visavis_{kind}", f"Events of kind {kind}", total)
+        yield CounterMetricFamily(
+            "visavis_dtmf_dropped", "Keys of callers beyond 20 a second", self._keys_dropped
+        )
         for figure, (name, text, scale) in _LIPS.items():
             yield CounterMetricFamily(name, f"Of ended calls: {text}", self._lips[figure] * scale)
         under_way = [call.stats for call in self._switchboard.calls if call.ended_at is None]
@@ -92,6 +108,29 @@ class OrchestratorCollector(Collector):
                 "visavis_turn_start_wait_seconds", "First audio to start of turn, p95", p95
             )
         yield from self._workers()
+        yield from self._delivery()
+
+    def _delivery(self) -> Iterable[Metric]:
+        lost = CounterMetricFamily(
+            "visavis_events_lost", "Events a listener did not get", labels=["listener"]
+        )
+        for listener in sorted({"webhook", "stream", "metrics", *self._bus.lost}):
+            lost.add_metric([listener], self._bus.lost[listener])
+        yield lost
+        if self.webhook is not None:
+            posts = CounterMetricFamily("visavis_webhook_posts", "Attempts by outcome", labels=["outcome"])
+            for outcome in ("taken", "refused"):
+                posts.add_metric([outcome], self.webhook.posts[outcome])
+            yield posts
+            yield GaugeMetricFamily(
+                "visavis_webhook_waiting", "Events the webhook has not taken yet", self.webhook.waiting
+            )
+        failures = CounterMetricFamily(
+            "visavis_task_failures", "Background tasks that ended unexpectedly", labels=["task"]
+        )
+        for failure in self._supervisor.failures:
+            failures.add_metric([failure.task], failure.count)
+        yield failures
 
     def _workers(self) -> Iterable[Metric]:
         fields = {

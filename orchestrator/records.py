@@ -11,6 +11,7 @@ from typing import Any
 from orchestrator.line import Line
 from orchestrator.media.session import SessionStats
 from orchestrator.sip.events import EndCause, RefusedCall
+from orchestrator.sip.text import PeerText
 from orchestrator.sip.trace import Trace
 from visavis.logs import Log
 
@@ -29,10 +30,10 @@ class CallRecord:
     """
 
     call_id: str
-    sip_call_id: str
+    sip_call_id: PeerText
     direction: str
-    caller: str
-    dialled: str
+    caller: PeerText
+    dialled: PeerText
     source: str
     account: str
     avatar: str
@@ -64,7 +65,7 @@ def make_record(line: Line, cause: EndCause, ended_at: float, media: Mapping[str
     agreed = sip.media.audio if sip.media else None
     return CallRecord(
         call_id=sip.id,
-        sip_call_id=sip.sip_call_id,
+        sip_call_id=PeerText(sip.sip_call_id),
         direction=sip.direction,
         caller=sip.remote_uri,
         dialled=sip.user,

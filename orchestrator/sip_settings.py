@@ -24,7 +24,7 @@ def sip_config(settings: Settings) -> SipConfig:
         advertised_host=settings.advertised_address,
         allow_from=tuple(settings.allow_from),
         proxies=tuple(settings.sip_proxies),
-        users={name: secret.get_secret_value() for name, secret in settings.sip_users.items()},
+        users={name: secret.reveal() for name, secret in settings.sip_users.items()},
         nameserver=split_address(settings.sip_nameserver) if settings.sip_nameserver else None,
         accounts=tuple(_account(account) for account in settings.sip_accounts),
         max_calls=settings.max_calls,
@@ -36,7 +36,7 @@ def sip_config(settings: Settings) -> SipConfig:
 def _account(account: AccountSettings) -> Account:
     return Account(
         uri=account.uri,
-        password=account.password.get_secret_value(),
+        password=account.password.reveal(),
         username=account.username,
         registrar=account.registrar,
         proxies=tuple(account.proxies),

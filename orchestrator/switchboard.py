@@ -43,6 +43,7 @@ from orchestrator.sip.incoming import IncomingCall
 from orchestrator.sip.media import MediaCapabilities, NegotiatedMedia
 from orchestrator.sip.sdp import SessionDescription
 from orchestrator.sip.stack import SipStack
+from orchestrator.sip.text import PeerText
 from orchestrator.speech.base import VoiceByLanguage
 from visavis.logs import Log
 
@@ -130,7 +131,7 @@ class Switchboard(BaseHandler):
             await self.on_refused(
                 RefusedCall(
                     id=call.id,
-                    sip_call_id=call.sip_call_id,
+                    sip_call_id=PeerText(call.sip_call_id),
                     caller=call.remote_uri,
                     user=call.user,
                     source=call.source[0],

@@ -76,6 +76,6 @@ def test_passwords_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VISAVIS_SIP_USERS", '{"anna": "one"}')
     monkeypatch.setenv("VISAVIS_SIP_ACCOUNTS", '[{"uri": "sip:a@pbx", "password": "two", "register": false}]')
     settings = load_settings([])
-    assert settings.sip_users["anna"].get_secret_value() == "one"
+    assert settings.sip_users["anna"].reveal() == "one"
     (account,) = settings.sip_accounts
-    assert account.password.get_secret_value() == "two" and not account.register_
+    assert account.password.reveal() == "two" and not account.register_

@@ -6,14 +6,20 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
+
+from visavis.text import escaped
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "fields"}
 _OURS = ("inference_server", "orchestrator", "visavis")
 
 
 class JsonFormatter(logging.Formatter):
-    """``time``, ``level``, ``logger``, ``event`` and whatever was given as ``extra``."""
+    """``time``, ``level``, ``logger``, ``event`` and whatever was given as ``extra``.
+
+    Whatever is logged, the line is valid UTF-8, without control or reordering characters.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one JSON line."""
@@ -29,7 +35,20 @@ class JsonFormatter(logging.Formatter):
             line.setdefault(key, value)
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return json.dumps(_fit(line), default=_text, ensure_ascii=False)
+
+
+def _text(value: object) -> str:
+    return escaped(str(value), lines=True)
+
+
+def _fit(value: Any) -> Any:
+    """The same with every string in it fit to be shown; JSON itself spells out line feeds."""
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, Mapping):
+        return {_text(key): _fit(each) for key, each in value.items()}
+    return [_fit(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 class Log:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 import numpy as np
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 
 from orchestrator.api.dependencies import ServicesDep
 from orchestrator.api.schemas import (
@@ -16,11 +16,13 @@ from orchestrator.api.schemas import (
     Dialled,
     DialRequest,
     KeysRequest,
+    NotShown,
     SayRequest,
     TransferRequest,
     TransferView,
     TurnView,
 )
+from orchestrator.api.shown import json_list, json_object, shown
 from orchestrator.call import TurnRecord
 from orchestrator.line import DialOrder
 from orchestrator.speech.base import PCM
@@ -33,9 +35,9 @@ ARRIVING = 64
 router = APIRouter(prefix="/v1/calls", tags=["calls"])
 
 
-@router.get("", summary="Calls under way, and the last ended ones")
-async def list_calls(services: ServicesDep) -> list[CallView]:
-    return [CallView.of(call) for call in services.orchestrator.calls]
+@router.get("", summary="Calls under way, and the last ended ones", response_model=list[CallView | NotShown])
+async def list_calls(services: ServicesDep) -> Response:
+    return json_list(shown(CallView.of, call, call.call_id) for call in services.orchestrator.calls)
 
 
 @router.post("", status_code=202, summary="Call somebody")
@@ -51,9 +53,9 @@ async def dial(request: DialRequest, services: ServicesDep) -> Dialled:
     return Dialled(call_id=await services.orchestrator.dial(order))
 
 
-@router.get("/{call_id}", summary="One call")
-async def get_call(call_id: CallId, services: ServicesDep) -> CallView:
-    return CallView.of(services.call(call_id))
+@router.get("/{call_id}", summary="One call", response_model=CallView | NotShown)
+async def get_call(call_id: CallId, services: ServicesDep) -> Response:
+    return json_object(shown(CallView.of, services.call(call_id), call_id))
 
 
 @router.delete("/{call_id}", status_code=204, summary="Hang up")

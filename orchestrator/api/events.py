@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, Request
@@ -19,7 +18,7 @@ router = APIRouter(tags=["events"])
 @router.get("/v1/events", summary="Call events as server-sent events")
 async def events(request: Request, services: ServicesDep, call_id: str | None = None) -> StreamingResponse:
     async def stream() -> AsyncIterator[str]:
-        async with services.bus.listen() as queue:
+        async with services.bus.listen(call_id=call_id) as queue:
             yield ": connected\n\n"
             while not await request.is_disconnected():
                 try:
@@ -27,7 +26,6 @@ async def events(request: Request, services: ServicesDep, call_id: str | None = 
                 except TimeoutError:
                     yield ": keepalive\n\n"
                     continue
-                if call_id is None or event.call_id == call_id:
-                    yield f"event: {event.kind}\ndata: {json.dumps(event.as_dict())}\n\n"
+                yield f"event: {event.kind}\ndata: {event.as_json()}\n\n"
 
     return StreamingResponse(stream(), media_type="text/event-stream")

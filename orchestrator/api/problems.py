@@ -16,6 +16,7 @@ from orchestrator.sip.call import CallEnded
 from orchestrator.sip.media import NotAcceptable
 from orchestrator.speech.base import SpeechError
 from orchestrator.switchboard import DialRefused
+from visavis.text import escaped
 
 _STATUS: dict[type[Exception], int] = {
     AvatarError: 400,
@@ -30,7 +31,7 @@ _STATUS: dict[type[Exception], int] = {
 
 def problem(status: int, detail: str) -> JSONResponse:
     """One problem as a response."""
-    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail)
+    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=escaped(detail))
     return JSONResponse(body.model_dump(), status, media_type="application/problem+json")
 
 

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Query
+from fastapi import APIRouter, HTTPException, Query, Response
 from fastapi.responses import PlainTextResponse
 
 from orchestrator.api.dependencies import ServicesDep, no_call
-from orchestrator.api.schemas import CallId, RecordView, TraceRequest
+from orchestrator.api.schemas import CallId, NotShown, RecordView, TraceRequest
+from orchestrator.api.shown import json_list, json_object, shown
 
 router = APIRouter(prefix="/v1", tags=["records"])
 
 
-@router.get("/records", summary="Calls that have ended, the newest first")
+@router.get(
+    "/records",
+    summary="Calls that have ended, the newest first",
+    response_model=list[RecordView | NotShown],
+)
 async def list_records(
     services: ServicesDep, limit: Annotated[int, Query(ge=1, le=10_000)] = 100
-) -> list[RecordView]:
-    return [RecordView.of(record) for record in services.orchestrator.records.latest(limit)]
+) -> Response:
+    records = services.orchestrator.records.latest(limit)
+    return json_list(shown(RecordView.of, record, record.call_id) for record in records)
 
 
-@router.get("/records/{call_id}", summary="One call that has ended")
-async def get_record(call_id: CallId, services: ServicesDep) -> RecordView:
+@router.get("/records/{call_id}", summary="One call that has ended", response_model=RecordView | NotShown)
+async def get_record(call_id: CallId, services: ServicesDep) -> Response:
     record = services.orchestrator.records.find(call_id)
     if record is None:
         raise HTTPException(404, f"there is no record of call '{call_id}': it goes on, or was long ago")
-    return RecordView.of(record)
+    return json_object(shown(RecordView.of, record, call_id))
 
 
 @router.put("/traces", status_code=204, summary="Trace the SIP messages of coming calls")

@@ -24,6 +24,13 @@ class Problem(BaseModel):
     detail: str = Field(description="one sentence: what is wrong and what to do")
 
 
+class NotShown(BaseModel):
+    """Stands for a call or record that cannot be shown."""
+
+    call_id: str
+    not_shown: str = Field(description="one sentence: why not")
+
+
 class TurnView(BaseModel):
     """One thing the avatar says in a call."""
 

@@ -22,7 +22,6 @@ from orchestrator.rtp.codecs import SAMPLE_RATES
 from visavis.errors import InvalidRequest
 from visavis.logs import Log
 from visavis.model import AvatarSource
-from visavis.unhandled import logged
 
 log = Log(__name__)
 
@@ -52,7 +51,7 @@ class StageFactory:
             resolver_of(options["nameserver"]),
         )
         await self._stage.start()
-        self._watch = logged(asyncio.create_task(self._watch_servers()), "watch of the inference servers")
+        self._watch = worker.host.supervisor.keep("inference servers", self._watch_servers)
 
     def open(self, call: CallContext, options: dict[str, Any], payload: bytes) -> PerformerOwner:
         """Options of a call: ``portrait`` (path), ``fps``, ``trim_ms``."""
@@ -64,8 +63,8 @@ class StageFactory:
         if name == "prepare":
             source = self._source(data["portrait"], self._worker.options["fps"])
             if source.digest not in self._coding:
-                making = asyncio.create_task(self._make_ready(source))
-                self._coding[source.digest] = logged(making, "default avatar")
+                work = self._worker.host.supervisor.watch("avatar", self._make_ready(source))
+                self._coding[source.digest] = work
 
     async def _make_ready(self, source: AvatarSource) -> None:
         """Prepare an avatar, and code its loop so that the first call finds it cached."""

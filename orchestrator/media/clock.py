@@ -227,7 +227,11 @@ class MediaClock:
         if current > wheel.slot:
             wheel.advance(current, time.monotonic)
             for poll in self.every_slot:
-                poll(now)
+                try:
+                    poll(now)
+                except Exception:  # whatever it is, the clock goes on
+                    wheel.failures += 1
+                    log.exception("media_work_failed")
         self._sleep()
 
     def _sleep(self) -> None:

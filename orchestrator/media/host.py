@@ -19,7 +19,7 @@ from orchestrator.media.session import MediaEngine, MediaSession
 from orchestrator.media.sources import Body, Face, Hearing, Voice
 from orchestrator.media.transport import Poller
 from orchestrator.rtp.ports import PortPool
-from visavis.unhandled import logged
+from visavis.supervisor import Supervisor
 
 _JUDGE_SECONDS = 1.0
 
@@ -40,6 +40,7 @@ class MediaHost:
 
     def __init__(self, settings: HostSettings) -> None:
         self.settings = settings
+        self.supervisor = Supervisor()
         self.clock = MediaClock()
         self.load = Load()
         self.encoders = EncoderPool(settings.encoder_threads)
@@ -58,8 +59,7 @@ class MediaHost:
         """Begin to tick in the running loop."""
         self.clock.every_slot.append(self.poller.poll)
         self.clock.start()
-        loop = asyncio.get_running_loop()
-        self._watch = logged(loop.create_task(self._judge(), name="media load"), "media load")
+        self._watch = self.supervisor.keep("media load", self._judge)
 
     def session(
         self,

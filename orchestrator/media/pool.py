@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
 import sys
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from orchestrator.media.messages import (
 )
 from orchestrator.media.session import SessionStats
 from visavis.logs import Log
-from visavis.unhandled import logged
+from visavis.supervisor import Supervisor
 
 log = Log(__name__)
 
@@ -147,9 +148,15 @@ class MediaWorker:
 class WorkerPool:
     """``on_message`` gets what calls report; a lost worker's calls come as ``CallFailed`` each."""
 
-    def __init__(self, settings: PoolSettings, on_message: Callable[[Message], None]) -> None:
+    def __init__(
+        self,
+        settings: PoolSettings,
+        on_message: Callable[[Message], None],
+        supervisor: Supervisor | None = None,
+    ) -> None:
         self._settings = settings
         self._on_message = on_message
+        self._supervisor = supervisor or Supervisor()
         self._workers: list[MediaWorker | None] = [None] * settings.workers
         self._tasks: list[asyncio.Task[None]] = []
         self._home: dict[str, MediaWorker] = {}
@@ -170,9 +177,7 @@ class WorkerPool:
     async def start(self) -> None:
         """Start every worker and wait until one is ready; raises ``NoRoom`` where none comes up."""
         self._tasks = [
-            logged(
-                asyncio.create_task(self._keep(index), name=f"media worker {index}"), f"media worker {index}"
-            )
+            self._supervisor.keep(f"media worker {index}", functools.partial(self._keep, index))
             for index in range(self._settings.workers)
         ]
         with contextlib.suppress(TimeoutError):
@@ -258,14 +263,21 @@ class WorkerPool:
                     self._take(await worker.receive())
             except (ChannelClosed, OSError) as error:
                 if self._closing:
-                    return
+                    break
                 log.error("media_worker_lost", pid=worker.pid, reason=str(error))
-            worker.ready.clear()
-            for call_id in list(worker.calls):
-                self._forget(call_id)
-                self._take(CallFailed(call_id, "the media worker of this call has died"))
-            await worker.end(politely=False)
+            except Exception:
+                await self._give_up(worker)
+                raise
+            await self._give_up(worker)
             await asyncio.sleep(_RESTART_SECONDS)
+        await asyncio.Event().wait()  # until close() ends this task
+
+    async def _give_up(self, worker: MediaWorker) -> None:
+        worker.ready.clear()
+        for call_id in list(worker.calls):
+            self._forget(call_id)
+            self._take(CallFailed(call_id, "the media worker of this call has died"))
+        await worker.end(politely=False)
 
     def _take(self, message: Message) -> None:
         if isinstance(message, WorkerReady):
@@ -275,7 +287,10 @@ class WorkerPool:
             if future is not None and not future.done():
                 future.set_result(message)
                 return
-        self._on_message(message)
+        try:
+            self._on_message(message)
+        except Exception as error:  # must not end the watch over a worker, and so its other calls
+            self._supervisor.failed("messages of media workers", error, running=True)
 
     def _setup(self, index: int) -> Setup:
         host, count = self._settings.host, self._settings.workers

@@ -35,7 +35,7 @@ from orchestrator.media.messages import (
     WorkerReady,
 )
 from visavis.logs import Log, configure_logging
-from visavis.unhandled import log_loop, log_threads, logged
+from visavis.unhandled import log_loop, log_threads
 
 log = Log(__name__)
 
@@ -56,11 +56,13 @@ class Worker:
         self._channel = channel
         self._setup = setup
         self._host = MediaHost(setup.host)
+        self._host.supervisor.on_failure = self._tell_failure
         self._factory: CallFactory | None = load_factory(setup.factory) if setup.factory else None
         self._calls = CallTable(self._host, self._factory, self._send, self._congested)
 
     async def run(self) -> None:
         """Until ``Shutdown``, or until the control process is gone; every call is then ended with BYE."""
+        self._host.supervisor.oversee()
         self._host.start()
         if self._factory is not None:
             await self._factory.start(
@@ -69,7 +71,7 @@ class Worker:
         gc.collect()
         gc.freeze()
         self._send(WorkerReady(os.getpid()))
-        heart = logged(asyncio.create_task(self._beat(), name="heartbeat"), "heartbeat")
+        heart = self._host.supervisor.keep("heartbeat", self._beat)
         try:
             while True:
                 try:
@@ -111,6 +113,9 @@ class Worker:
 
     def _emit(self, call_id: str, name: str, data: dict[str, Any], payload: bytes = b"") -> None:
         self._send(Notice(call_id, name, data, payload))
+
+    def _tell_failure(self, task: str, reason: str) -> None:
+        self._emit("", "task_failed", {"task": task, "reason": reason})
 
     async def _beat(self) -> None:
         beats = 0

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from visavis.logs import Log
+from visavis.supervisor import Supervisor
 
 from .admission import DRAINING, Admission
 from .call import Call, CallEnded
@@ -30,6 +31,7 @@ from .registration import Registration, account_of
 from .routing import reply_flow, stamp_via
 from .sdp import SdpError
 from .server_transaction import ServerTransaction
+from .text import PeerText
 from .trace import Tracer
 from .transaction import TransactionLayer
 from .validate import CAPABILITIES, check_request
@@ -40,8 +42,16 @@ log = Log(__name__)
 class Agent:
     """All calls of one stack."""
 
-    def __init__(self, config: SipConfig, handler: SipHandler, clock: Clock, connector: Connector) -> None:
+    def __init__(
+        self,
+        config: SipConfig,
+        handler: SipHandler,
+        clock: Clock,
+        connector: Connector,
+        supervisor: Supervisor | None = None,
+    ) -> None:
         self.config = config
+        self._supervisor = supervisor or Supervisor()
         self.handler = handler
         self.clock = clock
         self.policy = SourcePolicy(
@@ -122,7 +132,8 @@ class Agent:
     # -- what calls use --
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(coroutine)
+        """Run something of a call; what it raises is logged and counted, and costs no other call anything."""
+        task = self._supervisor.watch("sip", coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -278,9 +289,9 @@ class Agent:
         request, source = transaction.request, transaction.flow.remote[0]
         call = RefusedCall(
             secrets.token_hex(6),
-            request.call_id,
-            str(request.from_.uri),
-            parse_request_uri(request.uri).decoded_user,
+            request.text("Call-ID"),
+            PeerText(str(request.from_.uri)),
+            PeerText(parse_request_uri(request.uri).decoded_user),
             source,
             account_of(self.registrations, request.to.uri, source),
             refusal.cause,

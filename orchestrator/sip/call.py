@@ -30,6 +30,7 @@ from .server_transaction import ServerTransaction
 from .session import SdpSession
 from .session_timer import SessionTimer
 from .targets import check_targets
+from .text import PeerText
 from .trace import Trace, Tracer
 from .transfer import Transfer
 from .validate import ALLOW, SUPPORTED
@@ -63,7 +64,8 @@ class Call:
     """A call in either direction. `id` names it in logs; `state` is new, ringing, answered, established, ended.
 
     `account` is the uri of the account it came or goes over, empty where that is none of ours.
-    `capabilities` is what the last offer or answer was made from. `user` is the dialled user part, unescaped.
+    `capabilities` is what the last offer or answer was made from. `user` is the dialled user part, unescaped; it,
+    `remote_uri` and `remote_name` are the peer's words.
     """
 
     direction = "in"
@@ -72,9 +74,9 @@ class Call:
         self.id = call_id
         self.state = "new"
         self.account = ""
-        self.user = ""
-        self.remote_uri = ""
-        self.remote_name = ""
+        self.user = PeerText()
+        self.remote_uri = PeerText()
+        self.remote_name = PeerText()
         self.source: tuple[str, int] = ("", 0)
         self.local_host = ""
         self.capabilities = MediaCapabilities("0.0.0.0")
@@ -116,7 +118,7 @@ class Call:
 
     @property
     def sip_call_id(self) -> str:
-        """The Call-ID header of every message of this call."""
+        """The Call-ID header of every message of this call, as it stands there."""
         return self.dialog.call_id
 
     @property
@@ -241,7 +243,7 @@ class Call:
             self._bye(EndCause("hangup", "us", text=self._hangup_wanted))
 
     def on_bye(self, request: Request) -> None:
-        self.end(EndCause("hangup", "peer", text=request.headers.get("Reason") or ""))
+        self.end(EndCause("hangup", "peer", text=request.text("Reason")))
 
     def on_prack(self, transaction: ServerTransaction) -> None:
         self.respond(transaction, 481)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from .media import MediaCapabilities, NegotiatedMedia
 from .sdp import SessionDescription
+from .text import PeerText
 
 if TYPE_CHECKING:
     from .call import Call
@@ -26,15 +27,18 @@ class EndCause:
     status: int = 0
     text: str = ""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", PeerText(self.text))
+
 
 @dataclass(frozen=True, slots=True)
 class RefusedCall:
     """A call answered 503 because of us, not of its source: `cause` is "no_room" or "draining"."""
 
     id: str
-    sip_call_id: str
-    caller: str
-    user: str
+    sip_call_id: PeerText
+    caller: PeerText
+    user: PeerText
     source: str
     account: str
     cause: str
@@ -78,7 +82,7 @@ class SipHandler(Protocol):
     async def on_dtmf(self, call: Call, digit: str, duration: int) -> None:
         """A key by INFO; milliseconds."""
 
-    async def on_transfer(self, call: Call, target: str) -> bool:
+    async def on_transfer(self, call: Call, target: PeerText) -> bool:
         """REFER asks us to call `target`: whether we will."""
 
     async def on_ended(self, call: Call, cause: EndCause) -> None:
@@ -115,7 +119,7 @@ class BaseHandler:
     async def on_dtmf(self, call: Call, digit: str, duration: int) -> None:
         pass
 
-    async def on_transfer(self, call: Call, target: str) -> bool:
+    async def on_transfer(self, call: Call, target: PeerText) -> bool:
         return False
 
     async def on_ended(self, call: Call, cause: EndCause) -> None:

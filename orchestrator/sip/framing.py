@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-MAX_HEAD = 65_536
+MAX_HEAD = 16_384
 MAX_BODY = 262_144
 _LENGTH = re.compile(rb"(?im)^(?:content-length|l)[ \t]*:[ \t]*(\S*)[ \t]*\r?$")
 PING = b"\r\n\r\n"

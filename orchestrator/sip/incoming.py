@@ -13,6 +13,7 @@ from .refusals import unavailable, warning
 from .reliability import Repeater
 from .sdp import SessionDescription, parse_sdp
 from .server_transaction import ServerTransaction
+from .text import PeerText
 from .timers import T1
 from .validate import ALLOW
 
@@ -25,9 +26,9 @@ class IncomingCall(Call):
         dialog = Dialog.from_invite(request, transaction.flow, new_tag())
         super().__init__(agent, call_id, dialog)
         self.request = request
-        self.user = parse_request_uri(request.uri).decoded_user
-        self.remote_uri = str(dialog.remote.uri)
-        self.remote_name = dialog.remote.display
+        self.user = PeerText(parse_request_uri(request.uri).decoded_user)
+        self.remote_uri = PeerText(str(dialog.remote.uri))
+        self.remote_name = PeerText(dialog.remote.display)
         self.source = transaction.flow.remote
         self.local_host = agent.config.advertised_host or transaction.flow.local[0]
         self.offer: SessionDescription | None = None
@@ -145,8 +146,7 @@ class IncomingCall(Call):
 
     def on_cancel(self, request: Request) -> None:
         if self.state in ("new", "ringing"):
-            text = request.headers.get("Reason") or ""
-            self._refuse(EndCause("cancelled", "peer", 487, text))
+            self._refuse(EndCause("cancelled", "peer", 487, request.text("Reason")))
 
     def on_bye(self, request: Request) -> None:
         if self.state in ("new", "ringing"):

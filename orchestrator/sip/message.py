@@ -1,6 +1,7 @@
 """SIP messages: requests, responses and their headers (RFC 3261 section 7).
 
-Header order and unknown headers survive a round trip through `parsing`; bytes that are not UTF-8 do too.
+Header order and unknown headers survive a round trip through `parsing`; bytes that are not UTF-8 do too, so that
+what is echoed is what came. What leaves this package leaves as `PeerText`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from .grammar import (
     parse_via,
     split_outside_quotes,
 )
+from .text import PeerText
 
 _COMPACT = {
     "a": "Accept-Contact", "b": "Referred-By", "c": "Content-Type", "d": "Request-Disposition",
@@ -116,6 +118,7 @@ class Message:
 
     @property
     def call_id(self) -> str:
+        """As it came, for dialogs and traces."""
         return self.headers.get("Call-ID") or ""
 
     @property
@@ -145,6 +148,10 @@ class Message:
         values = self.headers.values("Contact")
         return parse_name_addr(values[0]) if values and values[0] != "*" else None
 
+    def text(self, name: str) -> PeerText:
+        """The first value of a header for people and programs elsewhere; "" where there is none."""
+        return PeerText(self.headers.get(name) or "")
+
     def content_type(self) -> str:
         return (self.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
 
@@ -169,8 +176,13 @@ class Request(Message):
 
 @dataclass(slots=True)
 class Response(Message):
+    """`reason` is shown and handed on, never echoed: it is made fit for that."""
+
     status: int = 0
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        self.reason = PeerText(self.reason)
 
     def start_line(self) -> str:
         return f"SIP/2.0 {self.status} {self.reason}"

@@ -23,6 +23,7 @@ from .media import MediaCapabilities, NotAcceptable
 from .message import Request, Response
 from .sdp import SdpError
 from .server_transaction import ServerTransaction
+from .text import PeerText
 
 log = Log(__name__)
 MAX_TARGETS = 8
@@ -53,8 +54,8 @@ class OutgoingCall(Call):
     ) -> None:
         super().__init__(agent, call_id, None)
         self.account = account
-        self.user = target.decoded_user
-        self.remote_uri = str(target)
+        self.user = PeerText(target.decoded_user)
+        self.remote_uri = PeerText(str(target))
         self.capabilities = capabilities
         self.credentials = credentials
         self._address_given = bool(capabilities.address)

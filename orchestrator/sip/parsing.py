@@ -11,9 +11,12 @@ import re
 from .grammar import GrammarError, is_token, parse_via
 from .message import Headers, Message, Request, Response
 
+MAX_DATAGRAM = 8192
 MAX_HEADERS = 256
+MAX_VALUES = 70  # as many as there may be hops (section 20.22)
 MAX_CSEQ = 2**31 - 1
 _SINGLE = ("From", "To", "Call-ID", "CSeq", "Max-Forwards", "Content-Length", "Content-Type")
+_LISTS = ("Via", "Route", "Record-Route", "Contact")
 _REQUIRED = ("From", "To", "Call-ID", "CSeq")
 _FOLD = re.compile(r"\r?\n[ \t]+")
 
@@ -43,8 +46,11 @@ def _split(data: bytes) -> tuple[str, list[str], bytes]:
 def parse_message(data: bytes, *, stream: bool = False) -> Request | Response:
     """One message from one datagram, or one cut from a stream by its framing.
 
-    Raises MalformedMessage. A datagram's bytes after Content-Length are dropped (section 18.3).
+    Raises MalformedMessage. A datagram's bytes after Content-Length are dropped (section 18.3); one of more than
+    8 KiB is not read at all.
     """
+    if len(data) > MAX_DATAGRAM and not stream:
+        raise MalformedMessage(f"a datagram of more than {MAX_DATAGRAM} bytes")
     start, lines, body = _split(data.lstrip(b"\r\n"))
     if start.startswith("SIP/"):
         return _parse_response(start, lines, body)
@@ -114,7 +120,9 @@ def _check_headers(message: Message) -> None:
         if len(message.headers.all(name)) > 1:
             raise GrammarError(f"more than one {name}")
     _, _ = message.from_, message.to
-    _ = message.headers.values("Contact")
+    for name in _LISTS:
+        if len(message.headers.values(name)) > MAX_VALUES:
+            raise GrammarError(f"more than {MAX_VALUES} values of {name}")
     for value in message.headers.values("Via"):
         parse_via(value)
     hops = message.headers.get("Max-Forwards")

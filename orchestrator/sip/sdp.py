@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from .grammar import is_token
 
 MAX_BYTES = 65_536
-MAX_MEDIA = 32
+MAX_MEDIA = 16
+MAX_ATTRIBUTES = 256
 DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
 STATIC = {0: ("PCMU", 8000), 3: ("GSM", 8000), 8: ("PCMA", 8000), 9: ("G722", 8000), 13: ("CN", 8000),
           18: ("G729", 8000), 26: ("JPEG", 90000), 31: ("H261", 90000), 34: ("H263", 90000)}  # fmt: skip
@@ -123,6 +124,7 @@ def parse_sdp(body: bytes | str) -> SessionDescription:
     session = SessionDescription()
     media: Media | None = None
     seen_version = False
+    attributes = 0
     for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
         if len(line) < 2 or line[1] != "=":
             continue
@@ -153,6 +155,9 @@ def parse_sdp(body: bytes | str) -> SessionDescription:
             if amount is not None:
                 (session if media is None else media).bandwidth[kind.strip().upper()] = amount
         elif key == "a":
+            attributes += 1
+            if attributes > MAX_ATTRIBUTES:
+                raise SdpError("too many a= lines")
             name, colon, rest = value.partition(":")
             target = session if media is None else media
             target.attributes.append((name.strip().lower(), rest.strip() if colon else None))

@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import secrets
 
-from visavis.unhandled import logged
+from visavis.supervisor import Supervisor
 
 from .agent import Agent
 from .call import Call
@@ -33,9 +33,10 @@ from .transport import Transports
 class SipStack:
     """One SIP endpoint of the process: its sockets, transactions and calls."""
 
-    def __init__(self, config: SipConfig, handler: SipHandler) -> None:
+    def __init__(self, config: SipConfig, handler: SipHandler, supervisor: Supervisor | None = None) -> None:
         self.config = config
         self.handler = handler
+        self._supervisor = supervisor or Supervisor()
         self._agent: Agent | None = None
         self._transports = Transports(config, self)
         self._registering: list[asyncio.Task[None]] = []
@@ -43,7 +44,7 @@ class SipStack:
     async def start(self) -> None:
         """Open the sockets. Raises OSError in one sentence where an address cannot be had."""
         clock = LoopClock(asyncio.get_running_loop())
-        self._agent = Agent(self.config, self.handler, clock, self._transports)
+        self._agent = Agent(self.config, self.handler, clock, self._transports, self._supervisor)
         try:
             await self._transports.open()
         except BaseException:
@@ -54,9 +55,11 @@ class SipStack:
             registration = Registration(self._agent.client, account)
             self._agent.registrations.append(registration)
             if account.register:
-                self._registering.append(logged(asyncio.create_task(registration.run()), "registration"))
+                name = f"registration {account.uri}"
+                self._registering.append(self._supervisor.keep(name, registration.run))
             if account.ping > 0 and account.proxies:
-                self._registering.append(logged(asyncio.create_task(registration.trunk.run()), "trunk"))
+                name = f"trunk {account.uri}"
+                self._registering.append(self._supervisor.keep(name, registration.trunk.run))
 
     async def close(self) -> None:
         """Take back registrations, hang up every call, then close the sockets."""

@@ -8,6 +8,8 @@ from collections import OrderedDict, deque
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from visavis.text import escaped
+
 MAX_FOLLOWED = 1000
 _CALL_ID = re.compile(rb"^(?:call-id|i)[ \t]*:[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
 _SECRET_HEADERS = (b"authorization", b"proxy-authorization")
@@ -35,10 +37,10 @@ class Trace:
         return list(self._entries)
 
     def text(self) -> str:
-        """The record as a person reads it."""
+        """The record as a person reads it; control characters and bytes that are no UTF-8 are escaped."""
         return "\n".join(
             f"--- {datetime.fromtimestamp(e.time, UTC).isoformat(timespec='milliseconds')} {e.direction} "
-            f"{e.remote[0]}:{e.remote[1]}\n{e.data.decode('utf-8', 'replace')}"
+            f"{e.remote[0]}:{e.remote[1]}\n{_shown(e.data)}"
             for e in self._entries
         )
 
@@ -78,6 +80,10 @@ class Tracer:
         trace = self._traces.get(found[1].decode("utf-8", "surrogateescape"))
         if trace is not None:
             trace.add(TraceEntry(time.time(), direction, remote, data))
+
+
+def _shown(data: bytes) -> str:
+    return escaped(data.decode("utf-8", "surrogateescape").replace("\r\n", "\n"), lines=True)
 
 
 def _without_secrets(data: bytes) -> bytes:

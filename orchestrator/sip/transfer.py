@@ -11,6 +11,7 @@ from .grammar import GrammarError, parse_name_addr
 from .media import NotAcceptable
 from .refusals import warning
 from .server_transaction import ServerTransaction
+from .text import PeerText
 
 if TYPE_CHECKING:
     from .call import Call
@@ -86,12 +87,12 @@ class Transfer:
             self._call.respond(transaction, 488, headers=(warning("attended transfer is not supported"),))
             return
         self._call.respond(transaction, 202)
-        self._call.emit(self._refer, str(target.without_headers()))
+        self._call.emit(self._refer, PeerText(str(target.without_headers())))
 
     def abandon(self) -> None:
         self._settle(487)
 
-    async def _refer(self, target: str) -> None:
+    async def _refer(self, target: PeerText) -> None:
         self._notify("100 Trying", "active;expires=60")
         accepted = await self._call.handler.on_transfer(self._call, target)
         self._notify("200 OK" if accepted else "603 Decline", "terminated;reason=noresource")

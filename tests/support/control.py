@@ -1,0 +1,128 @@
+"""The control process in this one: signalling, calls, API and webhook are real; media and sockets are not there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+
+from orchestrator.api.app import create_app
+from orchestrator.api.dependencies import Services
+from orchestrator.avatars import AvatarCatalog
+from orchestrator.call import Call
+from orchestrator.config import Settings
+from orchestrator.events import EventBus
+from orchestrator.line import DialOrder
+from orchestrator.media.messages import CallOpened, Message
+from orchestrator.media.session import SessionStats
+from orchestrator.metrics import OrchestratorCollector, make_registry
+from orchestrator.records import RecordBook
+from orchestrator.signing import Signer
+from orchestrator.sip.config import SipConfig
+from orchestrator.speech.base import VoiceByLanguage
+from orchestrator.spool import Spool
+from orchestrator.switchboard import Switchboard
+from orchestrator.webhook import Webhook
+from tests.support.sip_fake import Wire
+from visavis import portraits
+from visavis.secret import Secret, SecretUrl
+from visavis.supervisor import Supervisor
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+URL = "https://user:seeded-password@hook.example/calls?token=seeded-token"
+
+
+class NoMedia:
+    """A pool of media workers that opens ports on paper."""
+
+    workers: Sequence[Any] = ()
+
+    async def open_call(self, call_id: str, *, video: bool = True) -> CallOpened:
+        return CallOpened(call_id, 40_000, 40_002)
+
+    async def close_call(self, call_id: str) -> SessionStats | None:
+        return None
+
+    def send(self, message: Message) -> None:
+        pass
+
+
+class Control:
+    """``wire`` is the peer's pen, ``api`` a client, ``posted`` what the webhook took, ``status`` how it answers."""
+
+    def __init__(self, folder: Path) -> None:
+        settings = Settings(greeting="", data_dir=folder, max_calls=10_000)
+        self.bus, self.supervisor = EventBus(), Supervisor(delay_s=0.01)
+        catalog = AvatarCatalog(folder / "avatars", portraits.DEFAULT)
+        pool = cast(Any, NoMedia())
+        self.board = Switchboard(settings, pool, catalog, VoiceByLanguage({}), self.bus, lambda notice: None)
+        fast = SipConfig(
+            messages_per_second=1e9, invites_per_second=1e9, max_calls=10_000, max_calls_per_source=10_000
+        )
+        self.wire = Wire(cast(Any, self.board), fast)
+        self.wire.agent.tracer.upcoming = None
+        collector = OrchestratorCollector(self.board, pool, self.bus, self.supervisor)
+        services = Services(cast(Any, self), catalog, self.bus, make_registry(collector), "en")
+        transport = httpx.ASGITransport(create_app(services, "0"), raise_app_exceptions=False)
+        self.api = httpx.AsyncClient(transport=transport, base_url="http://test")
+        self.status = 200
+        self.posted: list[dict[str, Any]] = []
+        self.requests: list[httpx.Request] = []
+        self.webhook = collector.webhook = Webhook(
+            self.bus,
+            SecretUrl(URL),
+            Signer(Secret(SECRET)),
+            Spool(folder / "webhook"),
+            httpx.MockTransport(self._post),
+        )
+
+    def start(self) -> None:
+        """Begin to post."""
+        for name, job in self.webhook.jobs().items():
+            self.supervisor.keep(name, job)
+
+    async def posts_of(self, call_id: str, kind: str) -> dict[str, Any]:
+        """An event of a call as the webhook got it."""
+        async with asyncio.timeout(5):
+            while True:
+                for event in self.posted:
+                    if (event["call_id"], event["event"]) == (call_id, kind):
+                        return event
+                await asyncio.sleep(0)
+
+    async def close(self) -> None:
+        await self.webhook.close(1.0)
+        await self.supervisor.close()
+        await self.api.aclose()
+
+    def _post(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        if self.status < 300:
+            self.posted.append(json.loads(request.content.decode("utf-8")))
+        return httpx.Response(self.status)
+
+    # -- what the API asks --
+
+    @property
+    def calls(self) -> Sequence[Call]:
+        return self.board.calls
+
+    def call(self, call_id: str) -> Call | None:
+        return self.board.call(call_id)
+
+    def missing(self) -> list[str]:
+        return []
+
+    async def dial(self, order: DialOrder) -> str:
+        raise NotImplementedError
+
+    @property
+    def records(self) -> RecordBook:
+        return self.board.records
+
+    def trace(self, call_id: str) -> str | None:
+        return self.board.trace(call_id)
