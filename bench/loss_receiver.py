@@ -94,12 +94,9 @@ async def gstreamer_call(
     punctual = in_time(path, buffer_ms / 1000 - 0.1) & decoded.keys()
     missing = len(numbered) - len(good) - corrupt
     shown = Shown(len(numbered), len(good), corrupt, 0, max(0, missing), float(np.sum(gaps)))
-    return Received(
-        path.share_lost(begin, end),
-        shown,
-        *(late - early for late, early in zip(counts, before, strict=True)),
-        len(numbered & {read_card(decoded[stamp][0]) for stamp in punctual}),
-    )
+    nacked, retransmitted, keyframes = (late - early for late, early in zip(counts, before, strict=True))
+    whole = len(numbered & {read_card(decoded[stamp][0]) for stamp in punctual})
+    return Received(path.share_lost(begin, end), shown, nacked, retransmitted, keyframes, whole)
 
 
 def in_time(path: LossyPath, within_s: float) -> set[int]:
