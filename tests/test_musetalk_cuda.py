@@ -137,7 +137,7 @@ def test_the_stand_in_refuses_what_a_gpu_refuses(cuda: Cuda) -> None:
         there + here
     with pytest.raises(RuntimeError, match="same device"):
         there + torch.ones(2, 2, device="cuda:1")
-    with pytest.raises(TypeError, match=r"(?i)cuda|numpy"):
+    with pytest.raises(RuntimeError, match="numpy"):
         there.numpy()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
