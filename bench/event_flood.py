@@ -4,7 +4,8 @@ Two phones call an orchestrator whose webhook takes ``--webhook-ms`` for each PO
 second by INFO, the other presses one a second and hangs up. Printed: how many of the honest call's events came,
 when its ``ended`` came, what was posted of the flood, and how many POSTs bore a signature that is right. Then the
 webhook fails for a while: how often its address with its password stood in the log, and whether what happened
-meanwhile came later.
+meanwhile came later. Last, somebody calls whose address is no UTF-8: how the lists of calls and records answer, and
+what the webhook hears of the next call.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import secrets
 import time
 from collections import Counter
 from typing import Any
+
+import httpx
 
 from bench.caller.phone import offer
 from bench.caller.signalling import Dialog
@@ -171,6 +174,35 @@ async def failing(hook: Webhook, house: House, password: str, seconds: float) ->
     print(f"  of the call meanwhile came {kinds_of(hook, call)}", flush=True)
 
 
+async def asked(house: House, path: str) -> str:
+    """How the API answers."""
+    try:
+        return str((await house.api.get(path)).status_code)
+    except httpx.TransportError as error:
+        return type(error).__name__
+
+
+async def not_utf8(hook: Webhook, house: House) -> None:
+    """A call from ``sip:\\xff@h``, and an honest one after it."""
+    async with Dialog(house.uri, "127.0.0.3") as dialog:
+        text = dialog._request(
+            "INVITE", house.uri, f"<{house.uri}>", offer("127.0.0.3", 4004, None), "application/sdp"
+        )
+        data = text.encode().replace(b"From: <sip:caller@", b"From: <sip:\xff@")
+        assert dialog._transport is not None
+        dialog._transport.sendto(data, ("127.0.0.1", house.sip_port))
+        await asyncio.sleep(2.0)
+        answers = [await asked(house, path) for path in ("/v1/calls", "/v1/records", "/metrics")]
+        before = len(hook.events)
+        async with Dialog(house.uri) as honest_dialog:
+            await honest_dialog.invite(offer("127.0.0.1", 4006, None))
+            await press(honest_dialog, "1")
+        await asyncio.sleep(3.0)
+    heard = Counter(event["event"] for event in hook.events[before:])
+    print(f"a call from sip:\\xff@h: calls, records and metrics answer {answers}")
+    print(f"  of the call after it the webhook heard {dict(heard)}", flush=True)
+
+
 async def run(options: argparse.Namespace) -> None:
     hook, password = Webhook(options.webhook_ms / 1000), secrets.token_hex(8)
     server = await asyncio.start_server(hook.accept, "127.0.0.1", 0)
@@ -181,6 +213,7 @@ async def run(options: argparse.Namespace) -> None:
         await house.answering()
         await flooded(hook, house, options.rate, options.keys)
         await failing(hook, house, password, options.outage)
+        await not_utf8(hook, house)
 
 
 def main() -> None:
