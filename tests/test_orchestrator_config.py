@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.agreement import PRIVATE_NETWORKS, signalling_peer
 from orchestrator.config import load_settings
+from orchestrator.rtp.consent import SignallingPeer
+from orchestrator.sip.media import AudioCapabilities, MediaCapabilities
+from orchestrator.sip.session import SdpSession
+from tests.support.sip_fake import AUDIO, sdp
 
 
 def test_defaults_work_on_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,3 +84,33 @@ def test_passwords_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.sip_users["anna"].reveal() == "one"
     (account,) = settings.sip_accounts
     assert account.password.reveal() == "two" and not account.register_
+
+
+@pytest.mark.parametrize(
+    ("given", "hosts", "signalled", "networks"),
+    [
+        ("", ("10.0.0.1",), "192.168.1.5", PRIVATE_NETWORKS),
+        ("", ("127.0.0.1",), "192.168.1.5", (*PRIVATE_NETWORKS, "127.0.0.0/8")),
+        ("", ("10.0.0.1",), "10.0.0.1", ()),  # it signals for itself: nobody else need be learnt
+        ("", ("10.0.0.1", "10.0.0.2"), "10.0.0.2", ()),
+        ("", ("198.51.100.1",), "192.168.1.5", ()),
+        ("none", ("10.0.0.1",), "192.168.1.5", ()),
+        ("203.0.113.0/24", ("10.0.0.1",), "10.0.0.1", ("203.0.113.0/24",)),
+    ],
+)
+def test_which_networks_a_phone_is_learnt_from(
+    given: str, hosts: tuple[str, ...], signalled: str, networks: tuple[str, ...]
+) -> None:
+    settings = load_settings(["--media-from", given])
+    offer = sdp(AUDIO, address=signalled)
+    session = SdpSession()
+    session.answer(offer, MediaCapabilities("10.0.0.9", AudioCapabilities(4000)))
+    assert session.media is not None
+    assert signalling_peer(settings, hosts, session.media) == SignallingPeer(hosts, networks)
+
+
+@pytest.mark.parametrize("wrong", ["phones", "none,10.0.0.0/8"])
+def test_a_network_that_is_none_is_told(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        load_settings(["--media-from", wrong])
+    assert "is not a network" in capsys.readouterr().err
