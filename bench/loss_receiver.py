@@ -94,10 +94,13 @@ async def gstreamer_call(
     punctual = in_time(path, buffer_ms / 1000 - 0.1) & decoded.keys()
     missing = len(numbered) - len(good) - corrupt
     shown = Shown(len(numbered), len(good), corrupt, 0, max(0, missing), float(np.sum(gaps)))
+    nacked, retransmitted, keyframes = (late - early for late, early in zip(counts, before, strict=True))
     return Received(
         path.share_lost(begin, end),
         shown,
-        *(late - early for late, early in zip(counts, before, strict=True)),
+        nacked,
+        retransmitted,
+        keyframes,
         len(numbered & {read_card(decoded[stamp][0]) for stamp in punctual}),
     )
 
