@@ -37,7 +37,8 @@ $(TORCH_STAMP): $(TEST_STAMP)
 
 setup: $(STAMP)  ## install both services into .venv
 
-check: lint types quick  ## lint, types, tests that start no process (one minute)
+check: $(TEST_STAMP)  ## lint, types, tests that start no process (one minute)
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint types quick
 
 quick: $(TEST_STAMP)
 	$(BIN)/python -m pytest -m 'not process and not torch' $(ARGS)
