@@ -61,6 +61,12 @@ def test_the_inference_server_knows_no_phone_call() -> None:
         assert not name.startswith("orchestrator"), (path, name)
 
 
+@pytest.mark.parametrize("folder", ["orchestrator", "inference_server", "visavis"])
+def test_what_is_installed_imports_nothing_of_a_checkout(folder: str) -> None:
+    for path, name in imported(folder):
+        assert name.split(".")[0] not in ("bench", "tests", "testing", "examples"), (path, name)
+
+
 def test_only_the_sip_package_knows_its_library() -> None:
     for folder in ("orchestrator", "visavis", "inference_server", "examples", "bench"):
         for path, name in imported(folder):
