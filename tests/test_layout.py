@@ -67,6 +67,12 @@ def test_what_is_installed_imports_nothing_of_a_checkout(folder: str) -> None:
         assert name.split(".")[0] not in ("bench", "tests", "testing", "examples"), (path, name)
 
 
+def test_only_the_api_knows_its_framework() -> None:
+    for path, name in imported("orchestrator"):
+        if name.split(".")[0] in ("fastapi", "starlette"):
+            assert path.is_relative_to(ROOT / "orchestrator" / "api"), path
+
+
 def test_only_the_sip_package_knows_its_library() -> None:
     for folder in ("orchestrator", "visavis", "inference_server", "examples", "bench"):
         for path, name in imported(folder):

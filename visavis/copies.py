@@ -38,6 +38,12 @@ class Copies:
         if source is not None:
             self._sources[avatar.avatar_id] = source
 
+    def forget(self, avatar: Avatar) -> None:
+        """Let go of it, unless a conversation uses it."""
+        if not self._uses[avatar.avatar_id]:
+            for kept in (self._avatars, self._sources, self._uses):
+                kept.pop(avatar.avatar_id, None)
+
     def use(self, avatar: Avatar, change: int) -> None:
         """So many more conversations with it."""
         self._uses[avatar.avatar_id] += change

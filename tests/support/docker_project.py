@@ -141,9 +141,9 @@ class Project:
 
     async def ready(self, within_s: float = 90.0) -> None:
         """Until calls get a talking face."""
-        url = f"http://127.0.0.1:{self.api_port}/readyz"
+        url = f"http://127.0.0.1:{self.api_port}/v1/status"
         async with asyncio.timeout(within_s), httpx.AsyncClient() as api:
-            while (await api.get(url)).status_code != 200:
+            while not (await api.get(url)).raise_for_status().json()["talking_face"]:
                 await asyncio.sleep(0.2)
 
     def metric(self, name: str) -> float:
