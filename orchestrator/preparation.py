@@ -209,10 +209,11 @@ class Preparation:
         if job.digest != source.digest:
             job.digest = source.digest
             job.workers.clear()
-        if job.state != "failed":
-            self._move(job, "preparing", "the avatar is being prepared")
         while True:
             try:
+                await self._usable_server(job)
+                if job.state != "failed":
+                    self._move(job, "preparing", "the avatar is being prepared")
                 avatar = await self._servers.prepare(source)
                 try:
                     await self._servers.fetch_body(avatar, self._bodies)
@@ -233,6 +234,12 @@ class Preparation:
                     self._tell(job.portrait, avatar)
             self._move(job, "ready", "")
             return avatar
+
+    async def _usable_server(self, job: Job) -> None:
+        while not self.servers_usable:
+            if job.state != "failed":
+                self._move(job, "waiting", "no inference server can be used now")
+            await self._servers.wait_change(RETRY_S)
 
     def _move(self, job: Job, state: State, reason: str) -> None:
         if (state, reason) != (job.state, job.reason):

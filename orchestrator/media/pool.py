@@ -176,6 +176,7 @@ class WorkerPool:
 
     async def start(self) -> None:
         """Start every worker and wait until one is ready; raises ``NoRoom`` where none comes up."""
+        self._heard_at = asyncio.get_running_loop().time()
         self._tasks = [
             asyncio.create_task(self._keep(index), name=f"media worker {index}")
             for index in range(self._settings.workers)
