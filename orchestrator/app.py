@@ -57,7 +57,7 @@ class App:
         self._board = Switchboard(
             settings, self._pool, self._catalog, self._voices, self._bus, self._on_notice
         )
-        self._collector = OrchestratorCollector(self._board, self._pool)
+        self._collector = OrchestratorCollector(self._board, self._pool, lambda: self._desk.talking_face())
         self._sip = SipStack(sip_config(settings), self._board)
         self.sip_up = False
         self.draining = False

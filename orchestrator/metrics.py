@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -25,7 +25,10 @@ _LIPS = {
 class OrchestratorCollector(Collector):
     """Counts events as they pass and asks the rest at scrape time."""
 
-    def __init__(self, switchboard: Switchboard, pool: WorkerPool) -> None:
+    def __init__(
+        self, switchboard: Switchboard, pool: WorkerPool, talking_face: Callable[[], bool] | None = None
+    ) -> None:
+        self._talking_face = talking_face
         self._switchboard = switchboard
         self._pool = pool
         self._events: Counter[tuple[str, str]] = Counter()
@@ -47,6 +50,12 @@ class OrchestratorCollector(Collector):
         """See prometheus_client."""
         yield GaugeMetricFamily("visavis_calls_active", "Calls under way", self._switchboard.active)
         yield CounterMetricFamily("visavis_calls_refused", "Calls answered 503", self._switchboard.refused)
+        if self._talking_face is not None:
+            yield GaugeMetricFamily(
+                "visavis_talking_face",
+                "Whether calls get a face whose lips move: the default avatar is ready, a server can be used",
+                int(self._talking_face()),
+            )
         ended = CounterMetricFamily("visavis_calls", "Calls by how they ended", labels=["outcome"])
         avatar = CounterMetricFamily("visavis_avatar_streams", "Avatar stream changes", labels=["state"])
         for (kind, label), value in self._events.items():

@@ -129,6 +129,10 @@ class StatusDesk:
         """Why the process is of no use any more and had better be started again; "" where it lives."""
         return self.workers.stuck
 
+    def talking_face(self) -> bool:
+        """Whether a call gets a face whose lips move, as far as is known without asking anybody."""
+        return self._avatar().state == "ready" and self.preparation.servers_usable
+
     async def status(self) -> Status:
         """Everything, within about a second."""
         not_ready, servers, avatar = self.not_ready(), await self._servers(), self._avatar()

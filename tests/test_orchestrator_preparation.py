@@ -175,12 +175,12 @@ async def test_a_later_failure_of_the_default_is_told(server: Server, control: C
     control.preparation.want(default_of(control))
     await control.until(lambda now: now.avatar.state == "coding")
     control.workers_say("ready")
-    assert (await control.status()).talking_face
+    assert (await control.status()).talking_face and control.desk.talking_face()
     server.refusal, server.makes = "the engine is another one and wants a video", "other"
     server.known.clear()
     server.change()
     status = await control.until(lambda now: now.avatar.state == "failed")
-    assert not status.talking_face and status.takes_calls
+    assert not status.talking_face and status.takes_calls and not control.desk.talking_face()
     assert status.missing == [f"avatar refused: {server.refusal}"]
     server.refusal = ""
     await control.until(lambda now: now.avatar.state == "coding")
