@@ -146,8 +146,7 @@ class App:
             tasks.append(asyncio.create_task(post_events(self._bus, self.settings.webhook)))
         serving: asyncio.Task[None] | None = None
         try:
-            await self._servers.start()
-            await self._pool.start()
+            await asyncio.gather(self._servers.start(), self._pool.start())
             if portrait := self._catalog.get(DEFAULT):
                 self._preparation.want(portrait)
             tasks.append(asyncio.create_task(self._preparation.watch()))

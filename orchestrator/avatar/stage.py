@@ -136,7 +136,9 @@ class Stage:
         self._cast[portrait] = task
         while len(self._cast) > CAST:
             oldest = next(iter(self._cast))
-            self._cast.pop(oldest)
+            role = self._cast.pop(oldest)
+            if role.done() and not _failed(role):
+                self._pool.forget(role.result().avatar)
             self._stills.pop(oldest, None)
             self._sources.pop(oldest, None)
 
