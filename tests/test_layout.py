@@ -80,6 +80,32 @@ def test_only_the_sip_package_knows_its_library() -> None:
                 assert path.is_relative_to(ROOT / "orchestrator" / "sip"), path
 
 
+def test_the_channel_overrides_one_private_hook_of_roomkit() -> None:
+    tree = ast.parse((ROOT / "visavis" / "channel.py").read_text())
+    (channel,) = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    methods = {node.name for node in channel.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    kept, used = set[str](), set[str]()
+    for node in ast.walk(channel):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.endswith("__"):
+            (kept if isinstance(node.ctx, ast.Store) else used).add(node.attr)
+    assert used - kept - methods == set()  # nothing private of RoomKit is read...
+    hooks = {name for name in methods if name.startswith("_") and name != "__init__"} - used
+    inherited = {node.func.attr for node in ast.walk(channel) if _of_super(node)}  # type: ignore[attr-defined]
+    assert {name for name in hooks | inherited if name.startswith("_") and name != "__init__"} == {
+        "_wrap_outbound"
+    }  # ...and one hook is overridden
+
+
+def _of_super(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Call)
+        and isinstance(node.func.value.func, ast.Name)
+        and node.func.value.func.id == "super"
+    )
+
+
 def test_every_dependency_has_its_line() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     page = (ROOT / "docs" / "dependencies.md").read_text()
