@@ -12,12 +12,12 @@ import soxr
 from bench.caller.phone import offer
 from bench.caller.signalling import Dialog
 from bench.lipsync.call import RECEIVED_RATE, found
-from bench.lipsync.clip import RATE, read_pictures, read_sound
-from bench.lipsync.lips import track_lips
-from bench.lipsync.measure import Report, compare
-from bench.lipsync.target import from_phones
 from inference_server.engines.portrait.features import HOP
 from inference_server.engines.portrait.training.corpus import Clip
+from inference_server.lipsync.clip import RATE, read_pictures, read_sound
+from inference_server.lipsync.lips import track_lips
+from inference_server.lipsync.measure import Report, compare
+from inference_server.lipsync.target import from_phones
 from tests.support.receivers import ffmpeg_clip
 
 Clock = Literal["rtcp", "arrival"]

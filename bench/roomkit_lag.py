@@ -28,13 +28,13 @@ from bench import roomkit_ffmpeg
 from bench.caller import Phone
 from bench.lipsync.call import found
 from bench.lipsync.engine import joined
-from bench.lipsync.lips import track_lips
-from bench.lipsync.measure import compare
-from bench.lipsync.target import from_phones
 from bench.roomkit_ffmpeg import CLOCKS, REPORTED_S, Clock
 from inference_server.engines.portrait.features import HOP, RATE
 from inference_server.engines.portrait.training.corpus import VOICES, Clip
 from inference_server.engines.portrait.training.dataset import test_set
+from inference_server.lipsync.lips import track_lips
+from inference_server.lipsync.measure import compare
+from inference_server.lipsync.target import from_phones
 from tests.support.house import picture, tone
 from tests.support.servers import InferenceServer, running_server
 from tests.with_roomkit.app import App, roomkit_app

@@ -1,4 +1,7 @@
-"""Health check of a container: ``healthcheck.py orchestrator`` asks /readyz, ``healthcheck.py inference`` gRPC.
+"""Health check of a container: ``healthcheck.py orchestrator`` asks /healthz, ``healthcheck.py inference`` gRPC.
+
+Healthy is a process that lives and whose loops turn: an engine that still loads its weights is healthy, and so is
+an orchestrator that has no face to show yet. ``GET /v1/status`` of the orchestrator tells those.
 
 Reads the service's own settings, so a port that was moved needs no word here. Exit status 0 when healthy;
 otherwise 1 and one line that says why, which the engine shows in ``docker inspect``.
@@ -19,31 +22,33 @@ def reachable(host: str) -> str:
 
 
 def orchestrator() -> str:
-    """What ``/readyz`` misses; "" when nothing is."""
+    """What ``/healthz`` says is wrong; "" when nothing is."""
     from orchestrator.config import load_settings
 
     settings = load_settings([])
     connection = http.client.HTTPConnection(
         reachable(settings.api_host), settings.api_port, timeout=TIMEOUT_S
     )
-    connection.request("GET", "/readyz")
+    connection.request("GET", "/healthz")
     answer = connection.getresponse()
     body = answer.read()
     if answer.status == 200:
         return ""
-    return f"not ready: {'; '.join(json.loads(body).get('missing', [])) or answer.status}"
+    return f"not healthy: {json.loads(body).get('status', answer.status)}"
 
 
 def inference() -> str:
-    """What ``grpc.health.v1`` says of the server; "" when it serves."""
+    """What ``grpc.health.v1`` says of the process, whatever its engine does; "" when it lives."""
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+    from inference_server.service.health import LIVE
     from inference_server.settings import load
 
     settings = load([])
     with grpc.insecure_channel(f"{reachable(settings.host)}:{settings.port}") as channel:
-        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S)
+        request = health_pb2.HealthCheckRequest(service=LIVE)
+        answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=TIMEOUT_S)
     serving = health_pb2.HealthCheckResponse.SERVING
     return "" if answer.status == serving else f"gRPC health is {answer.status}, not SERVING"
 

@@ -92,13 +92,12 @@ async def wait_ready(
                 lines = (folder / f"{name}.log").read_text(errors="replace").strip().splitlines()
                 raise DemoFailed(f"{name} ended: {lines[-1] if lines else 'it said nothing'}")
         with contextlib.suppress(httpx.TransportError):
-            answer = await api.get("/readyz")
-            if answer.status_code == 200:
+            status = (await api.get("/v1/status")).raise_for_status().json()
+            if status["talking_face"]:
                 return
-            missing = answer.json()["missing"]
-            refused = [text for text in missing if text.startswith("avatar refused")]
-            if refused:
-                raise DemoFailed(refused[0])
+            missing = status["missing"]
+            if status["avatar"]["state"] == "failed":
+                raise DemoFailed(f"avatar refused: {status['avatar']['reason']}")
         progress.say("; ".join(missing))
         await asyncio.sleep(0.1)
     raise DemoFailed(f"not ready after {START_S:.0f} s: {'; '.join(missing)}")

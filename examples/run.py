@@ -54,7 +54,8 @@ async def announce(api_port: int, sip_port: int) -> None:
     async with httpx.AsyncClient() as client:
         while True:
             with contextlib.suppress(httpx.TransportError):
-                if (await client.get(f"http://127.0.0.1:{api_port}/readyz")).status_code == 200:
+                status = await client.get(f"http://127.0.0.1:{api_port}/v1/status")
+                if status.status_code == 200 and status.json()["talking_face"]:
                     break
             await asyncio.sleep(0.2)
     host = own_address()

@@ -15,31 +15,33 @@ import uvicorn
 from orchestrator.api.app import create_app
 from orchestrator.api.dependencies import Services
 from orchestrator.avatar.names import resolver_of
+from orchestrator.avatar.prepared import avatar_data
 from orchestrator.avatars import DEFAULT, AvatarCatalog, Portrait
 from orchestrator.call import Call
 from orchestrator.config import Settings
 from orchestrator.events import EventBus
 from orchestrator.line import DialOrder
 from orchestrator.media.host import HostSettings
-from orchestrator.media.messages import Command, Notice
+from orchestrator.media.messages import Command, Message, Notice, WorkerReady
 from orchestrator.media.pool import PoolSettings, WorkerPool
 from orchestrator.metrics import OrchestratorCollector, make_registry
+from orchestrator.preparation import Preparation, Shape
 from orchestrator.records import RecordBook
 from orchestrator.sip.stack import SipStack
 from orchestrator.sip_settings import sip_config
 from orchestrator.speech.voices import installed_voices
+from orchestrator.status import StatusDesk
 from orchestrator.switchboard import DialRefused, Switchboard
 from orchestrator.webhook import Webhook, make_webhook
 from visavis import portraits
-from visavis.errors import InvalidRequest, VisavisError
+from visavis.body import BodyCache
 from visavis.logs import Log
-from visavis.model import AvatarSource
+from visavis.model import Avatar
 from visavis.pool import ServerPool
 from visavis.supervisor import Supervisor
 
 log = Log(__name__)
 
-CHECK_S = 30.0
 LAST_POSTS_S = 2.0
 
 
@@ -55,18 +57,31 @@ class App:
         self._catalog = AvatarCatalog(
             settings.data_dir / "avatars", settings.avatar_image or portraits.DEFAULT
         )
-        self._pool = WorkerPool(
-            self._pool_settings(), lambda message: self._board.on_message(message), self.supervisor
-        )
+        self._pool = WorkerPool(self._pool_settings(), self._on_message, self.supervisor)
         self._board = Switchboard(
             settings, self._pool, self._catalog, self._voices, self._bus, self._on_notice
         )
-        self._collector = OrchestratorCollector(self._board, self._pool, self._bus, self.supervisor)
+        self._collector = OrchestratorCollector(
+            self._board, self._pool, self._bus, self.supervisor, lambda: self._desk.talking_face()
+        )
         self._sip = SipStack(sip_config(settings), self._board, self.supervisor)
-        self._sip_up = False
-        self._draining = False
-        self._servers_usable = False
-        self._default_state = ("preparing", "the avatar is being prepared")
+        self.sip_up = False
+        self.draining = False
+        names = resolver_of(settings.avatar_nameserver)
+        self._servers = ServerPool(settings.avatar_servers, resolver=names)
+        bodies = BodyCache(settings.cache_dir / "bodies", settings.cache_bytes)
+        shape = Shape(*settings.video_size, settings.frame_rate, settings.avatar_fit)
+        self._preparation = Preparation(self._servers, bodies, shape, self._tell_prepared)
+        self._desk = StatusDesk(
+            self,
+            self._pool,
+            self._servers,
+            self._preparation,
+            self._voices,
+            self._sip,
+            settings.avatar_servers,
+            self.supervisor,
+        )
         self._stop = asyncio.Event()
 
     # -- what the API asks --
@@ -82,7 +97,7 @@ class App:
 
     async def dial(self, order: DialOrder) -> str:
         """Call somebody; returns the call's id. Raises :class:`DialRefused`."""
-        if not self._sip_up or self._draining:
+        if not self.sip_up or self.draining:
             raise DialRefused("the orchestrator takes no calls now: try again later")
         return await self._board.dial(self._sip, order)
 
@@ -103,45 +118,27 @@ class App:
         """Keep the SIP messages of the next so many calls."""
         self._sip.trace_calls(calls)
 
-    def missing(self) -> list[str]:
-        """One sentence for each thing that keeps a call from a talking face."""
-        out = []
-        if not self._sip_up:
-            out.append("SIP is not listening yet")
-        if self._draining:
-            out.append("the orchestrator is draining: no new calls are taken")
-        if not self._pool.has_room:
-            out.append("no media worker has room for a call")
-        if not self._servers_usable:
-            names = ", ".join(self.settings.avatar_servers)
-            out.append(f"no inference server answers at {names}: start one with python -m inference_server")
-        state, reason = self._default_state
-        if state == "failed":
-            out.append(f"avatar refused: {reason}")
-        elif state != "ready" and self._servers_usable:
-            out.append(reason or "the avatar is being prepared")
-        return out
+    @property
+    def active(self) -> int:
+        """Calls under way."""
+        return self._board.active
 
-    async def check_portrait(self, data: bytes) -> None:
-        """Prepare an uploaded portrait where a server can be asked; raises :class:`HTTPException` on refusal."""
-        from fastapi import HTTPException
+    @property
+    def desk(self) -> StatusDesk:
+        """See :class:`orchestrator.api.dependencies.Orchestrator`."""
+        return self._desk
 
-        settings = self.settings
-        width, height = settings.video_size
-        source = AvatarSource(data, width, height, settings.frame_rate, settings.avatar_fit)
+    async def put_portrait(self, name: str, data: bytes) -> Portrait:
+        """Prepare and store an uploaded portrait. Raises :class:`AvatarError` where it cannot be used."""
+        self._catalog.check(name, data)
+        checked = await self._preparation.check(data)
         try:
-            names = resolver_of(settings.avatar_nameserver)
-            servers = ServerPool(settings.avatar_servers, resolver=names)
-            async with asyncio.timeout(CHECK_S), servers as pool:
-                await pool.prepare(source, timeout_s=2.0)
-        except InvalidRequest as error:
-            raise HTTPException(400, str(error)) from None
-        except (VisavisError, TimeoutError) as error:
-            log.info("portrait_not_checked", reason=str(error))
-
-    def portrait_changed(self, portrait: Portrait) -> None:
-        """Have the new portrait ready before somebody dials it."""
-        self._pool.broadcast(Command("", "prepare", {"portrait": str(portrait.path)}))
+            portrait = await asyncio.to_thread(self._catalog.put, name, data)
+        except BaseException:
+            self._preparation.discard(checked)
+            raise
+        self._preparation.store(portrait, checked)
+        return portrait
 
     # -- life --
 
@@ -156,12 +153,13 @@ class App:
         self._start_webhook()
         serving: asyncio.Task[None] | None = None
         try:
-            await self._pool.start()
+            await asyncio.gather(self._servers.start(), self._pool.start())
             if portrait := self._catalog.get(DEFAULT):
-                self.portrait_changed(portrait)
-            self.supervisor.watch("first words", self._warm_voice())
+                self._preparation.want(portrait)
+            self.supervisor.keep("preparation", self._preparation.watch)
+            self.supervisor.watch("first words", self._voices.warm(self.settings.language))
             await self._sip.start()
-            self._sip_up = True
+            self.sip_up = True
             serving = asyncio.create_task(server.serve([listening]))
             log.info("started", sip=self._sip.addresses, api=self._api_address())
             stopping = asyncio.create_task(self._stop.wait())
@@ -171,8 +169,8 @@ class App:
                 raise OSError(f"the API on {self._api_address()} ended by itself: see the log")
             await self._drain()
         finally:
-            self._draining = True
-            if self._sip_up:
+            self.draining = True
+            if self.sip_up:
                 self._sip.drain()
                 await self._board.close()
                 await self._sip.close()
@@ -183,6 +181,8 @@ class App:
             listening.close()
             if self._webhook is not None:
                 await self._webhook.close(LAST_POSTS_S)
+            await self._preparation.close()
+            await self._servers.close()
             await self._pool.close()
             await self.supervisor.close()
             log.info("stopped")
@@ -191,7 +191,7 @@ class App:
 
     async def _drain(self) -> None:
         """No new calls; returns when those under way have ended, at the deadline, or at a second signal."""
-        self._draining = True
+        self.draining = True
         self._sip.drain()
         self._stop.clear()
         calls, seconds = self._board.active, self.settings.drain_s
@@ -202,19 +202,24 @@ class App:
             for task in tasks:
                 task.cancel()
 
+    def _on_message(self, message: Message) -> None:
+        if isinstance(message, WorkerReady):
+            self._preparation.tell_all()
+        self._board.on_message(message)
+
     def _on_notice(self, notice: Notice) -> None:
-        if notice.name == "servers":
-            self._servers_usable = bool(notice.data["usable"])
-            log.info("inference_servers", usable=self._servers_usable)
-        elif notice.name == "stage":
-            state, reason = notice.data["state"], notice.data["reason"]
-            log.info("avatar", avatar=notice.data["avatar"], state=state, reason=reason)
-            if self._default_state[0] != "ready":
-                self._default_state = (state, reason)
+        if notice.name == "stage":
+            data = notice.data
+            log.info("avatar_in_worker", **data | {"avatar": data["avatar"][:16]})
+            self._preparation.worker_said(data["worker"], data["avatar"], data["state"], data["reason"])
         elif notice.name == "task_failed":
             self.supervisor.failed(
                 f"media worker: {notice.data['task']}", notice.data["reason"], running=True
             )
+
+    def _tell_prepared(self, portrait: Portrait, avatar: Avatar) -> None:
+        data = {"portrait": str(portrait.path), "avatar": avatar_data(avatar)}
+        self._pool.broadcast(Command("", "prepared", data))
 
     def _start_webhook(self) -> None:
         settings = self.settings
@@ -228,11 +233,6 @@ class App:
         async with self._bus.listen("metrics") as events:
             while True:
                 self._collector.count(await events.get())
-
-    async def _warm_voice(self) -> None:
-        voice = self._voices.voice(self.settings.language)
-        async for _ in voice.stream("Hello.", self.settings.language):
-            pass
 
     def _api(self) -> uvicorn.Server:
         registry = make_registry(self._collector)

@@ -50,9 +50,9 @@ class AvatarCatalog:
         """The portrait of this name."""
         path = self._folder / f"{name}.image"
         if _NAME.fullmatch(name) and path.is_file():
-            return Portrait(name, path, media_type(path.read_bytes()[:16]))
+            return Portrait(name, path, media_type(_head(path)))
         if name == DEFAULT:
-            return Portrait(DEFAULT, self._default, media_type(self._default.read_bytes()[:16]))
+            return Portrait(DEFAULT, self._default, media_type(_head(self._default)))
         return None
 
     def for_user(self, user: str) -> Portrait:
@@ -81,6 +81,11 @@ class AvatarCatalog:
         partial.write_bytes(data)
         partial.replace(path)
         return Portrait(name, path, kind)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(16)
 
 
 def media_type(head: bytes) -> str:

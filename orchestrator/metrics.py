@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -47,8 +47,10 @@ class OrchestratorCollector(Collector):
         pool: WorkerPool,
         bus: EventBus | None = None,
         supervisor: Supervisor | None = None,
+        talking_face: Callable[[], bool] | None = None,
     ) -> None:
         self.webhook: Webhook | None = None
+        self._talking_face = talking_face
         self._switchboard = switchboard
         self._pool = pool
         self._bus = bus or EventBus()
@@ -80,6 +82,12 @@ class OrchestratorCollector(Collector):
         """See prometheus_client."""
         yield GaugeMetricFamily("visavis_calls_active", "Calls under way", self._switchboard.active)
         yield CounterMetricFamily("visavis_calls_refused", "Calls answered 503", self._switchboard.refused)
+        if self._talking_face is not None:
+            yield GaugeMetricFamily(
+                "visavis_talking_face",
+                "Whether calls get a face whose lips move: the default avatar is ready, a server can be used",
+                int(self._talking_face()),
+            )
         ended = CounterMetricFamily("visavis_calls", "Calls by how they ended", labels=["outcome"])
         avatar = CounterMetricFamily("visavis_avatar_streams", "Avatar stream changes", labels=["state"])
         for (kind, label), value in self._events.items():

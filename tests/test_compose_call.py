@@ -155,6 +155,7 @@ async def test_network_cut_and_restored(stack: Project) -> None:
 
 async def test_the_other_replica_takes_over(stack: Project) -> None:
     stack.up("--scale", "inference=2", "--no-recreate")
+    wait_until("two servers", lambda: [s["state"] for s in stack.status()["servers"]] == ["ready"] * 2)
     async with stack.house() as house, stack.phone() as phone:
         call = await house.call_id()
         turn = await house.play(call, [(0.0, tone(16.0))])

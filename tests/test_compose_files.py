@@ -216,6 +216,14 @@ def test_the_dashboard_asks_the_provisioned_source() -> None:
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
 
 
+def test_no_container_is_given_long_to_be_healthy() -> None:
+    """Healthy is a process that lives: an engine that reads weights for minutes must not need a longer start."""
+    for file in COMPOSE:
+        for name, service in compose(file)["services"].items():
+            start = service.get("healthcheck", {}).get("start_period", "60s")
+            assert start == "60s", (file, name)
+
+
 def test_nothing_private_goes_to_the_engine() -> None:
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
     assert lines[0] == "*"

@@ -74,12 +74,12 @@ async def ready(api: httpx.AsyncClient, podman: Podman, within_s: float = 120.0)
         async with asyncio.timeout(within_s):
             while True:
                 try:
-                    answer = await api.get("/readyz")
+                    answer = await api.get("/v1/status")
                 except httpx.TransportError:
                     await asyncio.sleep(0.2)
                     continue
                 missing = answer.text
-                if answer.status_code == 200:
+                if answer.json()["talking_face"]:
                     return
                 await asyncio.sleep(0.2)
     except TimeoutError:

@@ -62,11 +62,49 @@ def test_the_inference_server_knows_no_phone_call() -> None:
         assert not name.startswith("orchestrator"), (path, name)
 
 
+@pytest.mark.parametrize("folder", ["orchestrator", "inference_server", "visavis"])
+def test_what_is_installed_imports_nothing_of_a_checkout(folder: str) -> None:
+    for path, name in imported(folder):
+        assert name.split(".")[0] not in ("bench", "tests", "testing", "examples"), (path, name)
+
+
+def test_only_the_api_knows_its_framework() -> None:
+    for path, name in imported("orchestrator"):
+        if name.split(".")[0] in ("fastapi", "starlette"):
+            assert path.is_relative_to(ROOT / "orchestrator" / "api"), path
+
+
 def test_only_the_sip_package_knows_its_library() -> None:
     for folder in ("orchestrator", "visavis", "inference_server", "examples", "bench"):
         for path, name in imported(folder):
             if name.split(".")[0] in ("aiosipua", "aiortp"):
                 assert path.is_relative_to(ROOT / "orchestrator" / "sip"), path
+
+
+def test_the_channel_overrides_one_private_hook_of_roomkit() -> None:
+    tree = ast.parse((ROOT / "visavis" / "channel.py").read_text())
+    (channel,) = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    methods = {node.name for node in channel.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    kept, used = set[str](), set[str]()
+    for node in ast.walk(channel):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.endswith("__"):
+            (kept if isinstance(node.ctx, ast.Store) else used).add(node.attr)
+    assert used - kept - methods == set()  # nothing private of RoomKit is read...
+    hooks = {name for name in methods if name.startswith("_") and name != "__init__"} - used
+    inherited = {node.func.attr for node in ast.walk(channel) if _of_super(node)}  # type: ignore[attr-defined]
+    assert {name for name in hooks | inherited if name.startswith("_") and name != "__init__"} == {
+        "_wrap_outbound"
+    }  # ...and one hook is overridden
+
+
+def _of_super(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Call)
+        and isinstance(node.func.value.func, ast.Name)
+        and node.func.value.func.id == "super"
+    )
 
 
 def test_every_dependency_has_its_line() -> None:

@@ -10,14 +10,14 @@ import av
 import numpy as np
 import pytest
 
-from bench.lipsync import compare, measure
 from bench.lipsync.engine import Rgb, prepare, render
-from bench.lipsync.lips import Lips, track_lips
-from bench.lipsync.target import Target, from_phones
 from inference_server.engines.portrait import PortraitEngine
 from inference_server.engines.portrait.training import espeak
 from inference_server.engines.portrait.training.corpus import Clip, to_16k
 from inference_server.engines.portrait.training.dataset import padded
+from inference_server.lipsync import compare, measure
+from inference_server.lipsync.lips import Lips, track_lips
+from inference_server.lipsync.target import Target, from_phones
 from visavis import portraits
 
 PORTRAIT = portraits.DEFAULT

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bench.lipsync.clip import read_pictures, read_sound
-from bench.lipsync.lips import Lips
-from bench.lipsync.measure import Report, compare, sampled
-from bench.lipsync.picture import draw
-from bench.lipsync.target import Target, from_energy, from_phones, read_phones
 from bench.lipsync.verdict import Measured, verdicts
 from inference_server.engines.portrait.training.phones import Phone
+from inference_server.lipsync.clip import read_pictures, read_sound
+from inference_server.lipsync.lips import Lips
+from inference_server.lipsync.measure import Report, compare, sampled
+from inference_server.lipsync.picture import draw
+from inference_server.lipsync.target import Target, from_energy, from_phones, read_phones
 
 WORDS = "pə.mɑbɪ.wuta.fivə.mɛsi.bɔlo.ʃipə.kævɑ."
 

@@ -170,3 +170,20 @@ def test_every_message_survives_the_wire() -> None:
 def test_nonsense_is_a_bad_message(data: bytes) -> None:
     with pytest.raises(BadMessage):
         messages.decode(data)
+
+
+async def test_media_that_stays_away_makes_the_process_useless(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pool.stuck == ""
+    monkeypatch.setattr("orchestrator.media.pool.STUCK_SECONDS", 2.0)
+    await asyncio.sleep(2.5)  # beats come each second
+    assert pool.stuck == ""
+    pid = pool.workers[0].pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        await until(lambda: "no media worker has been heard" in pool.stuck)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    await until(lambda: pool.stuck == "")

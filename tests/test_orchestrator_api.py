@@ -74,6 +74,7 @@ class House:
     sink: Sink = field(default_factory=Sink)
     ended: list[str] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
+    dead: str = ""
     changed: list[str] = field(default_factory=list)
     records: RecordBook = field(default_factory=lambda: RecordBook(2))
     traces: dict[str, str] = field(default_factory=lambda: {"c1": ""})
@@ -109,8 +110,9 @@ class House:
     def call(self, call_id: str) -> Call | None:
         return self.one if call_id == "c1" else None
 
-    def missing(self) -> list[str]:
-        return self.absent
+    @property
+    def desk(self) -> Any:
+        return SimpleNamespace(not_ready=lambda: self.absent, not_alive=lambda: self.dead)
 
     async def dial(self, order: DialOrder) -> str:
         if order.avatar != "default":
@@ -126,11 +128,10 @@ class House:
     def trace_calls(self, calls: int) -> None:
         self.to_trace = calls
 
-    async def check_portrait(self, data: bytes) -> None:
-        pass
-
-    def portrait_changed(self, portrait: Portrait) -> None:
+    async def put_portrait(self, name: str, data: bytes) -> Portrait:
+        portrait = self.catalog.put(name, data)
         self.changed.append(portrait.name)
+        return portrait
 
 
 @pytest.fixture
@@ -141,10 +142,14 @@ async def house(tmp_path: Path) -> House:
 async def test_health(house: House) -> None:
     assert (await house.client.get("/healthz")).json() == {"status": "ok"}
     assert (await house.client.get("/readyz")).status_code == 200
-    house.absent.append("no inference server answers at 127.0.0.1:1: start one")
+    house.absent.append("no media worker has room for a call")
     answer = await house.client.get("/readyz")
     assert answer.status_code == 503
     assert answer.json() == {"ready": False, "missing": house.absent}
+    assert (await house.client.get("/healthz")).status_code == 200
+    house.dead = "no media worker has been heard for 100 s: see the log"
+    answer = await house.client.get("/healthz")
+    assert (answer.status_code, answer.json()) == (503, {"status": house.dead})
 
 
 async def test_metrics_sum_the_lips_of_ended_calls(tmp_path: Path) -> None:

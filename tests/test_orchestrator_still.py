@@ -15,10 +15,10 @@ import pytest
 
 from orchestrator.avatar import stage as stage_module
 from orchestrator.avatar.performer import Performer
+from orchestrator.avatar.source import PortraitFile
 from orchestrator.avatar.stage import Stage
 from orchestrator.avatar.still import grey_body, still_body
 from orchestrator.media.sources import StillBody
-from visavis.model import AvatarSource
 
 RED_LUMA, BLUE_LUMA = 81, 41  # BT.601
 
@@ -68,10 +68,11 @@ async def test_a_call_is_heard_while_its_portrait_is_still_being_read(
 
     monkeypatch.setattr(stage_module, "still_body", slow)
     stage = Stage(["127.0.0.1:9"], tmp_path, 1 << 20, lambda *_: None)
-    source = AvatarSource(white(64, 64), 64, 64, Fraction(25), "crop")
+    (tmp_path / "portrait").write_bytes(white(64, 64))
+    portrait = PortraitFile.now(tmp_path / "portrait", 64, 64, Fraction(25), "crop")
     performers = [
         Performer(
-            stage, source, session_id=f"{n}", rate=8000, on_turn=lambda _: None, on_avatar=lambda *_: None
+            stage, portrait, session_id=f"{n}", rate=8000, on_turn=lambda _: None, on_avatar=lambda *_: None
         )
         for n in range(2)
     ]
@@ -85,7 +86,7 @@ async def test_a_call_is_heard_while_its_portrait_is_still_being_read(
         assert performers[0].body.frames[0, 0, 0] == grey_body(64, 64).frames[0, 0, 0]
         go.set()
         async with asyncio.timeout(30):
-            while performers[0].body is not await stage.still(source):
+            while performers[0].body is not await stage.still(portrait):
                 await asyncio.sleep(0.001)
             while performers[1].body is not performers[0].body:
                 await asyncio.sleep(0.001)

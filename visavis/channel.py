@@ -52,7 +52,7 @@ class AvatarVideoChannel(AudioVideoChannel):  # type: ignore[misc]
         self._lead_s = lead_s
         self._faces: dict[str, Face] = {}
         self._leaving: set[asyncio.Task[None]] = set()
-        self._outbound_audio_taps.append(self._feed_face)
+        self.add_outbound_media_tap(self._feed_face)
 
     def provider(self, session: Any) -> AvatarProvider | None:
         """The provider of a call, once its factory has made it."""
@@ -64,6 +64,17 @@ class AvatarVideoChannel(AudioVideoChannel):  # type: ignore[misc]
         face = self._faces.get(session.id)
         if face is not None:
             face.interrupt()
+
+    def bind_session(self, session: Any, *args: Any, **options: Any) -> None:
+        """A call is there; one with video gets a face."""
+        super().bind_session(session, *args, **options)
+        video = getattr(self.backend, "video", None)
+        video_session = video.get_session(session.id) if video is not None else None
+        if video_session is None or session.id in self._faces:
+            return
+        face = Face(self.backend, video, session, video_session)
+        self._faces[session.id] = face
+        face.begin(self._avatar_factory, self._encoder_factory)
 
     def unbind_session(self, session: Any) -> None:
         """The call is over; so is its face."""
@@ -78,17 +89,11 @@ class AvatarVideoChannel(AudioVideoChannel):  # type: ignore[misc]
             await asyncio.gather(*self._leaving, return_exceptions=True)
         await super().close()
 
-    def _start_avatar_idle_loop(self, session: Any) -> None:
-        """Called by ``bind_session`` for calls that have video."""
-        video_session = self._get_video_session(session.id)
-        if video_session is None or session.id in self._faces:
-            return
-        face = Face(self._backend, self._video_backend, session, video_session)
-        self._faces[session.id] = face
-        face.begin(self._avatar_factory, self._encoder_factory)
-
     async def _wrap_outbound(self, session: Any, chunks: AsyncIterator[Any]) -> AsyncGenerator[Any]:
-        """Called with every reply; the taps, and with them the face, hear it first."""
+        """Called with every reply; the taps, and with them the face, hear it first.
+
+        The one private hook of RoomKit that is overridden: no public one can delay a reply or tells its end.
+        """
         tapped = super()._wrap_outbound(session, chunks)
 
         async def to_its_end() -> AsyncIterator[Any]:

@@ -43,6 +43,12 @@ class Copies:
         if len(self._avatars) > _REMEMBERED:
             self._forget_idle()
 
+    def forget(self, avatar: Avatar) -> None:
+        """Let go of it, unless a conversation uses it."""
+        if not self._uses[avatar.avatar_id]:
+            for kept in (self._avatars, self._sources, self._uses):
+                kept.pop(avatar.avatar_id, None)
+
     def use(self, avatar: Avatar, change: int) -> None:
         """So many more conversations with it."""
         self._uses[avatar.avatar_id] += change

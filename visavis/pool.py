@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 
 from visavis.body import Body, BodyCache
@@ -73,6 +73,11 @@ class ServerPool:
         await self._copies.close()
         await self._lookout.close()
 
+    @property
+    def clients(self) -> Mapping[str, ServerClient]:
+        """The servers known now, by address."""
+        return self._lookout.clients
+
     # -- avatars --
 
     async def wait_usable(self, timeout_s: float) -> None:
@@ -104,6 +109,10 @@ class ServerPool:
     def remember(self, avatar: Avatar, source: AvatarSource | None) -> None:
         """What an avatar can be prepared from again, on a server that does not know it."""
         self._copies.remember(avatar, source)
+
+    def forget(self, avatar: Avatar) -> None:
+        """Let go of what was remembered of an avatar that nobody speaks with here."""
+        self._copies.forget(avatar)
 
     async def fetch_body(self, avatar: Avatar, cache: BodyCache) -> Body:
         """The avatar's body, from the cache or from a server that has it or can prepare it.

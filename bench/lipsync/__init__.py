@@ -1,6 +1,4 @@
-"""Lip-sync of any clip or recorded call, measured: ``python -m bench.lipsync clip.mp4``."""
+"""Lip-sync of clips, engines and whole calls by the metric of ``inference_server.lipsync``.
 
-from bench.lipsync.measure import Report, compare, measure
-from bench.lipsync.target import Target
-
-__all__ = ["Report", "Target", "compare", "measure"]
+``python -m bench.lipsync clip.mp4`` measures any clip or recorded call.
+"""

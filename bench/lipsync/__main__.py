@@ -8,8 +8,8 @@ from pathlib import Path
 
 import cv2
 
-from bench.lipsync.measure import RANGE_MS, Report, measure
-from bench.lipsync.picture import draw
+from inference_server.lipsync.measure import RANGE_MS, Report, measure
+from inference_server.lipsync.picture import draw
 
 _NOTES = {
     "phones": "timed phones of the file given: independent truth",

@@ -20,14 +20,14 @@ from bench import caller
 from bench.caller.movie import aligned
 from bench.caller.recording import Recording
 from bench.lipsync.engine import first
-from bench.lipsync.lips import Lips, track_lips
-from bench.lipsync.measure import Report, compare
-from bench.lipsync.target import from_phones
 from bench.lipsync.verdict import HEAD, INJECTED_MS, Measured, verdicts
 from inference_server.engines.portrait.features import HOP, RATE
 from inference_server.engines.portrait.training.corpus import VOICES, Clip
 from inference_server.engines.portrait.training.dataset import test_set
 from inference_server.engines.portrait.training.phones import Phone
+from inference_server.lipsync.lips import Lips, track_lips
+from inference_server.lipsync.measure import Report, compare
+from inference_server.lipsync.target import from_phones
 from tests.support.house import orchestrator
 from tests.support.servers import running_server
 from visavis import portraits

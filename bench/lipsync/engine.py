@@ -16,9 +16,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.lipsync.lips import Lips, track_lips
-from bench.lipsync.measure import Report, compare
-from bench.lipsync.target import from_phones
 from bench.lipsync.verdict import HEAD, INJECTED_MS, Measured, verdicts
 from inference_server.avatars.image import load_image
 from inference_server.avatars.loop import make_loop
@@ -27,6 +24,9 @@ from inference_server.engines.portrait.features import HOP, RATE
 from inference_server.engines.portrait.training.corpus import VOICES, Clip
 from inference_server.engines.portrait.training.dataset import test_set
 from inference_server.engines.portrait.training.phones import Phone
+from inference_server.lipsync.lips import Lips, track_lips
+from inference_server.lipsync.measure import Report, compare
+from inference_server.lipsync.target import from_phones
 from visavis.frames import frame_start, i420_to_rgb, paste_i420
 
 Rgb = NDArray[np.uint8]

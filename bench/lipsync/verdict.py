@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.lipsync.measure import Report
+from inference_server.lipsync.measure import Report
 
 INJECTED_MS = 80.0
 

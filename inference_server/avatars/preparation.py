@@ -54,6 +54,15 @@ class _Job:
         self.changed.set()
         self.changed = asyncio.Event()
 
+    async def moved(self) -> None:
+        """Until there is progress or the end; whoever stops waiting leaves nothing behind."""
+        assert self.task is not None
+        change = asyncio.create_task(self.changed.wait())
+        try:
+            await asyncio.wait({change, self.task}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            change.cancel()
+
 
 class Preparation:
     """Prepares avatars at low priority."""
@@ -122,9 +131,7 @@ class Preparation:
                 if job.progress > told:
                     told = job.progress
                     yield told
-                change = asyncio.ensure_future(job.changed.wait())
-                await asyncio.wait({change, job.task}, return_when=asyncio.FIRST_COMPLETED)
-                change.cancel()
+                await job.moved()
             yield await asyncio.shield(job.task)
         finally:
             job.waiting -= 1

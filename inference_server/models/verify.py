@@ -1,7 +1,7 @@
 """``visavis-models verify``: draw a clip with the weights that are there, and judge it.
 
 For the day the real weights come: a clip, a picture and a few figures, by which a person accepts or rejects an
-installation in two minutes. Needs a source checkout (``bench.lipsync`` measures) and the package ``av``.
+installation in two minutes. Needs the packages of ``visavis[inference,musetalk]``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,9 @@ from inference_server.avatars.video import Clip
 from inference_server.avatars.video_loop import make_video_loop
 from inference_server.engines.base import BodyLoop, EngineError, Handle, Prepared, Row
 from inference_server.engines.musetalk import MuseTalkEngine
+from inference_server.lipsync.clip import read_sound
+from inference_server.lipsync.measure import measure
+from inference_server.lipsync.picture import draw
 from visavis.frames import Rect, i420_to_rgb, paste_i420
 
 FPS = Fraction(25)
@@ -40,15 +44,6 @@ class Quality:
 
 def verify(options: argparse.Namespace) -> int:
     """Render, measure, print. 0 when a clip came out; whether it is good a person decides."""
-    try:
-        from bench.lipsync.clip import read_sound
-        from bench.lipsync.measure import measure
-        from bench.lipsync.picture import draw
-    except ModuleNotFoundError as error:
-        print(
-            f"verify needs {error.name}: run it in a source checkout with the packages of visavis[orchestrator]"
-        )
-        return 2
     values = {
         "musetalk_dir": str(options.dir),
         "version": options.version,
@@ -139,8 +134,6 @@ def render(
 
 def write_clip(path: Path, pictures: list[Rgb], pcm: NDArray[np.int16]) -> None:
     """H.264 and AAC."""
-    import av
-
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=FPS, options={"crf": "18"})
         video.height, video.width = pictures[0].shape[:2]

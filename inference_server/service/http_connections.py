@@ -1,4 +1,9 @@
-"""TCP connections of the HTTP face: counted, never silent for long, and cut where nobody reads."""
+"""TCP connections of the HTTP face: counted, never silent for long, and cut where nobody reads.
+
+By uvicorn's protocol classes, since its settings have none of this: ``limit_concurrency`` counts only connections
+that have sent a request, ``timeout_keep_alive`` only those that have had an answer, and no setting ends a WebSocket
+that reads nothing.
+"""
 
 from __future__ import annotations
 

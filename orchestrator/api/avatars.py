@@ -32,11 +32,7 @@ async def get_avatar(name: AvatarName, services: ServicesDep) -> FileResponse:
 
 @router.put("/{name}", summary="Upload a portrait; the body is the picture")
 async def put_avatar(name: AvatarName, request: Request, services: ServicesDep) -> AvatarView:
-    data = await _picture(request)
-    services.catalog.check(name, data)
-    await services.orchestrator.check_portrait(data)
-    portrait = services.catalog.put(name, data)
-    services.orchestrator.portrait_changed(portrait)
+    portrait = await services.orchestrator.put_portrait(name, await _picture(request))
     return AvatarView.of(portrait)
 
 

@@ -1,4 +1,4 @@
-"""What those who run the orchestrator ask: health, readiness, metrics."""
+"""What those who run the orchestrator ask: health, readiness, status, metrics."""
 
 from __future__ import annotations
 
@@ -8,20 +8,29 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from orchestrator.api.dependencies import ServicesDep
 from orchestrator.api.schemas import Readiness
+from orchestrator.status import Status
 
 router = APIRouter(tags=["health"])
 
 
-@router.get("/healthz", summary="The process lives")
-async def healthz() -> dict[str, str]:
-    return {"status": "ok"}
+@router.get("/healthz", summary="The process lives and its loops turn")
+async def healthz(services: ServicesDep) -> JSONResponse:
+    problem = services.orchestrator.desk.not_alive()
+    return JSONResponse({"status": problem or "ok"}, 503 if problem else 200)
 
 
-@router.get("/readyz", summary="Calls get a talking face", response_model=Readiness)
+@router.get("/readyz", summary="It can take a call", response_model=Readiness)
 async def readyz(services: ServicesDep) -> JSONResponse:
-    missing = services.orchestrator.missing()
+    missing = services.orchestrator.desk.not_ready()
     body = Readiness(ready=not missing, missing=missing)
     return JSONResponse(body.model_dump(), 503 if missing else 200)
+
+
+@router.get(
+    "/v1/status", summary="Everything there is to know: whether a call gets a talking face, and why not"
+)
+async def status(services: ServicesDep) -> Status:
+    return await services.orchestrator.desk.status()
 
 
 @router.get("/metrics", summary="Prometheus metrics")

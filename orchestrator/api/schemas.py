@@ -204,7 +204,7 @@ class AvatarView(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether calls get a talking face."""
+    """Whether it can take a call; lips are no part of it."""
 
     ready: bool
     missing: list[str] = Field(description="one sentence for each thing that is missing")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import numpy as np
 
 from orchestrator.avatar.names import resolver_of
 from orchestrator.avatar.performer import Performer
+from orchestrator.avatar.prepared import avatar_of
+from orchestrator.avatar.source import PortraitFile
 from orchestrator.avatar.stage import Role, Stage
-from orchestrator.avatar.still import read_portrait
 from orchestrator.avatar.turn import TurnEvent
 from orchestrator.media.hooks import CallContext, WorkerContext
 from orchestrator.media.idle import idle_key
@@ -21,11 +23,9 @@ from orchestrator.media.sources import Face, Hearing, Voice
 from orchestrator.rtp.codecs import SAMPLE_RATES
 from visavis.errors import InvalidRequest
 from visavis.logs import Log
-from visavis.model import AvatarSource
 
 log = Log(__name__)
 
-WATCH_S = 0.5
 CODING_POLL_S = 0.05
 
 
@@ -35,8 +35,7 @@ class StageFactory:
     def __init__(self) -> None:
         self._stage: Stage
         self._worker: WorkerContext
-        self._watch: asyncio.Task[None] | None = None
-        self._coding: dict[str, asyncio.Task[None]] = {}
+        self._coding: dict[PortraitFile, asyncio.Task[None]] = {}
 
     async def start(self, worker: WorkerContext) -> None:
         """Options: ``servers``, ``nameserver``, ``cache``, ``cache_bytes``,
@@ -51,30 +50,31 @@ class StageFactory:
             resolver_of(options["nameserver"]),
         )
         await self._stage.start()
-        self._watch = worker.host.supervisor.keep("inference servers", self._watch_servers)
 
     def open(self, call: CallContext, options: dict[str, Any], payload: bytes) -> PerformerOwner:
         """Options of a call: ``portrait`` (path), ``fps``, ``trim_ms``."""
-        source = self._source(options["portrait"], options["fps"])
-        return PerformerOwner(call, self._stage, source, int(options["trim_ms"]))
+        portrait = self._portrait(options["portrait"], options["fps"])
+        return PerformerOwner(call, self._stage, portrait, int(options["trim_ms"]))
 
     def command(self, name: str, data: dict[str, Any], payload: bytes) -> None:
-        """``prepare``: have an avatar ready before somebody calls it."""
-        if name == "prepare":
-            source = self._source(data["portrait"], self._worker.options["fps"])
-            if source.digest not in self._coding:
-                work = self._worker.host.supervisor.watch("avatar", self._make_ready(source))
-                self._coding[source.digest] = work
+        """``prepared``: an avatar that the control process had prepared of ``portrait`` (path)."""
+        if name == "prepared":
+            portrait = self._portrait(data["portrait"], self._worker.options["fps"])
+            role = self._stage.prepared(portrait, avatar_of(data["avatar"]))
+            if portrait not in self._coding:
+                work = self._worker.host.supervisor.watch("avatar", self._make_ready(portrait, role))
+                self._coding[portrait] = work
 
-    async def _make_ready(self, source: AvatarSource) -> None:
-        """Prepare an avatar, and code its loop so that the first call finds it cached."""
+    async def _make_ready(self, portrait: PortraitFile, role: asyncio.Task[Role]) -> None:
+        """Code the avatar's loop before somebody calls it, so that the first call finds it cached."""
         try:
-            await self._code_idle(await asyncio.shield(self._stage.role(source)))
+            ready = await asyncio.shield(role)
+            await self._code_idle(ready)
         except InvalidRequest:
             return  # the stage has told
         finally:
-            del self._coding[source.digest]
-        self._on_state(source.digest, "ready", "")
+            del self._coding[portrait]
+        self._on_state(portrait, ready.source.digest, "ready", "")
 
     async def _code_idle(self, role: Role) -> None:
         """As most phones will want it."""
@@ -94,46 +94,31 @@ class StageFactory:
 
     async def close(self) -> None:
         """Let go of the servers."""
-        if self._watch is not None:
-            self._watch.cancel()
         for task in self._coding.values():
             task.cancel()
         await self._stage.close()
 
-    def _source(self, portrait: str, fps: str) -> AvatarSource:
+    def _portrait(self, path: str, fps: str) -> PortraitFile:
         options = self._worker.options
-        return AvatarSource(
-            read_portrait(Path(portrait)),
-            int(options["width"]),
-            int(options["height"]),
-            Fraction(fps),
-            options["fit"],
-        )
+        width, height = int(options["width"]), int(options["height"])
+        return PortraitFile.now(Path(path), width, height, Fraction(fps), options["fit"])
 
-    def _on_state(self, digest: str, state: str, reason: str) -> None:
-        if state == "ready" and digest in self._coding:
+    def _on_state(self, portrait: PortraitFile, digest: str, state: str, reason: str) -> None:
+        if state == "ready" and portrait in self._coding:
             state, reason = "coding", "the avatar's idle loop is being coded"
-        self._worker.emit("stage", {"avatar": digest[:16], "state": state, "reason": reason}, b"")
-
-    async def _watch_servers(self) -> None:
-        told: bool | None = None
-        while True:
-            usable = self._stage.servers_usable
-            if usable is not told:
-                told = usable
-                self._worker.emit("servers", {"usable": usable}, b"")
-            await asyncio.sleep(WATCH_S)
+        data = {"worker": os.getpid(), "avatar": digest, "state": state, "reason": reason}
+        self._worker.emit("stage", data, b"")
 
 
 class PerformerOwner:
     """Implements :class:`orchestrator.media.hooks.CallOwner` with a :class:`Performer`."""
 
-    def __init__(self, call: CallContext, stage: Stage, source: AvatarSource, trim_ms: int) -> None:
+    def __init__(self, call: CallContext, stage: Stage, portrait: PortraitFile, trim_ms: int) -> None:
         self._call = call
         self._rate = SAMPLE_RATES[call.audio.codec]
         self._performer = Performer(
             stage,
-            source,
+            portrait,
             session_id=call.call_id,
             rate=self._rate,
             on_turn=self._on_turn,

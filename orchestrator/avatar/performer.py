@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from fractions import Fraction
 
+from orchestrator.avatar.source import PortraitFile
 from orchestrator.avatar.speaker import Speaker
 from orchestrator.avatar.stage import Role, Stage
 from orchestrator.avatar.still import grey_body
@@ -13,7 +14,6 @@ from orchestrator.avatar.turn import PCM, OnTurn
 from orchestrator.media.sources import Body, StillBody
 from visavis.frames import Frame
 from visavis.messages import Connected, Disconnected, Event, TurnRejected
-from visavis.model import AvatarSource
 from visavis.playout import Picture, Playout
 from visavis.startdelay import StartDelay
 from visavis.stream import AvatarStream
@@ -44,7 +44,7 @@ class Performer:
     def __init__(
         self,
         stage: Stage,
-        source: AvatarSource,
+        portrait: PortraitFile,
         *,
         session_id: str,
         rate: int,
@@ -53,31 +53,30 @@ class Performer:
         trim_ms: int = 0,
     ) -> None:
         self._stage = stage
-        self._source = source
         self._session_id = session_id
         self._on_avatar = on_avatar
         self._stream: AvatarStream | None = None
         self._playout: Playout
         self.body: Body
         self._pending: Role | None = None
-        role = stage.role(source)
+        role = stage.role(portrait)
         ready = role.result() if role.done() and not role.cancelled() and role.exception() is None else None
         self._waiting: asyncio.Task[None] | None = None
-        self._playout = Playout(1, source.fps)
-        self.body = grey_body(source.width, source.height) if ready is None else ready.loop
+        self._playout = Playout(1, portrait.fps)
+        self.body = grey_body(portrait.width, portrait.height) if ready is None else ready.loop
         self.speaker = Speaker(
             rate=rate,
-            fps=source.fps,
+            fps=portrait.fps,
             face=Silent(),
             playout=self._playout,
-            start_delay=StartDelay(source.fps, initial_s=0.0),
+            start_delay=StartDelay(portrait.fps, initial_s=0.0),
             emit=on_turn,
             trim_ms=trim_ms,
         )
         if ready is not None:
             self._use(ready)
         else:
-            self._waiting = asyncio.create_task(self._await_role(stage.still(source), role))
+            self._waiting = asyncio.create_task(self._await_role(stage.still(portrait), role))
 
     @property
     def playout(self) -> Playout:

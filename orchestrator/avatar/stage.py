@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.avatar.source import PortraitFile
 from orchestrator.avatar.still import still_body
 from orchestrator.media.sources import StillBody
 from visavis.body import Body, BodyCache
 from visavis.delivery import OnEvent
-from visavis.errors import InvalidRequest, VisavisError
+from visavis.errors import InvalidRequest, ServerUnavailable, VisavisError
 from visavis.logs import Log
 from visavis.model import Avatar, AvatarSource
 from visavis.pool import Resolver, ServerPool
@@ -57,8 +58,9 @@ class Role:
         return LoopBody(body.sha256.hex()[:32], body.width, body.height, body.frames, body.jumps)
 
 
-OnState = Callable[[str, str, str], None]
-"""Called with the source's digest, ``preparing | ready | failed | waiting`` and one sentence."""
+OnState = Callable[[PortraitFile, str, str, str], None]
+"""Called with the portrait, the digest of its source ("" before it is read), ``preparing | ready | failed |
+waiting`` and one sentence."""
 
 
 class Stage:
@@ -75,8 +77,9 @@ class Stage:
         self._pool = ServerPool(servers, resolver=resolver)
         self._bodies = BodyCache(cache / "bodies", cache_bytes)
         self._on_state = on_state
-        self._cast: dict[str, asyncio.Task[Role]] = {}
-        self._stills: dict[str, asyncio.Task[StillBody]] = {}  # until the role is ready
+        self._cast: dict[PortraitFile, asyncio.Task[Role]] = {}
+        self._sources: dict[PortraitFile, asyncio.Task[AvatarSource]] = {}  # until the role is ready
+        self._stills: dict[PortraitFile, asyncio.Task[StillBody]] = {}  # until the role is ready
         self._delays: dict[Fraction, StartDelay] = {}  # a new call starts from what the others have seen
 
     async def start(self) -> None:
@@ -84,39 +87,40 @@ class Stage:
         await self._pool.start()
 
     async def close(self) -> None:
-        """Let go of every server."""
-        tasks = [*self._cast.values(), *self._stills.values()]
+        """Let go of every server and body."""
+        tasks = [*self._cast.values(), *self._stills.values(), *self._sources.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._cast.clear()
+        self._stills.clear()
+        self._sources.clear()
         await self._pool.close()
 
-    @property
-    def servers_usable(self) -> bool:
-        """Some inference server can take a conversation now."""
-        return self._pool.choose("") is not None
-
-    def role(self, source: AvatarSource) -> asyncio.Task[Role]:
+    def role(self, portrait: PortraitFile) -> asyncio.Task[Role]:
         """The avatar made of a portrait: a task that retries until it is ready, or the portrait is refused."""
-        digest = source.digest
-        task = self._cast.pop(digest, None)
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            self.still(source)
-            task = asyncio.create_task(self._prepare(source))
-            task.add_done_callback(_seen)
-        self._cast[digest] = task
-        while len(self._cast) > CAST:
-            oldest = next(iter(self._cast))
-            self._cast.pop(oldest)
-            self._stills.pop(oldest, None)
+        task = self._cast.pop(portrait, None)
+        if task is None or _failed(task):
+            self.still(portrait)
+            task = self._begin(portrait, None)
+        self._keep(portrait, task)
         return task
 
-    def still(self, source: AvatarSource) -> asyncio.Task[StillBody]:
+    def prepared(self, portrait: PortraitFile, avatar: Avatar) -> asyncio.Task[Role]:
+        """What the control process had prepared of a portrait: it is not prepared again, its body is fetched."""
+        task = self._cast.pop(portrait, None)
+        if task is None or _failed(task) or (task.done() and task.result().avatar != avatar):
+            task = self._begin(portrait, avatar)
+        self._keep(portrait, task)
+        return task
+
+    def still(self, portrait: PortraitFile) -> asyncio.Task[StillBody]:
         """The portrait as a still picture, for calls whose avatar is not ready."""
-        task = self._stills.get(source.digest)
+        task = self._stills.get(portrait)
         if task is None:
-            making = asyncio.to_thread(still_body, source.image, source.width, source.height)
-            task = self._stills[source.digest] = logged(asyncio.create_task(making), "still portrait")
+            task = self._stills[portrait] = logged(
+                asyncio.create_task(self._still(portrait)), "still portrait"
+            )
         return task
 
     def converse(self, role: Role, session_id: str, on_event: OnEvent) -> AvatarStream:
@@ -133,26 +137,64 @@ class Stage:
             self._delays.pop(next(iter(self._delays)))
         return stream
 
-    async def _prepare(self, source: AvatarSource) -> Role:
-        self._on_state(source.digest, "preparing", "the avatar is being prepared")
+    # -- inside --
+
+    def _keep(self, portrait: PortraitFile, task: asyncio.Task[Role]) -> None:
+        self._cast[portrait] = task
+        while len(self._cast) > CAST:
+            oldest = next(iter(self._cast))
+            role = self._cast.pop(oldest)
+            if role.done() and not _failed(role):
+                self._pool.forget(role.result().avatar)
+            self._stills.pop(oldest, None)
+            self._sources.pop(oldest, None)
+
+    def _begin(self, portrait: PortraitFile, avatar: Avatar | None) -> asyncio.Task[Role]:
+        task = asyncio.create_task(self._prepare(portrait, avatar))
+        task.add_done_callback(_seen)
+        return task
+
+    async def _source(self, portrait: PortraitFile) -> AvatarSource:
+        task = self._sources.get(portrait)
+        if task is None:
+            task = self._sources[portrait] = asyncio.create_task(portrait.read())
+            task.add_done_callback(_seen)
+        return await asyncio.shield(task)
+
+    async def _still(self, portrait: PortraitFile) -> StillBody:
+        source = await self._source(portrait)
+        return await asyncio.to_thread(still_body, source.image, source.width, source.height)
+
+    async def _prepare(self, portrait: PortraitFile, avatar: Avatar | None) -> Role:
+        source = await self._source(portrait)
+        self._on_state(portrait, source.digest, "preparing", "the avatar is being prepared")
         told = ""
         while True:
             try:
-                avatar = await self._pool.prepare(source)
+                if avatar is None:
+                    avatar = await self._pool.prepare(source)
+                self._pool.remember(avatar, source)
                 body = await self._pool.fetch_body(avatar, self._bodies)
             except InvalidRequest as error:
-                self._on_state(source.digest, "failed", str(error))
+                self._on_state(portrait, source.digest, "failed", str(error))
                 raise
             except VisavisError as error:
+                if not isinstance(error, ServerUnavailable):
+                    avatar = None  # no server makes anything of it any more
                 if str(error) != told:
                     told = str(error)
-                    self._on_state(source.digest, "waiting", told)
+                    self._on_state(portrait, source.digest, "waiting", told)
                     log.warning("avatar_not_prepared", reason=told)
                 await asyncio.sleep(RETRY_S)
                 continue
-            self._stills.pop(source.digest, None)
-            self._on_state(source.digest, "ready", "")
+            self._stills.pop(portrait, None)
+            self._sources.pop(portrait, None)
+            self._on_state(portrait, source.digest, "ready", "")
             return Role(avatar, source, body)
+
+
+def _failed(task: asyncio.Task[Any]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 def _seen(task: asyncio.Task[Any]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-from pathlib import Path
 from typing import Any
 
 import av
@@ -53,11 +52,3 @@ def _fit(data: bytes, width: int, height: int) -> I420:
     frame: Any = av.VideoFrame.from_ndarray(crop, format="rgb24").reformat(format="yuv420p")
     out: I420 = frame.to_ndarray()
     return out
-
-
-def read_portrait(path: Path) -> bytes:
-    """The file's bytes, empty where it is gone."""
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""

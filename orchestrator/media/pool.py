@@ -37,6 +37,7 @@ log = Log(__name__)
 START_SECONDS = 60.0
 SILENCE_SECONDS = 10.0
 ANSWER_SECONDS = 10.0
+STUCK_SECONDS = 90.0
 _RESTART_SECONDS = 1.0
 
 
@@ -163,6 +164,7 @@ class WorkerPool:
         self._answers: dict[str, asyncio.Future[Message]] = {}
         self._closing = False
         self._one_ready = asyncio.Event()
+        self._heard_at = 0.0
 
     @property
     def workers(self) -> list[MediaWorker]:
@@ -174,8 +176,15 @@ class WorkerPool:
         """Whether a new call may be taken."""
         return any(worker.has_room for worker in self.workers)
 
+    @property
+    def stuck(self) -> str:
+        """Why media has been away for longer than a worker takes to start; "" where it is there or may come."""
+        away = asyncio.get_running_loop().time() - self._heard_at
+        return f"no media worker has been heard for {away:.0f} s: see the log" if away > STUCK_SECONDS else ""
+
     async def start(self) -> None:
         """Start every worker and wait until one is ready; raises ``NoRoom`` where none comes up."""
+        self._heard_at = asyncio.get_running_loop().time()
         self._tasks = [
             self._supervisor.keep(f"media worker {index}", functools.partial(self._keep, index))
             for index in range(self._settings.workers)
@@ -260,7 +269,9 @@ class WorkerPool:
             try:
                 await worker.start()
                 while True:
-                    self._take(await worker.receive())
+                    message = await worker.receive()
+                    self._heard_at = asyncio.get_running_loop().time()
+                    self._take(message)
             except (ChannelClosed, OSError) as error:
                 if self._closing:
                     break

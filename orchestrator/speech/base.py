@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Container, Mapping
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,17 @@ def lookup(language: str, known: Container[str]) -> str | None:
     return tag or None
 
 
+@dataclass(frozen=True)
+class VoiceState:
+    """One voice: the ``languages`` it speaks, its name, whether it is loaded (``unused``: not asked for yet), and
+    why it cannot speak."""
+
+    languages: list[str]
+    voice: str
+    state: Literal["unused", "loaded", "failed"]
+    reason: str
+
+
 class VoiceByLanguage:
     """Picks the voice that speaks a language; a voice for ``en`` also speaks ``en-us``.
 
@@ -50,7 +62,9 @@ class VoiceByLanguage:
 
     def __init__(self, voices: Mapping[str, TextToSpeechFactory]) -> None:
         self._factories = dict(voices)
+        self._factories = dict(voices)
         self._loaded: dict[TextToSpeechFactory, TextToSpeech] = {}
+        self._faults: dict[TextToSpeechFactory, str] = {}
 
     def check(self, language: str) -> None:
         """Raises :class:`SpeechError`, with the list of languages, when no voice speaks it."""
@@ -62,6 +76,32 @@ class VoiceByLanguage:
         if factory not in self._loaded:
             self._loaded[factory] = factory()
         return self._loaded[factory]
+
+    async def warm(self, language: str) -> None:
+        """Speak a word to nobody, so that the first turn need not wait. Raises :class:`SpeechError`; what a voice
+        that does not come up raises is kept for :attr:`states` too."""
+        factory = self._factory(language)
+        try:
+            async for _ in self.voice(language).stream("Hello.", language):
+                pass
+        except Exception as error:
+            self._faults[factory] = str(error) or type(error).__name__
+            raise
+        self._faults.pop(factory, None)
+
+    @property
+    def states(self) -> list[VoiceState]:
+        """Every voice there is."""
+        languages: dict[TextToSpeechFactory, list[str]] = {}
+        for tag, factory in self._factories.items():
+            languages.setdefault(factory, []).append(tag)
+        return [self._state(factory, tags) for factory, tags in languages.items()]
+
+    def _state(self, factory: TextToSpeechFactory, languages: list[str]) -> VoiceState:
+        fault = self._faults.get(factory, "")
+        state: Literal["unused", "loaded", "failed"] = "loaded" if factory in self._loaded else "unused"
+        name = getattr(factory, "__name__", type(factory).__name__)
+        return VoiceState(languages, name, "failed" if fault else state, fault)
 
     def _factory(self, language: str) -> TextToSpeechFactory:
         tag = lookup(language, self._factories)

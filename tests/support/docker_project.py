@@ -72,8 +72,16 @@ class Project:
         return done
 
     def up(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """``up --detach --wait``."""
-        return self.compose("up", "--detach", "--wait", *words, check=check)
+        """``up --detach --wait``; with ``check`` also until calls get a talking face, which health leaves out."""
+        done = self.compose("up", "--detach", "--wait", *words, check=check)
+        if check:
+            wait_until("a talking face", lambda: self.status()["talking_face"], 90.0)
+        return done
+
+    def status(self) -> Any:
+        """What the orchestrator tells of itself."""
+        answer = httpx.get(f"http://127.0.0.1:{self.api_port}/v1/status", timeout=10)
+        return answer.raise_for_status().json()
 
     def logs(self, service: str = "") -> str:
         """What the services said."""
@@ -141,9 +149,8 @@ class Project:
 
     async def ready(self, within_s: float = 90.0) -> None:
         """Until calls get a talking face."""
-        url = f"http://127.0.0.1:{self.api_port}/readyz"
-        async with asyncio.timeout(within_s), httpx.AsyncClient() as api:
-            while (await api.get(url)).status_code != 200:
+        async with asyncio.timeout(within_s):
+            while not (await asyncio.to_thread(self.status))["talking_face"]:
                 await asyncio.sleep(0.2)
 
     def metric(self, name: str) -> float:

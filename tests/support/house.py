@@ -70,25 +70,26 @@ class House:
 
     async def ready(self, within_s: float = START_S) -> None:
         """Until calls get a talking face."""
-        await self._until(within_s, lambda status, missing: status == 200)
+        await self._until(within_s, "talking_face")
 
     async def answering(self, within_s: float = START_S) -> list[str]:
-        """Until calls are answered at all; returns what is still missing."""
-        return await self._until(
-            within_s,
-            lambda status, missing: not any("SIP" in m or "worker" in m or "SETUP" in m for m in missing),
-        )
+        """Until calls are answered at all; returns what is still missing for a talking face."""
+        return await self._until(within_s, "takes_calls")
 
-    async def _until(self, within_s: float, done: Any) -> list[str]:
+    async def status(self) -> Any:
+        """Everything that ``GET /v1/status`` tells."""
+        return (await self.api.get("/v1/status")).raise_for_status().json()
+
+    async def _until(self, within_s: float, field: str) -> list[str]:
         deadline = time.monotonic() + within_s
-        missing: list[str] = ["SETUP"]
+        missing: list[str] = ["the API does not answer"]
         while time.monotonic() < deadline:
             if self.process.returncode is not None:
                 raise RuntimeError(f"the orchestrator ended: {self.log[-5:]}")
             with contextlib.suppress(httpx.TransportError):
-                answer = await self.api.get("/readyz")
-                missing = answer.json()["missing"]
-                if done(answer.status_code, missing):
+                status = await self.status()
+                missing = status["missing"]
+                if status[field]:
                     return missing
             await asyncio.sleep(0.1)
         raise TimeoutError(f"not ready: {missing}; {self.log[-5:]}")

@@ -162,6 +162,8 @@ class Leftovers:
         garbage: list[str] = []
         left = self._left(item)
         if left:
+            if isinstance(item, pytest.Function):
+                item.funcargs.clear()  # what pytest itself would hold on to until the next test
             garbage = collected()
             deadline = time.monotonic() + GRACE_S
             while (left := self._left(item)) and time.monotonic() < deadline:

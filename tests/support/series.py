@@ -18,7 +18,8 @@ def exported() -> set[str]:
     """As Prometheus stores them: with ``_total``, ``_bucket``, ``_count`` and ``_sum``."""
     worker = SimpleNamespace(health=Heartbeat(0, 0, False, 0.0, 1, 0.0, 0.0, 0.0, 0.0))
     switchboard = SimpleNamespace(active=0, refused=0, calls=[], call=lambda call_id: None)
-    collector = OrchestratorCollector(cast(Any, switchboard), cast(Any, SimpleNamespace(workers=[worker])))
+    workers = SimpleNamespace(workers=[worker])
+    collector = OrchestratorCollector(cast(Any, switchboard), cast(Any, workers), talking_face=lambda: True)
     collector.count(CallEvent("turn_started", "call", {"wait_ms": 1}))
     names = set()
     for registry in (Metrics().registry, make_registry(collector)):

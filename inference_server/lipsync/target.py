@@ -21,10 +21,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.lipsync.clip import Pcm
 from inference_server.engines.portrait.features import HOP, features
 from inference_server.engines.portrait.training.phones import GROUPS, Phone, arpabet, curves
 from inference_server.engines.portrait.visemes import VisemeTrack
+from inference_server.lipsync.clip import Pcm
 
 Kind = Literal["phones", "text", "network", "energy"]
 Signal = NDArray[np.float64]

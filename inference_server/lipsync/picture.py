@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.lipsync.lips import Lips, Signal
-from bench.lipsync.measure import Report
-from bench.lipsync.target import Target
+from inference_server.lipsync.lips import Lips, Signal
+from inference_server.lipsync.measure import Report
+from inference_server.lipsync.target import Target
 
 _SHOWN, _TRUTH, _INK, _GRID, _SHADE = (
     (40, 70, 210),

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.lipsync.clip import Sound, read_pictures, read_sound
-from bench.lipsync.lips import Lips, Signal, track_lips
-from bench.lipsync.target import (
+from inference_server.engines.portrait.features import HOP
+from inference_server.lipsync.clip import Sound, read_pictures, read_sound
+from inference_server.lipsync.lips import Lips, Signal, track_lips
+from inference_server.lipsync.target import (
     Kind,
     Target,
     from_energy,
@@ -20,7 +21,6 @@ from bench.lipsync.target import (
     from_text,
     read_phones,
 )
-from inference_server.engines.portrait.features import HOP
 
 RANGE_MS = 300
 STEP_MS = 5
