@@ -169,8 +169,8 @@ def answered_ports(phone: Phone) -> dict[str, Address]:
     ports: dict[str, Address] = {}
     invite = phone._dialog.invite
 
-    async def watched(text: str) -> str:
-        answer = await invite(text)
+    async def watched(offer: str) -> str:
+        answer = await invite(offer)
         ports.update(addresses(answer))
         return answer
 

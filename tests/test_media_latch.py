@@ -110,3 +110,17 @@ async def test_what_strangers_send_moves_nothing_and_is_not_obeyed(host: MediaHo
     phone.video.sendto(loss, ("127.0.0.1", session.video_port))
     await until(lambda: session.video.keyframes.count == asked + 1)
     session.stop()
+
+
+async def test_what_was_queued_before_the_phone_was_known_is_not_its_voice(
+    host: MediaHost, phone: Phone
+) -> None:
+    session = host.session()
+    session.update(AudioParameters("PCMU", 0, phone.address("audio")), None)
+    session.start()
+    with from_elsewhere() as stranger:
+        for sock, count, ssrc in ((stranger, 3, 99), (phone.audio, 1, 40), (stranger, 20, 99)):
+            voice(sock, session, count, ssrc)  # nothing is read meanwhile: the loop is held up
+        await until(lambda: session.audio.socket.strays == 23)
+    assert session.audio.reception.received_packets == 1
+    session.stop()

@@ -263,10 +263,8 @@ class MediaSocket:
     def _read_rtp(self, now: float) -> None:
         buffer = self._buffer
         try:
-            if self._connected:
-                size, source = self._rtp.recv_into(buffer), None
-            else:
-                size, source = self._rtp.recvfrom_into(buffer)
+            # The source counts on a connected socket as well: what was queued before is whoever's.
+            size, source = self._rtp.recvfrom_into(buffer)
         except OSError:
             return  # nothing there, or an ICMP error that was reported here
         self._consent.received += size
@@ -275,7 +273,7 @@ class MediaSocket:
             return
         if size >= 2 and looks_like_rtcp(buffer[1]):
             if self._mux:
-                self._take_report(source[0] if source else latch.target[0], size, now)
+                self._take_report(source[0], size, now)
             return
         if self._protection is not None:
             plain = self._protection.unprotect(bytes(buffer[:size]))
@@ -289,13 +287,12 @@ class MediaSocket:
         except MalformedPacket:
             self.malformed += 1
             return
-        if source is None:
-            latch.heard(head.ssrc, now)
-        elif latch.offer((source[0], source[1]), head, now, authenticated=self._protection is not None):
-            self._connect(latch.target)
-        else:
+        before = latch.target
+        if not latch.offer((source[0], source[1]), head, now, authenticated=self._protection is not None):
             self._stray(source[0])
             return
+        if not self._connected or latch.target != before:
+            self._connect(latch.target)
         if self._on_rtp is not None:
             self._on_rtp(head, buffer, now)
 

@@ -72,7 +72,7 @@ class Latch:
         return self._heard_host or host in self._peer.hosts or (self._follows and host == self._consent.voice)
 
     def heard(self, ssrc: int, now: float) -> None:
-        """A packet came from the target itself (a connected socket tells without an address)."""
+        """A packet came from the target itself."""
         self.confirmed = self._heard_host = True
         self._ssrc, self._heard = ssrc, now
         if not self._follows:
