@@ -174,7 +174,7 @@ def answered_ports(phone: Phone) -> dict[str, Address]:
         ports.update(addresses(answer))
         return answer
 
-    phone._dialog.invite = watched  # type: ignore[assignment, method-assign]
+    phone._dialog.invite = watched  # type: ignore[method-assign]
     return ports
 
 

@@ -30,6 +30,7 @@ class Spool:
         self._folder = folder
         self._own = folder / secrets.token_hex(8)
         self._lock: int | None = None
+        self._closed = False
         self._written: set[str] = set()
         self._complained = False
 
@@ -46,6 +47,8 @@ class Spool:
                     events += self._take_over(other)
         except OSError as error:
             self._complain(error)
+        if self._closed:  # meanwhile, in another thread
+            self.close()
         return sorted(events, key=lambda event: event.time)
 
     def write(self, events: Iterable[CallEvent]) -> None:
@@ -71,6 +74,7 @@ class Spool:
 
     def close(self) -> None:
         """Leave what is there to the next process."""
+        self._closed = True
         if self._lock is None:
             return
         if not self._written:

@@ -13,11 +13,14 @@ import pytest
 from bench import gpu_first, gpu_steps
 from bench.gpu_first import STEPS, Report, Step, main, run_step
 
+pytestmark = pytest.mark.torch
+
 
 def results(folder: Path) -> dict[str, Any]:
     return {one["step"]: one for one in json.loads((folder / "figures.json").read_text())}
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_all_steps_on_the_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
@@ -52,6 +55,7 @@ print('FIGURES {"fps": 7}')
 """
 
 
+@pytest.mark.process
 def test_a_step_that_dies_or_hangs_costs_itself(tmp_path: Path) -> None:
     report = Report(tmp_path)
     command = [sys.executable, "-c", CHILD]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 
+import pytest
+
 from bench.caller.phone import offer
 from bench.caller.signalling import Dialog
 from bench.processes import gauge
 from tests.support.house import orchestrator
 from tests.support.servers import inference_server
+
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 SILENT = "127.0.0.66"
 

@@ -24,6 +24,8 @@ from bench.media_attack import (
 from bench.ports import free_port
 from tests.support.house import House, orchestrator
 
+pytestmark = [pytest.mark.process, pytest.mark.slow]
+
 GREETING = "Good morning."
 
 

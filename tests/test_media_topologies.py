@@ -22,7 +22,7 @@ from tests.support.house import House, orchestrator
 from tests.support.kamailio import command
 from tests.support.namespaces import Namespaces, masquerade, needed, publish
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer, pytest.mark.process]
 CORE, OUTSIDE, EXCHANGE, PROXY, STRANGER = (
     "10.77.0.1",
     "10.77.0.2",

@@ -172,6 +172,7 @@ def test_nonsense_is_a_bad_message(data: bytes) -> None:
         messages.decode(data)
 
 
+@pytest.mark.process
 async def test_media_that_stays_away_makes_the_process_useless(
     pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,8 @@ from inference_server.engines.musetalk import MuseTalkEngine, batch, device, eng
 from inference_server.engines.musetalk.device import CUDA_IMAGE, choose_device
 from inference_server.models.manifest import FILES
 
+pytestmark = pytest.mark.torch
+
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cuda]:

@@ -264,6 +264,14 @@ async def test_a_living_process_keeps_its_spool(tmp_path: Path) -> None:
     assert [event.call_id for event in left_in(tmp_path)] == ["a"]
 
 
+async def test_a_spool_that_is_closed_while_it_opens_holds_nothing(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.close()
+    spool.load()
+    spool.write([CallEvent("ended", "a")])
+    assert left_in(tmp_path) == []
+
+
 async def test_a_spool_that_cannot_be_written_or_read_costs_nothing(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")

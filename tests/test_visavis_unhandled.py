@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.avatar import stage as stage_module
+from orchestrator.avatar.source import PortraitFile
 from orchestrator.avatar.stage import Stage
-from visavis.model import AvatarSource
 from visavis.unhandled import logged
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -87,7 +87,7 @@ async def test_a_mistake_in_the_still_portrait_is_logged(
     monkeypatch.setattr(stage_module, "still_body", still_body)
     stage = Stage(["127.0.0.1:9"], tmp_path, 1 << 20, lambda *_: None)
     with pytest.raises(TypeError):
-        await stage.still(AvatarSource(b"", 64, 64, Fraction(25), "crop"))
+        await stage.still(PortraitFile.now(tmp_path / "none", 64, 64, Fraction(25), "crop"))
     await asyncio.sleep(0)
     assert [record.message for record in caplog.records] == ["work_failed"]
     assert caplog.records[0].exc_info

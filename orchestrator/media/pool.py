@@ -95,13 +95,17 @@ class MediaWorker:
     async def start(self) -> None:
         """Start the process; it is usable when ``ready`` is set."""
         ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "orchestrator.media.worker", "--fd", str(theirs.fileno()),
-                pass_fds=[theirs.fileno()], stdin=asyncio.subprocess.DEVNULL,
-            )  # fmt: skip
-        ours.setblocking(False)
-        self._channel = await Channel.over(ours)
+        try:
+            with theirs:
+                self._process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-m", "orchestrator.media.worker", "--fd", str(theirs.fileno()),
+                    pass_fds=[theirs.fileno()], stdin=asyncio.subprocess.DEVNULL,
+                )  # fmt: skip
+            ours.setblocking(False)
+            self._channel = await Channel.over(ours)
+        except BaseException:
+            ours.close()
+            raise
         self._channel.send(self.setup)
 
     def send(self, message: Message) -> None:

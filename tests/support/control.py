@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
@@ -114,8 +115,9 @@ class Control:
     def call(self, call_id: str) -> Call | None:
         return self.board.call(call_id)
 
-    def missing(self) -> list[str]:
-        return []
+    @property
+    def desk(self) -> Any:
+        return SimpleNamespace(not_ready=list, not_alive=str)
 
     async def dial(self, order: DialOrder) -> str:
         raise NotImplementedError
