@@ -26,13 +26,13 @@ from typing import Any
 
 import numpy as np
 
-from bench.caller import CallFailed, Phone
-from bench.caller.phone import offer
-from bench.caller.recording import Stream
-from bench.caller.signalling import Dialog
-from bench.ports import free_ports
-from bench.processes import gauge
 from orchestrator.config import Settings
+from testing.caller import CallFailed, Phone
+from testing.caller.phone import offer
+from testing.caller.recording import Stream
+from testing.caller.signalling import Dialog
+from testing.ports import free_ports
+from testing.processes import gauge
 from tests.support.house import House, orchestrator
 from tests.support.servers import inference_server
 

@@ -26,7 +26,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from bench.page import mark, write_into
+from testing.page import mark, write_into
 
 COMPONENTS = Path(__file__).parent.parent / "deploy/kubernetes/components"
 COMMAND = "python -m bench.autoscale"

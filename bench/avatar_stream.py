@@ -26,13 +26,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from visavis.body import BodyCache
+from visavis.client.body_cache import BodyCache
+from visavis.client.messages import Connected, Event
+from visavis.client.model import AvatarSource
+from visavis.client.pool import ServerPool
+from visavis.client.stream import AvatarStream
 from visavis.frames import Frame, frame_start
-from visavis.messages import Connected, Event
-from visavis.model import AvatarSource
-from visavis.playout import Playout
-from visavis.pool import ServerPool
-from visavis.stream import AvatarStream
+from visavis.playout.playout import Playout
 
 FPS = Fraction(25)
 READY_S = 60.0

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.barge_in import barge_in
-from bench.caller import Phone
 from orchestrator.speech.hibari import HibariVoice
+from testing.caller import Phone
 from tests.support.house import House, orchestrator, wav_header
 from tests.support.servers import running_server
 from visavis import portraits

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bench.engine_world import FPS, WIRE_S, World
-from inference_server.responses import FrameReady, Response, TurnRejected
-from visavis.startdelay import StartDelay
+from inference_server.streams.responses import FrameReady, Response, TurnRejected
+from visavis.client.start_delay import StartDelay
 
 COSTS = {
     "sd-vae": {rows: 0.9 + 2.1 * rows for rows in (1, 2, 4, 8, 16)},

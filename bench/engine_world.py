@@ -19,16 +19,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_server import engine_messages as m
-from inference_server.admission import SpeakingSlots, measured_slots
-from inference_server.engine_worker import EngineWorker
+from inference_server.engine import messages as m
+from inference_server.engine.renderer import Renderer, Resident
+from inference_server.engine.worker import EngineWorker
 from inference_server.engines import base
 from inference_server.metrics import Metrics
-from inference_server.renderer import Renderer, Resident
-from inference_server.responses import Response
-from inference_server.session import Session, SessionParameters
+from inference_server.streams.admission import SpeakingSlots, measured_slots
+from inference_server.streams.responses import Response
+from inference_server.streams.session import Session, SessionParameters
 from visavis.frames import SAMPLE_RATE, Rect, frame_at
-from visavis.logs import Log
+from visavis.service.logs import Log
 
 HOP_S = 0.0005  # front to engine process and back
 WIRE_S = 0.001  # caller to front and back

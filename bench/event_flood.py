@@ -24,9 +24,9 @@ from typing import Any
 
 import httpx
 
-from bench.caller.phone import offer
-from bench.caller.signalling import Dialog
-from bench.ports import free_port
+from testing.caller.phone import offer
+from testing.caller.signalling import Dialog
+from testing.ports import free_port
 from tests.support.house import House, orchestrator
 
 KEY = secrets.token_bytes(24)

@@ -21,10 +21,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_server.avatars.framing import speaking_face
-from inference_server.avatars.image import load_image
-from inference_server.avatars.landmarks import Face
 from inference_server.avatars.loop import face_mesh
+from inference_server.avatars.portrait.framing import speaking_face
+from inference_server.avatars.portrait.image import load_image
+from inference_server.avatars.portrait.landmarks import Face
 from inference_server.avatars.video import Clip, VideoLimits
 from inference_server.avatars.video_loop import follow_face, smoothed
 from inference_server.engines.base import ImageRejected

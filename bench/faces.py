@@ -28,8 +28,8 @@ from websockets.asyncio.server import serve as serve_websocket
 from bench.server import FRAME, START_S, TICK_S, Server, cpu_s, serve
 from visavis.avatar.v1 import avatar_pb2 as pb
 from visavis.avatar.v1.avatar_pb2_grpc import AvatarServiceStub
-from visavis.http_wire import AUDIO
-from visavis.http_wire import FRAME as FRAME_HEAD
+from visavis.client.http_wire import AUDIO
+from visavis.client.http_wire import FRAME as FRAME_HEAD
 
 SIDE = 512
 

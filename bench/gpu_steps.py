@@ -13,11 +13,11 @@ from typing import Any
 import torch
 
 from bench import engine_run as run
-from inference_server.admission import measured_slots
 from inference_server.engines.base import BatchFailed, Progress, Track
 from inference_server.engines.musetalk import random_weights
 from inference_server.engines.musetalk.device import choose_device
 from inference_server.engines.musetalk.network import COLUMNS, PLACES
+from inference_server.streams.admission import measured_slots
 
 Figures = dict[str, Any]
 

@@ -18,18 +18,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_server.avatars.image import load_image
 from inference_server.avatars.loop import make_loop
+from inference_server.avatars.portrait.image import load_image
 from inference_server.engines.base import BodyLoop
-from orchestrator.media.idle import Cached, encode_phases, idle_key, packetize_phases
 from orchestrator.media.parameters import VideoParameters
 from orchestrator.media.sources import StillBody
-from orchestrator.media.video import VideoDirector
+from orchestrator.media.video.director import VideoDirector
+from orchestrator.media.video.idle_loop import Cached, encode_phases, idle_key, packetize_phases
 from orchestrator.rtp import h264
 from orchestrator.rtp.packet import HEADER_SIZE
 from visavis import portraits
-from visavis.playout import Playout
-from visavis.wander import Wander
+from visavis.playout.playout import Playout
+from visavis.playout.wander import Wander
 
 FPS = Fraction(25)
 _CONTEXT = 2

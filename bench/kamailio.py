@@ -18,7 +18,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from bench.caller import CallFailed, Phone
+from testing.caller import CallFailed, Phone
 from tests.support.house import House, orchestrator
 from tests.support.kamailio import proxy
 from tests.support.servers import inference_server

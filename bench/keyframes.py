@@ -11,8 +11,8 @@ import time
 from statistics import median
 from typing import get_args
 
-from bench.caller import Phone
-from bench.caller.phone import KeyframeRequest
+from testing.caller import Phone
+from testing.caller.phone import KeyframeRequest
 from tests.support.house import House, orchestrator
 from tests.support.servers import inference_server
 

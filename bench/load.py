@@ -17,14 +17,14 @@ from multiprocessing.connection import Connection
 from statistics import median
 
 from bench import load_phones
-from bench.caller import CallFailed, Phone
-from bench.caller.media import addresses
-from bench.caller.phone import offer
-from bench.caller.recording import Stream, access_units
-from bench.caller.signalling import Dialog
-from bench.loss_judge import send_jitter_ms
-from bench.ports import free_ports
-from bench.processes import Process, family, gauge
+from testing.caller import CallFailed, Phone
+from testing.caller.media import addresses
+from testing.caller.phone import offer
+from testing.caller.recording import Stream, access_units
+from testing.caller.signalling import Dialog
+from testing.loss_judge import send_jitter_ms
+from testing.ports import free_ports
+from testing.processes import Process, family, gauge
 from tests.support.house import House, orchestrator
 from tests.support.servers import inference_server
 

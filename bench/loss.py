@@ -17,13 +17,13 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from bench.caller import CallFailed, Phone
-from bench.caller.path import LossyPath
-from bench.caller.recording import Stream
 from bench.loss_jitter import compare
-from bench.loss_judge import Shown, judge, send_jitter_ms
-from bench.loss_receiver import BUFFER_MS, gstreamer_call
-from bench.loss_trace import explain
+from testing.caller import CallFailed, Phone
+from testing.caller.path import LossyPath
+from testing.caller.recording import Stream
+from testing.loss_judge import Shown, judge, send_jitter_ms
+from testing.loss_receiver import BUFFER_MS, gstreamer_call
+from testing.loss_trace import explain
 from tests.support.house import House, orchestrator, picture, tone
 from tests.support.servers import inference_server
 

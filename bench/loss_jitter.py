@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.caller import Phone
-from bench.caller.path import LossyPath
+from testing.caller import Phone
+from testing.caller.path import LossyPath
 from tests.support.house import House, tone
 
 STRETCH_S = 15.0

@@ -38,15 +38,15 @@ from bench.phones import run_phones
 from orchestrator.avatar.performer import Silent
 from orchestrator.avatar.speaker import Speaker
 from orchestrator.media.clock import Lateness
-from orchestrator.media.host import HostSettings, MediaHost
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.session import MediaSession
 from orchestrator.media.sources import StillBody
-from orchestrator.media.worker import tune_process
+from orchestrator.worker.host import HostSettings, MediaHost
+from orchestrator.worker.worker import tune_process
+from visavis.client.start_delay import StartDelay
 from visavis.frames import Frame, Rect
-from visavis.playout import Picture, Playout
-from visavis.startdelay import StartDelay
-from visavis.wander import Wander
+from visavis.playout.playout import Picture, Playout
+from visavis.playout.wander import Wander
 
 FPS = 25
 JUMPS = ((44, 0), (44, 77), (76, 0), (76, 45), (124, 45), (124, 77))  # as those of a portrait's loop

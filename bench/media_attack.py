@@ -22,11 +22,11 @@ import sys
 import time
 from multiprocessing.connection import Connection
 
-from bench.caller import Phone
-from bench.caller.media import addresses
-from bench.caller.phone import offer
-from bench.caller.signalling import Dialog
-from bench.ports import free_port
+from testing.caller import Phone
+from testing.caller.media import addresses
+from testing.caller.phone import offer
+from testing.caller.signalling import Dialog
+from testing.ports import free_port
 from tests.support.house import House, orchestrator
 
 THIRD, STRANGER, ATTACKER = "127.0.0.20", "127.0.0.66", "127.0.0.30"

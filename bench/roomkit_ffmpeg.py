@@ -9,8 +9,6 @@ from typing import Literal, get_args
 import numpy as np
 import soxr
 
-from bench.caller.phone import offer
-from bench.caller.signalling import Dialog
 from bench.lipsync.call import RECEIVED_RATE, found
 from inference_server.engines.portrait.features import HOP
 from inference_server.engines.portrait.training.corpus import Clip
@@ -18,6 +16,8 @@ from inference_server.lipsync.clip import RATE, read_pictures, read_sound
 from inference_server.lipsync.lips import track_lips
 from inference_server.lipsync.measure import Report, compare
 from inference_server.lipsync.target import from_phones
+from testing.caller.phone import offer
+from testing.caller.signalling import Dialog
 from tests.support.receivers import ffmpeg_clip
 
 Clock = Literal["rtcp", "arrival"]
@@ -31,7 +31,7 @@ LOCAL = "127.0.0.1"
 async def called(uri: str, talk: Callable[[], Awaitable[None]], folder: Path, clock: Clock) -> Path:
     """The clip that ffmpeg wrote of a call during which ``talk`` runs, its time stamps by ``clock``.
 
-    It sends no sound of its own, as a phone that is muted. Raises :class:`bench.caller.CallFailed`.
+    It sends no sound of its own, as a phone that is muted. Raises :class:`testing.caller.CallFailed`.
     """
     async with ffmpeg_clip(folder, arrival=clock == "arrival") as receiver, Dialog(uri, LOCAL) as dialog:
         await dialog.invite(offer(LOCAL, receiver.port, receiver.port + 2))

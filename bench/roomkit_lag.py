@@ -25,7 +25,6 @@ from roomkit import AudioVideoChannel
 from roomkit.video.pipeline.encoder.pyav import PyAVVideoEncoder
 
 from bench import roomkit_ffmpeg
-from bench.caller import Phone
 from bench.lipsync.call import found
 from bench.lipsync.engine import joined
 from bench.roomkit_ffmpeg import CLOCKS, REPORTED_S, Clock
@@ -35,6 +34,7 @@ from inference_server.engines.portrait.training.dataset import test_set
 from inference_server.lipsync.lips import track_lips
 from inference_server.lipsync.measure import compare
 from inference_server.lipsync.target import from_phones
+from testing.caller import Phone
 from tests.support.house import picture, tone
 from tests.support.servers import InferenceServer, running_server
 from tests.with_roomkit.app import App, roomkit_app

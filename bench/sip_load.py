@@ -22,13 +22,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.ports import free_port, free_ports
-from bench.processes import Process, family, gauge
+from orchestrator.sip.call.events import BaseHandler
+from orchestrator.sip.call.incoming import IncomingCall
 from orchestrator.sip.config import SipConfig
-from orchestrator.sip.events import BaseHandler
-from orchestrator.sip.incoming import IncomingCall
-from orchestrator.sip.media import AudioCapabilities, MediaCapabilities, VideoCapabilities
+from orchestrator.sip.sdp.capabilities import AudioCapabilities, MediaCapabilities, VideoCapabilities
 from orchestrator.sip.stack import SipStack
+from testing.ports import free_port, free_ports
+from testing.processes import Process, family, gauge
 from tests.support.house import orchestrator
 from tests.support.servers import inference_server
 

@@ -31,16 +31,16 @@ import soxr
 from numpy.typing import NDArray
 
 from bench.server import cpu_s, serve
-from orchestrator.media.worker import tune_process
 from orchestrator.speech.hibari import HibariVoice
+from orchestrator.worker.worker import tune_process
 from visavis import portraits
-from visavis.body import BodyCache
+from visavis.client.body_cache import BodyCache
+from visavis.client.messages import Event
+from visavis.client.model import AvatarSource
+from visavis.client.pool import ServerPool
+from visavis.client.stream import AvatarStream
 from visavis.frames import SAMPLE_RATE, Frame, frame_at, frame_start
-from visavis.messages import Event
-from visavis.model import AvatarSource
-from visavis.playout import Playout
-from visavis.pool import ServerPool
-from visavis.stream import AvatarStream
+from visavis.playout.playout import Playout
 
 FPS = Fraction(25)
 SLOTS = 8

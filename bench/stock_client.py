@@ -24,8 +24,8 @@ from roomkit.video.avatar.websocket import WebSocketAvatarProvider
 from starlette.websockets import WebSocketDisconnect
 
 from bench.faces import SIDE
-from bench.ports import free_port
 from bench.server import FRAME, TICK_S, cpu_s, serve
+from testing.ports import free_port
 
 FPS = 25
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import httpx
 
-from bench.caller import CallFailed, Phone
-from bench.caller.movie import contact_sheet, report, write_movie
 from examples.demo import TEXT, DemoFailed, Progress, converse, wait_ready
+from testing.caller import CallFailed, Phone
+from testing.caller.movie import contact_sheet, report, write_movie
 
 
 def route_to(sip: str) -> tuple[str, str]:

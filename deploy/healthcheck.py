@@ -42,7 +42,7 @@ def inference() -> str:
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    from inference_server.service.health import LIVE
+    from inference_server.frontends.health import LIVE
     from inference_server.settings import load
 
     settings = load([])

@@ -68,8 +68,8 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 FROM orchestrator AS caller
 COPY --from=caller-dependencies /opt/caller /opt/caller
 ENV PYTHONPATH=/opt/visavis:/opt/caller
-COPY bench/__init__.py bench/ports.py /opt/visavis/bench/
-COPY bench/caller /opt/visavis/bench/caller
+COPY testing/__init__.py testing/ports.py /opt/visavis/testing/
+COPY testing/caller /opt/visavis/testing/caller
 COPY examples/demo.py /opt/visavis/examples/demo.py
 COPY deploy/demo.py /opt/visavis/demo.py
 HEALTHCHECK NONE

@@ -47,7 +47,7 @@ from visavis import (
     portraits,
     stop_lips_with_voice,
 )
-from visavis.provider import ServerAvatarProvider
+from visavis.roomkit.provider import ServerAvatarProvider
 
 KEYS = ("DEEPGRAM_API_KEY", "ELEVENLABS_API_KEY", "ANTHROPIC_API_KEY")
 RATE = 16_000  # inside; a telephone line (PCMU, PCMA) has 8000

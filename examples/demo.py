@@ -21,9 +21,9 @@ from typing import Any
 
 import httpx
 
-from bench.caller import CallFailed, Phone
-from bench.caller.movie import contact_sheet, report, write_movie
-from bench.ports import free_port
+from testing.caller import CallFailed, Phone
+from testing.caller.movie import contact_sheet, report, write_movie
+from testing.ports import free_port
 
 TEXT = (
     "Hello! I am Visavis, a face for voice calls. "

@@ -13,12 +13,12 @@ import cv2
 from inference_server.core import Core
 from inference_server.engines.base import EngineError
 from inference_server.engines.discovery import engine_names
-from inference_server.service.grpc_face import GrpcFace
-from inference_server.service.http_face import HttpFace
+from inference_server.frontends.grpc import GrpcFace
+from inference_server.frontends.http.listener import HttpFace
 from inference_server.settings import Settings, load
-from visavis.logs import Log, configure_logging
-from visavis.settings import SettingsError
-from visavis.unhandled import log_loop, log_threads
+from visavis.service.logs import Log, configure_logging
+from visavis.service.settings import SettingsError
+from visavis.service.unhandled import log_loop, log_threads
 
 
 async def serve(settings: Settings, log: Log) -> int:

@@ -9,24 +9,24 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from inference_server import engine_messages as m
-from inference_server.admission import SpeakingSlots, measured_slots
 from inference_server.avatars.catalogue import Catalogue
 from inference_server.avatars.store import AvatarStore
-from inference_server.engine_process import EngineProcess
+from inference_server.engine import messages as m
+from inference_server.engine.process import EngineProcess
+from inference_server.engine.renderer import Renderer
+from inference_server.engine.residency import Residency
 from inference_server.errors import RequestError, unavailable
 from inference_server.metrics import Metrics
-from inference_server.opening import OpenRequest
-from inference_server.outbox import Outbox
-from inference_server.pictures import Pictures
-from inference_server.renderer import Renderer
-from inference_server.residency import Residency
-from inference_server.session import Session, SessionParameters
 from inference_server.settings import MIB, Settings
-from inference_server.stream import Stream
+from inference_server.streams.admission import SpeakingSlots, measured_slots
+from inference_server.streams.opening import OpenRequest
+from inference_server.streams.outbox import Outbox
+from inference_server.streams.pictures import Pictures
+from inference_server.streams.session import Session, SessionParameters
+from inference_server.streams.stream import Stream
 from visavis.frames import SAMPLE_RATE
-from visavis.logs import Log
-from visavis.unhandled import logged
+from visavis.service.logs import Log
+from visavis.service.unhandled import logged
 
 IDLE_GRACE_S = 2.0  # an idle stream of a draining server may go by itself before it is ended
 

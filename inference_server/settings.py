@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from visavis.settings import ServiceSettings, Source
+from visavis.service.settings import ServiceSettings, Source
 
 MIB = 1 << 20
 SOURCE = Source(

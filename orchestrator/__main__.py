@@ -6,11 +6,11 @@ import asyncio
 import sys
 
 from orchestrator.app import App
-from orchestrator.avatars import AvatarError
+from orchestrator.calls.portraits import AvatarError
 from orchestrator.config import load_settings
-from orchestrator.media.pool import NoRoom
-from visavis.logs import configure_logging
-from visavis.unhandled import log_loop, log_threads
+from orchestrator.worker.pool import NoRoom
+from visavis.service.logs import configure_logging
+from visavis.service.unhandled import log_loop, log_threads
 
 
 def main() -> None:

@@ -14,31 +14,31 @@ import uvicorn
 
 from orchestrator.api.app import create_app
 from orchestrator.api.dependencies import Services
-from orchestrator.avatar.names import resolver_of
 from orchestrator.avatar.prepared import avatar_data
-from orchestrator.avatars import DEFAULT, AvatarCatalog, Portrait
-from orchestrator.call import Call
+from orchestrator.calls.call import Call
+from orchestrator.calls.events import EventBus
+from orchestrator.calls.line import DialOrder
+from orchestrator.calls.portraits import DEFAULT, AvatarCatalog, Portrait
+from orchestrator.calls.preparation import Preparation, Shape
+from orchestrator.calls.records import RecordBook
+from orchestrator.calls.registry import DialRefused, Switchboard
 from orchestrator.config import Settings
-from orchestrator.events import EventBus
-from orchestrator.line import DialOrder
-from orchestrator.media.host import HostSettings
-from orchestrator.media.messages import Command, Message, Notice, WorkerReady
-from orchestrator.media.pool import PoolSettings, WorkerPool
+from orchestrator.gateways.sip_settings import sip_config
 from orchestrator.metrics import OrchestratorCollector, make_registry
-from orchestrator.preparation import Preparation, Shape
-from orchestrator.records import RecordBook
+from orchestrator.nameserver import resolver_of
 from orchestrator.sip.stack import SipStack
-from orchestrator.sip_settings import sip_config
 from orchestrator.speech.voices import installed_voices
 from orchestrator.status import StatusDesk
-from orchestrator.switchboard import DialRefused, Switchboard
-from orchestrator.webhook import Webhook, make_webhook
+from orchestrator.webhook.webhook import Webhook, make_webhook
+from orchestrator.worker.host import HostSettings
+from orchestrator.worker.messages import Command, Message, Notice, WorkerReady
+from orchestrator.worker.pool import PoolSettings, WorkerPool
 from visavis import portraits
-from visavis.body import BodyCache
-from visavis.logs import Log
-from visavis.model import Avatar
-from visavis.pool import ServerPool
-from visavis.supervisor import Supervisor
+from visavis.client.body_cache import BodyCache
+from visavis.client.model import Avatar
+from visavis.client.pool import ServerPool
+from visavis.service.logs import Log
+from visavis.service.supervisor import Supervisor
 
 log = Log(__name__)
 
@@ -282,4 +282,4 @@ class App:
             "fit": settings.avatar_fit,
             "bitrate": settings.video_bitrate,
         }
-        return PoolSettings(host, settings.media_workers, "orchestrator.avatar.factory:make", options)
+        return PoolSettings(host, settings.media_workers, "orchestrator.avatar.owner:make", options)

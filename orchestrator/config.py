@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from orchestrator.avatar.names import split_address
-from orchestrator.signing import signing_key
+from orchestrator.nameserver import split_address
 from orchestrator.speech.base import SpeechError
 from orchestrator.speech.voices import installed_voices
-from visavis.secret import Secret, SecretUrl
-from visavis.settings import ServiceSettings, SettingsError, Source, from_json
+from orchestrator.webhook.signing import signing_key
+from visavis.service.secret import Secret, SecretUrl
+from visavis.service.settings import ServiceSettings, SettingsError, Source, from_json
 
 SOURCE = Source(
     "orchestrator",

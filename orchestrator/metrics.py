@@ -10,11 +10,11 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from orchestrator.events import CallEvent, EventBus
-from orchestrator.media.pool import WorkerPool
-from orchestrator.switchboard import Switchboard
-from orchestrator.webhook import Webhook
-from visavis.supervisor import Supervisor
+from orchestrator.calls.events import CallEvent, EventBus
+from orchestrator.calls.registry import Switchboard
+from orchestrator.webhook.webhook import Webhook
+from orchestrator.worker.pool import WorkerPool
+from visavis.service.supervisor import Supervisor
 
 OUTCOMES = 50
 """Ways to end that have a label of their own: some name what a phone sent, which may be anything."""

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Literal, Protocol
 
-from orchestrator.avatars import DEFAULT
-from orchestrator.media.pool import WorkerPool
-from orchestrator.preparation import Preparation, State
+from orchestrator.calls.portraits import DEFAULT
+from orchestrator.calls.preparation import Preparation, State
 from orchestrator.sip.stack import SipStack
 from orchestrator.speech.base import VoiceByLanguage, VoiceState
-from visavis.client import AvatarClient
+from orchestrator.worker.pool import WorkerPool
+from visavis.client.grpc import AvatarClient
+from visavis.client.placement import Server
+from visavis.client.pool import ServerPool
 from visavis.errors import VisavisError
-from visavis.placement import Server
-from visavis.pool import ServerPool
-from visavis.supervisor import Supervisor, TaskFailure
+from visavis.service.supervisor import Supervisor, TaskFailure
 
 ASK_S = 1.0
 FRESH_S = 1.0

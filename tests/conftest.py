@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.peers import PACKAGES, require
-from visavis.background import shared_background
+from visavis.roomkit.background import shared_background
 
 pytest_plugins = ["tests.support.marks", "tests.support.leftovers"]
 LOGGERS = [logging.getLogger(name) for name in (None, "inference_server", "orchestrator", "visavis")]

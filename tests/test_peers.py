@@ -13,7 +13,7 @@ import pytest
 from tests.support.peers import require
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = ["tests/test_fleet_kamailio.py", "tests/test_rtp_receivers.py"]
+FILES = ["tests/fleet/test_kamailio.py", "tests/rtp/test_receivers.py"]
 
 
 @pytest.mark.process

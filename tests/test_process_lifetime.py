@@ -16,24 +16,24 @@ import pytest
 from inference_server.avatars.catalogue import Catalogue
 from inference_server.metrics import Metrics
 from inference_server.settings import Settings
-from orchestrator.events import CallEvent
-from orchestrator.media.host import MediaHost
-from orchestrator.media.idle import FAILED_KEPT, IdleCache
+from orchestrator.calls.events import CallEvent
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.sources import SilentVoice, StillBody
+from orchestrator.media.video.idle_loop import FAILED_KEPT, IdleCache
 from orchestrator.metrics import OUTCOMES, OrchestratorCollector
-from orchestrator.sip.acks import KEPT, Acks
-from orchestrator.sip.authentication import NONCES_COUNTED, Credentials
-from orchestrator.sip.message import Request, Response
-from orchestrator.sip.policy import MAX_SOURCES, SourcePolicy
+from orchestrator.sip.agent.authentication import NONCES_COUNTED, Credentials
+from orchestrator.sip.agent.policy import MAX_SOURCES, SourcePolicy
+from orchestrator.sip.call.acks import KEPT, Acks
+from orchestrator.sip.message.message import Request, Response
+from orchestrator.worker.host import MediaHost
+from tests.inference.test_store import put
+from tests.media.test_video import Now, key
 from tests.support.media import Phone
-from tests.test_inference_store import put
-from tests.test_media_video import Now, key
-from visavis.copies import Copies
-from visavis.logs import Log
-from visavis.lookout import Lookout
-from visavis.model import Avatar, AvatarSource
-from visavis.placement import Placement
+from visavis.client.discovery import Lookout
+from visavis.client.model import Avatar, AvatarSource
+from visavis.client.placement import Placement
+from visavis.client.replicas import Copies
+from visavis.service.logs import Log
 
 pytest_plugins = ["tests.support.media_fixtures"]
 

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from orchestrator.call import ENDED_TURNS_KEPT, MAX_QUEUED_TURNS, Call, CallInfo
-from orchestrator.events import EventBus
+from orchestrator.calls.call import ENDED_TURNS_KEPT, MAX_QUEUED_TURNS, Call, CallInfo
+from orchestrator.calls.events import EventBus
 from orchestrator.speech.base import PCM, VoiceByLanguage
-from visavis.conversation import FINISH_S, Conversation
+from visavis.client.messages import EndOfTurn, Event, Request, TurnFinished, TurnRejected, TurnStart
+from visavis.client.model import Avatar, Opened
+from visavis.client.session import FINISH_S, Conversation
+from visavis.client.turn import Turn
 from visavis.frames import SAMPLE_RATE, Frame
-from visavis.messages import EndOfTurn, Event, Request, TurnFinished, TurnRejected, TurnStart
-from visavis.model import Avatar, Opened
-from visavis.turn import Turn
 
 FPS = Fraction(25)
 OPENED = Opened(Avatar("a", "b", b"", 64, 48, FPS, 50), "i420", "rectangle", None, 100, 500, 400, 3)

@@ -12,11 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from visavis.audio import Resampler as Resampler
-    from visavis.body import Body as Body
-    from visavis.body import BodyCache as BodyCache
-    from visavis.channel import AvatarVideoChannel as AvatarVideoChannel
-    from visavis.channel import stop_lips_with_voice as stop_lips_with_voice
-    from visavis.client import AvatarClient as AvatarClient
+    from visavis.client.body_cache import Body as Body
+    from visavis.client.body_cache import BodyCache as BodyCache
+    from visavis.client.grpc import AvatarClient as AvatarClient
+    from visavis.client.http import HttpServerClient as HttpServerClient
+    from visavis.client.messages import Connected as Connected
+    from visavis.client.messages import Disconnected as Disconnected
+    from visavis.client.messages import GoAway as GoAway
+    from visavis.client.messages import Interrupted as Interrupted
+    from visavis.client.messages import Stats as Stats
+    from visavis.client.messages import TurnAccepted as TurnAccepted
+    from visavis.client.messages import TurnFinished as TurnFinished
+    from visavis.client.messages import TurnRejected as TurnRejected
+    from visavis.client.model import Avatar as Avatar
+    from visavis.client.model import AvatarSource as AvatarSource
+    from visavis.client.model import Capabilities as Capabilities
+    from visavis.client.model import Capacity as Capacity
+    from visavis.client.model import Opened as Opened
+    from visavis.client.placement import Placement as Placement
+    from visavis.client.pool import ServerPool as ServerPool
+    from visavis.client.start_delay import StartDelay as StartDelay
+    from visavis.client.stream import AvatarStream as AvatarStream
     from visavis.errors import AvatarUnknown as AvatarUnknown
     from visavis.errors import BodyCorrupt as BodyCorrupt
     from visavis.errors import InvalidRequest as InvalidRequest
@@ -28,36 +44,20 @@ if TYPE_CHECKING:
     from visavis.errors import VisavisError as VisavisError
     from visavis.frames import Frame as Frame
     from visavis.frames import Rect as Rect
-    from visavis.grpc_provider import GrpcAvatarProvider as GrpcAvatarProvider
-    from visavis.http_client import HttpServerClient as HttpServerClient
-    from visavis.http_provider import HTTPAvatarProvider as HTTPAvatarProvider
-    from visavis.messages import Connected as Connected
-    from visavis.messages import Disconnected as Disconnected
-    from visavis.messages import GoAway as GoAway
-    from visavis.messages import Interrupted as Interrupted
-    from visavis.messages import Stats as Stats
-    from visavis.messages import TurnAccepted as TurnAccepted
-    from visavis.messages import TurnFinished as TurnFinished
-    from visavis.messages import TurnRejected as TurnRejected
-    from visavis.mock_provider import MockAvatarProvider as MockAvatarProvider
-    from visavis.model import Avatar as Avatar
-    from visavis.model import AvatarSource as AvatarSource
-    from visavis.model import Capabilities as Capabilities
-    from visavis.model import Capacity as Capacity
-    from visavis.model import Opened as Opened
-    from visavis.musetalk_provider import MuseTalkAvatarProvider as MuseTalkAvatarProvider
-    from visavis.placement import Placement as Placement
-    from visavis.playout import Picture as Picture
-    from visavis.playout import Playout as Playout
-    from visavis.pool import ServerPool as ServerPool
-    from visavis.roomkit import AvatarProvider as AvatarProvider
-    from visavis.startdelay import StartDelay as StartDelay
-    from visavis.stream import AvatarStream as AvatarStream
+    from visavis.playout.playout import Picture as Picture
+    from visavis.playout.playout import Playout as Playout
+    from visavis.roomkit.channel import AvatarVideoChannel as AvatarVideoChannel
+    from visavis.roomkit.channel import stop_lips_with_voice as stop_lips_with_voice
+    from visavis.roomkit.grpc_provider import GrpcAvatarProvider as GrpcAvatarProvider
+    from visavis.roomkit.http_provider import HTTPAvatarProvider as HTTPAvatarProvider
+    from visavis.roomkit.mock_provider import MockAvatarProvider as MockAvatarProvider
+    from visavis.roomkit.musetalk_provider import MuseTalkAvatarProvider as MuseTalkAvatarProvider
+    from visavis.roomkit.types import AvatarProvider as AvatarProvider
 
 _HOME = {
     "audio": ("Resampler",),
-    "body": ("Body", "BodyCache"),
-    "client": ("AvatarClient",),
+    "client.body_cache": ("Body", "BodyCache"),
+    "client.grpc": ("AvatarClient",),
     "errors": (
         "AvatarUnknown",
         "BodyCorrupt",
@@ -70,10 +70,10 @@ _HOME = {
         "VisavisError",
     ),
     "frames": ("Frame", "Rect"),
-    "grpc_provider": ("GrpcAvatarProvider",),
-    "http_client": ("HttpServerClient",),
-    "http_provider": ("HTTPAvatarProvider",),
-    "messages": (
+    "roomkit.grpc_provider": ("GrpcAvatarProvider",),
+    "client.http": ("HttpServerClient",),
+    "roomkit.http_provider": ("HTTPAvatarProvider",),
+    "client.messages": (
         "Connected",
         "Disconnected",
         "GoAway",
@@ -83,17 +83,19 @@ _HOME = {
         "TurnFinished",
         "TurnRejected",
     ),
-    "mock_provider": ("MockAvatarProvider",),
-    "model": ("Avatar", "AvatarSource", "Capabilities", "Capacity", "Opened"),
-    "musetalk_provider": ("MuseTalkAvatarProvider",),
-    "placement": ("Placement",),
-    "playout": ("Picture", "Playout"),
-    "pool": ("ServerPool",),
-    "roomkit": ("AvatarProvider",),
-    "startdelay": ("StartDelay",),
-    "stream": ("AvatarStream",),
+    "roomkit.mock_provider": ("MockAvatarProvider",),
+    "client.model": ("Avatar", "AvatarSource", "Capabilities", "Capacity", "Opened"),
+    "roomkit.musetalk_provider": ("MuseTalkAvatarProvider",),
+    "client.placement": ("Placement",),
+    "playout.playout": ("Picture", "Playout"),
+    "client.pool": ("ServerPool",),
+    "roomkit.types": ("AvatarProvider",),
+    "client.start_delay": ("StartDelay",),
+    "client.stream": ("AvatarStream",),
 }
-_WITH_ROOMKIT = {"channel": ("AvatarVideoChannel", "stop_lips_with_voice")}  # importable where RoomKit is
+_WITH_ROOMKIT = {
+    "roomkit.channel": ("AvatarVideoChannel", "stop_lips_with_voice")
+}  # importable where RoomKit is
 _MODULE_OF = {name: module for module, names in (_HOME | _WITH_ROOMKIT).items() for name in names}
 
 __all__ = sorted(name for names in _HOME.values() for name in names)

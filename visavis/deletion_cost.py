@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 import httpx
 
-from visavis.client import AvatarClient
+from visavis.client.grpc import AvatarClient
 from visavis.errors import VisavisError
-from visavis.logs import Log, configure_logging
+from visavis.service.logs import Log, configure_logging
 
 log = Log("visavis.deletion_cost")
 

@@ -23,11 +23,11 @@ from pathlib import Path
 from bench.fleet.play import HEADER, play
 from bench.fleet.scenes import SCENES
 from bench.fleet.servers import Fleet
-from bench.nameserver import NameServer
-from bench.page import mark, write_into
-from bench.ports import free_port
+from testing.nameserver import NameServer
+from testing.page import mark, write_into
+from testing.ports import free_port
 from tests.support.house import orchestrator, picture
-from visavis.client import AvatarClient
+from visavis.client.grpc import AvatarClient
 
 NAME = "inference.visavis.test"
 SIZE = 160

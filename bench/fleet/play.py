@@ -14,7 +14,7 @@ from bench.fleet.phones import CallFigures, Phones
 from bench.fleet.scenes import Scene
 from bench.fleet.servers import Fleet
 from tests.support.house import House, tone, wav_header
-from visavis.model import Avatar
+from visavis.client.model import Avatar
 
 TURN_S = 5.0
 BEFORE_S = 5.0

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.fleet.servers import Fleet
-from visavis.client import AvatarClient
-from visavis.model import Avatar
+from visavis.client.grpc import AvatarClient
+from visavis.client.model import Avatar
 
 FROZEN_S = 5.0
 SLOW_S = 6.0

@@ -11,10 +11,10 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.nameserver import NameServer
-from visavis.client import AvatarClient
+from testing.nameserver import NameServer
+from visavis.client.grpc import AvatarClient
+from visavis.client.model import Capacity
 from visavis.errors import VisavisError
-from visavis.model import Capacity
 
 READY_S = 120.0
 NOTICED_S = 1.0

@@ -16,9 +16,6 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from bench import caller
-from bench.caller.movie import aligned
-from bench.caller.recording import Recording
 from bench.lipsync.engine import first
 from bench.lipsync.verdict import HEAD, INJECTED_MS, Measured, verdicts
 from inference_server.engines.portrait.features import HOP, RATE
@@ -28,6 +25,9 @@ from inference_server.engines.portrait.training.phones import Phone
 from inference_server.lipsync.lips import Lips, track_lips
 from inference_server.lipsync.measure import Report, compare
 from inference_server.lipsync.target import from_phones
+from testing import caller
+from testing.caller.movie import aligned
+from testing.caller.recording import Recording
 from tests.support.house import orchestrator
 from tests.support.servers import running_server
 from visavis import portraits

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.lipsync.verdict import HEAD, INJECTED_MS, Measured, verdicts
-from inference_server.avatars.image import load_image
 from inference_server.avatars.loop import make_loop
+from inference_server.avatars.portrait.image import load_image
 from inference_server.engines.base import BodyLoop, Engine, Handle, Prepared, Row
 from inference_server.engines.portrait.features import HOP, RATE
 from inference_server.engines.portrait.training.corpus import VOICES, Clip

@@ -28,10 +28,10 @@ from typing import Any
 import httpx
 import numpy as np
 
-from bench.processes import gauge
 from bench.soak.callers import Caller, Tally
 from bench.soak.readings import Processes
 from bench.soak.verdict import plot, series, slope
+from testing.processes import gauge
 from tests.support.house import House, orchestrator
 from tests.support.servers import running_server
 from visavis import portraits

@@ -12,8 +12,8 @@ from typing import Any
 
 import httpx
 
-from bench.caller import CallFailed, Phone
 from bench.speaking import SENTENCES
+from testing.caller import CallFailed, Phone
 from tests.support.house import House
 
 PATIENCE_S = 60.0

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.processes import family
+from testing.processes import family
 
 MB = 1_000_000
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -87,7 +87,7 @@ def _name(pid: int, taken: dict[str, int]) -> str | None:
         command = Path(f"/proc/{pid}/cmdline").read_text()
     except OSError:
         return None
-    if "orchestrator.media.worker" in command:
+    if "orchestrator.worker.worker" in command:
         return f"media {sum(name.startswith('media') for name in taken) + 1}"
     return "engine" if "engine_worker" in command else None
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from inference_server.avatars.arrays import write_body
-from inference_server.avatars.image import ImageLimits, load_image
+from inference_server.avatars.portrait.image import ImageLimits, load_image
 from inference_server.avatars.video import Clip, VideoLimits
-from inference_server.engine_worker import die_with_parent
+from inference_server.engine.worker import die_with_parent
 from inference_server.engines.base import BodyLoop, ImageRejected
 
 MEMORY_LIMIT = 6 << 30

@@ -9,11 +9,11 @@ from inference_server.avatars import bundle
 from inference_server.avatars.arrays import Damaged
 from inference_server.avatars.preparation import Preparation, PrepareRequest
 from inference_server.avatars.store import AvatarStore, StoredAvatar
-from inference_server.engine_process import EngineProcess
+from inference_server.engine.process import EngineProcess
 from inference_server.errors import RequestError, invalid, unavailable
 from inference_server.metrics import Metrics
 from inference_server.settings import Settings
-from visavis.logs import Log
+from visavis.service.logs import Log
 
 
 class Catalogue:

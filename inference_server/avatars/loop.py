@@ -15,14 +15,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_server.avatars import motion
-from inference_server.avatars.blink import Blinker
-from inference_server.avatars.closing import close_lips
-from inference_server.avatars.framing import Fit, frame_picture, speaking_face
 from inference_server.avatars.i420 import Planes, to_planes
-from inference_server.avatars.landmarks import Face, FaceMesh
-from inference_server.avatars.region import mouth_region
-from inference_server.avatars.seam import settled
+from inference_server.avatars.portrait import motion
+from inference_server.avatars.portrait.blink import Blinker
+from inference_server.avatars.portrait.closing import close_lips
+from inference_server.avatars.portrait.framing import Fit, frame_picture, speaking_face
+from inference_server.avatars.portrait.landmarks import Face, FaceMesh
+from inference_server.avatars.portrait.region import mouth_region
+from inference_server.avatars.portrait.seam import settled
 from inference_server.engines.base import BodyLoop, ImageRejected
 from visavis.frames import Rect
 

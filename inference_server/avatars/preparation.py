@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from inference_server import engine_messages as m
 from inference_server.avatars import ids
 from inference_server.avatars.arrays import Damaged
-from inference_server.avatars.image import ImageRejected, read_header
+from inference_server.avatars.portrait.image import ImageRejected, read_header
 from inference_server.avatars.store import AvatarStore, StoredAvatar
 from inference_server.avatars.video import check_container
-from inference_server.engine_process import EngineProcess
+from inference_server.engine import messages as m
+from inference_server.engine.process import EngineProcess
 from inference_server.errors import RequestError, invalid, unavailable
 from inference_server.settings import Settings
-from visavis.logs import Log
+from visavis.service.logs import Log
 
 BODY_SHARE = 0.6  # of the progress shown
 MOST_WAITING = 32

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_server.avatars.image import ImageRejected, read_header
+from inference_server.avatars.portrait.image import ImageRejected, read_header
 
 MOST_RATE = 240  # frames a second that a clip may hold
 _OPTIONS = "protocol_whitelist;file|format_whitelist;mov,matroska"

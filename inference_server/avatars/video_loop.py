@@ -10,10 +10,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_server.avatars.framing import Fit, placement, render, speaking_face
 from inference_server.avatars.i420 import pack, to_planes
-from inference_server.avatars.landmarks import Face
 from inference_server.avatars.loop import even, face_mesh
+from inference_server.avatars.portrait.framing import Fit, placement, render, speaking_face
+from inference_server.avatars.portrait.landmarks import Face
 from inference_server.engines.base import BodyLoop, ImageRejected
 
 VIDEO_BUILD = "video-1"

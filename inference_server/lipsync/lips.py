@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_server.avatars.landmarks import LEFT_EYE_OUTER, RIGHT_EYE_OUTER, Face, FaceMesh
+from inference_server.avatars.portrait.landmarks import LEFT_EYE_OUTER, RIGHT_EYE_OUTER, Face, FaceMesh
 
 _INNER = ((82, 87), (13, 14), (312, 317))  # upper and lower inner lip: right of the middle, middle, left
 _CORNERS = (61, 291)

@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_server.avatars.image import load_image
 from inference_server.avatars.loop import make_loop
+from inference_server.avatars.portrait.image import load_image
 from inference_server.avatars.video import Clip
 from inference_server.avatars.video_loop import make_video_loop
 from inference_server.engines.base import BodyLoop, EngineError, Handle, Prepared, Row

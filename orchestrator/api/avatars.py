@@ -9,7 +9,7 @@ from fastapi.responses import FileResponse
 
 from orchestrator.api.dependencies import ServicesDep
 from orchestrator.api.schemas import AvatarView
-from orchestrator.avatars import MAX_BYTES, AvatarError
+from orchestrator.calls.portraits import MAX_BYTES, AvatarError
 
 AvatarName = Annotated[str, Path(description="name of the avatar: the user part callers dial")]
 

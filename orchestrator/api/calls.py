@@ -23,11 +23,11 @@ from orchestrator.api.schemas import (
     TurnView,
 )
 from orchestrator.api.shown import json_list, json_object, shown
-from orchestrator.call import TurnRecord
-from orchestrator.line import DialOrder
+from orchestrator.calls.call import TurnRecord
+from orchestrator.calls.line import DialOrder
 from orchestrator.speech.base import PCM
 from orchestrator.speech.wav import WavReader
-from visavis.unhandled import logged
+from visavis.service.unhandled import logged
 
 ARRIVING = 64
 """Pieces of an upload that wait to be played; then the sender waits."""

@@ -9,11 +9,11 @@ from typing import Annotated, Protocol, cast
 from fastapi import Depends, HTTPException, Request
 from prometheus_client import CollectorRegistry
 
-from orchestrator.avatars import AvatarCatalog, Portrait
-from orchestrator.call import Call
-from orchestrator.events import EventBus
-from orchestrator.line import DialOrder
-from orchestrator.records import RecordBook
+from orchestrator.calls.call import Call
+from orchestrator.calls.events import EventBus
+from orchestrator.calls.line import DialOrder
+from orchestrator.calls.portraits import AvatarCatalog, Portrait
+from orchestrator.calls.records import RecordBook
 from orchestrator.status import StatusDesk
 
 

@@ -10,13 +10,13 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from orchestrator.api.schemas import Problem
-from orchestrator.avatars import AvatarError
-from orchestrator.call import CallGone, TooManyTurns
-from orchestrator.sip.call import CallEnded
-from orchestrator.sip.media import NotAcceptable
+from orchestrator.calls.call import CallGone, TooManyTurns
+from orchestrator.calls.portraits import AvatarError
+from orchestrator.calls.registry import DialRefused
+from orchestrator.sip.call.call import CallEnded
+from orchestrator.sip.sdp.capabilities import NotAcceptable
 from orchestrator.speech.base import SpeechError
-from orchestrator.switchboard import DialRefused
-from visavis.text import escaped
+from visavis.service.text import escaped
 
 _STATUS: dict[type[Exception], int] = {
     AvatarError: 400,

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from fastapi import Path
 from pydantic import BaseModel, Field
 
-from orchestrator.avatars import DEFAULT, Portrait
-from orchestrator.call import Call, TurnRecord
-from orchestrator.records import CallRecord
+from orchestrator.calls.call import Call, TurnRecord
+from orchestrator.calls.portraits import DEFAULT, Portrait
+from orchestrator.calls.records import CallRecord
 from orchestrator.rtp.dtmf import LONGEST_MS, SHORTEST_MS
 
 CallId = Annotated[str, Path(description="id of the call, as in GET /v1/calls")]

@@ -9,7 +9,7 @@ from fastapi import Response
 from pydantic import BaseModel
 
 from orchestrator.api.schemas import NotShown
-from visavis.logs import Log
+from visavis.service.logs import Log
 
 log = Log(__name__)
 T = TypeVar("T")

@@ -6,18 +6,18 @@ import asyncio
 from collections.abc import Callable
 from fractions import Fraction
 
+from orchestrator.avatar.avatars import Role, Stage
 from orchestrator.avatar.source import PortraitFile
 from orchestrator.avatar.speaker import Speaker
-from orchestrator.avatar.stage import Role, Stage
 from orchestrator.avatar.still import grey_body
 from orchestrator.avatar.turn import PCM, OnTurn
 from orchestrator.media.sources import Body, StillBody
+from visavis.client.messages import Connected, Disconnected, Event, TurnRejected
+from visavis.client.start_delay import StartDelay
+from visavis.client.stream import AvatarStream
 from visavis.frames import Frame
-from visavis.messages import Connected, Disconnected, Event, TurnRejected
-from visavis.playout import Picture, Playout
-from visavis.startdelay import StartDelay
-from visavis.stream import AvatarStream
-from visavis.wander import Wander
+from visavis.playout.playout import Picture, Playout
+from visavis.playout.wander import Wander
 
 OnAvatar = Callable[[str, str], None]
 """Called with ``ready | connected | lost | rejected | failed`` and one sentence."""
@@ -134,7 +134,7 @@ class Performer:
         fps: Fraction = role.avatar.fps
         length = len(role.body)
         jumps = role.body.jumps
-        # Where jumps lead to the cached loop has a key frame (orchestrator.media.idle).
+        # Where jumps lead to the cached loop has a key frame (orchestrator.media.video.idle_loop).
         first = min((target for _, target in jumps), default=0)
         wander = Wander(length, self._session_id)
         self._playout = Playout(length, fps, jumps=jumps, choose_jump=wander, loop_index=first)

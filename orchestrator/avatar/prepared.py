@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-from visavis.model import Avatar
+from visavis.client.model import Avatar
 
 
 def avatar_data(avatar: Avatar) -> dict[str, Any]:

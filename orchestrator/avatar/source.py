@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from visavis.model import AvatarSource, FitMode
+from visavis.client.model import AvatarSource, FitMode
 
 
 @dataclass(frozen=True)

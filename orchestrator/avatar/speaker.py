@@ -17,10 +17,10 @@ from typing import Literal
 import numpy as np
 
 from orchestrator.avatar.turn import PCM, OnTurn, Turn, TurnEvent
+from visavis.client.start_delay import StartDelay
 from visavis.frames import SAMPLE_RATE, frame_at, frame_start
-from visavis.playout import Picture, Playout, TurnAnchor
-from visavis.startdelay import StartDelay
-from visavis.utterance import TurnSink
+from visavis.playout.playout import Picture, Playout, TurnAnchor
+from visavis.playout.utterance import TurnSink
 
 PACKET_MS = 20
 CLOSING_TICKS = 12

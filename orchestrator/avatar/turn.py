@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from visavis.utterance import TurnSink
+from visavis.playout.utterance import TurnSink
 
 PCM = NDArray[np.int16]
 

@@ -9,7 +9,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable
 
-from visavis.logs import Log
+from visavis.service.logs import Log
 
 log = Log(__name__)
 

@@ -6,12 +6,12 @@ import random
 import secrets
 from dataclasses import dataclass, field, replace
 
-from orchestrator.media.audio import AudioStream
+from orchestrator.media.audio.stream import AudioStream
 from orchestrator.media.clock import AUDIO, OTHER, SLOT_SECONDS
 from orchestrator.media.parameters import Address, AudioParameters, VideoParameters
-from orchestrator.media.picture import CLOCK_RATE, VideoEngine, VideoStream
 from orchestrator.media.sources import Face, Hearing, SilentVoice, Voice
 from orchestrator.media.transport import Poller
+from orchestrator.media.video.stream import CLOCK_RATE, VideoEngine, VideoStream
 from orchestrator.rtp.consent import Consent
 from orchestrator.rtp.ports import PortPool
 

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from visavis.playout import Picture
+from visavis.playout.playout import Picture
 
 
 class Voice(Protocol):

@@ -15,7 +15,7 @@ from orchestrator.rtp.latch import Latch
 from orchestrator.rtp.packet import Header, MalformedPacket, looks_like_rtcp, parse_header
 from orchestrator.rtp.ports import PortPair
 from orchestrator.rtp.srtp import Protection, SrtpKeys
-from visavis.logs import Log
+from visavis.service.logs import Log
 
 log = Log(__name__)
 

@@ -15,19 +15,18 @@ import asyncio
 import contextlib
 import secrets
 
-from visavis.supervisor import Supervisor
-
-from .agent import Agent
-from .call import Call
-from .clock import LoopClock
-from .config import SipConfig
-from .events import SipHandler
-from .flow import Address, Flow, bracketed
-from .grammar import GrammarError, NameAddr, Uri, parse_uri
-from .media import MediaCapabilities
-from .outgoing import OutgoingCall
-from .registration import Registration
-from .transport import Transports
+from orchestrator.sip.agent.agent import Agent
+from orchestrator.sip.agent.registration import Registration
+from orchestrator.sip.call.call import Call
+from orchestrator.sip.call.events import SipHandler
+from orchestrator.sip.call.outgoing import OutgoingCall
+from orchestrator.sip.config import SipConfig
+from orchestrator.sip.message.grammar import GrammarError, NameAddr, Uri, parse_uri
+from orchestrator.sip.sdp.capabilities import MediaCapabilities
+from orchestrator.sip.transaction.clock import LoopClock
+from orchestrator.sip.transport.flow import Address, Flow, bracketed
+from orchestrator.sip.transport.transport import Transports
+from visavis.service.supervisor import Supervisor
 
 
 class SipStack:

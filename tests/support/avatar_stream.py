@@ -7,14 +7,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from support.fake_server import FPS, FakeServer, avatar, body_sha256
-
-from visavis import wire
+from tests.support.fake_server import FPS, FakeServer, avatar, body_sha256
+from visavis.client import wire
+from visavis.client.messages import Event
+from visavis.client.model import AvatarSource
+from visavis.client.pool import ServerPool
+from visavis.client.stream import AvatarStream
 from visavis.frames import Frame, frame_at, frame_start
-from visavis.messages import Event
-from visavis.model import AvatarSource
-from visavis.pool import ServerPool
-from visavis.stream import AvatarStream
 
 SECOND = b"\1\0" * 16000
 SOURCE = AvatarSource(b"image of anna", 64, 48)

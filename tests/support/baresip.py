@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.ports import free_port, free_ports
+from testing.ports import free_port, free_ports
 from tests.support.peers import require
 
 _MODULES = (

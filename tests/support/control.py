@@ -13,25 +13,25 @@ import httpx
 
 from orchestrator.api.app import create_app
 from orchestrator.api.dependencies import Services
-from orchestrator.avatars import AvatarCatalog
-from orchestrator.call import Call
+from orchestrator.calls.call import Call
+from orchestrator.calls.events import EventBus
+from orchestrator.calls.line import DialOrder
+from orchestrator.calls.portraits import AvatarCatalog
+from orchestrator.calls.records import RecordBook
+from orchestrator.calls.registry import Switchboard
 from orchestrator.config import Settings
-from orchestrator.events import EventBus
-from orchestrator.line import DialOrder
-from orchestrator.media.messages import CallOpened, Message
 from orchestrator.media.session import SessionStats
 from orchestrator.metrics import OrchestratorCollector, make_registry
-from orchestrator.records import RecordBook
-from orchestrator.signing import Signer
 from orchestrator.sip.config import SipConfig
 from orchestrator.speech.base import VoiceByLanguage
-from orchestrator.spool import Spool
-from orchestrator.switchboard import Switchboard
-from orchestrator.webhook import Webhook
+from orchestrator.webhook.signing import Signer
+from orchestrator.webhook.spool import Spool
+from orchestrator.webhook.webhook import Webhook
+from orchestrator.worker.messages import CallOpened, Message
 from tests.support.sip_fake import Wire
 from visavis import portraits
-from visavis.secret import Secret, SecretUrl
-from visavis.supervisor import Supervisor
+from visavis.service.secret import Secret, SecretUrl
+from visavis.service.supervisor import Supervisor
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 URL = "https://user:seeded-password@hook.example/calls?token=seeded-token"

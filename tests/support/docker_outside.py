@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from bench.caller import Phone
-from bench.caller.media import MediaSockets
+from testing.caller import Phone
+from testing.caller.media import MediaSockets
 from tests.support.docker_engine import ROOT
 
 

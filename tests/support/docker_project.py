@@ -17,8 +17,8 @@ from typing import Any, cast
 
 import httpx
 
-from bench.caller import CallFailed, Phone
-from bench.ports import free_port, free_ports
+from testing.caller import CallFailed, Phone
+from testing.ports import free_port, free_ports
 from tests.support.docker_engine import ROOT, engine
 from tests.support.house import House
 

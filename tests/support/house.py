@@ -20,7 +20,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.ports import free_port, free_ports
+from testing.ports import free_port, free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 90.0  # a loaded machine with two cores

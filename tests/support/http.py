@@ -11,13 +11,13 @@ from typing import Any
 import httpx
 import numpy as np
 from numpy.typing import NDArray
-from support.servers import InferenceServer
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from tests.support.servers import InferenceServer
+from visavis.client.http_wire import AUDIO, frame_from, opened_from
+from visavis.client.model import Opened
 from visavis.frames import Frame
-from visavis.http_wire import AUDIO, frame_from, opened_from
-from visavis.model import Opened
 
 PATIENCE_S = 30.0
 

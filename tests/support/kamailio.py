@@ -9,7 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from bench.ports import free_port
+from testing.ports import free_port
 from tests.support.house import House
 from tests.support.peers import require
 

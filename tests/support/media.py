@@ -12,10 +12,10 @@ from typing import Any
 import av
 import numpy as np
 
-from orchestrator.media.hooks import CallContext, WorkerContext
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.sources import LoopFace, SilentVoice, StillBody
 from orchestrator.rtp import h264, packet
+from orchestrator.worker.owner import CallContext, WorkerContext
 
 _BITS = 10
 _BLOCK = 16

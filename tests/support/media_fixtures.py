@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from orchestrator.media.host import HostSettings, MediaHost
+from orchestrator.worker.host import HostSettings, MediaHost
 from tests.support.media import Phone
 
 

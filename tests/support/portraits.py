@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_server.avatars.image import load_image
+from inference_server.avatars.portrait.image import load_image
 from visavis import portraits
 
-FACES = Path(__file__).resolve().parents[1] / "faces"
+FACES = Path(__file__).resolve().parents[1] / "avatars" / "faces"
 """Rendered by ``examples/portrait``: nobody real."""
 Picture = NDArray[np.uint8]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.ports import free_ports
+from testing.ports import free_ports
 from tests.support.peers import PACKAGES, require
 
 SIZE = (192, 128)

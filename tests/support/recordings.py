@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.caller.movie import aligned
-from bench.caller.recording import Recording
 from inference_server.engines.card import read_card
+from testing.caller.movie import aligned
+from testing.caller.recording import Recording
 
 
 def lips(recording: Recording) -> np.ndarray:

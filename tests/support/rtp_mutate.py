@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from orchestrator.media.host import HostSettings, MediaHost
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.session import MediaSession
 from orchestrator.media.sources import LoopFace
@@ -29,6 +28,7 @@ from orchestrator.rtp.jitter import JitterBuffer
 from orchestrator.rtp.packet import MalformedPacket
 from orchestrator.rtp.srtp import Protection, SrtpKeys
 from orchestrator.rtp.stats import Reception
+from orchestrator.worker.host import HostSettings, MediaHost
 from tests.support import fuzz
 from tests.support.media import Phone, card_body
 

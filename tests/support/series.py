@@ -9,9 +9,9 @@ from typing import Any, cast
 from prometheus_client import generate_latest
 
 from inference_server.metrics import Metrics
-from orchestrator.events import CallEvent
-from orchestrator.media.messages import Heartbeat
+from orchestrator.calls.events import CallEvent
 from orchestrator.metrics import OrchestratorCollector, make_registry
+from orchestrator.worker.messages import Heartbeat
 
 
 def exported() -> set[str]:

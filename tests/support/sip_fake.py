@@ -8,17 +8,22 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from orchestrator.sip.agent import Agent
-from orchestrator.sip.call import Call
+from orchestrator.sip.agent.agent import Agent
+from orchestrator.sip.call.call import Call
+from orchestrator.sip.call.events import BaseHandler, EndCause, RefusedCall
+from orchestrator.sip.call.incoming import IncomingCall
 from orchestrator.sip.config import SipConfig
-from orchestrator.sip.events import BaseHandler, EndCause, RefusedCall
-from orchestrator.sip.flow import Flow
-from orchestrator.sip.grammar import Uri
-from orchestrator.sip.incoming import IncomingCall
-from orchestrator.sip.locate import Hop
-from orchestrator.sip.media import AudioCapabilities, MediaCapabilities, NegotiatedMedia, VideoCapabilities
-from orchestrator.sip.message import Headers, Request, Response
-from orchestrator.sip.parsing import MalformedMessage, parse_message
+from orchestrator.sip.message.grammar import Uri
+from orchestrator.sip.message.message import Headers, Request, Response
+from orchestrator.sip.message.parsing import MalformedMessage, parse_message
+from orchestrator.sip.sdp.capabilities import (
+    AudioCapabilities,
+    MediaCapabilities,
+    NegotiatedMedia,
+    VideoCapabilities,
+)
+from orchestrator.sip.transport.flow import Flow
+from orchestrator.sip.transport.locate import Hop
 from tests.support.leftovers import before_the_loop_closes
 
 PEER = ("127.0.0.9", 5099)

@@ -15,18 +15,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from orchestrator.sip.authentication import Challenger, Credentials
+from orchestrator.sip.agent.authentication import Challenger, Credentials
 from orchestrator.sip.config import SipConfig
-from orchestrator.sip.framing import Framer, FramingError
-from orchestrator.sip.media import NotAcceptable
-from orchestrator.sip.message import Request
-from orchestrator.sip.parsing import MalformedMessage, parse_message
-from orchestrator.sip.sdp import SdpError
-from orchestrator.sip.session import SdpSession
+from orchestrator.sip.message.message import Request
+from orchestrator.sip.message.parsing import MalformedMessage, parse_message
+from orchestrator.sip.sdp.capabilities import NotAcceptable
+from orchestrator.sip.sdp.description import SdpError
+from orchestrator.sip.sdp.session import SdpSession
+from orchestrator.sip.transport.framing import Framer, FramingError
 from tests.support import fuzz
 from tests.support.sip_fake import AUDIO, VIDEO, Recorder, Wire, capabilities, request, sdp
 
-TORTURE = Path(__file__).parent.parent / "rfc4475"
+TORTURE = Path(__file__).parent.parent / "sip" / "rfc4475"
 INTERESTING = [
     b"\r\n", b"\r\n\r\n", b"\0", b"\xff", b";", b",", b"<", b">", b'"', b":", b"=", b"@", b"%00", b"[", b"]", b" ",
     b"\t", b"9" * 40, b"-1", b"0", b"4294967296", b"SIP/2.0", b"z9hG4bK", b"a" * 3000, b"Via:", b"l: 5", b"\r\n ",

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from bench.ports import free_port
+from testing.ports import free_port
 from tests.support.peers import require
 
 _CONFIGURATION = """#!KAMAILIO

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.ports import free_port
+from testing.ports import free_port
 from tests.support.peers import require
 
 AUDIO_VIDEO = """v=0

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.caller.movie import aligned
-from bench.caller.recording import Recording, VideoFrame
 from inference_server.engines.card import CardReading, read_card
+from testing.caller.movie import aligned
+from testing.caller.recording import Recording, VideoFrame
 
 RATE = 8000
 

@@ -9,7 +9,7 @@ import dns.message
 import dns.rcode
 import dns.rrset
 
-from bench.nameserver import TTL_S, NameServer
+from testing.nameserver import TTL_S, NameServer
 
 
 class Zone(NameServer):

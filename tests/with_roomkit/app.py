@@ -18,7 +18,7 @@ from roomkit.voice.base import AudioChunk, VoiceSession
 from roomkit.voice.pipeline import AudioPipelineConfig
 from roomkit.voice.tts.base import TTSProvider
 
-from bench.ports import free_port, free_ports
+from testing.ports import free_port, free_ports
 
 CHUNK_S = 0.1
 

@@ -8,8 +8,8 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.caller import Recording
 from inference_server.engines.card import read_card
+from testing.caller import Recording
 
 PACKET_S = 0.02
 LOUD = 500

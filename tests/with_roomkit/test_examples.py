@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.house import picture, tone
-from support.peers import require
-from support.servers import ROOT, running_server
 
-from bench.caller import Phone
-from bench.ports import free_port
 from examples.custom_provider import MyAvatarProvider
 from inference_server.engines.card import read_card
+from testing.caller import Phone
+from testing.ports import free_port
+from tests.support.house import picture, tone
+from tests.support.peers import require
+from tests.support.servers import ROOT, running_server
 
 pytestmark = [pytest.mark.peer, pytest.mark.process, pytest.mark.slow]
 

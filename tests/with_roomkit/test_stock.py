@@ -10,10 +10,10 @@ import httpx
 import numpy as np
 import pytest
 from roomkit.video.avatar.websocket import WebSocketAvatarProvider
-from support.house import picture, tone
-from support.servers import InferenceServer, running_server
 
 from inference_server.engines.card import read_card
+from tests.support.house import picture, tone
+from tests.support.servers import InferenceServer, running_server
 
 pytestmark = [pytest.mark.peer, pytest.mark.process, pytest.mark.slow, pytest.mark.filterwarnings("default")]
 

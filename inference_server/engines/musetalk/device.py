@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 
 from inference_server.engines.base import EngineError
-from visavis.logs import Log
+from visavis.service.logs import Log
 
 CUDA_IMAGE = "VISAVIS_CUDA_IMAGE"  # set in the container image that is made for a GPU
 

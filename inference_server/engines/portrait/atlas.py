@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference_server.avatars.i420 import pack, to_planes
-from inference_server.avatars.lips import Pose
+from inference_server.avatars.portrait.lips import Pose
 from inference_server.engines.portrait.painter import Painter
 
 OPENS = (0.0, 0.08, 0.17, 0.27, 0.38, 0.5, 0.63, 0.8, 1.0)

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_server.avatars.region import mouth_region, own_motion
+from inference_server.avatars.portrait.region import mouth_region, own_motion
 from inference_server.engines.base import (
     BodyLoop,
     EngineInfo,
@@ -179,7 +179,7 @@ def _build() -> str:
     digest = hashlib.sha256()
     here = Path(__file__).parent
     avatars = here.parents[1] / "avatars"
-    shared = [avatars / name for name in ("closing.py", "lips.py", "warp.py", "region.py", "i420.py")]
-    for path in sorted([*here.glob("*.py"), *here.glob("*.npz"), *shared]):
+    shared = [avatars / "portrait" / f"{name}.py" for name in ("closing", "lips", "warp", "region")]
+    for path in sorted([*here.glob("*.py"), *here.glob("*.npz"), *shared, avatars / "i420.py"]):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_server.avatars.lips import Frame, Lips
+from inference_server.avatars.portrait.lips import Frame, Lips
 
 _FINE = 3  # drawn at this many times the picture's resolution
 # right edges of the teeth from the middle outwards, as seen from the front, and how far each edge is raised

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_server.avatars.closing import LipWarp
-from inference_server.avatars.lips import Pose
+from inference_server.avatars.portrait.closing import LipWarp
+from inference_server.avatars.portrait.lips import Pose
 from inference_server.engines.portrait.inner import Light, draw_inner
 from visavis.frames import Rect
 

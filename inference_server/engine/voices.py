@@ -1,0 +1,127 @@
+"""The audio of the turns in the engine process, listened to in slices so that no turn makes the others wait."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+
+from inference_server.engine import messages as m
+from inference_server.engines.base import Engine, EngineDead, Handle, Track
+
+SLICE_BYTES = 6400  # 200 ms of 16 kHz s16le
+SHARE_S = 0.004  # of listening between two looks at what is to be drawn
+
+
+@dataclass(slots=True)
+class _Voice:
+    track: Track
+    audio: deque[memoryview] = field(default_factory=deque)  # not listened to yet
+    ended: bool = False  # no more audio comes
+    heard_end: bool = False
+    told: int = -1
+    told_end: bool = False
+
+    @property
+    def behind(self) -> bool:
+        return bool(self.audio) or (self.ended and not self.heard_end)
+
+
+class Voices:
+    """Takes audio messages at once and has the engine hear them later, turn about. Raises only
+    :class:`EngineDead`: an engine that stumbles over a turn loses this turn, which is told as ``Failed``."""
+
+    def __init__(
+        self, engine: Engine, handles: Mapping[str, Handle], send: Callable[[m.Message], None]
+    ) -> None:
+        self._engine = engine
+        self._handles = handles
+        self._send = send
+        self._voices: dict[int, _Voice] = {}
+        self._behind: deque[int] = deque()  # tracks with audio to listen to; the next one first
+
+    @property
+    def busy(self) -> bool:
+        """There is audio to listen to."""
+        return bool(self._behind)
+
+    def track(self, number: int) -> Track | None:
+        """The engine's track; ``None`` once it is closed or failed."""
+        voice = self._voices.get(number)
+        return voice.track if voice is not None else None
+
+    def take(self, message: m.OpenTrack | m.Append | m.EndTrack | m.CloseTrack) -> None:
+        """A message about a turn's audio."""
+        number = message.track
+        if isinstance(message, m.OpenTrack):
+            self._guard(number, lambda: self._open(message))
+            return
+        voice = self._voices.get(number)
+        if voice is None:
+            return
+        if isinstance(message, m.CloseTrack):
+            del self._voices[number]
+            self._guard(number, voice.track.close)
+            return
+        if not voice.behind:
+            self._behind.append(number)
+        if isinstance(message, m.EndTrack):
+            voice.ended = True
+        else:
+            audio = memoryview(message.payload)
+            voice.audio.extend(audio[at : at + SLICE_BYTES] for at in range(0, len(audio), SLICE_BYTES))
+
+    def listen(self) -> None:
+        """Let the engine hear some of what waits, a slice a turn, and tell which frames became ready."""
+        until = time.monotonic() + SHARE_S
+        touched: set[int] = set()
+        while self._behind:
+            number = self._behind.popleft()
+            voice = self._voices.get(number)
+            if voice is None:
+                continue
+            self._guard(number, lambda voice=voice: _hear(voice))  # type: ignore[misc]
+            touched.add(number)
+            if voice.behind and number in self._voices:
+                self._behind.append(number)
+            if time.monotonic() >= until:
+                break
+        for number in touched:
+            self._tell(number)
+
+    def _open(self, message: m.OpenTrack) -> None:
+        handle = self._handles[message.avatar_id]
+        track = self._engine.track(handle, Fraction(*message.fps), message.origin)
+        self._voices[message.track] = _Voice(track)
+
+    def _tell(self, number: int) -> None:
+        voice = self._voices.get(number)
+        if voice is None:
+            return
+        frames = voice.track.ready()
+        if frames != voice.told or voice.heard_end != voice.told_end:
+            voice.told, voice.told_end = frames, voice.heard_end
+            self._send(m.Ready(number, frames, voice.heard_end))
+
+    def _guard(self, number: int, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except EngineDead:
+            raise
+        except Exception as error:
+            self._voices.pop(number, None)
+            name = type(error).__name__
+            self._send(m.Failed("track", str(number), name, f"{name}: {error}"))
+
+
+def _hear(voice: _Voice) -> None:
+    if voice.audio:
+        pcm = np.frombuffer(voice.audio.popleft(), "<i2").astype(np.int16, copy=False)
+        voice.track.append(pcm)
+    if voice.ended and not voice.audio:
+        voice.track.end()
+        voice.heard_end = True

@@ -1,0 +1,266 @@
+"""The gRPC face of the server: every RPC of the contract, health and reflection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from grpc_health.v1 import health
+from grpc_reflection.v1alpha import reflection
+
+from inference_server.core import Core
+from inference_server.errors import ErrorKind, RequestError, invalid
+from inference_server.frontends import convert
+from inference_server.frontends.health import SERVICE, Health
+from inference_server.settings import MIB, Settings
+from inference_server.streams.stream import Stream
+from visavis.avatar.v1 import avatar_pb2 as pb
+
+WATCH_S = 0.1
+FLUSH_S = 2.0  # what a stream that ends may take to hand over what is in its outbox
+
+_STATUS: dict[ErrorKind, grpc.StatusCode] = {
+    "invalid_argument": grpc.StatusCode.INVALID_ARGUMENT,
+    "not_found": grpc.StatusCode.NOT_FOUND,
+    "resource_exhausted": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "failed_precondition": grpc.StatusCode.FAILED_PRECONDITION,
+    "unavailable": grpc.StatusCode.UNAVAILABLE,
+    "deadline_exceeded": grpc.StatusCode.DEADLINE_EXCEEDED,
+    "unimplemented": grpc.StatusCode.UNIMPLEMENTED,
+    "internal": grpc.StatusCode.INTERNAL,
+}
+
+M = TypeVar("M", bound=Message)
+Context = Any  # grpc.aio.ServicerContext; its stubs lack what is used here
+
+
+class Malformed:
+    """Bytes that are no such message, handed to the handler so that it can say so."""
+
+    def __init__(self, name: str) -> None:
+        self.sentence = f"{name}: the bytes are not a valid message (cut off, or of another type)."
+
+
+def _parser(kind: type[M]) -> Callable[[bytes], M | Malformed]:
+    def parse(data: bytes) -> M | Malformed:
+        try:
+            return kind.FromString(data)
+        except DecodeError:
+            return Malformed(kind.DESCRIPTOR.name)
+
+    return parse
+
+
+def _checked(request: M | Malformed) -> M:
+    if isinstance(request, Malformed):
+        raise invalid(request.sentence)
+    return request
+
+
+async def _abort(context: Context, error: RequestError) -> None:
+    await context.abort(_STATUS[error.kind], error.sentence)
+
+
+class GrpcFace:
+    """Serves one :class:`Core`."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._log = core.log
+        self._server = grpc.aio.server(options=server_options(core.settings))
+        self._health = Health(core.log)
+        self.port = 0
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; returns the bound port. Raises ``OSError`` where that is not possible."""
+        self._server.add_generic_rpc_handlers((self._handlers(),))
+        await self._health.start(self._server, self._core.ready)
+        reflection.enable_server_reflection(
+            (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
+        )
+        self._core.on_health.append(self._health.tell)
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            self.port = self._server.add_insecure_port(address)
+        except RuntimeError:
+            raise OSError(f"gRPC cannot listen on {address}") from None
+        await self._server.start()
+        return self.port
+
+    async def close(self, grace_s: float = 1.0) -> None:
+        """Stop listening and end what is left."""
+        await self._health.close()
+        await self._server.stop(grace_s)
+
+    def _handlers(self) -> Any:
+        def entry(kind: str, method: Any, request: type[Message]) -> Any:
+            make = getattr(grpc, f"{kind}_rpc_method_handler")
+            return make(method, request_deserializer=_parser(request), response_serializer=_serialize)
+
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "GetCapabilities": entry("unary_unary", self.get_capabilities, pb.GetCapabilitiesRequest),
+                "WatchCapacity": entry("unary_stream", self.watch_capacity, pb.WatchCapacityRequest),
+                "PrepareAvatar": entry("unary_stream", self.prepare_avatar, pb.PrepareAvatarRequest),
+                "FetchBody": entry("unary_stream", self.fetch_body, pb.FetchBodyRequest),
+                "ExportAvatar": entry("unary_stream", self.export_avatar, pb.ExportAvatarRequest),
+                "ImportAvatar": entry("stream_unary", self.import_avatar, pb.BundleChunk),
+                "Converse": entry("stream_stream", self.converse, pb.ConverseRequest),
+            },
+        )
+
+    # --- the RPCs -------------------------------------------------------------------------------------
+
+    async def get_capabilities(self, request: pb.GetCapabilitiesRequest | Malformed, context: Context) -> Any:
+        """What this server is and can do."""
+        async with self._answering("GetCapabilities", context):
+            _checked(request)
+            return convert.capabilities(self._core)
+
+    async def watch_capacity(self, request: pb.WatchCapacityRequest | Malformed, context: Context) -> None:
+        """Placement data at once, then on change."""
+        async with self._answering("WatchCapacity", context):
+            _checked(request)
+            told = None
+            while True:
+                now = self._core.capacity()
+                if now != told:
+                    told = now
+                    await context.write(convert.capacity(now))
+                await asyncio.sleep(WATCH_S)
+
+    async def prepare_avatar(self, request: pb.PrepareAvatarRequest | Malformed, context: Context) -> None:
+        """Progress, then the avatar."""
+        async with self._answering("PrepareAvatar", context):
+            self._core.check_open_to_new()
+            steps = self._core.avatars.prepare(convert.prepare_request(_checked(request)))
+            async with contextlib.aclosing(steps):
+                async for step in steps:
+                    if isinstance(step, float):
+                        await context.write(pb.PrepareAvatarProgress(progress=step))
+                    else:
+                        await context.write(
+                            pb.PrepareAvatarProgress(progress=1.0, avatar=convert.avatar(step))
+                        )
+
+    async def fetch_body(self, request: pb.FetchBodyRequest | Malformed, context: Context) -> None:
+        """The loop's frames."""
+        async with self._answering("FetchBody", context):
+            avatar = await self._core.avatars.get(_checked(request).avatar_id)
+            for index in range(len(avatar.body)):
+                frame = pb.BodyFrame(loop_index=index, pixels=avatar.body.frame(index).tobytes())
+                if index == 0:
+                    frame.avatar.CopyFrom(convert.avatar(avatar))
+                await context.write(frame)
+
+    async def export_avatar(self, request: pb.ExportAvatarRequest | Malformed, context: Context) -> None:
+        """A bundle."""
+        async with self._answering("ExportAvatar", context):
+            async for chunk in self._core.avatars.export_avatar(_checked(request).avatar_id):
+                await context.write(pb.BundleChunk(data=chunk))
+
+    async def import_avatar(
+        self, requests: AsyncIterator[pb.BundleChunk | Malformed], context: Context
+    ) -> Any:
+        """A bundle back to an avatar."""
+
+        async def chunks() -> AsyncIterator[bytes]:
+            async for request in requests:
+                yield _checked(request).data
+
+        async with self._answering("ImportAvatar", context):
+            return pb.ImportAvatarResponse(
+                avatar=convert.avatar(await self._core.avatars.import_avatar(chunks()))
+            )
+
+    async def converse(
+        self, requests: AsyncIterator[pb.ConverseRequest | Malformed], context: Context
+    ) -> None:
+        """One avatar in one conversation."""
+        async with self._answering("Converse", context):
+            try:
+                first = _checked(await anext(requests))
+            except StopAsyncIteration:
+                raise invalid("The stream ended before Open: send Open first.") from None
+            kind = first.WhichOneof("message")
+            if kind != "open":
+                name = "an unknown message" if kind is None else "".join(w.title() for w in kind.split("_"))
+                raise invalid(f"{name} came before Open: send Open first.")
+            stream = await self._core.open(convert.open_request(first.open))
+            tasks: list[asyncio.Task[Any]] = []
+            try:
+                await context.write(convert.opened(self._core, stream))
+                writer = asyncio.create_task(self._write(stream, context))
+                ended = asyncio.create_task(stream.ended.wait())
+                tasks = [writer, ended, asyncio.create_task(self._read(requests, stream))]
+                await asyncio.wait([writer, ended], return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait([writer], timeout=FLUSH_S)  # a client that reads nothing stops nobody
+                if writer.done():
+                    writer.result()
+            finally:
+                for task in tasks:
+                    task.cancel()
+                stream.close()
+                await asyncio.gather(*tasks, return_exceptions=True)
+            if stream.error is not None:
+                raise stream.error
+
+    async def _read(self, requests: AsyncIterator[pb.ConverseRequest | Malformed], stream: Stream) -> None:
+        """Always reading, whatever is being sent."""
+        try:
+            async for request in requests:
+                convert.apply(stream, _checked(request))
+            stream.half_close()
+        except RequestError as error:
+            stream.log.warning("request_refused", reason=error.sentence)
+            stream.end(error)
+        except Exception:
+            stream.log.exception("internal_error")
+            stream.end(RequestError("internal", "The server failed at this request: see its log."))
+
+    @staticmethod
+    async def _write(stream: Stream, context: Context) -> None:
+        while (said := await stream.outbox.get()) is not None:
+            await context.write(convert.response(stream, said))
+
+    # --------------------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def _answering(self, name: str, context: Context) -> AsyncIterator[None]:
+        """Errors of a handler as status codes with one sentence."""
+        try:
+            yield
+        except RequestError as error:
+            self._log.info("request_failed", rpc=name, kind=error.kind, reason=error.sentence)
+            await _abort(context, error)
+        except (asyncio.CancelledError, grpc.aio.AbortError, grpc.aio.UsageError):
+            raise
+        except Exception:
+            self._log.exception("internal_error", rpc=name)
+            await _abort(context, RequestError("internal", "The server failed at this request: see its log."))
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+def server_options(settings: Settings) -> list[tuple[str, int]]:
+    """Message sizes from the largest picture and video, keepalive, and a port of our own."""
+    return [
+        ("grpc.max_send_message_length", settings.max_width * settings.max_height * 3 + MIB),
+        (
+            "grpc.max_receive_message_length",
+            max(settings.image_bytes * 2, settings.video_bytes) + 4 * MIB,
+        ),
+        ("grpc.keepalive_time_ms", 20_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.so_reuseport", 0),
+    ]

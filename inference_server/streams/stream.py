@@ -1,0 +1,168 @@
+"""An open stream: a session, its outbox, and what happens around them. Every face of the server uses this."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+
+from inference_server.avatars.store import StoredAvatar
+from inference_server.engine.renderer import Renderer, Resident
+from inference_server.errors import RequestError
+from inference_server.metrics import Metrics
+from inference_server.streams.outbox import Outbox
+from inference_server.streams.pictures import Pictures
+from inference_server.streams.responses import (
+    FrameReady,
+    Response,
+    Stats,
+    TurnAccepted,
+    TurnFinished,
+    TurnRejected,
+)
+from inference_server.streams.session import Session
+from visavis.frames import SAMPLE_RATE
+from visavis.service.logs import Log
+
+STATS_S = 5.0
+
+
+class Stream:
+    """Requests in by method, responses out through ``outbox``; ``error`` says why it ended."""
+
+    def __init__(
+        self,
+        session: Session,
+        outbox: Outbox,
+        avatar: StoredAvatar,
+        resident: Resident,
+        pictures: Pictures,
+        renderer: Renderer,
+        metrics: Metrics,
+        log: Log,
+        on_close: Callable[[Stream], None],
+    ) -> None:
+        self.session = session
+        self.outbox = outbox
+        self.avatar = avatar
+        self.resident = resident
+        self.pictures = pictures
+        self.error: RequestError | None = None
+        self.log = log
+        self.last_heard = time.monotonic()
+        self.ended = asyncio.Event()  # the server wants it to end
+        self._renderer = renderer
+        self._metrics = metrics
+        self._on_close = on_close
+        self._closed = False
+        self._half_closed = False
+        self._told_stats = 0.0
+        self._dropped_counted = 0
+
+    @property
+    def fps(self) -> Fraction:
+        """Frames per second."""
+        return self.session.parameters.fps
+
+    # --- requests: each raises RequestError where the client made a mistake ----------------------------
+
+    def turn_start(self, turn_id: int, epoch: int, render_from: int) -> None:
+        """See :meth:`Session.turn_start`."""
+        self.session.turn_start(turn_id, epoch, render_from, self._now())
+
+    def audio(self, turn_id: int, epoch: int, first_sample: int, pcm: bytes) -> None:
+        """See :meth:`Session.audio`."""
+        self.session.audio(turn_id, epoch, first_sample, pcm, self._now())
+
+    def end_of_turn(self, turn_id: int, epoch: int) -> None:
+        """See :meth:`Session.end_of_turn`."""
+        self.session.end_of_turn(turn_id, epoch, self._now())
+
+    def anchor(self, turn_id: int, epoch: int, sample: int, loop_index: int) -> None:
+        """See :meth:`Session.anchor`."""
+        self.session.anchor(turn_id, epoch, sample, loop_index, self._now())
+        self._renderer.touch(self.session)
+
+    def playhead(self, turn_id: int, epoch: int, sample: int, playing: bool) -> None:
+        """See :meth:`Session.playhead`."""
+        self.session.playhead(turn_id, epoch, sample, playing, self._now())
+        if sample > 0:
+            self.outbox.heard(turn_id, sample - int(SAMPLE_RATE / self.fps))
+        self._renderer.touch(self.session)
+
+    def interrupt(self, epoch: int) -> None:
+        """See :meth:`Session.interrupt`."""
+        self.session.interrupt(epoch, self._now())
+        self._renderer.pump()
+
+    def half_close(self) -> None:
+        """The client sends no more: what has ended is finished, then the stream ends."""
+        self._half_closed = True
+        self.tick(self._now())
+
+    # --- the server -----------------------------------------------------------------------------------
+
+    def say(self, response: Response) -> None:
+        """A response of the session, on its way out."""
+        match response:
+            case TurnAccepted():
+                self._metrics.turns.labels("accepted").inc()
+                self.log.debug("turn_accepted", turn_id=response.turn_id)
+            case TurnRejected():
+                self._metrics.turns.labels("rejected").inc()
+                self.log.info("turn_rejected", turn_id=response.turn_id, reason=response.reason)
+            case TurnFinished():
+                self._metrics.turns.labels("finished").inc()
+                self._metrics.frames_late.inc(response.late)
+                self.log.info(
+                    "turn_finished", turn_id=response.turn_id, frames=response.frames, late=response.late
+                )
+            case FrameReady():
+                pass
+            case _:
+                self.log.debug(type(response).__name__.lower())
+        self.outbox.put(response)
+
+    def tick(self, now: float) -> None:
+        """A few times a second: idle turns expire, what was counted is told."""
+        self.session.expire(now)
+        if self._half_closed and (not self.session.speaking or self.session.waits_for_client):
+            self.outbox.close()
+        if self.outbox.overflowed:
+            self.end(
+                RequestError("resource_exhausted", "The client reads nothing: its responses are piling up.")
+            )
+        if self.outbox.dropped > self._dropped_counted:
+            self._metrics.frames_dropped.inc(self.outbox.dropped - self._dropped_counted)
+            self._dropped_counted = self.outbox.dropped
+        if self.session.speaking and now - self._told_stats >= STATS_S:
+            self._told_stats = now
+            self.outbox.put(
+                Stats(_p95(self._renderer.queue_ms), _p95(self._renderer.render_ms), self.session.late_so_far)
+            )
+
+    def end(self, error: RequestError) -> None:
+        """The server ends the stream with this error, after what is in the outbox."""
+        if self.error is None:
+            self.error = error
+        self.outbox.close()
+        self.ended.set()
+
+    def close(self) -> None:
+        """The stream is over; idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self.session.close()
+        self.outbox.close()
+        self._on_close(self)
+
+    def _now(self) -> float:
+        self.last_heard = time.monotonic()
+        return self.last_heard
+
+
+def _p95(values: Iterable[float]) -> int:
+    ordered = sorted(values)
+    return round(ordered[int(len(ordered) * 0.95)]) if ordered else 0

@@ -1,0 +1,202 @@
+"""The avatars of one media worker: prepared once on whichever server can, their bodies held and shared."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.avatar.source import PortraitFile
+from orchestrator.avatar.still import still_body
+from orchestrator.media.sources import StillBody
+from visavis.client.body_cache import Body, BodyCache
+from visavis.client.events import OnEvent
+from visavis.client.model import Avatar, AvatarSource
+from visavis.client.pool import Resolver, ServerPool
+from visavis.client.start_delay import StartDelay
+from visavis.client.stream import AvatarStream
+from visavis.errors import InvalidRequest, ServerUnavailable, VisavisError
+from visavis.service.logs import Log
+from visavis.service.unhandled import logged
+
+log = Log(__name__)
+
+RETRY_S = 1.0
+CAST = 64
+"""Avatars remembered at once; the least recently used one is prepared anew when it is wanted again."""
+
+
+@dataclass(frozen=True)
+class LoopBody:
+    """A prepared avatar's body as the media path takes it: ``(n, height * 3 // 2, width)`` uint8 I420."""
+
+    body_id: str
+    width: int
+    height: int
+    frames: NDArray[np.uint8]
+    jumps: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Role:
+    """An avatar that is ready to speak."""
+
+    avatar: Avatar
+    source: AvatarSource
+    body: Body
+
+    @property
+    def loop(self) -> LoopBody:
+        """The body for the media path."""
+        body = self.body
+        return LoopBody(body.sha256.hex()[:32], body.width, body.height, body.frames, body.jumps)
+
+
+OnState = Callable[[PortraitFile, str, str, str], None]
+"""Called with the portrait, the digest of its source ("" before it is read), ``preparing | ready | failed |
+waiting`` and one sentence."""
+
+
+class Stage:
+    """Belongs to one event loop."""
+
+    def __init__(
+        self,
+        servers: Sequence[str],
+        cache: Path,
+        cache_bytes: int,
+        on_state: OnState,
+        resolver: Resolver | None = None,
+    ) -> None:
+        self._pool = ServerPool(servers, resolver=resolver)
+        self._bodies = BodyCache(cache / "bodies", cache_bytes)
+        self._on_state = on_state
+        self._cast: dict[PortraitFile, asyncio.Task[Role]] = {}
+        self._sources: dict[PortraitFile, asyncio.Task[AvatarSource]] = {}  # until the role is ready
+        self._stills: dict[PortraitFile, asyncio.Task[StillBody]] = {}  # until the role is ready
+        self._delays: dict[Fraction, StartDelay] = {}  # a new call starts from what the others have seen
+
+    async def start(self) -> None:
+        """Find the servers; does not wait for one."""
+        await self._pool.start()
+
+    async def close(self) -> None:
+        """Let go of every server and body."""
+        tasks = [*self._cast.values(), *self._stills.values(), *self._sources.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._cast.clear()
+        self._stills.clear()
+        self._sources.clear()
+        await self._pool.close()
+
+    def role(self, portrait: PortraitFile) -> asyncio.Task[Role]:
+        """The avatar made of a portrait: a task that retries until it is ready, or the portrait is refused."""
+        task = self._cast.pop(portrait, None)
+        if task is None or _failed(task):
+            self.still(portrait)
+            task = self._begin(portrait, None)
+        self._keep(portrait, task)
+        return task
+
+    def prepared(self, portrait: PortraitFile, avatar: Avatar) -> asyncio.Task[Role]:
+        """What the control process had prepared of a portrait: it is not prepared again, its body is fetched."""
+        task = self._cast.pop(portrait, None)
+        if task is None or _failed(task) or (task.done() and task.result().avatar != avatar):
+            task = self._begin(portrait, avatar)
+        self._keep(portrait, task)
+        return task
+
+    def still(self, portrait: PortraitFile) -> asyncio.Task[StillBody]:
+        """The portrait as a still picture, for calls whose avatar is not ready."""
+        task = self._stills.get(portrait)
+        if task is None:
+            task = self._stills[portrait] = logged(
+                asyncio.create_task(self._still(portrait)), "still portrait"
+            )
+        return task
+
+    def converse(self, role: Role, session_id: str, on_event: OnEvent) -> AvatarStream:
+        """One conversation with a ready avatar."""
+        stream = self._pool.open(
+            role.avatar,
+            source=role.source,
+            session_id=session_id,
+            body_sha256=role.body.sha256,
+            on_event=on_event,
+        )
+        stream.start_delay = self._delays.setdefault(role.avatar.fps, stream.start_delay)
+        if len(self._delays) > CAST:
+            self._delays.pop(next(iter(self._delays)))
+        return stream
+
+    # -- inside --
+
+    def _keep(self, portrait: PortraitFile, task: asyncio.Task[Role]) -> None:
+        self._cast[portrait] = task
+        while len(self._cast) > CAST:
+            oldest = next(iter(self._cast))
+            role = self._cast.pop(oldest)
+            if role.done() and not _failed(role):
+                self._pool.forget(role.result().avatar)
+            self._stills.pop(oldest, None)
+            self._sources.pop(oldest, None)
+
+    def _begin(self, portrait: PortraitFile, avatar: Avatar | None) -> asyncio.Task[Role]:
+        task = asyncio.create_task(self._prepare(portrait, avatar))
+        task.add_done_callback(_seen)
+        return task
+
+    async def _source(self, portrait: PortraitFile) -> AvatarSource:
+        task = self._sources.get(portrait)
+        if task is None:
+            task = self._sources[portrait] = asyncio.create_task(portrait.read())
+            task.add_done_callback(_seen)
+        return await asyncio.shield(task)
+
+    async def _still(self, portrait: PortraitFile) -> StillBody:
+        source = await self._source(portrait)
+        return await asyncio.to_thread(still_body, source.image, source.width, source.height)
+
+    async def _prepare(self, portrait: PortraitFile, avatar: Avatar | None) -> Role:
+        source = await self._source(portrait)
+        self._on_state(portrait, source.digest, "preparing", "the avatar is being prepared")
+        told = ""
+        while True:
+            try:
+                if avatar is None:
+                    avatar = await self._pool.prepare(source)
+                self._pool.remember(avatar, source)
+                body = await self._pool.fetch_body(avatar, self._bodies)
+            except InvalidRequest as error:
+                self._on_state(portrait, source.digest, "failed", str(error))
+                raise
+            except VisavisError as error:
+                if not isinstance(error, ServerUnavailable):
+                    avatar = None  # no server makes anything of it any more
+                if str(error) != told:
+                    told = str(error)
+                    self._on_state(portrait, source.digest, "waiting", told)
+                    log.warning("avatar_not_prepared", reason=told)
+                await asyncio.sleep(RETRY_S)
+                continue
+            self._stills.pop(portrait, None)
+            self._sources.pop(portrait, None)
+            self._on_state(portrait, source.digest, "ready", "")
+            return Role(avatar, source, body)
+
+
+def _failed(task: asyncio.Task[Any]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
+
+
+def _seen(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,105 @@
+"""Who listens to callers: a call's voice comes from its worker only while somebody wants it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.worker.messages import Heard, Listen, Message
+
+RATE = 16_000
+_KEPT = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """A stretch of the caller's voice: mono int16 PCM at 16 kHz, and where in the call's sound it lies.
+
+    A ``position`` beyond the end of the stretch before is sound that was left out for want of time.
+    """
+
+    position: int
+    pcm: NDArray[np.int16]
+
+
+class Listener:
+    """One that listens: ``async with`` it, and iterate until the call has ended.
+
+    Two seconds are kept for one that is slow; then the oldest are ``dropped``.
+    """
+
+    def __init__(self, close: Callable[[Listener], None]) -> None:
+        self.dropped = 0
+        self._close = close
+        self._kept: deque[Voice] = deque()
+        self._news = asyncio.Event()
+        self._ended = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._close(self)
+        self.end()
+
+    async def __aiter__(self) -> AsyncIterator[Voice]:
+        while True:
+            while self._kept:
+                yield self._kept.popleft()
+            if self._ended:
+                return
+            self._news.clear()
+            await self._news.wait()
+
+    def put(self, voice: Voice) -> None:
+        """Something was heard."""
+        if len(self._kept) >= _KEPT:
+            self._kept.popleft()
+            self.dropped += 1
+        self._kept.append(voice)
+        self._news.set()
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        self._ended = True
+        self._news.set()
+
+
+class Listening:
+    """Every call's listeners; ``send`` is the way to the workers."""
+
+    def __init__(self, send: Callable[[Message], None]) -> None:
+        self._send = send
+        self._listeners: dict[str, list[Listener]] = {}
+
+    def listen(self, call_id: str) -> Listener:
+        """Hear a call under way from now on."""
+        listener = Listener(lambda gone: self._leave(call_id, gone))
+        self._listeners.setdefault(call_id, []).append(listener)
+        self._send(Listen(call_id, True))
+        return listener
+
+    def heard(self, message: Heard) -> None:
+        """A worker sent a call's voice."""
+        voice = Voice(message.position, np.frombuffer(message.payload, "<i2").astype(np.int16))
+        for listener in self._listeners.get(message.call_id, ()):
+            listener.put(voice)
+
+    def ended(self, call_id: str) -> None:
+        """A call is over."""
+        for listener in self._listeners.pop(call_id, ()):
+            listener.end()
+
+    def _leave(self, call_id: str, listener: Listener) -> None:
+        listeners = self._listeners.get(call_id, [])
+        if listener in listeners:
+            listeners.remove(listener)
+            if not listeners:
+                del self._listeners[call_id]
+                self._send(Listen(call_id, False))

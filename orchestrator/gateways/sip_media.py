@@ -1,0 +1,136 @@
+"""From what SDP agreed to what a media worker is told, and back: what a call of ours can do."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Literal, cast
+
+from orchestrator.config import Settings
+from orchestrator.media.parameters import AudioParameters, Refresh, VideoParameters
+from orchestrator.rtp.consent import Networks, SignallingPeer
+from orchestrator.rtp.srtp import SrtpKeys
+from orchestrator.sip.sdp.capabilities import (
+    AudioCapabilities,
+    AudioMedia,
+    Crypto,
+    MediaCapabilities,
+    NegotiatedMedia,
+    VideoCapabilities,
+    VideoMedia,
+)
+from orchestrator.sip.sdp.description import SessionDescription
+from orchestrator.worker.messages import CallOpened
+
+CODECS = ("PCMU", "PCMA", "G722", "opus")
+FEEDBACK = frozenset({"nack", "nack pli", "ccm fir", "ccm tmmbr", "goog-remb"})
+PRIVATE_NETWORKS = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+LOCAL_NETWORKS = ("127.0.0.0/8", "::1/128")
+"""Other machines never send from these: they count only for signalling that comes from there."""
+Direction = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
+
+
+def capabilities(settings: Settings, ports: CallOpened, host: str, account: str) -> MediaCapabilities:
+    """What a call with these ports can do, reached at ``host``, over the trunk ``account`` ("": none).
+
+    Without a host a call of ours is reached where it dials from.
+    """
+    trunk = settings.account(account)
+    srtp = (trunk and trunk.srtp) or settings.srtp
+    width, height = settings.video_size
+    video = None
+    if ports.video_port is not None:
+        video = VideoCapabilities(
+            ports.video_port,
+            width,
+            height,
+            float(settings.frame_rate),
+            settings.video_bitrate,
+            feedback=FEEDBACK,
+            rtx=True,
+        )
+    audio = AudioCapabilities(ports.audio_port, CODECS, comfort_noise=settings.comfort_noise)
+    return MediaCapabilities(host, audio, video, srtp=srtp)
+
+
+def trim_ms(settings: Settings, account: str) -> int:
+    """How much later the picture is shown than the voice is heard, over this trunk."""
+    trunk = settings.account(account)
+    return settings.av_trim_ms if trunk is None or trunk.av_trim_ms is None else trunk.av_trim_ms
+
+
+def offers_video(offer: SessionDescription | None) -> bool:
+    """Whether a caller could be shown a picture; one who leaves the offer to us might."""
+    return offer is None or any(media.kind == "video" and media.port for media in offer.media)
+
+
+def frame_rate(settings: Settings, video: VideoMedia | None) -> Fraction:
+    """Ours, or the phone's where that is lower."""
+    if video is None:
+        return settings.frame_rate
+    return min(settings.frame_rate, Fraction(video.fps).limit_denominator(1001))
+
+
+def signalling_peer(settings: Settings, hosts: tuple[str, ...], media: NegotiatedMedia) -> SignallingPeer:
+    """Whom a call's media may go to; ``hosts`` are its signalling's, the one that it comes from first.
+
+    Without ``media_from`` a phone may be learnt from private networks where the signalling comes from one itself,
+    for another machine than its own: a proxy's or an exchange's.
+    """
+    networks = tuple(settings.media_from)
+    if networks == ("none",):
+        networks = ()
+    elif not networks and media.audio is not None and media.audio.remote[0] not in hosts:
+        local = [network for network in LOCAL_NETWORKS if hosts[0] in Networks([network])]
+        networks = (*PRIVATE_NETWORKS, *local) if hosts[0] in Networks(PRIVATE_NETWORKS) or local else ()
+    return SignallingPeer(hosts, networks)
+
+
+def audio_parameters(media: AudioMedia, peer: SignallingPeer) -> AudioParameters:
+    """An agreed voice for its worker."""
+    return AudioParameters(
+        codec=media.codec,
+        payload_type=media.payload_type,
+        remote=media.remote,
+        remote_rtcp=media.remote_rtcp,
+        telephone_event=media.telephone_event,
+        telephone_event_rate=media.telephone_event_rate,
+        comfort_noise=media.comfort_noise,
+        voip_metrics=media.voip_metrics,
+        direction=_direction(media.sends, media.receives),
+        rtcp_mux=media.rtcp_mux,
+        keys=_keys(media.crypto),
+        peer=peer,
+    )
+
+
+def video_parameters(
+    media: VideoMedia, fps: Fraction, refresh: Refresh, peer: SignallingPeer
+) -> VideoParameters:
+    """An agreed picture for its worker."""
+    return VideoParameters(
+        payload_type=media.payload_type,
+        remote=media.remote,
+        width=media.width,
+        height=media.height,
+        fps=fps,
+        bitrate=media.bitrate,
+        packetization_mode=media.packetization_mode,
+        profile_level_id=media.profile_level_id,
+        feedback=media.feedback,
+        remote_rtcp=media.remote_rtcp,
+        direction=_direction(media.sends, media.receives),
+        rtcp_mux=media.rtcp_mux,
+        keys=_keys(media.crypto),
+        rtx_payload_type=media.rtx_payload_type if "nack" in media.feedback else None,
+        refresh=refresh,
+        peer=peer,
+    )
+
+
+def _direction(sends: bool, receives: bool) -> Direction:
+    names = {(True, True): "sendrecv", (True, False): "sendonly", (False, True): "recvonly"}
+    return cast(Direction, names.get((sends, receives), "inactive"))
+
+
+def _keys(crypto: Crypto | None) -> SrtpKeys | None:
+    return SrtpKeys(crypto.suite, crypto.local_key, crypto.remote_key) if crypto else None

@@ -1,0 +1,222 @@
+"""The audio stream of a call: a packet every 20 ms, and what the caller sends."""
+
+from __future__ import annotations
+
+import secrets
+
+from orchestrator.media.clock import CATCH_UP_SECONDS, MediaClock
+from orchestrator.media.parameters import AudioParameters
+from orchestrator.media.report import StreamReports
+from orchestrator.media.sources import Hearing, Voice
+from orchestrator.media.transport import MediaSocket, Poller
+from orchestrator.rtp import xr
+from orchestrator.rtp.codecs import CLOCK_RATES, AudioCodec, make_codec
+from orchestrator.rtp.consent import Consent
+from orchestrator.rtp.dtmf import DtmfReceiver, DtmfSender, Event
+from orchestrator.rtp.jitter import JitterBuffer
+from orchestrator.rtp.packet import HEADER_SIZE, Header, write_header
+from orchestrator.rtp.ports import PortPair
+from orchestrator.rtp.stats import Reception
+from visavis.service.logs import Log
+
+log = Log(__name__)
+
+PACKET_SECONDS = 0.02
+_SLOTS = 4
+_LATE_SECONDS = 0.01
+_STATIC_COMFORT_NOISE = 13
+
+
+class AudioStream:
+    """Sends ``voice`` from ``start`` on, silence included; packet k is due at ``t0 + k * 20 ms``."""
+
+    def __init__(
+        self,
+        clock: MediaClock,
+        pair: PortPair,
+        poller: Poller,
+        voice: Voice,
+        hearing: Hearing | None,
+        cname: str,
+        consent: Consent | None = None,
+    ) -> None:
+        self.clock = clock
+        self.voice = voice
+        self.hearing = hearing
+        self.skipped = 0
+        self.late = 0
+        self.socket = MediaSocket(pair, poller, self._received, self._reported, consent)
+        self.reports = StreamReports(cname)
+        self.reception = Reception(8000)
+        self._parameters: AudioParameters | None = None
+        self._codec: AudioCodec = make_codec("PCMU")
+        self._payload_type, self._sends = 0, False
+        self._buffer: JitterBuffer | None = None
+        self._arrivals: xr.Arrivals | None = None
+        self._dtmf = DtmfReceiver()
+        self._keys = DtmfSender()
+        self._event_type = 0
+        self._sequence = secrets.randbelow(1 << 15)
+        self._base = secrets.randbits(32)
+        self._packet = bytearray(HEADER_SIZE)
+        self._is_silence = False
+        self._marker = True
+        self._ticks = 160
+        self._t0 = 0.0
+        self._t0_slot = 0
+        self._next = 0
+        self._running = False
+
+    def configure(self, parameters: AudioParameters) -> None:
+        """Take what was negotiated, at the start or later; raises ``ValueError`` for an unknown codec."""
+        old = self._parameters
+        codec = self._codec
+        if old is None or old.codec != parameters.codec:
+            codec = make_codec(parameters.codec)
+        self.socket.set_keys(parameters.keys)
+        wheel = self.clock.wheel
+        now = wheel.time_of(wheel.slot)
+        self.socket.set_remote(
+            parameters.remote, parameters.remote_rtcp, parameters.rtcp_mux, parameters.peer, now
+        )
+        if codec is not self._codec or old is None:
+            self._codec = codec
+            rate = CLOCK_RATES[codec.name]
+            self._ticks = rate // 50
+            self._is_silence = False
+            self.reception = Reception(rate)
+            self._buffer = self._arrivals = None
+        if not parameters.voip_metrics:
+            self._arrivals = None
+        elif self._arrivals is None:
+            self._arrivals = xr.Arrivals(self.reception.clock_rate)
+        self._parameters = parameters
+        self._payload_type, self._sends = parameters.payload_type, parameters.sends
+        self._marker = True
+
+    def press(self, digits: str, milliseconds: int) -> None:
+        """Send keys (RFC 4733) in place of the voice. Raises ``ValueError``, also where none were agreed."""
+        if self._parameters is None or self._parameters.telephone_event is None:
+            raise ValueError("the phone takes no keys in RTP: telephone-event was not agreed")
+        self._keys.press(digits, milliseconds)
+
+    def start(self, t0: float, slot: int) -> int:
+        """Packet 0 is due at ``t0``; returns the slot of the first tick, whose job is ``tick``."""
+        self._t0, self._t0_slot, self._running = t0, slot, True
+        self.socket.acknowledged(t0)
+        return slot
+
+    def tick(self, slot: int, now: float) -> int | None:
+        """Send the packet that is due; one a slot until a late clock has caught up."""
+        if not self._running:
+            return None
+        number = self._next
+        late = now - self._t0 - number * PACKET_SECONDS
+        self.clock.recent.add(late)
+        if late > _LATE_SECONDS:
+            self.late += 1
+            if late > CATCH_UP_SECONDS:
+                missed = int(late / PACKET_SECONDS)
+                self.skipped += missed
+                number += missed
+        self._next = number + 1
+        if self._sends:
+            self._send(number)
+        if self._buffer is not None:
+            self.clock.wheel.afterwards.append(self._hand_on)
+        return self._t0_slot + _SLOTS * (number + 1)
+
+    def _send(self, number: int) -> None:
+        try:
+            pcm = self.voice.read(number)
+        except Exception:
+            log.exception("voice_failed")
+            pcm = None
+        packet, reports, payload_type, stamped = self._packet, self.reports, self._payload_type, number
+        event = self._next_event(number) if self._keys.busy else None
+        if event is not None:
+            packet[HEADER_SIZE:] = event.payload
+            self._is_silence, self._marker, stamped = False, event.marker, event.start
+            payload_type = self._event_type
+        elif pcm is not None:
+            packet[HEADER_SIZE:] = self._codec.encode(pcm)
+            self._is_silence = False
+        elif not self._is_silence or self._codec.stateful:
+            packet[HEADER_SIZE:] = self._codec.silence()
+            self._is_silence = True
+        sequence = self._sequence
+        self._sequence = (sequence + 1) & 0xFFFF
+        timestamp = (self._base + stamped * self._ticks) & 0xFFFFFFFF
+        write_header(packet, payload_type, self._marker, sequence, timestamp, reports.ssrc)
+        # After keys the voice begins anew (RFC 3551 section 4.1).
+        self._marker = event is not None
+        try:
+            sent = self.socket.deliver(packet)
+        except OSError:
+            self.socket.send_errors += 1
+            return
+        if sent:
+            reports.packets += 1
+            reports.octets += len(packet) - HEADER_SIZE
+
+    def _next_event(self, number: int) -> Event | None:
+        parameters = self._parameters
+        if parameters is None or parameters.telephone_event is None:
+            return None
+        self._event_type = parameters.telephone_event
+        return self._keys.next(number, parameters.telephone_event_rate)
+
+    def report(self, now: float) -> None:
+        """Send an RTCP report; the SR's pair of times is the clock's own (RFC 3550 section 6.4.1)."""
+        block = self.reception.report(now)
+        timestamp = self._base + int((now - self._t0) * self._ticks / PACKET_SECONDS)
+        report = self.reports.build(self.clock.unix(now), timestamp, block)
+        if self._arrivals and (metrics := self._arrivals.metrics(self.reports.peer.round_trip, self._buffer)):
+            report += xr.build(self.reports.ssrc, metrics)
+        self.socket.send_rtcp(report)
+
+    def stop(self, now: float) -> None:
+        """Say BYE, close the sockets and give the ports back."""
+        if self._parameters is not None and self._running:
+            self.report(now)
+            self.socket.send_rtcp(self.reports.goodbye())
+        self._running = False
+        self.socket.close()
+
+    def _received(self, head: Header, data: bytearray, now: float) -> None:
+        parameters = self._parameters
+        if parameters is None:
+            return
+        if head.payload_type == parameters.telephone_event:
+            press = self._dtmf.push(head.timestamp, bytes(data[head.start : head.end]))
+            if press is not None and self.hearing is not None:
+                self.hearing.digit(press.digit, press.duration * 1000 // parameters.telephone_event_rate)
+        self.reception.received(head.ssrc, head.sequence, head.timestamp, now)
+        if self._arrivals is not None:
+            self._arrivals.received(head.ssrc, head.sequence, head.timestamp)
+        if self.hearing is not None and self.hearing.listens:
+            if self._buffer is None:
+                self._buffer = JitterBuffer(self._codec)
+            payload = bytes(data[head.start : head.end])
+            discarded = self._buffer.late + self._buffer.skipped
+            if head.payload_type == parameters.payload_type:
+                self._buffer.push(head.ssrc, head.timestamp, payload)
+            elif head.payload_type == parameters.comfort_noise or (
+                head.payload_type == _STATIC_COMFORT_NOISE and self.reception.clock_rate == 8000
+            ):
+                self._buffer.push_noise(head.ssrc, head.timestamp, payload)
+            if self._arrivals is not None:
+                self._arrivals.discard(head.sequence, self._buffer.late + self._buffer.skipped - discarded)
+
+    def _hand_on(self) -> None:
+        """Hand on 20 ms of the caller's voice, after all calls have sent."""
+        if self._buffer is None or self.hearing is None or not self.hearing.listens:
+            self._buffer = None
+            return
+        pcm = self._buffer.pop()
+        if pcm is not None:
+            self.hearing.heard(pcm)
+
+    def _reported(self, data: bytes, now: float) -> None:
+        for packet in self.reports.take(data, self.clock.unix(now)):
+            self.reports.note_sender(packet, self.reception, now)

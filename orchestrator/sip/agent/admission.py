@@ -1,0 +1,74 @@
+"""Whether a new call is let in: capacity, rates and, where users are configured, their password."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection
+from typing import Protocol
+
+from orchestrator.sip.agent.authentication import Challenger
+from orchestrator.sip.agent.budget import Holder, LineBudget
+from orchestrator.sip.agent.policy import MAX_SOURCES, SourcePolicy, parse_networks, within
+from orchestrator.sip.agent.refusals import Refusal, unavailable
+from orchestrator.sip.config import SipConfig
+from orchestrator.sip.message.grammar import parse_uri
+from orchestrator.sip.transaction.clock import Clock
+from orchestrator.sip.transaction.server import ServerTransaction
+
+DRAINING = "draining: no new calls are taken"
+REPLACED = "not acknowledged while its line was needed"
+REPLACED_RETRY_AFTER = 4
+
+
+class Occupant(Holder, Protocol):
+    """A call that may have to leave its line."""
+
+    def give_way(self, text: str, retry_after: int) -> None:
+        """End a half-open call: with 503, or with BYE where it was answered."""
+
+
+class Admission:
+    """Answers with the refusal of an INVITE, or None. `draining` refuses every new call."""
+
+    def __init__(self, config: SipConfig, clock: Clock, policy: SourcePolicy) -> None:
+        self.draining = False
+        self._config = config
+        self._clock = clock
+        self._policy = policy
+        self._budget = LineBudget(config.max_calls, config.max_calls_per_source)
+        self._challenger = Challenger(config.realm, config.users, clock.now, config.digest_algorithms)
+        self._trusted = parse_networks(config.trusted)
+        self._proxies = parse_networks(config.proxies)
+        uris = {uri for account in config.accounts for uri in (account.registrar, *account.proxies) if uri}
+        self._servers = {parse_uri(uri).bare_host for uri in uris}
+        self._is_named = functools.lru_cache(MAX_SOURCES)(lambda host: within(host, self._proxies))
+
+    def check(self, transaction: ServerTransaction, calls: Collection[Occupant]) -> Refusal | None:
+        """`calls` are all there are; those that are in the way of this one give way."""
+        source = transaction.flow.remote[0]
+        later = self._config.retry_after
+        if not self._policy.admits_invite(source):
+            return unavailable("too many new calls a second from this address", later)
+        if self.draining:
+            return unavailable(DRAINING, later, "draining")
+        sources = {call.source[0] for call in calls if call.half_open} | {source}
+        exempt = {host for host in sources if self._is_exempt(host)}
+        verdict = self._budget.judge(list(calls), source, self._clock.now(), exempt)
+        for call in verdict.overdue:
+            call.give_way(REPLACED, REPLACED_RETRY_AFTER)
+        if verdict.refused:
+            return unavailable(verdict.refused, later, "no_room" if verdict.ours else "")
+        if self._config.users and not within(source, self._trusted):
+            challenge = self._challenger.check(transaction.request)
+            if challenge is not None:
+                if challenge.wrong:
+                    self._policy.failed(source)
+                values = challenge.challenges
+                return Refusal(401, headers=tuple(("WWW-Authenticate", value) for value in values))
+        if verdict.replaced is not None:
+            verdict.replaced.give_way(REPLACED, REPLACED_RETRY_AFTER)
+        return None
+
+    def _is_exempt(self, host: str) -> bool:
+        """Whether the calls of this address are many callers': a proxy's or a trunk's."""
+        return host in self._servers or self._policy.is_trunk(host) or self._is_named(host)

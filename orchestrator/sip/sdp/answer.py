@@ -1,0 +1,159 @@
+"""RFC 3264 section 6: from an offer and our capabilities to the answer's m-lines and the agreed media.
+
+Pure functions. Every offered m-line is mirrored; what we cannot do is refused with port 0. The audio
+answer names one codec (and telephone-event), so that a peer never changes codec unannounced.
+"""
+
+from __future__ import annotations
+
+from orchestrator.sip.sdp.capabilities import (
+    AudioCapabilities,
+    AudioMedia,
+    Crypto,
+    MediaCapabilities,
+    NegotiatedMedia,
+    NotAcceptable,
+    VideoCapabilities,
+    VideoMedia,
+)
+from orchestrator.sip.sdp.crypto import Keys, accept_crypto, crypto_attribute
+from orchestrator.sip.sdp.description import Media, SessionDescription
+from orchestrator.sip.sdp.streams import (
+    OPUS_FMTP,
+    VOIP_METRICS,
+    choose_audio,
+    negotiated_direction,
+    offered_feedback,
+    read_audio,
+    read_video,
+)
+
+
+def answer_offer(
+    offer: SessionDescription, capabilities: MediaCapabilities, keys: Keys
+) -> tuple[list[list[str]], NegotiatedMedia]:
+    """The answer's m-lines (each with its attribute lines) and what was agreed.
+
+    Raises NotAcceptable where audio is offered but none of it can be used, or nothing is left at all.
+    """
+    sections: list[list[str]] = []
+    audio: AudioMedia | None = None
+    video: VideoMedia | None = None
+    refusal = ""
+    for media in offer.media:
+        section: list[str] | None = None
+        try:
+            if media.kind == "audio" and audio is None and media.port and capabilities.audio:
+                section, audio = _answer_audio(offer, media, capabilities, capabilities.audio, keys)
+            elif media.kind == "video" and video is None and media.port and capabilities.video:
+                section, video = _answer_video(offer, media, capabilities, capabilities.video, keys)
+        except NotAcceptable as error:
+            if media.kind == "audio":
+                refusal = str(error)
+        sections.append(section or [refused(media)])
+    if audio is None and refusal:
+        raise NotAcceptable(refusal)
+    if audio is None and video is None and any(media.port for media in offer.media):
+        raise NotAcceptable("no stream of the offer can be used")
+    if not offer.media:
+        raise NotAcceptable("the offer has no streams")
+    return sections, NegotiatedMedia(audio, video, (offer.session_id, offer.version))
+
+
+def refused(media: Media) -> str:
+    return f"m={media.kind} 0 {media.proto} {' '.join(media.formats)}"
+
+
+def agreed_crypto(media: Media, capabilities: MediaCapabilities, keys: Keys) -> Crypto | None:
+    """Whether the stream's profile can be used, and with which keys."""
+    profile = media.proto.upper()
+    if profile in ("RTP/SAVP", "RTP/SAVPF"):
+        if capabilities.srtp == "off":
+            raise NotAcceptable("SRTP is not enabled here")
+        crypto = accept_crypto(media.values("crypto"), keys, media.kind)
+        if crypto is None:
+            raise NotAcceptable("SRTP without a usable a=crypto line")
+        return crypto
+    if profile not in ("RTP/AVP", "RTP/AVPF"):
+        raise NotAcceptable(f"unsupported transport {media.proto}")
+    crypto = accept_crypto(media.values("crypto"), keys, media.kind) if capabilities.srtp != "off" else None
+    if crypto is None and capabilities.srtp == "required":
+        raise NotAcceptable("SRTP is required here")
+    return crypto
+
+
+def _transport_lines(direction: str, rtcp_port: int | None, port: int, *, mux: bool) -> list[str]:
+    lines = [f"a={direction}"]
+    if mux:
+        lines.append("a=rtcp-mux")
+    elif rtcp_port is not None and rtcp_port != port + 1:
+        lines.append(f"a=rtcp:{rtcp_port}")
+    return lines
+
+
+def _answer_audio(
+    session: SessionDescription,
+    media: Media,
+    capabilities: MediaCapabilities,
+    own: AudioCapabilities,
+    keys: Keys,
+) -> tuple[list[str], AudioMedia]:
+    crypto = agreed_crypto(media, capabilities, keys)
+    codec = choose_audio(media, own.codecs)
+    if codec is None:
+        raise NotAcceptable("none of the offered audio codecs is known here")
+    agreed = read_audio(session, media, capabilities, own, codec, crypto)
+    channels = f"/{codec.channels}" if codec.channels > 1 else ""
+    formats = [codec.payload_type]
+    lines = [f"a=rtpmap:{codec.payload_type} {codec.name}/{codec.clock_rate}{channels}"]
+    if agreed.codec == "opus":
+        lines.append(f"a=fmtp:{codec.payload_type} {OPUS_FMTP}")
+    if agreed.telephone_event is not None:
+        formats.append(agreed.telephone_event)
+        lines.append(f"a=rtpmap:{agreed.telephone_event} telephone-event/{agreed.telephone_event_rate}")
+        lines.append(f"a=fmtp:{agreed.telephone_event} 0-15")
+    if agreed.comfort_noise is not None:
+        formats.append(agreed.comfort_noise)
+        lines.append(f"a=rtpmap:{agreed.comfort_noise} CN/{codec.clock_rate}")
+    lines.append(f"a=ptime:{own.ptime}")
+    if agreed.voip_metrics:
+        lines.append(f"a=rtcp-xr:{VOIP_METRICS}")
+    direction = negotiated_direction(session, media, hold=capabilities.hold)
+    lines += _transport_lines(direction, own.rtcp_port, own.port, mux=agreed.rtcp_mux)
+    lines += crypto_lines(crypto)
+    return [f"m=audio {own.port} {media.proto} {' '.join(map(str, formats))}", *lines], agreed
+
+
+def crypto_lines(crypto: Crypto | None) -> list[str]:
+    return [] if crypto is None else [crypto_attribute(crypto.tag, crypto.suite, crypto.local_key)]
+
+
+def _answer_video(
+    session: SessionDescription,
+    media: Media,
+    capabilities: MediaCapabilities,
+    own: VideoCapabilities,
+    keys: Keys,
+) -> tuple[list[str], VideoMedia]:
+    crypto = agreed_crypto(media, capabilities, keys)
+    agreed = read_video(session, media, capabilities, own, crypto)
+    if agreed is None:
+        raise NotAcceptable("no usable H.264 format is offered")
+    number = agreed.payload_type
+    offered = next(f for f in media.codecs() if f.payload_type == number)
+    asymmetry = offered.parameters.get("level-asymmetry-allowed") == "1"
+    mode = agreed.packetization_mode
+    fmtp = f"a=fmtp:{number} profile-level-id={agreed.profile_level_id};packetization-mode={mode}"
+    formats = [number]
+    lines = [f"a=rtpmap:{number} H264/90000", fmtp + (";level-asymmetry-allowed=1" if asymmetry else "")]
+    if agreed.rtx_payload_type is not None:
+        formats.append(agreed.rtx_payload_type)
+        lines.append(f"a=rtpmap:{agreed.rtx_payload_type} rtx/90000")
+        lines.append(f"a=fmtp:{agreed.rtx_payload_type} apt={number}")
+    for scope, feedback in offered_feedback(media, number, own.feedback):
+        lines.append(f"a=rtcp-fb:{scope} {feedback}")
+    direction = negotiated_direction(session, media, hold=capabilities.hold)
+    lines += _transport_lines(direction, own.rtcp_port, own.port, mux=agreed.rtcp_mux)
+    lines += crypto_lines(crypto)
+    head = f"m=video {own.port} {media.proto} {' '.join(map(str, formats))}"
+    return [head, f"b=AS:{own.bitrate // 1000}", *lines], agreed

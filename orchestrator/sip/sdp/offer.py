@@ -1,0 +1,163 @@
+"""RFC 3264 section 5: the m-lines we offer, and reading the answer to them."""
+
+from __future__ import annotations
+
+from orchestrator.sip.sdp.capabilities import (
+    AudioCapabilities,
+    Crypto,
+    MediaCapabilities,
+    NegotiatedMedia,
+    NotAcceptable,
+    VideoCapabilities,
+)
+from orchestrator.sip.sdp.crypto import Keys, crypto_attribute, new_key, parse_crypto
+from orchestrator.sip.sdp.description import Media, SessionDescription
+from orchestrator.sip.sdp.h264 import level_for
+from orchestrator.sip.sdp.streams import OPUS_FMTP, choose_audio, read_audio, read_video
+
+SUITE = "AES_CM_128_HMAC_SHA1_80"
+_PAYLOAD_TYPES = {
+    "opus": (111, 48_000, 2),
+    "G722": (9, 8_000, 1),
+    "PCMU": (0, 8_000, 1),
+    "PCMA": (8, 8_000, 1),
+}
+
+
+def _profile(capabilities: MediaCapabilities, *, feedback: bool) -> str:
+    secure = "SAVP" if capabilities.srtp == "required" else "AVP"
+    return f"RTP/{secure}" + ("F" if feedback else "")
+
+
+def _crypto_lines(kind: str, capabilities: MediaCapabilities, keys: Keys) -> list[str]:
+    if capabilities.srtp == "off":
+        return []
+    return [crypto_attribute(1, SUITE, keys.setdefault((kind, SUITE), new_key(SUITE)))]
+
+
+def _common(port: int, rtcp_port: int | None, *, mux: bool, hold: bool) -> list[str]:
+    lines = ["a=sendonly" if hold else "a=sendrecv"]
+    if mux:
+        lines.append("a=rtcp-mux")
+    if rtcp_port is not None and rtcp_port != port + 1:
+        lines.append(f"a=rtcp:{rtcp_port}")
+    return lines
+
+
+def offer_audio(own: AudioCapabilities, capabilities: MediaCapabilities, keys: Keys) -> list[str]:
+    formats: list[int] = []
+    lines: list[str] = []
+    for name in own.codecs:
+        number, rate, channels = _PAYLOAD_TYPES[name]
+        formats.append(number)
+        lines.append(f"a=rtpmap:{number} {name}/{rate}" + (f"/{channels}" if channels > 1 else ""))
+        if name == "opus":
+            lines.append(f"a=fmtp:{number} {OPUS_FMTP}")
+    if own.comfort_noise:
+        formats.append(13)
+        lines.append("a=rtpmap:13 CN/8000")
+    if own.telephone_event:
+        rates = [(101, 8_000)] if set(own.codecs) - {"opus"} else []
+        rates += [(110, 48_000)] if "opus" in own.codecs else []
+        for number, rate in rates:
+            formats.append(number)
+            lines += [f"a=rtpmap:{number} telephone-event/{rate}", f"a=fmtp:{number} 0-15"]
+    lines.append(f"a=ptime:{own.ptime}")
+    lines += _common(own.port, own.rtcp_port, mux=own.rtcp_mux, hold=capabilities.hold)
+    lines += _crypto_lines("audio", capabilities, keys)
+    profile = _profile(capabilities, feedback=False)
+    return [f"m=audio {own.port} {profile} {' '.join(map(str, formats))}", *lines]
+
+
+def offer_video(own: VideoCapabilities, capabilities: MediaCapabilities, keys: Keys) -> list[str]:
+    level = level_for(own.width, own.height, own.fps, own.bitrate)
+    lines = [f"b=AS:{own.bitrate // 1000}"]
+    formats: list[int] = []
+    for number, mode in zip((97, 98), own.packetization_modes, strict=False):
+        formats.append(number)
+        lines.append(f"a=rtpmap:{number} H264/90000")
+        lines.append(
+            f"a=fmtp:{number} profile-level-id=42e0{level:02x};packetization-mode={mode};level-asymmetry-allowed=1"
+        )
+    if own.rtx:
+        formats.append(99)
+        lines += ["a=rtpmap:99 rtx/90000", f"a=fmtp:99 apt={formats[0]}"]
+    lines += [f"a=rtcp-fb:* {feedback}" for feedback in sorted(own.feedback)]
+    lines += _common(own.port, own.rtcp_port, mux=own.rtcp_mux, hold=capabilities.hold)
+    lines += _crypto_lines("video", capabilities, keys)
+    # RTP/AVP with a=rtcp-fb, not RTP/AVPF: phones that do not know the latter refuse the stream.
+    profile = _profile(capabilities, feedback=False)
+    return [f"m=video {own.port} {profile} {' '.join(map(str, formats))}", *lines]
+
+
+def make_offer(capabilities: MediaCapabilities, layout: list[Media], keys: Keys) -> list[list[str]]:
+    """The m-lines of an offer. `layout` is the m-lines of the session so far: their order never changes."""
+    sections: list[list[str]] = []
+    done: set[str] = set()
+    for media in layout:
+        section = None
+        if media.kind not in done:
+            section = _offer_kind(media.kind, capabilities, keys)
+        if section is None:
+            sections.append([f"m={media.kind} 0 {media.proto} {' '.join(media.formats)}"])
+        else:
+            done.add(media.kind)
+            sections.append(section)
+    for kind in ("audio", "video"):
+        if kind not in done:
+            section = _offer_kind(kind, capabilities, keys)
+            if section is not None:
+                sections.append(section)
+    if not any(section for section in sections):
+        raise NotAcceptable("there is nothing to offer")
+    return sections
+
+
+def _offer_kind(kind: str, capabilities: MediaCapabilities, keys: Keys) -> list[str] | None:
+    if kind == "audio" and capabilities.audio is not None:
+        return offer_audio(capabilities.audio, capabilities, keys)
+    if kind == "video" and capabilities.video is not None:
+        return offer_video(capabilities.video, capabilities, keys)
+    return None
+
+
+def _answered_crypto(media: Media, capabilities: MediaCapabilities, keys: Keys) -> Crypto | None:
+    for value in media.values("crypto") if capabilities.srtp != "off" else ():
+        parsed = parse_crypto(value)
+        own = keys.get((media.kind, parsed[1])) if parsed else None
+        if parsed and own:
+            return Crypto(parsed[0], parsed[1], own, parsed[2])
+    if "SAVP" in media.proto.upper() or capabilities.srtp == "required":
+        raise NotAcceptable("SRTP was asked for and the answer has no usable key")
+    return None
+
+
+def read_answer(
+    offer: SessionDescription, answer: SessionDescription, capabilities: MediaCapabilities, keys: Keys
+) -> NegotiatedMedia:
+    """What an answer to `offer` (our own, parsed) agrees to. Raises NotAcceptable."""
+    if len(answer.media) != len(offer.media):
+        raise NotAcceptable("the answer does not mirror the offer's m= lines")
+    audio = video = None
+    for asked, media in zip(offer.media, answer.media, strict=True):
+        if media.kind != asked.kind:
+            raise NotAcceptable("the answer does not mirror the offer's m= lines")
+        if not media.port or not asked.port:
+            continue
+        crypto = _answered_crypto(media, capabilities, keys)
+        if media.kind == "audio" and capabilities.audio is not None and audio is None:
+            codec = choose_audio(
+                media, tuple(f.name for f in media.codecs() if _known(f.name, capabilities.audio))
+            )
+            if codec is None:
+                raise NotAcceptable("the answer names no audio codec of the offer")
+            audio = read_audio(answer, media, capabilities, capabilities.audio, codec, crypto)
+        elif media.kind == "video" and capabilities.video is not None and video is None:
+            video = read_video(answer, media, capabilities, capabilities.video, crypto)
+    if audio is None and video is None:
+        raise NotAcceptable("every stream of the offer was refused")
+    return NegotiatedMedia(audio, video, (answer.session_id, answer.version))
+
+
+def _known(name: str, own: AudioCapabilities) -> bool:
+    return any(name.upper() == known.upper() for known in own.codecs)

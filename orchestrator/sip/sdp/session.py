@@ -1,0 +1,97 @@
+"""One call's offer/answer state (RFC 3264): our o= line, the m-line order, who is to answer."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+
+from orchestrator.sip.sdp.answer import answer_offer
+from orchestrator.sip.sdp.capabilities import MediaCapabilities, NegotiatedMedia, NotAcceptable
+from orchestrator.sip.sdp.crypto import Keys
+from orchestrator.sip.sdp.description import SdpError, SessionDescription, parse_sdp
+from orchestrator.sip.sdp.offer import make_offer, read_answer
+
+
+class SdpSession:
+    """Makes offers and answers whose o= keeps its id, and its version while nothing changes.
+
+    `check` raises NotAcceptable for what may not be agreed.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str = "visavis",
+        session_id: int | None = None,
+        check: Callable[[NegotiatedMedia], None] = lambda media: None,
+    ) -> None:
+        self._name = name
+        self._check = check
+        self._id = secrets.randbits(53) if session_id is None else session_id
+        self._version = self._id
+        self._keys: Keys = {}
+        self._body: tuple[str, ...] | None = None
+        self._local: SessionDescription | None = None
+        self._offered: tuple[SessionDescription, MediaCapabilities] | None = None
+        self.local_text: str = ""
+        self.media: NegotiatedMedia | None = None
+
+    @property
+    def offer_pending(self) -> bool:
+        """Whether an offer of ours waits for its answer."""
+        return self._offered is not None
+
+    def answer(self, offer: SessionDescription | bytes | str, capabilities: MediaCapabilities) -> str:
+        """Answer an offer; `media` is the agreement afterwards. Raises NotAcceptable, SdpError."""
+        parsed = offer if isinstance(offer, SessionDescription) else parse_sdp(offer)
+        sections, media = answer_offer(parsed, capabilities, self._keys)
+        self._check(media)
+        text = self._compose(capabilities, sections)
+        self.media = media
+        return text
+
+    def offer(self, capabilities: MediaCapabilities) -> str:
+        """An offer of everything we can do, in the m-line order the session has."""
+        layout = self._local.media if self._local is not None else []
+        text = self._compose(capabilities, make_offer(capabilities, layout, self._keys))
+        assert self._local is not None
+        self._offered = (self._local, capabilities)
+        return text
+
+    def accept(
+        self, answer: SessionDescription | bytes | str, *, provisional: bool = False
+    ) -> NegotiatedMedia:
+        """Take the answer to our offer. Raises NotAcceptable, SdpError.
+
+        The offer is settled either way, unless the answer is `provisional` (early media): then another
+        one may follow.
+        """
+        if self._offered is None:
+            raise NotAcceptable("no offer of ours is open")
+        offered, capabilities = self._offered
+        if not provisional:
+            self._offered = None
+        parsed = answer if isinstance(answer, SessionDescription) else parse_sdp(answer)
+        media = read_answer(offered, parsed, capabilities, self._keys)
+        self._check(media)
+        self.media = media
+        return media
+
+    def withdraw(self) -> None:
+        """Our offer was refused: what was agreed before stands."""
+        self._offered = None
+
+    def _compose(self, capabilities: MediaCapabilities, sections: list[list[str]]) -> str:
+        family = "IP6" if ":" in capabilities.address else "IP4"
+        connection = f"c=IN {family} {capabilities.address}"
+        body = (connection, "t=0 0", *(line for section in sections for line in section))
+        if self._body is not None and body != self._body:
+            self._version += 1
+        self._body = body
+        origin = f"o={self._name} {self._id} {self._version} IN {family} {capabilities.address}"
+        self.local_text = "\r\n".join(["v=0", origin, f"s={self._name}", *body, ""])
+        self._local = parse_sdp(self.local_text)
+        return self.local_text
+
+
+__all__ = ["SdpError", "SdpSession"]

@@ -1,0 +1,180 @@
+"""What a session description says of one stream, for offers and answers alike: codec, addresses, direction."""
+
+from __future__ import annotations
+
+from orchestrator.sip.sdp.capabilities import (
+    Address,
+    AudioCapabilities,
+    AudioMedia,
+    Crypto,
+    MediaCapabilities,
+    NotAcceptable,
+    VideoCapabilities,
+    VideoMedia,
+)
+from orchestrator.sip.sdp.description import Format, Media, SessionDescription, small_int
+from orchestrator.sip.sdp.h264 import choose
+
+REVERSED = {"sendrecv": "sendrecv", "sendonly": "recvonly", "recvonly": "sendonly", "inactive": "inactive"}
+OPUS_FMTP = "useinbandfec=1"
+VOIP_METRICS = "voip-metrics"
+_NULL_ADDRESSES = ("0.0.0.0", "::")
+
+
+def choose_audio(media: Media, codecs: tuple[str, ...]) -> Format | None:
+    offered = media.codecs()
+    for name in codecs:
+        for candidate in offered:
+            if candidate.name.upper() != name.upper():
+                continue
+            if name.upper() == "OPUS" and (candidate.clock_rate, candidate.channels) != (48_000, 2):
+                continue
+            if name.upper() != "OPUS" and (candidate.clock_rate, candidate.channels) != (8_000, 1):
+                continue
+            return candidate
+    return None
+
+
+def companion(media: Media, name: str, clock_rate: int) -> Format | None:
+    """telephone-event or CN at the codec's own clock rate, else (telephone-event only) at 8000."""
+    found = [f for f in media.codecs() if f.name.upper() == name.upper()]
+    exact = [f for f in found if f.clock_rate == clock_rate]
+    usable = exact or (found if name != "CN" else [])
+    return usable[0] if usable else None
+
+
+def read_audio(
+    session: SessionDescription,
+    media: Media,
+    capabilities: MediaCapabilities,
+    own: AudioCapabilities,
+    codec: Format,
+    crypto: Crypto | None,
+) -> AudioMedia:
+    """What a description says about a stream that uses `codec`; `media` is the peer's m-line."""
+    mux = media.has("rtcp-mux") and own.rtcp_mux
+    rtp, rtcp = remote_addresses(session, media, mux=mux)
+    direction = negotiated_direction(session, media, hold=capabilities.hold)
+    event = companion(media, "telephone-event", codec.clock_rate) if own.telephone_event else None
+    noise = companion(media, "CN", codec.clock_rate) if own.comfort_noise else None
+    wanted = next((small_int(value, 1000) for value in media.values("ptime")), None)
+    longest = next((small_int(value, 1000) for value in media.values("maxptime")), None)
+    ptime = wanted if wanted in (10, 20, 30, 40, 60) else own.ptime
+    if longest and ptime > longest >= 10:
+        ptime = longest // 10 * 10
+    return AudioMedia(
+        codec=next(name for name in own.codecs if name.upper() == codec.name.upper()),
+        payload_type=codec.payload_type,
+        clock_rate=codec.clock_rate,
+        channels=codec.channels,
+        ptime=ptime,
+        sends=direction in ("sendrecv", "sendonly"),
+        receives=direction in ("sendrecv", "recvonly"),
+        remote=rtp,
+        remote_rtcp=rtcp,
+        rtcp_mux=mux,
+        receive_payload_types={codec.payload_type: codec.name},
+        telephone_event=event.payload_type if event else None,
+        telephone_event_rate=event.clock_rate if event else 8000,
+        comfort_noise=noise.payload_type if noise else None,
+        voip_metrics=any(
+            VOIP_METRICS in value.lower().split() for value in session.values_of(media, "rtcp-xr")
+        ),
+        fmtp=codec.fmtp,
+        crypto=crypto,
+    )
+
+
+def read_video(
+    session: SessionDescription,
+    media: Media,
+    capabilities: MediaCapabilities,
+    own: VideoCapabilities,
+    crypto: Crypto | None,
+) -> VideoMedia | None:
+    chosen = choose(media.codecs(), own.packetization_modes)
+    if chosen is None:
+        return None
+    mux = media.has("rtcp-mux") and own.rtcp_mux
+    rtp, rtcp = remote_addresses(session, media, mux=mux)
+    direction = negotiated_direction(session, media, hold=capabilities.hold)
+    width, height, fps = chosen.fit(own.width, own.height, own.fps)
+    feedback = offered_feedback(media, chosen.payload_type, own.feedback)
+    return VideoMedia(
+        payload_type=chosen.payload_type,
+        packetization_mode=chosen.packetization_mode,
+        profile_level_id=chosen.profile_level_id,
+        level_idc=chosen.level_idc,
+        max_mbps=chosen.max_mbps,
+        max_fs=chosen.max_fs,
+        width=width,
+        height=height,
+        fps=fps,
+        bitrate=video_bitrate(session, media, own.bitrate, chosen.max_bitrate),
+        sends=direction in ("sendrecv", "sendonly"),
+        receives=direction in ("sendrecv", "recvonly"),
+        remote=rtp,
+        remote_rtcp=rtcp,
+        rtcp_mux=mux,
+        feedback=frozenset(name for _, name in feedback),
+        rtx_payload_type=_rtx_for(media, chosen.payload_type) if own.rtx else None,
+        crypto=crypto,
+    )
+
+
+def offered_feedback(media: Media, payload_type: int, supported: frozenset[str]) -> list[tuple[str, str]]:
+    """The a=rtcp-fb values that apply to `payload_type` and that we know, as (pt or *, feedback)."""
+    found: list[tuple[str, str]] = []
+    for value in media.values("rtcp-fb"):
+        scope, _, feedback = value.partition(" ")
+        feedback = " ".join(feedback.lower().split())
+        if scope in ("*", str(payload_type)) and feedback in supported and (scope, feedback) not in found:
+            found.append((scope, feedback))
+    return found
+
+
+def video_bitrate(session: SessionDescription, media: Media, own: int, level: int) -> int:
+    """Bits a second for our encoder: b=TIAS or b=AS of the stream, else of the session less the audio."""
+    limit = min(own, level)
+    if "TIAS" in media.bandwidth:
+        limit = min(limit, media.bandwidth["TIAS"])
+    elif "AS" in media.bandwidth:
+        limit = min(limit, media.bandwidth["AS"] * 950)
+    elif "AS" in session.bandwidth or "CT" in session.bandwidth:
+        total = min(session.bandwidth.get(kind, 2**31) for kind in ("AS", "CT"))
+        limit = min(limit, max(total - 80, 0) * 950)
+    return max(limit, 32_000)
+
+
+def _rtx_for(media: Media, payload_type: int) -> int | None:
+    for candidate in media.codecs():
+        if candidate.name.lower() == "rtx" and candidate.parameters.get("apt") == str(payload_type):
+            return candidate.payload_type
+    return None
+
+
+def negotiated_direction(session: SessionDescription, media: Media, *, hold: bool) -> str:
+    """Our direction. c=0.0.0.0 is the hold of RFC 2543: nothing is sent there."""
+    direction = REVERSED[session.direction_of(media)]
+    if session.address_of(media) in _NULL_ADDRESSES:
+        direction = "recvonly" if direction in ("sendrecv", "recvonly") else "inactive"
+    if hold:
+        direction = "sendonly" if direction in ("sendrecv", "sendonly") else "inactive"
+    return direction
+
+
+def remote_addresses(session: SessionDescription, media: Media, *, mux: bool) -> tuple[Address, Address]:
+    """Where RTP and RTCP go: a=rtcp (RFC 3605), rtcp-mux (RFC 5761), else the next port."""
+    host = session.address_of(media)
+    if host is None:
+        raise NotAcceptable("the description has no c= line")
+    rtp = (host, media.port)
+    if mux:
+        return rtp, rtp
+    for value in media.values("rtcp"):
+        port_text, _, rest = value.partition(" ")
+        port = small_int(port_text, 65_535)
+        if port:
+            parts = rest.split()
+            return rtp, (parts[2] if len(parts) == 3 else host, port)
+    return rtp, (host, min(media.port + 1, 65_535))

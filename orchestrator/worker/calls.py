@@ -1,0 +1,181 @@
+"""The calls of one worker: what the control process asks of each, and who owns them."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.media.session import MediaSession
+from orchestrator.media.sources import Hearing
+from orchestrator.rtp.ports import PortsExhausted
+from orchestrator.worker.host import MediaHost
+from orchestrator.worker.inbound import Ear
+from orchestrator.worker.messages import (
+    CallClosed,
+    CallFailed,
+    CallFigures,
+    CallOpened,
+    CallRefused,
+    CloseCall,
+    Command,
+    ConfigureCall,
+    DigitsRefused,
+    Listen,
+    Message,
+    Notice,
+    OpenCall,
+    RequestKeyframe,
+    SendDigits,
+    StartCall,
+)
+from orchestrator.worker.owner import CallContext, CallFactory, CallOwner
+from visavis.service.logs import Log
+
+log = Log(__name__)
+
+Send = Callable[[Message], None]
+
+
+@dataclass(slots=True)
+class _Call:
+    session: MediaSession
+    ear: Ear
+    settings: ConfigureCall | None = None
+    owner: CallOwner | None = None
+
+
+class CallTable:
+    """Belongs to the worker's event loop; what fails ends one call, with ``CallFailed``."""
+
+    def __init__(
+        self,
+        host: MediaHost,
+        factory: CallFactory | None,
+        send: Send,
+        congested: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._host = host
+        self._congested = congested
+        self._factory = factory
+        self._send = send
+        self._calls: dict[str, _Call] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def take(self, message: Message) -> None:
+        """Do what the control process asks; a call that is gone already is no error."""
+        if isinstance(message, OpenCall):
+            self._open(message)
+            return
+        call = self._calls.get(getattr(message, "call_id", ""))
+        if call is None:
+            if isinstance(message, CloseCall):
+                self._send(CallClosed(message.call_id, None))
+            return
+        try:
+            self._take(message, call)
+        except ValueError as error:
+            self._send(CallFailed(getattr(message, "call_id", ""), str(error)))
+        except Exception:
+            if isinstance(message, StartCall):
+                self._send(CallFailed(message.call_id, "the avatar of this call could not be started"))
+            raise
+
+    def _take(self, message: Message, call: _Call) -> None:
+        match message:
+            case ConfigureCall(_, audio, video):
+                call.session.update(audio, video)
+                call.settings = message
+                if call.owner is not None:
+                    call.owner.configured(audio, video)
+            case StartCall():
+                self._start(message, call)
+            case Command(_, name, data, payload) if call.owner is not None:
+                call.owner.command(name, data, payload)
+            case RequestKeyframe():
+                call.session.request_keyframe()
+            case SendDigits():
+                self._press(message, call)
+            case Listen(_, wanted):
+                call.ear.wanted = wanted
+            case CloseCall(call_id):
+                self._end(call_id)
+
+    def _open(self, message: OpenCall) -> None:
+        call_id = message.call_id
+        if call_id in self._calls:
+            self._send(CallRefused(call_id, f"call {call_id} is open already"))
+            return
+        try:
+            session = self._host.session(with_video=message.video)
+        except (PortsExhausted, OSError) as error:
+            self._send(CallRefused(call_id, str(error)))
+            return
+        ear = Ear(call_id, lambda: self._hearing(call_id), self._send, self._congested)
+        self._calls[call_id] = _Call(session, ear)
+        session.hearing = ear
+        self._send(CallOpened(call_id, session.audio_port, session.video_port))
+
+    def _hearing(self, call_id: str) -> Hearing | None:
+        owner = self._calls[call_id].owner if call_id in self._calls else None
+        return owner.hearing if owner is not None else None
+
+    def _press(self, message: SendDigits, call: _Call) -> None:
+        try:
+            call.session.audio.press(message.digits, message.milliseconds)
+        except ValueError as error:
+            self._send(DigitsRefused(message.call_id, str(error)))
+
+    def _start(self, message: StartCall, call: _Call) -> None:
+        call_id = message.call_id
+        if call.settings is None or call.owner is not None:
+            return
+        if self._factory is not None:
+            context = CallContext(
+                call_id,
+                call.settings.audio,
+                call.settings.video,
+                call.session,
+                functools.partial(self._emit, call_id),
+                lambda reason: self._send(CallFailed(call_id, reason)),
+            )
+            call.owner = self._factory.open(context, message.options, message.payload)
+            call.session.perform(call.owner.voice, call.owner.face)
+        call.session.start()
+
+    def _emit(self, call_id: str, name: str, data: dict[str, Any], payload: bytes = b"") -> None:
+        self._send(Notice(call_id, name, data, payload))
+
+    def _end(self, call_id: str) -> None:
+        call = self._calls.pop(call_id)
+        stats = call.session.stats(time.monotonic())
+        call.session.stop()
+        self._send(CallClosed(call_id, stats))
+        if call.owner is not None:
+            task = asyncio.get_running_loop().create_task(self._dismiss(call.owner))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def _dismiss(self, owner: CallOwner) -> None:
+        try:
+            await owner.close()
+        except Exception:
+            log.exception("call_close_failed")
+
+    def report(self, now: float) -> None:
+        """Send every call's figures."""
+        for call_id, call in self._calls.items():
+            if call.session.started:
+                self._send(CallFigures(call_id, call.session.stats(now)))
+
+    async def close(self) -> None:
+        """End every call."""
+        for call_id in list(self._calls):
+            self._end(call_id)
+        await asyncio.gather(*self._closing)

@@ -1,0 +1,316 @@
+"""The control process's end: starts media workers, places calls, replaces a worker that dies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from orchestrator.media.load import BUSY_CLOCK_SECONDS
+from orchestrator.media.session import SessionStats
+from orchestrator.worker.channel import Channel, ChannelClosed
+from orchestrator.worker.host import HostSettings
+from orchestrator.worker.messages import (
+    BadMessage,
+    CallClosed,
+    CallFailed,
+    CallOpened,
+    CallRefused,
+    CloseCall,
+    Heartbeat,
+    Message,
+    OpenCall,
+    Setup,
+    Shutdown,
+    WorkerReady,
+)
+from visavis.service.logs import Log
+from visavis.service.supervisor import Supervisor
+
+log = Log(__name__)
+
+START_SECONDS = 60.0
+SILENCE_SECONDS = 10.0
+ANSWER_SECONDS = 10.0
+STUCK_SECONDS = 90.0
+_RESTART_SECONDS = 1.0
+
+
+class NoRoom(RuntimeError):
+    """No worker can take another call now: answer 503 with what the caller may be told."""
+
+    def __init__(self, text: str, told: str = "full: no more calls at once") -> None:
+        super().__init__(text)
+        self.told = told
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """``factory`` is named in ``hooks.load_factory``; the port range is divided among the workers."""
+
+    host: HostSettings
+    workers: int = 1
+    factory: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    log_level: str = "info"
+
+
+class MediaWorker:
+    """One worker process and the calls it holds."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.calls: set[str] = set()
+        self.health: Heartbeat | None = None
+        self.ready = asyncio.Event()
+        self._channel: Channel | None = None
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    @property
+    def has_room(self) -> bool:
+        """Alive and not overloaded."""
+        return not self.strain
+
+    @property
+    def strain(self) -> str:
+        """What keeps it from taking calls, as a caller may hear it; "" where nothing does."""
+        if not self.ready.is_set():
+            return "starting: media is not up yet"
+        health = self.health
+        if health is None or not health.overloaded:
+            return ""
+        if health.lateness_p99 > BUSY_CLOCK_SECONDS:
+            return "overloaded: the media clock is late"
+        return "overloaded: pictures cannot be coded in time"
+
+    async def start(self) -> None:
+        """Start the process; it is usable when ``ready`` is set."""
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                self._process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-m", "orchestrator.worker.worker", "--fd", str(theirs.fileno()),
+                    pass_fds=[theirs.fileno()], stdin=asyncio.subprocess.DEVNULL,
+                )  # fmt: skip
+            ours.setblocking(False)
+            self._channel = await Channel.over(ours)
+        except BaseException:
+            ours.close()
+            raise
+        self._channel.send(self.setup)
+
+    def send(self, message: Message) -> None:
+        """Raises ``ChannelClosed``."""
+        if self._channel is None:
+            raise ChannelClosed("the media worker has not started")
+        self._channel.send(message)
+
+    async def receive(self) -> Message:
+        """The next message; raises ``ChannelClosed``, also where the worker has fallen silent."""
+        assert self._channel is not None
+        patience = SILENCE_SECONDS if self.ready.is_set() else START_SECONDS
+        while True:
+            try:
+                async with asyncio.timeout(patience):
+                    message = await self._channel.receive()
+            except TimeoutError as error:
+                raise ChannelClosed(f"the media worker said nothing for {patience:.0f} s") from error
+            except BadMessage as error:
+                log.warning("message_not_understood", reason=str(error))
+                continue
+            if isinstance(message, Heartbeat):
+                self.health = message
+            elif isinstance(message, WorkerReady):
+                self.ready.set()
+            return message
+
+    async def end(self, *, politely: bool) -> None:
+        """Ask the process to exit, and kill it where it does not."""
+        self.ready.clear()
+        if self._process is None or self._channel is None:
+            return
+        if politely:
+            with contextlib.suppress(ChannelClosed):
+                self._channel.send(Shutdown())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(5):
+                    await self._process.wait()
+        self._channel.close()
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+
+
+class WorkerPool:
+    """``on_message`` gets what calls report; a lost worker's calls come as ``CallFailed`` each."""
+
+    def __init__(
+        self,
+        settings: PoolSettings,
+        on_message: Callable[[Message], None],
+        supervisor: Supervisor | None = None,
+    ) -> None:
+        self._settings = settings
+        self._on_message = on_message
+        self._supervisor = supervisor or Supervisor()
+        self._workers: list[MediaWorker | None] = [None] * settings.workers
+        self._tasks: list[asyncio.Task[None]] = []
+        self._home: dict[str, MediaWorker] = {}
+        self._answers: dict[str, asyncio.Future[Message]] = {}
+        self._closing = False
+        self._one_ready = asyncio.Event()
+        self._heard_at = 0.0
+
+    @property
+    def workers(self) -> list[MediaWorker]:
+        """The workers that are running now."""
+        return [worker for worker in self._workers if worker is not None]
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a new call may be taken."""
+        return any(worker.has_room for worker in self.workers)
+
+    @property
+    def stuck(self) -> str:
+        """Why media has been away for longer than a worker takes to start; "" where it is there or may come."""
+        away = asyncio.get_running_loop().time() - self._heard_at
+        return f"no media worker has been heard for {away:.0f} s: see the log" if away > STUCK_SECONDS else ""
+
+    async def start(self) -> None:
+        """Start every worker and wait until one is ready; raises ``NoRoom`` where none comes up."""
+        self._heard_at = asyncio.get_running_loop().time()
+        self._tasks = [
+            self._supervisor.keep(f"media worker {index}", functools.partial(self._keep, index))
+            for index in range(self._settings.workers)
+        ]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(START_SECONDS):
+                await self._one_ready.wait()
+                return
+        await self.close()
+        raise NoRoom("no media worker came up: see its messages above")
+
+    async def close(self) -> None:
+        """End every worker; calls end with BYE in RTCP."""
+        self._closing = True
+        await asyncio.gather(*(worker.end(politely=True) for worker in self.workers))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def open_call(self, call_id: str, *, video: bool = True) -> CallOpened:
+        """Place a call on the least busy worker and open its ports; raises ``NoRoom``."""
+        workers = [worker for worker in self.workers if worker.has_room]
+        if not workers:
+            told = next((worker.strain for worker in self.workers), "starting: media is not up yet")
+            raise NoRoom(f"no media worker takes another call now, try again later ({told})", told)
+        worker = min(workers, key=lambda each: len(each.calls))
+        worker.calls.add(call_id)
+        self._home[call_id] = worker
+        try:
+            answer = await self._ask(OpenCall(call_id, video))
+        except (ChannelClosed, TimeoutError) as error:
+            self._forget(call_id)
+            raise NoRoom(
+                "the media worker did not answer: try again", "overloaded: media does not answer"
+            ) from error
+        if isinstance(answer, CallOpened):
+            return answer
+        self._forget(call_id)
+        raise NoRoom(answer.reason if isinstance(answer, CallRefused | CallFailed) else "no media worker")
+
+    def send(self, message: Message) -> None:
+        """For a call of this pool; one that is gone is no error."""
+        worker = self._home.get(getattr(message, "call_id", ""))
+        if worker is not None:
+            with contextlib.suppress(ChannelClosed):
+                worker.send(message)
+
+    def broadcast(self, message: Message) -> None:
+        """To every worker, for its factory."""
+        for worker in self.workers:
+            with contextlib.suppress(ChannelClosed):
+                worker.send(message)
+
+    async def close_call(self, call_id: str) -> SessionStats | None:
+        """End a call; its last figures, ``None`` where it was gone already."""
+        if call_id not in self._home:
+            return None
+        answer: Message | None = None
+        with contextlib.suppress(ChannelClosed, TimeoutError):
+            answer = await self._ask(CloseCall(call_id))
+        self._forget(call_id)
+        return answer.stats if isinstance(answer, CallClosed) else None
+
+    async def _ask(self, message: OpenCall | CloseCall) -> Message:
+        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._answers[message.call_id] = future
+        try:
+            self._home[message.call_id].send(message)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await future
+        finally:
+            self._answers.pop(message.call_id, None)
+
+    def _forget(self, call_id: str) -> None:
+        worker = self._home.pop(call_id, None)
+        if worker is not None:
+            worker.calls.discard(call_id)
+
+    async def _keep(self, index: int) -> None:
+        while not self._closing:
+            worker = self._workers[index] = MediaWorker(self._setup(index))
+            try:
+                await worker.start()
+                while True:
+                    message = await worker.receive()
+                    self._heard_at = asyncio.get_running_loop().time()
+                    self._take(message)
+            except (ChannelClosed, OSError) as error:
+                if self._closing:
+                    break
+                log.error("media_worker_lost", pid=worker.pid, reason=str(error))
+            except Exception:
+                await self._give_up(worker)
+                raise
+            await self._give_up(worker)
+            await asyncio.sleep(_RESTART_SECONDS)
+        await asyncio.Event().wait()  # until close() ends this task
+
+    async def _give_up(self, worker: MediaWorker) -> None:
+        worker.ready.clear()
+        for call_id in list(worker.calls):
+            self._forget(call_id)
+            self._take(CallFailed(call_id, "the media worker of this call has died"))
+        await worker.end(politely=False)
+
+    def _take(self, message: Message) -> None:
+        if isinstance(message, WorkerReady):
+            self._one_ready.set()
+        if isinstance(message, CallOpened | CallRefused | CallClosed | CallFailed):
+            future = self._answers.get(message.call_id)
+            if future is not None and not future.done():
+                future.set_result(message)
+                return
+        try:
+            self._on_message(message)
+        except Exception as error:  # must not end the watch over a worker, and so its other calls
+            self._supervisor.failed("messages of media workers", error, running=True)
+
+    def _setup(self, index: int) -> Setup:
+        host, count = self._settings.host, self._settings.workers
+        if host.port_low:
+            share = (host.port_high - host.port_low) // count // 2 * 2
+            low = host.port_low + host.port_low % 2 + index * share
+            host = replace(host, port_low=low, port_high=low + share - 1)
+        return Setup(host, self._settings.factory, self._settings.options, self._settings.log_level)

@@ -1,0 +1,391 @@
+"""The control API over calls with a media sink that remembers what it was given."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import wave
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import httpx
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from orchestrator.api.app import create_app
+from orchestrator.api.dependencies import Services
+from orchestrator.calls.call import Call, CallInfo
+from orchestrator.calls.events import CallEvent, EventBus
+from orchestrator.calls.line import DialOrder
+from orchestrator.calls.portraits import AvatarCatalog, Portrait
+from orchestrator.calls.records import CallRecord, RecordBook
+from orchestrator.calls.registry import DialRefused, Switchboard
+from orchestrator.config import load_settings
+from orchestrator.metrics import OrchestratorCollector, make_registry
+from orchestrator.sip.sdp.capabilities import NotAcceptable
+from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
+from tests.support.house import wav_header
+
+JSON = {"content-type": "application/json"}
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
+
+
+@dataclass
+class Sink:
+    sample_rate: int = 8000
+    fed: dict[int, list[tuple[PCM, PCM]]] = field(default_factory=dict)
+    ended: list[int] = field(default_factory=list)
+    interrupted: int = 0
+
+    def start_turn(self, turn_id: int) -> None:
+        self.fed[turn_id] = []
+
+    def feed(self, turn_id: int, pcm_16k: PCM, pcm: PCM) -> None:
+        self.fed[turn_id].append((pcm_16k, pcm))
+
+    def end_turn(self, turn_id: int) -> None:
+        self.ended.append(turn_id)
+
+    def interrupt(self) -> None:
+        self.interrupted += 1
+
+
+class Voice:
+    sample_rate = 24_000
+
+    async def stream(self, text: str, language: str) -> AsyncIterator[PCM]:
+        for word in text.split():
+            if word == "unspeakable":
+                raise SpeechError("this voice cannot say that")
+            if word == "broken":
+                raise OSError("no such library")
+            yield np.full(2400, 500, np.int16)
+
+
+@dataclass
+class House:
+    tmp: Path
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    bus: EventBus = field(default_factory=EventBus)
+    sink: Sink = field(default_factory=Sink)
+    ended: list[str] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+    dead: str = ""
+    changed: list[str] = field(default_factory=list)
+    records: RecordBook = field(default_factory=lambda: RecordBook(2))
+    traces: dict[str, str] = field(default_factory=lambda: {"c1": ""})
+    to_trace: int = 0
+    pressed: list[tuple[str, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        default = self.tmp / "default.png"
+        default.write_bytes(PNG)
+        self.catalog = AvatarCatalog(self.tmp / "avatars", default)
+
+        info = CallInfo("c1", "in", "sip:a@b", "demo", "default", "127.0.0.1", "PCMU/8000", None)
+        self.one = Call(info, self.sink, VoiceByLanguage({"en": Voice}), self.bus, self)
+        app = create_app(Services(self, self.catalog, self.bus, self.registry, "en"), "0")
+        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+
+    def hang_up(self, cause: str) -> None:
+        self.ended.append(cause)
+        self.one.on_end(cause)
+
+    async def press(self, digits: str, milliseconds: int) -> None:
+        if digits == "D":
+            raise NotAcceptable("the peer takes no keys: it answered 415")
+        self.pressed.append((digits, milliseconds))
+
+    async def transfer(self, to: str) -> int:
+        return 486 if "busy" in to else 200
+
+    @property
+    def calls(self) -> Sequence[Call]:
+        return [self.one]
+
+    def call(self, call_id: str) -> Call | None:
+        return self.one if call_id == "c1" else None
+
+    @property
+    def desk(self) -> Any:
+        return SimpleNamespace(not_ready=lambda: self.absent, not_alive=lambda: self.dead)
+
+    async def dial(self, order: DialOrder) -> str:
+        if order.avatar != "default":
+            raise DialRefused(f"there is no avatar '{order.avatar}'")
+        return f"to {order.to} {order.language} {order.video} {order.account}"
+
+    def trace(self, call_id: str) -> str | None:
+        return self.traces.get(call_id)
+
+    def start_trace(self, call_id: str) -> bool:
+        return self.traces.setdefault(call_id, "INVITE sip:x") is not None and call_id == "c1"
+
+    def trace_calls(self, calls: int) -> None:
+        self.to_trace = calls
+
+    async def put_portrait(self, name: str, data: bytes) -> Portrait:
+        portrait = self.catalog.put(name, data)
+        self.changed.append(portrait.name)
+        return portrait
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> House:
+    return House(tmp_path)
+
+
+async def test_health(house: House) -> None:
+    assert (await house.client.get("/healthz")).json() == {"status": "ok"}
+    assert (await house.client.get("/readyz")).status_code == 200
+    house.absent.append("no media worker has room for a call")
+    answer = await house.client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json() == {"ready": False, "missing": house.absent}
+    assert (await house.client.get("/healthz")).status_code == 200
+    house.dead = "no media worker has been heard for 100 s: see the log"
+    answer = await house.client.get("/healthz")
+    assert (answer.status_code, answer.json()) == (503, {"status": house.dead})
+
+
+async def test_metrics_sum_the_lips_of_ended_calls(tmp_path: Path) -> None:
+    switchboard: Any = SimpleNamespace(active=0, refused=0, calls=[], call=lambda call_id: house.one)
+    collector = OrchestratorCollector(switchboard, cast(Any, SimpleNamespace(workers=[])))
+    house = House(tmp_path, registry=make_registry(collector))
+    house.one.stats = {"frames_shown": 90, "frames_late": 10, "frames_dropped": 4, "freeze_ms": 750}
+    for _ in range(2):
+        collector.count(CallEvent("ended", "c1", {"cause": "bye"}))
+    lines = (await house.client.get("/metrics")).text.splitlines()
+    assert {line for line in lines if line.startswith("visavis_call_")} == {
+        "visavis_call_frames_shown_total 180.0",
+        "visavis_call_frames_late_total 20.0",
+        "visavis_call_frames_dropped_total 8.0",
+        "visavis_call_freeze_seconds_total 1.5",
+    }
+
+
+async def test_say_streams_both_rates_and_reports(house: House) -> None:
+    async with house.bus.listen() as events:
+        answer = await house.client.post("/v1/calls/c1/say", json={"text": "one two three"})
+        assert answer.status_code == 202
+        assert answer.json()["state"] == "queued"
+        while not house.sink.ended:
+            await asyncio.sleep(0)
+        assert sum(len(pair[0]) for pair in house.sink.fed[1]) == pytest.approx(4800, abs=2)
+        assert sum(len(pair[1]) for pair in house.sink.fed[1]) == pytest.approx(2400, abs=2)
+        house.one.on_turn("started", 1, 0.0, 120.0)
+        house.one.on_turn("finished", 1, 300.0, 0.0)
+        kinds = [events.get_nowait().as_dict() for _ in range(2)]
+    assert [kind["event"] for kind in kinds] == ["turn_started", "turn_finished"]
+    assert kinds[1]["heard_ms"] == 300.0
+    call = (await house.client.get("/v1/calls/c1")).json()
+    assert call["turns"] == [
+        {"turn_id": 1, "kind": "say", "state": "finished", "heard_ms": 300.0, "reason": ""}
+    ]
+
+
+async def test_replace_interrupts_first(house: House) -> None:
+    await house.client.post("/v1/calls/c1/say", json={"text": "one"})
+    await house.client.post("/v1/calls/c1/say", json={"text": "two", "mode": "replace"})
+    assert house.sink.interrupted == 1
+    turns = (await house.client.get("/v1/calls/c1")).json()["turns"]
+    assert [turn["state"] for turn in turns] == ["interrupted", "queued"]
+
+
+async def test_play_takes_a_wav(house: House) -> None:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(44_100)
+        file.writeframes(np.ones(44_100 * 2, "<i2").tobytes())
+    data = buffer.getvalue()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        for at in range(0, len(data), 997):
+            yield data[at : at + 997]
+
+    assert (await house.client.post("/v1/calls/c1/play", content=slowly())).status_code == 202
+    while not house.sink.ended:
+        await asyncio.sleep(0)
+    assert sum(len(pair[0]) for pair in house.sink.fed[1]) == pytest.approx(16_000, abs=2)
+
+
+async def test_a_sender_goes_on_to_its_end_after_an_interruption(house: House) -> None:
+    async def long() -> AsyncIterator[bytes]:
+        yield wav_header()
+        for n in range(300):
+            yield bytes(640)
+            if n == 20:
+                await house.client.post("/v1/calls/c1/interrupt")
+                house.one.on_turn("interrupted", 1, 0.0, 0.0)
+
+    async with asyncio.timeout(30):
+        answer = await house.client.post("/v1/calls/c1/play", content=long())
+    assert (answer.json()["kind"], answer.json()["state"]) == ("play", "interrupted")
+    assert house.sink.interrupted == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "kwargs", "status", "words"),
+    [
+        ("POST", "/v1/calls/nobody/say", {"json": {"text": "x"}}, 404, "GET /v1/calls lists them"),
+        ("POST", "/v1/calls/c1/say", {"json": {"text": ""}}, 422, "text"),
+        (
+            "POST",
+            "/v1/calls/c1/say",
+            {"json": {"text": "x", "language": "tlh"}},
+            400,
+            "no voice speaks 'tlh': choose one of en",
+        ),
+        ("POST", "/v1/calls/c1/say", {"json": {"text": "x", "language": "e" * 101}}, 422, "language"),
+        ("POST", "/v1/calls/c1/say", {"content": b"{", "headers": JSON}, 422, "JSON"),
+        ("POST", "/v1/calls/c1/play", {"content": b"text that is no sound"}, 400, "not a PCM WAV file"),
+        ("PUT", "/v1/avatars/anna", {"content": b"just text"}, 400, "not a picture"),
+        ("PUT", "/v1/avatars/An%20na", {"content": PNG}, 400, "not an avatar name"),
+        ("POST", "/v1/calls", {"json": {"to": "sip:x@y", "avatar": "zoe"}}, 409, "no avatar 'zoe'"),
+        ("POST", "/v1/calls/c1/dtmf", {"json": {"digits": "12x"}}, 422, "digits"),
+        ("POST", "/v1/calls/c1/dtmf", {"json": {"digits": "1", "milliseconds": 5}}, 422, "milliseconds"),
+        ("POST", "/v1/calls/c1/dtmf", {"json": {"digits": "D"}}, 409, "takes no keys"),
+        ("GET", "/v1/avatars/nobody", {}, 404, "GET /v1/avatars lists them"),
+        ("GET", "/v1/avatars/..%2f..%2fetc", {}, 404, ""),
+    ],
+)
+async def test_errors_are_problem_details(
+    house: House, method: str, path: str, kwargs: dict[str, object], status: int, words: str
+) -> None:
+    answer = await house.client.request(method, path, **kwargs)  # type: ignore[arg-type]
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert words in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("unspeakable", "this voice cannot say that"),
+        ("broken", "the voice failed: the log of the orchestrator tells how"),
+    ],
+)
+async def test_a_voice_that_fails_ends_its_turn(house: House, text: str, reason: str) -> None:
+    async with house.bus.listen() as events, asyncio.timeout(10):
+        answer = await house.client.post("/v1/calls/c1/say", json={"text": text, "wait": True})
+        assert (answer.json()["state"], answer.json()["reason"]) == ("failed", reason)
+        event = events.get_nowait().as_dict()
+        assert (event["event"], event["state"], event["reason"]) == ("turn_interrupted", "failed", reason)
+        assert house.sink.ended == [1]
+        house.one.on_turn("started", 1, 0.0, 0.0)  # its silence, in the media worker
+        house.one.on_turn("finished", 1, 0.0, 0.0)
+        assert (await house.client.get("/v1/calls/c1")).json()["turns"][0]["state"] == "failed"
+        with pytest.raises(asyncio.QueueEmpty):
+            events.get_nowait()
+
+
+async def test_a_voice_that_fails_in_mid_sentence_has_failed(house: House) -> None:
+    async with asyncio.timeout(10):
+        await house.client.post("/v1/calls/c1/say", json={"text": "one two unspeakable"})
+        house.one.on_turn("started", 1, 0.0, 0.0)
+        while not house.sink.ended:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        house.one.on_turn("finished", 1, 200.0, 0.0)
+    turn = (await house.client.get("/v1/calls/c1")).json()["turns"][0]
+    assert (turn["state"], turn["heard_ms"], turn["reason"]) == (
+        "failed",
+        200.0,
+        "this voice cannot say that",
+    )
+
+
+async def test_avatars(house: House) -> None:
+    assert (await house.client.put("/v1/avatars/anna", content=PNG)).json()["name"] == "anna"
+    assert house.changed == ["anna"]
+    names = [avatar["name"] for avatar in (await house.client.get("/v1/avatars")).json()]
+    assert names == ["default", "anna"]
+    assert (await house.client.get("/v1/avatars/anna")).content == PNG
+    assert house.catalog.for_user("Anna").name == "anna"
+    assert house.catalog.for_user("stranger").name == "default"
+
+
+async def test_hang_up_ends_everything(house: House) -> None:
+    await house.client.post("/v1/calls/c1/say", json={"text": "one"})
+    assert (await house.client.delete("/v1/calls/c1")).status_code == 204
+    assert house.ended == ["api"]
+    answer = await house.client.post("/v1/calls/c1/say", json={"text": "two"})
+    assert (answer.status_code, "has ended" in answer.json()["detail"]) == (410, True)
+
+
+async def test_calls_are_dialled_over_the_account_asked_for(house: House) -> None:
+    answer = await house.client.post("/v1/calls", json={"to": "sip:x@y", "account": "sip:a@trunk"})
+    assert (answer.status_code, answer.json()) == (202, {"call_id": "to sip:x@y en True sip:a@trunk"})
+
+
+async def test_no_call_is_dialled_to_speak_a_language_that_no_voice_speaks(house: House) -> None:
+    pool: Any = SimpleNamespace(send=print)
+    voices = VoiceByLanguage({"en": Voice})
+    board = Switchboard(load_settings([]), pool, house.catalog, voices, house.bus, print)
+    order = DialOrder(to="sip:x@y", avatar="default", text="Hello.", language="tlh")
+    with pytest.raises(SpeechError, match="no voice speaks 'tlh'"):
+        await board.dial(cast(Any, None), order)
+
+
+def record(call_id: str) -> CallRecord:
+    return CallRecord(
+        call_id, "x@y", "in", "sip:a@b", "demo", "127.0.0.1", "", "default", 1.0, 2.0, 5.0, 3.0, "bye by peer",
+        "peer", "hangup", 0, "", "PCMU/8000", None, False, {"audio": {"peer_lost": 1}},
+    )  # fmt: skip
+
+
+async def test_the_last_records_are_kept(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="orchestrator"):
+        for call_id in ("r1", "r2", "r3"):
+            house.records.add(record(call_id), None)
+    assert [vars(line)["fields"]["call"] for line in caplog.records] == ["r1", "r2", "r3"]
+    records = (await house.client.get("/v1/records")).json()
+    assert [one["call_id"] for one in records] == ["r3", "r2"]
+    assert len((await house.client.get("/v1/records?limit=1")).json()) == 1
+    one = (await house.client.get("/v1/records/r2")).json()
+    assert (one["ended_by"], one["seconds"], one["media"]["audio"]["peer_lost"]) == ("peer", 3.0, 1)
+    assert (await house.client.get("/v1/records/r1")).status_code == 404
+
+
+def test_refused_calls_take_a_share_of_the_records(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    book = RecordBook(30, lambda: now)
+    with caplog.at_level("INFO", logger="orchestrator"):
+        book.add(record("answered"), None)
+        for number in range(50):
+            book.refuse(replace(record(f"refused{number}"), cause="no_room"))
+        now = 1.5
+        book.refuse(replace(record("later"), cause="draining"))
+    assert [one.call_id for one in book.latest(9)] == ["later", "refused19", "refused18", "answered"]
+    lines = [(one.message, vars(one)["fields"]) for one in caplog.records]
+    assert len([name for name, _ in lines if name == "call_record"]) == 22
+    assert [fields for name, fields in lines if name == "refused_unrecorded"] == [{"calls": 30}]
+
+
+async def test_traces_are_read_as_text(house: House) -> None:
+    answer = await house.client.get("/v1/calls/c1/trace")
+    assert (answer.status_code, "is not traced" in answer.json()["detail"]) == (404, True)
+    house.traces.clear()
+    assert (await house.client.get("/v1/calls/c1/trace")).status_code == 404
+    assert (await house.client.put("/v1/calls/c1/trace")).status_code == 204
+    assert (await house.client.put("/v1/calls/c2/trace")).status_code == 404
+    answer = await house.client.get("/v1/calls/c1/trace")
+    assert (answer.text, answer.headers["content-type"][:10]) == ("INVITE sip:x", "text/plain")
+    assert (await house.client.put("/v1/traces", json={"calls": 3})).status_code == 204
+    assert house.to_trace == 3
+
+
+async def test_keys_and_transfer(house: House) -> None:
+    answer = await house.client.post("/v1/calls/c1/dtmf", json={"digits": "12#", "milliseconds": 80})
+    assert (answer.status_code, house.pressed) == (204, [("12#", 80)])
+    answer = await house.client.post("/v1/calls/c1/transfer", json={"to": "sip:busy@b"})
+    assert (answer.json(), house.ended) == ({"status": 486}, [])
+    answer = await house.client.post("/v1/calls/c1/transfer", json={"to": "sip:human@b"})
+    assert (answer.json(), house.ended) == ({"status": 200}, ["transferred"])
+    assert (await house.client.post("/v1/calls/c1/dtmf", json={"digits": "1"})).status_code == 410

@@ -1,0 +1,98 @@
+"""The portrait as a still picture: what calls show that no inference server can help, made beside the clock."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import threading
+import zlib
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from orchestrator.avatar import avatars as stage_module
+from orchestrator.avatar.avatars import Stage
+from orchestrator.avatar.performer import Performer
+from orchestrator.avatar.source import PortraitFile
+from orchestrator.avatar.still import grey_body, still_body
+from orchestrator.media.sources import StillBody
+
+RED_LUMA, BLUE_LUMA = 81, 41  # BT.601
+
+
+def png(image: np.ndarray) -> bytes:
+    return bytes(cv2.imencode(".png", image)[1])
+
+
+def white(width: int, height: int) -> bytes:
+    """A PNG of one bit a pixel."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack("!I", len(data)) + kind + data + struct.pack("!I", zlib.crc32(kind + data))
+
+    rows = zlib.compress((b"\0" + b"\xff" * ((width + 7) // 8)) * height, 1)
+    head = chunk(b"IHDR", struct.pack("!IIBBBBB", width, height, 1, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def test_the_upper_middle_of_a_tall_picture() -> None:
+    image = np.zeros((400, 100, 3), np.uint8)
+    image[:200, :, 2], image[200:, :, 0] = 255, 255  # red above blue
+    body = still_body(png(image), 96, 96)
+    assert body.frames.shape == (1, 144, 96)
+    assert np.abs(body.frames[0, :90].mean() - RED_LUMA) < 5
+    assert (body.width, body.height) == (96, 96)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"no picture", white(64, 64)[:60], white(8000, 7000), white(1, 5000)],
+    ids=["empty", "text", "cut", "too large", "too thin"],
+)  # fmt: skip
+def test_grey_where_there_is_no_picture_to_show(data: bytes) -> None:
+    body = still_body(data, 128, 96)
+    assert np.array_equal(body.frames, grey_body(128, 96).frames)
+
+
+async def test_a_call_is_heard_while_its_portrait_is_still_being_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading a large picture takes as long as ten packets of sound: it may not hold the clock's thread."""
+    go = threading.Event()
+
+    def slow(data: bytes, width: int, height: int) -> StillBody:
+        assert go.wait(30)
+        return still_body(data, width, height)
+
+    monkeypatch.setattr(stage_module, "still_body", slow)
+    stage = Stage(["127.0.0.1:9"], tmp_path, 1 << 20, lambda *_: None)
+    (tmp_path / "portrait").write_bytes(white(64, 64))
+    portrait = PortraitFile.now(tmp_path / "portrait", 64, 64, Fraction(25), "crop")
+    performers = [
+        Performer(
+            stage, portrait, session_id=f"{n}", rate=8000, on_turn=lambda _: None, on_avatar=lambda *_: None
+        )
+        for n in range(2)
+    ]
+    try:
+        speaker = performers[0].speaker
+        speaker.start_turn(1)
+        speaker.feed(1, np.full(3200, 7, np.int16), np.full(1600, 7, np.int16))
+        assert performers[0].tick(0).loop_index == 0
+        heard = [performers[0].read(packet) for packet in range(10)]
+        assert sum(sound is not None for sound in heard) >= 8
+        assert performers[0].body.frames[0, 0, 0] == grey_body(64, 64).frames[0, 0, 0]
+        go.set()
+        async with asyncio.timeout(30):
+            while performers[0].body is not await stage.still(portrait):
+                await asyncio.sleep(0.001)
+            while performers[1].body is not performers[0].body:
+                await asyncio.sleep(0.001)
+        assert performers[0].body.frames[0, :64].min() > 200
+    finally:
+        go.set()
+        for performer in performers:
+            await performer.close()
+        await stage.close()

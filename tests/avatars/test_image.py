@@ -1,0 +1,156 @@
+"""Portraits as strangers send them."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from inference_server.avatars.portrait.image import ImageLimits, load_image, read_header
+from inference_server.engines.base import ImageRejected
+
+WIDTH, HEIGHT = 120, 96
+
+
+def scene() -> Image.Image:
+    """Red top left, green top right, blue bottom left, grey bottom right."""
+    picture = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
+    picture[: HEIGHT // 2, : WIDTH // 2] = (220, 30, 30)
+    picture[: HEIGHT // 2, WIDTH // 2 :] = (30, 200, 30)
+    picture[HEIGHT // 2 :, : WIDTH // 2] = (30, 30, 220)
+    return Image.fromarray(picture)
+
+
+def encoded(picture: Image.Image, form: str, **options: object) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, form, **options)
+    return out.getvalue()
+
+
+def corners(rgb: np.ndarray) -> list[tuple[int, ...]]:
+    h, w = rgb.shape[:2]
+    return [tuple(int(v) for v in rgb[y, x]) for y, x in ((9, 9), (9, w - 10), (h - 10, 9), (h - 10, w - 10))]
+
+
+def assert_scene(rgb: np.ndarray, tolerance: int = 12) -> None:
+    assert rgb.dtype == np.uint8 and rgb.shape == (HEIGHT, WIDTH, 3)
+    expected = [(220, 30, 30), (30, 200, 30), (30, 30, 220), (128, 128, 128)]
+    assert np.abs(np.array(corners(rgb)) - expected).max() <= tolerance
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "JPEG", "WEBP"])
+def test_the_common_formats(form: str) -> None:
+    assert_scene(load_image(encoded(scene(), form)))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_exif_orientation_is_undone(form: str, orientation: int) -> None:
+    undo = {
+        1: None,
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }[orientation]
+    stored = scene() if undo is None else scene().transpose(undo)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(stored, form, exif=exif)
+    assert read_header(data).orientation == orientation
+    assert_scene(load_image(data))
+
+
+def test_transparency_lies_over_neutral_grey() -> None:
+    picture = scene().convert("RGBA")
+    picture.putalpha(
+        Image.fromarray(np.where(np.arange(WIDTH) < 60, 255, 0)[None].repeat(HEIGHT, 0).astype(np.uint8))
+    )
+    rgb = load_image(encoded(picture, "PNG"))
+    assert corners(rgb)[0] == (220, 30, 30)
+    assert corners(rgb)[1] == (128, 128, 128)
+
+
+def test_grey_with_and_without_alpha() -> None:
+    grey = load_image(encoded(scene().convert("L"), "PNG"))
+    assert grey.shape == (HEIGHT, WIDTH, 3) and (grey[:, :, 0] == grey[:, :, 2]).all()
+    both = scene().convert("LA")
+    both.putalpha(0)
+    assert (load_image(encoded(both, "PNG")) == 128).all()
+
+
+def test_palette_with_a_transparent_colour() -> None:
+    picture = scene().quantize(4)
+    index = picture.getpixel((WIDTH - 5, 5))
+    rgb = load_image(encoded(picture, "PNG", transparency=index))
+    assert np.abs(np.array(corners(rgb)[1]) - 128).max() <= 2
+    assert np.abs(np.array(corners(rgb)[0]) - (220, 30, 30)).max() <= 12
+
+
+def test_cmyk_jpeg() -> None:
+    assert_scene(load_image(encoded(scene().convert("CMYK"), "JPEG", quality=95)), tolerance=30)
+
+
+def test_sixteen_bits() -> None:
+    ramp = np.linspace(0, 65535, WIDTH).astype(np.uint16)[None].repeat(HEIGHT, 0)
+    rgb = load_image(encoded(Image.fromarray(ramp), "PNG"))
+    assert rgb[0, 0, 0] == 0 and rgb[0, -1, 0] == 255 and abs(int(rgb[0, WIDTH // 2, 0]) - 128) <= 2
+
+
+def test_twelve_megapixels() -> None:
+    picture = scene().resize((4000, 3000))
+    assert load_image(encoded(picture, "JPEG")).shape == (3000, 4000, 3)
+
+
+def png_header(width: int, height: int) -> bytes:
+    body = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + body
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"hello, this is a text file", "not a picture"),
+        (b"", "not a picture"),
+        (b"\0\0\0\x18ftypheic" + bytes(40), "HEIC"),
+        (png_header(20_000, 20_000), "20000x20000"),
+        (png_header(0, 10), "no size"),
+        (png_header(60, 200), "80 pixels"),
+        (png_header(200, 200) + b"\0\0\0\x05IDATxxxxx", "cannot be decoded"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "cut off"),
+        (b"\xff\xd8\xff\xe0\x00", "no picture"),
+        (b"RIFF\0\0\0\0WEBPVP8X", "cut off"),
+    ],
+)
+def test_what_cannot_be_read_says_why(data: bytes, words: str) -> None:
+    with pytest.raises(ImageRejected, match=words) as caught:
+        load_image(data)
+    assert str(caught.value).endswith(".")
+
+
+def test_limits_are_those_given() -> None:
+    data = encoded(scene(), "PNG")
+    with pytest.raises(ImageRejected, match="megapixels"):
+        load_image(data, ImageLimits(max_pixels=1000))
+    with pytest.raises(ImageRejected, match="MiB"):
+        load_image(data, ImageLimits(max_bytes=10))
+
+
+def test_every_cut_of_a_picture_is_read_or_refused() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for form in ("JPEG", "PNG", "WEBP"):
+        data = encoded(scene(), form, exif=exif)
+        for end in range(0, len(data), 7):
+            try:
+                load_image(data[:end])
+            except ImageRejected:
+                continue

@@ -1,0 +1,37 @@
+"""Preparations that clients ask for and leave."""
+
+from __future__ import annotations
+
+import asyncio
+from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any
+
+from inference_server.avatars.preparation import Preparation, PrepareRequest
+from inference_server.settings import Settings
+from tests.support.avatar_client import portrait
+from visavis.service.logs import Log
+
+
+class Forever(Preparation):
+    """Whose work never ends by itself."""
+
+    async def _work(self, *_: Any) -> Any:
+        await asyncio.Event().wait()
+
+
+async def test_a_client_that_leaves_leaves_nothing_behind() -> None:
+    engine: Any = SimpleNamespace(loaded=SimpleNamespace(own_body="own", info={"name": "e", "build": "1"}))
+    store: Any = SimpleNamespace(avatar=lambda avatar_id: None)
+    preparation = Forever(Settings(), store, engine, Log(__name__), lambda avatar_id: None)
+    before = asyncio.all_tasks()
+    steps = preparation.prepare(PrepareRequest(portrait(), 320, 240, Fraction(25), "crop", {}))
+    assert await anext(steps) == 0.0
+    waiting = asyncio.ensure_future(anext(steps))
+    await asyncio.sleep(0.05)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await steps.aclose()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before

@@ -1,0 +1,230 @@
+"""The files that deploy Visavis against each other and against the code; no container engine is needed."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from inference_server.settings import Settings as InferenceSettings
+from inference_server.settings import load as load_inference
+from orchestrator.config import Settings as OrchestratorSettings
+from orchestrator.config import load_settings
+from tests.support.series import exported
+from visavis.service.settings import CONFIG
+
+ROOT = Path(__file__).parent.parent.parent
+DEPLOY = ROOT / "deploy"
+COMPOSE = ["docker-compose.yml", "docker-compose.gpu.yml", "deploy/compose.bridge.yml"]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with Compose's merge tags taken as plain values."""
+
+
+def _plain(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return loader.construct_mapping(node, deep=True)
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
+    return None
+
+
+for _tag in ("!reset", "!override"):
+    _Loader.add_constructor(_tag, _plain)
+
+
+def compose(name: str) -> dict[str, Any]:
+    loaded = yaml.load((ROOT / name).read_text(), _Loader)
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def example() -> dict[str, str]:
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    pairs = [re.fullmatch(r"#([A-Z][A-Z0-9_]*)=(.*)", line) for line in lines]
+    return {pair[1]: pair[2] for pair in pairs if pair}
+
+
+def fields() -> dict[str, Any]:
+    return {
+        prefix + name.upper(): field
+        for settings, prefix in (
+            (OrchestratorSettings, "VISAVIS_"),
+            (InferenceSettings, "VISAVIS_INFERENCE_"),
+        )
+        for name, field in settings.model_fields.items()
+    }
+
+
+def test_the_example_names_every_setting_and_no_other() -> None:
+    named = {name for name in example() if name.startswith("VISAVIS_")}
+    assert named == {CONFIG, *fields()}
+
+
+def test_the_example_shows_the_defaults() -> None:
+    for name, field in fields().items():
+        default = field.get_default(call_default_factory=True)
+        shown = example()[name]
+        if default is None or default == []:
+            assert shown in ("", "[]"), name
+        elif isinstance(default, bool):
+            assert shown == str(default).lower(), name
+        elif isinstance(default, list):
+            assert shown == ",".join(default), name
+        else:
+            assert shown == str(default), name
+
+
+def test_the_example_can_be_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in example().items():
+        monkeypatch.setenv(name, value)
+    assert load_settings([]) == OrchestratorSettings()
+    assert load_inference([], example()) == InferenceSettings()
+
+
+def test_the_example_and_the_compose_files_name_the_same_variables() -> None:
+    used = {name for file in COMPOSE for name in re.findall(r"\$\{([A-Z_]+)", (ROOT / file).read_text())}
+    named = {name for name in example() if name.startswith("DEPLOY_")}
+    assert named == {name for name in used if name.startswith("DEPLOY_")}
+    assert used - named - {CONFIG, *fields()} == {"HF_ENDPOINT"}
+
+
+def test_defaults_in_the_compose_files_are_those_of_the_example() -> None:
+    for file in COMPOSE:
+        for name, default in re.findall(r"\$\{(DEPLOY_[A-Z_]+):-([^}$]*)\}", (ROOT / file).read_text()):
+            if file == "docker-compose.gpu.yml" and name == "DEPLOY_INFERENCE_MEMORY":
+                continue  # weights and CUDA take more
+            assert example()[name] == default, f"{name} in {file}"
+
+
+@pytest.mark.parametrize("file", COMPOSE)
+def test_variables_that_a_container_gets_are_settings(file: str) -> None:
+    for service in compose(file)["services"].values():
+        for name in service.get("environment", {}):
+            if name.startswith("VISAVIS_"):
+                assert name in {CONFIG, *fields()}, name
+
+
+@pytest.mark.parametrize("file", ["docker-compose.yml", "docker-compose.gpu.yml"])
+def test_every_service_is_hardened(file: str) -> None:
+    base = compose("docker-compose.yml")["services"]
+    for name, own in compose(file)["services"].items():
+        service = {**base.get(name, {}), **own}
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["init"] is True, name
+        assert service["restart"] in ("unless-stopped", "no"), name
+        assert {"max-size", "max-file"} <= set(service["logging"]["options"]), name
+        assert service["mem_limit"] and service["pids_limit"], name
+        assert "privileged" not in service and "ulimits" not in service, name
+        assert not any("docker.sock" in str(volume) for volume in service.get("volumes", [])), name
+
+
+def test_images_are_named_by_version() -> None:
+    for service in compose("docker-compose.yml")["services"].values():
+        tag = service["image"].rpartition(":")[2]
+        assert "latest" not in service["image"] and re.search(r"-v?\d", tag), service["image"]
+
+
+def test_the_server_drains_within_its_grace_period() -> None:
+    grace = compose("docker-compose.yml")["services"]["inference"]["stop_grace_period"]
+    assert float(grace.removesuffix("s")) > InferenceSettings.model_fields["drain_s"].default
+
+
+@pytest.mark.parametrize("file", sorted(path.name for path in DEPLOY.glob("*.Dockerfile")))
+def test_dockerfiles_build_anywhere(file: str) -> None:
+    text = (DEPLOY / file).read_text()
+    assert "# syntax" not in text  # it would be fetched from a registry of its own
+    bases = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
+    stages = re.findall(r"^FROM \S+ AS (\S+)", text, re.MULTILINE)
+    assert {base for base in bases if base not in stages} == {"${BASE_IMAGE}"}
+    for stage in re.split(r"^FROM ", text, flags=re.MULTILINE):
+        if "ENTRYPOINT" in stage and "AS caller" not in stage:
+            assert re.search(r"^USER 10001:10001$", stage, re.MULTILINE)
+            assert re.search(r"^HEALTHCHECK ", stage, re.MULTILINE)
+    assert "curl" not in text and "http" not in text
+
+
+@pytest.mark.parametrize("file", sorted(path.name for path in DEPLOY.glob("requirements-*.txt")))
+def test_requirements_are_pinned_and_name_no_place(file: str) -> None:
+    for line in (DEPLOY / file).read_text().splitlines():
+        assert re.fullmatch(r"[a-z0-9._-]+==[A-Za-z0-9.+!]+", line), line
+
+
+@pytest.mark.parametrize(
+    ("file", "extras"),
+    [
+        ("requirements-orchestrator.txt", ["orchestrator"]),
+        ("requirements-inference.txt", ["inference"]),
+        ("requirements-inference-cuda.txt", ["inference", "musetalk"]),
+    ],
+)
+def test_requirements_are_those_of_the_project(file: str, extras: list[str]) -> None:
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    pins = dict(line.split("==") for line in (DEPLOY / file).read_text().splitlines())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = list(project["dependencies"])
+    for extra in extras:
+        wanted += project["optional-dependencies"][extra]
+    for text in wanted:
+        requirement = Requirement(text)
+        name = canonicalize_name(requirement.name)
+        assert name in pins, f"{name}: run uv pip compile as docs/deploy.md says"
+        assert requirement.specifier.contains(pins[name]), (
+            f"{name}=={pins[name]} is not {requirement.specifier}"
+        )
+
+
+def test_only_the_cuda_image_says_that_it_is_for_a_gpu() -> None:
+    stages = (DEPLOY / "inference.Dockerfile").read_text().split("\nFROM ")
+    said = [stage.splitlines()[0] for stage in stages if "VISAVIS_CUDA_IMAGE=1" in stage]
+    assert said == ["runtime AS cuda"]
+
+
+def test_the_cpu_images_have_no_torch() -> None:
+    for file in ("requirements-orchestrator.txt", "requirements-inference.txt"):
+        assert not re.search(r"^(torch|nvidia|triton)", (DEPLOY / file).read_text(), re.MULTILINE)
+
+
+def test_the_dashboard_and_the_alerts_use_figures_that_exist() -> None:
+    dashboard = json.loads((DEPLOY / "monitoring/grafana/dashboards/visavis.json").read_text())
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    alerts = yaml.safe_load((DEPLOY / "monitoring/alerts.yml").read_text())
+    expressions += [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
+    used = {name for text in expressions for name in re.findall(r"visavis_[a-z0-9_]+", text)}
+    assert len(used) > 20
+    assert used <= exported()
+
+
+def test_the_dashboard_asks_the_provisioned_source() -> None:
+    folder = DEPLOY / "monitoring/grafana"
+    source = yaml.safe_load((folder / "provisioning/datasources/prometheus.yml").read_text())["datasources"][
+        0
+    ]
+    dashboard = json.loads((folder / "dashboards/visavis.json").read_text())
+    uids = {panel["datasource"]["uid"] for panel in dashboard["panels"] if "datasource" in panel}
+    assert uids == {source["uid"]}
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+def test_no_container_is_given_long_to_be_healthy() -> None:
+    """Healthy is a process that lives: an engine that reads weights for minutes must not need a longer start."""
+    for file in COMPOSE:
+        for name, service in compose(file)["services"].items():
+            start = service.get("healthcheck", {}).get("start_period", "60s")
+            assert start == "60s", (file, name)
+
+
+def test_nothing_private_goes_to_the_engine() -> None:
+    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    assert lines[0] == "*"
+    assert not any(".env" in line or "settings.toml" in line for line in lines if line.startswith("!"))

@@ -1,0 +1,62 @@
+"""The client of docs/http.md speaks, and the pages say what the code does."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import runpy
+import subprocess
+import wave
+from pathlib import Path
+
+import pytest
+
+from tests.support.avatar_client import portrait, voice
+from tests.support.http import url
+from tests.support.peers import require
+from tests.support.servers import running_server
+from visavis.client.http_wire import AUDIO, CLOSE_CODES, FRAME
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.process
+async def test_the_plain_client_speaks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image, speech = tmp_path / "face.png", tmp_path / "speech.wav"
+    image.write_bytes(portrait())
+    with wave.open(str(speech), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+        file.writeframes(voice(24_000).tobytes())
+    speak = runpy.run_path(str(ROOT / "examples" / "http_client.py"))["speak"]
+    async with running_server(slots=2) as server:
+        with wave.open(str(speech)) as file:
+            pcm = file.readframes(file.getnframes())
+        count = await asyncio.to_thread(speak, image.read_bytes(), pcm, url(server))
+    assert count >= 38  # a second and a half, and the mouth closes
+    printed = capsys.readouterr().out
+    assert "over body frame" in printed and "'late': 0" in printed
+
+
+def test_the_page_lists_sizes_and_close_codes() -> None:
+    page = (ROOT / "docs" / "http.md").read_text()
+    for kind, code in CLOSE_CODES.items():
+        assert re.search(rf"^\| `{kind}` \|.*\| {code} \|", page, re.MULTILINE)
+    assert f"| {AUDIO.size} | | PCM" in page and f"| {FRAME.size} | | pixels" in page
+
+
+def page_script() -> str:
+    page = (ROOT / "examples" / "browser_client.html").read_text()
+    return page.split("<script>")[1].split("</script>")[0]
+
+
+def test_the_browser_page_reads_the_same_bytes() -> None:
+    script = page_script()
+    assert f"new Uint8Array(data, {FRAME.size})" in script and "message.set(new Uint8Array(" in script
+    assert f"new Uint8Array({AUDIO.size} + piece.byteLength)" in script
+
+
+@pytest.mark.process
+@pytest.mark.peer
+def test_the_browser_pages_script_is_javascript() -> None:
+    node = require("node", "nodejs")
+    subprocess.run([node, "--check", "-"], input=page_script(), text=True, check=True)

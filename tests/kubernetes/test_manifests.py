@@ -1,0 +1,331 @@
+"""The Kubernetes manifests against each other and the code; `kubectl` renders them, no cluster is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+from pathlib import Path
+
+import grpc
+import pytest
+import yaml
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from bench.autoscale import Policy
+from inference_server.frontends.health import LIVE, SERVICE
+from inference_server.models.__main__ import _arguments
+from inference_server.settings import Settings as InferenceSettings
+from inference_server.settings import load as load_inference
+from orchestrator.config import Settings as OrchestratorSettings
+from orchestrator.config import load_settings
+from tests.support.manifests import (
+    KUBERNETES,
+    OVERLAYS,
+    ROOT,
+    Object,
+    config,
+    container,
+    find,
+    matches,
+    render,
+    workloads,
+)
+from tests.support.series import exported
+from tests.support.servers import running_server
+from visavis.service.settings import CONFIG
+
+pytestmark = pytest.mark.process
+
+GPU = [name for name in OVERLAYS if name != "cpu"]
+
+
+@pytest.fixture(scope="module")
+def rendered() -> dict[str, list[Object]]:
+    return {name: render(name) for name in OVERLAYS}
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_selectors_find_what_they_mean(rendered: dict[str, list[Object]], overlay: str) -> None:
+    objects = rendered[overlay]
+    pods = {name: w["spec"]["template"]["metadata"]["labels"] for name, w in workloads(objects).items()}
+    assert set(pods) == {"inference", "orchestrator"}
+    for name, workload in workloads(objects).items():
+        selector = workload["spec"]["selector"]["matchLabels"]
+        assert [n for n, labels in pods.items() if matches(selector, labels)] == [name]
+        affinity = workload["spec"]["template"]["spec"].get("affinity", {}).get("podAntiAffinity", {})
+        for term in affinity.get("preferredDuringSchedulingIgnoredDuringExecution", []):
+            assert matches(term["podAffinityTerm"]["labelSelector"]["matchLabels"], pods[name])
+    services = [o for o in objects if o["kind"] == "Service"]
+    for service in services:
+        hit = [n for n, labels in pods.items() if matches(service["spec"]["selector"], labels)]
+        assert len(hit) == 1, service["metadata"]["name"]
+        ports = {p["name"]: p["containerPort"] for p in container(workloads(objects)[hit[0]])["ports"]}
+        for port in service["spec"]["ports"]:
+            assert ports[port["targetPort"]] == port["port"]
+    for budget in (o for o in objects if o["kind"] == "PodDisruptionBudget"):
+        selector = budget["spec"]["selector"]["matchLabels"]
+        assert [n for n, labels in pods.items() if matches(selector, labels)] == [budget["metadata"]["name"]]
+    for policy in (o for o in objects if o["kind"] == "NetworkPolicy"):
+        selector = policy["spec"]["podSelector"].get("matchLabels", {})
+        if policy["metadata"]["name"] == "deletion-cost":
+            continue
+        hit = [n for n, labels in pods.items() if matches(selector, labels)]
+        assert set(hit) == ({"inference"} if selector else set(pods))
+        names = {p["name"] for p in container(workloads(objects)["inference"])["ports"]}
+        for rule in policy["spec"].get("ingress", []):
+            assert {p["port"] for p in rule["ports"]} <= names
+    for monitor in (o for o in objects if o["kind"] == "ServiceMonitor"):
+        selector = monitor["spec"]["selector"]["matchLabels"]
+        (service,) = [s for s in services if matches(selector, s["metadata"]["labels"])]
+        for endpoint in monitor["spec"]["endpoints"]:
+            assert endpoint["port"] in {p["name"] for p in service["spec"]["ports"]}
+            assert endpoint["path"] == "/metrics"
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_references_lead_somewhere(rendered: dict[str, list[Object]], overlay: str) -> None:
+    objects = rendered[overlay]
+    for name, workload in workloads(objects).items():
+        spec = workload["spec"]["template"]["spec"]
+        account = find(objects, "ServiceAccount", spec["serviceAccountName"])
+        assert account["automountServiceAccountToken"] is False
+        assert spec["automountServiceAccountToken"] is False
+        find(objects, "PriorityClass", spec["priorityClassName"])
+        volumes = {v["name"] for v in spec["volumes"]}
+        used: set[str] = set()
+        for one in [*spec["containers"], *spec.get("initContainers", [])]:
+            mounts = one["volumeMounts"]
+            assert len({m["mountPath"] for m in mounts}) == len(mounts)
+            used |= {m["name"] for m in mounts}
+            assert one["securityContext"]["readOnlyRootFilesystem"] is True
+            assert one["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert used == volumes, name
+        assert workload["metadata"]["namespace"] == "visavis"
+    if overlay != "monitoring-deletion-cost":
+        assert not [o for o in objects if o["kind"] in ("Role", "RoleBinding", "ClusterRole", "Secret")]
+    for scaler in (o for o in objects if o["kind"] in ("ScaledObject", "HorizontalPodAutoscaler")):
+        assert scaler["spec"]["scaleTargetRef"]["name"] == "inference"
+        assert "replicas" not in workloads(objects)["inference"]["spec"]
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_configuration_is_accepted_by_the_settings(
+    rendered: dict[str, list[Object]], overlay: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = rendered[overlay]
+    loads = workloads(objects)
+    inference = config(objects, loads["inference"])
+    settings = load_inference([], inference)
+    ports = {p["name"]: p["containerPort"] for p in container(loads["inference"])["ports"]}
+    assert (settings.port, settings.http_port) == (ports["grpc"], ports["http"])
+    assert set(inference) <= {f"VISAVIS_INFERENCE_{n.upper()}" for n in InferenceSettings.model_fields}
+
+    environment = config(objects, loads["orchestrator"])
+    env = {e["name"]: e for e in container(loads["orchestrator"]).get("env", [])}
+    assert env["VISAVIS_ADVERTISED_ADDRESS"]["valueFrom"]["fieldRef"]["fieldPath"] == "status.hostIP"
+    assert {*environment, *env} <= {
+        CONFIG,
+        *(f"VISAVIS_{n.upper()}" for n in OrchestratorSettings.model_fields),
+    }
+    mounted = {m["mountPath"]: m["name"] for m in container(loads["orchestrator"])["volumeMounts"]}
+    path = Path(environment["VISAVIS_CONFIG"])
+    assert mounted[str(path.parent)] == "settings"
+    assert path.name == "settings.toml"
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    secret = tmp_path / "settings.toml"
+    secret.write_text((ROOT / "deploy" / "settings.toml").read_text())
+    monkeypatch.setenv("VISAVIS_CONFIG", str(secret))
+    orchestrator = load_settings([])
+    named = {p["name"]: p["containerPort"] for p in container(loads["orchestrator"])["ports"]}
+    assert named == {
+        "sip-udp": orchestrator.sip_port,
+        "sip-tcp": orchestrator.sip_port,
+        "api": orchestrator.api_port,
+    }
+    service = find(objects, "Service", "inference")
+    assert service["spec"]["clusterIP"] == "None"
+    assert not service["spec"].get("publishNotReadyAddresses")
+    assert orchestrator.avatar_servers == [f"dns:///inference:{settings.port}"]
+    for given in (inference, environment):
+        for name in ("VISAVIS_INFERENCE_CACHE_DIR", "VISAVIS_CACHE_DIR", "VISAVIS_DATA_DIR"):
+            if name in given:
+                load = loads["inference" if given is inference else "orchestrator"]
+                assert given[name] in {m["mountPath"] for m in container(load)["volumeMounts"]}
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_grace_is_longer_than_the_drain(rendered: dict[str, list[Object]], overlay: str) -> None:
+    objects = rendered[overlay]
+    for name, variable in (("inference", "VISAVIS_INFERENCE_DRAIN_S"), ("orchestrator", "VISAVIS_DRAIN_S")):
+        workload = workloads(objects)[name]
+        drain = float(config(objects, workload)[variable])
+        assert drain > 0
+        assert workload["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= drain + 20
+    surge = workloads(objects)["inference"]["spec"]["strategy"]["rollingUpdate"]
+    assert surge == {"maxSurge": 1, "maxUnavailable": 0}
+    ports = workloads(objects)["orchestrator"]["spec"]["updateStrategy"]["rollingUpdate"]
+    assert ports == {"maxSurge": 0, "maxUnavailable": 1}
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_memory_volumes_fit_the_limit(rendered: dict[str, list[Object]], overlay: str) -> None:
+    units = {"Mi": 1, "Gi": 1024}
+    for workload in workloads(rendered[overlay]).values():
+        volumes = workload["spec"]["template"]["spec"]["volumes"]
+        sizes = [
+            v["emptyDir"]["sizeLimit"] for v in volumes if v.get("emptyDir", {}).get("medium") == "Memory"
+        ]
+        limit = container(workload)["resources"]["limits"]["memory"]
+        assert sizes
+        assert sum(int(s[:-2]) * units[s[-2:]] for s in sizes) < int(limit[:-2]) * units[limit[-2:]] / 2
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("overlay", GPU)
+def test_gpu_and_models(rendered: dict[str, list[Object]], overlay: str) -> None:
+    objects = rendered[overlay]
+    workload = workloads(objects)["inference"]
+    one = container(workload)
+    assert one["resources"]["limits"]["nvidia.com/gpu"] == one["resources"]["requests"]["nvidia.com/gpu"] == 1
+    (init,) = workload["spec"]["template"]["spec"]["initContainers"]
+    assert init["image"] == one["image"]
+    assert init["image"].endswith("-cuda")
+    assert init["command"] == ["python", "-m", "inference_server.models"]
+    options = _arguments().parse_args(init["args"])
+    settings = load_inference([], config(objects, workload))
+    assert settings.engine == "musetalk"
+    assert settings.engine_settings["musetalk_dir"] == str(options.dir)
+    assert settings.engine_settings["version"] == options.version
+    assert str(options.dir) in {m["mountPath"] for m in init["volumeMounts"]}
+    mount = next(m for m in one["volumeMounts"] if m["mountPath"] == str(options.dir))
+    assert mount["readOnly"] is True
+
+
+def probes(workload: Object) -> dict[str, Object]:
+    one = container(workload)
+    return {kind: one[f"{kind}Probe"] for kind in ("startup", "readiness", "liveness")}
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_orchestrator_probes_are_real_routes(rendered: dict[str, list[Object]], overlay: str) -> None:
+    from orchestrator.api import operations
+
+    routes = {route.path for route in operations.router.routes}
+    workload = workloads(rendered[overlay])["orchestrator"]
+    found = probes(workload)
+    assert {k: p["httpGet"]["path"] for k, p in found.items()} == {
+        "startup": "/healthz",
+        "readiness": "/readyz",
+        "liveness": "/healthz",
+    }
+    assert {p["httpGet"]["path"] for p in found.values()} <= routes
+    port = config(rendered[overlay], workload)["VISAVIS_API_PORT"]
+    assert {str(p["httpGet"]["port"]) for p in found.values()} == {port}
+    # the API listens where the probes ask: on the loopback, or at the node's address
+    own = {e["name"]: e for e in container(workload)["env"]}
+    hosts = {p["httpGet"].get("host") for p in found.values()}
+    assert hosts == ({None} if "VISAVIS_API_HOST" in own else {"127.0.0.1"})
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_inference_probes_ask_grpc(rendered: dict[str, list[Object]], overlay: str) -> None:
+    workload = workloads(rendered[overlay])["inference"]
+    assert {k: p["grpc"]["service"] for k, p in probes(workload).items()} == {
+        "startup": SERVICE,
+        "readiness": SERVICE,
+        "liveness": LIVE,
+    }
+    port = int(config(rendered[overlay], workload)["VISAVIS_INFERENCE_PORT"])
+    assert {p["grpc"]["port"] for p in probes(workload).values()} == {port}
+
+
+async def test_what_the_health_services_say() -> None:
+    """An engine that is lost makes the server not ready, and never not alive."""
+    serving = health_pb2.HealthCheckResponse.SERVING
+    async with running_server() as server, grpc.aio.insecure_channel(server.address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+
+        async def until(service: str, wanted: bool) -> None:
+            async for answer in stub.Watch(health_pb2.HealthCheckRequest(service=service), timeout=60):
+                if (answer.status == serving) == wanted:
+                    return
+
+        await until(SERVICE, True)
+        lost = asyncio.create_task(until(SERVICE, False))
+        died = asyncio.create_task(until(LIVE, False))
+        await until(LIVE, True)
+        os.kill(server.engine_pid, signal.SIGKILL)
+        await lost
+        await until(SERVICE, True)  # it has started another engine
+        assert not died.done()
+        died.cancel()
+
+
+def scaling(objects: list[Object]) -> Object:
+    keda = [o["spec"] for o in objects if o["kind"] == "ScaledObject"]
+    hpa = [o["spec"] for o in objects if o["kind"] == "HorizontalPodAutoscaler"]
+    assert len(keda) + len(hpa) == 1
+    return dict((keda or hpa)[0])
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize(("suffix", "target"), [("", 0.7), ("-slow-start", 0.5)])
+def test_both_autoscalers_have_the_same_policy(
+    rendered: dict[str, list[Object]], suffix: str, target: float
+) -> None:
+    keda = scaling(rendered[f"monitoring{suffix}"])
+    hpa = scaling(rendered[f"monitoring-hpa{suffix}"])
+    assert (keda["minReplicaCount"], keda["maxReplicaCount"]) == (hpa["minReplicas"], hpa["maxReplicas"])
+    assert keda["advanced"]["horizontalPodAutoscalerConfig"]["behavior"] == hpa["behavior"]
+    (trigger,), (metric,) = keda["triggers"], hpa["metrics"]
+    assert float(trigger["metadata"]["threshold"]) == target
+    assert metric["pods"]["target"]["averageValue"] == f"{1000 * target:.0f}m"
+    adapter = yaml.safe_load((KUBERNETES / "components" / "hpa" / "adapter-rules.yaml").read_text())
+    (rule,) = adapter["rules"]["custom"]
+    assert rule["name"]["as"] == metric["pods"]["metric"]["name"]
+    for query in (trigger["metadata"]["query"], rule["metricsQuery"], rule["seriesQuery"]):
+        names = set(re.findall(r"visavis_\w+", query))
+        assert names and names <= exported()
+    assert keda["fallback"]["replicas"] <= keda["maxReplicaCount"]
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("component", ["", "slow-start"])
+def test_the_simulation_and_the_docs_have_the_policy_of_the_manifests(
+    rendered: dict[str, list[Object]], component: str
+) -> None:
+    policy = Policy.from_manifest(component)
+    keda = scaling(rendered[f"monitoring-{component}" if component else "monitoring"])
+    assert policy.behavior == keda["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    assert str(policy.target) == keda["triggers"][0]["metadata"]["threshold"]
+    assert (policy.least, policy.most) == (keda["minReplicaCount"], keda["maxReplicaCount"])
+    assert policy.sentence in (ROOT / "docs" / "kubernetes.md").read_text()
+
+
+@pytest.mark.peer
+def test_alerts_are_those_of_one_machine_and_more(rendered: dict[str, list[Object]]) -> None:
+    rule = find(rendered["monitoring"], "PrometheusRule", "visavis")
+    shared = yaml.safe_load((ROOT / "deploy" / "monitoring" / "alerts.yml").read_text())["groups"]
+    assert rule["spec"]["groups"][: len(shared)] == shared
+    alerts = [r["alert"] for g in rule["spec"]["groups"] for r in g["rules"]]
+    assert len(set(alerts)) == len(alerts)
+    expressions = [r["expr"] for g in rule["spec"]["groups"] for r in g["rules"]]
+    assert {name for text in expressions for name in re.findall(r"visavis_\w+", text)} <= exported()
+
+
+@pytest.mark.peer
+def test_dashboard_is_the_one_of_the_compose_file(rendered: dict[str, list[Object]]) -> None:
+    board = find(rendered["monitoring"], "ConfigMap", "visavis-dashboard")
+    source = ROOT / "deploy" / "monitoring" / "grafana" / "dashboards" / "visavis.json"
+    assert board["data"]["visavis.json"] == source.read_text()
+    assert board["metadata"]["labels"]["grafana_dashboard"] == "1"

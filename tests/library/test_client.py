@@ -1,0 +1,50 @@
+"""One server over gRPC: what it is asked, and how it fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.avatar_stream import AVATAR, Caller, begin
+from tests.support.fake_server import LOOP, body_sha256, fake_server
+from visavis import errors
+from visavis.client.body_cache import BodyCache
+from visavis.client.grpc import AvatarClient
+
+
+async def test_prepare_fetch_and_errors(tmp_path: Path) -> None:
+    async with fake_server() as server, AvatarClient(server.address) as client:
+        steps: list[float] = []
+        prepared = await client.prepare(b"image", 64, 48, progress=steps.append)
+        assert prepared == AVATAR and steps == [0.5, 1.0]
+        assert prepared.jumps == ((10, 30),)
+        cache = BodyCache(tmp_path)
+        body = await client.fetch_body(prepared, cache)
+        assert body.frames.shape == (LOOP, 72, 64) and body.frame(7)[0, 0] == 23
+        again = await client.fetch_body(prepared, BodyCache(tmp_path))
+        assert server.fetches == 1 and (again.frames == body.frames).all()
+        assert (await client.capabilities()).window_ms == 400
+        with pytest.raises(errors.InvalidRequest, match="the upload is not an image"):
+            await client.prepare(b"text")
+        with pytest.raises(errors.AvatarUnknown, match="avatar nobody is not prepared here"):
+            await client.export_avatar("nobody")
+        bundle = await client.export_avatar("anna")
+        assert (await client.import_avatar(bundle)).avatar_id == "anna"
+
+
+async def test_a_client_opens_conversations_on_its_own_server() -> None:
+    async with fake_server() as server, AvatarClient(server.address) as client:
+        caller = Caller()
+        stream = await client.open(AVATAR, body_sha256=body_sha256(), on_event=caller)
+        begin(stream)
+        await caller.until(lambda: 5 in caller.frames())
+        await stream.close()
+
+
+async def test_an_unreachable_server_is_one_clear_sentence() -> None:
+    async with AvatarClient("127.0.0.1:1") as client:
+        with pytest.raises(
+            errors.ServerUnavailable, match=r"the avatar server at 127\.0\.0\.1:1 cannot be used"
+        ):
+            await client.capabilities()

@@ -1,0 +1,43 @@
+"""Logs of every process: one JSON line per event, whatever logs it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.process
+
+SCRIPT = """
+import logging
+from visavis.service.logs import Log, configure_logging
+
+configure_logging("info")
+log = Log("inference_server", server="a").bind(session_id="s1")
+log.info("stream_opened", name="a field that a log record has too", level="and one of ours")
+log.debug("not asked for")
+logging.getLogger("orchestrator.calls.call").info("ended", extra={"call": "c1"})
+logging.getLogger("httpx").info("another library's chatter")
+logging.getLogger("httpx").warning("100 % of it")
+try:
+    1 / 0
+except ZeroDivisionError:
+    logging.getLogger("visavis.client.stream").exception("failed")
+    log.exception("failed", session_id="s2")
+log.exception("failed", ZeroDivisionError("told later"))
+"""
+
+
+def test_one_json_line_per_event() -> None:
+    told = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
+    lines = [json.loads(line) for line in told.stderr.splitlines()]
+
+    assert [line["event"] for line in lines] == ["stream_opened", "ended", "100 % of it", *["failed"] * 3]
+    opened, ended, _, *failed = lines
+    assert (opened["server"], opened["session_id"]) == ("a", "s1")
+    assert opened["name"] == "a field that a log record has too"
+    assert (opened["level"], opened["logger"]) == ("info", "inference_server")
+    assert (ended["level"], ended["logger"], ended["call"]) == ("info", "orchestrator.calls.call", "c1")
+    assert all("ZeroDivisionError" in line["error"] for line in failed)
+    assert "told later" in failed[2]["error"]
+    assert all(line["time"].endswith("Z") for line in lines)

@@ -1,0 +1,216 @@
+"""The RoomKit-shaped providers against a server in this process, from the caller's side of their threads."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import visavis
+from tests.support.fake_server import HEIGHT, LOOP, WIDTH, FakeServer, fake_server
+from visavis import GrpcAvatarProvider, MockAvatarProvider, errors
+from visavis.frames import i420_to_rgb
+from visavis.roomkit.grpc_provider import grpc_addresses
+from visavis.roomkit.types import AvatarProvider, VideoFrame
+
+pytestmark = pytest.mark.usefixtures("providers_loop")
+
+SECOND = b"\1\0" * 16000
+IMAGE = b"image of anna"
+
+
+@asynccontextmanager
+async def provider(
+    *servers: FakeServer, tmp_path: Path, **options: Any
+) -> AsyncIterator[tuple[GrpcAvatarProvider, list[VideoFrame]]]:
+    seen: list[VideoFrame] = []
+    options = {"fps": 25, "cache_directory": tmp_path, "connect_timeout": 10.0} | options
+    provider = GrpcAvatarProvider([s.address for s in servers], **options)
+    provider.on_video(seen.append)
+    try:
+        yield provider, seen
+    finally:
+        await provider.close()
+
+
+async def until(what: Any, seconds: float = 15.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not what():
+            await asyncio.sleep(0.01)
+
+
+def luma(frame: VideoFrame, x: int, y: int) -> int:
+    return frame.data[y * frame.width + x]
+
+
+def body_index(frame: VideoFrame) -> int:
+    """Which loop frame is on screen, read where no mouth is pasted."""
+    return luma(frame, 0, 0) - 16
+
+
+def has_mouth(frame: VideoFrame) -> bool:
+    return luma(frame, 20, 30) != luma(frame, 0, 0)
+
+
+async def test_idle_is_played_locally_and_speech_goes_on_from_there(tmp_path: Path) -> None:
+    async with (
+        fake_server() as server,
+        provider(server, tmp_path=tmp_path, codec="raw_yuv420p") as (face, seen),
+    ):
+        assert face.is_async and not face.is_started and face.get_idle_frame() is None
+        await face.start(IMAGE, width=WIDTH, height=HEIGHT)
+        assert face.is_started and face.is_ready and face.fps == 25
+        await until(lambda: server.sessions == 1)
+        sent = len(server.requests)
+        idle = [face.get_idle_frame() for _ in range(10)]
+        assert [body_index(f) for f in idle if f] == list(range(10))
+        assert len(server.requests) == sent  # an idle call costs the server nothing
+        await asyncio.to_thread(face.feed_audio, SECOND, 16000)
+        await until(lambda: sum(map(has_mouth, seen)) > 10)
+        await asyncio.to_thread(face.end_turn)
+        await until(lambda: face._stage is not None and face._stage._ticking is None)
+        await until(lambda: len(seen) and not has_mouth(seen[-1]))
+        # pictures may be left out on a busy machine, but the body only ever moves forward with time
+        steps = np.diff([body_index(f) for f in seen])
+        assert all(0 <= s % LOOP <= 12 for s in steps)
+        after = face.get_idle_frame()
+        assert after is not None and (body_index(after) - body_index(seen[-1])) % LOOP <= 3
+        assert [f.sequence for f in seen] == sorted({f.sequence for f in seen})
+
+
+async def test_rgb_pictures_are_the_default(tmp_path: Path) -> None:
+    async with fake_server() as server, provider(server, tmp_path=tmp_path) as (face, _):
+        await face.start(IMAGE, width=WIDTH, height=HEIGHT)
+        frame = face.get_idle_frame()
+        assert frame is not None and (frame.codec, frame.width, frame.height) == ("raw_rgb24", WIDTH, HEIGHT)
+        body = np.full(WIDTH * HEIGHT * 3 // 2, 128, np.uint8)
+        body[: WIDTH * HEIGHT] = 16
+        exact = i420_to_rgb(body, WIDTH, HEIGHT).astype(int)
+        got = np.frombuffer(frame.data, np.uint8).reshape(HEIGHT, WIDTH, 3).astype(int)
+        assert np.abs(got - exact).max() <= 2
+
+
+async def test_any_rate_is_taken_and_the_constructor_wins(tmp_path: Path) -> None:
+    async with (
+        fake_server() as server,
+        provider(server, tmp_path=tmp_path, sample_rate=24000, is_async=False) as (face, _),
+    ):
+        await face.start(IMAGE, width=WIDTH, height=HEIGHT)
+        await until(lambda: server.sessions == 1)
+        for _ in range(50):
+            await asyncio.to_thread(face.feed_audio, b"\1\0" * 480)
+        await asyncio.to_thread(face.flush)
+        samples = sum(len(r.audio.pcm) // 2 for r in server.requests if r.WhichOneof("message") == "audio")
+        assert samples == 16000
+
+
+async def test_synchronous_mode_returns_every_frame_once(tmp_path: Path) -> None:
+    async with (
+        fake_server() as server,
+        provider(server, tmp_path=tmp_path, is_async=False, codec="raw_yuv420p") as (face, seen),
+    ):
+        await face.start(IMAGE, width=WIDTH, height=HEIGHT)
+        await until(lambda: server.sessions == 1)
+        idle = face.get_idle_frame()
+        frames = [idle] if idle else []
+        for _ in range(10):
+            frames += await asyncio.to_thread(face.feed_audio, SECOND[:6400], 16000)
+        assert 2 * 25 - 4 <= len(frames) - 1 <= 2 * 25
+        frames += await asyncio.to_thread(face.flush)
+        assert [body_index(f) for f in frames] == [i % LOOP for i in range(len(frames))]
+        assert all(has_mouth(f) for f in frames[1:50])
+        assert not has_mouth(frames[-1]) and not seen
+        again = face.get_idle_frame()
+        assert again is not None and body_index(again) == len(frames) % LOOP
+
+
+async def test_interrupt_puts_the_mouth_to_rest(tmp_path: Path) -> None:
+    async with (
+        fake_server() as server,
+        provider(server, tmp_path=tmp_path, codec="raw_yuv420p") as (face, seen),
+    ):
+        await face.start(IMAGE, width=WIDTH, height=HEIGHT)
+        await until(lambda: server.sessions == 1)
+        face.feed_audio(SECOND * 10)
+        await until(lambda: any(map(has_mouth, seen)))
+        face.interrupt()
+        await until(lambda: face._stage is not None and face._stage._ticking is None)
+        await until(lambda: not has_mouth(seen[-1]))
+        assert any(r.WhichOneof("message") == "interrupt" for r in server.requests)
+        face.feed_audio(SECOND)
+        count = len(seen)
+        await until(lambda: any(map(has_mouth, seen[count:])))
+
+
+async def test_two_threads_at_once_are_refused_loudly(tmp_path: Path) -> None:
+    async with fake_server() as server, provider(server, tmp_path=tmp_path) as (face, _):
+        await face.start(IMAGE, width=WIDTH, height=HEIGHT)
+        face.feed_audio(SECOND)
+        caught: list[BaseException] = []
+
+        def feed() -> None:
+            try:
+                face.feed_audio(SECOND)
+            except errors.ProviderMisuse as e:
+                caught.append(e)
+
+        def run() -> None:
+            thread = threading.Thread(target=feed)
+            thread.start()
+            thread.join()
+
+        run()
+        assert "give each conversation its own provider" in str(caught[0])
+        face.end_turn()
+        run()  # the next turn may come from another thread
+        assert len(caught) == 1
+
+
+async def test_a_bad_image_is_refused_and_a_missing_server_is_waited_for(tmp_path: Path) -> None:
+    async with fake_server() as server:
+        async with provider(server, tmp_path=tmp_path) as (face, _):
+            with pytest.raises(errors.InvalidRequest, match="not an image"):
+                await face.start(b"text")
+            assert not face.is_started
+        port = int(server.address.rpartition(":")[2])
+    async with provider(server, tmp_path=tmp_path, connect_timeout=0.1) as (face, _):
+        await face.start(IMAGE, width=WIDTH, height=HEIGHT)
+        assert face.is_started and not face.is_ready
+        assert face.feed_audio(SECOND) == [] and face.get_idle_frame() is None
+        async with fake_server(FakeServer(), port):
+            await until(lambda: face.is_ready)
+            assert face.get_idle_frame() is not None
+
+
+async def test_the_mock_counts_and_draws() -> None:
+    face = MockAvatarProvider(fps=10, color=(1, 2, 3))
+    assert face.feed_audio(SECOND) == [] and face.get_idle_frame() is None and face.flush() == []
+    await face.start(IMAGE, width=4, height=2)
+    frame = face.feed_audio(SECOND)[0]
+    assert frame.data == bytes((1, 2, 3)) * 8 and frame.is_raw
+    idle = face.get_idle_frame()
+    assert idle is not None and idle.data == bytes((128, 128, 128)) * 8
+    assert len(face.flush()) == 1
+    assert (face.feed_count, face.total_audio_bytes, face.flush_count, face.idle_count) == (1, 32000, 1, 1)
+    await face.close()
+    assert not face.is_started and isinstance(face, AvatarProvider)
+
+
+def test_addresses_are_read_or_refused() -> None:
+    assert grpc_addresses("grpc://a:1, b:2,dns:///c:3") == ["a:1", "b:2", "dns:///c:3"]
+    for bad in ("http://a:8500", "a", "", []):
+        with pytest.raises(ValueError, match="host:port"):
+            grpc_addresses(bad)
+
+
+def test_every_public_name_is_there() -> None:
+    for name in visavis.__all__:
+        assert getattr(visavis, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        visavis.nothing  # noqa: B018

@@ -1,0 +1,100 @@
+"""One conversation over gRPC against a server in this process: a turn from end to end."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.avatar_stream import AVATAR, SECOND, begin, conversation, play
+from tests.support.fake_server import FPS, LOOP, WINDOW, FakeServer, body_sha256, fake_server, start
+from visavis.client.messages import (
+    Connected,
+    Disconnected,
+    Interrupted,
+    TurnAccepted,
+    TurnFinished,
+)
+from visavis.client.pool import ServerPool
+from visavis.frames import Frame, frame_at, frame_start
+
+
+async def test_a_turn_from_its_first_audio_to_its_report() -> None:
+    async with fake_server() as server, conversation(server) as (caller, stream, _):
+        begin(stream, seconds=1)
+        await play(caller, stream, range(28))
+        await caller.until(lambda: caller.of(TurnFinished))
+        assert caller.frames() == list(range(28))
+        assert [f.loop_index for f in caller.of(Frame)] == [(5 + k) % LOOP for k in range(28)]
+        assert caller.of(Frame)[-1].last and caller.of(Frame)[-1].pixels is None
+        assert caller.of(TurnAccepted) == [TurnAccepted(1)]
+        assert caller.of(TurnFinished) == [TurnFinished(1, 28, 0)]
+        assert caller.of(Connected)[0].opened.scope == "rectangle"
+        assert stream.start_delay.p95_s < 5
+
+
+async def test_the_playhead_is_the_window() -> None:
+    async with fake_server() as server, conversation(server) as (caller, stream, _):
+        begin(stream)
+        ahead = WINDOW // frame_start(1, FPS)
+        await caller.until(lambda: ahead in caller.frames())
+        stream.playhead(frame_start(5, FPS))
+        await caller.until(lambda: ahead + 5 in caller.frames())
+        assert max(caller.frames()) == ahead + 5
+
+
+async def test_without_the_body_whole_frames_come() -> None:
+    async with fake_server() as server, conversation(server, body=b"") as (caller, stream, _):
+        begin(stream)
+        await caller.until(lambda: caller.of(Frame))
+        frame = caller.of(Frame)[0]
+        assert frame.rect == (0, 0, 64, 48) and len(frame.pixels or b"") == 64 * 48 * 3 // 2
+
+
+async def test_events_can_be_iterated() -> None:
+    async with fake_server() as server, ServerPool(server.address) as pool:
+        stream = pool.open(AVATAR, body_sha256=body_sha256())
+        begin(stream)
+        seen = []
+        async for event in stream:
+            seen.append(type(event))
+            if isinstance(event, Frame) and frame_at(event.sample, FPS) == 5:
+                await stream.close()
+                break
+        assert seen == [Connected, TurnAccepted, *[Frame] * 6]
+
+
+async def test_interrupt_lets_nothing_old_through_and_is_confirmed_once() -> None:
+    async with fake_server() as server, conversation(server) as (caller, stream, _):
+        begin(stream)
+        await caller.until(lambda: caller.of(Frame))
+        stream.interrupt(2)
+        count = len(caller.of(Frame))
+        begin(stream, turn=2, epoch=2)
+        await caller.until(lambda: caller.frames(turn=2))
+        assert len(caller.frames(turn=1)) == count
+        assert caller.of(Interrupted) == [Interrupted(2)]
+        assert not caller.of(TurnFinished)
+        with pytest.raises(ValueError, match="epoch 1 is over"):
+            stream.start_turn(3, 1)
+
+
+async def test_no_server_at_all_is_told_and_the_turn_is_still_reported() -> None:
+    server = FakeServer()
+    running = await start(server)
+    await running.stop(None)
+    async with conversation(server, up=False) as (caller, stream, _):
+        begin(stream, seconds=1)
+        await caller.until(lambda: caller.of(Disconnected))
+        assert caller.of(Disconnected) == [Disconnected(None, "no avatar server can be used now")]
+        stream.playhead(4 * 16000)
+        await caller.until(lambda: caller.of(TurnFinished))
+        assert caller.of(TurnFinished) == [TurnFinished(1, 0, 0)]
+
+
+async def test_misuse_is_told() -> None:
+    async with fake_server() as server, conversation(server) as (_, stream, _pool):
+        stream.push_audio(SECOND)  # no turn: without effect
+        stream.start_turn(1, 0)
+        with pytest.raises(ValueError, match="turn 1 has been started"):
+            stream.start_turn(1, 0)
+        with pytest.raises(ValueError, match="even number of bytes"):
+            stream.push_audio(b"123")

@@ -1,0 +1,140 @@
+"""Which servers there are: those named and those that a DNS name lists, each watched for news of itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from visavis.client.placement import Placement
+from visavis.client.resolve import Resolver, resolve
+from visavis.client.server import ServerClient
+from visavis.errors import VisavisError
+from visavis.service.logs import Log
+from visavis.service.unhandled import logged
+
+log = Log("visavis.client.pool")
+
+_LOOK_S = 5.0
+
+
+class Lookout:
+    """Clients of the servers at ``given``, by address; ``placement`` hears what they say.
+
+    Belongs to one event loop.
+    """
+
+    def __init__(
+        self,
+        given: Sequence[str],
+        placement: Placement,
+        connect: Callable[[str], ServerClient],
+        resolver: Resolver | None,
+    ) -> None:
+        self.clients: dict[str, ServerClient] = {}
+        self._given = given
+        self._placement = placement
+        self._connect = connect
+        self._resolver = resolver or resolve
+        self._watches: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._news = asyncio.Event()
+        self._streams: Counter[str] = Counter()  # by address
+        self._retired: dict[str, ServerClient] = {}  # gone from DNS, still in use
+
+    async def start(self) -> None:
+        """Find the servers; does not wait for one to answer."""
+        await self.look()
+        if any(a.startswith("dns:") for a in self._given):
+            self._begin(self._look_forever())
+
+    async def close(self) -> None:
+        """Stop watching and close every client."""
+        tasks = [*self._tasks, *self._watches.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for client in (*self.clients.values(), *self._retired.values()):
+            await client.close()
+        for left in (self.clients, self._retired, self._watches):
+            left.clear()
+
+    async def look(self) -> None:
+        """Ask DNS again: new servers are watched, those gone are let go once no conversation is there."""
+        found: list[str] = []
+        for given in self._given:
+            if given.startswith("dns:"):
+                known = [a for a in self.clients if a not in self._given]
+                found += await self._resolver(given, known)
+            else:
+                found.append(given)
+        new, gone = self._placement.set_addresses(found)
+        for address in gone:
+            self._watches.pop(address).cancel()
+            client = self.clients.pop(address)
+            if self._streams[address]:
+                self._retired[address] = client  # conversations there go on to their end
+            else:
+                await client.close()
+        for address in new:
+            retired = self._retired.pop(address) if address in self._retired else None
+            self.clients[address] = retired or self._connect(address)
+            self._watches[address] = logged(
+                asyncio.create_task(self._watch(self.clients[address])), f"watch of {address}"
+            )
+        if new or gone:
+            log.info("avatar_servers_changed", servers=found)
+            self._tell()
+
+    def entered(self, address: str) -> None:
+        """A conversation is there."""
+        self._streams[address] += 1
+
+    def left(self, address: str) -> None:
+        """A conversation is there no more."""
+        self._streams[address] -= 1
+        if not self._streams[address]:
+            del self._streams[address]
+            if client := self._retired.pop(address, None):
+                self._begin(client.close())
+
+    async def wait(self, timeout_s: float) -> None:
+        """Until there is news of some server, at most ``timeout_s``."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._news.wait()
+
+    # -- inside --
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = logged(asyncio.create_task(work), "client")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def _look_forever(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            await self.look()
+
+    async def _watch(self, client: ServerClient) -> None:
+        pause = 0.1
+        while True:
+            try:
+                async for capacity in client.watch_capacity():
+                    if not self._placement.servers[client.address].reachable:
+                        log.info("avatar_server_reachable", server=client.address)
+                    pause = 0.1
+                    self._placement.on_capacity(client.address, capacity)
+                    self._tell()
+            except VisavisError as e:
+                log.warning("avatar_server_lost", server=client.address, reason=str(e))
+            self._placement.on_lost(client.address)
+            self._tell()
+            await asyncio.sleep(pause)
+            pause = min(1.0, pause * 2)

@@ -1,0 +1,102 @@
+"""One conversation over gRPC: a ``Converse`` call."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TypeAlias
+
+import grpc
+
+from visavis.avatar.v1 import avatar_pb2 as pb
+from visavis.client import messages, model, wire
+from visavis.errors import ProtocolError, ServerStalled, ServerUnavailable
+
+_Call: TypeAlias = "grpc.aio.StreamStreamCall[pb.ConverseRequest, pb.ConverseResponse]"
+
+
+class GrpcLink:
+    """A ``Converse`` call whose ``Opened`` has come."""
+
+    def __init__(
+        self,
+        call: _Call,
+        address: str,
+        opened: model.Opened,
+    ) -> None:
+        self._call = call
+        self._address = address
+        self.opened = opened
+
+    async def send(self, request: messages.Request) -> None:
+        try:
+            await self._call.write(wire.request_to(request))
+        except grpc.aio.AioRpcError as e:
+            raise wire.error_from(e, self._address) from None
+        except asyncio.InvalidStateError:
+            raise ServerUnavailable(f"the avatar server at {self._address} ended the conversation") from None
+        except asyncio.CancelledError:
+            self._raise_if_closed()
+            raise
+
+    async def receive(self) -> messages.ServerMessage:
+        while True:
+            try:
+                response = await self._call.read()
+            except grpc.aio.AioRpcError as e:
+                raise wire.error_from(e, self._address) from None
+            except asyncio.CancelledError:
+                self._raise_if_closed()
+                raise
+            if not isinstance(response, pb.ConverseResponse):  # EOF
+                raise await _ended(self._call, self._address)
+            message = wire.response_from(response, self.opened)
+            if message is not None:
+                return message
+
+    def cancel(self) -> None:
+        self._call.cancel()
+
+    def _raise_if_closed(self) -> None:
+        """A channel that is closed cancels its calls, which looks like a cancelled task but is none."""
+        task = asyncio.current_task()
+        if task is not None and not task.cancelling():
+            raise ServerUnavailable(
+                f"the channel to the avatar server at {self._address} was closed"
+            ) from None
+
+
+async def open_link(call: _Call, address: str, request: messages.Open, deadline_s: float) -> GrpcLink:
+    """A conversation, opened.
+
+    Raises :class:`ServerStalled` after ``deadline_s``, :class:`ServerUnavailable`, and what the server answers.
+    """
+    try:
+        async with asyncio.timeout(deadline_s):
+            await call.write(wire.open_to(request))
+            first = await call.read()
+        if not isinstance(first, pb.ConverseResponse):
+            raise await _ended(call, address)
+        if first.WhichOneof("message") != "opened":
+            raise ProtocolError(f"the avatar server at {address} did not answer Open with Opened")
+        return GrpcLink(call, address, wire.opened_from(first.opened))
+    except TimeoutError:
+        call.cancel()
+        raise ServerStalled(
+            f"the avatar server at {address} did not open a conversation within {deadline_s:g} s"
+        ) from None
+    except grpc.aio.AioRpcError as e:
+        raise wire.error_from(e, address) from None
+    except BaseException:
+        call.cancel()
+        raise
+
+
+async def _ended(call: _Call, address: str) -> Exception:
+    """Why a call has ended, as an error to raise."""
+    code = await call.code()
+    if code is grpc.StatusCode.OK:
+        return ServerUnavailable(f"the avatar server at {address} ended the conversation")
+    status = grpc.aio.AioRpcError(
+        code, await call.initial_metadata(), await call.trailing_metadata(), await call.details(), None
+    )
+    return wire.error_from(status, address)

@@ -1,0 +1,113 @@
+"""One turn on the video clock: its frames by position, and the body frame that each belongs to. Sans-IO.
+
+Frame k of a turn covers the samples from ``frame_start(k)`` on. An anchor ties a sample, and with it a frame, to
+the body frame that is on screen when it is heard; from there on both move by one a tick.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import NamedTuple
+
+from visavis.frames import SAMPLE_RATE, Frame, frame_at
+from visavis.playout.picture import PlayoutStats, TurnAnchor
+
+
+class _Anchor(NamedTuple):
+    frame: int
+    sample: int
+    loop_index: int
+
+
+class Timeline:
+    """A turn whose sample 0 is heard at ``loop_index``; what has no place is counted in ``stats``."""
+
+    def __init__(
+        self, turn_id: int, epoch: int, loop_index: int, loop_length: int, fps: Fraction, stats: PlayoutStats
+    ) -> None:
+        self.turn_id = turn_id
+        self.epoch = epoch
+        self.frames: dict[int, Frame] = {}
+        self.started = False
+        self.end: int | None = None  # samples, once known
+        self._anchors = [_Anchor(0, 0, loop_index)]  # ascending
+        self._now = -1  # the frame due at the last tick of the turn
+        self._loop_length = loop_length
+        self._fps = fps
+        self._stats = stats
+        self._half = int(SAMPLE_RATE / fps / 2)
+        self._most = max(8, round(4 * fps))  # frames kept; a server's window is a tenth of that
+
+    @property
+    def anchor(self) -> TurnAnchor:
+        """The anchor set last."""
+        _, sample, loop_index = self._anchors[-1]
+        return TurnAnchor(self.turn_id, self.epoch, sample, loop_index)
+
+    def set_anchor(self, sample: int, loop_index: int) -> TurnAnchor:
+        """From ``sample`` on the body is elsewhere: frames for other body frames lose their place."""
+        k = frame_at(sample, self._fps)
+        self._anchors = [a for a in self._anchors if a.frame < k]
+        self._anchors.append(_Anchor(k, sample, loop_index))
+        self._now = min(self._now, k - 1)  # a frame cut in two by an underrun is due twice
+        for j in [j for j, frame in self.frames.items() if frame.loop_index != self._loop_index(j)]:
+            del self.frames[j]
+            self._stats.misplaced += 1
+        return self.anchor
+
+    def put(self, frame: Frame) -> bool:
+        """Take a frame of this turn; False where it has no place."""
+        k = frame_at(frame.sample, self._fps)
+        if k <= self._now:
+            self._stats.dropped += 1
+            return False
+        if frame.loop_index != self._loop_index(k) or len(self.frames) >= self._most:
+            self._stats.misplaced += 1
+            return False
+        self.frames[k] = frame
+        return True
+
+    def has(self, sample: int) -> bool:
+        """The frame that covers ``sample`` is here."""
+        return frame_at(sample, self._fps) in self.frames
+
+    def heard(self, sample: int, loop_index: int) -> int:
+        """``sample`` is heard now: the frame due, anchored anew where the body is not where it was foreseen."""
+        anchor = next(
+            (a for a in reversed(self._anchors) if a.sample <= sample + self._half), self._anchors[0]
+        )
+        one = SAMPLE_RATE * self._fps.denominator  # frame, in 1/numerator samples
+        moved = (sample - anchor.sample) * self._fps.numerator + one // 2  # to the nearest frame
+        k = anchor.frame + moved // one
+        if self._loop_index(k) != loop_index:
+            self.set_anchor(sample, loop_index)
+            k = frame_at(sample, self._fps)
+        self.started = True
+        self._now = k
+        return k
+
+    def closing(self, loop_index: int) -> int | None:
+        """After the last sample: the frame due, ``None`` where the body has moved on and it has no place."""
+        if self._loop_index(self._now + 1) != loop_index:
+            return None
+        self._now += 1
+        return self._now
+
+    def take(self, k: int) -> Frame | None:
+        """Frame ``k``, where it is here; earlier ones are dropped."""
+        frame = self.frames.pop(k, None)
+        for old in [j for j in self.frames if j < k]:
+            del self.frames[old]
+            self._stats.dropped += 1
+        while len(self._anchors) > 1 and self._anchors[1].frame <= k:
+            del self._anchors[0]
+        return frame
+
+    def is_over(self, k: int) -> bool:
+        """The audio ends before frame ``k``."""
+        return self.end is not None and k > frame_at(max(0, self.end - 1), self._fps)
+
+    def _loop_index(self, k: int) -> int:
+        """The body frame of frame ``k``."""
+        anchor = next((a for a in reversed(self._anchors) if a.frame <= k), self._anchors[0])
+        return (anchor.loop_index + k - anchor.frame) % self._loop_length

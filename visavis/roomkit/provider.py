@@ -1,0 +1,274 @@
+"""What RoomKit-shaped avatar providers over an avatar server share."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from visavis.audio import Resampler
+from visavis.client.body_cache import Body, BodyCache
+from visavis.client.model import Avatar, AvatarSource, FitMode
+from visavis.client.pool import ServerPool
+from visavis.client.server import ServerClient
+from visavis.errors import InvalidRequest, ServerUnavailable, VisavisError
+from visavis.frames import SAMPLE_RATE
+from visavis.playout.playback import Playback, follow_playback
+from visavis.roomkit.background import Background, shared_background
+from visavis.roomkit.conversation import Stage
+from visavis.roomkit.feeder import Feeder
+from visavis.roomkit.types import AvatarProvider, VideoFrame
+from visavis.service.logs import Log
+from visavis.service.unhandled import logged
+
+log = Log("visavis.roomkit.provider")
+
+OutputCodec = Literal["raw_rgb24", "raw_yuv420p"]
+_RETRY_S = 1.0
+
+
+class ServerAvatarProvider(AvatarProvider):
+    """What all providers over an avatar server share; only the transport (``connect``) differs.
+
+    One provider is one conversation: a second caller at the same time gets :class:`ProviderMisuse`.
+    ``addresses`` are tried by load, the next is taken on failure. ``sample_rate`` is the rate of what is fed,
+    where given; else the one told with each chunk. ``playback_delay`` is how many seconds after it was fed
+    audio is heard. ``connect_timeout`` bounds how long :meth:`start` waits for a server: without one it
+    returns all the same, and the face appears when a server is there. ``timeout`` bounds the preparation (both in
+    seconds). ``fit`` is how the portrait fills the picture, ``settings`` are the engine's own. Pictures have the
+    ``codec`` ``raw_rgb24`` (``height`` x ``width`` x 3 bytes) or ``raw_yuv420p`` (I420). Bodies are kept in
+    ``cache_directory``, at most ``cache_bytes`` of them.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        *,
+        connect: Callable[[str], ServerClient],
+        fps: int | Fraction = 30,
+        timeout: float = 30.0,
+        connect_timeout: float = 5.0,
+        sample_rate: int | None = None,
+        is_async: bool = True,
+        playback_delay: float = 0.0,
+        fit: FitMode = "crop",
+        settings: Mapping[str, str] | None = None,
+        codec: OutputCodec = "raw_rgb24",
+        cache_directory: str | os.PathLike[str] | None = None,
+        cache_bytes: int = 2 << 30,
+    ) -> None:
+        self._addresses = list(addresses)
+        self._connect = connect
+        self._fps = Fraction(fps)
+        self._timeout = timeout
+        self._connect_timeout = connect_timeout
+        self._sample_rate = sample_rate
+        self._is_async = is_async
+        self._playback_delay = playback_delay
+        self._fit: FitMode = fit
+        self._settings = dict(settings or {})
+        self._codec: OutputCodec = codec
+        self._cache = BodyCache(cache_directory or default_cache(), cache_bytes)
+        self._callbacks: list[Callable[[VideoFrame], Any]] = []
+        self._background: Background | None = None
+        self._later: concurrent.futures.Future[None] | None = None
+        self._pool: ServerPool | None = None
+        self._stage: Stage | None = None
+        self._resampler: Resampler | None = None
+        self._feeder = Feeder()
+        self._playback: Playback | None = None
+        self._detach: Callable[[], None] | None = None
+
+    # -- RoomKit's interface --
+
+    @property
+    def name(self) -> str:
+        return "visavis"
+
+    @property
+    def fps(self) -> int:
+        return round(self._fps)
+
+    @property
+    def is_started(self) -> bool:
+        return self._background is not None
+
+    @property
+    def is_async(self) -> bool:
+        return self._is_async
+
+    @property
+    def is_ready(self) -> bool:
+        """The face can be shown: the avatar is prepared and its body is here."""
+        return self._stage is not None
+
+    async def start(self, reference_image: bytes, *, width: int = 512, height: int = 512) -> None:
+        """Prepare the portrait on a server and fetch its body. Raises :class:`InvalidRequest` on a bad one."""
+        await self.stop()
+        source = AvatarSource(reference_image, width, height, self._fps, self._fit, self._settings)
+        self._background = shared_background()
+        try:
+            await self._background.run(self._prepare(source))
+        except InvalidRequest:
+            await self.stop()
+            raise
+        except (ServerUnavailable, TimeoutError) as e:
+            log.warning("avatar_not_prepared", reason=str(e) or "timeout")
+            self._later = logged(self._background.submit(self._prepare_later(source)), "avatar")
+        except BaseException:
+            await self.stop()
+            raise
+
+    def feed_audio(self, pcm_data: bytes, sample_rate: int = SAMPLE_RATE) -> list[VideoFrame]:
+        """Speech, s16le mono of any length. In synchronous mode returns the pictures that it settles.
+
+        Raises :class:`ProviderMisuse` where two threads feed one turn, ``ValueError`` on half a sample.
+        """
+        if len(pcm_data) % 2:
+            raise ValueError("PCM of 16-bit samples has an even number of bytes")
+        self._feeder.claim()
+        stage = self._stage
+        if stage is None or self._feeder.brings_what_was_cut():
+            return []
+        rate = self._sample_rate or sample_rate
+        if self._resampler is None or self._resampler.rate != rate:
+            self._resampler = Resampler(rate)
+        pcm = self._resampler.push(np.frombuffer(pcm_data, "<i2"))
+        if self._is_async:
+            stage.feed(pcm)
+            self._feeder.hold_back(lambda: stage.ahead_s, lambda: self._stage is stage)
+            return []
+        return stage.feed_and_wait(pcm)
+
+    def end_turn(self) -> None:
+        """The voice has said what it had to say; its mouth closes when that has been shown."""
+        self._finish(wait=False)
+
+    def flush(self) -> list[VideoFrame]:
+        """End the turn; in synchronous mode returns what is left of it."""
+        return self._finish(wait=not self._is_async)
+
+    def interrupt(self) -> None:
+        """The voice was cut: the mouth is at rest with the next picture but one, what was fed is dropped."""
+        self._feeder.cut()
+        if self._resampler is not None:
+            self._resampler.reset()
+        if self._stage is not None:
+            self._stage.interrupt()
+
+    def attach(self, backend: Any, session: Any) -> Callable[[], None]:
+        """Follow what RoomKit's voice ``backend`` really plays into ``session``; returns what ends that.
+
+        From then on pictures are those of the sound that is heard, through pauses, late starts and cuts.
+        With a backend that does not tell what it plays, pictures go on by what is fed.
+        """
+        self.detach()
+        playback = Playback()
+        stop = follow_playback(backend, session, playback)
+        if stop is None:
+            log.warning(
+                "playback_not_told",
+                reason="the voice backend does not tell what it plays: pictures follow what is fed",
+            )
+            return self.detach
+        self.follow(playback)
+        self._detach = stop
+        return self.detach
+
+    def follow(self, playback: Playback | None) -> None:
+        """Pace pictures by this playback, which has counted all audio that is fed from now on."""
+        self._playback = playback
+        if self._stage is not None:
+            self._stage.follow(playback)
+
+    def detach(self) -> None:
+        """Pace pictures by what is fed again."""
+        stop, self._detach = self._detach, None
+        if stop is not None:
+            stop()
+        self.follow(None)
+
+    def on_video(self, callback: Callable[[VideoFrame], Any]) -> None:
+        self._callbacks.append(callback)
+
+    def get_idle_frame(self) -> VideoFrame | None:
+        """The picture that is due: the loop goes on with every call, from where speech has left it."""
+        return self._stage.idle_frame() if self._stage is not None else None
+
+    async def stop(self) -> None:
+        self.detach()
+        background, self._background = self._background, None
+        stage, self._stage = self._stage, None
+        pool, self._pool = self._pool, None
+        later, self._later = self._later, None
+        if background is None:
+            return
+        if later is not None:
+            later.cancel()
+        if stage is not None:
+            await background.run(stage.close())
+        if pool is not None:
+            await background.run(pool.close())
+
+    # -- inside --
+
+    def _finish(self, wait: bool) -> list[VideoFrame]:
+        self._feeder.release()
+        stage = self._stage
+        if stage is None:
+            return []
+        tail = self._resampler.flush() if self._resampler is not None else np.zeros(0, np.int16)
+        if wait:
+            return stage.feed_and_wait(tail, end=True)
+        stage.feed(tail)
+        stage.end()
+        return []
+
+    async def _prepare(self, source: AvatarSource) -> None:
+        if self._pool is None:
+            self._pool = ServerPool(self._addresses, connect=self._connect)
+            await self._pool.start()
+        await self._pool.wait_usable(self._connect_timeout)
+        async with asyncio.timeout(self._timeout):
+            avatar: Avatar = await self._pool.prepare(source)
+            body: Body = await self._pool.fetch_body(avatar, self._cache)
+        stage = Stage(
+            body,
+            self._show,
+            codec=self._codec,
+            paced=self._is_async,
+            delay_s=self._playback_delay,
+            wait_s=min(1.0, self._timeout),
+            playback=self._playback,
+        )
+        stage.open(self._pool, avatar, source)
+        self._stage = stage
+
+    async def _prepare_later(self, source: AvatarSource) -> None:
+        while self._stage is None:
+            try:
+                await self._prepare(source)
+            except (ServerUnavailable, TimeoutError):
+                await asyncio.sleep(_RETRY_S)
+            except VisavisError as e:
+                log.error("avatar_refused", reason=str(e))
+                return
+
+    def _show(self, frame: VideoFrame) -> None:
+        for callback in self._callbacks:
+            try:
+                callback(frame)
+            except Exception:
+                log.exception("video_callback_failed")
+
+
+def default_cache() -> Path:
+    """Where bodies are kept unless told otherwise."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "visavis" / "bodies"

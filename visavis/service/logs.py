@@ -1,0 +1,97 @@
+"""Structured logs: one JSON object per line and event."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from visavis.service.text import escaped
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "fields"}
+_OURS = ("inference_server", "orchestrator", "visavis")
+
+
+class JsonFormatter(logging.Formatter):
+    """``time``, ``level``, ``logger``, ``event`` and whatever was given as ``extra``.
+
+    Whatever is logged, the line is valid UTF-8, without control or reordering characters.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one JSON line."""
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line: dict[str, Any] = {
+            "time": f"{moment}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        for key, value in getattr(record, "fields", {}).items():
+            line.setdefault(key, value)
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(_fit(line), default=_text, ensure_ascii=False)
+
+
+def _text(value: object) -> str:
+    return escaped(str(value), lines=True)
+
+
+def _fit(value: Any) -> Any:
+    """The same with every string in it fit to be shown; JSON itself spells out line feeds."""
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, Mapping):
+        return {_text(key): _fit(each) for key, each in value.items()}
+    return [_fit(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+class Log:
+    """Events of one logger, with fields that every line carries: only ids, counts and sentences."""
+
+    def __init__(self, name: str, /, **fields: Any) -> None:
+        self._logger = logging.getLogger(name)
+        self._fields = fields
+
+    def bind(self, **fields: Any) -> Log:
+        """The same log with more fields."""
+        return Log(self._logger.name, **self._fields, **fields)
+
+    def debug(self, event: str, /, **fields: Any) -> None:
+        """For developers."""
+        self._write(logging.DEBUG, event, fields)
+
+    def info(self, event: str, /, **fields: Any) -> None:
+        """Something happened as it should."""
+        self._write(logging.INFO, event, fields)
+
+    def warning(self, event: str, /, **fields: Any) -> None:
+        """Something was refused or lost; service goes on."""
+        self._write(logging.WARNING, event, fields)
+
+    def error(self, event: str, /, **fields: Any) -> None:
+        """Service is impaired."""
+        self._write(logging.ERROR, event, fields)
+
+    def exception(self, event: str, error: BaseException | None = None, /, **fields: Any) -> None:
+        """A mistake of ours, with the trace of ``error`` or of the exception that is being handled."""
+        self._logger.error(event, exc_info=error or True, extra={"fields": self._fields | fields})
+
+    def _write(self, level: int, event: str, fields: dict[str, Any]) -> None:
+        self._logger.log(level, event, extra={"fields": self._fields | fields})
+
+
+def configure_logging(level: str = "info") -> None:
+    """JSON lines on standard error: ours of at least ``level``, and the warnings of other libraries."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel("ERROR" if level == "error" else "WARNING")
+    for name in _OURS:
+        logging.getLogger(name).setLevel(level.upper())
