@@ -14,7 +14,6 @@ import uvicorn
 
 from orchestrator.api.app import create_app
 from orchestrator.api.dependencies import Services
-from orchestrator.avatar.prepared import avatar_data
 from orchestrator.calls.call import Call
 from orchestrator.calls.events import EventBus
 from orchestrator.calls.line import DialOrder
@@ -31,7 +30,14 @@ from orchestrator.speech.voices import installed_voices
 from orchestrator.status import StatusDesk
 from orchestrator.webhook.webhook import Webhook, make_webhook
 from orchestrator.worker.host import HostSettings
-from orchestrator.worker.messages import Command, Message, Notice, WorkerReady
+from orchestrator.worker.messages import (
+    AvatarPrepared,
+    AvatarSettings,
+    Message,
+    PrepareState,
+    TaskFailed,
+    WorkerReady,
+)
 from orchestrator.worker.pool import PoolSettings, WorkerPool
 from visavis import portraits
 from visavis.client.body_cache import BodyCache
@@ -58,9 +64,7 @@ class App:
             settings.data_dir / "avatars", settings.avatar_image or portraits.DEFAULT
         )
         self._pool = WorkerPool(self._pool_settings(), self._on_message, self.supervisor)
-        self._board = Switchboard(
-            settings, self._pool, self._catalog, self._voices, self._bus, self._on_notice
-        )
+        self._board = Switchboard(settings, self._pool, self._catalog, self._voices, self._bus)
         self._collector = OrchestratorCollector(
             self._board, self._pool, self._bus, self.supervisor, lambda: self._desk.talking_face()
         )
@@ -203,23 +207,19 @@ class App:
                 task.cancel()
 
     def _on_message(self, message: Message) -> None:
-        if isinstance(message, WorkerReady):
-            self._preparation.tell_all()
-        self._board.on_message(message)
-
-    def _on_notice(self, notice: Notice) -> None:
-        if notice.name == "stage":
-            data = notice.data
-            log.info("avatar_in_worker", **data | {"avatar": data["avatar"][:16]})
-            self._preparation.worker_said(data["worker"], data["avatar"], data["state"], data["reason"])
-        elif notice.name == "task_failed":
-            self.supervisor.failed(
-                f"media worker: {notice.data['task']}", notice.data["reason"], running=True
-            )
+        match message:
+            case WorkerReady():
+                self._preparation.tell_all()
+            case PrepareState(worker, digest, state, reason):
+                log.info("avatar_in_worker", worker=worker, avatar=digest[:16], state=state, reason=reason)
+                self._preparation.worker_said(worker, digest, state, reason)
+            case TaskFailed(task, reason):
+                self.supervisor.failed(f"media worker: {task}", reason, running=True)
+            case _:
+                self._board.on_message(message)
 
     def _tell_prepared(self, portrait: Portrait, avatar: Avatar) -> None:
-        data = {"portrait": str(portrait.path), "avatar": avatar_data(avatar)}
-        self._pool.broadcast(Command("", "prepared", data))
+        self._pool.broadcast(AvatarPrepared(str(portrait.path), avatar))
 
     def _start_webhook(self) -> None:
         settings = self.settings
@@ -271,15 +271,15 @@ class App:
         host = HostSettings(
             settings.sip_host, settings.rtp_port_min, settings.rtp_port_max, str(settings.cache_dir)
         )
-        options = {
-            "servers": settings.avatar_servers,
-            "nameserver": settings.avatar_nameserver,
-            "cache": str(settings.cache_dir),
-            "cache_bytes": settings.cache_bytes,
-            "width": width,
-            "height": height,
-            "fps": str(settings.frame_rate),
-            "fit": settings.avatar_fit,
-            "bitrate": settings.video_bitrate,
-        }
-        return PoolSettings(host, settings.media_workers, "orchestrator.avatar.owner:make", options)
+        avatar = AvatarSettings(
+            servers=tuple(settings.avatar_servers),
+            cache=str(settings.cache_dir),
+            cache_bytes=settings.cache_bytes,
+            width=width,
+            height=height,
+            fps=settings.frame_rate,
+            bitrate=settings.video_bitrate,
+            fit=settings.avatar_fit,
+            nameserver=settings.avatar_nameserver,
+        )
+        return PoolSettings(host, settings.media_workers, "orchestrator.avatar.owner:make", avatar)

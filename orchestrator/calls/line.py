@@ -6,7 +6,6 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
 
 from orchestrator.calls.call import Call, CallInfo
 from orchestrator.calls.portraits import Portrait
@@ -17,7 +16,14 @@ from orchestrator.sip.call.outgoing import OutgoingCall
 from orchestrator.sip.sdp.capabilities import AudioMedia, NotAcceptable
 from orchestrator.sip.stack import dialled_uri
 from orchestrator.speech.base import PCM
-from orchestrator.worker.messages import CallOpened, Command, SendDigits
+from orchestrator.worker.messages import (
+    CallOpened,
+    EndTurn,
+    InterruptTurns,
+    SendDigits,
+    StartTurn,
+    TurnAudio,
+)
 from orchestrator.worker.pool import WorkerPool
 
 
@@ -31,27 +37,24 @@ class WorkerMedia:
 
     def start_turn(self, turn_id: int) -> None:
         """A turn that speaks after those before it."""
-        self._send("turn_start", {"turn_id": turn_id})
+        self._pool.send(StartTurn(self._call_id, turn_id))
 
     def feed(self, turn_id: int, pcm_16k: PCM, pcm: PCM) -> None:
         """The same stretch of sound at both rates."""
         face, voice = pcm_16k.astype("<i2").tobytes(), pcm.astype("<i2").tobytes()
-        self._send("turn_audio", {"turn_id": turn_id, "split": len(face)}, face + voice)
+        self._pool.send(TurnAudio(self._call_id, turn_id, len(face), face + voice))
 
     def end_turn(self, turn_id: int) -> None:
         """No more sound comes for this turn."""
-        self._send("turn_end", {"turn_id": turn_id})
+        self._pool.send(EndTurn(self._call_id, turn_id))
 
     def interrupt(self) -> None:
         """Silence and a still mouth."""
-        self._send("interrupt", {})
+        self._pool.send(InterruptTurns(self._call_id))
 
     def press(self, digits: str, milliseconds: int) -> None:
         """Send keys in RTP."""
         self._pool.send(SendDigits(self._call_id, digits, milliseconds))
-
-    def _send(self, name: str, data: dict[str, Any], payload: bytes = b"") -> None:
-        self._pool.send(Command(self._call_id, name, data, payload))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 
 from orchestrator.calls.call import Call, CallInfo
 from orchestrator.calls.events import CallEvent, EventBus
@@ -33,16 +34,18 @@ from orchestrator.sip.sdp.description import SessionDescription
 from orchestrator.sip.stack import SipStack
 from orchestrator.speech.base import VoiceByLanguage
 from orchestrator.worker.messages import (
+    AvatarState,
     CallFailed,
     CallFigures,
     ConfigureCall,
     Digit,
     DigitsRefused,
     Heard,
+    LipsFigures,
     Message,
-    Notice,
     RequestKeyframe,
     StartCall,
+    TurnReport,
 )
 from orchestrator.worker.pool import NoRoom, WorkerPool
 from visavis.service.logs import Log
@@ -67,14 +70,12 @@ class Switchboard(BaseHandler):
         catalog: AvatarCatalog,
         voices: VoiceByLanguage,
         bus: EventBus,
-        on_notice: Callable[[Notice], None],
     ) -> None:
         self._settings = settings
         self._pool = pool
         self._catalog = catalog
         self._voices = voices
         self._bus = bus
-        self._on_notice = on_notice
         self._lines: dict[str, Line] = {}
         self._ended: list[Call] = []
         self.records = RecordBook(settings.records_kept)
@@ -259,14 +260,12 @@ class Switchboard(BaseHandler):
                 call.stats |= figures_of(stats)
                 self._judge_silence(line, stats)
                 self._tell_strays(line, stats)
-            case Notice(_, "turn", data) if call is not None:
-                call.on_turn(data["kind"], data["turn_id"], data["heard_ms"], data["wait_ms"])
-            case Notice(_, "avatar", data) if call is not None:
-                call.on_avatar(data["state"], data["reason"])
-            case Notice(_, "lips", data) if call is not None:
-                call.stats |= data
-            case Notice():
-                self._on_notice(message)
+            case TurnReport(_, kind, turn_id, heard_ms, wait_ms) if call is not None:
+                call.on_turn(kind, turn_id, heard_ms, wait_ms)
+            case AvatarState(_, state, reason) if call is not None:
+                call.on_avatar(state, reason)
+            case LipsFigures(_, lips) if call is not None:
+                call.stats |= {name: value for name, value in asdict(lips).items() if value is not None}
 
     # -- inside --
 
@@ -303,12 +302,9 @@ class Switchboard(BaseHandler):
         line.described = line.describe(media.audio, video)
 
     def _speak(self, line: Line, described: CallInfo) -> None:
-        options = {
-            "portrait": str(line.portrait.path),
-            "fps": str(line.fps),
-            "trim_ms": trim_ms(self._settings, line.sip.account),
-        }
-        self._pool.send(StartCall(line.sip.id, options))
+        assert line.fps is not None
+        trim = trim_ms(self._settings, line.sip.account)
+        self._pool.send(StartCall(line.sip.id, str(line.portrait.path), line.fps, trim))
         line.call = Call(described, line.media, self._voices, self._bus, line)
         if line.text.strip():
             line.call.say(line.text, line.language)

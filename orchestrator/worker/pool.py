@@ -8,14 +8,14 @@ import functools
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from orchestrator.media.load import BUSY_CLOCK_SECONDS
 from orchestrator.media.session import SessionStats
 from orchestrator.worker.channel import Channel, ChannelClosed
 from orchestrator.worker.host import HostSettings
 from orchestrator.worker.messages import (
+    AvatarSettings,
     BadMessage,
     CallClosed,
     CallFailed,
@@ -51,12 +51,13 @@ class NoRoom(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
-    """``factory`` is named in ``hooks.load_factory``; the port range is divided among the workers."""
+    """``factory`` as :func:`orchestrator.worker.owner.load_factory` takes it; the port range is divided among the
+    workers."""
 
     host: HostSettings
     workers: int = 1
     factory: str = ""
-    options: dict[str, Any] = field(default_factory=dict)
+    avatar: AvatarSettings | None = None
     log_level: str = "info"
 
 
@@ -313,4 +314,4 @@ class WorkerPool:
             share = (host.port_high - host.port_low) // count // 2 * 2
             low = host.port_low + host.port_low % 2 + index * share
             host = replace(host, port_low=low, port_high=low + share - 1)
-        return Setup(host, self._settings.factory, self._settings.options, self._settings.log_level)
+        return Setup(host, self._settings.factory, self._settings.avatar, self._settings.log_level)

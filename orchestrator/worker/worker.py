@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import contextlib
 import ctypes
-import functools
 import gc
 import os
 import signal
@@ -25,12 +24,12 @@ from orchestrator.worker.channel import Channel, ChannelClosed
 from orchestrator.worker.host import MediaHost
 from orchestrator.worker.messages import (
     BadMessage,
-    Command,
     Heartbeat,
     Message,
-    Notice,
     Setup,
     Shutdown,
+    TaskFailed,
+    ToFactory,
     WorkerReady,
 )
 from orchestrator.worker.owner import CallFactory, WorkerContext, load_factory
@@ -65,9 +64,7 @@ class Worker:
         self._host.supervisor.oversee()
         self._host.start()
         if self._factory is not None:
-            await self._factory.start(
-                WorkerContext(self._host, functools.partial(self._emit, ""), self._setup.options)
-            )
+            await self._factory.start(WorkerContext(self._host, self._send, self._setup.avatar))
         gc.collect()
         gc.freeze()
         self._send(WorkerReady(os.getpid()))
@@ -95,9 +92,9 @@ class Worker:
 
     def _take(self, message: Message) -> None:
         try:
-            if isinstance(message, Command) and not message.call_id:
+            if isinstance(message, ToFactory):
                 if self._factory is not None:
-                    self._factory.command(message.name, message.data, message.payload)
+                    self._factory.take(message)
             else:
                 self._calls.take(message)
         except Exception:
@@ -111,11 +108,8 @@ class Worker:
     def _congested(self) -> bool:
         return self._channel.unsent >= _STALE_BYTES
 
-    def _emit(self, call_id: str, name: str, data: dict[str, Any], payload: bytes = b"") -> None:
-        self._send(Notice(call_id, name, data, payload))
-
     def _tell_failure(self, task: str, reason: str) -> None:
-        self._emit("", "task_failed", {"task": task, "reason": reason})
+        self._send(TaskFailed(task, reason))
 
     async def _beat(self) -> None:
         beats = 0

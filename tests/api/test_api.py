@@ -327,7 +327,7 @@ async def test_calls_are_dialled_over_the_account_asked_for(house: House) -> Non
 async def test_no_call_is_dialled_to_speak_a_language_that_no_voice_speaks(house: House) -> None:
     pool: Any = SimpleNamespace(send=print)
     voices = VoiceByLanguage({"en": Voice})
-    board = Switchboard(load_settings([]), pool, house.catalog, voices, house.bus, print)
+    board = Switchboard(load_settings([]), pool, house.catalog, voices, house.bus)
     order = DialOrder(to="sip:x@y", avatar="default", text="Hello.", language="tlh")
     with pytest.raises(SpeechError, match="no voice speaks 'tlh'"):
         await board.dial(cast(Any, None), order)

@@ -14,7 +14,7 @@ from orchestrator.media.clock import MediaClock
 from orchestrator.sip.message.text import PeerText
 from orchestrator.speech.base import PCM, VoiceByLanguage
 from orchestrator.worker.host import HostSettings
-from orchestrator.worker.messages import Message, Notice
+from orchestrator.worker.messages import Message, TurnReport
 from orchestrator.worker.pool import PoolSettings, WorkerPool
 from tests.support.control import Control
 from tests.support.sip_fake import AUDIO, Wire, established, request, sdp, settle, statuses
@@ -27,7 +27,7 @@ def test_a_message_of_a_worker_that_cannot_be_taken_costs_no_call() -> None:
 
     supervisor = Supervisor()
     pool = WorkerPool(PoolSettings(HostSettings()), broken, supervisor)
-    pool._take(Notice("c1", "turn", {}))
+    pool._take(TurnReport("c1", "started", 1))
     (failure,) = supervisor.failures
     assert failure.task == "messages of media workers" and "heard_ms" in failure.reason
 

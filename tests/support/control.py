@@ -60,7 +60,7 @@ class Control:
         self.bus, self.supervisor = EventBus(), Supervisor(delay_s=0.01)
         catalog = AvatarCatalog(folder / "avatars", portraits.DEFAULT)
         pool = cast(Any, NoMedia())
-        self.board = Switchboard(settings, pool, catalog, VoiceByLanguage({}), self.bus, lambda notice: None)
+        self.board = Switchboard(settings, pool, catalog, VoiceByLanguage({}), self.bus)
         fast = SipConfig(
             messages_per_second=1e9, invites_per_second=1e9, max_calls=10_000, max_calls_per_source=10_000
         )
