@@ -57,6 +57,28 @@ def test_signalling_and_media_know_neither_avatar_nor_speech(folder: str) -> Non
         assert not name.startswith(("orchestrator.avatar", "orchestrator.speech")), (path, name)
 
 
+def test_only_gateways_know_sip() -> None:
+    """Calls, records and the API are the same whichever way a call comes by."""
+    within = [ROOT / "orchestrator" / name for name in ("sip", "gateways")]
+    for path, name in imported("orchestrator"):
+        if name.startswith("orchestrator.sip"):
+            assert any(path.is_relative_to(folder) for folder in within), (path, name)
+
+
+@pytest.mark.parametrize(
+    ("folder", "others"),
+    [
+        ("sip", "calls gateways worker media api app"),
+        ("calls", "gateways sip api app"),
+        ("conversation", "gateways sip media"),
+    ],
+)
+def test_call_control_lies_between_gateways_and_workers(folder: str, others: str) -> None:
+    forbidden = {f"orchestrator.{other}" for other in others.split()}
+    for path, name in imported(f"orchestrator/{folder}"):
+        assert ".".join(name.split(".")[:2]) not in forbidden, (path, name)
+
+
 def test_the_inference_server_knows_no_phone_call() -> None:
     for path, name in imported("inference_server"):
         assert not name.startswith("orchestrator"), (path, name)
