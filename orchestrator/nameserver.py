@@ -14,7 +14,7 @@ import dns.asyncresolver
 import dns.exception
 import dns.resolver
 
-from visavis.client.resolve import split_target
+from visavis.client.discovery import split_target
 from visavis.service.logs import Log
 
 log = Log(__name__)

@@ -28,7 +28,7 @@ from visavis.service.unhandled import logged
 log = Log(__name__)
 
 RETRY_S = 1.0
-CAST = 64
+MAX_AVATARS = 64
 """Avatars remembered at once; the least recently used one is prepared anew when it is wanted again."""
 
 
@@ -44,7 +44,7 @@ class LoopBody:
 
 
 @dataclass(frozen=True)
-class Role:
+class ReadyAvatar:
     """An avatar that is ready to speak."""
 
     avatar: Avatar
@@ -63,7 +63,7 @@ OnState = Callable[[PortraitFile, str, str, str], None]
 waiting`` and one sentence."""
 
 
-class Stage:
+class WorkerAvatars:
     """Belongs to one event loop."""
 
     def __init__(
@@ -77,7 +77,7 @@ class Stage:
         self._pool = ServerPool(servers, resolver=resolver)
         self._bodies = BodyCache(cache / "bodies", cache_bytes)
         self._on_state = on_state
-        self._cast: dict[PortraitFile, asyncio.Task[Role]] = {}
+        self._cast: dict[PortraitFile, asyncio.Task[ReadyAvatar]] = {}
         self._sources: dict[PortraitFile, asyncio.Task[AvatarSource]] = {}  # until the role is ready
         self._stills: dict[PortraitFile, asyncio.Task[StillBody]] = {}  # until the role is ready
         self._delays: dict[Fraction, StartDelay] = {}  # a new call starts from what the others have seen
@@ -97,7 +97,7 @@ class Stage:
         self._sources.clear()
         await self._pool.close()
 
-    def role(self, portrait: PortraitFile) -> asyncio.Task[Role]:
+    def role(self, portrait: PortraitFile) -> asyncio.Task[ReadyAvatar]:
         """The avatar made of a portrait: a task that retries until it is ready, or the portrait is refused."""
         task = self._cast.pop(portrait, None)
         if task is None or _failed(task):
@@ -106,7 +106,7 @@ class Stage:
         self._keep(portrait, task)
         return task
 
-    def prepared(self, portrait: PortraitFile, avatar: Avatar) -> asyncio.Task[Role]:
+    def prepared(self, portrait: PortraitFile, avatar: Avatar) -> asyncio.Task[ReadyAvatar]:
         """What the control process had prepared of a portrait: it is not prepared again, its body is fetched."""
         task = self._cast.pop(portrait, None)
         if task is None or _failed(task) or (task.done() and task.result().avatar != avatar):
@@ -123,7 +123,7 @@ class Stage:
             )
         return task
 
-    def converse(self, role: Role, session_id: str, on_event: OnEvent) -> AvatarStream:
+    def converse(self, role: ReadyAvatar, session_id: str, on_event: OnEvent) -> AvatarStream:
         """One conversation with a ready avatar."""
         stream = self._pool.open(
             role.avatar,
@@ -133,15 +133,15 @@ class Stage:
             on_event=on_event,
         )
         stream.start_delay = self._delays.setdefault(role.avatar.fps, stream.start_delay)
-        if len(self._delays) > CAST:
+        if len(self._delays) > MAX_AVATARS:
             self._delays.pop(next(iter(self._delays)))
         return stream
 
     # -- inside --
 
-    def _keep(self, portrait: PortraitFile, task: asyncio.Task[Role]) -> None:
+    def _keep(self, portrait: PortraitFile, task: asyncio.Task[ReadyAvatar]) -> None:
         self._cast[portrait] = task
-        while len(self._cast) > CAST:
+        while len(self._cast) > MAX_AVATARS:
             oldest = next(iter(self._cast))
             role = self._cast.pop(oldest)
             if role.done() and not _failed(role):
@@ -149,7 +149,7 @@ class Stage:
             self._stills.pop(oldest, None)
             self._sources.pop(oldest, None)
 
-    def _begin(self, portrait: PortraitFile, avatar: Avatar | None) -> asyncio.Task[Role]:
+    def _begin(self, portrait: PortraitFile, avatar: Avatar | None) -> asyncio.Task[ReadyAvatar]:
         task = asyncio.create_task(self._prepare(portrait, avatar))
         task.add_done_callback(_seen)
         return task
@@ -165,7 +165,7 @@ class Stage:
         source = await self._source(portrait)
         return await asyncio.to_thread(still_body, source.image, source.width, source.height)
 
-    async def _prepare(self, portrait: PortraitFile, avatar: Avatar | None) -> Role:
+    async def _prepare(self, portrait: PortraitFile, avatar: Avatar | None) -> ReadyAvatar:
         source = await self._source(portrait)
         self._on_state(portrait, source.digest, "preparing", "the avatar is being prepared")
         told = ""
@@ -190,7 +190,7 @@ class Stage:
             self._stills.pop(portrait, None)
             self._sources.pop(portrait, None)
             self._on_state(portrait, source.digest, "ready", "")
-            return Role(avatar, source, body)
+            return ReadyAvatar(avatar, source, body)
 
 
 def _failed(task: asyncio.Task[Any]) -> bool:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.avatar.avatars import Role, Stage
-from orchestrator.avatar.performer import Performer
+from orchestrator.avatar.avatars import ReadyAvatar, WorkerAvatars
+from orchestrator.avatar.call_avatar import CallAvatar
 from orchestrator.avatar.prepared import avatar_of
 from orchestrator.avatar.source import PortraitFile
 from orchestrator.avatar.turn import TurnEvent
@@ -29,11 +29,11 @@ log = Log(__name__)
 CODING_POLL_S = 0.05
 
 
-class StageFactory:
+class CallAvatarFactory:
     """Implements :class:`orchestrator.worker.owner.CallFactory`."""
 
     def __init__(self) -> None:
-        self._stage: Stage
+        self._stage: WorkerAvatars
         self._worker: WorkerContext
         self._coding: dict[PortraitFile, asyncio.Task[None]] = {}
 
@@ -42,7 +42,7 @@ class StageFactory:
         ``width``, ``height``, ``fps``, ``fit``, ``bitrate``; see config."""
         self._worker = worker
         options = worker.options
-        self._stage = Stage(
+        self._stage = WorkerAvatars(
             options["servers"],
             Path(options["cache"]),
             int(options["cache_bytes"]),
@@ -51,10 +51,10 @@ class StageFactory:
         )
         await self._stage.start()
 
-    def open(self, call: CallContext, options: dict[str, Any], payload: bytes) -> PerformerOwner:
+    def open(self, call: CallContext, options: dict[str, Any], payload: bytes) -> CallAvatarOwner:
         """Options of a call: ``portrait`` (path), ``fps``, ``trim_ms``."""
         portrait = self._portrait(options["portrait"], options["fps"])
-        return PerformerOwner(call, self._stage, portrait, int(options["trim_ms"]))
+        return CallAvatarOwner(call, self._stage, portrait, int(options["trim_ms"]))
 
     def command(self, name: str, data: dict[str, Any], payload: bytes) -> None:
         """``prepared``: an avatar that the control process had prepared of ``portrait`` (path)."""
@@ -65,7 +65,7 @@ class StageFactory:
                 work = self._worker.host.supervisor.watch("avatar", self._make_ready(portrait, role))
                 self._coding[portrait] = work
 
-    async def _make_ready(self, portrait: PortraitFile, role: asyncio.Task[Role]) -> None:
+    async def _make_ready(self, portrait: PortraitFile, role: asyncio.Task[ReadyAvatar]) -> None:
         """Code the avatar's loop before somebody calls it, so that the first call finds it cached."""
         try:
             ready = await asyncio.shield(role)
@@ -76,7 +76,7 @@ class StageFactory:
             del self._coding[portrait]
         self._on_state(portrait, ready.source.digest, "ready", "")
 
-    async def _code_idle(self, role: Role) -> None:
+    async def _code_idle(self, role: ReadyAvatar) -> None:
         """As most phones will want it."""
         options, idle = self._worker.options, self._worker.host.idle
         usual = VideoParameters(
@@ -110,13 +110,13 @@ class StageFactory:
         self._worker.emit("stage", data, b"")
 
 
-class PerformerOwner:
-    """Implements :class:`orchestrator.worker.owner.CallOwner` with a :class:`Performer`."""
+class CallAvatarOwner:
+    """Implements :class:`orchestrator.worker.owner.CallOwner` with a :class:`CallAvatar`."""
 
-    def __init__(self, call: CallContext, stage: Stage, portrait: PortraitFile, trim_ms: int) -> None:
+    def __init__(self, call: CallContext, stage: WorkerAvatars, portrait: PortraitFile, trim_ms: int) -> None:
         self._call = call
         self._rate = SAMPLE_RATES[call.audio.codec]
-        self._performer = Performer(
+        self._performer = CallAvatar(
             stage,
             portrait,
             session_id=call.call_id,
@@ -184,6 +184,6 @@ class PerformerOwner:
         self._call.emit("avatar", {"state": state, "reason": reason}, b"")
 
 
-def make() -> StageFactory:
+def make() -> CallAvatarFactory:
     """Named in the media workers' set-up."""
-    return StageFactory()
+    return CallAvatarFactory()

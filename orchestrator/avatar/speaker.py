@@ -19,8 +19,8 @@ import numpy as np
 from orchestrator.avatar.turn import PCM, OnTurn, Turn, TurnEvent
 from visavis.client.start_delay import StartDelay
 from visavis.frames import SAMPLE_RATE, frame_at, frame_start
+from visavis.playout.pacer import TurnWriter
 from visavis.playout.playout import Picture, Playout, TurnAnchor
-from visavis.playout.utterance import TurnSink
 
 PACKET_MS = 20
 CLOSING_TICKS = 12
@@ -43,7 +43,7 @@ class Speaker:
         *,
         rate: int,
         fps: Fraction,
-        face: TurnSink,
+        face: TurnWriter,
         playout: Playout,
         start_delay: StartDelay,
         emit: OnTurn,
@@ -83,7 +83,7 @@ class Speaker:
         """A turn is under way or waits."""
         return self._turn is not None or bool(self._queue)
 
-    def use(self, face: TurnSink, playout: Playout, start_delay: StartDelay) -> None:
+    def use(self, face: TurnWriter, playout: Playout, start_delay: StartDelay) -> None:
         """Take another avatar. Raises ``RuntimeError`` while a turn is under way."""
         if self.speaking:
             raise RuntimeError("an avatar is changed between turns")

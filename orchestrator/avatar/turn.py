@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from visavis.playout.utterance import TurnSink
+from visavis.playout.pacer import TurnWriter
 
 PCM = NDArray[np.int16]
 
@@ -62,7 +62,7 @@ class Turn:
             self.read += len(chunk)
         return np.concatenate(parts) if parts else np.zeros(0, np.int16)
 
-    def push(self, avatar: TurnSink) -> None:
+    def push(self, avatar: TurnWriter) -> None:
         """Give the avatar what came for it."""
         while self.face:
             pcm = self.face.popleft()

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from orchestrator.avatar import avatars as stage_module
-from orchestrator.avatar.avatars import Stage
-from orchestrator.avatar.performer import Performer
+from orchestrator.avatar.avatars import WorkerAvatars
+from orchestrator.avatar.call_avatar import CallAvatar
 from orchestrator.avatar.source import PortraitFile
 from orchestrator.avatar.still import grey_body, still_body
 from orchestrator.media.sources import StillBody
@@ -67,11 +67,11 @@ async def test_a_call_is_heard_while_its_portrait_is_still_being_read(
         return still_body(data, width, height)
 
     monkeypatch.setattr(stage_module, "still_body", slow)
-    stage = Stage(["127.0.0.1:9"], tmp_path, 1 << 20, lambda *_: None)
+    stage = WorkerAvatars(["127.0.0.1:9"], tmp_path, 1 << 20, lambda *_: None)
     (tmp_path / "portrait").write_bytes(white(64, 64))
     portrait = PortraitFile.now(tmp_path / "portrait", 64, 64, Fraction(25), "crop")
     performers = [
-        Performer(
+        CallAvatar(
             stage, portrait, session_id=f"{n}", rate=8000, on_turn=lambda _: None, on_avatar=lambda *_: None
         )
         for n in range(2)

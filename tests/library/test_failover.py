@@ -156,7 +156,7 @@ async def test_a_server_gone_from_dns_keeps_its_conversations() -> None:
             begin(stream, seconds=10)
             await play(caller, stream, range(5))
             found[:] = [two.address]
-            await pool._lookout.look()
+            await pool._discovery.look()
             assert list(pool.placement.servers) == [two.address]
             await play(caller, stream, range(5, 40))
             assert stream.address == one.address

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.avatar import avatars as stage_module
-from orchestrator.avatar.avatars import Stage
+from orchestrator.avatar.avatars import WorkerAvatars
 from orchestrator.avatar.source import PortraitFile
 from visavis.service.unhandled import logged
 
@@ -85,7 +85,7 @@ async def test_a_mistake_in_the_still_portrait_is_logged(
         raise TypeError("got an unexpected keyword argument")
 
     monkeypatch.setattr(stage_module, "still_body", still_body)
-    stage = Stage(["127.0.0.1:9"], tmp_path, 1 << 20, lambda *_: None)
+    stage = WorkerAvatars(["127.0.0.1:9"], tmp_path, 1 << 20, lambda *_: None)
     with pytest.raises(TypeError):
         await stage.still(PortraitFile.now(tmp_path / "none", 64, 64, Fraction(25), "crop"))
     await asyncio.sleep(0)

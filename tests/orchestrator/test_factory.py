@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.avatar.owner import StageFactory, make
+from orchestrator.avatar.owner import CallAvatarFactory, make
 from orchestrator.avatar.prepared import avatar_data, avatar_of
 from orchestrator.media.parameters import AudioParameters
 from orchestrator.worker.host import MediaHost
@@ -29,7 +29,7 @@ PICTURE = b"image of anna" + bytes(1 << 20)
 
 @dataclass
 class Place:
-    factory: StageFactory
+    factory: CallAvatarFactory
     server: FakeServer
     portrait: Path
     said: list[dict[str, Any]] = field(default_factory=list)

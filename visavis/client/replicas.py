@@ -21,7 +21,7 @@ _REMEMBERED = 128
 """Avatars nobody converses with that are remembered, with their portraits, for a while."""
 
 
-class Copies:
+class Replicas:
     """Of the avatars of one pool, on its servers (``clients`` by address, as they come and go)."""
 
     def __init__(self, placement: Placement, clients: Mapping[str, ServerClient]) -> None:

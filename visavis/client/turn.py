@@ -15,7 +15,7 @@ _SLACK = 2 * SAMPLE_RATE  # bytes are moved only when this much can go
 _LONGEST = 600 * SAMPLE_RATE
 
 
-class Turn:
+class ResumableTurn:
     """Audio is kept from a few seconds before the playhead on, so that the turn can resume elsewhere.
 
     ``history_s`` is how many; origins are whole seconds, so that a resumed turn meets the same sample grid.

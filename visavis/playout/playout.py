@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from visavis.frames import Frame
-from visavis.playout.loop import BodyLoop, ChooseJump
+from visavis.playout.loop import ChooseJump, LoopPosition
 from visavis.playout.mouth import Mouth
 from visavis.playout.picture import Picture, PlayoutStats, TurnAnchor
 from visavis.playout.timeline import Timeline
@@ -40,7 +40,7 @@ class Playout:
         self.loop_length = loop_length
         self.fps = fps
         self.stats = PlayoutStats()
-        self._loop = BodyLoop(loop_length, jumps, choose_jump, loop_index)
+        self._loop = LoopPosition(loop_length, jumps, choose_jump, loop_index)
         self._mouth = Mouth(fps, hold_s, fade_frames, self.stats)
         self._turn: Timeline | None = None
         self._next: Timeline | None = None  # begun, and not heard yet

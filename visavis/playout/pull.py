@@ -14,7 +14,7 @@ from visavis.playout.picture import Picture
 from visavis.playout.playout import Playout
 
 
-class Unpaced:
+class PullMode:
     """Belongs to one event loop; ``news`` is set with every event of the stream.
 
     ``wait_s``: how long a piece of audio waits for its pictures, in all.

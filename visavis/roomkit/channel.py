@@ -14,7 +14,7 @@ from visavis.service.unhandled import logged
 try:
     from roomkit import AudioVideoChannel, HookExecution, HookTrigger
 
-    from visavis.roomkit.call_avatar import AvatarFactory, EncoderFactory, Face
+    from visavis.roomkit.session_avatar import AvatarFactory, EncoderFactory, SessionAvatar
 except ImportError as e:
     raise ImportError(
         "AvatarVideoChannel needs RoomKit: Python 3.12 or newer and pip install 'visavis[roomkit]'"
@@ -50,7 +50,7 @@ class AvatarVideoChannel(AudioVideoChannel):  # type: ignore[misc]
         self._avatar_factory = avatar_factory
         self._encoder_factory = encoder_factory
         self._lead_s = lead_s
-        self._faces: dict[str, Face] = {}
+        self._faces: dict[str, SessionAvatar] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self.add_outbound_media_tap(self._feed_face)
 
@@ -72,7 +72,7 @@ class AvatarVideoChannel(AudioVideoChannel):  # type: ignore[misc]
         video_session = video.get_session(session.id) if video is not None else None
         if video_session is None or session.id in self._faces:
             return
-        face = Face(self.backend, video, session, video_session)
+        face = SessionAvatar(self.backend, video, session, video_session)
         self._faces[session.id] = face
         face.begin(self._avatar_factory, self._encoder_factory)
 

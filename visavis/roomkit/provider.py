@@ -21,8 +21,8 @@ from visavis.errors import InvalidRequest, ServerUnavailable, VisavisError
 from visavis.frames import SAMPLE_RATE
 from visavis.playout.playback import Playback, follow_playback
 from visavis.roomkit.background import Background, shared_background
-from visavis.roomkit.conversation import Stage
 from visavis.roomkit.feeder import Feeder
+from visavis.roomkit.provider_session import ProviderSession
 from visavis.roomkit.types import AvatarProvider, VideoFrame
 from visavis.service.logs import Log
 from visavis.service.unhandled import logged
@@ -79,7 +79,7 @@ class ServerAvatarProvider(AvatarProvider):
         self._background: Background | None = None
         self._later: concurrent.futures.Future[None] | None = None
         self._pool: ServerPool | None = None
-        self._stage: Stage | None = None
+        self._stage: ProviderSession | None = None
         self._resampler: Resampler | None = None
         self._feeder = Feeder()
         self._playback: Playback | None = None
@@ -238,7 +238,7 @@ class ServerAvatarProvider(AvatarProvider):
         async with asyncio.timeout(self._timeout):
             avatar: Avatar = await self._pool.prepare(source)
             body: Body = await self._pool.fetch_body(avatar, self._cache)
-        stage = Stage(
+        stage = ProviderSession(
             body,
             self._show,
             codec=self._codec,

@@ -27,7 +27,7 @@ EncoderFactory = Callable[[AvatarProvider], Any]
 _START_CODE = b"\0\0\0\1"
 
 
-class Face:
+class SessionAvatar:
     """One call's provider, its encoder, and the threads in which they work.
 
     ``backend`` and ``session`` are those of the voice, ``video`` and ``video_session`` those of the picture.

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from fractions import Fraction
 
-from orchestrator.avatar.avatars import Role, Stage
+from orchestrator.avatar.avatars import ReadyAvatar, WorkerAvatars
 from orchestrator.avatar.source import PortraitFile
 from orchestrator.avatar.speaker import Speaker
 from orchestrator.avatar.still import grey_body
@@ -16,14 +16,14 @@ from visavis.client.messages import Connected, Disconnected, Event, TurnRejected
 from visavis.client.start_delay import StartDelay
 from visavis.client.stream import AvatarStream
 from visavis.frames import Frame
+from visavis.playout.loop import IdleVariation
 from visavis.playout.playout import Picture, Playout
-from visavis.playout.wander import Wander
 
 OnAvatar = Callable[[str, str], None]
 """Called with ``ready | connected | lost | rejected | failed`` and one sentence."""
 
 
-class Silent:
+class NoAvatar:
     """The conversation while there is no avatar: turns are heard, no lips come."""
 
     def start_turn(self, turn_id: int, epoch: int) -> None: ...
@@ -34,7 +34,7 @@ class Silent:
     def interrupt(self, epoch: int) -> None: ...
 
 
-class Performer:
+class CallAvatar:
     """Implements the media path's ``Voice`` and ``Face``; belongs to the worker's event loop.
 
     Until the avatar is prepared the portrait is shown still and turns are only heard; the body is taken into
@@ -43,7 +43,7 @@ class Performer:
 
     def __init__(
         self,
-        stage: Stage,
+        stage: WorkerAvatars,
         portrait: PortraitFile,
         *,
         session_id: str,
@@ -58,7 +58,7 @@ class Performer:
         self._stream: AvatarStream | None = None
         self._playout: Playout
         self.body: Body
-        self._pending: Role | None = None
+        self._pending: ReadyAvatar | None = None
         role = stage.role(portrait)
         ready = role.result() if role.done() and not role.cancelled() and role.exception() is None else None
         self._waiting: asyncio.Task[None] | None = None
@@ -67,7 +67,7 @@ class Performer:
         self.speaker = Speaker(
             rate=rate,
             fps=portrait.fps,
-            face=Silent(),
+            face=NoAvatar(),
             playout=self._playout,
             start_delay=StartDelay(portrait.fps, initial_s=0.0),
             emit=on_turn,
@@ -120,7 +120,7 @@ class Performer:
             await self._stream.close()
         self._waiting = self._stream = None
 
-    async def _await_role(self, still: asyncio.Task[StillBody], role: asyncio.Task[Role]) -> None:
+    async def _await_role(self, still: asyncio.Task[StillBody], role: asyncio.Task[ReadyAvatar]) -> None:
         try:
             self.body = await asyncio.shield(still)
             self._pending = await asyncio.shield(role)
@@ -129,14 +129,14 @@ class Performer:
         except Exception as error:
             self._on_avatar("failed", str(error))
 
-    def _use(self, role: Role) -> None:
+    def _use(self, role: ReadyAvatar) -> None:
         """Only between turns."""
         fps: Fraction = role.avatar.fps
         length = len(role.body)
         jumps = role.body.jumps
         # Where jumps lead to the cached loop has a key frame (orchestrator.media.video.idle_loop).
         first = min((target for _, target in jumps), default=0)
-        wander = Wander(length, self._session_id)
+        wander = IdleVariation(length, self._session_id)
         self._playout = Playout(length, fps, jumps=jumps, choose_jump=wander, loop_index=first)
         self._stream = self._stage.converse(role, self._session_id, self._on_event)
         self.body = role.loop

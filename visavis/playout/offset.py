@@ -9,7 +9,7 @@ _MOST_S = 0.6
 _LATE_TICKS = 8
 
 
-class Lag:
+class AVOffset:
     """``ticks``: from ``delay_s`` on, and at most 0.6 s more; grows where every frame of a turn comes too late."""
 
     def __init__(self, playout: Playout, delay_s: float) -> None:
