@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from visavis.audio import Resampler as Resampler
+    from visavis.client.avatar_client import AvatarClient as AvatarClient
     from visavis.client.body_cache import Body as Body
     from visavis.client.body_cache import BodyCache as BodyCache
-    from visavis.client.grpc import AvatarClient as AvatarClient
     from visavis.client.http import HttpServerClient as HttpServerClient
     from visavis.client.messages import Connected as Connected
     from visavis.client.messages import Disconnected as Disconnected
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 _HOME = {
     "audio": ("Resampler",),
     "client.body_cache": ("Body", "BodyCache"),
-    "client.grpc": ("AvatarClient",),
+    "client.avatar_client": ("AvatarClient",),
     "errors": (
         "AvatarUnknown",
         "BodyCorrupt",

@@ -9,7 +9,7 @@ import pytest
 from tests.support.avatar_stream import AVATAR, Caller, begin, conversation, play
 from tests.support.fake_server import FPS, FakeServer, body_sha256, fake_server, start
 from visavis import errors
-from visavis.client.grpc import AvatarClient
+from visavis.client.avatar_client import AvatarClient
 from visavis.client.messages import Connected, Disconnected, GoAway, Open, TurnRejected
 from visavis.client.pool import ServerPool
 from visavis.frames import frame_start

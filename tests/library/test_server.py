@@ -15,8 +15,8 @@ import pytest
 from tests.support.avatar_client import portrait
 from tests.support.servers import running_server
 from visavis import errors
+from visavis.client.avatar_client import AvatarClient
 from visavis.client.body_cache import BodyCache
-from visavis.client.grpc import AvatarClient
 from visavis.client.messages import Connected, Event, TurnFinished
 from visavis.client.model import AvatarSource
 from visavis.client.pool import ServerPool

@@ -9,7 +9,6 @@ from types import TracebackType
 from visavis.client.body_cache import Body, BodyCache
 from visavis.client.discovery import Discovery, Resolver
 from visavis.client.events import OnEvent
-from visavis.client.grpc import AvatarClient
 from visavis.client.model import Avatar, AvatarSource
 from visavis.client.placement import Failure, Placement
 from visavis.client.replicas import Replicas
@@ -27,15 +26,15 @@ _EVEN_S = 0.25
 class ServerPool:
     """All servers behind ``addresses``: ``host:port``, or ``dns:///name:port`` for every A and AAAA record.
 
-    Belongs to one event loop. ``connect`` makes the client of one address; ``resolver`` is asked in place of the
-    system's. Raises ``ValueError`` where no address is named.
+    Belongs to one event loop. ``connect`` makes the client of one address (without it: over gRPC); ``resolver``
+    is asked in place of the system's. Raises ``ValueError`` where no address is named.
     """
 
     def __init__(
         self,
         addresses: str | Sequence[str],
         *,
-        connect: Callable[[str], ServerClient] = AvatarClient,
+        connect: Callable[[str], ServerClient] | None = None,
         resolver: Resolver | None = None,
     ) -> None:
         given = [addresses] if isinstance(addresses, str) else list(addresses)
@@ -43,7 +42,7 @@ class ServerPool:
             raise ValueError("name at least one avatar server")
         self.placement = Placement()
         self._given = given
-        self._discovery = Discovery(given, self.placement, connect, resolver)
+        self._discovery = Discovery(given, self.placement, connect or _over_grpc, resolver)
         self._replicas = Replicas(self.placement, self._discovery.clients)
         self._warm: asyncio.Task[None] | None = None
         self._even_after = 0.0
@@ -207,3 +206,9 @@ class ServerPool:
         if retry is not None:
             timeout_s = min(timeout_s, retry - now + 0.001)
         await self._discovery.wait(timeout_s)
+
+
+def _over_grpc(address: str) -> ServerClient:
+    from visavis.client.grpc import GrpcServerClient  # here, so that a pool over HTTP loads no gRPC
+
+    return GrpcServerClient(address)
