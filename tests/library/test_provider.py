@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import visavis
+from tests.support.bt601 import exact_rgb
 from tests.support.fake_server import HEIGHT, LOOP, WIDTH, FakeServer, fake_server
 from visavis import GrpcAvatarProvider, MockAvatarProvider, errors
-from visavis.frames import i420_to_rgb
 from visavis.roomkit.grpc_provider import grpc_addresses
 from visavis.roomkit.types import AvatarProvider, VideoFrame
 
@@ -91,7 +91,7 @@ async def test_rgb_pictures_are_the_default(tmp_path: Path) -> None:
         assert frame is not None and (frame.codec, frame.width, frame.height) == ("raw_rgb24", WIDTH, HEIGHT)
         body = np.full(WIDTH * HEIGHT * 3 // 2, 128, np.uint8)
         body[: WIDTH * HEIGHT] = 16
-        exact = i420_to_rgb(body, WIDTH, HEIGHT).astype(int)
+        exact = exact_rgb(body, WIDTH, HEIGHT).astype(int)
         got = np.frombuffer(frame.data, np.uint8).reshape(HEIGHT, WIDTH, 3).astype(int)
         assert np.abs(got - exact).max() <= 2
 

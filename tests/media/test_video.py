@@ -14,7 +14,6 @@ import pytest
 
 from orchestrator.media.parameters import Encoding, VideoParameters, bitrate_tier, h264_level
 from orchestrator.media.sources import StillBody
-from orchestrator.media.video.compositor import Compositor
 from orchestrator.media.video.director import Live, VideoDirector, is_plain
 from orchestrator.media.video.encoder import H264Encoder, parameter_sets
 from orchestrator.media.video.idle_loop import (
@@ -34,6 +33,7 @@ from orchestrator.rtp import h264
 from orchestrator.rtp.packet import HEADER_SIZE
 from tests.support.media import card, card_body, decode, read_card
 from visavis.frames import Frame, Rect, crop_i420, paste_i420
+from visavis.playout.compositor import Compositor
 from visavis.playout.loop import IdleVariation
 from visavis.playout.playout import Picture, Playout
 

@@ -21,7 +21,7 @@ from visavis.client.model import Avatar, AvatarSource
 from visavis.client.pool import ServerPool
 from visavis.client.stream import AvatarStream
 from visavis.frames import I420, SAMPLE_RATE, Frame
-from visavis.playout.compositor import Canvas
+from visavis.playout.compositor import Compositor
 from visavis.playout.pacer import Pacer
 from visavis.playout.picture import Picture
 from visavis.playout.playback import Playback
@@ -57,8 +57,8 @@ class ProviderSession:
         self._delay_s = delay_s
         self._wait_s = wait_s
         self._playout = Playout(len(body), body.fps)
-        self._canvas = Canvas(body)
-        self._lock = threading.RLock()  # over playout, canvas and pacer
+        self._compositor = Compositor()
+        self._lock = threading.RLock()  # over playout, compositor and pacer
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
         self._ticking: asyncio.Task[None] | None = None
@@ -136,14 +136,15 @@ class ProviderSession:
             pictures = asyncio.run_coroutine_threadsafe(work, self._loop).result(self._wait_s * 2 + 5)
         except (TimeoutError, RuntimeError):
             return []
-        return [self._frame(self._canvas.draw(p)) for p in pictures]
+        return [self._frame(self._compositor.compose(p, self._body)) for p in pictures]
 
     def idle_frame(self) -> VideoFrame:
         """The loop's next picture; while a turn is on, the picture that is on."""
         with self._lock:
             if self._ticking is not None and self._shown is not None:
                 return self._shown
-            self._shown = self._frame(self._canvas.draw(self._playout.tick(None)))
+            picture = self._playout.tick(None)
+            self._shown = self._frame(self._compositor.compose(picture, self._body))
             return self._shown
 
     # -- in the loop --
@@ -210,9 +211,10 @@ class ProviderSession:
     def _watch(self) -> None:
         while (picture := self._pictures.get()) is not None:
             with self._lock:
-                drawn = self._canvas.draw(picture)
+                drawn = self._compositor.compose(picture, self._body)
                 if self._pictures.qsize() > _BACKLOG:
                     continue
+                drawn = drawn.copy()  # an idle picture may be drawn while this one is converted
             frame = self._frame(drawn)
             with self._lock:
                 self._shown = frame
