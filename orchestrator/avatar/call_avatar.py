@@ -1,4 +1,4 @@
-"""One call's voice and face: the speaker, its avatar stream, and the body it is played on."""
+"""The avatar of one call: its speaker, its avatar stream, and the body that is played."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OnAvatar = Callable[[str, str], None]
 
 
 class NoAvatar:
-    """The conversation while there is no avatar: turns are heard, no lips come."""
+    """The turn writer of a call without an avatar: turns are heard, no lips come."""
 
     def start_turn(self, turn_id: int, epoch: int) -> None: ...
     def push_audio(self, pcm: PCM) -> None: ...
@@ -35,7 +35,7 @@ class NoAvatar:
 
 
 class CallAvatar:
-    """Implements the media path's ``Voice`` and ``Face``; belongs to the worker's event loop.
+    """One call's avatar: the media path's ``Voice`` and ``Face``. Belongs to the worker's event loop.
 
     Until the avatar is prepared the portrait is shown still and turns are only heard; the body is taken into
     use between turns.
@@ -43,7 +43,7 @@ class CallAvatar:
 
     def __init__(
         self,
-        stage: WorkerAvatars,
+        avatars: WorkerAvatars,
         portrait: PortraitFile,
         *,
         session_id: str,
@@ -52,15 +52,15 @@ class CallAvatar:
         on_avatar: OnAvatar,
         trim_ms: int = 0,
     ) -> None:
-        self._stage = stage
+        self._avatars = avatars
         self._session_id = session_id
         self._on_avatar = on_avatar
         self._stream: AvatarStream | None = None
         self._playout: Playout
         self.body: Body
         self._pending: ReadyAvatar | None = None
-        role = stage.role(portrait)
-        ready = role.result() if role.done() and not role.cancelled() and role.exception() is None else None
+        task = avatars.avatar(portrait)
+        ready = task.result() if task.done() and not task.cancelled() and task.exception() is None else None
         self._waiting: asyncio.Task[None] | None = None
         self._playout = Playout(1, portrait.fps)
         self.body = grey_body(portrait.width, portrait.height) if ready is None else ready.loop
@@ -76,7 +76,7 @@ class CallAvatar:
         if ready is not None:
             self._use(ready)
         else:
-            self._waiting = asyncio.create_task(self._await_role(stage.still(portrait), role))
+            self._waiting = asyncio.create_task(self._await_avatar(avatars.still(portrait), task))
 
     @property
     def playout(self) -> Playout:
@@ -95,8 +95,8 @@ class CallAvatar:
     def tick(self, frame: int) -> Picture:
         """See :class:`orchestrator.media.sources.Face`."""
         if self._pending is not None and not self.speaker.speaking:
-            role, self._pending = self._pending, None
-            self._use(role)
+            ready, self._pending = self._pending, None
+            self._use(ready)
         return self.speaker.tick(frame)
 
     def figures(self) -> dict[str, float]:
@@ -120,26 +120,26 @@ class CallAvatar:
             await self._stream.close()
         self._waiting = self._stream = None
 
-    async def _await_role(self, still: asyncio.Task[StillBody], role: asyncio.Task[ReadyAvatar]) -> None:
+    async def _await_avatar(self, still: asyncio.Task[StillBody], avatar: asyncio.Task[ReadyAvatar]) -> None:
         try:
             self.body = await asyncio.shield(still)
-            self._pending = await asyncio.shield(role)
+            self._pending = await asyncio.shield(avatar)
         except asyncio.CancelledError:
             raise
         except Exception as error:
             self._on_avatar("failed", str(error))
 
-    def _use(self, role: ReadyAvatar) -> None:
+    def _use(self, ready: ReadyAvatar) -> None:
         """Only between turns."""
-        fps: Fraction = role.avatar.fps
-        length = len(role.body)
-        jumps = role.body.jumps
+        fps: Fraction = ready.avatar.fps
+        length = len(ready.body)
+        jumps = ready.body.jumps
         # Where jumps lead to the cached loop has a key frame (orchestrator.media.video.idle_loop).
         first = min((target for _, target in jumps), default=0)
-        wander = IdleVariation(length, self._session_id)
-        self._playout = Playout(length, fps, jumps=jumps, choose_jump=wander, loop_index=first)
-        self._stream = self._stage.converse(role, self._session_id, self._on_event)
-        self.body = role.loop
+        variation = IdleVariation(length, self._session_id)
+        self._playout = Playout(length, fps, jumps=jumps, choose_jump=variation, loop_index=first)
+        self._stream = self._avatars.converse(ready, self._session_id, self._on_event)
+        self.body = ready.loop
         self.speaker.use(self._stream, self._playout, self._stream.start_delay)
         self._on_avatar("ready", "")
 

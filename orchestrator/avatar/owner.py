@@ -1,4 +1,4 @@
-"""What a media worker calls: one stage for all its calls, one performer for each."""
+"""What a media worker opens its calls with: its avatars for all of them, a call avatar for each."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ CODING_POLL_S = 0.05
 
 
 class CallAvatarFactory:
-    """Implements :class:`orchestrator.worker.owner.CallFactory`."""
+    """The :class:`orchestrator.worker.owner.CallFactory` of calls with avatars."""
 
     def __init__(self) -> None:
-        self._stage: WorkerAvatars
+        self._avatars: WorkerAvatars
         self._worker: WorkerContext
         self._coding: dict[PortraitFile, asyncio.Task[None]] = {}
 
@@ -42,53 +42,53 @@ class CallAvatarFactory:
         ``width``, ``height``, ``fps``, ``fit``, ``bitrate``; see config."""
         self._worker = worker
         options = worker.options
-        self._stage = WorkerAvatars(
+        self._avatars = WorkerAvatars(
             options["servers"],
             Path(options["cache"]),
             int(options["cache_bytes"]),
             self._on_state,
             resolver_of(options["nameserver"]),
         )
-        await self._stage.start()
+        await self._avatars.start()
 
     def open(self, call: CallContext, options: dict[str, Any], payload: bytes) -> CallAvatarOwner:
         """Options of a call: ``portrait`` (path), ``fps``, ``trim_ms``."""
         portrait = self._portrait(options["portrait"], options["fps"])
-        return CallAvatarOwner(call, self._stage, portrait, int(options["trim_ms"]))
+        return CallAvatarOwner(call, self._avatars, portrait, int(options["trim_ms"]))
 
     def command(self, name: str, data: dict[str, Any], payload: bytes) -> None:
         """``prepared``: an avatar that the control process had prepared of ``portrait`` (path)."""
         if name == "prepared":
             portrait = self._portrait(data["portrait"], self._worker.options["fps"])
-            role = self._stage.prepared(portrait, avatar_of(data["avatar"]))
+            avatar = self._avatars.prepared(portrait, avatar_of(data["avatar"]))
             if portrait not in self._coding:
-                work = self._worker.host.supervisor.watch("avatar", self._make_ready(portrait, role))
+                work = self._worker.host.supervisor.watch("avatar", self._make_ready(portrait, avatar))
                 self._coding[portrait] = work
 
-    async def _make_ready(self, portrait: PortraitFile, role: asyncio.Task[ReadyAvatar]) -> None:
+    async def _make_ready(self, portrait: PortraitFile, avatar: asyncio.Task[ReadyAvatar]) -> None:
         """Code the avatar's loop before somebody calls it, so that the first call finds it cached."""
         try:
-            ready = await asyncio.shield(role)
+            ready = await asyncio.shield(avatar)
             await self._code_idle(ready)
         except InvalidRequest:
-            return  # the stage has told
+            return  # it was told
         finally:
             del self._coding[portrait]
         self._on_state(portrait, ready.source.digest, "ready", "")
 
-    async def _code_idle(self, role: ReadyAvatar) -> None:
+    async def _code_idle(self, ready: ReadyAvatar) -> None:
         """As most phones will want it."""
         options, idle = self._worker.options, self._worker.host.idle
         usual = VideoParameters(
             payload_type=96,
             remote=("", 0),
-            width=role.avatar.width,
-            height=role.avatar.height,
-            fps=role.avatar.fps,
+            width=ready.avatar.width,
+            height=ready.avatar.height,
+            fps=ready.avatar.fps,
             bitrate=int(options["bitrate"]),
             feedback=frozenset({"nack pli"}),
         )
-        idle.get(role.loop, idle_key(role.loop, usual))
+        idle.get(ready.loop, idle_key(ready.loop, usual))
         while not idle.ready:  # noqa: ASYNC110 - another thread codes, at starts only
             await asyncio.sleep(CODING_POLL_S)
 
@@ -96,7 +96,7 @@ class CallAvatarFactory:
         """Let go of the servers."""
         for task in self._coding.values():
             task.cancel()
-        await self._stage.close()
+        await self._avatars.close()
 
     def _portrait(self, path: str, fps: str) -> PortraitFile:
         options = self._worker.options
@@ -111,13 +111,15 @@ class CallAvatarFactory:
 
 
 class CallAvatarOwner:
-    """Implements :class:`orchestrator.worker.owner.CallOwner` with a :class:`CallAvatar`."""
+    """The :class:`orchestrator.worker.owner.CallOwner` of a :class:`CallAvatar`."""
 
-    def __init__(self, call: CallContext, stage: WorkerAvatars, portrait: PortraitFile, trim_ms: int) -> None:
+    def __init__(
+        self, call: CallContext, avatars: WorkerAvatars, portrait: PortraitFile, trim_ms: int
+    ) -> None:
         self._call = call
         self._rate = SAMPLE_RATES[call.audio.codec]
-        self._performer = CallAvatar(
-            stage,
+        self._avatar = CallAvatar(
+            avatars,
             portrait,
             session_id=call.call_id,
             rate=self._rate,
@@ -128,13 +130,13 @@ class CallAvatarOwner:
 
     @property
     def voice(self) -> Voice:
-        """The performer speaks."""
-        return self._performer
+        """The avatar speaks."""
+        return self._avatar
 
     @property
     def face(self) -> Face | None:
         """And shows its face."""
-        return self._performer
+        return self._avatar
 
     @property
     def hearing(self) -> Hearing | None:
@@ -144,7 +146,7 @@ class CallAvatarOwner:
     def command(self, name: str, data: dict[str, Any], payload: bytes) -> None:
         """``turn_start``, ``turn_audio`` (payload: ``split`` bytes at 16 kHz, the rest at the codec's rate),
         ``turn_end``, ``interrupt``."""
-        speaker = self._performer.speaker
+        speaker = self._avatar.speaker
         match name:
             case "turn_start":
                 speaker.start_turn(data["turn_id"])
@@ -162,12 +164,12 @@ class CallAvatarOwner:
         rate = SAMPLE_RATES[audio.codec]
         if rate != self._rate:
             self._rate = rate
-            self._performer.speaker.set_rate(rate)
+            self._avatar.speaker.set_rate(rate)
 
     async def close(self) -> None:
         """The call has ended."""
-        await self._performer.close()
-        del self._performer  # whose speaker holds on to us
+        await self._avatar.close()
+        del self._avatar  # whose speaker holds on to us
 
     def _on_turn(self, event: TurnEvent) -> None:
         data = {
@@ -178,7 +180,7 @@ class CallAvatarOwner:
         }
         self._call.emit("turn", data, b"")
         if event.kind in ("finished", "interrupted"):
-            self._call.emit("lips", self._performer.figures(), b"")
+            self._call.emit("lips", self._avatar.figures(), b"")
 
     def _on_avatar(self, state: str, reason: str) -> None:
         self._call.emit("avatar", {"state": state, "reason": reason}, b"")

@@ -79,7 +79,7 @@ class Server:
             pacer.on_frame(frame)
 
 
-def stage(server: Server, delay_s: float = 0.0) -> Pacer:
+def paced(server: Server, delay_s: float = 0.0) -> Pacer:
     return Pacer(Playout(N, FPS), server, delay_s=delay_s)
 
 
@@ -100,7 +100,7 @@ def indices(pictures: list[Picture]) -> list[int]:
 
 def test_a_burst_is_shown_in_real_time_and_the_loop_goes_on() -> None:
     server = Server()
-    pacer = stage(server)
+    pacer = paced(server)
     idle = run(pacer, server, 7)
     pacer.feed(np.zeros(16000, np.int16), pacer.ticks * TICK)
     pacer.end()
@@ -115,7 +115,7 @@ def test_a_burst_is_shown_in_real_time_and_the_loop_goes_on() -> None:
 
 def test_a_delay_puts_the_pictures_behind_the_feeding() -> None:
     server = Server()
-    pacer = stage(server, delay_s=0.2)
+    pacer = paced(server, delay_s=0.2)
     pacer.feed(np.zeros(16000, np.int16), 0.0)
     pictures = run(pacer, server, 8)
     assert [p.frame is not None for p in pictures] == [False] * 5 + [True] * 3
@@ -124,7 +124,7 @@ def test_a_delay_puts_the_pictures_behind_the_feeding() -> None:
 
 def test_a_voice_that_falls_silent_without_an_end_is_ended() -> None:
     server = Server(look_ahead=1600)
-    pacer = stage(server)
+    pacer = paced(server)
     pacer.feed(np.zeros(16000, np.int16), 0.0)
     run(pacer, server, 40)
     assert ("end", 1, 16000) in server.calls
@@ -135,7 +135,7 @@ def test_a_voice_that_falls_silent_without_an_end_is_ended() -> None:
 
 def test_the_next_turn_waits_until_the_one_before_has_been_heard() -> None:
     server = Server()
-    pacer = stage(server)
+    pacer = paced(server)
     for _ in range(2):
         pacer.feed(np.zeros(16000, np.int16), 0.0)
         pacer.end()
@@ -149,7 +149,7 @@ def test_the_next_turn_waits_until_the_one_before_has_been_heard() -> None:
 
 def test_audio_fed_in_real_time_falls_behind_by_the_look_ahead_only() -> None:
     server = Server(latency=1, look_ahead=3200)
-    pacer = stage(server)
+    pacer = paced(server)
     pictures = run(pacer, server, 100, feed=640)
     assert indices(pictures) == [i % N for i in range(100)]
     assert sum(p.frame is not None for p in pictures[40:]) >= 55
@@ -158,7 +158,7 @@ def test_audio_fed_in_real_time_falls_behind_by_the_look_ahead_only() -> None:
 
 def test_an_underrun_goes_on_where_the_body_is() -> None:
     server = Server()
-    pacer = stage(server)
+    pacer = paced(server)
     pacer.feed(np.zeros(3200, np.int16), 0.0)
     first = run(pacer, server, 6)
     assert [p.frame is not None for p in first] == [True] * 5 + [False]
@@ -170,7 +170,7 @@ def test_an_underrun_goes_on_where_the_body_is() -> None:
 
 def test_a_body_that_moves_before_the_turn_begins_moves_its_anchor() -> None:
     server = Server()
-    pacer = stage(server)
+    pacer = paced(server)
     pacer.feed(np.zeros(16000, np.int16), 0.0)
     pacer.playout.tick(None)  # an idle picture that somebody asked for at this very moment
     pictures = run(pacer, server, 20)
@@ -180,7 +180,7 @@ def test_a_body_that_moves_before_the_turn_begins_moves_its_anchor() -> None:
 
 def test_interrupt_rests_with_the_next_picture() -> None:
     server = Server()
-    pacer = stage(server)
+    pacer = paced(server)
     pacer.feed(np.zeros(32000, np.int16), 0.0)
     run(pacer, server, 10)
     pacer.interrupt()

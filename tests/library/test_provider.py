@@ -74,7 +74,7 @@ async def test_idle_is_played_locally_and_speech_goes_on_from_there(tmp_path: Pa
         await asyncio.to_thread(face.feed_audio, SECOND, 16000)
         await until(lambda: sum(map(has_mouth, seen)) > 10)
         await asyncio.to_thread(face.end_turn)
-        await until(lambda: face._stage is not None and face._stage._ticking is None)
+        await until(lambda: face._session is not None and face._session._ticking is None)
         await until(lambda: len(seen) and not has_mouth(seen[-1]))
         # pictures may be left out on a busy machine, but the body only ever moves forward with time
         steps = np.diff([body_index(f) for f in seen])
@@ -140,7 +140,7 @@ async def test_interrupt_puts_the_mouth_to_rest(tmp_path: Path) -> None:
         face.feed_audio(SECOND * 10)
         await until(lambda: any(map(has_mouth, seen)))
         face.interrupt()
-        await until(lambda: face._stage is not None and face._stage._ticking is None)
+        await until(lambda: face._session is not None and face._session._ticking is None)
         await until(lambda: not has_mouth(seen[-1]))
         assert any(r.WhichOneof("message") == "interrupt" for r in server.requests)
         face.feed_audio(SECOND)

@@ -1,4 +1,4 @@
-"""The avatar servers there are, and who of them serves a conversation."""
+"""A pool of avatar servers: who of them prepares an avatar, who serves a conversation."""
 
 from __future__ import annotations
 
@@ -14,11 +14,16 @@ from visavis.client.placement import Failure, Placement
 from visavis.client.replicas import Replicas
 from visavis.client.server import Progress, ServerClient
 from visavis.client.stream import AvatarStream
-from visavis.errors import AvatarUnknown, ServerUnavailable
+from visavis.errors import AvatarUnknown, InvalidRequest, ServerUnavailable, VisavisError
 from visavis.service.unhandled import logged
 
 __all__ = ["Resolver", "ServerPool"]
 
+OnWait = Callable[[str], None]
+"""Called with one sentence on what an avatar waits for, and with "" when it is worked on again."""
+
+_USABLE_S = 1.0
+_RETRY_S = 1.0
 _EVEN_S = 0.25
 """At most one conversation in so long moves to an idler server, so that the news of it come between."""
 
@@ -128,6 +133,56 @@ class ServerPool:
         except AvatarUnknown:
             await self.prepare_on(client, avatar)
             return await client.fetch_body(avatar, cache)
+
+    async def ready(
+        self,
+        source: AvatarSource,
+        bodies: BodyCache,
+        *,
+        avatar: Avatar | None = None,
+        on_wait: OnWait = lambda reason: None,
+    ) -> tuple[Avatar, Body]:
+        """Portrait to prepared avatar and its body, tried until both are here: servers may be away, a disk full.
+
+        ``avatar`` is what was prepared of the portrait before: its body is fetched, and only what no server makes
+        anything of any more is prepared again. Raises :class:`InvalidRequest` on a portrait that cannot be used.
+        """
+        told = ""
+
+        def tell(reason: str) -> None:
+            nonlocal told
+            if reason != told:
+                told = reason
+                on_wait(reason)
+
+        while True:
+            try:
+                if avatar is None:
+                    await self._usable(tell)
+                    avatar = await self.prepare(source)
+                self.remember(avatar, source)
+                try:
+                    return avatar, await self.fetch_body(avatar, bodies)
+                except BaseException:
+                    self.forget(avatar)
+                    raise
+            except InvalidRequest:
+                raise
+            except (VisavisError, OSError) as error:
+                if not isinstance(error, ServerUnavailable | OSError):
+                    avatar = None
+                tell(str(error) or type(error).__name__)
+                await asyncio.sleep(_RETRY_S)
+
+    async def _usable(self, tell: OnWait) -> None:
+        """Until some server can be used, however long that takes."""
+        try:
+            await self.wait_usable(_USABLE_S)
+        except ServerUnavailable as error:
+            tell(str(error))
+            while self.choose("") is None:
+                await self.wait_change(_RETRY_S)
+            tell("")
 
     def open(
         self,
