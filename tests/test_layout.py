@@ -141,6 +141,30 @@ def _of_super(node: ast.AST) -> bool:
     )
 
 
+SHARED_NAMES = {
+    *("Anchor", "EndOfTurn", "Interrupt", "Open", "Playhead", "TurnStart"),  # the contract's messages as JSON
+    *("Avatar", "Body", "Capacity", "Frame", "Mouth"),
+}
+"""Classes of the library whose name another package uses too."""
+
+
+def test_a_class_name_of_the_library_and_of_the_avatars_stands_for_one_thing() -> None:
+    places: dict[str, list[Path]] = {}
+    for folder in ("visavis", "orchestrator", "inference_server"):
+        for path in (ROOT / folder).rglob("*.py"):
+            if not path.name.endswith(("_pb2.py", "_pb2_grpc.py")):
+                for node in ast.parse(path.read_text()).body:
+                    if isinstance(node, ast.ClassDef):
+                        places.setdefault(node.name, []).append(path.relative_to(ROOT))
+    ours = (Path("visavis"), Path("orchestrator/avatar"))
+    twice = {
+        name: found
+        for name, found in places.items()
+        if len(found) > 1 and any(path.is_relative_to(folder) for path in found for folder in ours)
+    }
+    assert {name: found for name, found in twice.items() if name not in SHARED_NAMES} == {}
+
+
 def test_every_dependency_has_its_line() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     page = (ROOT / "docs" / "dependencies.md").read_text()

@@ -45,7 +45,7 @@ class LoopBody:
 
 @dataclass(frozen=True)
 class ReadyAvatar:
-    """An avatar that is ready to speak."""
+    """A prepared avatar with its body, ready to speak."""
 
     avatar: Avatar
     source: AvatarSource

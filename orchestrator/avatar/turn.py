@@ -29,8 +29,8 @@ OnTurn = Callable[[TurnEvent], None]
 
 
 @dataclass(slots=True)
-class Turn:
-    """Sound that waits, for the caller at the codec's rate and for the avatar at 16 kHz."""
+class QueuedTurn:
+    """A turn's sound that waits, for the caller at the codec's rate and for the avatar at 16 kHz."""
 
     turn_id: int
     chunks: deque[PCM] = field(default_factory=deque)

@@ -1,4 +1,4 @@
-"""Loop frames of bodies, each in one memory-mapped file that all calls and processes share.
+"""The cache of bodies: loop frames, each body in one memory-mapped file that all calls and processes share.
 
 A file is a 4096-byte JSON header, then the frames as they are. It is written beside its place and moved in
 whole, so that a reader never sees half a body; it is named after the digest of its pixels.

@@ -1,4 +1,4 @@
-"""What placement, streams and providers need of a server, whatever it speaks."""
+"""The interface of a server's client, whatever it speaks, and what its implementations share."""
 
 from __future__ import annotations
 

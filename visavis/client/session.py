@@ -1,4 +1,4 @@
-"""What a conversation says to whichever server it has, and what it makes of the answers. Sans-IO.
+"""The protocol of one session: what is said to whichever server it has, and what is made of the answers. Sans-IO.
 
 ``now`` is seconds of any monotonic clock.
 """
@@ -29,7 +29,7 @@ _LOOK_S = 0.1
 
 
 class SessionProtocol:
-    """The turns of one conversation across all the servers that serve it one after the other."""
+    """The client's end of one session: its turns, across all the servers that serve it one after the other."""
 
     def __init__(self, fps: Fraction) -> None:
         self.epoch = 0

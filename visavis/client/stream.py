@@ -1,4 +1,4 @@
-"""One conversation with an avatar, on whichever server can serve it.
+"""The avatar stream: one conversation with an avatar, on whichever server can serve it.
 
 The caller pushes audio and tells the time; frames and reports come back as events. Nothing here blocks the
 caller, and losing a server loses no turn: it resumes on another one, in mid-sentence.

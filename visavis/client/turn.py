@@ -1,4 +1,4 @@
-"""One turn as the client keeps it: its audio, its anchors, and what of it the server has been told."""
+"""A turn that can resume on another server: its audio, its anchors, and what of it the server was told."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ _CHANCE = 0.5
 
 
 class LoopPosition:
-    """``length`` body frames, one a tick; ``choose`` may leave them at ``jumps`` (from, to).
+    """The position in ``length`` body frames, one a tick; ``choose`` may leave them at ``jumps`` (from, to).
 
     ``index``: the body frame of the next tick. Raises ``ValueError`` where there is no frame.
     """

@@ -1,4 +1,4 @@
-"""A voice that plays elsewhere, and the face to it: paces a turn's pictures by the audio that was fed.
+"""The pacer of the pictures to a voice that plays elsewhere: by the audio that was fed, or by its playback.
 
 Sans-IO: the provider calls :meth:`Pacer.tick` once per frame and shows the picture it gets.
 """
@@ -29,7 +29,7 @@ _DRIFT = 0.6  # of a frame: pictures that are further from the voice than this a
 
 
 class TurnWriter(Protocol):
-    """Where turns go; :class:`visavis.AvatarStream` is one. Audio is int16, 16 kHz mono; no method waits."""
+    """What turns are written to; :class:`visavis.AvatarStream` is one. Audio: int16, 16 kHz mono; nothing waits."""
 
     def start_turn(self, turn_id: int, epoch: int) -> None: ...
     def push_audio(self, pcm: NDArray[np.int16]) -> None: ...
@@ -41,7 +41,7 @@ class TurnWriter(Protocol):
 
 @dataclass(slots=True)
 class PacedTurn:
-    """Counted in samples of 16 kHz mono and in video ticks."""
+    """A turn that is heard now or soon, counted in samples of 16 kHz mono and in video ticks."""
 
     fps: Fraction
     start: int
@@ -74,7 +74,7 @@ class WaitingTurn:
 
 
 class Pacer:
-    """Turns of one voice. ``delay_s`` is how long after it is fed the audio is heard.
+    """The turns of one voice, paced. ``delay_s`` is how long after it is fed the audio is heard.
 
     Where frames cannot be had in time for that (audio fed in real time leaves no room for an engine's
     look-ahead), pictures fall behind the voice by what is missing, and no more.

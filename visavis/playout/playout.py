@@ -1,4 +1,4 @@
-"""Which picture is due at this video tick: one body, one loop index, and the mouths of the current turn.
+"""The playout: which picture is due at this video tick, of one body and the mouths of the current turn.
 
 Sans-IO: no clock, no queue, no pixels are copied. The media worker and the providers share it.
 """
@@ -18,7 +18,7 @@ __all__ = ["ChooseJump", "Picture", "Playout", "PlayoutStats", "TurnAnchor"]
 
 
 class Playout:
-    """Holds the frames of the current turn by position and knows where the body is.
+    """The playout of one conversation: holds the frames of its turn by position, knows where the body is.
 
     ``loop_length`` body frames play at ``fps``. ``hold_s`` is how long a missing frame is bridged by the last
     picture, ``fade_frames`` how long the mouth takes to fade away after that, and to come back.

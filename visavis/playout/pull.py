@@ -1,4 +1,4 @@
-"""Turns whose pictures are wanted as soon as their audio is fed, at whatever speed that is."""
+"""Pull mode: pictures of a turn as soon as their audio is fed, at whatever speed that is."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from visavis.playout.playout import Playout
 
 
 class PullMode:
-    """Belongs to one event loop; ``news`` is set with every event of the stream.
+    """The turns of one stream in pull mode. Belongs to one event loop; ``news`` is set with every event.
 
     ``wait_s``: how long a piece of audio waits for its pictures, in all.
     """

@@ -1,4 +1,4 @@
-"""What RoomKit-shaped avatar providers over an avatar server share."""
+"""The RoomKit-shaped avatar provider over avatar servers, whatever they speak."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OutputCodec = Literal["raw_rgb24", "raw_yuv420p"]
 
 
 class ServerAvatarProvider(AvatarProvider):
-    """What all providers over an avatar server share; only the transport (``connect``) differs.
+    """A RoomKit-shaped provider over avatar servers; only the transport (``connect``) differs between its kinds.
 
     One provider is one conversation: a second caller at the same time gets :class:`ProviderMisuse`.
     ``addresses`` are tried by load, the next is taken on failure. ``sample_rate`` is the rate of what is fed,

@@ -1,4 +1,4 @@
-"""One provider's conversation on stage: the stream, the pacer, and pictures for whoever watches.
+"""One provider's avatar session: its stream, its pacer, and pictures for whoever watches.
 
 Lives in the provider's background loop; the methods without ``async`` may be called from any thread.
 """
@@ -36,7 +36,10 @@ _LINGER_S = 5.0  # paced pictures go on this long after the last audio where no 
 
 
 class ProviderSession:
-    """``show`` is called with each picture while a turn is on, from a thread of its own (``paced``)."""
+    """The session of one provider.
+
+    ``show`` is called with each picture while a turn is on, from a thread of its own (``paced``).
+    """
 
     def __init__(
         self,
@@ -87,7 +90,7 @@ class ProviderSession:
             self._pull = PullMode(self._playout, self._stream, self._news, self._wait_s)
 
     async def close(self) -> None:
-        """Leave the stage."""
+        """End the session."""
         if self._ticking is not None:
             self._ticking.cancel()
             await asyncio.gather(self._ticking, return_exceptions=True)
