@@ -1,4 +1,4 @@
-"""Any sample rate to 16 kHz, in chunks of any length, with numpy alone.
+"""A streaming resampler of any sample rate to 16 kHz, in chunks of any length, with numpy alone.
 
 A windowed-sinc polyphase filter (J. O. Smith and P. Gossett, "A flexible sampling-rate conversion method", ICASSP
 1984) with a Kaiser window. What comes out does not depend on how the input was cut.

@@ -27,7 +27,7 @@ from tests.support.http import client
 from tests.support.servers import inference_server, running_server
 from visavis import portraits
 from visavis.avatar.v1 import avatar_pb2 as pb
-from visavis.client.grpc import AvatarClient
+from visavis.client.avatar_client import AvatarClient
 from visavis.client.http import HttpServerClient
 from visavis.client.model import AvatarSource
 

@@ -9,8 +9,8 @@ import pytest
 from tests.support.avatar_stream import AVATAR, Caller, begin
 from tests.support.fake_server import LOOP, body_sha256, fake_server
 from visavis import errors
+from visavis.client.avatar_client import AvatarClient
 from visavis.client.body_cache import BodyCache
-from visavis.client.grpc import AvatarClient
 
 
 async def test_prepare_fetch_and_errors(tmp_path: Path) -> None:

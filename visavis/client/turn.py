@@ -1,4 +1,4 @@
-"""One turn as the client keeps it: its audio, its anchors, and what of it the server has been told."""
+"""A turn that can resume on another server: its audio, its anchors, and what of it the server was told."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SLACK = 2 * SAMPLE_RATE  # bytes are moved only when this much can go
 _LONGEST = 600 * SAMPLE_RATE
 
 
-class Turn:
+class ResumableTurn:
     """Audio is kept from a few seconds before the playhead on, so that the turn can resume elsewhere.
 
     ``history_s`` is how many; origins are whole seconds, so that a resumed turn meets the same sample grid.

@@ -1,4 +1,4 @@
-"""Turns whose pictures are wanted as soon as their audio is fed, at whatever speed that is."""
+"""Pull mode: pictures of a turn as soon as their audio is fed, at whatever speed that is."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from visavis.playout.picture import Picture
 from visavis.playout.playout import Playout
 
 
-class Unpaced:
-    """Belongs to one event loop; ``news`` is set with every event of the stream.
+class PullMode:
+    """The turns of one stream in pull mode. Belongs to one event loop; ``news`` is set with every event.
 
     ``wait_s``: how long a piece of audio waits for its pictures, in all.
     """
