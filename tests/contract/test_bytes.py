@@ -11,19 +11,20 @@ from typing import Any
 import httpx
 import pytest
 
-from inference_server.core import Capacity
 from inference_server.errors import RequestError, unavailable
-from inference_server.frontends import convert
+from inference_server.frontends import convert, describe
 from inference_server.frontends.http import app as http_app
 from inference_server.frontends.http import wire as server_http
 from tests.contract import samples as s
 from visavis.avatar.v1 import avatar_pb2 as pb
+from visavis.avatar.v1.contract import Capacity
 from visavis.client import http_wire, wire
 from visavis.client import messages as m
 from visavis.client.http import HttpServerClient
+from visavis.contract import protobuf_codec as codec
 
 RECORDED: dict[str, str] = json.loads(Path(__file__).with_name("recorded.json").read_text())
-SERVER: Any = s.Server(Capacity(4, 3, 2, 256, True, False, ("anna", "bert")))
+SERVER: Any = s.Server(Capacity(4, 3, 2, 256, True, False, frozenset({"bert", "anna"})))
 
 
 def text(data: bytes | str) -> str:
@@ -52,16 +53,20 @@ def requests() -> dict[str, str]:
 def responses() -> dict[str, str]:
     """Server to client."""
     made = {
-        "grpc capabilities": text(convert.capabilities(SERVER).SerializeToString()),
-        "grpc capacity": text(convert.capacity(SERVER.capacity()).SerializeToString()),
-        "grpc avatar": text(convert.avatar(s.avatar(Fraction(30000, 1001))).SerializeToString()),
+        "grpc capabilities": text(codec.encode(describe.capabilities(SERVER)).SerializeToString()),
+        "grpc capacity": text(codec.encode(SERVER.capacity()).SerializeToString()),
+        "grpc avatar": text(
+            codec.encode(describe.avatar(s.avatar(Fraction(30000, 1001)))).SerializeToString()
+        ),
         "http error": text(server_http.error(unavailable("The server is draining: try another server."))),
     }
     for name, stream in {
         "opened": s.stream(),
         "opened, whole": s.stream("rgb24", "whole", Fraction(30000, 1001)),
     }.items():
-        made[f"grpc {name}"] = text(convert.opened(SERVER, stream).SerializeToString())
+        made[f"grpc {name}"] = text(
+            codec.encode_response(describe.opened(SERVER, stream)).SerializeToString()
+        )
         made[f"http {name}"] = text(server_http.opened(SERVER, stream))
     for name, response in s.RESPONSES.items():
         made[f"grpc {name}"] = text(convert.response(s.stream(), response).SerializeToString())
@@ -290,6 +295,7 @@ def test_the_client_reads_what_the_routes_tell() -> None:
     assert avatar == http_wire.avatar_from(json.loads(recorded("POST /v1/avatars")))
     assert avatar.fps == Fraction(30000, 1001)
     able = wire.capabilities_from(pb.Capabilities.FromString(recorded("grpc capabilities")))
+    assert able == http_wire.capabilities_from(json.loads(recorded("GET /v1/capabilities")))
     assert (able.engine, able.build, able.pixel_formats) == ("mock", "1a", ("i420", "rgb24"))
     assert (able.max_width, able.look_ahead_ms, able.history_ms, able.ready) == (1280, 101, 3000, True)
 

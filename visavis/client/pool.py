@@ -9,7 +9,6 @@ from types import TracebackType
 from visavis.client.body_cache import Body, BodyCache
 from visavis.client.discovery import Lookout
 from visavis.client.events import OnEvent
-from visavis.client.grpc import AvatarClient
 from visavis.client.model import Avatar, AvatarSource
 from visavis.client.placement import Failure, Placement
 from visavis.client.replicas import Copies
@@ -25,6 +24,12 @@ _EVEN_S = 0.25
 """At most one conversation in so long moves to an idler server, so that the news of it come between."""
 
 
+def _over_grpc(address: str) -> ServerClient:
+    from visavis.client.grpc import AvatarClient  # not before: HTTP alone needs no gRPC
+
+    return AvatarClient(address)
+
+
 class ServerPool:
     """All servers behind ``addresses``: ``host:port``, or ``dns:///name:port`` for every A and AAAA record.
 
@@ -36,7 +41,7 @@ class ServerPool:
         self,
         addresses: str | Sequence[str],
         *,
-        connect: Callable[[str], ServerClient] = AvatarClient,
+        connect: Callable[[str], ServerClient] = _over_grpc,
         resolver: Resolver | None = None,
     ) -> None:
         given = [addresses] if isinstance(addresses, str) else list(addresses)
