@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from importlib.metadata import version
 
 from inference_server.avatars.store import StoredAvatar
 from inference_server.core import Core
+from inference_server.engines.base import EngineInfo
 from inference_server.streams.stream import Stream
-from visavis.avatar.v1.contract import Avatar, Capabilities, Limits, Opened
+from visavis.avatar.v1.contract import FIELDS, Avatar, Capabilities, Limits, Opened
 from visavis.frames import SAMPLE_RATE
+
+_TOLD = {f.name for f in FIELDS[Opened]}
+_IN_SAMPLES = tuple(f.name for f in fields(EngineInfo) if f"{f.name}_ms" in _TOLD)
+"""Fields of ``EngineInfo`` that the contract has in milliseconds."""
 
 
 def avatar(stored: StoredAvatar) -> Avatar:
@@ -37,7 +43,7 @@ def capabilities(core: Core) -> Capabilities:
         pixel_formats=("i420", "rgb24"),
         max_width=min(s.max_width, info.get("max_width", s.max_width)),
         max_height=min(s.max_height, info.get("max_height", s.max_height)),
-        **_needs(core),
+        **_times(core),
         speaking_slots=core.slots.total,
         max_sessions=s.max_sessions,
         ready=core.ready,
@@ -63,13 +69,13 @@ def opened(core: Core, stream: Stream) -> Opened:
         pixel_format=stream.pictures.format,
         scope=stream.pictures.scope,
         largest_rect=stream.resident.largest,
-        **_needs(core),
+        **_times(core),
         window_ms=core.settings.window_ms,
         closing_frames=stream.session.parameters.closing_frames,
     )
 
 
-def _needs(core: Core) -> dict[str, int]:
-    """The audio around a frame that the engine needs, in ms, rounded up."""
+def _times(core: Core) -> dict[str, int]:
+    """What the engine tells in samples, in ms as the contract tells it, rounded up."""
     info = core.engine.loaded.info if core.engine.loaded else {}
-    return {f"{name}_ms": -(-info.get(name, 0) * 1000 // SAMPLE_RATE) for name in ("look_ahead", "history")}
+    return {f"{name}_ms": -(-info.get(name, 0) * 1000 // SAMPLE_RATE) for name in _IN_SAMPLES}

@@ -47,18 +47,18 @@ def decode(kind: type[T], told: Any) -> T:
     if not isinstance(told, dict):
         raise ValueError("it must be a JSON object")
     values: dict[str, Any] = {}
-    for field in _DECODERS[kind]:
-        value = told.get(field.name, _MISSING)
-        if value is _MISSING or (value is None and field.optional):
-            if field.required:
-                raise ValueError(f"{field.name} is missing")
-            if field.optional:
-                values[field.name] = None
+    for name, required, optional, convert in _DECODERS[kind]:
+        value = told.get(name, _MISSING)
+        if value is _MISSING or (value is None and optional):
+            if required:
+                raise ValueError(f"{name} is missing")
+            if optional:
+                values[name] = None
             continue
         try:
-            values[field.name] = field.convert(value)
+            values[name] = convert(value)
         except ValueError as error:
-            raise ValueError(f"{field.name}: {error}") from None
+            raise ValueError(f"{name}: {error}") from None
     return kind(**values)
 
 
