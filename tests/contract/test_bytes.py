@@ -14,8 +14,10 @@ import pytest
 from inference_server.errors import RequestError, unavailable
 from inference_server.frontends import convert, describe
 from inference_server.frontends.http import app as http_app
+from inference_server.frontends.http import schemas
 from inference_server.frontends.http import wire as server_http
 from tests.contract import samples as s
+from visavis import errors
 from visavis.avatar.v1 import avatar_pb2 as pb
 from visavis.avatar.v1.contract import Capacity
 from visavis.client import http_wire, wire
@@ -188,6 +190,7 @@ def test_the_server_reads_what_may_be_left_out() -> None:
         '{"type":"playhead","turn_id":1,"epoch":0,"audio_sample":1,"playing":1}',
         '{"type":"audio","turn_id":1,"epoch":0,"first_sample":0,"pcm":""}',
         '{"type":"open","avatar_id":"anna"}',
+        '{"type":"open","avatar_id":"\\ud800"}',
         "[" * 16_000,
         '{"type":"interrupt","epoch":' + "9" * 10_000 + "}",
     ],
@@ -300,10 +303,78 @@ def test_the_client_reads_what_the_routes_tell() -> None:
     assert (able.max_width, able.look_ahead_ms, able.history_ms, able.ready) == (1280, 101, 3000, True)
 
 
-@pytest.mark.parametrize("kind", ["turn_finished", "turn_rejected", "stats", "opened"])
-def test_the_client_refuses_nonsense(kind: str) -> None:
-    with pytest.raises(http_wire.errors.ProtocolError):
-        http_wire.response_from(json.dumps({"type": kind}), None, "server")
+@pytest.mark.parametrize(
+    "told",
+    [
+        "",
+        "7",
+        "{}",
+        "[" * 100_000,
+        '{"type": "turn_finished"}',
+        '{"type": "turn_rejected", "turn_id": 1, "reason": 2}',
+        '{"type": "stats", "queue_ms": -1, "render_ms": 1, "late": 0}',
+        '{"type": "opened"}',
+        *(
+            json.dumps(json.loads(RECORDED["http opened"]) | wrong)
+            for wrong in (
+                {"pixel_format": "yuv"},
+                {"largest_rect": [1, 2, 3]},
+                {"largest_rect": 5},
+                {"avatar": None},
+                {"avatar": []},
+                *(
+                    {"avatar": json.loads(RECORDED["GET /v1/avatars/anna"]) | wrong_avatar}
+                    for wrong_avatar in ({"fps": "0"}, {"fps": "1/0"}, {"width": 15}, {"jumps": [[1]]})
+                ),
+            )
+        ),
+    ],
+)
+def test_the_client_refuses_nonsense(told: str) -> None:
+    with pytest.raises(errors.ProtocolError) as refused:
+        http_wire.response_from(told, None, "server")
+    assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"pixel_format": 9}, {"scope": 9}, {"avatar": pb.Avatar(width=16, height=12, loop_length=3)}]
+)
+def test_the_client_refuses_nonsense_over_grpc(wrong: dict[str, Any]) -> None:
+    told = pb.ConverseResponse.FromString(recorded("grpc opened")).opened
+    told.ClearField(next(iter(wrong)))
+    told.MergeFrom(pb.Opened(**wrong))
+    with pytest.raises(errors.ProtocolError):
+        wire.opened_from(told)
+
+
+def test_a_server_that_tells_less_is_understood() -> None:
+    told = pb.ConverseResponse.FromString(recorded("grpc opened")).opened
+    told.ClearField("largest_rect")
+    told.ClearField("window_ms")
+    told.avatar.jumps[0].to = 99
+    read = wire.opened_from(told)
+    assert (read.largest_rect, read.window_ms, read.avatar.jumps) == (None, 400, ((1, 2),))
+    over_http = json.loads(recorded("http opened"))
+    del over_http["largest_rect"], over_http["avatar"]["jumps"]
+    assert http_wire.opened_from(over_http).largest_rect is None
+    able = pb.Capabilities(engine="next", pixel_formats=[2, 77])
+    assert wire.capabilities_from(able).pixel_formats == ("rgb24",)
+
+
+@pytest.mark.parametrize(
+    ("shown", "path"),
+    [
+        (schemas.AVATAR, "/v1/avatars/anna"),
+        (schemas.CAPABILITIES, "/v1/capabilities"),
+        (schemas.CAPACITY, "/v1/capacity"),
+    ],
+)
+def test_openapi_shows_what_the_routes_answer(shown: Any, path: str) -> None:
+    answer = json.loads(recorded(f"GET {path}"))
+    assert shown.model_validate(answer, extra="forbid").model_dump(mode="json") == answer
+    assert {"description", "type"} <= set(
+        schemas.CAPABILITIES.model_json_schema()["properties"]["history_ms"]
+    )
 
 
 def test_the_client_passes_over_what_a_later_server_says() -> None:
