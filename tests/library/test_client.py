@@ -24,7 +24,7 @@ async def test_prepare_fetch_and_errors(tmp_path: Path) -> None:
         assert body.frames.shape == (LOOP, 72, 64) and body.frame(7)[0, 0] == 23
         again = await client.fetch_body(prepared, BodyCache(tmp_path))
         assert server.fetches == 1 and (again.frames == body.frames).all()
-        assert (await client.capabilities()).window_ms == 400
+        assert (await client.capabilities()).limits.window_ms == 400
         with pytest.raises(errors.InvalidRequest, match="the upload is not an image"):
             await client.prepare(b"text")
         with pytest.raises(errors.AvatarUnknown, match="avatar nobody is not prepared here"):
