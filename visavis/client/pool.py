@@ -28,12 +28,6 @@ _EVEN_S = 0.25
 """At most one conversation in so long moves to an idler server, so that the news of it come between."""
 
 
-def _over_grpc(address: str) -> ServerClient:
-    from visavis.client.grpc import AvatarClient  # not before: HTTP alone needs no gRPC
-
-    return AvatarClient(address)
-
-
 class ServerPool:
     """All servers behind ``addresses``: ``host:port``, or ``dns:///name:port`` for every A and AAAA record.
 
@@ -45,7 +39,7 @@ class ServerPool:
         self,
         addresses: str | Sequence[str],
         *,
-        connect: Callable[[str], ServerClient] = _over_grpc,
+        connect: Callable[[str], ServerClient] | None = None,
         resolver: Resolver | None = None,
     ) -> None:
         given = [addresses] if isinstance(addresses, str) else list(addresses)
@@ -53,7 +47,7 @@ class ServerPool:
             raise ValueError("name at least one avatar server")
         self.placement = Placement()
         self._given = given
-        self._discovery = Discovery(given, self.placement, connect, resolver)
+        self._discovery = Discovery(given, self.placement, connect or _over_grpc, resolver)
         self._replicas = Replicas(self.placement, self._discovery.clients)
         self._warm: asyncio.Task[None] | None = None
         self._even_after = 0.0
