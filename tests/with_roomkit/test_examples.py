@@ -55,7 +55,8 @@ async def mouths(phone: Phone) -> tuple[int, int]:
 @pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.peer("espeak-ng")
-async def test_the_whole_agent_talks_without_a_key(tmp_path: Path) -> None:
+async def test_the_whole_agent_talks_without_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PULSE_RUNTIME_PATH", str(tmp_path / "pulse"))  # espeak-ng opens it even for --stdout
     port = free_port()
     recordings = tmp_path / "recordings"
     async with running_server() as server:
