@@ -7,6 +7,8 @@ TEST_STAMP := $(VENV)/.setup-test
 TORCH_STAMP := $(VENV)/.setup-torch
 
 .DEFAULT_GOAL := help
+# Tests start many processes: what is compiled once is kept, as Python does where nobody says otherwise.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup run demo check quick test test-all test-peers test-peers-hidden test-torch test-python test-roomkit \
   test-compose check-kubernetes test-protobuf6 lint types proto proto-tools train-visemes bench bench-fleet gpu-kit clean
 
@@ -41,7 +43,7 @@ check: $(TEST_STAMP)  ## lint, types, tests that start no process (one minute)
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint types quick
 
 quick: $(TEST_STAMP)
-	$(BIN)/python -m pytest -m 'not process and not torch' $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not process and not torch' $(ARGS)
 
 test: $(TEST_STAMP) proto-tools  ## all tests that need neither torch nor programs of others (8 minutes) [ARGS=]
 	$(BIN)/python -m pytest -m 'not peer and not container and not torch' $(ARGS)

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.avatar_stream import AVATAR, Caller, begin
-from tests.support.fake_server import LOOP, body_sha256, fake_server
+from tests.support.fake_server import LOOP, FakeServer, body_sha256, fake_server, start
 from visavis import errors
 from visavis.client.avatar_client import AvatarClient
 from visavis.client.body_cache import BodyCache
+from visavis.client.messages import Anchor, Audio, Open, Playhead, TurnAccepted, TurnStart
+from visavis.frames import SAMPLE_RATE
 
 
 async def test_prepare_fetch_and_errors(tmp_path: Path) -> None:
@@ -48,3 +50,20 @@ async def test_an_unreachable_server_is_one_clear_sentence() -> None:
             errors.ServerUnavailable, match=r"the avatar server at 127\.0\.0\.1:1 cannot be used"
         ):
             await client.capabilities()
+
+
+async def test_a_conversation_whose_write_failed_is_let_go_with_what_was_not_read() -> None:
+    """The core tells no status before all that it received is read; nobody does after an error."""
+    server = FakeServer()
+    running = await start(server)
+    async with AvatarClient(server.address) as client:
+        link = await client.converse(Open(AVATAR.avatar_id), 5)
+        second = bytes(2 * SAMPLE_RATE)
+        for request in (TurnStart(1, 1), Audio(1, 1, 0, second), Anchor(1, 1, 0, 0), Playhead(1, 1, 0, True)):
+            await link.send(request)
+        assert isinstance(await link.receive(), TurnAccepted)  # frames follow, and lie unread
+        await running.stop(None)
+        with pytest.raises(errors.ServerUnavailable):
+            while True:
+                await link.send(Playhead(1, 1, 0, True))
+        link.cancel()
