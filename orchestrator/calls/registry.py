@@ -25,8 +25,9 @@ from orchestrator.gateways.sip_media import (
 from orchestrator.media.session import SessionStats
 from orchestrator.rtp.codecs import SAMPLE_RATES
 from orchestrator.sip.call.call import Call as SipCall
-from orchestrator.sip.call.events import BaseHandler, EndCause, RefusedCall
+from orchestrator.sip.call.events import EndCause, RefusedCall
 from orchestrator.sip.call.incoming import IncomingCall
+from orchestrator.sip.handler import BaseHandler
 from orchestrator.sip.message.text import PeerText
 from orchestrator.sip.sdp.capabilities import MediaCapabilities, NegotiatedMedia
 from orchestrator.sip.sdp.description import SessionDescription
@@ -58,7 +59,7 @@ class DialRefused(ValueError):
 
 
 class Switchboard(BaseHandler):
-    """Implements :class:`orchestrator.sip.call.events.SipHandler` and takes what media workers report."""
+    """Implements :class:`orchestrator.sip.handler.SipHandler` and takes what media workers report."""
 
     def __init__(
         self,

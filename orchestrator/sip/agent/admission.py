@@ -12,8 +12,8 @@ from orchestrator.sip.agent.policy import MAX_SOURCES, SourcePolicy, parse_netwo
 from orchestrator.sip.agent.refusals import Refusal, unavailable
 from orchestrator.sip.config import SipConfig
 from orchestrator.sip.message.grammar import parse_uri
-from orchestrator.sip.transaction.clock import Clock
 from orchestrator.sip.transaction.server import ServerTransaction
+from orchestrator.sip.transaction.timers import Clock
 
 DRAINING = "draining: no new calls are taken"
 REPLACED = "not acknowledged while its line was needed"

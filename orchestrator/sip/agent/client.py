@@ -14,9 +14,8 @@ from orchestrator.sip.config import SipConfig
 from orchestrator.sip.message.grammar import Uri
 from orchestrator.sip.message.message import Request, Response
 from orchestrator.sip.transaction.client import ClientTransaction
-from orchestrator.sip.transaction.clock import Clock
 from orchestrator.sip.transaction.layer import TransactionLayer, new_branch
-from orchestrator.sip.transaction.timers import PATIENCE_SECONDS
+from orchestrator.sip.transaction.timers import PATIENCE_SECONDS, Clock
 from orchestrator.sip.transport.flow import Flow
 from orchestrator.sip.transport.locate import Hop
 from visavis.service.logs import Log

@@ -12,7 +12,7 @@ from orchestrator.sip.config import Account
 from orchestrator.sip.message.grammar import GrammarError, NameAddr, Uri, parse_name_addr, parse_uri
 from orchestrator.sip.message.message import Request, Response
 from orchestrator.sip.sdp.description import small_int
-from orchestrator.sip.transaction.clock import pause
+from orchestrator.sip.transaction.timers import pause
 from orchestrator.sip.transport.flow import Flow
 from orchestrator.sip.transport.locate import Hop
 from visavis.service.logs import Log

@@ -8,7 +8,7 @@ from orchestrator.sip.config import SipConfig
 from orchestrator.sip.message.grammar import GrammarError, parse_params
 from orchestrator.sip.message.message import Message, Request, Response
 from orchestrator.sip.sdp.description import small_int
-from orchestrator.sip.transaction.clock import Clock, Timer
+from orchestrator.sip.transaction.timers import Clock, Timer
 
 HeaderLines = tuple[tuple[str, str], ...]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from orchestrator.sip.message.message import Request, Response
-from orchestrator.sip.transaction.clock import Clock, Timer
-from orchestrator.sip.transaction.timers import T1, T2, T4, TIMER_B, TIMER_D
+from orchestrator.sip.transaction.timers import T1, T2, T4, TIMER_B, TIMER_D, Clock, Timer
 from orchestrator.sip.transport.flow import Flow
 
 

@@ -18,12 +18,12 @@ from orchestrator.sip.transaction.client import (
     InviteClientTransaction,
     NonInviteClientTransaction,
 )
-from orchestrator.sip.transaction.clock import Clock
 from orchestrator.sip.transaction.server import (
     InviteServerTransaction,
     NonInviteServerTransaction,
     ServerTransaction,
 )
+from orchestrator.sip.transaction.timers import Clock
 from orchestrator.sip.transport.flow import Flow
 from visavis.service.logs import Log
 
