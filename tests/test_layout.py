@@ -107,7 +107,7 @@ def test_the_orchestrator_and_the_library_load_no_engine(modules: str) -> None:
     forbidden = {"torch", "cv2", "diffusers", "transformers", "inference_server"}
     assert not loaded & forbidden
     if modules == "visavis":
-        assert not loaded & {"av", "fastapi", "aiosipua", "soxr", "orchestrator"}
+        assert not loaded & {"av", "fastapi", "dns", "soxr", "orchestrator"}
 
 
 def test_nothing_in_the_orchestrator_names_an_engine() -> None:
@@ -130,13 +130,6 @@ def test_only_the_api_knows_its_framework() -> None:
     for path, name in imported("orchestrator"):
         if name.split(".")[0] in ("fastapi", "starlette"):
             assert path.is_relative_to(ROOT / "orchestrator" / "api"), path
-
-
-def test_only_the_sip_package_knows_its_library() -> None:
-    for folder in ("orchestrator", "visavis", "inference_server", "examples", "bench", "testing"):
-        for path, name in imported(folder):
-            if name.split(".")[0] in ("aiosipua", "aiortp"):
-                assert path.is_relative_to(ROOT / "orchestrator" / "sip"), path
 
 
 def test_the_channel_overrides_one_private_hook_of_roomkit() -> None:
