@@ -1,4 +1,4 @@
-"""The seam: everything outside this package speaks SIP through `SipStack`.
+"""The SIP stack: everything outside this package speaks SIP through `SipStack`.
 
 class Handler(BaseHandler):
     async def on_invite(self, call):

@@ -39,7 +39,7 @@ log = Log(__name__)
 
 
 class Agent:
-    """All calls of one stack."""
+    """The user agent of one stack, with all its calls and registrations."""
 
     def __init__(
         self,

@@ -24,14 +24,20 @@ NONCES_COUNTED = 64
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """WWW-Authenticate values to send; `wrong` where credentials came and were bad (not merely stale)."""
+    """A challenge: WWW-Authenticate values to send.
+
+    `wrong` where credentials came and were bad (not merely stale).
+    """
 
     challenges: tuple[str, ...]
     wrong: bool = False
 
 
 class Challenger:
-    """The server's side: challenges requests and checks the answers. Nonces carry their own time and seal."""
+    """The server's side of digest authentication: challenges requests, checks the answers.
+
+    Nonces carry their own time and seal.
+    """
 
     def __init__(
         self,
@@ -96,7 +102,7 @@ class Challenger:
 
 @dataclass(slots=True)
 class Credentials:
-    """The client's side: answers challenges for one user, counting uses of the last nonces."""
+    """A user name and password that answer challenges, counting uses of the last nonces."""
 
     username: str
     password: str = field(repr=False)

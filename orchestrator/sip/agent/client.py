@@ -51,7 +51,10 @@ class Caller(Protocol):
 
 
 class Client:
-    """Sends requests and brings back final responses; 408 and 503 stand for silence and broken ways."""
+    """The user agent client: sends requests and brings back final responses.
+
+    408 and 503 stand for silence and broken ways.
+    """
 
     def __init__(
         self,

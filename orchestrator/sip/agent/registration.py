@@ -26,7 +26,7 @@ MAX_HOSTS = 256
 
 
 class Trunk:
-    """Which of an account's proxies answer OPTIONS."""
+    """The proxies of an account, and which of them answer OPTIONS."""
 
     def __init__(self, client: Client, account: Account) -> None:
         self._client = client
@@ -102,7 +102,7 @@ def account_of(registrations: list[Registration], dialled: Uri, host: str) -> st
 
 
 class Registration:
-    """One account, kept registered until `close`. `registered` and `status` say how it stands."""
+    """The registration of one account, kept up until `close`. `registered` and `status` say how it stands."""
 
     def __init__(self, client: Client, account: Account) -> None:
         self.account = account

@@ -1,4 +1,4 @@
-"""One call's dialog after it exists: BYE, re-INVITE, UPDATE, INFO, and what we ask of the peer."""
+"""A SIP call: its state, its dialog, what the peer asks within it and what we ask of the peer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a call tells its handler: the events, why it ended, and their order."""
+"""Events of a call: what its handler is told, in order, and why the call ended."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class EndCause:
 
 @dataclass(frozen=True, slots=True)
 class RefusedCall:
-    """A call answered 503 because of us, not of its source: `cause` is "no_room" or "draining"."""
+    """A refused call: one answered 503 because of us, not of its source: `cause` is "no_room" or "draining"."""
 
     id: str
     sip_call_id: PeerText

@@ -1,4 +1,4 @@
-"""A call as the requests inside its dialog need it: what INFO, REFER and further offers ask of it and do to it."""
+"""The interface of a call to the requests inside its dialog: INFO, REFER and further offers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ P = ParamSpec("P")
 
 
 class InDialog(Caller, Protocol):
-    """Every call whose dialog exists; see `call.Call` for what each of these says and does."""
+    """A call whose dialog exists; `call.Call` says what each of these is and does."""
 
     state: str
     capabilities: MediaCapabilities

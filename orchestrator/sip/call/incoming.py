@@ -18,7 +18,7 @@ from orchestrator.sip.transaction.timers import T1, Repeater
 
 
 class IncomingCall(Call):
-    """An INVITE from a peer. `offer` is its session description, None where it leaves the offer to us."""
+    """A call from a peer. `offer` is its session description, None where it leaves the offer to us."""
 
     def __init__(self, agent: UserAgent, call_id: str, transaction: ServerTransaction) -> None:
         request = transaction.request

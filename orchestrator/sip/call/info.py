@@ -10,7 +10,7 @@ from orchestrator.sip.transaction.server import ServerTransaction
 
 
 class Info:
-    """One call's INFOs."""
+    """The INFO requests of one call: key frames and keys."""
 
     def __init__(self, client: Client, call: InDialog) -> None:
         self._client = client

@@ -25,7 +25,7 @@ RETRY = (("Retry-After", "2"),)
 
 
 class Renegotiation:
-    """One call's answers to the peer's new offers, one at a time."""
+    """The peer's new offers within a call and our answers, one at a time."""
 
     def __init__(self, call: InDialog) -> None:
         self._call = call

@@ -14,7 +14,10 @@ HeaderLines = tuple[tuple[str, str], ...]
 
 
 class SessionTimer:
-    """One call's timer. `refresh` is called when a refresh of ours is due, `expired` when the peer's is late."""
+    """The session timer of one call.
+
+    `refresh` is called when a refresh of ours is due, `expired` when the peer's is late.
+    """
 
     def __init__(
         self, clock: Clock, config: SipConfig, refresh: Callable[[], None], expired: Callable[[], None]

@@ -19,7 +19,7 @@ _STATUS = re.compile(rb"SIP/2\.0 (\d{3})")
 
 
 class Transfer:
-    """One call's REFERs, both ways. Only one of ours is open at a time."""
+    """The transfers of one call (REFER), both ways. Only one of ours is open at a time."""
 
     def __init__(self, client: Client, call: InDialog) -> None:
         self._client = client

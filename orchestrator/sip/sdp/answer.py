@@ -1,4 +1,4 @@
-"""RFC 3264 section 6: from an offer and our capabilities to the answer's m-lines and the agreed media.
+"""The answer to an offer (RFC 3264 section 6): its m-lines and the agreed media.
 
 Pure functions. Every offered m-line is mirrored; what we cannot do is refused with port 0. The audio
 answer names one codec (and telephone-event), so that a peer never changes codec unannounced.

@@ -1,4 +1,4 @@
-"""What we can do and what was agreed: the typed ends of offer/answer.
+"""Media capabilities and agreed media: the typed ends of offer/answer.
 
 Directions and "remote" are seen from this side: `sends` is whether we send, `remote` is where to.
 """
@@ -58,7 +58,7 @@ class VideoCapabilities:
 
 @dataclass(frozen=True, slots=True)
 class MediaCapabilities:
-    """`address` is advertised in c=; "" is the one we dial from, for calls of ours.
+    """What a call of ours can do. `address` is advertised in c=; "" is the one we dial from, for calls of ours.
 
     A stream that is None is refused. `srtp`: off, optional or required.
     """
@@ -117,7 +117,7 @@ class VideoMedia:
 
 @dataclass(frozen=True, slots=True)
 class NegotiatedMedia:
-    """One agreement. A stream is None where refused, absent or never offered."""
+    """The agreed media of a call. A stream is None where refused, absent or never offered."""
 
     audio: AudioMedia | None = None
     video: VideoMedia | None = None

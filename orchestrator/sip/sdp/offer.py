@@ -1,4 +1,4 @@
-"""RFC 3264 section 5: the m-lines we offer, and reading the answer to them."""
+"""An offer of ours (RFC 3264 section 5): its m-lines, and reading the answer to them."""
 
 from __future__ import annotations
 

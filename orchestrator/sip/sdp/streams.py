@@ -1,4 +1,4 @@
-"""What a session description says of one stream, for offers and answers alike: codec, addresses, direction."""
+"""One stream of a session description, for offers and answers alike: codec, addresses, direction."""
 
 from __future__ import annotations
 
@@ -103,6 +103,7 @@ def read_video(
     own: VideoCapabilities,
     crypto: Crypto | None,
 ) -> VideoMedia | None:
+    """The same of H.264 video; None where no format of it can be used."""
     chosen = choose(media.codecs(), own.packetization_modes)
     if chosen is None:
         return None

@@ -1,4 +1,4 @@
-"""RFC 3261 section 17 (with RFC 6026): the transaction layer, sans-IO.
+"""The transaction layer (RFC 3261 section 17, RFC 6026), sans-IO.
 
 Messages come in through `TransactionLayer.receive`, leave through flows, and time comes from a `Clock`.
 Retransmissions stop here: the user of the layer sees every request once and every final response once
@@ -35,6 +35,8 @@ Key = tuple[str, ...]
 
 
 class TransactionUser(Protocol):
+    """Who is told of requests, ACKs and responses that are left over."""
+
     def on_request(self, transaction: ServerTransaction) -> None:
         """A new request (never ACK, never a retransmission). CANCEL arrives here too."""
 

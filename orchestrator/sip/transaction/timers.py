@@ -21,6 +21,8 @@ class Timer(Protocol):
 
 
 class Clock(Protocol):
+    """The one source of time and timers, so that protocol tests run on a clock of their own."""
+
     def now(self) -> float:
         """Seconds, monotonic."""
         ...

@@ -1,4 +1,4 @@
-"""A flow: where a message came from and how to send one back there."""
+"""A flow: where a message came from, and the way back there (RFC 3261 section 18.2)."""
 
 from __future__ import annotations
 
