@@ -80,6 +80,8 @@ FLOORS = {
     "sip": "media worker calls gateways api avatar speech conversation app config",
     "media": "sip worker calls gateways api avatar speech conversation app config",
     "speech": "media sip rtp worker calls gateways api avatar conversation app config",
+    "calls": "gateways sip api app",
+    "conversation": "gateways sip media app",
     "worker": "sip calls gateways api avatar speech conversation app config",
 }
 """Folders of the orchestrator, and what none of their modules may import."""
@@ -113,6 +115,14 @@ def test_the_orchestrator_and_the_library_load_no_engine(modules: str) -> None:
 def test_nothing_in_the_orchestrator_names_an_engine() -> None:
     names = {name for _, name in imported("orchestrator")}
     assert not {n for n in names if n.split(".")[0] in ("torch", "cv2", "inference_server")}
+
+
+def test_only_gateways_know_sip() -> None:
+    """Calls, records and the API are the same whichever way a call comes by."""
+    within = [ROOT / "orchestrator" / name for name in ("sip", "gateways")]
+    for path, name in imported("orchestrator"):
+        if name.startswith("orchestrator.sip"):
+            assert any(path.is_relative_to(folder) for folder in within), (path, name)
 
 
 def test_the_inference_server_knows_no_phone_call() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Literal, cast
 
+from orchestrator.calls.gateway import Agreement
 from orchestrator.config import Settings
 from orchestrator.media.parameters import AudioParameters, Refresh, VideoParameters
 from orchestrator.rtp.consent import Networks, SignallingPeer
@@ -60,6 +61,19 @@ def trim_ms(settings: Settings, account: str) -> int:
 def offers_video(offer: SessionDescription | None) -> bool:
     """Whether a caller could be shown a picture; one who leaves the offer to us might."""
     return offer is None or any(media.kind == "video" and media.port for media in offer.media)
+
+
+def agreement(
+    settings: Settings, media: NegotiatedMedia, hosts: tuple[str, ...], account: str, fps: Fraction | None
+) -> Agreement | None:
+    """What was negotiated, as a call is told of it; None without a voice. ``hosts`` as for :func:`signalling_peer`;
+    ``fps`` is the body's, None while it is not settled."""
+    if media.audio is None:
+        return None
+    fps = fps or frame_rate(settings, media.video)
+    peer = signalling_peer(settings, hosts, media)
+    video = video_parameters(media.video, fps, settings.video_refresh, peer) if media.video else None
+    return Agreement(audio_parameters(media.audio, peer), video, fps, trim_ms(settings, account))
 
 
 def frame_rate(settings: Settings, video: VideoMedia | None) -> Fraction:
