@@ -14,8 +14,9 @@ from orchestrator.gateways.sip_media import agreement, capabilities, offers_vide
 from orchestrator.gateways.sip_settings import sip_config
 from orchestrator.sip.call.call import Call as SipCall
 from orchestrator.sip.call.call import CallEnded
-from orchestrator.sip.call.events import BaseHandler, EndCause, RefusedCall
+from orchestrator.sip.call.events import EndCause, RefusedCall
 from orchestrator.sip.call.incoming import IncomingCall
+from orchestrator.sip.handler import BaseHandler
 from orchestrator.sip.message.text import PeerText
 from orchestrator.sip.sdp.capabilities import MediaCapabilities, NegotiatedMedia, NotAcceptable
 from orchestrator.sip.sdp.description import SessionDescription

@@ -22,7 +22,6 @@ from orchestrator.sip.sdp.capabilities import (
 from orchestrator.sip.sdp.description import SessionDescription
 from orchestrator.worker.messages import CallOpened
 
-CODECS = ("PCMU", "PCMA", "G722", "opus")
 FEEDBACK = frozenset({"nack", "nack pli", "ccm fir", "ccm tmmbr", "goog-remb"})
 PRIVATE_NETWORKS = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 LOCAL_NETWORKS = ("127.0.0.0/8", "::1/128")
@@ -49,7 +48,7 @@ def capabilities(settings: Settings, ports: CallOpened, host: str, account: str)
             feedback=FEEDBACK,
             rtx=True,
         )
-    audio = AudioCapabilities(ports.audio_port, CODECS, comfort_noise=settings.comfort_noise)
+    audio = AudioCapabilities(ports.audio_port, comfort_noise=settings.comfort_noise)
     return MediaCapabilities(host, audio, video, srtp=srtp)
 
 
@@ -112,6 +111,7 @@ def audio_parameters(media: AudioMedia, peer: SignallingPeer) -> AudioParameters
         voip_metrics=media.voip_metrics,
         direction=_direction(media.sends, media.receives),
         rtcp_mux=media.rtcp_mux,
+        packet_ms=media.packet_ms,
         keys=_keys(media.crypto),
         peer=peer,
     )

@@ -1,35 +1,20 @@
-"""What the control process and a media worker say to each other.
-
-On the wire: four bytes of total length, four bytes of head length, a JSON head with ``kind`` and the fields,
-then ``payload`` as it is (PCM, an image). Integers are big-endian.
-"""
+"""What the control process and a media worker say to each other (``visavis.service.ipc``)."""
 
 from __future__ import annotations
 
-import functools
-import json
-import struct
-import types
 import typing
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Literal
 
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.session import SessionStats
 from orchestrator.worker.host import HostSettings
 from visavis.client.model import Avatar, FitMode
-
-MAX_MESSAGE = 64 << 20
-_LENGTHS = struct.Struct("!II")
-
+from visavis.service.ipc import Codec
 
 Progress = Literal["preparing", "waiting", "coding", "ready", "failed"]
 """How far a portrait is on its way to an avatar."""
-
-
-class BadMessage(ValueError):
-    """Bytes that are no message of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,70 +313,4 @@ Message = (
     | InterruptTurns | TurnReport | AvatarState | LipsFigures | AvatarPrepared | PrepareState | TaskFailed | Digit
     | CallFailed | CallFigures | Heartbeat | Shutdown
 )  # fmt: skip
-_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in typing.get_args(Message)}
-
-
-def encode(message: Message) -> bytes:
-    """One message with its lengths."""
-    head = {
-        item.name: _plain(getattr(message, item.name)) for item in fields(message) if item.name != "payload"
-    }
-    body = json.dumps({"kind": type(message).__name__, **head}, separators=(",", ":")).encode()
-    payload = getattr(message, "payload", b"")
-    return _LENGTHS.pack(4 + len(body) + len(payload), len(body)) + body + payload
-
-
-def decode(data: bytes) -> Message:
-    """A message without its total length; raises ``BadMessage``."""
-    try:
-        size = int.from_bytes(data[:4], "big")
-        head = json.loads(data[4 : 4 + size])
-        kind = _KINDS[head.pop("kind")]
-        if any(item.name == "payload" for item in fields(kind)):
-            head["payload"] = data[4 + size :]
-        message: Message = _typed(kind, head)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadMessage(f"not a message of a media worker: {error}") from error
-    return message
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value):
-        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
-    if isinstance(value, Fraction):
-        return str(value)
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, frozenset):
-        return sorted(value)
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
-@functools.cache
-def _hints(kind: type[Any]) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
-
-
-def _typed(kind: Any, value: Any) -> Any:
-    origin = typing.get_origin(kind)
-    if origin in (typing.Union, types.UnionType):
-        if value is None:
-            return None
-        kind = next(item for item in typing.get_args(kind) if item is not type(None))
-        return _typed(kind, value)
-    if kind is bytes and isinstance(value, str):
-        return bytes.fromhex(value)
-    if kind is Fraction:
-        return Fraction(value)
-    if origin is frozenset:
-        return frozenset(value)
-    if origin is tuple:
-        items = typing.get_args(kind)
-        items = items[:1] * len(value) if items[-1] is ... else items
-        return tuple(_typed(item, each) for item, each in zip(items, value, strict=True))
-    if is_dataclass(kind) and isinstance(kind, type):
-        hints = _hints(kind)
-        return kind(**{name: _typed(hints[name], item) for name, item in value.items()})
-    return value
+codec = Codec[Message](*typing.get_args(Message))
