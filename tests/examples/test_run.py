@@ -72,7 +72,7 @@ def await_ready(run: subprocess.Popen[bytes]) -> None:
 
 @pytest.mark.process
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGHUP])
 def test_the_services_end_with_it(tmp_path: Path, how: signal.Signals) -> None:
     command, settings = [sys.executable, "-m", "examples.run"], environment(tmp_path)
     with subprocess.Popen(
