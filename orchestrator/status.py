@@ -14,7 +14,7 @@ from orchestrator.calls.portraits import DEFAULT
 from orchestrator.calls.preparation import Preparation, State
 from orchestrator.speech.base import VoiceByLanguage, VoiceState
 from orchestrator.worker.pool import WorkerPool
-from visavis.client.grpc import AvatarClient
+from visavis.client.grpc import GrpcServerClient
 from visavis.client.placement import Server
 from visavis.client.pool import ServerPool
 from visavis.errors import VisavisError
@@ -182,12 +182,12 @@ class StatusDesk:
         return await asyncio.shield(self._asked)
 
     async def _ask_all(self) -> list[ServerStatus]:
-        clients = [c for c in self.servers.clients.values() if isinstance(c, AvatarClient)]
+        clients = [c for c in self.servers.clients.values() if isinstance(c, GrpcServerClient)]
         known = self.servers.placement.servers
         return list(await asyncio.gather(*(_ask(client, known.get(client.address)) for client in clients)))
 
 
-async def _ask(client: AvatarClient, known: Server | None) -> ServerStatus:
+async def _ask(client: GrpcServerClient, known: Server | None) -> ServerStatus:
     capacity = known.capacity if known is not None else None
     busy = (
         (capacity.speaking_slots, capacity.speaking_slots_free, capacity.sessions, capacity.max_sessions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import graphlib
 import re
 import subprocess
 import sys
@@ -112,6 +113,39 @@ def test_the_orchestrator_and_the_library_load_no_engine(modules: str) -> None:
         assert not loaded & {"av", "fastapi", "dns", "soxr", "orchestrator"}
 
 
+@pytest.mark.process
+def test_a_pool_over_http_loads_no_grpc() -> None:
+    code = "import sys; from visavis import HTTPAvatarProvider, HttpServerClient, ServerPool; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not set(run.stdout.split()) & {"grpc", "google.protobuf", "visavis.avatar.v1.avatar_pb2"}
+
+
+def imported_at_run_time(path: Path) -> set[str]:
+    """The modules of the library that a module imports, be it inside a function; not those of types alone."""
+    found = set[str]()
+    nodes: list[ast.AST] = [ast.parse(path.read_text())]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{name.name}" for name in node.names)}
+        nodes += ast.iter_child_nodes(node)
+    return found
+
+
+def test_no_modules_of_the_library_import_each_other_in_a_circle() -> None:
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+        for path in (ROOT / "visavis").rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    sorter = graphlib.TopologicalSorter(
+        {name: imported_at_run_time(path) & modules.keys() for name, path in modules.items()}
+    )
+    sorter.prepare()  # raises CycleError with the circle
+
+
 def test_nothing_in_the_orchestrator_names_an_engine() -> None:
     names = {name for _, name in imported("orchestrator")}
     assert not {n for n in names if n.split(".")[0] in ("torch", "cv2", "inference_server")}
@@ -166,6 +200,30 @@ def _of_super(node: ast.AST) -> bool:
         and isinstance(node.func.value.func, ast.Name)
         and node.func.value.func.id == "super"
     )
+
+
+SHARED_NAMES = {
+    *("Anchor", "EndOfTurn", "Interrupt", "Open", "Playhead", "TurnStart"),  # the contract's messages as JSON
+    *("Avatar", "Body", "Capacity", "Frame", "Mouth"),
+}
+"""Classes of the library whose name another package uses too."""
+
+
+def test_a_class_name_of_the_library_and_of_the_avatars_stands_for_one_thing() -> None:
+    places: dict[str, list[Path]] = {}
+    for folder in ("visavis", "orchestrator", "inference_server"):
+        for path in (ROOT / folder).rglob("*.py"):
+            if not path.name.endswith(("_pb2.py", "_pb2_grpc.py")):
+                for node in ast.parse(path.read_text()).body:
+                    if isinstance(node, ast.ClassDef):
+                        places.setdefault(node.name, []).append(path.relative_to(ROOT))
+    ours = (Path("visavis"), Path("orchestrator/avatar"))
+    twice = {
+        name: found
+        for name, found in places.items()
+        if len(found) > 1 and any(path.is_relative_to(folder) for path in found for folder in ours)
+    }
+    assert {name: found for name, found in twice.items() if name not in SHARED_NAMES} == {}
 
 
 def test_every_dependency_has_its_line() -> None:

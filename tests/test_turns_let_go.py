@@ -17,8 +17,8 @@ from orchestrator.speech.base import PCM, VoiceByLanguage
 from tests.support.calls import ENDED, answered_call, report
 from visavis.client.messages import EndOfTurn, Event, Request, TurnFinished, TurnRejected, TurnStart
 from visavis.client.model import Avatar, Opened
-from visavis.client.session import FINISH_S, Conversation
-from visavis.client.turn import Turn
+from visavis.client.session import FINISH_S, SessionProtocol
+from visavis.client.turn import ResumableTurn
 from visavis.frames import SAMPLE_RATE, Frame
 
 FPS = Fraction(25)
@@ -27,14 +27,14 @@ SECOND = bytes(2 * SAMPLE_RATE)
 TURNS = 10_000
 
 
-def told(talk: Conversation) -> list[Request]:
+def told(talk: SessionProtocol) -> list[Request]:
     requests = []
     while (request := talk.next_request()) is not None:
         requests.append(request)
     return requests
 
 
-def speak(talk: Conversation, turn: int, now: float, seconds: int = 1) -> None:
+def speak(talk: SessionProtocol, turn: int, now: float, seconds: int = 1) -> None:
     """A turn from its first sample to the playhead at its end."""
     talk.start_turn(turn, 1)
     talk.anchor(0, 7)
@@ -45,7 +45,7 @@ def speak(talk: Conversation, turn: int, now: float, seconds: int = 1) -> None:
 
 
 def held() -> int:
-    return sum(isinstance(thing, Turn) for thing in gc.get_objects())
+    return sum(isinstance(thing, ResumableTurn) for thing in gc.get_objects())
 
 
 def finished(events: list[Event]) -> list[int]:
@@ -53,7 +53,7 @@ def finished(events: list[Event]) -> list[int]:
 
 
 def test_ten_thousand_turns_leave_one_in_memory() -> None:
-    talk = Conversation(FPS)
+    talk = SessionProtocol(FPS)
     talk.attach(OPENED)
     gc.collect()
     before, gc_was = held(), gc.isenabled()
@@ -78,27 +78,27 @@ def test_ten_thousand_turns_leave_one_in_memory() -> None:
 
 def test_a_request_costs_the_same_after_ten_thousand_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = 0
-    ask = Turn.next_request
+    ask = ResumableTurn.next_request
 
-    def counted(self: Turn) -> Request | None:
+    def counted(self: ResumableTurn) -> Request | None:
         nonlocal asked
         asked += 1
         return ask(self)
 
-    talk = Conversation(FPS)
+    talk = SessionProtocol(FPS)
     talk.attach(OPENED)
     for turn in range(1, TURNS + 1):
         talk.start_turn(turn, 1)
         talk.end_turn()
         told(talk)
         talk.on_message(TurnFinished(turn, 0, 0))
-    monkeypatch.setattr(Turn, "next_request", counted)
+    monkeypatch.setattr(ResumableTurn, "next_request", counted)
     assert talk.next_request() is None
     assert asked == 1
 
 
 def test_turns_that_a_server_never_reports_are_let_go_by_the_clock() -> None:
-    talk = Conversation(FPS)
+    talk = SessionProtocol(FPS)
     talk.attach(OPENED)
     gc.collect()
     before = held()
@@ -115,7 +115,7 @@ def test_turns_that_a_server_never_reports_are_let_go_by_the_clock() -> None:
 
 
 def test_turns_without_a_server_are_let_go_and_reported_once() -> None:
-    talk = Conversation(FPS)
+    talk = SessionProtocol(FPS)
     gc.collect()
     before = held()
     reported = []
@@ -130,7 +130,7 @@ def test_turns_without_a_server_are_let_go_and_reported_once() -> None:
 
 
 def test_rejected_turns_are_let_go_and_told_no_further() -> None:
-    talk = Conversation(FPS)
+    talk = SessionProtocol(FPS)
     talk.attach(OPENED)
     gc.collect()
     before = held()
@@ -148,7 +148,7 @@ def test_rejected_turns_are_let_go_and_told_no_further() -> None:
 
 
 def test_a_turn_that_was_finished_by_the_clock_is_still_told_to_its_end() -> None:
-    talk = Conversation(FPS)
+    talk = SessionProtocol(FPS)
     talk.attach(OPENED)
     speak(talk, 1, 0.0)  # the link was jammed: the server has been told nothing
     assert finished(talk.check(1 + FINISH_S)) == [1]

@@ -1,4 +1,4 @@
-"""What a media worker calls: one stage for all its calls, one performer for each."""
+"""What a media worker opens its calls with: its avatars for all of them, a call avatar for each."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import cast
 
 import numpy as np
 
-from orchestrator.avatar.avatars import Role, Stage
-from orchestrator.avatar.performer import Performer
+from orchestrator.avatar.avatars import ReadyAvatar, WorkerAvatars
+from orchestrator.avatar.call_avatar import CallAvatar
 from orchestrator.avatar.source import PortraitFile
 from orchestrator.avatar.turn import TurnEvent
 from orchestrator.media.parameters import AudioParameters, VideoParameters
@@ -43,11 +43,11 @@ log = Log(__name__)
 CODING_POLL_S = 0.05
 
 
-class StageFactory:
-    """Implements :class:`orchestrator.worker.owner.CallFactory`."""
+class CallAvatarFactory:
+    """The :class:`orchestrator.worker.owner.CallFactory` of calls with avatars."""
 
     def __init__(self) -> None:
-        self._stage: Stage
+        self._avatars: WorkerAvatars
         self._worker: WorkerContext
         self._settings: AvatarSettings
         self._coding: dict[PortraitFile, asyncio.Task[None]] = {}
@@ -57,51 +57,51 @@ class StageFactory:
         if worker.settings is None:
             raise ValueError("this worker's set-up says nothing of avatars")
         self._worker, self._settings = worker, worker.settings
-        self._stage = Stage(
+        self._avatars = WorkerAvatars(
             self._settings.servers,
             Path(self._settings.cache),
             self._settings.cache_bytes,
             self._on_state,
             resolver_of(self._settings.nameserver),
         )
-        await self._stage.start()
+        await self._avatars.start()
 
-    def open(self, call: CallContext, start: StartCall) -> PerformerOwner:
-        """The performer of a call that starts."""
-        return PerformerOwner(call, self._stage, self._portrait(start.portrait, start.fps), start.trim_ms)
+    def open(self, call: CallContext, start: StartCall) -> CallAvatarOwner:
+        """The avatar of a call that starts."""
+        return CallAvatarOwner(call, self._avatars, self._portrait(start.portrait, start.fps), start.trim_ms)
 
     def take(self, message: ToFactory) -> None:
         """An avatar was prepared: fetch its body and code its loop."""
         portrait = self._portrait(message.portrait, self._settings.fps)
-        role = self._stage.prepared(portrait, message.avatar)
+        avatar = self._avatars.prepared(portrait, message.avatar)
         if portrait not in self._coding:
-            work = self._worker.host.supervisor.watch("avatar", self._make_ready(portrait, role))
+            work = self._worker.host.supervisor.watch("avatar", self._make_ready(portrait, avatar))
             self._coding[portrait] = work
 
-    async def _make_ready(self, portrait: PortraitFile, role: asyncio.Task[Role]) -> None:
+    async def _make_ready(self, portrait: PortraitFile, avatar: asyncio.Task[ReadyAvatar]) -> None:
         """Code the avatar's loop before somebody calls it, so that the first call finds it cached."""
         try:
-            ready = await asyncio.shield(role)
+            ready = await asyncio.shield(avatar)
             await self._code_idle(ready)
         except InvalidRequest:
-            return  # the stage has told
+            return  # it was told
         finally:
             del self._coding[portrait]
         self._on_state(portrait, ready.source.digest, "ready", "")
 
-    async def _code_idle(self, role: Role) -> None:
+    async def _code_idle(self, ready: ReadyAvatar) -> None:
         """As most phones will want it."""
         idle = self._worker.host.idle
         usual = VideoParameters(
             payload_type=96,
             remote=("", 0),
-            width=role.avatar.width,
-            height=role.avatar.height,
-            fps=role.avatar.fps,
+            width=ready.avatar.width,
+            height=ready.avatar.height,
+            fps=ready.avatar.fps,
             bitrate=self._settings.bitrate,
             feedback=frozenset({"nack pli"}),
         )
-        idle.get(role.loop, idle_key(role.loop, usual))
+        idle.get(ready.loop, idle_key(ready.loop, usual))
         while not idle.ready:  # noqa: ASYNC110 - another thread codes, at starts only
             await asyncio.sleep(CODING_POLL_S)
 
@@ -109,7 +109,7 @@ class StageFactory:
         """Let go of the servers."""
         for task in self._coding.values():
             task.cancel()
-        await self._stage.close()
+        await self._avatars.close()
 
     def _portrait(self, path: str, fps: Fraction) -> PortraitFile:
         settings = self._settings
@@ -121,14 +121,16 @@ class StageFactory:
         self._worker.send(PrepareState(os.getpid(), digest, cast(Progress, state), reason))
 
 
-class PerformerOwner:
-    """Implements :class:`orchestrator.worker.owner.CallOwner` with a :class:`Performer`."""
+class CallAvatarOwner:
+    """The :class:`orchestrator.worker.owner.CallOwner` of a :class:`CallAvatar`."""
 
-    def __init__(self, call: CallContext, stage: Stage, portrait: PortraitFile, trim_ms: int) -> None:
+    def __init__(
+        self, call: CallContext, avatars: WorkerAvatars, portrait: PortraitFile, trim_ms: int
+    ) -> None:
         self._call = call
         self._rate = SAMPLE_RATES[call.audio.codec]
-        self._performer = Performer(
-            stage,
+        self._avatar = CallAvatar(
+            avatars,
             portrait,
             session_id=call.call_id,
             rate=self._rate,
@@ -139,13 +141,13 @@ class PerformerOwner:
 
     @property
     def voice(self) -> Voice:
-        """The performer speaks."""
-        return self._performer
+        """The avatar speaks."""
+        return self._avatar
 
     @property
     def face(self) -> Face | None:
         """And shows its face."""
-        return self._performer
+        return self._avatar
 
     @property
     def hearing(self) -> Hearing | None:
@@ -154,7 +156,7 @@ class PerformerOwner:
 
     def take(self, message: ToOwner) -> None:
         """See :class:`orchestrator.avatar.speaker.Speaker`."""
-        speaker = self._performer.speaker
+        speaker = self._avatar.speaker
         match message:
             case StartTurn(_, turn_id):
                 speaker.start_turn(turn_id)
@@ -172,23 +174,23 @@ class PerformerOwner:
         rate = SAMPLE_RATES[audio.codec]
         if rate != self._rate:
             self._rate = rate
-            self._performer.speaker.set_rate(rate)
+            self._avatar.speaker.set_rate(rate)
 
     async def close(self) -> None:
         """The call has ended."""
-        await self._performer.close()
-        del self._performer  # whose speaker holds on to us
+        await self._avatar.close()
+        del self._avatar  # whose speaker holds on to us
 
     def _on_turn(self, event: TurnEvent) -> None:
         call = self._call
         call.send(TurnReport(call.call_id, event.kind, event.turn_id, event.heard_ms, event.wait_ms))
         if event.kind in ("finished", "interrupted"):
-            call.send(LipsFigures(call.call_id, self._performer.figures()))
+            call.send(LipsFigures(call.call_id, self._avatar.figures()))
 
     def _on_avatar(self, state: str, reason: str) -> None:
         self._call.send(AvatarState(self._call.call_id, state, reason))
 
 
-def make() -> StageFactory:
+def make() -> CallAvatarFactory:
     """Named in the media workers' set-up."""
-    return StageFactory()
+    return CallAvatarFactory()

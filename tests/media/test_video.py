@@ -14,7 +14,6 @@ import pytest
 
 from orchestrator.media.parameters import Encoding, VideoParameters, bitrate_tier
 from orchestrator.media.sources import StillBody
-from orchestrator.media.video.compositor import Compositor
 from orchestrator.media.video.director import Live, VideoDirector, is_plain
 from orchestrator.media.video.encoder import H264Encoder, parameter_sets
 from orchestrator.media.video.idle_loop import (
@@ -34,8 +33,9 @@ from orchestrator.rtp import h264
 from orchestrator.rtp.packet import HEADER_SIZE
 from tests.support.media import card, card_body, decode, read_card
 from visavis.frames import Frame, Rect, crop_i420, paste_i420
+from visavis.playout.compositor import Compositor
+from visavis.playout.loop import IdleVariation
 from visavis.playout.playout import Picture, Playout
-from visavis.playout.wander import Wander
 
 ENCODING = Encoding(192, 128, Fraction(10), 500_000, 12)
 RECT = Rect(32, 64, 64, 32)
@@ -230,7 +230,7 @@ class TestJoins:
         parameters = VideoParameters(96, ("127.0.0.1", 9), 192, 128, fps=Fraction(10), feedback=feedback)
         name = idle_key(body, parameters)
         loop = packetize_phases(encode_phases(body, name), name.mode, 50)
-        playout = Playout(50, Fraction(10), jumps=jumps, choose_jump=Wander(50, "a call"))
+        playout = Playout(50, Fraction(10), jumps=jumps, choose_jump=IdleVariation(50, "a call"))
         pictures = [playout.tick() for _ in range(600)]
         stream, kinds = play(pictures, body, loop)
         assert set(kinds) == {"cached", "cached IDR"}

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.avatar.owner import StageFactory, make
+from orchestrator.avatar.owner import CallAvatarFactory, make
 from orchestrator.media.parameters import AudioParameters
 from orchestrator.worker.host import MediaHost
 from orchestrator.worker.messages import (
@@ -37,7 +37,7 @@ PICTURE = b"image of anna" + bytes(1 << 20)
 
 @dataclass
 class Place:
-    factory: StageFactory
+    factory: CallAvatarFactory
     server: FakeServer
     portrait: Path
     said: list[PrepareState] = field(default_factory=list)

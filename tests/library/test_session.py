@@ -23,7 +23,7 @@ from visavis.client.messages import (
     TurnStart,
 )
 from visavis.client.model import Avatar, Opened
-from visavis.client.session import FINISH_S, Conversation
+from visavis.client.session import FINISH_S, SessionProtocol
 from visavis.frames import SAMPLE_RATE, Frame, frame_start
 
 FPS = Fraction(25)
@@ -31,8 +31,8 @@ OPENED = Opened(Avatar("a", "b", b"", 64, 48, FPS, 50), "i420", "rectangle", Non
 SECOND = bytes(2 * SAMPLE_RATE)
 
 
-def talking(seconds: int = 2, turn: int = 1, epoch: int = 1) -> Conversation:
-    talk = Conversation(FPS)
+def talking(seconds: int = 2, turn: int = 1, epoch: int = 1) -> SessionProtocol:
+    talk = SessionProtocol(FPS)
     talk.attach(OPENED)
     talk.start_turn(turn, epoch)
     talk.anchor(0, 7)
@@ -41,7 +41,7 @@ def talking(seconds: int = 2, turn: int = 1, epoch: int = 1) -> Conversation:
     return talk
 
 
-def said(talk: Conversation) -> list[Request]:
+def said(talk: SessionProtocol) -> list[Request]:
     requests = []
     while (request := talk.next_request()) is not None:
         requests.append(request)
@@ -105,7 +105,7 @@ def test_an_interrupt_that_nobody_confirms_is_confirmed_by_us() -> None:
 
 
 def test_interrupt_without_a_server_is_confirmed_at_once() -> None:
-    talk = Conversation(FPS)
+    talk = SessionProtocol(FPS)
     talk.start_turn(1, 1)
     assert talk.interrupt(2, 0.0) == [Interrupted(2)]
 
@@ -261,7 +261,7 @@ def test_every_server_gets_contiguous_audio_to_the_end(
     chunks: list[int], losses: list[int], heads: list[int]
 ) -> None:
     """Wherever servers are lost and whatever was heard: PCM is right, in order, and reaches the end."""
-    talk = Conversation(FPS)
+    talk = SessionProtocol(FPS)
     talk.attach(OPENED)
     talk.start_turn(1, 1)
     talk.anchor(0, 0)

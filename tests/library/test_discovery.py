@@ -43,9 +43,9 @@ async def test_a_server_that_leaves_the_name_while_it_is_opened(monkeypatch: pyt
                 while not silent.asked:
                     await asyncio.sleep(0.01)
             listed[:] = []
-            await pool._lookout.look()
+            await pool._discovery.look()
             listed[:] = [server.address]
-            await pool._lookout.look()
+            await pool._discovery.look()
             await caller.until(lambda: caller.of(Connected))
             assert stream.address == server.address
             await stream.close()

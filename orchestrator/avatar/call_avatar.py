@@ -1,4 +1,4 @@
-"""One call's voice and face: the speaker, its avatar stream, and the body it is played on."""
+"""The avatar of one call: its speaker, its avatar stream, and the body that is played."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from fractions import Fraction
 
-from orchestrator.avatar.avatars import Role, Stage
+from orchestrator.avatar.avatars import ReadyAvatar, WorkerAvatars
 from orchestrator.avatar.source import PortraitFile
 from orchestrator.avatar.speaker import Speaker
 from orchestrator.avatar.still import grey_body
@@ -17,15 +17,15 @@ from visavis.client.messages import Connected, Disconnected, Event, TurnRejected
 from visavis.client.start_delay import StartDelay
 from visavis.client.stream import AvatarStream
 from visavis.frames import Frame
+from visavis.playout.loop import IdleVariation
 from visavis.playout.playout import Picture, Playout
-from visavis.playout.wander import Wander
 
 OnAvatar = Callable[[str, str], None]
 """Called with ``ready | connected | lost | rejected | failed`` and one sentence."""
 
 
-class Silent:
-    """The conversation while there is no avatar: turns are heard, no lips come."""
+class NoAvatar:
+    """The turn writer of a call without an avatar: turns are heard, no lips come."""
 
     def start_turn(self, turn_id: int, epoch: int) -> None: ...
     def push_audio(self, pcm: PCM) -> None: ...
@@ -35,8 +35,8 @@ class Silent:
     def interrupt(self, epoch: int) -> None: ...
 
 
-class Performer:
-    """Implements the media path's ``Voice`` and ``Face``; belongs to the worker's event loop.
+class CallAvatar:
+    """One call's avatar: the media path's ``Voice`` and ``Face``. Belongs to the worker's event loop.
 
     Until the avatar is prepared the portrait is shown still and turns are only heard; the body is taken into
     use between turns.
@@ -44,7 +44,7 @@ class Performer:
 
     def __init__(
         self,
-        stage: Stage,
+        avatars: WorkerAvatars,
         portrait: PortraitFile,
         *,
         session_id: str,
@@ -53,22 +53,22 @@ class Performer:
         on_avatar: OnAvatar,
         trim_ms: int = 0,
     ) -> None:
-        self._stage = stage
+        self._avatars = avatars
         self._session_id = session_id
         self._on_avatar = on_avatar
         self._stream: AvatarStream | None = None
         self._playout: Playout
         self.body: Body
-        self._pending: Role | None = None
-        role = stage.role(portrait)
-        ready = role.result() if role.done() and not role.cancelled() and role.exception() is None else None
+        self._pending: ReadyAvatar | None = None
+        task = avatars.avatar(portrait)
+        ready = task.result() if task.done() and not task.cancelled() and task.exception() is None else None
         self._waiting: asyncio.Task[None] | None = None
         self._playout = Playout(1, portrait.fps)
         self.body = grey_body(portrait.width, portrait.height) if ready is None else ready.loop
         self.speaker = Speaker(
             rate=rate,
             fps=portrait.fps,
-            face=Silent(),
+            face=NoAvatar(),
             playout=self._playout,
             start_delay=StartDelay(portrait.fps, initial_s=0.0),
             emit=on_turn,
@@ -77,7 +77,7 @@ class Performer:
         if ready is not None:
             self._use(ready)
         else:
-            self._waiting = asyncio.create_task(self._await_role(stage.still(portrait), role))
+            self._waiting = asyncio.create_task(self._await_avatar(avatars.still(portrait), task))
 
     @property
     def playout(self) -> Playout:
@@ -96,8 +96,8 @@ class Performer:
     def tick(self, frame: int) -> Picture:
         """See :class:`orchestrator.media.sources.Face`."""
         if self._pending is not None and not self.speaker.speaking:
-            role, self._pending = self._pending, None
-            self._use(role)
+            ready, self._pending = self._pending, None
+            self._use(ready)
         return self.speaker.tick(frame)
 
     def figures(self) -> LipsStats:
@@ -119,26 +119,26 @@ class Performer:
             await self._stream.close()
         self._waiting = self._stream = None
 
-    async def _await_role(self, still: asyncio.Task[StillBody], role: asyncio.Task[Role]) -> None:
+    async def _await_avatar(self, still: asyncio.Task[StillBody], avatar: asyncio.Task[ReadyAvatar]) -> None:
         try:
             self.body = await asyncio.shield(still)
-            self._pending = await asyncio.shield(role)
+            self._pending = await asyncio.shield(avatar)
         except asyncio.CancelledError:
             raise
         except Exception as error:
             self._on_avatar("failed", str(error))
 
-    def _use(self, role: Role) -> None:
+    def _use(self, ready: ReadyAvatar) -> None:
         """Only between turns."""
-        fps: Fraction = role.avatar.fps
-        length = len(role.body)
-        jumps = role.body.jumps
+        fps: Fraction = ready.avatar.fps
+        length = len(ready.body)
+        jumps = ready.body.jumps
         # Where jumps lead to the cached loop has a key frame (orchestrator.media.video.idle_loop).
         first = min((target for _, target in jumps), default=0)
-        wander = Wander(length, self._session_id)
-        self._playout = Playout(length, fps, jumps=jumps, choose_jump=wander, loop_index=first)
-        self._stream = self._stage.converse(role, self._session_id, self._on_event)
-        self.body = role.loop
+        variation = IdleVariation(length, self._session_id)
+        self._playout = Playout(length, fps, jumps=jumps, choose_jump=variation, loop_index=first)
+        self._stream = self._avatars.converse(ready, self._session_id, self._on_event)
+        self.body = ready.loop
         self.speaker.use(self._stream, self._playout, self._stream.start_delay)
         self._on_avatar("ready", "")
 

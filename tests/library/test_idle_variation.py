@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from fractions import Fraction
 
+from visavis.playout.loop import IdleVariation
 from visavis.playout.playout import Playout
-from visavis.playout.wander import Wander
 
 N = 125
 STARTS = (0, 45, 77)
@@ -15,7 +15,7 @@ JUMPS = tuple((end, start) for end in ENDS for start in STARTS if (end + 1) % N 
 
 
 def path(seed: str, ticks: int = 25 * 600) -> list[int]:
-    playout = Playout(N, Fraction(25), jumps=JUMPS, choose_jump=Wander(N, seed))
+    playout = Playout(N, Fraction(25), jumps=JUMPS, choose_jump=IdleVariation(N, seed))
     return [playout.tick().loop_index for _ in range(ticks)]
 
 

@@ -1,4 +1,4 @@
-"""One call's face beside RoomKit's voice: speech goes in order to its provider, pictures to its encoder."""
+"""One session's avatar beside RoomKit's voice: speech goes in order to its provider, pictures to its encoder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EncoderFactory = Callable[[AvatarProvider], Any]
 _START_CODE = b"\0\0\0\1"
 
 
-class Face:
+class SessionAvatar:
     """One call's provider, its encoder, and the threads in which they work.
 
     ``backend`` and ``session`` are those of the voice, ``video`` and ``video_session`` those of the picture.
@@ -54,7 +54,7 @@ class Face:
 
     def begin(self, avatar_factory: AvatarFactory, encoder_factory: EncoderFactory) -> None:
         """Make provider and encoder, then show the loop while no turn is on."""
-        self._task = logged(self._loop.create_task(self._run(avatar_factory, encoder_factory)), "face")
+        self._task = logged(self._loop.create_task(self._run(avatar_factory, encoder_factory)), "avatar")
 
     async def end(self) -> None:
         """The call is over."""

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from visavis.frames import Frame, Rect, frame_at, frame_start
-from visavis.playout.pacer import Performer
+from visavis.playout.pacer import Pacer
 from visavis.playout.playback import Playback
 from visavis.playout.playout import Picture, Playout
 
@@ -62,7 +62,7 @@ class Server:
         self.calls.append(("interrupt", epoch))
         self.turn, self.coming = None, []
 
-    def run(self, now: int, performer: Performer) -> None:
+    def run(self, now: int, pacer: Pacer) -> None:
         while self.turn and self.anchors:
             start = frame_start(self.next, FPS)
             there = self.ended or frame_start(self.next + 1, FPS) + self.look_ahead <= self.fed
@@ -76,21 +76,21 @@ class Server:
             self.next += 1
         for at, frame in [c for c in self.coming if c[0] <= now]:
             self.coming.remove((at, frame))
-            performer.on_frame(frame)
+            pacer.on_frame(frame)
 
 
-def stage(server: Server, delay_s: float = 0.0) -> Performer:
-    return Performer(Playout(N, FPS), server, delay_s=delay_s)
+def paced(server: Server, delay_s: float = 0.0) -> Pacer:
+    return Pacer(Playout(N, FPS), server, delay_s=delay_s)
 
 
-def run(performer: Performer, server: Server, ticks: int, feed: int = 0) -> list[Picture]:
+def run(pacer: Pacer, server: Server, ticks: int, feed: int = 0) -> list[Picture]:
     pictures = []
     for _ in range(ticks):
-        now = performer.ticks
+        now = pacer.ticks
         if feed:
-            performer.feed(np.zeros(feed, np.int16), now * TICK)
-        server.run(now, performer)
-        pictures.append(performer.tick(now * TICK))
+            pacer.feed(np.zeros(feed, np.int16), now * TICK)
+        server.run(now, pacer)
+        pictures.append(pacer.tick(now * TICK))
     return pictures
 
 
@@ -100,108 +100,108 @@ def indices(pictures: list[Picture]) -> list[int]:
 
 def test_a_burst_is_shown_in_real_time_and_the_loop_goes_on() -> None:
     server = Server()
-    performer = stage(server)
-    idle = run(performer, server, 7)
-    performer.feed(np.zeros(16000, np.int16), performer.ticks * TICK)
-    performer.end()
-    spoken = run(performer, server, 25)
-    rest = run(performer, server, 10)
+    pacer = paced(server)
+    idle = run(pacer, server, 7)
+    pacer.feed(np.zeros(16000, np.int16), pacer.ticks * TICK)
+    pacer.end()
+    spoken = run(pacer, server, 25)
+    rest = run(pacer, server, 10)
     assert indices(idle + spoken + rest) == [i % N for i in range(42)]
     assert [p.frame.sample for p in spoken if p.frame] == [frame_start(k, FPS) for k in range(25)]
     assert [p.frame is not None for p in rest] == [True] * 3 + [False] * 7
-    assert performer.idle
+    assert pacer.idle
     assert server.calls == [("start", 1, 0), ("anchor", 0, 7), ("end", 1, 16000)]
 
 
 def test_a_delay_puts_the_pictures_behind_the_feeding() -> None:
     server = Server()
-    performer = stage(server, delay_s=0.2)
-    performer.feed(np.zeros(16000, np.int16), 0.0)
-    pictures = run(performer, server, 8)
+    pacer = paced(server, delay_s=0.2)
+    pacer.feed(np.zeros(16000, np.int16), 0.0)
+    pictures = run(pacer, server, 8)
     assert [p.frame is not None for p in pictures] == [False] * 5 + [True] * 3
-    assert performer.lag_s == pytest.approx(0.2)
+    assert pacer.offset_s == pytest.approx(0.2)
 
 
 def test_a_voice_that_falls_silent_without_an_end_is_ended() -> None:
     server = Server(look_ahead=1600)
-    performer = stage(server)
-    performer.feed(np.zeros(16000, np.int16), 0.0)
-    run(performer, server, 40)
+    pacer = paced(server)
+    pacer.feed(np.zeros(16000, np.int16), 0.0)
+    run(pacer, server, 40)
     assert ("end", 1, 16000) in server.calls
-    assert performer.idle and performer.playout.stats.late == 0
-    performer.feed(np.zeros(1600, np.int16), 40 * TICK)
+    assert pacer.idle and pacer.playout.stats.late == 0
+    pacer.feed(np.zeros(1600, np.int16), 40 * TICK)
     assert [c for c in server.calls if c[0] == "start"] == [("start", 1, 0), ("start", 2, 0)]
 
 
 def test_the_next_turn_waits_until_the_one_before_has_been_heard() -> None:
     server = Server()
-    performer = stage(server)
+    pacer = paced(server)
     for _ in range(2):
-        performer.feed(np.zeros(16000, np.int16), 0.0)
-        performer.end()
-    pictures = run(performer, server, 60)
+        pacer.feed(np.zeros(16000, np.int16), 0.0)
+        pacer.end()
+    pictures = run(pacer, server, 60)
     assert indices(pictures) == [i % N for i in range(60)]
     shown = [(p.frame.turn_id, frame_at(p.frame.sample, FPS)) for p in pictures if p.frame]
     assert shown[:25] == [(1, k) for k in range(25)]
     assert [k for turn, k in shown if turn == 2] == list(range(28))
-    assert performer.idle
+    assert pacer.idle
 
 
 def test_audio_fed_in_real_time_falls_behind_by_the_look_ahead_only() -> None:
     server = Server(latency=1, look_ahead=3200)
-    performer = stage(server)
-    pictures = run(performer, server, 100, feed=640)
+    pacer = paced(server)
+    pictures = run(pacer, server, 100, feed=640)
     assert indices(pictures) == [i % N for i in range(100)]
     assert sum(p.frame is not None for p in pictures[40:]) >= 55
-    assert 0.2 <= performer.lag_s <= 0.4
+    assert 0.2 <= pacer.offset_s <= 0.4
 
 
 def test_an_underrun_goes_on_where_the_body_is() -> None:
     server = Server()
-    performer = stage(server)
-    performer.feed(np.zeros(3200, np.int16), 0.0)
-    first = run(performer, server, 6)
+    pacer = paced(server)
+    pacer.feed(np.zeros(3200, np.int16), 0.0)
+    first = run(pacer, server, 6)
     assert [p.frame is not None for p in first] == [True] * 5 + [False]
-    performer.feed(np.zeros(3200, np.int16), 6 * TICK)
-    second = run(performer, server, 5)
+    pacer.feed(np.zeros(3200, np.int16), 6 * TICK)
+    second = run(pacer, server, 5)
     assert [p.frame is not None for p in second] == [True] * 5
     assert indices(first + second) == list(range(11))
 
 
 def test_a_body_that_moves_before_the_turn_begins_moves_its_anchor() -> None:
     server = Server()
-    performer = stage(server)
-    performer.feed(np.zeros(16000, np.int16), 0.0)
-    performer.playout.tick(None)  # an idle picture that somebody asked for at this very moment
-    pictures = run(performer, server, 20)
+    pacer = paced(server)
+    pacer.feed(np.zeros(16000, np.int16), 0.0)
+    pacer.playout.tick(None)  # an idle picture that somebody asked for at this very moment
+    pictures = run(pacer, server, 20)
     assert server.calls[:3] == [("start", 1, 0), ("anchor", 0, 0), ("anchor", 0, 1)]
     assert sum(p.frame is not None for p in pictures) >= 18
 
 
 def test_interrupt_rests_with_the_next_picture() -> None:
     server = Server()
-    performer = stage(server)
-    performer.feed(np.zeros(32000, np.int16), 0.0)
-    run(performer, server, 10)
-    performer.interrupt()
-    after = run(performer, server, 5)
+    pacer = paced(server)
+    pacer.feed(np.zeros(32000, np.int16), 0.0)
+    run(pacer, server, 10)
+    pacer.interrupt()
+    after = run(pacer, server, 5)
     assert [(p.frame, p.hold) for p in after] == [(None, False)] * 5
     assert all(p.fade is None for p in after)
-    assert performer.idle and server.calls[-1] == ("interrupt", 1)
-    performer.feed(np.zeros(3200, np.int16), 15 * TICK)
+    assert pacer.idle and server.calls[-1] == ("interrupt", 1)
+    pacer.feed(np.zeros(3200, np.int16), 15 * TICK)
     assert server.turn == (2, 1)
 
 
 def test_a_voice_whose_ends_are_told_may_stall() -> None:
     server, playback = Server(), Playback(ends_told=True)
-    performer = Performer(Playout(N, FPS), server, playback=playback)
+    pacer = Pacer(Playout(N, FPS), server, playback=playback)
     for tick in range(30):
         now = tick * TICK
         if tick < 5 or 15 <= tick < 20:
-            performer.feed(np.zeros(640, np.int16), now)
+            pacer.feed(np.zeros(640, np.int16), now)
             playback.report(TICK, TICK, now)
-        server.run(tick, performer)
-        performer.tick(now)
+        server.run(tick, pacer)
+        pacer.tick(now)
         if tick == 19:
-            performer.end()
+            pacer.end()
     assert [c for c in server.calls if c[0] in ("start", "end")] == [("start", 1, 0), ("end", 1, 6400)]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from visavis.roomkit.delay import held_back
+from visavis.roomkit.delay import delayed
 
 
 def tenth(_: int) -> float:
     return 0.1
 
 
-async def test_a_fast_voice_is_given_once_the_lead_is_there() -> None:
+async def test_a_fast_voice_is_given_once_the_delay_is_there() -> None:
     taken: list[int] = []
 
     async def voice() -> AsyncIterator[int]:
@@ -21,7 +21,7 @@ async def test_a_fast_voice_is_given_once_the_lead_is_there() -> None:
             yield chunk
 
     given = []
-    async for chunk in held_back(voice(), 0.25, tenth):
+    async for chunk in delayed(voice(), 0.25, tenth):
         assert len(taken) >= min(6, chunk + 3)
         given.append(chunk)
     assert given == list(range(6))
@@ -36,7 +36,7 @@ async def test_a_voice_that_stops_to_think_says_what_it_had() -> None:
         yield 1
 
     given = []
-    async for chunk in held_back(voice(), 0.05, tenth):
+    async for chunk in delayed(voice(), 0.05, tenth):
         given.append(chunk)
         more.set()
     assert given == [0, 1]
@@ -54,7 +54,7 @@ async def test_leaving_early_leaves_nothing_behind() -> None:
             closed.set()
 
     source = voice()
-    held = held_back(source, 0.05, tenth)
+    held = delayed(source, 0.05, tenth)
     assert await anext(held) == 0
     await held.aclose()
     assert closed.is_set() and len(asyncio.all_tasks()) == 1

@@ -1,4 +1,4 @@
-"""How far pictures are behind the feeding of their audio. Sans-IO."""
+"""The A/V offset: how far pictures are behind the feeding of their audio. Sans-IO."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ _MOST_S = 0.6
 _LATE_TICKS = 8
 
 
-class Lag:
-    """``ticks``: from ``delay_s`` on, and at most 0.6 s more; grows where every frame of a turn comes too late."""
+class AVOffset:
+    """The offset in ``ticks``: from ``delay_s`` on, at most 0.6 s more.
+
+    It grows where every frame of a turn comes too late.
+    """
 
     def __init__(self, playout: Playout, delay_s: float) -> None:
         self.ticks = round(delay_s * playout.fps)
