@@ -188,7 +188,7 @@ class AudioStream:
         if parameters is None:
             return
         if head.payload_type == parameters.telephone_event:
-            press = self._dtmf.push(head.timestamp, bytes(data[head.start : head.end]))
+            press = self._dtmf.push(head, bytes(data[head.start : head.end]), now)
             if press is not None and self.hearing is not None:
                 self.hearing.digit(press.digit, press.duration * 1000 // parameters.telephone_event_rate)
         self.reception.received(head.ssrc, head.sequence, head.timestamp, now)
