@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from orchestrator.calls.call import Call, CallInfo
 from orchestrator.calls.events import CallEvent, EventBus
@@ -303,6 +304,9 @@ class Switchboard(BaseHandler):
         line.described = line.describe(media.audio, video)
 
     def _speak(self, line: Line, described: CallInfo) -> None:
+        if not line.portrait.path.is_file():  # erased while it rang
+            line.portrait = self._catalog.for_user(line.portrait.name)
+            described = replace(described, avatar=line.portrait.name)
         options = {
             "portrait": str(line.portrait.path),
             "fps": str(line.fps),

@@ -20,7 +20,7 @@ from orchestrator.api.app import create_app
 from orchestrator.api.dependencies import Services
 from orchestrator.calls.call import Call, CallInfo
 from orchestrator.calls.events import CallEvent, EventBus
-from orchestrator.calls.line import DialOrder
+from orchestrator.calls.line import DialOrder, Line
 from orchestrator.calls.portraits import AvatarCatalog, Portrait
 from orchestrator.calls.records import CallRecord, RecordBook
 from orchestrator.calls.registry import DialRefused, Switchboard
@@ -127,6 +127,9 @@ class House:
 
     def trace_calls(self, calls: int) -> None:
         self.to_trace = calls
+
+    async def delete_portrait(self, name: str) -> Portrait | None:
+        return self.catalog.delete(name)
 
     async def put_portrait(self, name: str, data: bytes) -> Portrait:
         portrait = self.catalog.put(name, data)
@@ -309,6 +312,48 @@ async def test_avatars(house: House) -> None:
     assert (await house.client.get("/v1/avatars/anna")).content == PNG
     assert house.catalog.for_user("Anna").name == "anna"
     assert house.catalog.for_user("stranger").name == "default"
+
+
+async def test_an_avatar_is_deleted_and_the_default_one_is_not(house: House) -> None:
+    await house.client.put("/v1/avatars/anna", content=PNG)
+    assert (await house.client.delete("/v1/avatars/Anna")).status_code == 204
+    assert (await house.client.get("/v1/avatars/anna")).status_code == 404
+    assert house.catalog.for_user("anna").name == "default"
+    answer = await house.client.delete("/v1/avatars/anna")
+    assert (answer.status_code, "there is no avatar 'anna'" in answer.json()["detail"]) == (404, True)
+    await house.client.put("/v1/avatars/default", content=PNG)
+    answer = await house.client.delete("/v1/avatars/default")
+    assert answer.status_code == 400 and "cannot be deleted" in answer.json()["detail"]
+    assert (await house.client.get("/v1/avatars/default")).content == PNG
+
+
+async def test_a_call_whose_portrait_is_erased_while_it_rings_shows_the_default_one(house: House) -> None:
+    sent: list[Any] = []
+    pool: Any = SimpleNamespace(send=sent.append)
+    board = Switchboard(
+        load_settings([]), pool, house.catalog, VoiceByLanguage({"en": Voice}), house.bus, print
+    )
+    sip: Any = SimpleNamespace(id="c2", account="")
+    line = Line(sip, cast(Any, None), house.catalog.put("anna", PNG), cast(Any, house.sink))
+    house.catalog.delete("anna")
+    board._speak(line, CallInfo("c2", "in", "a", "anna", "anna", "127.0.0.1", "PCMU/8000", None))
+    default = house.catalog.get("default")
+    assert default is not None and sent[-1].options["portrait"] == str(default.path)
+    assert line.call is not None and line.call.info.avatar == "default"
+    line.call.on_end("test")
+
+
+async def test_a_number_is_uploaded_as_people_write_it(house: House) -> None:
+    answer = await house.client.put("/v1/avatars/+4930123", content=PNG)
+    assert (answer.status_code, answer.json()["name"]) == (200, "4930123")
+    for spelt in ("4930123", "+4930123", "%2B49-30-123", "+49.30.123"):
+        assert (await house.client.get(f"/v1/avatars/{spelt}")).content == PNG
+    assert (await house.client.put("/v1/avatars/anna.smith", content=PNG)).json()["name"] == "anna.smith"
+    assert (await house.client.delete("/v1/avatars/+49(30)123")).status_code == 204
+    assert [one["name"] for one in (await house.client.get("/v1/avatars")).json()] == [
+        "default",
+        "anna.smith",
+    ]
 
 
 async def test_hang_up_ends_everything(house: House) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from visavis.audio import Resampler
+from visavis.audio import Resampler, WholeSamples
 from visavis.client.body_cache import Body, BodyCache
 from visavis.client.model import Avatar, AvatarSource, FitMode
 from visavis.client.pool import ServerPool
@@ -81,6 +81,7 @@ class ServerAvatarProvider(AvatarProvider):
         self._pool: ServerPool | None = None
         self._stage: Stage | None = None
         self._resampler: Resampler | None = None
+        self._whole = WholeSamples()
         self._feeder = Feeder()
         self._playback: Playback | None = None
         self._detach: Callable[[], None] | None = None
@@ -128,18 +129,20 @@ class ServerAvatarProvider(AvatarProvider):
     def feed_audio(self, pcm_data: bytes, sample_rate: int = SAMPLE_RATE) -> list[VideoFrame]:
         """Speech, s16le mono of any length. In synchronous mode returns the pictures that it settles.
 
-        Raises :class:`ProviderMisuse` where two threads feed one turn, ``ValueError`` on half a sample.
+        A piece may end in the middle of a sample: the byte is kept for the next one, and dropped where the turn
+        ends or is cut. Raises :class:`ProviderMisuse` where two threads feed one turn.
         """
-        if len(pcm_data) % 2:
-            raise ValueError("PCM of 16-bit samples has an even number of bytes")
         self._feeder.claim()
+        if self._feeder.brings_what_was_cut():
+            return []
+        samples = self._whole.push(pcm_data)  # of speech that no stage shows yet as well
         stage = self._stage
-        if stage is None or self._feeder.brings_what_was_cut():
+        if stage is None:
             return []
         rate = self._sample_rate or sample_rate
         if self._resampler is None or self._resampler.rate != rate:
             self._resampler = Resampler(rate)
-        pcm = self._resampler.push(np.frombuffer(pcm_data, "<i2"))
+        pcm = self._resampler.push(samples)
         if self._is_async:
             stage.feed(pcm)
             self._feeder.hold_back(lambda: stage.ahead_s, lambda: self._stage is stage)
@@ -157,6 +160,7 @@ class ServerAvatarProvider(AvatarProvider):
     def interrupt(self) -> None:
         """The voice was cut: the mouth is at rest with the next picture but one, what was fed is dropped."""
         self._feeder.cut()
+        self._whole.reset()
         if self._resampler is not None:
             self._resampler.reset()
         if self._stage is not None:
@@ -220,6 +224,7 @@ class ServerAvatarProvider(AvatarProvider):
 
     def _finish(self, wait: bool) -> list[VideoFrame]:
         self._feeder.release()
+        self._whole.reset()
         stage = self._stage
         if stage is None:
             return []

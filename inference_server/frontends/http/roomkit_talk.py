@@ -23,7 +23,7 @@ from inference_server.errors import RequestError, invalid, unavailable
 from inference_server.frontends.http.socket import receive
 from inference_server.streams.responses import FrameReady, TurnFinished, TurnRejected
 from inference_server.streams.stream import Stream
-from visavis.audio import Resampler
+from visavis.audio import Resampler, WholeSamples
 from visavis.frames import SAMPLE_RATE, frame_at, frame_start
 
 PAUSE_S = 1.5  # RoomKit shows its idle picture 2 s after the last audio
@@ -51,6 +51,7 @@ class StockTalk:
         self._fps = stream.fps
         self._head = HEADER.pack(body.width, body.height)
         self._resampler = Resampler(sample_rate)
+        self._whole = WholeSamples()  # speech comes in pieces of any length, odd ones too
         self._look_ahead = int(info.get("look_ahead", 0))
         self._piece = core.settings.audio_bytes // 2
         self._most = core.settings.turn_ms * SAMPLE_RATE // 1000
@@ -76,18 +77,15 @@ class StockTalk:
                 self._check()
                 if not reading.done():
                     self._drop_turn()  # a pause gives the speaking slot back
+                    self._whole.reset()
                     continue
                 data, reading = reading.result(), None
                 if data is None:
                     return
                 if isinstance(data, str):
                     raise invalid("A text message came: this socket takes binary PCM (s16le) only.")
-                if len(data) % 2:
-                    raise invalid(
-                        f"{len(data)} bytes of PCM is an odd number: samples are s16le, two bytes each."
-                    )
                 if data:
-                    await self._feed(websocket, self._resampler.push(np.frombuffer(data, "<i2")))
+                    await self._feed(websocket, self._resampler.push(self._whole.push(data)))
                 else:
                     await self._flush(websocket)
                 await websocket.send_bytes(b"")
@@ -109,6 +107,7 @@ class StockTalk:
         await self._take(websocket, frame_at(settled, self._fps), WAIT_S)
 
     async def _flush(self, websocket: WebSocket) -> None:
+        self._whole.reset()
         tail = self._resampler.flush()
         if not self._on:
             return
