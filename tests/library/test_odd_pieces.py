@@ -17,7 +17,7 @@ import tests.support.hypothesis_profile  # noqa: F401
 from tests.support.fake_server import HEIGHT, WIDTH, fake_server
 from visavis import GrpcAvatarProvider
 from visavis.audio import WholeSamples
-from visavis.client.session import Conversation
+from visavis.client.session import SessionProtocol
 
 SPEECH = np.random.default_rng(1).integers(-9000, 9000, 16_000).astype("<i2")
 
@@ -65,7 +65,7 @@ def test_the_samples_do_not_depend_on_the_pieces(data: bytes, sizes: list[int]) 
 @pytest.fixture
 def face(tmp_path: Path) -> tuple[GrpcAvatarProvider, Stage]:
     provider, stage = GrpcAvatarProvider(["127.0.0.1:1"], cache_directory=tmp_path), Stage()
-    provider._stage = stage  # type: ignore[assignment]
+    provider._session = stage  # type: ignore[assignment]
     return provider, stage
 
 
@@ -101,15 +101,15 @@ def test_the_next_turn_begins_with_a_whole_sample(
 
 def test_a_face_that_appears_in_the_middle_of_a_sample(face: tuple[GrpcAvatarProvider, Stage]) -> None:
     provider, stage = face
-    provider._stage = None
+    provider._session = None
     provider.feed_audio(SPEECH.tobytes()[:99], 16_000)
-    provider._stage = stage  # type: ignore[assignment]
+    provider._session = stage  # type: ignore[assignment]
     provider.feed_audio(SPEECH.tobytes()[99:], 16_000)
     assert np.array_equal(stage.heard, SPEECH[49:])
 
 
 def test_a_conversation_sends_whole_samples() -> None:
-    talk = Conversation(Fraction(25))
+    talk = SessionProtocol(Fraction(25))
     data = SPEECH.tobytes()
     talk.start_turn(1, 0)
     for piece in pieces(data[:2001], 3, 4, 5):
