@@ -112,6 +112,7 @@ def audio_parameters(media: AudioMedia, peer: SignallingPeer) -> AudioParameters
         direction=_direction(media.sends, media.receives),
         rtcp_mux=media.rtcp_mux,
         packet_ms=media.packet_ms,
+        offered=media.offered,
         keys=_keys(media.crypto),
         peer=peer,
     )

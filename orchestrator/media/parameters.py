@@ -24,7 +24,8 @@ class AudioParameters:
 
     ``voip_metrics``: the peer wants the report blocks of RFC 3611 section 4.7. ``packet_ms``: how much voice
     each packet of ours holds, 20, 10 or 5. ``peer`` decides whom media may go to; without one the signalled address
-    is the signalling's own.
+    is the signalling's own. ``offered`` are the formats of our own offer (payload type, name, clock rate), empty
+    where the peer offered: it may answer with numbers of its own and send with either (RFC 3264 section 5.1).
     """
 
     codec: str
@@ -40,6 +41,7 @@ class AudioParameters:
     voip_metrics: bool = False
     packet_ms: int = 20
     peer: SignallingPeer | None = None
+    offered: tuple[tuple[int, str, int], ...] = ()
 
     @property
     def sends(self) -> bool:

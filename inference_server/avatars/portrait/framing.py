@@ -116,7 +116,8 @@ def _level_placement(
     points = face.points.copy()
     points[:, :2] = face.points[:, :2] @ turn.T - low
     level = Face.of(points, face.score)
-    placed, inner = placement(*(int(v) for v in np.ceil(high - low)), level, width, height, fit)
+    room = np.ceil(high - low).astype(int)
+    placed, inner = placement(int(room[0]), int(room[1]), level, width, height, fit)
     linear = placed[:, :2] @ turn
     affine = np.hstack([linear, (placed[:, 2] - placed[:, :2] @ low)[:, None]]).astype(np.float32)
     covered = cv2.warpAffine(np.ones((h, w), np.float32), affine, (width, height), flags=cv2.INTER_NEAREST)

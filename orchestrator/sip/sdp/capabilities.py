@@ -75,7 +75,8 @@ class AudioMedia:
     """An agreed audio stream. `codec` and `clock_rate` are those of `AUDIO_CODECS`.
 
     `packet_ms`: the milliseconds of voice that one packet of ours may hold. `voip_metrics`: the peer asks for these
-    blocks of RTCP XR (RFC 3611 section 5.1).
+    blocks of RTCP XR (RFC 3611 section 5.1). `offered`: the formats of our own offer (payload type, name, clock
+    rate), whose numbers the peer may send beside its answer's (RFC 3264 section 5.1).
     """
 
     codec: str
@@ -91,6 +92,7 @@ class AudioMedia:
     telephone_event_rate: int = 8000
     comfort_noise: int | None = None
     voip_metrics: bool = False
+    offered: tuple[tuple[int, str, int], ...] = ()
     crypto: Crypto | None = None
 
 
