@@ -28,7 +28,9 @@ class AudioMedia:
     """An agreed audio stream. ``codec`` is the registered name; ``remote_rtcp`` ``None`` means port + 1 (or muxed).
 
     ``voip_metrics``: the peer wants the report blocks of RFC 3611 section 4.7. ``packet_ms``: how much voice
-    each packet of ours holds, 20, 10 or 5.
+    each packet of ours holds, 20, 10 or 5. ``offered`` are the formats of our own offer (payload type, name, clock
+    rate), empty where the peer offered: it may answer with numbers of its own and send with either (RFC 3264
+    section 5.1).
     """
 
     codec: str
@@ -43,6 +45,7 @@ class AudioMedia:
     comfort_noise: int | None = None
     voip_metrics: bool = False
     packet_ms: int = 20
+    offered: tuple[tuple[int, str, int], ...] = ()
 
     @property
     def sends(self) -> bool:

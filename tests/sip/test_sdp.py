@@ -311,6 +311,23 @@ def test_offer_and_its_answer() -> None:
     assert not session.offer_pending
 
 
+def test_the_numbers_of_our_offer_are_remembered_where_the_answer_has_others() -> None:
+    session = SdpSession()
+    session.offer(capabilities())
+    media = session.accept(
+        sdp(
+            "m=audio 6000 RTP/AVP 96 97\na=rtpmap:96 opus/48000/2\na=rtpmap:97 telephone-event/48000\n",
+            "m=video 0 RTP/AVP 98\n",
+        )
+    )
+    assert media.audio and (media.audio.payload_type, media.audio.telephone_event) == (96, 97)
+    assert {(111, "opus", 48_000), (101, "telephone-event", 8000), (110, "telephone-event", 48_000)} <= set(
+        media.audio.offered
+    )
+    session.answer(sdp(AUDIO), capabilities())
+    assert session.media and session.media.audio and session.media.audio.offered == ()
+
+
 def test_an_answer_must_mirror_the_offer() -> None:
     session = SdpSession()
     session.offer(capabilities())

@@ -129,7 +129,7 @@ class Readers:
             payload = data[head.start : head.end]
             self._reception.received(head.ssrc, head.sequence, head.timestamp, time.monotonic())
             self._reception.report(time.monotonic())
-            self._digits.push(head.timestamp, payload)
+            self._digits.push(head, payload, time.monotonic())
             self._pictures.push(head.sequence, head.timestamp, head.marker, payload)
             self._buffer.push(head.ssrc, head.timestamp, payload)
             self._buffer.push_noise(head.ssrc, head.timestamp, payload[:2])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from orchestrator.rtp.agreed import SrtpKeys
 from orchestrator.rtp.h264_levels import lowest_level
 from orchestrator.sip.sdp.capabilities import (
@@ -131,6 +133,8 @@ def read_answer(
             audio = read_audio(answer, media, capabilities, capabilities.audio, crypto)
             if audio is None:
                 raise NotAcceptable("the answer names no audio codec of the offer")
+            offered = tuple((f.payload_type, f.name, f.clock_rate) for f in asked.codecs())
+            audio = replace(audio, offered=offered)
         elif media.kind == "video" and capabilities.video is not None and video is None:
             video = read_video(answer, media, capabilities, capabilities.video, crypto)
     if audio is None and video is None:
