@@ -26,7 +26,8 @@ debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv,tzd
 authorities=/usr/local/share/ca-certificates
 if compgen -G "$authorities/*.crt" >/dev/null; then
   cp "$authorities"/*.crt "$root$authorities/"
-  chroot "$root" update-ca-certificates >/dev/null 2>&1
+  # TMPDIR of this machine may be no folder in there.
+  env -u TMPDIR chroot "$root" update-ca-certificates >"$work/log" 2>&1 || { tail -n 20 "$work/log" >&2; exit 1; }
 fi
 # where the official image has them
 ln -s /usr/bin/python3 "$root/usr/local/bin/python3"

@@ -30,21 +30,29 @@ class NoEngine(Exception):
     """Why no engine can be had, in one sentence."""
 
 
-@functools.cache
 def engine() -> Any:
     """A client of the engine; skips the test, loudly, where none can be had."""
+    client, missing = _tried()
+    if missing:
+        print(missing, file=sys.__stderr__, flush=True)
+        pytest.skip(missing)
+    return client
+
+
+@functools.cache
+def _tried() -> tuple[Any, str]:
+    """A client, or why there is none; found out once, since it can take minutes."""
     try:
         url = _find()
     except NoEngine as reason:
-        message = f"NO CONTAINER ENGINE, SO NOTHING OF THE COMPOSE FILES WAS TESTED: {reason}"
-        print(message, file=sys.__stderr__, flush=True)
-        pytest.skip(message)
+        return None, f"NO CONTAINER ENGINE, SO NOTHING OF THE COMPOSE FILES WAS TESTED: {reason}"
     os.environ["DOCKER_HOST"] = url
     client = docker.DockerClient(base_url=url, timeout=120)
+    if missing := _no_compose() or _no_base_image(client):
+        client.close()
+        return None, missing
     atexit.register(client.close)
-    _require_compose()
-    _have_base_image(client)
-    return client
+    return client, ""
 
 
 def _find() -> str:
@@ -107,22 +115,21 @@ def _stop(process: subprocess.Popen[bytes], folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _require_compose() -> None:
+def _no_compose() -> str:
     found = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
-    if found.returncode:
-        pytest.skip("NO `docker compose` HERE, SO NOTHING OF THE COMPOSE FILES WAS TESTED")
+    return "NO `docker compose` HERE, SO NOTHING OF THE COMPOSE FILES WAS TESTED" if found.returncode else ""
 
 
-def _have_base_image(client: Any) -> None:
-    """The base image, pulled or made."""
+def _no_base_image(client: Any) -> str:
+    """Have the base image, pulled or made; else why not."""
     if client.images.list(BASE_IMAGE):
-        return
+        return ""
     with contextlib.suppress(subprocess.TimeoutExpired):
         pulled = subprocess.run(
             ["docker", "pull", "--quiet", BASE_IMAGE], capture_output=True, timeout=PULL_S, check=False
         )
         if pulled.returncode == 0:
-            return
+            return ""
     made = subprocess.run(
         [ROOT / "deploy/ci/base-image.sh", BASE_IMAGE],
         capture_output=True,
@@ -131,6 +138,5 @@ def _have_base_image(client: Any) -> None:
         check=False,
     )
     if made.returncode:
-        pytest.skip(
-            f"{BASE_IMAGE} CAN NEITHER BE PULLED NOR MADE, SO NO IMAGE WAS TESTED: {made.stderr[-500:]}"
-        )
+        return f"{BASE_IMAGE} CAN NEITHER BE PULLED NOR MADE, SO NO IMAGE WAS TESTED: {made.stderr[-500:]}"
+    return ""
