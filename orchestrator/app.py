@@ -144,6 +144,17 @@ class App:
         self._preparation.store(portrait, checked)
         return portrait
 
+    async def delete_portrait(self, name: str) -> Portrait | None:
+        """Erase a portrait; ``None`` where there is none. Raises :class:`AvatarError` for the default one.
+
+        Calls that show it keep it until they end.
+        """
+        portrait = self._catalog.delete(name)  # on the loop: nobody looks it up meanwhile
+        if portrait is not None:
+            self._preparation.forget(portrait)
+            self._calls.erased(portrait)
+        return portrait
+
     # -- life --
 
     async def run(self) -> None:
