@@ -18,7 +18,7 @@ _KEPT = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Voice:
+class CallerAudio:
     """A stretch of the caller's voice: mono int16 PCM at 16 kHz, and where in the call's sound it lies.
 
     A ``position`` beyond the end of the stretch before is sound that was left out for want of time.
@@ -37,7 +37,7 @@ class Listener:
     def __init__(self, close: Callable[[Listener], None]) -> None:
         self.dropped = 0
         self._close = close
-        self._kept: deque[Voice] = deque()
+        self._kept: deque[CallerAudio] = deque()
         self._news = asyncio.Event()
         self._ended = False
 
@@ -48,7 +48,7 @@ class Listener:
         self._close(self)
         self.end()
 
-    async def __aiter__(self) -> AsyncIterator[Voice]:
+    async def __aiter__(self) -> AsyncIterator[CallerAudio]:
         while True:
             while self._kept:
                 yield self._kept.popleft()
@@ -57,12 +57,12 @@ class Listener:
             self._news.clear()
             await self._news.wait()
 
-    def put(self, voice: Voice) -> None:
+    def put(self, audio: CallerAudio) -> None:
         """Something was heard."""
         if len(self._kept) >= _KEPT:
             self._kept.popleft()
             self.dropped += 1
-        self._kept.append(voice)
+        self._kept.append(audio)
         self._news.set()
 
     def end(self) -> None:
@@ -87,9 +87,9 @@ class Listening:
 
     def heard(self, message: Heard) -> None:
         """A worker sent a call's voice."""
-        voice = Voice(message.position, np.frombuffer(message.payload, "<i2").astype(np.int16))
+        audio = CallerAudio(message.position, np.frombuffer(message.payload, "<i2").astype(np.int16))
         for listener in self._listeners.get(message.call_id, ()):
-            listener.put(voice)
+            listener.put(audio)
 
     def ended(self, call_id: str) -> None:
         """A call is over."""

@@ -11,7 +11,7 @@ from orchestrator.media.session import MediaSession
 from orchestrator.media.sources import Hearing
 from orchestrator.rtp.ports import PortsExhausted
 from orchestrator.worker.host import MediaHost
-from orchestrator.worker.inbound import Ear
+from orchestrator.worker.inbound import InboundAudio
 from orchestrator.worker.messages import (
     CallClosed,
     CallFailed,
@@ -36,9 +36,11 @@ log = Log(__name__)
 
 
 @dataclass(slots=True)
-class _Call:
+class _WorkerCall:
+    """What a worker holds of a call; ``owner`` is there once it has started."""
+
     session: MediaSession
-    ear: Ear
+    inbound: InboundAudio
     settings: ConfigureCall | None = None
     owner: CallOwner | None = None
 
@@ -57,7 +59,7 @@ class CallTable:
         self._congested = congested
         self._factory = factory
         self._send = send
-        self._calls: dict[str, _Call] = {}
+        self._calls: dict[str, _WorkerCall] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
@@ -82,7 +84,7 @@ class CallTable:
                 self._send(CallFailed(message.call_id, "the avatar of this call could not be started"))
             raise
 
-    def _take(self, message: Message, call: _Call) -> None:
+    def _take(self, message: Message, call: _WorkerCall) -> None:
         if isinstance(message, ToOwner):
             if call.owner is not None:
                 call.owner.take(message)
@@ -100,7 +102,7 @@ class CallTable:
             case SendDigits():
                 self._press(message, call)
             case Listen(_, wanted):
-                call.ear.wanted = wanted
+                call.inbound.wanted = wanted
             case CloseCall(call_id):
                 self._end(call_id)
 
@@ -114,22 +116,22 @@ class CallTable:
         except (PortsExhausted, OSError) as error:
             self._send(CallRefused(call_id, str(error)))
             return
-        ear = Ear(call_id, lambda: self._hearing(call_id), self._send, self._congested)
-        self._calls[call_id] = _Call(session, ear)
-        session.hearing = ear
+        inbound = InboundAudio(call_id, lambda: self._hearing(call_id), self._send, self._congested)
+        self._calls[call_id] = _WorkerCall(session, inbound)
+        session.hearing = inbound
         self._send(CallOpened(call_id, session.audio_port, session.video_port))
 
     def _hearing(self, call_id: str) -> Hearing | None:
         owner = self._calls[call_id].owner if call_id in self._calls else None
         return owner.hearing if owner is not None else None
 
-    def _press(self, message: SendDigits, call: _Call) -> None:
+    def _press(self, message: SendDigits, call: _WorkerCall) -> None:
         try:
             call.session.audio.press(message.digits, message.milliseconds)
         except ValueError as error:
             self._send(DigitsRefused(message.call_id, str(error)))
 
-    def _start(self, message: StartCall, call: _Call) -> None:
+    def _start(self, message: StartCall, call: _WorkerCall) -> None:
         call_id = message.call_id
         if call.settings is None or call.owner is not None:
             return

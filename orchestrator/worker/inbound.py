@@ -14,7 +14,7 @@ CHUNK_STEPS = 2
 """20 ms steps in one message."""
 
 
-class Ear:
+class InboundAudio:
     """Implements :class:`Hearing`. While ``congested`` the voice is left out; ``position`` shows the gap."""
 
     def __init__(

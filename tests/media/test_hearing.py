@@ -18,7 +18,7 @@ from orchestrator.rtp.codecs import make_codec
 from orchestrator.rtp.dtmf import DtmfReceiver
 from orchestrator.rtp.jitter import STEP
 from orchestrator.worker.host import HostSettings
-from orchestrator.worker.inbound import CHUNK_STEPS, Ear
+from orchestrator.worker.inbound import CHUNK_STEPS, InboundAudio
 from orchestrator.worker.messages import (
     ConfigureCall,
     DigitsRefused,
@@ -150,7 +150,7 @@ async def test_keys_that_the_phone_does_not_take_are_refused_and_the_call_goes_o
 def test_while_the_way_is_congested_the_voice_is_left_out_and_the_gap_shows() -> None:
     sent: list[Message] = []
     congested = False
-    ear = Ear("a", lambda: None, sent.append, lambda: congested)
+    ear = InboundAudio("a", lambda: None, sent.append, lambda: congested)
     assert not ear.listens
     ear.wanted = True
     for number in range(6):
