@@ -26,6 +26,7 @@ from orchestrator.worker.messages import (
     Listen,
     Message,
     SendDigits,
+    Setup,
     StartCall,
 )
 from orchestrator.worker.pool import PoolSettings, WorkerPool
@@ -46,7 +47,7 @@ async def worker(
         if isinstance(message, Heard):
             listening.heard(message)
 
-    pool = WorkerPool(PoolSettings(HostSettings()), take)
+    pool = WorkerPool(PoolSettings(Setup(HostSettings())), take)
     listening = Listening(pool.send)
     await pool.start()
     yield pool, said, listening

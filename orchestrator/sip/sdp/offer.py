@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from orchestrator.rtp.agreed import SrtpKeys
 from orchestrator.rtp.h264_levels import lowest_level
 from orchestrator.sip.sdp.capabilities import (
     AUDIO_CODECS,
     AudioCapabilities,
-    Crypto,
     MediaCapabilities,
     NegotiatedMedia,
     NotAcceptable,
@@ -105,12 +105,12 @@ def _offer_kind(kind: str, capabilities: MediaCapabilities, keys: Keys) -> list[
     return None
 
 
-def _answered_crypto(media: Media, capabilities: MediaCapabilities, keys: Keys) -> Crypto | None:
+def _answered_crypto(media: Media, capabilities: MediaCapabilities, keys: Keys) -> SrtpKeys | None:
     for value in media.values("crypto") if capabilities.srtp != "off" else ():
         parsed = parse_crypto(value)
         own = keys.get((media.kind, parsed[1])) if parsed else None
         if parsed and own:
-            return Crypto(parsed[0], parsed[1], own, parsed[2])
+            return SrtpKeys(parsed[1], own, parsed[2])
     if "SAVP" in media.proto.upper() or capabilities.srtp == "required":
         raise NotAcceptable("SRTP was asked for and the answer has no usable key")
     return None
