@@ -10,6 +10,8 @@ import numpy as np
 from av.audio.codeccontext import AudioCodecContext
 from numpy.typing import NDArray
 
+from visavis.g711 import a_law, mu_law
+
 Pcm = NDArray[np.int16]
 CodecName = Literal["PCMU", "PCMA", "G722", "opus"]
 
@@ -35,19 +37,6 @@ class AudioCodec(Protocol):
 
     def decode(self, payload: bytes) -> Pcm:
         """Mono PCM at ``sample_rate``; empty where the payload is damaged."""
-
-
-def _ulaw_decode_table() -> Pcm:
-    code = ~np.arange(256) & 0xFF
-    magnitude = (((code & 0x0F) << 3) + 0x84 << (code >> 4 & 7)) - 0x84
-    return np.where(code & 0x80, -magnitude, magnitude).astype(np.int16)
-
-
-def _alaw_decode_table() -> Pcm:
-    code = np.arange(256) ^ 0x55
-    segment, mantissa = code >> 4 & 7, (code & 0x0F) << 4
-    magnitude = np.where(segment == 0, mantissa + 8, (mantissa + 0x108) << np.maximum(segment - 1, 0))
-    return np.where(code & 0x80, magnitude, -magnitude).astype(np.int16)
 
 
 def _encode_table(decode: Pcm) -> NDArray[np.uint8]:
@@ -81,10 +70,7 @@ class G711:
         return pcm
 
 
-_TABLES = {
-    name: (_encode_table(decode), decode)
-    for name, decode in (("PCMU", _ulaw_decode_table()), ("PCMA", _alaw_decode_table()))
-}
+_TABLES = {name: (_encode_table(decode), decode) for name, decode in (("PCMU", mu_law()), ("PCMA", a_law()))}
 
 
 class LibavAudio:

@@ -6,8 +6,8 @@ import struct
 
 import numpy as np
 
-from orchestrator.rtp.codecs import G711
 from orchestrator.speech.base import PCM, SpeechError
+from visavis.g711 import a_law, mu_law
 
 _MOST_HEADER = 1 << 20
 _PCM, _ALAW, _MULAW, _EXTENSIBLE = 1, 6, 7, 0xFFFE
@@ -32,7 +32,7 @@ class WavReader:
         self._in_data = False
         self._left: int | None = None
         self._channels = self._bytes = 0
-        self._law: G711 | None = None
+        self._law: PCM | None = None
 
     def feed(self, data: bytes) -> PCM:
         """More of the file."""
@@ -93,12 +93,12 @@ class WavReader:
                 f"a WAV of {bits} bits at {rate} Hz is not supported: send 16-bit PCM, 8 to 48 kHz"
             )
         self.sample_rate, self._channels, self._bytes = rate, channels, bits // 8
-        self._law = None if kind == _PCM else G711("PCMA" if kind == _ALAW else "PCMU")
+        self._law = None if kind == _PCM else a_law() if kind == _ALAW else mu_law()
 
     def _mono(self, raw: bytes) -> PCM:
         samples: PCM
         if self._law is not None:
-            samples = self._law.decode(raw)
+            samples = self._law[np.frombuffer(raw, np.uint8)]
         elif self._bytes == 2:
             samples = np.frombuffer(raw, "<i2")
         else:
