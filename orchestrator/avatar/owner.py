@@ -135,7 +135,7 @@ class CallAvatarOwner:
 
     @property
     def face(self) -> Face | None:
-        """And shows its face."""
+        """And it is seen."""
         return self._avatar
 
     @property
@@ -152,8 +152,8 @@ class CallAvatarOwner:
                 speaker.start_turn(data["turn_id"])
             case "turn_audio":
                 split = int(data["split"])
-                face, voice = np.frombuffer(payload[:split], "<i2"), np.frombuffer(payload[split:], "<i2")
-                speaker.feed(data["turn_id"], face, voice)
+                pcm_16k, pcm = np.frombuffer(payload[:split], "<i2"), np.frombuffer(payload[split:], "<i2")
+                speaker.feed(data["turn_id"], pcm_16k, pcm)
             case "turn_end":
                 speaker.end_turn(data["turn_id"])
             case "interrupt":
