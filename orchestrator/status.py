@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Literal, Protocol
 
+from orchestrator.calls.gateway import Gateway
 from orchestrator.calls.portraits import DEFAULT
 from orchestrator.calls.preparation import Preparation, State
-from orchestrator.sip.stack import SipStack
 from orchestrator.speech.base import VoiceByLanguage, VoiceState
 from orchestrator.worker.pool import WorkerPool
 from visavis.client.grpc import GrpcServerClient
@@ -100,7 +100,7 @@ class StatusDesk:
     servers: ServerPool
     preparation: Preparation
     voices: VoiceByLanguage
-    sip: SipStack
+    sip: Gateway
     names: Sequence[str]
     supervisor: Supervisor
     _asked: asyncio.Task[list[ServerStatus]] | None = None
@@ -173,10 +173,7 @@ class StatusDesk:
     def _addresses(self) -> dict[str, list[str]]:
         if not self.running.sip_up:
             return {}
-        return {
-            transport: [f"{host}:{port}" for host, port, *_ in addresses]
-            for transport, addresses in self.sip.addresses.items()
-        }
+        return {transport: list(addresses) for transport, addresses in self.sip.addresses.items()}
 
     async def _servers(self) -> list[ServerStatus]:
         now = asyncio.get_running_loop().time()

@@ -16,17 +16,83 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
+PACKAGES = ("visavis", "orchestrator", "inference_server", "testing")
+KNOWN_CIRCLES = [{"visavis.client.grpc", "visavis.client.pool"}]
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a module imports, absolute, also for types only."""
+    package = path.relative_to(ROOT).parent.parts
+    out = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            out |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            source = ".".join([*above, *([node.module] if node.module else [])])
+            folder = ROOT.joinpath(*source.split("."))
+            out |= {
+                f"{source}.{name.name}" if is_module(folder / name.name) else source for name in node.names
+            }
+    return out
+
+
+def is_module(path: Path) -> bool:
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
 @functools.cache
 def imported(folder: str) -> set[tuple[Path, str]]:
-    """Every absolute import in a folder's modules."""
-    out = set()
-    for path in (ROOT / folder).rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                out |= {(path, name.name) for name in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                out.add((path, node.module))
-    return out
+    """Every import in a folder's modules."""
+    return {(path, name) for path in (ROOT / folder).rglob("*.py") for name in imports(path)}
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@functools.cache
+def graph() -> dict[str, set[str]]:
+    """Which of our modules imports which."""
+    paths = {module_of(path): path for folder in PACKAGES for path in (ROOT / folder).rglob("*.py")}
+    return {name: (imports(path) & paths.keys()) - {name} for name, path in paths.items()}
+
+
+def reached(start: str) -> set[str]:
+    """The modules that one needs, directly or not; itself only where it is in a circle."""
+    seen: set[str] = set()
+    left = list(graph()[start])
+    while left:
+        name = left.pop()
+        if name not in seen:
+            seen.add(name)
+            left += graph()[name]
+    return seen
+
+
+def test_there_is_no_import_circle() -> None:
+    needs = {name: reached(name) for name in graph()}
+    circles = {frozenset(other for other in needs[name] if name in needs[other]) for name in needs}
+    assert [sorted(circle) for circle in circles if circle and circle not in KNOWN_CIRCLES] == []
+
+
+FLOORS = {
+    "rtp": "media sip worker calls gateways api avatar speech conversation app config",
+    "sip": "media worker calls gateways api avatar speech conversation app config",
+    "media": "sip worker calls gateways api avatar speech conversation app config",
+    "speech": "media sip rtp worker calls gateways api avatar conversation app config",
+    "calls": "gateways sip api app",
+    "conversation": "gateways sip media app",
+    "worker": "sip calls gateways api avatar speech conversation app config",
+}
+"""Folders of the orchestrator, and what none of their modules may import."""
+
+
+@pytest.mark.parametrize("folder", FLOORS)
+def test_no_import_runs_up_a_floor(folder: str) -> None:
+    above = {f"orchestrator.{name}" for name in FLOORS[folder].split()}
+    for path, name in imported(f"orchestrator/{folder}"):
+        assert ".".join(name.split(".")[:2]) not in above, (path, name)
 
 
 @pytest.mark.process
@@ -44,7 +110,7 @@ def test_the_orchestrator_and_the_library_load_no_engine(modules: str) -> None:
     forbidden = {"torch", "cv2", "diffusers", "transformers", "inference_server"}
     assert not loaded & forbidden
     if modules == "visavis":
-        assert not loaded & {"av", "fastapi", "aiosipua", "soxr", "orchestrator"}
+        assert not loaded & {"av", "fastapi", "dns", "soxr", "orchestrator"}
 
 
 @pytest.mark.process
@@ -85,10 +151,12 @@ def test_nothing_in_the_orchestrator_names_an_engine() -> None:
     assert not {n for n in names if n.split(".")[0] in ("torch", "cv2", "inference_server")}
 
 
-@pytest.mark.parametrize("folder", ["sip", "rtp", "media"])
-def test_signalling_and_media_know_neither_avatar_nor_speech(folder: str) -> None:
-    for path, name in imported(f"orchestrator/{folder}"):
-        assert not name.startswith(("orchestrator.avatar", "orchestrator.speech")), (path, name)
+def test_only_gateways_know_sip() -> None:
+    """Calls, records and the API are the same whichever way a call comes by."""
+    within = [ROOT / "orchestrator" / name for name in ("sip", "gateways")]
+    for path, name in imported("orchestrator"):
+        if name.startswith("orchestrator.sip"):
+            assert any(path.is_relative_to(folder) for folder in within), (path, name)
 
 
 def test_the_inference_server_knows_no_phone_call() -> None:
@@ -106,13 +174,6 @@ def test_only_the_api_knows_its_framework() -> None:
     for path, name in imported("orchestrator"):
         if name.split(".")[0] in ("fastapi", "starlette"):
             assert path.is_relative_to(ROOT / "orchestrator" / "api"), path
-
-
-def test_only_the_sip_package_knows_its_library() -> None:
-    for folder in ("orchestrator", "visavis", "inference_server", "examples", "bench", "testing"):
-        for path, name in imported(folder):
-            if name.split(".")[0] in ("aiosipua", "aiortp"):
-                assert path.is_relative_to(ROOT / "orchestrator" / "sip"), path
 
 
 def test_the_channel_overrides_one_private_hook_of_roomkit() -> None:

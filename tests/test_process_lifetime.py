@@ -23,7 +23,7 @@ from orchestrator.media.video.idle_loop import FAILED_KEPT, IdleCache
 from orchestrator.metrics import OUTCOMES, OrchestratorCollector
 from orchestrator.sip.agent.authentication import NONCES_COUNTED, Credentials
 from orchestrator.sip.agent.policy import MAX_SOURCES, SourcePolicy
-from orchestrator.sip.call.acks import KEPT, Acks
+from orchestrator.sip.call.invite import ACKS_KEPT, Acks
 from orchestrator.sip.message.message import Request, Response
 from orchestrator.worker.host import MediaHost
 from tests.inference.test_store import put
@@ -114,7 +114,7 @@ def test_acks_of_a_call_with_many_refreshes_are_not_all_kept() -> None:
         invite = Request(method="INVITE", uri="sip:a@b")
         invite.headers.add("CSeq", f"{number} INVITE")
         acks.acknowledge(invite)
-    assert len(acks._sent) == KEPT
+    assert len(acks._sent) == ACKS_KEPT
     again = Response(status=200, reason="OK")
     again.headers.add("CSeq", f"{MANY} INVITE")
     acks.again(again)

@@ -7,14 +7,14 @@ import gc
 import tracemalloc
 from collections.abc import AsyncIterator
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 import pytest
 
-from orchestrator.calls.call import ENDED_TURNS_KEPT, MAX_QUEUED_TURNS, Call, CallInfo
 from orchestrator.calls.events import EventBus
+from orchestrator.calls.turns import ENDED_TURNS_KEPT, MAX_QUEUED_TURNS
 from orchestrator.speech.base import PCM, VoiceByLanguage
+from tests.support.calls import ENDED, answered_call, report
 from visavis.client.messages import EndOfTurn, Event, Request, TurnFinished, TurnRejected, TurnStart
 from visavis.client.model import Avatar, Opened
 from visavis.client.session import FINISH_S, SessionProtocol
@@ -159,37 +159,17 @@ def test_a_turn_that_was_finished_by_the_clock_is_still_told_to_its_end() -> Non
     assert finished(talk.on_message(TurnFinished(1, 0, 0))) == []  # it has been reported
 
 
-class Media:
-    """The control end of a call's media."""
-
-    def start_turn(self, turn_id: int) -> None: ...
-    def feed(self, turn_id: int, pcm_16k: PCM, pcm: PCM) -> None: ...
-    def end_turn(self, turn_id: int) -> None: ...
-    def interrupt(self) -> None: ...
-
-    @property
-    def sample_rate(self) -> int:
-        return 8000
-
-
 async def _nothing() -> AsyncIterator[PCM]:
     yield np.zeros(160, np.int16)
 
 
-def a_call() -> Call:
-    info = CallInfo("c", "in", "sip:a@b", "demo", "demo", "127.0.0.1", "PCMU/8000", None)
-    signalling: Any = object()
-    media: Any = Media()
-    return Call(info, media, VoiceByLanguage({}), EventBus(), signalling)
-
-
 async def test_a_call_shows_its_last_turns_and_every_one_under_way() -> None:
-    call = a_call()
+    call = answered_call(VoiceByLanguage({}), EventBus())
     for number in range(1, TURNS + 1):
         turn = call.play(_nothing(), 8000)
         assert turn.turn_id == number
-        call.on_turn("started", number, 0.0, 100.0)
-        call.on_turn("finished", number, 20.0, 0.0)
+        report(call, "started", number, 0.0, 100.0)
+        report(call, "finished", number, 20.0, 0.0)
         if number % 100 == 0:
             await asyncio.sleep(0)
     assert [turn.turn_id for turn in call.turns] == list(range(TURNS - ENDED_TURNS_KEPT + 1, TURNS + 1))
@@ -199,5 +179,5 @@ async def test_a_call_shows_its_last_turns_and_every_one_under_way() -> None:
     assert all(turn.state == "interrupted" for turn in waiting)
     assert len(call.turns) == ENDED_TURNS_KEPT
     assert call.turns[-1] is waiting[-1]
-    call.on_end("bye by peer")
+    call.on_end(ENDED)
     await asyncio.sleep(0)

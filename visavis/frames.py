@@ -23,6 +23,18 @@ FrameKind = Literal["mouth", "body"]
 I420 = NDArray[np.uint8]
 
 
+class Sized:
+    """Something made of pictures of ``width`` x ``height`` pixels."""
+
+    width: int
+    height: int
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one of them in I420."""
+        return self.width * self.height * 3 // 2
+
+
 class Rect(NamedTuple):
     """A rectangle in pixels; even in all four numbers."""
 

@@ -12,6 +12,7 @@ from orchestrator.avatar.speaker import Speaker
 from orchestrator.avatar.still import grey_body
 from orchestrator.avatar.turn import PCM, OnTurn
 from orchestrator.media.sources import Body, StillBody
+from orchestrator.worker.messages import LipsStats
 from visavis.client.messages import Connected, Disconnected, Event, TurnRejected
 from visavis.client.start_delay import StartDelay
 from visavis.client.stream import AvatarStream
@@ -99,18 +100,16 @@ class CallAvatar:
             self._use(ready)
         return self.speaker.tick(frame)
 
-    def figures(self) -> dict[str, float]:
-        """The call's lips so far; ``first_frame_ms`` is the 95th percentile of what first frames took."""
-        stats = self._playout.stats
-        figures = {
-            "frames_shown": stats.shown,
-            "frames_late": stats.late,
-            "frames_dropped": stats.dropped,
-            "freeze_ms": round(stats.freeze_s * 1000, 1),
-        }
-        if self._stream is not None:
-            figures["first_frame_ms"] = round(self._stream.start_delay.p95_s * 1000, 1)
-        return figures
+    def figures(self) -> LipsStats:
+        """The call's lips so far."""
+        stats, stream = self._playout.stats, self._stream
+        return LipsStats(
+            frames_shown=stats.shown,
+            frames_late=stats.late,
+            frames_dropped=stats.dropped,
+            freeze_ms=round(stats.freeze_s * 1000, 1),
+            first_frame_ms=None if stream is None else round(stream.start_delay.p95_s * 1000, 1),
+        )
 
     async def close(self) -> None:
         """Let go of the avatar stream."""

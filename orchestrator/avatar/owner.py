@@ -6,13 +6,12 @@ import asyncio
 import os
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 
 from orchestrator.avatar.avatars import ReadyAvatar, WorkerAvatars
 from orchestrator.avatar.call_avatar import CallAvatar
-from orchestrator.avatar.prepared import avatar_of
 from orchestrator.avatar.source import PortraitFile
 from orchestrator.avatar.turn import TurnEvent
 from orchestrator.media.parameters import AudioParameters, VideoParameters
@@ -20,6 +19,21 @@ from orchestrator.media.sources import Face, Hearing, Voice
 from orchestrator.media.video.idle_loop import idle_key
 from orchestrator.nameserver import resolver_of
 from orchestrator.rtp.codecs import SAMPLE_RATES
+from orchestrator.worker.messages import (
+    AvatarSettings,
+    AvatarState,
+    EndTurn,
+    InterruptTurns,
+    LipsFigures,
+    PrepareState,
+    Progress,
+    StartCall,
+    StartTurn,
+    ToFactory,
+    ToOwner,
+    TurnAudio,
+    TurnReport,
+)
 from orchestrator.worker.owner import CallContext, WorkerContext
 from visavis.errors import InvalidRequest
 from visavis.service.logs import Log
@@ -35,35 +49,34 @@ class CallAvatarFactory:
     def __init__(self) -> None:
         self._avatars: WorkerAvatars
         self._worker: WorkerContext
+        self._settings: AvatarSettings
         self._coding: dict[PortraitFile, asyncio.Task[None]] = {}
 
     async def start(self, worker: WorkerContext) -> None:
-        """Options: ``servers``, ``nameserver``, ``cache``, ``cache_bytes``,
-        ``width``, ``height``, ``fps``, ``fit``, ``bitrate``; see config."""
-        self._worker = worker
-        options = worker.options
+        """Raises ``ValueError`` where the worker was set up without avatars."""
+        if worker.settings is None:
+            raise ValueError("this worker's set-up says nothing of avatars")
+        self._worker, self._settings = worker, worker.settings
         self._avatars = WorkerAvatars(
-            options["servers"],
-            Path(options["cache"]),
-            int(options["cache_bytes"]),
+            self._settings.servers,
+            Path(self._settings.cache),
+            self._settings.cache_bytes,
             self._on_state,
-            resolver_of(options["nameserver"]),
+            resolver_of(self._settings.nameserver),
         )
         await self._avatars.start()
 
-    def open(self, call: CallContext, options: dict[str, Any], payload: bytes) -> CallAvatarOwner:
-        """Options of a call: ``portrait`` (path), ``fps``, ``trim_ms``."""
-        portrait = self._portrait(options["portrait"], options["fps"])
-        return CallAvatarOwner(call, self._avatars, portrait, int(options["trim_ms"]))
+    def open(self, call: CallContext, start: StartCall) -> CallAvatarOwner:
+        """The avatar of a call that starts."""
+        return CallAvatarOwner(call, self._avatars, self._portrait(start.portrait, start.fps), start.trim_ms)
 
-    def command(self, name: str, data: dict[str, Any], payload: bytes) -> None:
-        """``prepared``: an avatar that the control process had prepared of ``portrait`` (path)."""
-        if name == "prepared":
-            portrait = self._portrait(data["portrait"], self._worker.options["fps"])
-            avatar = self._avatars.prepared(portrait, avatar_of(data["avatar"]))
-            if portrait not in self._coding:
-                work = self._worker.host.supervisor.watch("avatar", self._make_ready(portrait, avatar))
-                self._coding[portrait] = work
+    def take(self, message: ToFactory) -> None:
+        """An avatar was prepared: fetch its body and code its loop."""
+        portrait = self._portrait(message.portrait, self._settings.fps)
+        avatar = self._avatars.prepared(portrait, message.avatar)
+        if portrait not in self._coding:
+            work = self._worker.host.supervisor.watch("avatar", self._make_ready(portrait, avatar))
+            self._coding[portrait] = work
 
     async def _make_ready(self, portrait: PortraitFile, avatar: asyncio.Task[ReadyAvatar]) -> None:
         """Code the avatar's loop before somebody calls it, so that the first call finds it cached."""
@@ -78,14 +91,14 @@ class CallAvatarFactory:
 
     async def _code_idle(self, ready: ReadyAvatar) -> None:
         """As most phones will want it."""
-        options, idle = self._worker.options, self._worker.host.idle
+        idle = self._worker.host.idle
         usual = VideoParameters(
             payload_type=96,
             remote=("", 0),
             width=ready.avatar.width,
             height=ready.avatar.height,
             fps=ready.avatar.fps,
-            bitrate=int(options["bitrate"]),
+            bitrate=self._settings.bitrate,
             feedback=frozenset({"nack pli"}),
         )
         idle.get(ready.loop, idle_key(ready.loop, usual))
@@ -98,16 +111,14 @@ class CallAvatarFactory:
             task.cancel()
         await self._avatars.close()
 
-    def _portrait(self, path: str, fps: str) -> PortraitFile:
-        options = self._worker.options
-        width, height = int(options["width"]), int(options["height"])
-        return PortraitFile.now(Path(path), width, height, Fraction(fps), options["fit"])
+    def _portrait(self, path: str, fps: Fraction) -> PortraitFile:
+        settings = self._settings
+        return PortraitFile.now(Path(path), settings.width, settings.height, fps, settings.fit)
 
     def _on_state(self, portrait: PortraitFile, digest: str, state: str, reason: str) -> None:
         if state == "ready" and portrait in self._coding:
             state, reason = "coding", "the avatar's idle loop is being coded"
-        data = {"worker": os.getpid(), "avatar": digest, "state": state, "reason": reason}
-        self._worker.emit("stage", data, b"")
+        self._worker.send(PrepareState(os.getpid(), digest, cast(Progress, state), reason))
 
 
 class CallAvatarOwner:
@@ -143,20 +154,19 @@ class CallAvatarOwner:
         """Nobody listens to the caller yet."""
         return None
 
-    def command(self, name: str, data: dict[str, Any], payload: bytes) -> None:
-        """``turn_start``, ``turn_audio`` (payload: ``split`` bytes at 16 kHz, the rest at the codec's rate),
-        ``turn_end``, ``interrupt``."""
+    def take(self, message: ToOwner) -> None:
+        """See :class:`orchestrator.avatar.speaker.Speaker`."""
         speaker = self._avatar.speaker
-        match name:
-            case "turn_start":
-                speaker.start_turn(data["turn_id"])
-            case "turn_audio":
-                split = int(data["split"])
-                pcm_16k, pcm = np.frombuffer(payload[:split], "<i2"), np.frombuffer(payload[split:], "<i2")
-                speaker.feed(data["turn_id"], pcm_16k, pcm)
-            case "turn_end":
-                speaker.end_turn(data["turn_id"])
-            case "interrupt":
+        match message:
+            case StartTurn(_, turn_id):
+                speaker.start_turn(turn_id)
+            case TurnAudio(_, turn_id, split, sound):
+                speaker.feed(
+                    turn_id, np.frombuffer(sound[:split], "<i2"), np.frombuffer(sound[split:], "<i2")
+                )
+            case EndTurn(_, turn_id):
+                speaker.end_turn(turn_id)
+            case InterruptTurns():
                 speaker.interrupt()
 
     def configured(self, audio: AudioParameters, video: VideoParameters | None) -> None:
@@ -172,18 +182,13 @@ class CallAvatarOwner:
         del self._avatar  # whose speaker holds on to us
 
     def _on_turn(self, event: TurnEvent) -> None:
-        data = {
-            "kind": event.kind,
-            "turn_id": event.turn_id,
-            "heard_ms": event.heard_ms,
-            "wait_ms": event.wait_ms,
-        }
-        self._call.emit("turn", data, b"")
+        call = self._call
+        call.send(TurnReport(call.call_id, event.kind, event.turn_id, event.heard_ms, event.wait_ms))
         if event.kind in ("finished", "interrupted"):
-            self._call.emit("lips", self._avatar.figures(), b"")
+            call.send(LipsFigures(call.call_id, self._avatar.figures()))
 
     def _on_avatar(self, state: str, reason: str) -> None:
-        self._call.emit("avatar", {"state": state, "reason": reason}, b"")
+        self._call.send(AvatarState(self._call.call_id, state, reason))
 
 
 def make() -> CallAvatarFactory:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
 
 from orchestrator.avatar.source import PortraitFile
 from orchestrator.calls.portraits import DEFAULT, AvatarError, Portrait
+from orchestrator.worker.messages import Progress
 from visavis.client.body_cache import BodyCache
 from visavis.client.model import Avatar, AvatarSource, FitMode
 from visavis.client.pool import ServerPool
@@ -19,7 +19,7 @@ from visavis.service.logs import Log
 
 log = Log(__name__)
 
-State = Literal["preparing", "waiting", "coding", "ready", "failed"]
+State = Progress
 
 WAIT_USABLE_S = 2.0
 CHECK_S = 30.0

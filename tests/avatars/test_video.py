@@ -153,7 +153,9 @@ def musetalk_options() -> dict[str, Any]:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("engine", [pytest.param("musetalk", marks=pytest.mark.torch), "portrait"])
+@pytest.mark.parametrize(
+    "engine", [pytest.param("musetalk", marks=[pytest.mark.torch, pytest.mark.slow]), "portrait"]
+)
 async def test_a_video_avatar_speaks(engine: str) -> None:
     """MP4 in over gRPC; what comes back is drawn on the video's own frames."""
     options = musetalk_options() if engine == "musetalk" else {}

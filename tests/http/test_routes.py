@@ -186,5 +186,5 @@ async def test_the_library_reads_the_same_over_http(tmp_path: Any) -> None:
         body = await http.fetch_body(avatar, BodyCache(tmp_path))
         assert body.sha256 == avatar.body_sha256 and len(body) == avatar.loop_length
         assert (await http.import_avatar(await http.export_avatar(avatar.avatar_id))) == avatar
-        assert (await http.capabilities())["engine"] == "mock"
+        assert (await http.capabilities()).engine == "mock"
         await http.close()

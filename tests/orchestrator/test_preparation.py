@@ -77,7 +77,7 @@ class Control:
         self.preparation = Preparation(self.servers, self.bodies, shape, self._tell)
         workers = [SimpleNamespace(pid=pid, has_room=True, strain="", calls=set()) for pid in WORKERS]
         pool: Any = SimpleNamespace(workers=workers, has_room=True, stuck="")
-        sip: Any = SimpleNamespace(addresses={"UDP": [("127.0.0.1", 5060)]})
+        sip: Any = SimpleNamespace(addresses={"UDP": ["127.0.0.1:5060"]})
         voices = VoiceByLanguage({"en": _Dumb})
         self.desk = StatusDesk(
             self, pool, self.servers, self.preparation, voices, sip, ["127.0.0.1:1"], Supervisor()

@@ -25,7 +25,12 @@ from tests.with_roomkit.lag import lips, onsets
 from visavis import AvatarVideoChannel, GrpcAvatarProvider, HTTPAvatarProvider, stop_lips_with_voice
 from visavis.roomkit.provider import ServerAvatarProvider
 
-pytestmark = [pytest.mark.peer("baresip", "ffmpeg"), pytest.mark.slow, pytest.mark.process]
+pytestmark = [
+    pytest.mark.peer("baresip", "ffmpeg"),
+    pytest.mark.slow,
+    pytest.mark.process,
+    pytest.mark.usefixtures("providers_loop"),
+]
 
 SIZE, FPS = 320, 30
 FACES = ["grpc", "http"]

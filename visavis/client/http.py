@@ -44,11 +44,11 @@ class HttpServerClient:
         """Close every connection but those of open conversations."""
         await self._http.aclose()
 
-    async def capabilities(self) -> dict[str, Any]:
-        """What the server is and can do, as ``GET /v1/capabilities`` tells it."""
+    async def capabilities(self) -> model.Capabilities:
+        """What the server is and can do."""
         answer = await self._asking(self._http.get("/v1/capabilities"))
         await self._check(answer)
-        return self._understood(lambda a: dict(a.json()), answer)
+        return self._understood(lambda a: http_wire.capabilities_from(a.json()), answer)
 
     async def prepare_source(
         self, source: model.AvatarSource, progress: Progress | None = None

@@ -240,13 +240,7 @@ class SessionProtocol:
         A longer while between two looks is a pause of our own machine: frames may lie unread, so it counts little.
         """
         turn, opened = self._turn, self.opened
-        due = (
-            turn is not None
-            and opened is not None
-            and not self.rejected
-            and turn.due(opened.window_ms * 16, opened.look_ahead_ms * 16)
-        )
-        if not due:
+        if turn is None or opened is None or self.rejected or not turn.due(opened):
             self._waiting_since = None
             return False
         if self._waiting_since is None:

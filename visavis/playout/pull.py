@@ -8,6 +8,7 @@ import contextlib
 import numpy as np
 from numpy.typing import NDArray
 
+from visavis.client.model import settled
 from visavis.client.stream import AvatarStream
 from visavis.frames import frame_start
 from visavis.playout.picture import Picture
@@ -49,8 +50,8 @@ class PullMode:
             self._on = False
             return pictures
         opened = self._stream.opened
-        settled = self._fed - (opened.look_ahead_ms * 16 if opened else 0)
-        while frame_start(self._next + 1, self._playout.fps) <= settled:
+        known = settled(opened, self._fed) if opened else self._fed
+        while frame_start(self._next + 1, self._playout.fps) <= known:
             pictures.append(await self._take(until))
         return pictures
 

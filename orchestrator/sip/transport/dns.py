@@ -26,7 +26,7 @@ class Unanswered(OSError):
 
 
 class Names(Protocol):
-    """What locating a SIP server asks. Empty where there is no such record; raises Unanswered."""
+    """The records that locating a SIP server needs. Empty where there is no such record; raises Unanswered."""
 
     async def services(self, domain: str) -> list[tuple[str, str]]:
         """NAPTR: (service, name to ask for SRV) such as ("SIP+D2T", "_sip._tcp.example.com"), best first."""
