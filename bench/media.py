@@ -106,7 +106,7 @@ class Resting:
         self._speaker = Speaker(
             rate=8000,
             fps=fps,
-            face=NoAvatar(),
+            avatar=NoAvatar(),
             playout=playout,
             start_delay=StartDelay(fps),
             emit=lambda event: None,

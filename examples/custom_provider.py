@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from visavis import AvatarProvider
-from visavis.roomkit.types import VideoFrame
+from visavis.roomkit import VideoFrame
 
 
 class MyAvatarProvider(AvatarProvider):

@@ -201,10 +201,7 @@ def _of_super(node: ast.AST) -> bool:
     )
 
 
-SHARED_NAMES = {
-    *("Anchor", "EndOfTurn", "Interrupt", "Open", "Playhead", "TurnStart"),  # the contract's messages as JSON
-    *("Avatar", "Body", "Capacity", "Frame", "Mouth"),
-}
+SHARED_NAMES = {"Avatar", "Body", "Frame", "Mouth"}
 """Classes of the library whose name another package uses too."""
 
 

@@ -68,7 +68,7 @@ class CallAvatar:
         self.speaker = Speaker(
             rate=rate,
             fps=portrait.fps,
-            face=NoAvatar(),
+            avatar=NoAvatar(),
             playout=self._playout,
             start_delay=StartDelay(portrait.fps, initial_s=0.0),
             emit=on_turn,

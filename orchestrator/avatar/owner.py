@@ -146,7 +146,7 @@ class CallAvatarOwner:
 
     @property
     def face(self) -> Face | None:
-        """And shows its face."""
+        """And it is seen."""
         return self._avatar
 
     @property

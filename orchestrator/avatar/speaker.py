@@ -43,7 +43,7 @@ class Speaker:
         *,
         rate: int,
         fps: Fraction,
-        face: TurnWriter,
+        avatar: TurnWriter,
         playout: Playout,
         start_delay: StartDelay,
         emit: OnTurn,
@@ -52,7 +52,7 @@ class Speaker:
         self._rate = rate
         self._fps = fps
         self._num, self._den = fps.numerator, fps.denominator  # a Fraction's own take longer than the sum
-        self._face = face
+        self._avatar = avatar
         self._playout = playout
         self._start_delay = start_delay
         self._emit = emit
@@ -83,11 +83,11 @@ class Speaker:
         """A turn is under way or waits."""
         return self._turn is not None or bool(self._queue)
 
-    def use(self, face: TurnWriter, playout: Playout, start_delay: StartDelay) -> None:
+    def use(self, avatar: TurnWriter, playout: Playout, start_delay: StartDelay) -> None:
         """Take another avatar. Raises ``RuntimeError`` while a turn is under way."""
         if self.speaking:
             raise RuntimeError("an avatar is changed between turns")
-        self._face, self._playout, self._start_delay = face, playout, start_delay
+        self._avatar, self._playout, self._start_delay = avatar, playout, start_delay
         self._anchor, self._unseen = None, True
 
     def set_rate(self, rate: int) -> None:
@@ -108,7 +108,7 @@ class Speaker:
             return
         turn.feed(pcm_16k, pcm)
         if turn is self._turn:
-            turn.push(self._face)
+            turn.push(self._avatar)
             self._schedule(turn)
 
     def end_turn(self, turn_id: int) -> None:
@@ -118,7 +118,7 @@ class Speaker:
             return
         turn.ended = True
         if turn is self._turn:
-            turn.push(self._face)
+            turn.push(self._avatar)
             self._schedule(turn)
 
     def interrupt(self) -> None:
@@ -129,7 +129,7 @@ class Speaker:
         if not dropped:
             return
         self._epoch += 1
-        self._face.interrupt(self._epoch)
+        self._avatar.interrupt(self._epoch)
         self._playout.interrupt()
         for turn in dropped:
             self._emit(TurnEvent("interrupted", turn.turn_id, self._heard_ms(turn)))
@@ -177,7 +177,7 @@ class Speaker:
         if self._state in ("idle", "stalled"):
             return self._playout.tick(None)
         sample = frame_start(self._start_frame + index - self._start_tick - self._trim, self._fps)
-        self._face.playhead(sample, True)
+        self._avatar.playhead(sample, True)
         picture = self._playout.tick(sample if index >= self._start_tick + self._trim else None)
         self._tell_anchor(self._playout.anchor)
         if self._state == "closing" and (self._playout.turn_id is None or index >= self._closing_until):
@@ -187,7 +187,7 @@ class Speaker:
     def _tell_anchor(self, anchor: TurnAnchor | None) -> None:
         if anchor is not None and anchor != self._anchor:
             self._anchor = anchor
-            self._face.anchor(anchor.sample, anchor.loop_index)
+            self._avatar.anchor(anchor.sample, anchor.loop_index)
 
     def _find(self, turn_id: int) -> QueuedTurn | None:
         if self._turn is not None and self._turn.turn_id == turn_id:
@@ -201,8 +201,8 @@ class Speaker:
         self._state = "idle"
         self._fed_tick = self._tick
         self._begun = False
-        self._face.start_turn(turn.turn_id, self._epoch)
-        turn.push(self._face)
+        self._avatar.start_turn(turn.turn_id, self._epoch)
+        turn.push(self._avatar)
         self._schedule(turn)
 
     def _schedule(self, turn: QueuedTurn) -> None:

@@ -35,7 +35,7 @@ class QueuedTurn:
     turn_id: int
     chunks: deque[PCM] = field(default_factory=deque)
     buffered: int = 0  # samples at the codec's rate, not yet read
-    face: deque[PCM] = field(default_factory=deque)  # 16 kHz, kept until the turn is the current one
+    unpushed: deque[PCM] = field(default_factory=deque)  # 16 kHz, kept until the turn is the current one
     read: int = 0  # samples at the codec's rate that were sent
     pushed: int = 0  # samples at 16 kHz given to the avatar
     ended: bool = False
@@ -46,7 +46,7 @@ class QueuedTurn:
             self.chunks.append(pcm)
             self.buffered += len(pcm)
         if len(pcm_16k):
-            self.face.append(pcm_16k)
+            self.unpushed.append(pcm_16k)
 
     def take(self, count: int) -> PCM:
         """Up to so many samples for the caller."""
@@ -64,8 +64,8 @@ class QueuedTurn:
 
     def push(self, avatar: TurnWriter) -> None:
         """Give the avatar what came for it."""
-        while self.face:
-            pcm = self.face.popleft()
+        while self.unpushed:
+            pcm = self.unpushed.popleft()
             self.pushed += len(pcm)
             avatar.push_audio(pcm)
         if self.ended:

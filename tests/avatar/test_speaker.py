@@ -99,7 +99,7 @@ class Call:
         self.speaker = Speaker(
             rate=RATE,
             fps=self.fps,
-            face=self.face,
+            avatar=self.face,
             playout=self.playout,
             start_delay=StartDelay(self.fps),
             emit=self.events.append,

@@ -232,9 +232,7 @@ class AvatarStream:
 
     def _left(self, address: str, leave: Leave) -> None:
         alone = leave.failure == "stalled" and not self._opener.others(self.address)
-        if (
-            leave.failure is not None and not alone
-        ):  # alone: the same server, by a new stream, is the best bet
+        if leave.failure is not None and not alone:  # alone: the same server by a new stream is the best bet
             self._servers.failed(address, leave.failure)
         self.address = None
         self._delivery.put(self._protocol.detach())
@@ -281,11 +279,8 @@ class AvatarStream:
 
     def _even_out(self, session: OpenSession) -> None:
         """A turn is over: speak the next one on an idler server, where there is one."""
-        if (
-            self._protocol.busy
-            or self._move is not None
-            or (self._even is not None and not self._even.done())
-        ):
+        moves = self._move is not None or (self._even is not None and not self._even.done())
+        if self._protocol.busy or moves:
             return
         client = self._servers.better(session.client.address, self.avatar)
         if client is not None:
