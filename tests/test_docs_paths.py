@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = "|".join(
-    sorted(path.name for path in ROOT.iterdir() if path.is_dir() and path.name.isidentifier()) + [r"\.ci"]
+    [*sorted(path.name for path in ROOT.iterdir() if path.is_dir() and path.name.isidentifier()), r"\.ci"]
 )
 PATH = re.compile(rf"`((?:{FOLDERS})/[\w./-]*)(?:::\w+)?`")
 
