@@ -19,7 +19,7 @@ from orchestrator.media.parameters import AudioParameters
 from orchestrator.worker.host import MediaHost
 from orchestrator.worker.owner import CallContext, WorkerContext
 from tests.support.fake_server import HEIGHT, WIDTH, FakeServer, avatar, fake_server
-from tests.support.media import until
+from tests.support.waiting import until
 from visavis.client import model, wire
 
 pytest_plugins = ["tests.support.media_fixtures"]
