@@ -7,8 +7,10 @@ TEST_STAMP := $(VENV)/.setup-test
 TORCH_STAMP := $(VENV)/.setup-torch
 
 .DEFAULT_GOAL := help
+# Tests start many processes: what is compiled once is kept, as Python does where nobody says otherwise.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup run demo check quick test test-all test-peers test-peers-hidden test-torch test-python test-roomkit \
-  test-compose check-kubernetes lint types proto train-visemes bench bench-fleet gpu-kit clean
+  test-compose check-kubernetes test-protobuf6 lint types proto proto-tools train-visemes bench bench-fleet gpu-kit clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,12 +43,12 @@ check: $(TEST_STAMP)  ## lint, types, tests that start no process (one minute)
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint types quick
 
 quick: $(TEST_STAMP)
-	$(BIN)/python -m pytest -m 'not process and not torch' $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not process and not torch' $(ARGS)
 
-test: $(TEST_STAMP)  ## all tests that need neither torch nor programs of others (8 minutes) [ARGS=]
+test: $(TEST_STAMP) proto-tools  ## all tests that need neither torch nor programs of others (8 minutes) [ARGS=]
 	$(BIN)/python -m pytest -m 'not peer and not container and not torch' $(ARGS)
 
-test-all: test test-peers test-torch test-compose test-roomkit  ## the same, then peers, torch, RoomKit, containers
+test-all: test test-protobuf6 test-peers test-torch test-compose test-roomkit  ## the same, then peers, torch, RoomKit, containers
 
 test-peers: $(TEST_STAMP)  ## tests with baresip, SIPp, Kamailio, Linphone, GStreamer... (CONTRIBUTING.md lists them)
 	$(BIN)/python -m pytest -m 'peer and not container and not torch' $(ARGS)
@@ -69,6 +71,17 @@ test-python:  ## the tests that start no process with Python 3.12 and 3.13 [OTHE
 	@for python in $(OTHER_PYTHONS); do \
 	  $(MAKE) --no-print-directory quick PYTHON=$$python VENV=.venv-$$($$python -c \
 	    'import sys; print("py%d%d" % sys.version_info[:2])') || exit 1; done
+
+# Pipecat and others keep protobuf below 7: the contract's tests with the oldest that is taken.
+OLD_PROTOBUF_VENV := .venv-protobuf6
+
+test-protobuf6:  ## the contract's tests that start no process with protobuf 6 and the oldest gRPC
+	@test -x $(OLD_PROTOBUF_VENV)/bin/pip || $(PYTHON) -m venv $(OLD_PROTOBUF_VENV)
+	@$(OLD_PROTOBUF_VENV)/bin/pip install -q --disable-pip-version-check -e '.[inference]' protobuf==6.31.1 \
+	  grpcio==1.76.0 grpcio-health-checking==1.76.0 grpcio-reflection==1.76.0 pytest==9.2.0 pytest-asyncio==1.5.0 \
+	  hypothesis==6.170.15 'pillow>=12,<14' 'av>=18,<20'
+	$(OLD_PROTOBUF_VENV)/bin/python -m pytest -m 'not process and not torch' tests/contract tests/library \
+	  tests/inference tests/http $(ARGS)
 
 test-compose: $(TEST_STAMP)  ## tests of the compose files, with a real container engine
 	$(BIN)/python -m pytest -m container $(ARGS)
@@ -140,10 +153,19 @@ train-visemes: $(STAMP)  ## make the sound-to-mouth weights and judge them (see 
 	$(BIN)/python -m inference_server.engines.portrait.training.train
 	$(BIN)/python -m inference_server.engines.portrait.training.evaluate
 
-proto: $(TEST_STAMP)  ## generate visavis/avatar/v1 from protos/
-	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --grpc_python_out=. --mypy_out=. --mypy_grpc_out=. \
-	  --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
-	  protos/visavis/avatar/v1/avatar.proto
+# Code that an older protoc made runs with newer protobuf: an environment of its own, with the oldest.
+PROTO_VENV := .venv-proto
+PROTO_STAMP := $(PROTO_VENV)/.setup
+
+$(PROTO_STAMP): protos/requirements.txt
+	@test -x $(PROTO_VENV)/bin/pip || $(PYTHON) -m venv $(PROTO_VENV)
+	@$(PROTO_VENV)/bin/pip install -q --disable-pip-version-check -r protos/requirements.txt
+	@touch $@
+
+proto-tools: $(PROTO_STAMP)
+
+proto: $(PROTO_STAMP)  ## generate visavis/avatar/v1 from protos/
+	$(PROTO_VENV)/bin/python protos/generate.py .
 
 gpu-kit: $(TORCH_STAMP)  ## what a GPU machine without internet needs, in .gpu-kit
 	$(BIN)/python -m bench.gpu.kit $(ARGS)

@@ -28,8 +28,8 @@ from orchestrator.media.video.idle_loop import Cached, encode_phases, idle_key, 
 from orchestrator.rtp import h264
 from orchestrator.rtp.packet import HEADER_SIZE
 from visavis import portraits
+from visavis.playout.loop import IdleVariation
 from visavis.playout.playout import Playout
-from visavis.playout.wander import Wander
 
 FPS = Fraction(25)
 _CONTEXT = 2
@@ -50,7 +50,9 @@ def idle_units(body: StillBody, ticks: int) -> tuple[list[int], list[Cached]]:
     )
     key = idle_key(body, video)
     loop = packetize_phases(encode_phases(body, key), key.mode, len(body.frames))
-    playout = Playout(len(body.frames), FPS, jumps=body.jumps, choose_jump=Wander(len(body.frames), "a call"))
+    playout = Playout(
+        len(body.frames), FPS, jumps=body.jumps, choose_jump=IdleVariation(len(body.frames), "a call")
+    )
     director, indices, units = VideoDirector(), [], []
     for _ in range(ticks):
         picture = playout.tick()

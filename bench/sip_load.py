@@ -22,9 +22,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from orchestrator.sip.call.events import BaseHandler
 from orchestrator.sip.call.incoming import IncomingCall
 from orchestrator.sip.config import SipConfig
+from orchestrator.sip.handler import BaseHandler
 from orchestrator.sip.sdp.capabilities import AudioCapabilities, MediaCapabilities, VideoCapabilities
 from orchestrator.sip.stack import SipStack
 from testing.ports import free_port, free_ports

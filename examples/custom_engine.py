@@ -86,7 +86,7 @@ class LoudnessEngine:
 
     def __init__(self, settings: Mapping[str, str]) -> None:
         self._gain = float(settings.get("gain", "1"))
-        self.info = base.EngineInfo("loudness", "1", look_ahead=0, history=0)
+        self.info = base.EngineInfo("loudness", "1")
 
     def load(self, progress: base.Progress) -> None:
         """There are no weights."""

@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from inference_server.avatars.catalogue import Catalogue
 from inference_server.avatars.store import AvatarStore
@@ -19,29 +18,17 @@ from inference_server.errors import RequestError, unavailable
 from inference_server.metrics import Metrics
 from inference_server.settings import MIB, Settings
 from inference_server.streams.admission import SpeakingSlots, measured_slots
-from inference_server.streams.opening import OpenRequest
+from inference_server.streams.opening import agree
 from inference_server.streams.outbox import Outbox
 from inference_server.streams.pictures import Pictures
 from inference_server.streams.session import Session, SessionParameters
 from inference_server.streams.stream import Stream
+from visavis.avatar.v1.contract import Capacity, Open
 from visavis.frames import SAMPLE_RATE
 from visavis.service.logs import Log
 from visavis.service.unhandled import logged
 
 IDLE_GRACE_S = 2.0  # an idle stream of a draining server may go by itself before it is ended
-
-
-@dataclass(frozen=True)
-class Capacity:
-    """Placement data."""
-
-    slots: int
-    slots_free: int
-    sessions: int
-    max_sessions: int
-    ready: bool
-    draining: bool
-    avatar_ids: tuple[str, ...]
 
 
 class Core:
@@ -119,18 +106,18 @@ class Core:
             self.settings.max_sessions,
             self.ready,
             self.draining,
-            tuple(sorted(self.avatars.ids)),
+            frozenset(self.avatars.ids),
         )
 
     # --- streams --------------------------------------------------------------------------------------
 
-    async def open(self, request: OpenRequest) -> Stream:
+    async def open(self, request: Open) -> Stream:
         """A stream for one conversation. Raises :class:`RequestError`."""
         self.check_open_to_new()
         self._check_room()
         avatar = await self.avatars.get(request.avatar_id)
         body = avatar.body
-        scope = request.agree(body)
+        scope = agree(request, body)
         resident = await self.residency.acquire(avatar)
         loaded = self.engine.loaded
         if loaded is None:

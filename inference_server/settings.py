@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from visavis.service.settings import ServiceSettings, Source
+from visavis.service.settings import ServiceSettings, SettingsSource
 
 MIB = 1 << 20
-SOURCE = Source(
+SOURCE = SettingsSource(
     "inference_server",
     "Visavis inference server: speech in, mouth pictures out.",
     prefix="VISAVIS_INFERENCE_",

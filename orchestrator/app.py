@@ -14,24 +14,29 @@ import uvicorn
 
 from orchestrator.api.app import create_app
 from orchestrator.api.dependencies import Services
-from orchestrator.avatar.prepared import avatar_data
 from orchestrator.calls.call import Call
 from orchestrator.calls.events import EventBus
-from orchestrator.calls.line import DialOrder
+from orchestrator.calls.gateway import DialOrder, DialRefused
 from orchestrator.calls.portraits import DEFAULT, AvatarCatalog, Portrait
 from orchestrator.calls.preparation import Preparation, Shape
 from orchestrator.calls.records import RecordBook
-from orchestrator.calls.registry import DialRefused, Switchboard
+from orchestrator.calls.registry import CallRegistry
 from orchestrator.config import Settings
-from orchestrator.gateways.sip_settings import sip_config
+from orchestrator.gateways.sip import SipGateway
 from orchestrator.metrics import OrchestratorCollector, make_registry
 from orchestrator.nameserver import resolver_of
-from orchestrator.sip.stack import SipStack
 from orchestrator.speech.voices import installed_voices
 from orchestrator.status import StatusDesk
 from orchestrator.webhook.webhook import Webhook, make_webhook
 from orchestrator.worker.host import HostSettings
-from orchestrator.worker.messages import Command, Message, Notice, WorkerReady
+from orchestrator.worker.messages import (
+    AvatarPrepared,
+    AvatarSettings,
+    Message,
+    PrepareState,
+    TaskFailed,
+    WorkerReady,
+)
 from orchestrator.worker.pool import PoolSettings, WorkerPool
 from visavis import portraits
 from visavis.client.body_cache import BodyCache
@@ -58,13 +63,11 @@ class App:
             settings.data_dir / "avatars", settings.avatar_image or portraits.DEFAULT
         )
         self._pool = WorkerPool(self._pool_settings(), self._on_message, self.supervisor)
-        self._board = Switchboard(
-            settings, self._pool, self._catalog, self._voices, self._bus, self._on_notice
-        )
+        self._calls = CallRegistry(settings, self._pool, self._catalog, self._voices, self._bus)
+        self._sip = SipGateway(settings, self._calls, self.supervisor)
         self._collector = OrchestratorCollector(
-            self._board, self._pool, self._bus, self.supervisor, lambda: self._desk.talking_face()
+            self._calls, self._pool, self._bus, self.supervisor, lambda: self._desk.talking_face()
         )
-        self._sip = SipStack(sip_config(settings), self._board, self.supervisor)
         self.sip_up = False
         self.draining = False
         names = resolver_of(settings.avatar_nameserver)
@@ -89,30 +92,30 @@ class App:
     @property
     def calls(self) -> Sequence[Call]:
         """See :class:`orchestrator.api.dependencies.Orchestrator`."""
-        return self._board.calls
+        return self._calls.calls
 
     def call(self, call_id: str) -> Call | None:
         """The call with this id."""
-        return self._board.call(call_id)
+        return self._calls.call(call_id)
 
     async def dial(self, order: DialOrder) -> str:
         """Call somebody; returns the call's id. Raises :class:`DialRefused`."""
         if not self.sip_up or self.draining:
             raise DialRefused("the orchestrator takes no calls now: try again later")
-        return await self._board.dial(self._sip, order)
+        return await self._calls.dial(self._sip, order)
 
     @property
     def records(self) -> RecordBook:
         """See :class:`orchestrator.api.dependencies.Orchestrator`."""
-        return self._board.records
+        return self._calls.records
 
     def trace(self, call_id: str) -> str | None:
         """The SIP messages of a call as text: "" where none were kept, None where there is no such call."""
-        return self._board.trace(call_id)
+        return self._calls.trace(call_id)
 
     def start_trace(self, call_id: str) -> bool:
         """Keep the SIP messages of a call from now on; whether it is under way."""
-        return self._board.start_trace(call_id)
+        return self._calls.start_trace(call_id)
 
     def trace_calls(self, calls: int) -> None:
         """Keep the SIP messages of the next so many calls."""
@@ -121,7 +124,7 @@ class App:
     @property
     def active(self) -> int:
         """Calls under way."""
-        return self._board.active
+        return self._calls.active
 
     @property
     def desk(self) -> StatusDesk:
@@ -172,7 +175,7 @@ class App:
             self.draining = True
             if self.sip_up:
                 self._sip.drain()
-                await self._board.close()
+                await self._calls.close()
                 await self._sip.close()
             server.should_exit = True
             if serving is not None:
@@ -194,32 +197,28 @@ class App:
         self.draining = True
         self._sip.drain()
         self._stop.clear()
-        calls, seconds = self._board.active, self.settings.drain_s
+        calls, seconds = self._calls.active, self.settings.drain_s
         log.info("draining", calls=calls, deadline_s=seconds)
         if calls and seconds:
-            tasks = {asyncio.create_task(self._board.emptied()), asyncio.create_task(self._stop.wait())}
+            tasks = {asyncio.create_task(self._calls.emptied()), asyncio.create_task(self._stop.wait())}
             await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
                 task.cancel()
 
     def _on_message(self, message: Message) -> None:
-        if isinstance(message, WorkerReady):
-            self._preparation.tell_all()
-        self._board.on_message(message)
-
-    def _on_notice(self, notice: Notice) -> None:
-        if notice.name == "stage":
-            data = notice.data
-            log.info("avatar_in_worker", **data | {"avatar": data["avatar"][:16]})
-            self._preparation.worker_said(data["worker"], data["avatar"], data["state"], data["reason"])
-        elif notice.name == "task_failed":
-            self.supervisor.failed(
-                f"media worker: {notice.data['task']}", notice.data["reason"], running=True
-            )
+        match message:
+            case WorkerReady():
+                self._preparation.tell_all()
+            case PrepareState(worker, digest, state, reason):
+                log.info("avatar_in_worker", worker=worker, avatar=digest[:16], state=state, reason=reason)
+                self._preparation.worker_said(worker, digest, state, reason)
+            case TaskFailed(task, reason):
+                self.supervisor.failed(f"media worker: {task}", reason, running=True)
+            case _:
+                self._calls.on_message(message)
 
     def _tell_prepared(self, portrait: Portrait, avatar: Avatar) -> None:
-        data = {"portrait": str(portrait.path), "avatar": avatar_data(avatar)}
-        self._pool.broadcast(Command("", "prepared", data))
+        self._pool.broadcast(AvatarPrepared(str(portrait.path), avatar))
 
     def _start_webhook(self) -> None:
         settings = self.settings
@@ -271,15 +270,15 @@ class App:
         host = HostSettings(
             settings.sip_host, settings.rtp_port_min, settings.rtp_port_max, str(settings.cache_dir)
         )
-        options = {
-            "servers": settings.avatar_servers,
-            "nameserver": settings.avatar_nameserver,
-            "cache": str(settings.cache_dir),
-            "cache_bytes": settings.cache_bytes,
-            "width": width,
-            "height": height,
-            "fps": str(settings.frame_rate),
-            "fit": settings.avatar_fit,
-            "bitrate": settings.video_bitrate,
-        }
-        return PoolSettings(host, settings.media_workers, "orchestrator.avatar.owner:make", options)
+        avatar = AvatarSettings(
+            servers=tuple(settings.avatar_servers),
+            cache=str(settings.cache_dir),
+            cache_bytes=settings.cache_bytes,
+            width=width,
+            height=height,
+            fps=settings.frame_rate,
+            bitrate=settings.video_bitrate,
+            fit=settings.avatar_fit,
+            nameserver=settings.avatar_nameserver,
+        )
+        return PoolSettings(host, settings.media_workers, "orchestrator.avatar.owner:make", avatar)

@@ -17,9 +17,9 @@ from orchestrator.speech.base import SpeechError
 from orchestrator.speech.voices import installed_voices
 from orchestrator.webhook.signing import signing_key
 from visavis.service.secret import Secret, SecretUrl
-from visavis.service.settings import ServiceSettings, SettingsError, Source, from_json
+from visavis.service.settings import ServiceSettings, SettingsError, SettingsSource, from_json
 
-SOURCE = Source(
+SOURCE = SettingsSource(
     "orchestrator",
     "Visavis orchestrator: answers SIP calls with a talking face.",
     prefix="VISAVIS_",

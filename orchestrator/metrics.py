@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from orchestrator.calls.events import CallEvent, EventBus
-from orchestrator.calls.registry import Switchboard
+from orchestrator.calls.registry import CallRegistry
 from orchestrator.webhook.webhook import Webhook
 from orchestrator.worker.pool import WorkerPool
 from visavis.service.supervisor import Supervisor
@@ -43,7 +43,7 @@ class OrchestratorCollector(Collector):
 
     def __init__(
         self,
-        switchboard: Switchboard,
+        calls: CallRegistry,
         pool: WorkerPool,
         bus: EventBus | None = None,
         supervisor: Supervisor | None = None,
@@ -51,7 +51,7 @@ class OrchestratorCollector(Collector):
     ) -> None:
         self.webhook: Webhook | None = None
         self._talking_face = talking_face
-        self._switchboard = switchboard
+        self._calls = calls
         self._pool = pool
         self._bus = bus or EventBus()
         self._supervisor = supervisor or Supervisor()
@@ -72,7 +72,7 @@ class OrchestratorCollector(Collector):
         self._keys_dropped += int(event.data.get("dropped", 0))
         if event.kind == "turn_started":
             self._wait_ms = [*self._wait_ms, float(event.data["wait_ms"])][-200:]
-        if event.kind == "ended" and (call := self._switchboard.call(event.call_id)) is not None:
+        if event.kind == "ended" and (call := self._calls.call(event.call_id)) is not None:
             for figure in _LIPS:
                 self._lips[figure] += int(call.stats.get(figure, 0))
             for figure in _STREAMS:
@@ -80,8 +80,8 @@ class OrchestratorCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """See prometheus_client."""
-        yield GaugeMetricFamily("visavis_calls_active", "Calls under way", self._switchboard.active)
-        yield CounterMetricFamily("visavis_calls_refused", "Calls answered 503", self._switchboard.refused)
+        yield GaugeMetricFamily("visavis_calls_active", "Calls under way", self._calls.active)
+        yield CounterMetricFamily("visavis_calls_refused", "Calls answered 503", self._calls.refused)
         if self._talking_face is not None:
             yield GaugeMetricFamily(
                 "visavis_talking_face",
@@ -105,7 +105,7 @@ class OrchestratorCollector(Collector):
         )
         for figure, (name, text, scale) in _LIPS.items():
             yield CounterMetricFamily(name, f"Of ended calls: {text}", self._lips[figure] * scale)
-        under_way = [call.stats for call in self._switchboard.calls if call.ended_at is None]
+        under_way = [call.stats for call in self._calls.calls if call.ended_at is None]
         for figure, (name, text) in _STREAMS.items():
             total = self._streams[figure] + sum(_of_streams(stats, figure) for stats in under_way)
             yield CounterMetricFamily(name, f"Media: {text}", total)

@@ -1,7 +1,7 @@
-"""A DNS server of one's own choice for the names of inference servers, in place of the system's resolver.
+"""DNS queries, and a DNS server of one's own choice for the names of inference servers.
 
-Not the reader of :mod:`orchestrator.sip.transport.dns`: that one caches answers and shuns silent servers for a
-while, and a fleet's addresses must be asked for anew each time. What the two share is one call of dnspython.
+SIP asks by :mod:`orchestrator.sip.transport.dns`, which caches answers and shuns silent servers for a while; the
+addresses of a fleet are asked for anew each time.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Sequence
+from typing import Any
 
 import dns.asyncresolver
 import dns.exception
 import dns.resolver
 
-from visavis.client.resolve import split_target
+from visavis.client.discovery import split_target
 from visavis.service.logs import Log
 
 log = Log(__name__)
@@ -29,30 +30,43 @@ class Nameserver:
     """
 
     def __init__(self, address: str) -> None:
-        host, port = split_address(address)
-        self._resolver = dns.asyncresolver.Resolver(configure=False)
-        self._resolver.nameservers = [host]
-        self._resolver.port = port
-        self._resolver.lifetime = LIFETIME_S
+        self._resolver = asking(split_address(address), LIFETIME_S)
 
     async def __call__(self, target: str, known: Sequence[str]) -> list[str]:
         """``host:port`` of every A and AAAA record; ``known`` where the server does not answer."""
         host, port = split_target(target)
         kinds = ("A", "AAAA")
         try:
-            answers = await asyncio.gather(*(self._ask(host, kind) for kind in kinds))
+            answers = await asyncio.gather(*(records(self._resolver, host, kind) for kind in kinds))
         except dns.exception.DNSException as error:
             log.warning("name_not_resolved", host=host, reason=str(error))
             return list(known)
         v4, v6 = answers
-        return sorted([f"{a}:{port}" for a in v4] + [f"[{a}]:{port}" for a in v6])
+        return sorted([f"{a.address}:{port}" for a in v4] + [f"[{a.address}]:{port}" for a in v6])
 
-    async def _ask(self, host: str, kind: str) -> list[str]:
-        try:
-            answer = await self._resolver.resolve(host, kind, raise_on_no_answer=False, search=False)
-        except dns.resolver.NXDOMAIN:
-            return []
-        return [record.address for record in answer.rrset or ()]
+
+def asking(nameserver: tuple[str, int] | None, lifetime_s: float) -> dns.asyncresolver.Resolver:
+    """dnspython's resolver, of this DNS server only or (``None``) of the system's.
+
+    Raises ``dns.resolver.NoResolverConfiguration`` where the system has none.
+    """
+    resolver = dns.asyncresolver.Resolver(configure=nameserver is None)
+    if nameserver is not None:
+        resolver.nameservers, resolver.port = [nameserver[0]], nameserver[1]
+    resolver.lifetime = lifetime_s
+    return resolver
+
+
+async def records(resolver: dns.asyncresolver.Resolver, name: str, kind: str) -> list[Any]:
+    """Records of an absolute name in the order to try (RFC 2782), empty where there are none.
+
+    Raises ``dns.exception.DNSException`` where no server answers.
+    """
+    try:
+        answer = await resolver.resolve(name, kind, raise_on_no_answer=False, search=False)
+    except (dns.resolver.NXDOMAIN, UnicodeError):  # UnicodeError: a label that is too long
+        return []
+    return list(answer.rrset.processing_order()) if answer.rrset is not None else []
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Literal, Protocol
 
+from orchestrator.calls.gateway import Gateway
 from orchestrator.calls.portraits import DEFAULT
 from orchestrator.calls.preparation import Preparation, State
-from orchestrator.sip.stack import SipStack
 from orchestrator.speech.base import VoiceByLanguage, VoiceState
 from orchestrator.worker.pool import WorkerPool
-from visavis.client.grpc import AvatarClient
+from visavis.client.grpc import GrpcServerClient
 from visavis.client.placement import Server
 from visavis.client.pool import ServerPool
 from visavis.errors import VisavisError
@@ -100,7 +100,7 @@ class StatusDesk:
     servers: ServerPool
     preparation: Preparation
     voices: VoiceByLanguage
-    sip: SipStack
+    sip: Gateway
     names: Sequence[str]
     supervisor: Supervisor
     _asked: asyncio.Task[list[ServerStatus]] | None = None
@@ -173,10 +173,7 @@ class StatusDesk:
     def _addresses(self) -> dict[str, list[str]]:
         if not self.running.sip_up:
             return {}
-        return {
-            transport: [f"{host}:{port}" for host, port, *_ in addresses]
-            for transport, addresses in self.sip.addresses.items()
-        }
+        return {transport: list(addresses) for transport, addresses in self.sip.addresses.items()}
 
     async def _servers(self) -> list[ServerStatus]:
         now = asyncio.get_running_loop().time()
@@ -185,12 +182,12 @@ class StatusDesk:
         return await asyncio.shield(self._asked)
 
     async def _ask_all(self) -> list[ServerStatus]:
-        clients = [c for c in self.servers.clients.values() if isinstance(c, AvatarClient)]
+        clients = [c for c in self.servers.clients.values() if isinstance(c, GrpcServerClient)]
         known = self.servers.placement.servers
         return list(await asyncio.gather(*(_ask(client, known.get(client.address)) for client in clients)))
 
 
-async def _ask(client: AvatarClient, known: Server | None) -> ServerStatus:
+async def _ask(client: GrpcServerClient, known: Server | None) -> ServerStatus:
     capacity = known.capacity if known is not None else None
     busy = (
         (capacity.speaking_slots, capacity.speaking_slots_free, capacity.sessions, capacity.max_sessions)

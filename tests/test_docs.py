@@ -52,8 +52,8 @@ def test_shell_parses() -> None:
 
 @pages
 def test_make_targets_exist(page: Path) -> None:
-    targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"(?:^|&& |; )make ([a-z][a-z-]*)", code(page), re.MULTILINE)) - targets == set()
+    targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:^|&& |; )make ([a-z][a-z0-9-]*)", code(page), re.MULTILINE)) - targets == set()
 
 
 @pages

@@ -42,7 +42,7 @@ def test_names_stand_in_the_file_that_decides() -> None:
 def test_names_of_the_worked_paths_stand_in_their_files() -> None:
     text = re.sub(r"\s+", " ", (ROOT / "docs/where.md").read_text())
     pairs = re.findall(rf"`((?:{FOLDERS})/[\w./]+\.py)` ?\(`(\w+)`\)", text)
-    assert len(pairs) >= 8
+    assert len(pairs) >= 4
     for path, name in pairs:
         assert re.search(rf"\b{name}\b", (ROOT / path).read_text()), (path, name)
 

@@ -10,10 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.peers import require
+from tests.support.peers import PACKAGES, require
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ["tests/fleet/test_kamailio.py", "tests/rtp/test_receivers.py"]
+
+
+@pytest.mark.parametrize("installs", [".ci/run", "CONTRIBUTING.md"])
+def test_every_peers_package_is_installed(installs: str) -> None:
+    words = set(re.findall(r"[a-z0-9.+-]+", (ROOT / installs).read_text()))
+    assert {package for packages in PACKAGES.values() for package in packages.split()} <= words
 
 
 @pytest.mark.process

@@ -23,16 +23,16 @@ from orchestrator.media.video.idle_loop import FAILED_KEPT, IdleCache
 from orchestrator.metrics import OUTCOMES, OrchestratorCollector
 from orchestrator.sip.agent.authentication import NONCES_COUNTED, Credentials
 from orchestrator.sip.agent.policy import MAX_SOURCES, SourcePolicy
-from orchestrator.sip.call.acks import KEPT, Acks
+from orchestrator.sip.call.invite import ACKS_KEPT, Acks
 from orchestrator.sip.message.message import Request, Response
 from orchestrator.worker.host import MediaHost
 from tests.inference.test_store import put
 from tests.media.test_video import Now, key
 from tests.support.media import Phone
-from visavis.client.discovery import Lookout
+from visavis.client.discovery import Discovery
 from visavis.client.model import Avatar, AvatarSource
 from visavis.client.placement import Placement
-from visavis.client.replicas import Copies
+from visavis.client.replicas import Replicas
 from visavis.service.logs import Log
 
 pytest_plugins = ["tests.support.media_fixtures"]
@@ -46,28 +46,28 @@ def avatar(number: int) -> Avatar:
 
 def test_portraits_of_avatars_that_nobody_uses_are_let_go() -> None:
     clients: dict[str, Any] = {"a:1": object()}
-    copies = Copies(Placement(["a:1"]), clients)
-    copies.remember(avatar(0), AvatarSource(b"in use", 64, 48, Fraction(25)))
-    copies.use(avatar(0), 1)
+    replicas = Replicas(Placement(["a:1"]), clients)
+    replicas.remember(avatar(0), AvatarSource(b"in use", 64, 48, Fraction(25)))
+    replicas.use(avatar(0), 1)
     for number in range(1, MANY):
-        copies.remember(avatar(number), AvatarSource(bytes(1000), 64, 48, Fraction(25)))
-        copies._ids[f"pod-{number}:1", f"avatar {number}"] = "other"
-        copies._warm_after["a:1", f"avatar {number}"] = 0.0
-        copies.use(avatar(number), 1)
-        copies.use(avatar(number), -1)
-    for known in (copies._avatars, copies._sources, copies._ids, copies._warm_after):
+        replicas.remember(avatar(number), AvatarSource(bytes(1000), 64, 48, Fraction(25)))
+        replicas._ids[f"pod-{number}:1", f"avatar {number}"] = "other"
+        replicas._warm_after["a:1", f"avatar {number}"] = 0.0
+        replicas.use(avatar(number), 1)
+        replicas.use(avatar(number), -1)
+    for known in (replicas._avatars, replicas._sources, replicas._ids, replicas._warm_after):
         assert len(known) <= 130
-    assert f"avatar {MANY - 1}" in copies._sources
-    assert copies._sources["avatar 0"].image == b"in use"
-    assert dict(copies._uses) == {"avatar 0": 1}
+    assert f"avatar {MANY - 1}" in replicas._sources
+    assert replicas._sources["avatar 0"].image == b"in use"
+    assert dict(replicas._uses) == {"avatar 0": 1}
 
 
 def test_addresses_that_conversations_have_left_are_let_go() -> None:
-    lookout = Lookout([], Placement(), cast(Any, None), None)
+    discovery = Discovery([], Placement(), cast(Any, None), None)
     for number in range(MANY):
-        lookout.entered(f"pod-{number}:1")
-        lookout.left(f"pod-{number}:1")
-    assert not lookout._streams
+        discovery.entered(f"pod-{number}:1")
+        discovery.left(f"pod-{number}:1")
+    assert not discovery._streams
 
 
 def test_a_server_names_only_avatars_that_are_still_on_its_disk(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_acks_of_a_call_with_many_refreshes_are_not_all_kept() -> None:
         invite = Request(method="INVITE", uri="sip:a@b")
         invite.headers.add("CSeq", f"{number} INVITE")
         acks.acknowledge(invite)
-    assert len(acks._sent) == KEPT
+    assert len(acks._sent) == ACKS_KEPT
     again = Response(status=200, reason="OK")
     again.headers.add("CSeq", f"{MANY} INVITE")
     acks.again(again)

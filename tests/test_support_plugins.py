@@ -21,7 +21,7 @@ markers =
     container
 """
 TESTS = """
-import asyncio, socket, subprocess, sys, threading, tempfile, time
+import asyncio, logging, os, socket, subprocess, sys, threading, tempfile, time
 import pytest
 
 KEPT = []
@@ -85,6 +85,17 @@ async def test_leaves_a_task():
 @pytest.mark.process
 def test_leaves_a_process():
     KEPT.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(6)"]))
+
+class Closes:
+    def __init__(self): self.descriptor = os.open(os.devnull, os.O_RDONLY)
+    def __del__(self): os.close(self.descriptor)
+
+def test_whose_log_holds_a_traceback():
+    here = Closes()
+    try:
+        raise ValueError
+    except ValueError:
+        logging.exception("it")
 
 def test_what_takes_a_moment_to_end():
     threading.Thread(target=time.sleep, args=(0.2,)).start()

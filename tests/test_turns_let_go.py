@@ -7,18 +7,18 @@ import gc
 import tracemalloc
 from collections.abc import AsyncIterator
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 import pytest
 
-from orchestrator.calls.call import ENDED_TURNS_KEPT, MAX_QUEUED_TURNS, Call, CallInfo
 from orchestrator.calls.events import EventBus
+from orchestrator.calls.turns import ENDED_TURNS_KEPT, MAX_QUEUED_TURNS
 from orchestrator.speech.base import PCM, VoiceByLanguage
+from tests.support.calls import ENDED, answered_call, report
 from visavis.client.messages import EndOfTurn, Event, Request, TurnFinished, TurnRejected, TurnStart
 from visavis.client.model import Avatar, Opened
-from visavis.client.session import FINISH_S, Conversation
-from visavis.client.turn import Turn
+from visavis.client.session import FINISH_S, SessionProtocol
+from visavis.client.turn import ResumableTurn
 from visavis.frames import SAMPLE_RATE, Frame
 
 FPS = Fraction(25)
@@ -27,14 +27,14 @@ SECOND = bytes(2 * SAMPLE_RATE)
 TURNS = 10_000
 
 
-def told(talk: Conversation) -> list[Request]:
+def told(talk: SessionProtocol) -> list[Request]:
     requests = []
     while (request := talk.next_request()) is not None:
         requests.append(request)
     return requests
 
 
-def speak(talk: Conversation, turn: int, now: float, seconds: int = 1) -> None:
+def speak(talk: SessionProtocol, turn: int, now: float, seconds: int = 1) -> None:
     """A turn from its first sample to the playhead at its end."""
     talk.start_turn(turn, 1)
     talk.anchor(0, 7)
@@ -45,7 +45,7 @@ def speak(talk: Conversation, turn: int, now: float, seconds: int = 1) -> None:
 
 
 def held() -> int:
-    return sum(isinstance(thing, Turn) for thing in gc.get_objects())
+    return sum(isinstance(thing, ResumableTurn) for thing in gc.get_objects())
 
 
 def finished(events: list[Event]) -> list[int]:
@@ -53,7 +53,7 @@ def finished(events: list[Event]) -> list[int]:
 
 
 def test_ten_thousand_turns_leave_one_in_memory() -> None:
-    talk = Conversation(FPS)
+    talk = SessionProtocol(FPS)
     talk.attach(OPENED)
     gc.collect()
     before, gc_was = held(), gc.isenabled()
@@ -78,27 +78,27 @@ def test_ten_thousand_turns_leave_one_in_memory() -> None:
 
 def test_a_request_costs_the_same_after_ten_thousand_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = 0
-    ask = Turn.next_request
+    ask = ResumableTurn.next_request
 
-    def counted(self: Turn) -> Request | None:
+    def counted(self: ResumableTurn) -> Request | None:
         nonlocal asked
         asked += 1
         return ask(self)
 
-    talk = Conversation(FPS)
+    talk = SessionProtocol(FPS)
     talk.attach(OPENED)
     for turn in range(1, TURNS + 1):
         talk.start_turn(turn, 1)
         talk.end_turn()
         told(talk)
         talk.on_message(TurnFinished(turn, 0, 0))
-    monkeypatch.setattr(Turn, "next_request", counted)
+    monkeypatch.setattr(ResumableTurn, "next_request", counted)
     assert talk.next_request() is None
     assert asked == 1
 
 
 def test_turns_that_a_server_never_reports_are_let_go_by_the_clock() -> None:
-    talk = Conversation(FPS)
+    talk = SessionProtocol(FPS)
     talk.attach(OPENED)
     gc.collect()
     before = held()
@@ -115,7 +115,7 @@ def test_turns_that_a_server_never_reports_are_let_go_by_the_clock() -> None:
 
 
 def test_turns_without_a_server_are_let_go_and_reported_once() -> None:
-    talk = Conversation(FPS)
+    talk = SessionProtocol(FPS)
     gc.collect()
     before = held()
     reported = []
@@ -130,7 +130,7 @@ def test_turns_without_a_server_are_let_go_and_reported_once() -> None:
 
 
 def test_rejected_turns_are_let_go_and_told_no_further() -> None:
-    talk = Conversation(FPS)
+    talk = SessionProtocol(FPS)
     talk.attach(OPENED)
     gc.collect()
     before = held()
@@ -148,7 +148,7 @@ def test_rejected_turns_are_let_go_and_told_no_further() -> None:
 
 
 def test_a_turn_that_was_finished_by_the_clock_is_still_told_to_its_end() -> None:
-    talk = Conversation(FPS)
+    talk = SessionProtocol(FPS)
     talk.attach(OPENED)
     speak(talk, 1, 0.0)  # the link was jammed: the server has been told nothing
     assert finished(talk.check(1 + FINISH_S)) == [1]
@@ -159,37 +159,17 @@ def test_a_turn_that_was_finished_by_the_clock_is_still_told_to_its_end() -> Non
     assert finished(talk.on_message(TurnFinished(1, 0, 0))) == []  # it has been reported
 
 
-class Media:
-    """The control end of a call's media."""
-
-    def start_turn(self, turn_id: int) -> None: ...
-    def feed(self, turn_id: int, pcm_16k: PCM, pcm: PCM) -> None: ...
-    def end_turn(self, turn_id: int) -> None: ...
-    def interrupt(self) -> None: ...
-
-    @property
-    def sample_rate(self) -> int:
-        return 8000
-
-
 async def _nothing() -> AsyncIterator[PCM]:
     yield np.zeros(160, np.int16)
 
 
-def a_call() -> Call:
-    info = CallInfo("c", "in", "sip:a@b", "demo", "demo", "127.0.0.1", "PCMU/8000", None)
-    signalling: Any = object()
-    media: Any = Media()
-    return Call(info, media, VoiceByLanguage({}), EventBus(), signalling)
-
-
 async def test_a_call_shows_its_last_turns_and_every_one_under_way() -> None:
-    call = a_call()
+    call = answered_call(VoiceByLanguage({}), EventBus())
     for number in range(1, TURNS + 1):
         turn = call.play(_nothing(), 8000)
         assert turn.turn_id == number
-        call.on_turn("started", number, 0.0, 100.0)
-        call.on_turn("finished", number, 20.0, 0.0)
+        report(call, "started", number, 0.0, 100.0)
+        report(call, "finished", number, 20.0, 0.0)
         if number % 100 == 0:
             await asyncio.sleep(0)
     assert [turn.turn_id for turn in call.turns] == list(range(TURNS - ENDED_TURNS_KEPT + 1, TURNS + 1))
@@ -199,5 +179,5 @@ async def test_a_call_shows_its_last_turns_and_every_one_under_way() -> None:
     assert all(turn.state == "interrupted" for turn in waiting)
     assert len(call.turns) == ENDED_TURNS_KEPT
     assert call.turns[-1] is waiting[-1]
-    call.on_end("bye by peer")
+    call.on_end(ENDED)
     await asyncio.sleep(0)

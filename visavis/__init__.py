@@ -8,13 +8,15 @@ are first used, so that ``visavis.frames`` alone costs neither gRPC nor RoomKit.
 from __future__ import annotations
 
 import importlib
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from visavis.audio import Resampler as Resampler
+    from visavis.client.avatar_client import AvatarClient as AvatarClient
     from visavis.client.body_cache import Body as Body
     from visavis.client.body_cache import BodyCache as BodyCache
-    from visavis.client.grpc import AvatarClient as AvatarClient
     from visavis.client.http import HttpServerClient as HttpServerClient
     from visavis.client.messages import Connected as Connected
     from visavis.client.messages import Disconnected as Disconnected
@@ -57,7 +59,7 @@ if TYPE_CHECKING:
 _HOME = {
     "audio": ("Resampler",),
     "client.body_cache": ("Body", "BodyCache"),
-    "client.grpc": ("AvatarClient",),
+    "client.avatar_client": ("AvatarClient",),
     "errors": (
         "AvatarUnknown",
         "BodyCorrupt",
@@ -93,15 +95,16 @@ _HOME = {
     "client.start_delay": ("StartDelay",),
     "client.stream": ("AvatarStream",),
 }
-_WITH_ROOMKIT = {
-    "roomkit.channel": ("AvatarVideoChannel", "stop_lips_with_voice")
-}  # importable where RoomKit is
+_WITH_ROOMKIT = {"roomkit.channel": ("AvatarVideoChannel", "stop_lips_with_voice")}
+"""Importable where RoomKit is."""
 _MODULE_OF = {name: module for module, names in (_HOME | _WITH_ROOMKIT).items() for name in names}
 
 __all__ = sorted(name for names in _HOME.values() for name in names)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'visavis' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"visavis.{_MODULE_OF[name]}"), name)
@@ -111,3 +114,10 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+def _version() -> str:
+    try:
+        return metadata.version("visavis")
+    except metadata.PackageNotFoundError:
+        return "0+unknown"  # files on a path, not installed

@@ -1,4 +1,4 @@
-"""Any sample rate to 16 kHz, in chunks of any length, with numpy alone.
+"""A streaming resampler of any sample rate to 16 kHz, in chunks of any length, with numpy alone.
 
 A windowed-sinc polyphase filter (J. O. Smith and P. Gossett, "A flexible sampling-rate conversion method", ICASSP
 1984) with a Kaiser window. What comes out does not depend on how the input was cut.
@@ -7,6 +7,7 @@ A windowed-sinc polyphase filter (J. O. Smith and P. Gossett, "A flexible sampli
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,17 @@ _ZEROS = 16  # zero crossings of the sinc to each side
 _BETA = 8.0  # Kaiser window: about 80 dB of stop band
 _ROLLOFF = 0.94
 _MOST_PHASES = 1000
+
+
+@lru_cache(maxsize=8)
+def _filters(reach: int, phases: int, cutoff: float) -> NDArray[np.float32]:
+    """``(phases, 2 * reach)``: row p weighs the inputs around an output p/up after one of them."""
+    at = np.arange(-reach + 1, reach + 1)[None, :] - np.arange(phases)[:, None] / phases
+    window = np.i0(_BETA * np.sqrt(np.clip(1 - (at / reach) ** 2, 0, 1))) / np.i0(_BETA)
+    taps = cutoff * np.sinc(cutoff * at) * window
+    even: NDArray[np.float32] = (taps / taps.sum(axis=1, keepdims=True)).astype(np.float32)
+    even.setflags(write=False)
+    return even
 
 
 class Resampler:
@@ -35,17 +47,9 @@ class Resampler:
         if self._up > _MOST_PHASES:
             raise ValueError(f"a sample rate of {rate} Hz has no simple ratio to {to} Hz")
         self._reach = int(np.ceil(_ZEROS / (min(1.0, to / rate) * _ROLLOFF)))  # input samples to each side
-        self._taps = self._filters(min(1.0, to / rate) * _ROLLOFF)
+        self._taps = _filters(self._reach, self._up, min(1.0, to / rate) * _ROLLOFF)
         self.delay = self._reach / rate
         self.reset()
-
-    def _filters(self, cutoff: float) -> NDArray[np.float32]:
-        """``(phases, 2 * reach)``: row p weighs the inputs around an output p/up after one of them."""
-        at = np.arange(-self._reach + 1, self._reach + 1)[None, :] - np.arange(self._up)[:, None] / self._up
-        window = np.i0(_BETA * np.sqrt(np.clip(1 - (at / self._reach) ** 2, 0, 1))) / np.i0(_BETA)
-        taps = cutoff * np.sinc(cutoff * at) * window
-        even: NDArray[np.float32] = (taps / taps.sum(axis=1, keepdims=True)).astype(np.float32)
-        return even
 
     def reset(self) -> None:
         """Forget what was pushed: the next sample is the first of a new signal."""

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import httpx
 
-from visavis.client.grpc import AvatarClient
+from visavis.client.avatar_client import AvatarClient
 from visavis.errors import VisavisError
 from visavis.service.logs import Log, configure_logging
 

@@ -1,4 +1,4 @@
-"""What can go wrong between a client and its servers, each told in one clear sentence."""
+"""The errors between a client and its servers, each told in one clear sentence."""
 
 from __future__ import annotations
 

@@ -9,16 +9,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from visavis.deprecated import moved
 
 SAMPLE_RATE = 16_000
 """Samples per second of the audio that a turn is counted in."""
 
 FrameKind = Literal["mouth", "body"]
 I420 = NDArray[np.uint8]
+
+
+class Sized:
+    """Something made of pictures of ``width`` x ``height`` pixels."""
+
+    width: int
+    height: int
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one of them in I420."""
+        return self.width * self.height * 3 // 2
 
 
 class Rect(NamedTuple):
@@ -101,12 +115,5 @@ def paste_i420(picture: I420, width: int, height: int, rect: Rect, pixels: bytes
     planes[2][half] = patch[2]
 
 
-def i420_to_rgb(picture: I420, width: int, height: int) -> NDArray[np.uint8]:
-    """RGB24 of shape ``(height, width, 3)`` from BT.601 limited-range I420 (ITU-R BT.601-7)."""
-    y, u, v = i420_planes(picture, width, height)
-    luma = (y.astype(np.int32) - 16) * 298
-    du = np.repeat(np.repeat(u.astype(np.int32) - 128, 2, 0), 2, 1)
-    dv = np.repeat(np.repeat(v.astype(np.int32) - 128, 2, 0), 2, 1)
-    rgb = np.stack((luma + 409 * dv, luma - 100 * du - 208 * dv, luma + 516 * du), axis=-1)
-    out: NDArray[np.uint8] = np.clip((rgb + 128) >> 8, 0, 255).astype(np.uint8)
-    return out
+if not TYPE_CHECKING:
+    __getattr__ = moved(__name__, {"i420_to_rgb": "visavis.rgb:to_rgb"})

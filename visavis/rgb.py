@@ -1,4 +1,4 @@
-"""I420 to RGB24, fast enough for live pictures: OpenCV where it is installed, else numpy in 16-bit fixed point."""
+"""The conversion of I420 to RGB24 for live pictures: OpenCV where it is installed, else numpy in fixed point."""
 
 from __future__ import annotations
 

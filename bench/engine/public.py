@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bench.engine.run import body_720p
 from inference_server.engines.musetalk import face
 from inference_server.engines.musetalk.settings import Settings
-from visavis.frames import i420_to_rgb
+from visavis.rgb import to_rgb
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def public_speeds(folder: Path, root: Path, device: torch.device, frames: int) -
         pe, public_vae.vae = pe.half(), public_vae.vae.half()
         public_unet.model = public_unet.model.half()
     body = body_720p()
-    picture = np.ascontiguousarray(i420_to_rgb(body.frame(0), body.width, body.height)[..., ::-1])
+    picture = np.ascontiguousarray(to_rgb(body.frame(0), body.width, body.height)[..., ::-1])
     settings = Settings.of({"musetalk_dir": str(root)})
     box = face.face_boxes(body.landmarks[:1], body.width, body.height, settings)[0]
     square = face.crop_square(box)

@@ -27,7 +27,7 @@ from testing.nameserver import NameServer
 from testing.page import mark, write_into
 from testing.ports import free_port
 from tests.support.house import orchestrator, picture
-from visavis.client.grpc import AvatarClient
+from visavis.client.avatar_client import AvatarClient
 
 NAME = "inference.visavis.test"
 SIZE = 160

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.fleet.servers import Fleet
-from visavis.client.grpc import AvatarClient
+from visavis.client.avatar_client import AvatarClient
 from visavis.client.model import Avatar
 
 FROZEN_S = 5.0

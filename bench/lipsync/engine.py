@@ -27,7 +27,8 @@ from inference_server.engines.portrait.training.phones import Phone
 from inference_server.lipsync.lips import Lips, track_lips
 from inference_server.lipsync.measure import Report, compare
 from inference_server.lipsync.target import from_phones
-from visavis.frames import frame_start, i420_to_rgb, paste_i420
+from visavis.frames import frame_start, paste_i420
+from visavis.rgb import to_rgb
 
 Rgb = NDArray[np.uint8]
 
@@ -62,7 +63,7 @@ def render(
             raise RuntimeError(result[0].error or "the engine failed")
         if result[0].kind == "mouth" and rect is not None:
             paste_i420(picture, body.width, body.height, rect, memoryview(out)[: rect.i420_size])
-        yield frame_start(k, fps) / RATE, i420_to_rgb(picture, body.width, body.height)
+        yield frame_start(k, fps) / RATE, to_rgb(picture, body.width, body.height)
     track.close()
 
 

@@ -14,7 +14,8 @@ from bench.lipsync.engine import prepare
 from inference_server.engines.portrait import PortraitEngine
 from inference_server.engines.portrait.atlas import blend, mix_of
 from inference_server.engines.portrait.handle import PortraitHandle
-from visavis.frames import i420_to_rgb, paste_i420
+from visavis.frames import paste_i420
+from visavis.rgb import to_rgb
 
 MOUTHS = {
     "rest": (0.0, 0.0, 0.0, 0.0),
@@ -49,7 +50,7 @@ def row(portrait: Path, size: int = 512) -> NDArray[np.uint8]:
             out = bytearray(handle.rect(0).i420_size)
             rect = handle.draw(blend(handle.atlas, mix), 0, memoryview(out))
             paste_i420(frame, size, size, rect, memoryview(out))
-        face = i420_to_rgb(frame, size, size)[top:bottom, left:right]
+        face = to_rgb(frame, size, size)[top:bottom, left:right]
         part = np.asarray(cv2.resize(face, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
         cv2.putText(part, name, (5, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (255, 255, 80), 1, cv2.LINE_AA)
         shown.append(part)

@@ -16,7 +16,7 @@ import numpy as np
 import uvloop
 from numpy.typing import NDArray
 
-from orchestrator.avatar.performer import Silent
+from orchestrator.avatar.call_avatar import NoAvatar
 from orchestrator.avatar.speaker import Speaker
 from orchestrator.media.clock import Lateness
 from orchestrator.media.parameters import AudioParameters, VideoParameters
@@ -26,8 +26,8 @@ from orchestrator.worker.host import HostSettings, MediaHost
 from orchestrator.worker.worker import tune_process
 from visavis.client.start_delay import StartDelay
 from visavis.frames import Frame, Rect
+from visavis.playout.loop import IdleVariation
 from visavis.playout.playout import Picture, Playout
-from visavis.playout.wander import Wander
 
 FPS = 25
 JUMPS = ((44, 0), (44, 77), (76, 0), (76, 45), (124, 45), (124, 77))  # as those of a portrait's loop
@@ -83,11 +83,11 @@ class Resting:
     def __init__(self, body: StillBody, name: str) -> None:
         self.body = body
         length, fps = len(body.frames), Fraction(FPS)
-        playout = Playout(length, fps, jumps=body.jumps, choose_jump=Wander(length, name))
+        playout = Playout(length, fps, jumps=body.jumps, choose_jump=IdleVariation(length, name))
         self._speaker = Speaker(
             rate=8000,
             fps=fps,
-            face=Silent(),
+            face=NoAvatar(),
             playout=playout,
             start_delay=StartDelay(fps),
             emit=lambda event: None,

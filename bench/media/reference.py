@@ -76,10 +76,10 @@ def _send(sock: socket.socket, packet: bytes) -> None:
 
 def roomkit(python: str, loop: NDArray[np.uint8]) -> str:
     """One line: CPU ms per 512x512 picture of RoomKit's encoder, moving and still."""
-    from visavis.frames import i420_to_rgb
+    from visavis.rgb import to_rgb
 
     with tempfile.NamedTemporaryFile(suffix=".npy") as file:
-        np.save(file.name, np.stack([i420_to_rgb(frame, 512, 512) for frame in loop[:50]]))
+        np.save(file.name, np.stack([to_rgb(frame, 512, 512) for frame in loop[:50]]))
         script = Path(file.name).with_suffix(".py")
         script.write_text(_ROOMKIT)
         try:

@@ -52,7 +52,7 @@ class Case:
     speed: float
     attach: bool
     own_channel: bool = False
-    lead_s: float = 0.4
+    voice_delay_s: float = 0.4
     prebuffer: int = 80
 
     def __str__(self) -> str:
@@ -66,7 +66,7 @@ CASES = (
     Case("AudioVideoChannel, late voice", 3.0, True, prebuffer=900),
     Case("AudioVideoChannel", 1.0, False),
     Case("AudioVideoChannel", 1.0, True),
-    Case("AvatarVideoChannel, no lead", 1.0, True, own_channel=True, lead_s=0.0),
+    Case("AvatarVideoChannel, no delay", 1.0, True, own_channel=True, voice_delay_s=0.0),
     Case("AvatarVideoChannel", 1.0, True, own_channel=True),
     Case("AvatarVideoChannel", 8.0, True, own_channel=True),
 )
@@ -98,7 +98,7 @@ async def application(case: Case, server: InferenceServer, portrait: bytes, side
             backend=backend,
             avatar_factory=avatar,
             encoder_factory=encoder,
-            lead_s=case.lead_s,
+            voice_delay_s=case.voice_delay_s,
             **voice,
         )
 

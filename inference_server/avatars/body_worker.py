@@ -1,82 +1,140 @@
 """A portrait or a video to a body loop, in a process of its own: it can hurt nobody but this process.
 
-Standard input: one JSON line (the request), then the file's bytes. Standard output: JSON lines with progress,
-and at last ``done`` or ``rejected`` with one sentence.
+It is sent one :class:`MakeBody`, and answers with :class:`Progress`, and at last with one of the other two.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
-import json
 import os
 import resource
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from inference_server.avatars.arrays import write_body
+from inference_server.avatars.portrait.framing import Fit
 from inference_server.avatars.portrait.image import ImageLimits, load_image
 from inference_server.avatars.video import Clip, VideoLimits
-from inference_server.engine.worker import die_with_parent
 from inference_server.engines.base import BodyLoop, ImageRejected
+from visavis.service.child import Program, parent_socket
+from visavis.service.ipc import Codec
 
 MEMORY_LIMIT = 6 << 30
 
 
-def make(request: dict[str, Any], file: bytes) -> Iterator[float | BodyLoop]:
+@dataclass(frozen=True, slots=True)
+class MakeBody:
+    """What to make, out of ``payload``: a picture's file, or a video's. ``own_body``: by the engine's own maker."""
+
+    body_id: str
+    width: int
+    height: int
+    fps: Fraction
+    fit: Fit
+    video: bool
+    image_bytes: int
+    image_pixels: int
+    video_bytes: int
+    video_s: float
+    own_body: bool
+    engine: str
+    engine_settings: dict[str, str]
+    out_dir: str
+    payload: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How much is done, 0 to 1."""
+
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """``out_dir`` holds the body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Why the file cannot be made into one: a sentence for whoever sent it."""
+
+    sentence: str
+
+
+Message = MakeBody | Progress | Made | Rejected
+codec = Codec[Message](MakeBody, Progress, Made, Rejected, limit=(1 << 32) - 1)
+PROGRAM = Program("body maker", "inference_server.avatars.body_worker", codec)
+
+
+def make(request: MakeBody) -> Iterator[float | BodyLoop]:
     """Steps of the preparation. Raises :class:`ImageRejected`."""
-    fps = Fraction(*request["fps"])
-    shape = {"width": request["width"], "height": request["height"], "fps": fps}
-    least = 1 if request["own_body"] else 80
+    file, fps = request.payload, request.fps
+    shape: dict[str, Any] = {
+        "body_id": request.body_id,
+        "width": request.width,
+        "height": request.height,
+        "fps": fps,
+    }
+    least = 1 if request.own_body else 80
     clip: Clip | None = None
-    if request["video"]:
-        clip = Clip(file, fps, VideoLimits(request["video_bytes"], min_side=least, max_s=request["video_s"]))
+    if request.video:
+        clip = Clip(file, fps, VideoLimits(request.video_bytes, min_side=least, max_s=request.video_s))
         picture = next(iter(clip))
     else:
-        picture = load_image(file, ImageLimits(request["image_bytes"], request["image_pixels"], least))
-    if request["own_body"]:
+        picture = load_image(file, ImageLimits(request.image_bytes, request.image_pixels, least))
+    if request.own_body:
         from inference_server.engines.discovery import engine_factory
 
-        engine = engine_factory(request["engine"])(request["engine_settings"])
+        engine = engine_factory(request.engine)(request.engine_settings)
         maker: Any = engine
-        yield from maker.make_body(picture, body_id=request["body_id"], **shape)
+        yield from maker.make_body(picture, **shape)
     elif clip is not None:
         from inference_server.avatars.video_loop import make_video_loop
 
-        yield from make_video_loop(clip, body_id=request["body_id"], fit=request["fit"], **shape)
+        yield from make_video_loop(clip, fit=request.fit, **shape)
     else:
         from inference_server.avatars.loop import make_loop
 
-        yield from make_loop(picture, body_id=request["body_id"], fit=request["fit"], **shape)
+        yield from make_loop(picture, fit=request.fit, **shape)
 
 
 def main() -> int:
     """Entry of the process."""
-    die_with_parent()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--channel", type=int, required=True)
+    channel = parent_socket(parser.parse_args().channel)
     with contextlib.suppress(OSError):
         os.nice(15)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
-    request = json.loads(sys.stdin.buffer.readline())
-    file = sys.stdin.buffer.read()
+
+    def say(message: Message) -> None:
+        channel.sendall(codec.encode(message))
+
     try:
-        for step in make(request, file):
+        decoder = codec.decoder()
+        while (request := next(decoder, None)) is None:
+            data = channel.recv(1 << 20)
+            if not data:
+                return 1
+            decoder.feed(data)
+        assert isinstance(request, MakeBody)
+        for step in make(request):
             if isinstance(step, BodyLoop):
-                write_body(Path(request["out_dir"]), step)
-                _say({"done": True})
+                write_body(Path(request.out_dir), step)
+                say(Made())
             else:
-                _say({"progress": float(step)})
+                say(Progress(float(step)))
     except ImageRejected as error:
-        _say({"rejected": str(error)})
+        say(Rejected(str(error)))
     except MemoryError:
-        _say({"rejected": "The picture needs too much memory to decode: upload a smaller one."})
+        say(Rejected("The picture needs too much memory to decode: upload a smaller one."))
     return 0
-
-
-def _say(line: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(line) + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

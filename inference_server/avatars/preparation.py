@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
-import json
 import shutil
-import sys
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import cast
 
 from inference_server.avatars import ids
 from inference_server.avatars.arrays import Damaged
+from inference_server.avatars.body_worker import PROGRAM, Made, MakeBody, Progress, Rejected
+from inference_server.avatars.portrait.framing import Fit
 from inference_server.avatars.portrait.image import ImageRejected, read_header
 from inference_server.avatars.store import AvatarStore, StoredAvatar
 from inference_server.avatars.video import check_container
@@ -22,6 +21,8 @@ from inference_server.engine import messages as m
 from inference_server.engine.process import EngineProcess
 from inference_server.errors import RequestError, invalid, unavailable
 from inference_server.settings import Settings
+from visavis.service.channel import ChannelClosed
+from visavis.service.child import Child
 from visavis.service.logs import Log
 
 BODY_SHARE = 0.6  # of the progress shown
@@ -193,23 +194,25 @@ class Preparation:
     async def _make_body(self, job: _Job, request: PrepareRequest, own: bool, body_id: str) -> None:
         scratch = self._store.scratch()
         try:
-            order: dict[str, Any] = {
-                "body_id": body_id,
-                "width": request.width,
-                "height": request.height,
-                "fps": request.fps.as_integer_ratio(),
-                "fit": request.fit,
-                "video": request.video,
-                "image_bytes": self._settings.image_bytes,
-                "image_pixels": self._settings.image_pixels,
-                "video_bytes": self._settings.video_bytes,
-                "video_s": self._settings.video_s,
-                "own_body": own,
-                "engine": self._settings.engine,
-                "engine_settings": self._settings.engine_settings,
-                "out_dir": str(scratch),
-            }
-            rejected = await self._run_body_process(job, json.dumps(order).encode() + b"\n" + request.file)
+            limits = self._settings
+            order = MakeBody(
+                body_id=body_id,
+                width=request.width,
+                height=request.height,
+                fps=request.fps,
+                fit=cast(Fit, request.fit),
+                video=request.video,
+                image_bytes=limits.image_bytes,
+                image_pixels=limits.image_pixels,
+                video_bytes=limits.video_bytes,
+                video_s=limits.video_s,
+                own_body=own,
+                engine=limits.engine,
+                engine_settings=limits.engine_settings,
+                out_dir=str(scratch),
+                payload=request.file,
+            )
+            rejected = await self._run_body_process(job, order)
             if rejected:
                 raise invalid(rejected)
             await asyncio.to_thread(self._store.install_body, scratch)
@@ -217,37 +220,25 @@ class Preparation:
             if scratch.exists():
                 await asyncio.to_thread(self._store.discard, scratch)
 
-    async def _run_body_process(self, job: _Job, order: bytes) -> str:
+    async def _run_body_process(self, job: _Job, order: MakeBody) -> str:
         """Returns the sentence of a rejection, "" when the body is made."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "inference_server.avatars.body_worker"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        assert process.stdin is not None and process.stdout is not None
-        done = False
+        process = Child(PROGRAM)
         try:
-            with contextlib.suppress(ConnectionError):
-                process.stdin.write(order)
-                await process.stdin.drain()
-                process.stdin.close()
-            async for line in process.stdout:
-                said = json.loads(line)
-                if "rejected" in said:
-                    return str(said["rejected"])
-                done = done or "done" in said
-                job.move(float(said.get("progress", 1.0)) * BODY_SHARE)
-            await process.wait()
-        finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
-        if not done:
-            self._log.error("body_process_failed", code=process.returncode)
+            await process.start()
+            process.send(order)
+            while True:
+                match await process.receive():
+                    case Progress(share):
+                        job.move(share * BODY_SHARE)
+                    case Rejected(sentence):
+                        return sentence
+                    case Made():
+                        return ""
+        except ChannelClosed as error:
+            self._log.error("body_process_failed", reason=str(error))
             return "The upload could not be made into a body loop: try another one."
-        return ""
+        finally:
+            await process.end()
 
     async def _ask_engine(
         self, job: _Job, request: PrepareRequest, body_id: str, avatar_id: str, loaded: m.Loaded

@@ -20,6 +20,7 @@ from typing import Any
 from inference_server.avatars.arrays import META, Damaged, read_body, read_meta, write_folder
 from inference_server.avatars.ids import is_id
 from inference_server.engines.base import BodyLoop
+from visavis.service.byte_budget import Entry, beyond_budget
 
 
 @dataclass(frozen=True)
@@ -192,20 +193,16 @@ class AvatarStore:
 
     def _shrink(self, keep: StoredAvatar) -> None:
         """Remove the least recently used avatars, then bodies that no avatar needs, until all fits."""
-        sizes = {f: _size(f) for top in (self._avatars, self._bodies) for f in top.iterdir()}
-        total = sum(sizes.values())
+        folders = [folder for top in (self._avatars, self._bodies) for folder in top.iterdir()]
+        there = [Entry(_used(folder), _size(folder), folder) for folder in folders]
         in_use = {self._open[a].body.body_id for a in self._pinned if a in self._open}
-        in_use |= {keep.avatar_id, keep.body.body_id}
-        for folder in sorted(sizes, key=_used):
-            if total <= self._disk_bytes:
-                return
-            if folder.name in self._pinned or folder.name in in_use:
-                continue
+        in_use |= {keep.avatar_id, keep.body.body_id, *self._pinned}
+        kept = {folder for folder in folders if folder.name in in_use}
+        for folder in beyond_budget(there, self._disk_bytes, kept):
             shutil.rmtree(folder, ignore_errors=True)
             self._open.pop(folder.name, None)
             for avatar_id in [a for a, s in self._open.items() if s.body.body_id == folder.name]:
                 del self._open[avatar_id]
-            total -= sizes[folder]
 
 
 def _touch(folder: Path) -> None:

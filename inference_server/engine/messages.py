@@ -1,19 +1,12 @@
-"""What the front and the engine process say to each other: typed messages, framed over a socket.
-
-A message on the wire is two big-endian ``u32`` lengths, a JSON list ``[name, fields...]`` and raw bytes (PCM).
-Nothing is ever unpickled.
-"""
+"""What the front and the engine process say to each other (``visavis.service.ipc``)."""
 
 from __future__ import annotations
 
-import json
-import struct
-from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+import typing
+from dataclasses import dataclass, field
 from typing import Any
 
-_HEADER = struct.Struct("!II")
-_LIMIT = 64 << 20
+from visavis.service.ipc import Codec
 
 
 @dataclass(slots=True)
@@ -199,39 +192,4 @@ Message = (
     | Failed
     | Pong
 )
-_KINDS: dict[str, Any] = {kind.__name__: kind for kind in Message.__args__}
-_NAMES: dict[type, tuple[str, ...]] = {
-    kind: tuple(f.name for f in fields(kind) if f.name != "payload") for kind in Message.__args__
-}
-
-
-def encode(message: Message) -> bytes:
-    """The message as it travels."""
-    kind = type(message)
-    head = json.dumps([kind.__name__, *(getattr(message, name) for name in _NAMES[kind])]).encode()
-    payload: bytes = getattr(message, "payload", b"")
-    return _HEADER.pack(len(head), len(payload)) + head + payload
-
-
-class Decoder:
-    """Messages out of a stream of bytes."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> Iterator[Message]:
-        """Add bytes; yields every message that is complete. Raises ``ValueError`` on nonsense."""
-        self._buffer += data
-        while len(self._buffer) >= _HEADER.size:
-            head, payload = _HEADER.unpack_from(self._buffer)
-            if head + payload > _LIMIT:
-                raise ValueError("message too long")
-            end = _HEADER.size + head + payload
-            if len(self._buffer) < end:
-                return
-            name, *values = json.loads(self._buffer[_HEADER.size : _HEADER.size + head])
-            if payload:
-                values.append(bytes(self._buffer[_HEADER.size + head : end]))
-            del self._buffer[:end]
-            message: Message = _KINDS[name](*values)
-            yield message
+codec = Codec[Message](*typing.get_args(Message))

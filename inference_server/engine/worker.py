@@ -1,6 +1,6 @@
 """The engine process: one thread that draws batches, and prepares avatars in small steps in between.
 
-Started by ``engine_process.py`` as ``python -m inference_server.engine.worker`` with a socket and the frame
+Started by ``process.py`` as ``python -m inference_server.engine.worker`` with a socket and the frame
 ring as inherited file descriptors. It ends when its parent does.
 """
 
@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import json
 import os
 import select
-import signal
 import socket
 import sys
 import time
@@ -36,6 +34,7 @@ from inference_server.engines.base import (
     Ticket,
 )
 from inference_server.engines.discovery import engine_factory
+from visavis.service.child import parent_socket
 from visavis.service.logs import configure_logging
 from visavis.service.unhandled import log_threads
 
@@ -60,7 +59,7 @@ class EngineWorker:
         self._engine = engine
         self._channel = channel
         self._ring = ring
-        self._decoder = m.Decoder()
+        self._decoder = m.codec.decoder()
         self._out = bytearray()
         self._handles: dict[str, Handle] = {}
         self._voices = Voices(engine, self._handles, self._send)
@@ -114,7 +113,7 @@ class EngineWorker:
         return True
 
     def _send(self, message: m.Message) -> None:
-        self._out += m.encode(message)
+        self._out += m.codec.encode(message)
 
     def _flush(self) -> None:
         """What was said in one piece of work leaves together, so that the front plans batches of all of it."""
@@ -234,12 +233,6 @@ def _sentence(error: Exception) -> str:
     return str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to end this process when its parent ends (Linux), whatever it is doing."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
 def main() -> int:
     """Entry of the process."""
     parser = argparse.ArgumentParser()
@@ -250,13 +243,10 @@ def main() -> int:
     parser.add_argument("--ring-size", type=int, required=True)
     parser.add_argument("--lanes", type=int, required=True)
     options = parser.parse_args()
-    die_with_parent()
+    channel = parent_socket(options.channel)
     configure_logging()
     log_threads()
     sys.setswitchinterval(SWITCH_S)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the front, which drains
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    channel = socket.socket(fileno=options.channel)
     ring = FrameRing(options.ring, options.ring_size, options.lanes)
     try:
         factory = engine_factory(options.engine)
@@ -267,13 +257,13 @@ def main() -> int:
         known = isinstance(error, EngineError | ValueError)
         kind = "ModelMissing" if isinstance(error, ModelMissing) else type(error).__name__
         sentence = str(error) if known else f"{type(error).__name__}: {error}"
-        channel.sendall(m.encode(m.Failed("load", "", kind, sentence)))
+        channel.sendall(m.codec.encode(m.Failed("load", "", kind, sentence)))
         return 1
     try:
         worker.run()
     except EngineDead as error:
         with contextlib.suppress(OSError):
-            channel.sendall(m.encode(m.Failed("engine", "", "EngineDead", str(error))))
+            channel.sendall(m.codec.encode(m.Failed("engine", "", "EngineDead", str(error))))
         return 1
     except (BrokenPipeError, ConnectionError):
         return 0

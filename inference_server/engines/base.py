@@ -51,8 +51,8 @@ class EngineInfo:
 
     name: str
     build: str  # digest of code and weights; part of every avatar_id
-    look_ahead: int  # samples needed beyond the end of a frame
-    history: int  # samples before a frame that still shape it
+    look_ahead: int = 0  # samples needed beyond the end of a frame
+    history: int = 0  # samples before a frame that still shape it
     buckets: tuple[int, ...] = (1, 2, 4, 8)  # batch sizes, ascending
     closing_frames: int = 3  # frames after the end of a turn that bring the mouth to rest
     max_width: int = 1920

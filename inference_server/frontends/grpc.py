@@ -14,11 +14,12 @@ from grpc_reflection.v1alpha import reflection
 
 from inference_server.core import Core
 from inference_server.errors import ErrorKind, RequestError, invalid
-from inference_server.frontends import convert
+from inference_server.frontends import convert, describe
 from inference_server.frontends.health import SERVICE, Health
 from inference_server.settings import MIB, Settings
 from inference_server.streams.stream import Stream
 from visavis.avatar.v1 import avatar_pb2 as pb
+from visavis.contract import protobuf_codec as codec
 
 WATCH_S = 0.1
 FLUSH_S = 2.0  # what a stream that ends may take to hand over what is in its outbox
@@ -120,7 +121,7 @@ class GrpcFace:
         """What this server is and can do."""
         async with self._answering("GetCapabilities", context):
             _checked(request)
-            return convert.capabilities(self._core)
+            return codec.encode(describe.capabilities(self._core))
 
     async def watch_capacity(self, request: pb.WatchCapacityRequest | Malformed, context: Context) -> None:
         """Placement data at once, then on change."""
@@ -131,7 +132,7 @@ class GrpcFace:
                 now = self._core.capacity()
                 if now != told:
                     told = now
-                    await context.write(convert.capacity(now))
+                    await context.write(codec.encode(now))
                 await asyncio.sleep(WATCH_S)
 
     async def prepare_avatar(self, request: pb.PrepareAvatarRequest | Malformed, context: Context) -> None:
@@ -144,9 +145,8 @@ class GrpcFace:
                     if isinstance(step, float):
                         await context.write(pb.PrepareAvatarProgress(progress=step))
                     else:
-                        await context.write(
-                            pb.PrepareAvatarProgress(progress=1.0, avatar=convert.avatar(step))
-                        )
+                        avatar = codec.encode(describe.avatar(step))
+                        await context.write(pb.PrepareAvatarProgress(progress=1.0, avatar=avatar))
 
     async def fetch_body(self, request: pb.FetchBodyRequest | Malformed, context: Context) -> None:
         """The loop's frames."""
@@ -155,7 +155,7 @@ class GrpcFace:
             for index in range(len(avatar.body)):
                 frame = pb.BodyFrame(loop_index=index, pixels=avatar.body.frame(index).tobytes())
                 if index == 0:
-                    frame.avatar.CopyFrom(convert.avatar(avatar))
+                    frame.avatar.CopyFrom(codec.encode(describe.avatar(avatar)))
                 await context.write(frame)
 
     async def export_avatar(self, request: pb.ExportAvatarRequest | Malformed, context: Context) -> None:
@@ -174,9 +174,8 @@ class GrpcFace:
                 yield _checked(request).data
 
         async with self._answering("ImportAvatar", context):
-            return pb.ImportAvatarResponse(
-                avatar=convert.avatar(await self._core.avatars.import_avatar(chunks()))
-            )
+            avatar = await self._core.avatars.import_avatar(chunks())
+            return pb.ImportAvatarResponse(avatar=codec.encode(describe.avatar(avatar)))
 
     async def converse(
         self, requests: AsyncIterator[pb.ConverseRequest | Malformed], context: Context
@@ -194,7 +193,7 @@ class GrpcFace:
             stream = await self._core.open(convert.open_request(first.open))
             tasks: list[asyncio.Task[Any]] = []
             try:
-                await context.write(convert.opened(self._core, stream))
+                await context.write(codec.encode_response(describe.opened(self._core, stream)))
                 writer = asyncio.create_task(self._write(stream, context))
                 ended = asyncio.create_task(stream.ended.wait())
                 tasks = [writer, ended, asyncio.create_task(self._read(requests, stream))]

@@ -27,7 +27,8 @@ from inference_server.engines.musetalk import MuseTalkEngine
 from inference_server.lipsync.clip import read_sound
 from inference_server.lipsync.measure import measure
 from inference_server.lipsync.picture import draw
-from visavis.frames import Rect, i420_to_rgb, paste_i420
+from visavis.frames import Rect, paste_i420
+from visavis.rgb import to_rgb
 
 FPS = Fraction(25)
 Rgb = NDArray[np.uint8]
@@ -129,7 +130,7 @@ def render(
             picture = body.frame(frame).copy()
             if result.rect is not None:
                 paste_i420(picture, body.width, body.height, result.rect, bytes(out))
-            yield i420_to_rgb(picture, body.width, body.height), result.kind == "mouth"
+            yield to_rgb(picture, body.width, body.height), result.kind == "mouth"
 
 
 def write_clip(path: Path, pictures: list[Rgb], pcm: NDArray[np.int16]) -> None:
@@ -155,7 +156,7 @@ def judge(pictures: list[tuple[Rgb, bool]], body: BodyLoop, handle: Handle) -> Q
         if not mouth:
             continue
         rect = handle.rect(n)
-        plain = i420_to_rgb(body.frame(n), body.width, body.height)
+        plain = to_rgb(body.frame(n), body.width, body.height)
         seams.append(_edge_steps(rgb, rect) / max(_edge_steps(plain, rect), 0.1))
         sharp.append(_detail(rgb, rect) / max(_detail(plain, rect), 1e-3))
     nothing = float("nan")

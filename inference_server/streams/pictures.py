@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from inference_server.engines.base import BodyLoop
 from inference_server.streams.responses import FrameReady
+from visavis.avatar.v1.contract import FrameScope, PixelFormat
 from visavis.frames import Rect, paste_i420
-
-PixelFormat = Literal["i420", "rgb24"]
-Scope = Literal["rectangle", "whole"]
 
 
 class Pictures:
     """Pixels of one stream."""
 
-    def __init__(self, body: BodyLoop, pixel_format: PixelFormat, scope: Scope) -> None:
+    def __init__(self, body: BodyLoop, pixel_format: PixelFormat, scope: FrameScope) -> None:
         self.format = pixel_format
         self.scope = scope
         self._body = body

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from visavis.client.messages import GoAway as GoAway
-from visavis.client.messages import Interrupted as Interrupted
-from visavis.client.messages import Stats as Stats
-from visavis.client.messages import TurnAccepted as TurnAccepted
-from visavis.client.messages import TurnFinished as TurnFinished
-from visavis.client.messages import TurnRejected as TurnRejected
+from visavis.avatar.v1.contract import GoAway as GoAway
+from visavis.avatar.v1.contract import Interrupted as Interrupted
+from visavis.avatar.v1.contract import Stats as Stats
+from visavis.avatar.v1.contract import TurnAccepted as TurnAccepted
+from visavis.avatar.v1.contract import TurnFinished as TurnFinished
+from visavis.avatar.v1.contract import TurnRejected as TurnRejected
 from visavis.frames import FrameKind, Rect
 
 

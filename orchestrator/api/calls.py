@@ -23,8 +23,8 @@ from orchestrator.api.schemas import (
     TurnView,
 )
 from orchestrator.api.shown import json_list, json_object, shown
-from orchestrator.calls.call import TurnRecord
-from orchestrator.calls.line import DialOrder
+from orchestrator.calls.gateway import DialOrder
+from orchestrator.calls.turns import TurnRecord
 from orchestrator.speech.base import PCM
 from orchestrator.speech.wav import WavReader
 from visavis.service.unhandled import logged

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from orchestrator.calls.call import Call
 from orchestrator.calls.events import EventBus
-from orchestrator.calls.line import DialOrder
+from orchestrator.calls.gateway import DialOrder
 from orchestrator.calls.portraits import AvatarCatalog, Portrait
 from orchestrator.calls.records import RecordBook
 from orchestrator.status import StatusDesk

@@ -10,11 +10,10 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from orchestrator.api.schemas import Problem
-from orchestrator.calls.call import CallGone, TooManyTurns
+from orchestrator.calls.call import CallGone
+from orchestrator.calls.gateway import DialRefused, RequestRefused
 from orchestrator.calls.portraits import AvatarError
-from orchestrator.calls.registry import DialRefused
-from orchestrator.sip.call.call import CallEnded
-from orchestrator.sip.sdp.capabilities import NotAcceptable
+from orchestrator.calls.turns import TooManyTurns
 from orchestrator.speech.base import SpeechError
 from visavis.service.text import escaped
 
@@ -24,8 +23,7 @@ _STATUS: dict[type[Exception], int] = {
     CallGone: 410,
     TooManyTurns: 429,
     DialRefused: 409,
-    NotAcceptable: 409,
-    CallEnded: 410,
+    RequestRefused: 409,
 }
 
 

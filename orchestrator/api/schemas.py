@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 from fastapi import Path
 from pydantic import BaseModel, Field
 
-from orchestrator.calls.call import Call, TurnRecord
+from orchestrator.calls.call import Call
 from orchestrator.calls.portraits import DEFAULT, Portrait
 from orchestrator.calls.records import CallRecord
+from orchestrator.calls.turns import TurnRecord
 from orchestrator.rtp.dtmf import LONGEST_MS, SHORTEST_MS
 
 CallId = Annotated[str, Path(description="id of the call, as in GET /v1/calls")]
@@ -74,9 +75,19 @@ class CallView(BaseModel):
 
     @classmethod
     def of(cls, call: Call) -> CallView:
-        """The view of a call."""
+        """The view of an answered call."""
+        assert call.answered_at is not None
+        signalling = call.signalling
         return cls(
-            **vars(call.info),
+            call_id=call.call_id,
+            direction=signalling.direction,
+            caller=signalling.caller,
+            dialled=signalling.dialled,
+            avatar=call.portrait.name,
+            source=signalling.source,
+            audio=call.audio,
+            video=call.video,
+            account=signalling.account,
             answered_at=call.answered_at,
             ended_at=call.ended_at,
             cause=call.cause,
@@ -117,7 +128,7 @@ class RecordView(BaseModel):
     @classmethod
     def of(cls, record: CallRecord) -> RecordView:
         """The view of a record."""
-        return cls(**vars(record))
+        return cls(**record.as_dict())
 
 
 class TraceRequest(BaseModel):

@@ -21,15 +21,15 @@ from visavis.client.model import Avatar, AvatarSource
 from visavis.client.pool import Resolver, ServerPool
 from visavis.client.start_delay import StartDelay
 from visavis.client.stream import AvatarStream
-from visavis.errors import InvalidRequest, ServerUnavailable, VisavisError
+from visavis.errors import InvalidRequest
 from visavis.service.logs import Log
 from visavis.service.unhandled import logged
 
 log = Log(__name__)
 
-RETRY_S = 1.0
-CAST = 64
+MAX_AVATARS = 64
 """Avatars remembered at once; the least recently used one is prepared anew when it is wanted again."""
+_PREPARING = "the avatar is being prepared"
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class LoopBody:
 
 
 @dataclass(frozen=True)
-class Role:
-    """An avatar that is ready to speak."""
+class ReadyAvatar:
+    """A prepared avatar with its body, ready to speak."""
 
     avatar: Avatar
     source: AvatarSource
@@ -63,8 +63,8 @@ OnState = Callable[[PortraitFile, str, str, str], None]
 waiting`` and one sentence."""
 
 
-class Stage:
-    """Belongs to one event loop."""
+class WorkerAvatars:
+    """The avatars that one media worker's calls speak with. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -77,9 +77,9 @@ class Stage:
         self._pool = ServerPool(servers, resolver=resolver)
         self._bodies = BodyCache(cache / "bodies", cache_bytes)
         self._on_state = on_state
-        self._cast: dict[PortraitFile, asyncio.Task[Role]] = {}
-        self._sources: dict[PortraitFile, asyncio.Task[AvatarSource]] = {}  # until the role is ready
-        self._stills: dict[PortraitFile, asyncio.Task[StillBody]] = {}  # until the role is ready
+        self._avatars: dict[PortraitFile, asyncio.Task[ReadyAvatar]] = {}
+        self._sources: dict[PortraitFile, asyncio.Task[AvatarSource]] = {}  # until the avatar is ready
+        self._stills: dict[PortraitFile, asyncio.Task[StillBody]] = {}  # until the avatar is ready
         self._delays: dict[Fraction, StartDelay] = {}  # a new call starts from what the others have seen
 
     async def start(self) -> None:
@@ -88,27 +88,27 @@ class Stage:
 
     async def close(self) -> None:
         """Let go of every server and body."""
-        tasks = [*self._cast.values(), *self._stills.values(), *self._sources.values()]
+        tasks = [*self._avatars.values(), *self._stills.values(), *self._sources.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._cast.clear()
+        self._avatars.clear()
         self._stills.clear()
         self._sources.clear()
         await self._pool.close()
 
-    def role(self, portrait: PortraitFile) -> asyncio.Task[Role]:
+    def avatar(self, portrait: PortraitFile) -> asyncio.Task[ReadyAvatar]:
         """The avatar made of a portrait: a task that retries until it is ready, or the portrait is refused."""
-        task = self._cast.pop(portrait, None)
+        task = self._avatars.pop(portrait, None)
         if task is None or _failed(task):
             self.still(portrait)
             task = self._begin(portrait, None)
         self._keep(portrait, task)
         return task
 
-    def prepared(self, portrait: PortraitFile, avatar: Avatar) -> asyncio.Task[Role]:
+    def prepared(self, portrait: PortraitFile, avatar: Avatar) -> asyncio.Task[ReadyAvatar]:
         """What the control process had prepared of a portrait: it is not prepared again, its body is fetched."""
-        task = self._cast.pop(portrait, None)
+        task = self._avatars.pop(portrait, None)
         if task is None or _failed(task) or (task.done() and task.result().avatar != avatar):
             task = self._begin(portrait, avatar)
         self._keep(portrait, task)
@@ -123,33 +123,33 @@ class Stage:
             )
         return task
 
-    def converse(self, role: Role, session_id: str, on_event: OnEvent) -> AvatarStream:
+    def converse(self, ready: ReadyAvatar, session_id: str, on_event: OnEvent) -> AvatarStream:
         """One conversation with a ready avatar."""
         stream = self._pool.open(
-            role.avatar,
-            source=role.source,
+            ready.avatar,
+            source=ready.source,
             session_id=session_id,
-            body_sha256=role.body.sha256,
+            body_sha256=ready.body.sha256,
             on_event=on_event,
         )
-        stream.start_delay = self._delays.setdefault(role.avatar.fps, stream.start_delay)
-        if len(self._delays) > CAST:
+        stream.start_delay = self._delays.setdefault(ready.avatar.fps, stream.start_delay)
+        if len(self._delays) > MAX_AVATARS:
             self._delays.pop(next(iter(self._delays)))
         return stream
 
     # -- inside --
 
-    def _keep(self, portrait: PortraitFile, task: asyncio.Task[Role]) -> None:
-        self._cast[portrait] = task
-        while len(self._cast) > CAST:
-            oldest = next(iter(self._cast))
-            role = self._cast.pop(oldest)
-            if role.done() and not _failed(role):
-                self._pool.forget(role.result().avatar)
+    def _keep(self, portrait: PortraitFile, task: asyncio.Task[ReadyAvatar]) -> None:
+        self._avatars[portrait] = task
+        while len(self._avatars) > MAX_AVATARS:
+            oldest = next(iter(self._avatars))
+            dropped = self._avatars.pop(oldest)
+            if dropped.done() and not _failed(dropped):
+                self._pool.forget(dropped.result().avatar)
             self._stills.pop(oldest, None)
             self._sources.pop(oldest, None)
 
-    def _begin(self, portrait: PortraitFile, avatar: Avatar | None) -> asyncio.Task[Role]:
+    def _begin(self, portrait: PortraitFile, avatar: Avatar | None) -> asyncio.Task[ReadyAvatar]:
         task = asyncio.create_task(self._prepare(portrait, avatar))
         task.add_done_callback(_seen)
         return task
@@ -165,32 +165,27 @@ class Stage:
         source = await self._source(portrait)
         return await asyncio.to_thread(still_body, source.image, source.width, source.height)
 
-    async def _prepare(self, portrait: PortraitFile, avatar: Avatar | None) -> Role:
+    async def _prepare(self, portrait: PortraitFile, avatar: Avatar | None) -> ReadyAvatar:
         source = await self._source(portrait)
-        self._on_state(portrait, source.digest, "preparing", "the avatar is being prepared")
-        told = ""
-        while True:
-            try:
-                if avatar is None:
-                    avatar = await self._pool.prepare(source)
-                self._pool.remember(avatar, source)
-                body = await self._pool.fetch_body(avatar, self._bodies)
-            except InvalidRequest as error:
-                self._on_state(portrait, source.digest, "failed", str(error))
-                raise
-            except VisavisError as error:
-                if not isinstance(error, ServerUnavailable):
-                    avatar = None  # no server makes anything of it any more
-                if str(error) != told:
-                    told = str(error)
-                    self._on_state(portrait, source.digest, "waiting", told)
-                    log.warning("avatar_not_prepared", reason=told)
-                await asyncio.sleep(RETRY_S)
-                continue
-            self._stills.pop(portrait, None)
-            self._sources.pop(portrait, None)
-            self._on_state(portrait, source.digest, "ready", "")
-            return Role(avatar, source, body)
+
+        def tell(state: str, reason: str) -> None:
+            self._on_state(portrait, source.digest, state, reason)
+
+        def on_wait(reason: str) -> None:
+            if reason:
+                log.warning("avatar_not_prepared", reason=reason)
+            tell("waiting" if reason else "preparing", reason or _PREPARING)
+
+        tell("preparing", _PREPARING)
+        try:
+            avatar, body = await self._pool.ready(source, self._bodies, avatar=avatar, on_wait=on_wait)
+        except InvalidRequest as error:
+            tell("failed", str(error))
+            raise
+        self._stills.pop(portrait, None)
+        self._sources.pop(portrait, None)
+        tell("ready", "")
+        return ReadyAvatar(avatar, source, body)
 
 
 def _failed(task: asyncio.Task[Any]) -> bool:

@@ -1,4 +1,4 @@
-"""What a media worker calls: one stage for all its calls, one performer for each."""
+"""What a media worker opens its calls with: its avatars for all of them, a call avatar for each."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import asyncio
 import os
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 
-from orchestrator.avatar.avatars import Role, Stage
-from orchestrator.avatar.performer import Performer
-from orchestrator.avatar.prepared import avatar_of
+from orchestrator.avatar.avatars import ReadyAvatar, WorkerAvatars
+from orchestrator.avatar.call_avatar import CallAvatar
 from orchestrator.avatar.source import PortraitFile
 from orchestrator.avatar.turn import TurnEvent
 from orchestrator.media.parameters import AudioParameters, VideoParameters
@@ -20,6 +19,21 @@ from orchestrator.media.sources import Face, Hearing, Voice
 from orchestrator.media.video.idle_loop import idle_key
 from orchestrator.nameserver import resolver_of
 from orchestrator.rtp.codecs import SAMPLE_RATES
+from orchestrator.worker.messages import (
+    AvatarSettings,
+    AvatarState,
+    EndTurn,
+    InterruptTurns,
+    LipsFigures,
+    PrepareState,
+    Progress,
+    StartCall,
+    StartTurn,
+    ToFactory,
+    ToOwner,
+    TurnAudio,
+    TurnReport,
+)
 from orchestrator.worker.owner import CallContext, WorkerContext
 from visavis.errors import InvalidRequest
 from visavis.service.logs import Log
@@ -29,66 +43,65 @@ log = Log(__name__)
 CODING_POLL_S = 0.05
 
 
-class StageFactory:
-    """Implements :class:`orchestrator.worker.owner.CallFactory`."""
+class CallAvatarFactory:
+    """The :class:`orchestrator.worker.owner.CallFactory` of calls with avatars."""
 
     def __init__(self) -> None:
-        self._stage: Stage
+        self._avatars: WorkerAvatars
         self._worker: WorkerContext
+        self._settings: AvatarSettings
         self._coding: dict[PortraitFile, asyncio.Task[None]] = {}
 
     async def start(self, worker: WorkerContext) -> None:
-        """Options: ``servers``, ``nameserver``, ``cache``, ``cache_bytes``,
-        ``width``, ``height``, ``fps``, ``fit``, ``bitrate``; see config."""
-        self._worker = worker
-        options = worker.options
-        self._stage = Stage(
-            options["servers"],
-            Path(options["cache"]),
-            int(options["cache_bytes"]),
+        """Raises ``ValueError`` where the worker was set up without avatars."""
+        if worker.settings is None:
+            raise ValueError("this worker's set-up says nothing of avatars")
+        self._worker, self._settings = worker, worker.settings
+        self._avatars = WorkerAvatars(
+            self._settings.servers,
+            Path(self._settings.cache),
+            self._settings.cache_bytes,
             self._on_state,
-            resolver_of(options["nameserver"]),
+            resolver_of(self._settings.nameserver),
         )
-        await self._stage.start()
+        await self._avatars.start()
 
-    def open(self, call: CallContext, options: dict[str, Any], payload: bytes) -> PerformerOwner:
-        """Options of a call: ``portrait`` (path), ``fps``, ``trim_ms``."""
-        portrait = self._portrait(options["portrait"], options["fps"])
-        return PerformerOwner(call, self._stage, portrait, int(options["trim_ms"]))
+    def open(self, call: CallContext, start: StartCall) -> CallAvatarOwner:
+        """The avatar of a call that starts."""
+        return CallAvatarOwner(call, self._avatars, self._portrait(start.portrait, start.fps), start.trim_ms)
 
-    def command(self, name: str, data: dict[str, Any], payload: bytes) -> None:
-        """``prepared``: an avatar that the control process had prepared of ``portrait`` (path)."""
-        if name == "prepared":
-            portrait = self._portrait(data["portrait"], self._worker.options["fps"])
-            role = self._stage.prepared(portrait, avatar_of(data["avatar"]))
-            if portrait not in self._coding:
-                work = self._worker.host.supervisor.watch("avatar", self._make_ready(portrait, role))
-                self._coding[portrait] = work
+    def take(self, message: ToFactory) -> None:
+        """An avatar was prepared: fetch its body and code its loop."""
+        portrait = self._portrait(message.portrait, self._settings.fps)
+        avatar = self._avatars.prepared(portrait, message.avatar)
+        if portrait not in self._coding:
+            work = self._worker.host.supervisor.watch("avatar", self._make_ready(portrait, avatar))
+            self._coding[portrait] = work
 
-    async def _make_ready(self, portrait: PortraitFile, role: asyncio.Task[Role]) -> None:
+    async def _make_ready(self, portrait: PortraitFile, avatar: asyncio.Task[ReadyAvatar]) -> None:
         """Code the avatar's loop before somebody calls it, so that the first call finds it cached."""
         try:
-            ready = await asyncio.shield(role)
+            ready = await asyncio.shield(avatar)
             await self._code_idle(ready)
         except InvalidRequest:
-            return  # the stage has told
+            return  # it was told
         finally:
             del self._coding[portrait]
         self._on_state(portrait, ready.source.digest, "ready", "")
 
-    async def _code_idle(self, role: Role) -> None:
+    async def _code_idle(self, ready: ReadyAvatar) -> None:
         """As most phones will want it."""
-        options, idle = self._worker.options, self._worker.host.idle
+        idle = self._worker.host.idle
         usual = VideoParameters(
             payload_type=96,
             remote=("", 0),
-            width=role.avatar.width,
-            height=role.avatar.height,
-            fps=role.avatar.fps,
-            bitrate=int(options["bitrate"]),
+            width=ready.avatar.width,
+            height=ready.avatar.height,
+            fps=ready.avatar.fps,
+            bitrate=self._settings.bitrate,
             feedback=frozenset({"nack pli"}),
         )
-        idle.get(role.loop, idle_key(role.loop, usual))
+        idle.get(ready.loop, idle_key(ready.loop, usual))
         while not idle.ready:  # noqa: ASYNC110 - another thread codes, at starts only
             await asyncio.sleep(CODING_POLL_S)
 
@@ -96,28 +109,28 @@ class StageFactory:
         """Let go of the servers."""
         for task in self._coding.values():
             task.cancel()
-        await self._stage.close()
+        await self._avatars.close()
 
-    def _portrait(self, path: str, fps: str) -> PortraitFile:
-        options = self._worker.options
-        width, height = int(options["width"]), int(options["height"])
-        return PortraitFile.now(Path(path), width, height, Fraction(fps), options["fit"])
+    def _portrait(self, path: str, fps: Fraction) -> PortraitFile:
+        settings = self._settings
+        return PortraitFile.now(Path(path), settings.width, settings.height, fps, settings.fit)
 
     def _on_state(self, portrait: PortraitFile, digest: str, state: str, reason: str) -> None:
         if state == "ready" and portrait in self._coding:
             state, reason = "coding", "the avatar's idle loop is being coded"
-        data = {"worker": os.getpid(), "avatar": digest, "state": state, "reason": reason}
-        self._worker.emit("stage", data, b"")
+        self._worker.send(PrepareState(os.getpid(), digest, cast(Progress, state), reason))
 
 
-class PerformerOwner:
-    """Implements :class:`orchestrator.worker.owner.CallOwner` with a :class:`Performer`."""
+class CallAvatarOwner:
+    """The :class:`orchestrator.worker.owner.CallOwner` of a :class:`CallAvatar`."""
 
-    def __init__(self, call: CallContext, stage: Stage, portrait: PortraitFile, trim_ms: int) -> None:
+    def __init__(
+        self, call: CallContext, avatars: WorkerAvatars, portrait: PortraitFile, trim_ms: int
+    ) -> None:
         self._call = call
         self._rate = SAMPLE_RATES[call.audio.codec]
-        self._performer = Performer(
-            stage,
+        self._avatar = CallAvatar(
+            avatars,
             portrait,
             session_id=call.call_id,
             rate=self._rate,
@@ -128,33 +141,32 @@ class PerformerOwner:
 
     @property
     def voice(self) -> Voice:
-        """The performer speaks."""
-        return self._performer
+        """The avatar speaks."""
+        return self._avatar
 
     @property
     def face(self) -> Face | None:
         """And shows its face."""
-        return self._performer
+        return self._avatar
 
     @property
     def hearing(self) -> Hearing | None:
         """Nobody listens to the caller yet."""
         return None
 
-    def command(self, name: str, data: dict[str, Any], payload: bytes) -> None:
-        """``turn_start``, ``turn_audio`` (payload: ``split`` bytes at 16 kHz, the rest at the codec's rate),
-        ``turn_end``, ``interrupt``."""
-        speaker = self._performer.speaker
-        match name:
-            case "turn_start":
-                speaker.start_turn(data["turn_id"])
-            case "turn_audio":
-                split = int(data["split"])
-                face, voice = np.frombuffer(payload[:split], "<i2"), np.frombuffer(payload[split:], "<i2")
-                speaker.feed(data["turn_id"], face, voice)
-            case "turn_end":
-                speaker.end_turn(data["turn_id"])
-            case "interrupt":
+    def take(self, message: ToOwner) -> None:
+        """See :class:`orchestrator.avatar.speaker.Speaker`."""
+        speaker = self._avatar.speaker
+        match message:
+            case StartTurn(_, turn_id):
+                speaker.start_turn(turn_id)
+            case TurnAudio(_, turn_id, split, sound):
+                speaker.feed(
+                    turn_id, np.frombuffer(sound[:split], "<i2"), np.frombuffer(sound[split:], "<i2")
+                )
+            case EndTurn(_, turn_id):
+                speaker.end_turn(turn_id)
+            case InterruptTurns():
                 speaker.interrupt()
 
     def configured(self, audio: AudioParameters, video: VideoParameters | None) -> None:
@@ -162,28 +174,23 @@ class PerformerOwner:
         rate = SAMPLE_RATES[audio.codec]
         if rate != self._rate:
             self._rate = rate
-            self._performer.speaker.set_rate(rate)
+            self._avatar.speaker.set_rate(rate)
 
     async def close(self) -> None:
         """The call has ended."""
-        await self._performer.close()
-        del self._performer  # whose speaker holds on to us
+        await self._avatar.close()
+        del self._avatar  # whose speaker holds on to us
 
     def _on_turn(self, event: TurnEvent) -> None:
-        data = {
-            "kind": event.kind,
-            "turn_id": event.turn_id,
-            "heard_ms": event.heard_ms,
-            "wait_ms": event.wait_ms,
-        }
-        self._call.emit("turn", data, b"")
+        call = self._call
+        call.send(TurnReport(call.call_id, event.kind, event.turn_id, event.heard_ms, event.wait_ms))
         if event.kind in ("finished", "interrupted"):
-            self._call.emit("lips", self._performer.figures(), b"")
+            call.send(LipsFigures(call.call_id, self._avatar.figures()))
 
     def _on_avatar(self, state: str, reason: str) -> None:
-        self._call.emit("avatar", {"state": state, "reason": reason}, b"")
+        self._call.send(AvatarState(self._call.call_id, state, reason))
 
 
-def make() -> StageFactory:
+def make() -> CallAvatarFactory:
     """Named in the media workers' set-up."""
-    return StageFactory()
+    return CallAvatarFactory()

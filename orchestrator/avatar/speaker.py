@@ -1,4 +1,4 @@
-"""Turns of one call: what is heard in each audio packet and which turn sample is on screen at each tick.
+"""The speaker of a call: what is heard in each audio packet and which turn sample is on screen at each tick.
 
 Sans-IO. The media session reads 20 ms of sound per packet and asks for one picture per video tick; both are
 numbered from the same moment, so that packet ``p`` starts ``p * 20 ms`` and tick ``n`` is due ``n / fps`` after
@@ -16,11 +16,11 @@ from typing import Literal
 
 import numpy as np
 
-from orchestrator.avatar.turn import PCM, OnTurn, Turn, TurnEvent
+from orchestrator.avatar.turn import PCM, OnTurn, QueuedTurn, TurnEvent
 from visavis.client.start_delay import StartDelay
 from visavis.frames import SAMPLE_RATE, frame_at, frame_start
+from visavis.playout.pacer import TurnWriter
 from visavis.playout.playout import Picture, Playout, TurnAnchor
-from visavis.playout.utterance import TurnSink
 
 PACKET_MS = 20
 CLOSING_TICKS = 12
@@ -31,7 +31,7 @@ UNSEEN_TICKS = 3
 
 
 class Speaker:
-    """One call's voice and the face that goes with it.
+    """The turns of one call, its voice and the pictures that go with it.
 
     ``rate`` is the codec's sample rate; audio is fed twice, at 16 kHz for the avatar and at ``rate`` for the
     caller. ``trim_ms`` shifts the picture against the voice (positive: the picture later), for phones that play
@@ -43,7 +43,7 @@ class Speaker:
         *,
         rate: int,
         fps: Fraction,
-        face: TurnSink,
+        face: TurnWriter,
         playout: Playout,
         start_delay: StartDelay,
         emit: OnTurn,
@@ -58,8 +58,8 @@ class Speaker:
         self._emit = emit
         self._packet = rate * PACKET_MS // 1000
         self._trim = round(trim_ms * fps / 1000)
-        self._queue: deque[Turn] = deque()
-        self._turn: Turn | None = None
+        self._queue: deque[QueuedTurn] = deque()
+        self._turn: QueuedTurn | None = None
         self._state: Literal["idle", "waiting", "playing", "stalled", "closing"] = "idle"
         self._epoch = 1
         self._tick = 0  # the tick that comes next
@@ -83,7 +83,7 @@ class Speaker:
         """A turn is under way or waits."""
         return self._turn is not None or bool(self._queue)
 
-    def use(self, face: TurnSink, playout: Playout, start_delay: StartDelay) -> None:
+    def use(self, face: TurnWriter, playout: Playout, start_delay: StartDelay) -> None:
         """Take another avatar. Raises ``RuntimeError`` while a turn is under way."""
         if self.speaking:
             raise RuntimeError("an avatar is changed between turns")
@@ -98,7 +98,7 @@ class Speaker:
 
     def start_turn(self, turn_id: int) -> None:
         """A turn that speaks after those before it."""
-        self._queue.append(Turn(turn_id))
+        self._queue.append(QueuedTurn(turn_id))
         self._next_turn()
 
     def feed(self, turn_id: int, pcm_16k: PCM, pcm: PCM) -> None:
@@ -189,7 +189,7 @@ class Speaker:
             self._anchor = anchor
             self._face.anchor(anchor.sample, anchor.loop_index)
 
-    def _find(self, turn_id: int) -> Turn | None:
+    def _find(self, turn_id: int) -> QueuedTurn | None:
         if self._turn is not None and self._turn.turn_id == turn_id:
             return self._turn
         return next((turn for turn in self._queue if turn.turn_id == turn_id), None)
@@ -205,7 +205,7 @@ class Speaker:
         turn.push(self._face)
         self._schedule(turn)
 
-    def _schedule(self, turn: Turn) -> None:
+    def _schedule(self, turn: QueuedTurn) -> None:
         """Choose the tick at which the audio starts, or goes on, once there is some."""
         if self._state not in ("idle", "stalled"):
             return
@@ -220,7 +220,7 @@ class Speaker:
             TurnEvent("resumed" if resumed else "started", turn.turn_id, self._heard_ms(turn), wait_ms)
         )
 
-    def _plan(self, turn: Turn, tick: int) -> None:
+    def _plan(self, turn: QueuedTurn, tick: int) -> None:
         """Anchor: the frame that covers the next turn sample is on screen at ``tick``."""
         sample = turn.read * SAMPLE_RATE // self._rate
         self._start_frame = frame_at(sample, self._fps)
@@ -240,7 +240,7 @@ class Speaker:
             self._begun = True
             self._tell_anchor(self._playout.begin_turn(turn.turn_id, self._epoch, ahead))
 
-    def _dry(self, turn: Turn) -> None:
+    def _dry(self, turn: QueuedTurn) -> None:
         if turn.buffered:
             return
         if turn.ended:
@@ -257,7 +257,7 @@ class Speaker:
             self._emit(TurnEvent("finished", turn.turn_id, self._heard_ms(turn)))
         self._next_turn()
 
-    def _heard_ms(self, turn: Turn) -> float:
+    def _heard_ms(self, turn: QueuedTurn) -> float:
         return turn.read * 1000 / self._rate
 
     def _media_at(self, tick: int) -> int:

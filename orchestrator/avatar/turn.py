@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from visavis.playout.utterance import TurnSink
+from visavis.playout.pacer import TurnWriter
 
 PCM = NDArray[np.int16]
 
@@ -29,8 +29,8 @@ OnTurn = Callable[[TurnEvent], None]
 
 
 @dataclass(slots=True)
-class Turn:
-    """Sound that waits, for the caller at the codec's rate and for the avatar at 16 kHz."""
+class QueuedTurn:
+    """A turn's sound that waits, for the caller at the codec's rate and for the avatar at 16 kHz."""
 
     turn_id: int
     chunks: deque[PCM] = field(default_factory=deque)
@@ -62,7 +62,7 @@ class Turn:
             self.read += len(chunk)
         return np.concatenate(parts) if parts else np.zeros(0, np.int16)
 
-    def push(self, avatar: TurnSink) -> None:
+    def push(self, avatar: TurnWriter) -> None:
         """Give the avatar what came for it."""
         while self.face:
             pcm = self.face.popleft()

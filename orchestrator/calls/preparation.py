@@ -7,21 +7,20 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
 
 from orchestrator.avatar.source import PortraitFile
 from orchestrator.calls.portraits import DEFAULT, AvatarError, Portrait
+from orchestrator.worker.messages import Progress
 from visavis.client.body_cache import BodyCache
 from visavis.client.model import Avatar, AvatarSource, FitMode
 from visavis.client.pool import ServerPool
-from visavis.errors import InvalidRequest, ServerUnavailable, VisavisError
+from visavis.errors import InvalidRequest, ServerUnavailable
 from visavis.service.logs import Log
 
 log = Log(__name__)
 
-State = Literal["preparing", "waiting", "coding", "ready", "failed"]
+State = Progress
 
-RETRY_S = 1.0
 WAIT_USABLE_S = 2.0
 CHECK_S = 30.0
 """How long an upload waits for a server to say yes or no; then it is taken, and prepared when it can be."""
@@ -210,37 +209,28 @@ class Preparation:
         if job.digest != source.digest:
             job.digest = source.digest
             job.workers.clear()
-        while True:
-            try:
-                await self._usable_server(job)
-                if job.state != "failed":
-                    self._move(job, "preparing", "the avatar is being prepared")
-                avatar = await self._servers.prepare(source)
-                try:
-                    await self._servers.fetch_body(avatar, self._bodies)
-                finally:
-                    self._servers.forget(avatar)  # media workers keep the portrait of what they speak with
-            except InvalidRequest as error:
-                self._again_after = asyncio.get_running_loop().time() + REFUSED_AGAIN_S
-                self._move(job, "failed", str(error))
-                raise
-            except (VisavisError, OSError) as error:
-                self._move(job, "waiting", str(error))
-                await asyncio.sleep(RETRY_S)
-                continue
-            if job.avatar != avatar:
-                job.avatar = avatar
-                job.workers.clear()
-                if job.portrait is not None:
-                    self._tell(job.portrait, avatar)
-            self._move(job, "ready", "")
-            return avatar
 
-    async def _usable_server(self, job: Job) -> None:
-        while not self.servers_usable:
+        def on_wait(reason: str) -> None:
             if job.state != "failed":
-                self._move(job, "waiting", "no inference server can be used now")
-            await self._servers.wait_change(RETRY_S)
+                self._move(
+                    job, "waiting" if reason else "preparing", reason or "the avatar is being prepared"
+                )
+
+        on_wait("")
+        try:
+            avatar, _ = await self._servers.ready(source, self._bodies, on_wait=on_wait)
+        except InvalidRequest as error:
+            self._again_after = asyncio.get_running_loop().time() + REFUSED_AGAIN_S
+            self._move(job, "failed", str(error))
+            raise
+        self._servers.forget(avatar)  # media workers keep the portrait of what they speak with
+        if job.avatar != avatar:
+            job.avatar = avatar
+            job.workers.clear()
+            if job.portrait is not None:
+                self._tell(job.portrait, avatar)
+        self._move(job, "ready", "")
+        return avatar
 
     def _move(self, job: Job, state: State, reason: str) -> None:
         if (state, reason) != (job.state, job.reason):

@@ -8,11 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from orchestrator.calls.line import Line
-from orchestrator.media.session import SessionStats
-from orchestrator.sip.call.events import EndCause, RefusedCall
-from orchestrator.sip.message.text import PeerText
-from orchestrator.sip.transport.trace import Trace
+from orchestrator.calls.call import Call
+from orchestrator.calls.gateway import CallEnd, Refusal, Trace
 from visavis.service.logs import Log
 
 log = Log(__name__)
@@ -25,15 +22,14 @@ REFUSED_PER_SECOND = 1.0
 class CallRecord:
     """One ended call. Times are seconds since the epoch; ``answered_at`` is None for one nobody answered.
 
-    ``ended_by`` is "peer" or "us"; ``sip_cause`` and ``sip_status`` are those of
-    :class:`orchestrator.sip.call.events.EndCause`; ``media`` holds the call's last figures, where RTCP had its say.
+    ``ended_by`` is "peer" or "us", ``reason`` the peer's words; ``media`` holds the call's last figures, where RTCP
+    had its say. ``signalling`` is what its gateway keeps of it, by names of its own.
     """
 
     call_id: str
-    sip_call_id: PeerText
     direction: str
-    caller: PeerText
-    dialled: PeerText
+    caller: str
+    dialled: str
     source: str
     account: str
     avatar: str
@@ -43,59 +39,54 @@ class CallRecord:
     seconds: float
     cause: str
     ended_by: str
-    sip_cause: str
-    sip_status: int
     reason: str
     audio: str | None
     video: str | None
     srtp: bool
     media: Mapping[str, Any] = field(default_factory=dict)
+    signalling: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything side by side, as the API and the log tell it."""
+        fields = asdict(self)
+        signalling: dict[str, Any] = fields.pop("signalling")
+        return fields | signalling
 
 
-def figures_of(stats: SessionStats) -> dict[str, Any]:
-    """A call's figures as the API shows them."""
-    return {
-        name: round(value, 3) if isinstance(value, float) else value for name, value in asdict(stats).items()
-    }
-
-
-def make_record(line: Line, cause: EndCause, ended_at: float, media: Mapping[str, Any]) -> CallRecord:
-    """The record of a line that is over."""
-    sip, call = line.sip, line.call
-    agreed = sip.media.audio if sip.media else None
+def make_record(call: Call, end: CallEnd) -> CallRecord:
+    """The record of a call that is over."""
+    assert call.ended_at is not None
+    answered, signalling = call.answered_at, call.signalling
     return CallRecord(
-        call_id=sip.id,
-        sip_call_id=PeerText(sip.sip_call_id),
-        direction=sip.direction,
-        caller=sip.remote_uri,
-        dialled=sip.user,
-        source=sip.source[0],
-        account=sip.account,
-        avatar=line.portrait.name,
-        started_at=round(line.started_at, 3),
-        answered_at=round(call.answered_at, 3) if call else None,
-        ended_at=round(ended_at, 3),
-        seconds=round(ended_at - call.answered_at, 3) if call else 0.0,
-        cause=line.ended_as(cause),
-        ended_by=cause.by,
-        sip_cause=cause.kind,
-        sip_status=cause.status,
-        reason=cause.text,
-        audio=call.info.audio if call else None,
-        video=call.info.video if call else None,
-        srtp=bool(agreed and agreed.crypto),
-        media=media,
+        call_id=call.call_id,
+        direction=signalling.direction,
+        caller=signalling.caller,
+        dialled=signalling.dialled,
+        source=signalling.source,
+        account=signalling.account,
+        avatar=call.portrait.name,
+        started_at=round(call.started_at, 3),
+        answered_at=None if answered is None else round(answered, 3),
+        ended_at=round(call.ended_at, 3),
+        seconds=0.0 if answered is None else round(call.ended_at - answered, 3),
+        cause=call.cause,
+        ended_by=end.by,
+        reason=end.text,
+        audio=None if answered is None else call.audio,
+        video=None if answered is None else call.video,
+        srtp=call.srtp,
+        media=call.stats,
+        signalling=end.signalling,
     )
 
 
-def refused_record(call: RefusedCall, avatar: str, now: float) -> CallRecord:
+def refused_record(call: Refusal, avatar: str, now: float) -> CallRecord:
     """The record of a call that there was no room for."""
     return CallRecord(
-        call_id=call.id,
-        sip_call_id=call.sip_call_id,
+        call_id=call.call_id,
         direction="in",
         caller=call.caller,
-        dialled=call.user,
+        dialled=call.dialled,
         source=call.source,
         account=call.account,
         avatar=avatar,
@@ -105,17 +96,16 @@ def refused_record(call: RefusedCall, avatar: str, now: float) -> CallRecord:
         seconds=0.0,
         cause=call.cause,
         ended_by="us",
-        sip_cause="rejected",
-        sip_status=503,
         reason=call.text,
         audio=None,
         video=None,
         srtp=False,
+        signalling=call.signalling,
     )
 
 
 class RecordBook:
-    """The last ``limit`` records and, of calls that were traced, their SIP messages.
+    """The last ``limit`` records and, of calls that were traced, their signalling's messages.
 
     However many calls are refused, their records take a tenth of the book at most and twenty lines of the log
     at once, then one a second.
@@ -134,7 +124,7 @@ class RecordBook:
         self._kept[record.call_id] = record, trace
         if len(self._kept) > self._limit:
             self._kept.popitem(last=False)
-        log.info("call_record", **{("call" if k == "call_id" else k): v for k, v in asdict(record).items()})
+        log.info("call_record", **{("call" if k == "call_id" else k): v for k, v in record.as_dict().items()})
 
     def refuse(self, record: CallRecord) -> None:
         """Keep the record of a refused call, unless there were too many of late: those are only counted."""

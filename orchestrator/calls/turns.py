@@ -1,67 +1,202 @@
-"""One turn of speech on its way to a call: sound in, resampled twice, paced, out to the media worker."""
+"""A call's turns of speech: queued, streamed to its media worker one after the other, followed to their end."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Protocol
+import asyncio
+import itertools
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from orchestrator.speech.base import PCM, SpeechError
+from orchestrator.calls.events import EventKind
+from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
+from orchestrator.worker.messages import EndTurn, InterruptTurns, Message, StartTurn, TurnAudio, TurnReport
 from visavis.audio import Resampler
+from visavis.service.logs import Log
 
+log = Log(__name__)
+
+MAX_QUEUED_TURNS = 32
+ENDED_TURNS_KEPT = 100
+"""Turns that are over and still shown, the latest ones."""
 AHEAD_S = 20.0
 """Seconds of sound that may wait in the media worker."""
-
 _SLICE_MS = 200
 
 
-class TurnSink(Protocol):
-    """Where a turn goes: a call's media."""
+class TooManyTurns(Exception):
+    """More turns wait than a caller will ever hear."""
+
+
+@dataclass
+class TurnRecord:
+    """One turn as the API shows it; times are seconds since the epoch, ``heard_ms`` what the caller was sent.
+
+    ``reason`` says in one sentence why a turn ``failed``.
+    """
+
+    turn_id: int
+    kind: Literal["say", "play"]
+    state: Literal["queued", "speaking", "finished", "interrupted", "failed"] = "queued"
+    heard_ms: float = 0.0
+    reason: str = ""
+    done: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+    started: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+    started_at: float = 0.0
+
+
+class Turns:
+    """``send`` is the way to the call's media worker, ``publish`` takes what listeners are told.
+
+    ``sample_rate`` is that of the call's codec.
+    """
+
+    def __init__(
+        self,
+        call_id: str,
+        send: Callable[[Message], None],
+        voices: VoiceByLanguage,
+        publish: Callable[[EventKind, dict[str, Any]], None],
+    ) -> None:
+        self.sample_rate = 8000
+        self._call_id = call_id
+        self._send = send
+        self._voices = voices
+        self._publish = publish
+        self._ids = itertools.count(1)
+        self._turns: dict[int, TurnRecord] = {}  # queued or spoken
+        self._ended: deque[TurnRecord] = deque(maxlen=ENDED_TURNS_KEPT)
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._speaking = asyncio.Lock()
 
     @property
-    def sample_rate(self) -> int:
-        """The codec's rate."""
-        ...
+    def shown(self) -> list[TurnRecord]:
+        """The last turns that are over, at most ``ENDED_TURNS_KEPT``, and every other one, the oldest first."""
+        return sorted((*self._ended, *self._turns.values()), key=lambda turn: turn.turn_id)
 
-    def start_turn(self, turn_id: int) -> None: ...
-    def feed(self, turn_id: int, pcm_16k: PCM, pcm: PCM) -> None: ...
-    def end_turn(self, turn_id: int) -> None: ...
+    def say(self, text: str, language: str, *, replace: bool) -> TurnRecord:
+        """Speak ``text`` after what is queued, or instead of it. Raises :class:`SpeechError`,
+        :class:`TooManyTurns`."""
+        if not text.strip():
+            raise SpeechError("the text is empty: send what should be spoken")
+        voice = self._voices.voice(language)
+        return self._begin("say", voice.stream(text, language), lambda: voice.sample_rate, replace)
 
+    def play(self, sound: AsyncIterator[PCM], rate: int, *, replace: bool) -> TurnRecord:
+        """Speak recorded sound of ``rate`` samples per second. Raises :class:`TooManyTurns`."""
+        return self._begin("play", sound, lambda: rate, replace)
 
-async def speak(
-    sink: TurnSink,
-    turn_id: int,
-    sound: AsyncIterator[PCM],
-    rate: Callable[[], int],
-    heard: Callable[[float], Awaitable[None]],
-) -> float:
-    """Stream a turn into ``sink``; returns its length in seconds.
+    def interrupt(self) -> None:
+        """Silence and a still mouth now; every queued turn is dropped."""
+        self._send(InterruptTurns(self._call_id))
+        for task in list(self._tasks.values()):
+            task.cancel()
+        for turn in list(self._turns.values()):
+            if turn.state == "queued":
+                self._over(turn, "interrupted", 0.0)
 
-    ``rate`` tells the sound's sample rate once its first chunk is there. ``heard`` waits
-    until so many seconds of the turn have been played, so that a long text does not pile up: about ``AHEAD_S``
-    seconds wait in the media worker.
-    The turn is ended even when the sound breaks off; its error is raised afterwards.
-    """
-    sink.start_turn(turn_id)
-    sent = 0
-    for_face: Resampler | None = None
-    for_phone: Resampler | None = None
-    try:
-        async for chunk in sound:
-            source = rate()
-            if for_face is None or for_phone is None:
-                try:
-                    for_face, for_phone = Resampler(source), Resampler(source, sink.sample_rate)
-                except ValueError as error:
-                    raise SpeechError(str(error)) from None
-            step = source * _SLICE_MS // 1000
-            for at in range(0, len(chunk), step):
-                piece = chunk[at : at + step]
-                sink.feed(turn_id, for_face.push(piece), for_phone.push(piece))
-                sent += len(piece)
-                if sent / source > AHEAD_S:
-                    await heard(sent / source - AHEAD_S)
-        if for_face is not None and for_phone is not None:
-            sink.feed(turn_id, for_face.flush(), for_phone.flush())
-    finally:
-        sink.end_turn(turn_id)
-    return sent / rate() if sent else 0.0
+    def report(self, report: TurnReport) -> None:
+        """A turn started, finished or was interrupted in the media worker."""
+        turn = self._turns.get(report.turn_id)
+        if turn is None or turn.done.is_set():
+            return
+        if report.event == "started":
+            turn.state, turn.started_at = "speaking", time.monotonic()
+            turn.started.set()
+            self._publish("turn_started", {"turn_id": turn.turn_id, "wait_ms": round(report.wait_ms, 1)})
+        elif report.event == "finished":
+            self._over(turn, "failed" if turn.reason else "finished", report.heard_ms)
+        elif report.event == "interrupted":
+            self._over(turn, "interrupted", report.heard_ms)
+
+    def close(self) -> None:
+        """The call is over."""
+        for task in self._tasks.values():
+            task.cancel()
+        for turn in list(self._turns.values()):
+            self._over(turn, "interrupted", turn.heard_ms)
+
+    # -- inside --
+
+    def _begin(
+        self, kind: Literal["say", "play"], sound: AsyncIterator[PCM], rate: Callable[[], int], replace: bool
+    ) -> TurnRecord:
+        if replace:
+            self.interrupt()
+        if len(self._turns) >= MAX_QUEUED_TURNS:
+            raise TooManyTurns(f"{MAX_QUEUED_TURNS} turns wait already: interrupt or wait for one to finish")
+        turn = TurnRecord(next(self._ids), kind)
+        self._turns[turn.turn_id] = turn
+        task = asyncio.create_task(self._speak(turn, sound, rate))
+        self._tasks[turn.turn_id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(turn.turn_id, None))
+        return turn
+
+    async def _speak(self, turn: TurnRecord, sound: AsyncIterator[PCM], rate: Callable[[], int]) -> None:
+        async with self._speaking:
+            self._send(StartTurn(self._call_id, turn.turn_id))
+            try:
+                await self._stream(turn, sound, rate)
+            except SpeechError as error:
+                self._failed(turn, str(error))
+            except Exception:
+                log.exception("speech_broken", call=self._call_id)
+                self._failed(turn, "the voice failed: the log of the orchestrator tells how")
+
+    async def _stream(self, turn: TurnRecord, sound: AsyncIterator[PCM], rate: Callable[[], int]) -> None:
+        """Send the sound in both rates; the turn is ended even when the sound breaks off.
+
+        ``rate`` tells the sound's sample rate once its first chunk is there. So that a long text does not pile up,
+        about ``AHEAD_S`` seconds wait in the media worker.
+        """
+        sent = 0
+        for_face: Resampler | None = None
+        for_phone: Resampler | None = None
+        try:
+            async for chunk in sound:
+                source = rate()
+                if for_face is None or for_phone is None:
+                    try:
+                        for_face, for_phone = Resampler(source), Resampler(source, self.sample_rate)
+                    except ValueError as error:
+                        raise SpeechError(str(error)) from None
+                step = source * _SLICE_MS // 1000
+                for at in range(0, len(chunk), step):
+                    piece = chunk[at : at + step]
+                    self._feed(turn, for_face.push(piece), for_phone.push(piece))
+                    sent += len(piece)
+                    if sent / source > AHEAD_S:
+                        await self._heard(turn, sent / source - AHEAD_S)
+            if for_face is not None and for_phone is not None:
+                self._feed(turn, for_face.flush(), for_phone.flush())
+        finally:
+            self._send(EndTurn(self._call_id, turn.turn_id))
+
+    def _feed(self, turn: TurnRecord, pcm_16k: PCM, pcm: PCM) -> None:
+        face, voice = pcm_16k.astype("<i2").tobytes(), pcm.astype("<i2").tobytes()
+        self._send(TurnAudio(self._call_id, turn.turn_id, len(face), face + voice))
+
+    async def _heard(self, turn: TurnRecord, seconds: float) -> None:
+        """Until so many seconds of the turn have been played."""
+        await turn.started.wait()
+        await asyncio.sleep(max(0.0, turn.started_at + seconds - time.monotonic()))
+
+    def _failed(self, turn: TurnRecord, reason: str) -> None:
+        log.warning("speech_failed", call=self._call_id, reason=reason)
+        turn.reason = reason
+        if not turn.started.is_set():
+            self._over(turn, "failed", 0.0)
+
+    def _over(
+        self, turn: TurnRecord, state: Literal["finished", "interrupted", "failed"], heard_ms: float
+    ) -> None:
+        if self._turns.pop(turn.turn_id, None) is None:
+            return
+        self._ended.append(turn)
+        turn.state, turn.heard_ms = state, heard_ms
+        turn.done.set()
+        kind: EventKind = "turn_finished" if state == "finished" else "turn_interrupted"
+        why = {"reason": turn.reason} if turn.reason else {}
+        self._publish(kind, {"turn_id": turn.turn_id, "heard_ms": round(heard_ms, 1), "state": state, **why})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Literal, cast
 
+from orchestrator.calls.gateway import Agreement
 from orchestrator.config import Settings
 from orchestrator.media.parameters import AudioParameters, Refresh, VideoParameters
 from orchestrator.rtp.consent import Networks, SignallingPeer
@@ -21,7 +22,6 @@ from orchestrator.sip.sdp.capabilities import (
 from orchestrator.sip.sdp.description import SessionDescription
 from orchestrator.worker.messages import CallOpened
 
-CODECS = ("PCMU", "PCMA", "G722", "opus")
 FEEDBACK = frozenset({"nack", "nack pli", "ccm fir", "ccm tmmbr", "goog-remb"})
 PRIVATE_NETWORKS = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 LOCAL_NETWORKS = ("127.0.0.0/8", "::1/128")
@@ -48,7 +48,7 @@ def capabilities(settings: Settings, ports: CallOpened, host: str, account: str)
             feedback=FEEDBACK,
             rtx=True,
         )
-    audio = AudioCapabilities(ports.audio_port, CODECS, comfort_noise=settings.comfort_noise)
+    audio = AudioCapabilities(ports.audio_port, comfort_noise=settings.comfort_noise)
     return MediaCapabilities(host, audio, video, srtp=srtp)
 
 
@@ -61,6 +61,19 @@ def trim_ms(settings: Settings, account: str) -> int:
 def offers_video(offer: SessionDescription | None) -> bool:
     """Whether a caller could be shown a picture; one who leaves the offer to us might."""
     return offer is None or any(media.kind == "video" and media.port for media in offer.media)
+
+
+def agreement(
+    settings: Settings, media: NegotiatedMedia, hosts: tuple[str, ...], account: str, fps: Fraction | None
+) -> Agreement | None:
+    """What was negotiated, as a call is told of it; None without a voice. ``hosts`` as for :func:`signalling_peer`;
+    ``fps`` is the body's, None while it is not settled."""
+    if media.audio is None:
+        return None
+    fps = fps or frame_rate(settings, media.video)
+    peer = signalling_peer(settings, hosts, media)
+    video = video_parameters(media.video, fps, settings.video_refresh, peer) if media.video else None
+    return Agreement(audio_parameters(media.audio, peer), video, fps, trim_ms(settings, account))
 
 
 def frame_rate(settings: Settings, video: VideoMedia | None) -> Fraction:
@@ -98,6 +111,7 @@ def audio_parameters(media: AudioMedia, peer: SignallingPeer) -> AudioParameters
         voip_metrics=media.voip_metrics,
         direction=_direction(media.sends, media.receives),
         rtcp_mux=media.rtcp_mux,
+        packet_ms=media.packet_ms,
         keys=_keys(media.crypto),
         peer=peer,
     )

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Literal
 
 from orchestrator.rtp.consent import SignallingPeer
+from orchestrator.rtp.h264_levels import lowest_level
 from orchestrator.rtp.srtp import SrtpKeys
 
 Direction = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
@@ -21,8 +22,9 @@ _WAVES_PER_KEYFRAME = 5
 class AudioParameters:
     """One audio stream. ``codec`` is the SDP name; ``remote_rtcp`` ``None`` means port + 1 (or muxed).
 
-    ``voip_metrics``: the peer wants the report blocks of RFC 3611 section 4.7. ``peer`` decides whom media may go
-    to; without one the signalled address is the signalling's own.
+    ``voip_metrics``: the peer wants the report blocks of RFC 3611 section 4.7. ``packet_ms``: how much voice
+    each packet of ours holds, 20, 10 or 5. ``peer`` decides whom media may go to; without one the signalled address
+    is the signalling's own.
     """
 
     codec: str
@@ -36,6 +38,7 @@ class AudioParameters:
     telephone_event_rate: int = 8000
     comfort_noise: int | None = None
     voip_metrics: bool = False
+    packet_ms: int = 20
     peer: SignallingPeer | None = None
 
     @property
@@ -107,7 +110,7 @@ class VideoParameters:
             self.height,
             self.fps,
             bitrate_tier(self.bitrate),
-            h264_level(self.width, self.height, self.fps, self.bitrate),
+            lowest_level(self.width, self.height, self.fps, self.bitrate),
             0 if self.packetization_mode else 1,
             wave=round(self.fps) if self.intra_refresh else 0,
         )
@@ -138,35 +141,3 @@ def bitrate_tier(bits_per_second: int) -> int:
     """The largest tier not above the rate, so that calls share cached loops."""
     fitting = [tier * 1000 for tier in _TIERS if tier * 1000 <= bits_per_second]
     return fitting[-1] if fitting else _TIERS[0] * 1000
-
-
-# ITU-T H.264 table A-1: level, macroblocks per second, macroblocks per frame, kbit/s (Baseline).
-_LEVELS = (
-    (10, 1485, 99, 64),
-    (11, 3000, 396, 192),
-    (12, 6000, 396, 384),
-    (13, 11880, 396, 768),
-    (20, 11880, 396, 2000),
-    (21, 19800, 792, 4000),
-    (22, 20250, 1620, 4000),
-    (30, 40500, 1620, 10000),
-    (31, 108000, 3600, 14000),
-    (32, 216000, 5120, 20000),
-    (40, 245760, 8192, 20000),
-    (42, 522240, 8704, 50000),
-    (50, 589824, 22080, 135000),
-    (51, 983040, 36864, 240000),
-)
-
-
-def h264_level(width: int, height: int, fps: Fraction, bits_per_second: int = 0) -> int:
-    """Ten times the lowest H.264 level for size, rate and bitrate; raises ``ValueError`` beyond 5.1."""
-    macroblocks = -(-width // 16) * -(-height // 16)
-    for level, per_second, per_frame, kilobits in _LEVELS:
-        if (
-            macroblocks <= per_frame
-            and macroblocks * fps <= per_second
-            and bits_per_second <= kilobits * 1000
-        ):
-            return level
-    raise ValueError(f"{width}x{height} at {float(fps):g} fps is more than H.264 level 5.1 allows")

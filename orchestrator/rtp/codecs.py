@@ -20,7 +20,7 @@ PACKET_SECONDS = Fraction(1, 50)
 
 
 class AudioCodec(Protocol):
-    """Encodes and decodes one call's audio, 20 ms at a time."""
+    """Encodes and decodes one call's audio, a packet at a time: 20 ms, or as little as was agreed."""
 
     name: str
     sample_rate: int
@@ -28,10 +28,10 @@ class AudioCodec(Protocol):
     """Whether the coded form of silence depends on what went before."""
 
     def encode(self, pcm: Pcm) -> bytes:
-        """Payload of 20 ms of mono PCM at ``sample_rate``."""
+        """Payload of one packet's mono PCM at ``sample_rate``."""
 
     def silence(self) -> bytes:
-        """Payload of 20 ms of silence."""
+        """Payload of one packet of silence."""
 
     def decode(self, payload: bytes) -> Pcm:
         """Mono PCM at ``sample_rate``; empty where the payload is damaged."""
@@ -65,10 +65,10 @@ class G711:
     sample_rate = 8000
     stateful = False
 
-    def __init__(self, name: Literal["PCMU", "PCMA"]) -> None:
+    def __init__(self, name: Literal["PCMU", "PCMA"], packet_ms: int = 20) -> None:
         self.name: str = name
         self._encode, self._decode = _TABLES[name]
-        self._silence = self.encode(np.zeros(160, np.int16))
+        self._silence = self.encode(np.zeros(self.sample_rate * packet_ms // 1000, np.int16))
 
     def encode(self, pcm: Pcm) -> bytes:
         return self._encode[pcm.view(np.uint16)].tobytes()
@@ -92,19 +92,25 @@ class LibavAudio:
 
     stateful = True
 
-    def __init__(self, name: Literal["G722", "opus"]) -> None:
+    def __init__(self, name: Literal["G722", "opus"], packet_ms: int = 20) -> None:
         self.name: str = name
         self.sample_rate = SAMPLE_RATES[name]
         self._library = {"G722": "g722", "opus": "libopus"}[name]
         encoder = cast(AudioCodecContext, av.CodecContext.create(self._library, "w"))
         encoder.sample_rate, encoder.layout, encoder.format = self.sample_rate, "mono", "s16"
         encoder.time_base = Fraction(1, self.sample_rate)
+        self._samples = self.sample_rate * packet_ms // 1000
         if name == "opus":
             encoder.bit_rate = 32_000
-            encoder.options = {"application": "voip", "frame_duration": "20", "compression_level": "5"}
+            encoder.options = {
+                "application": "voip",
+                "frame_duration": str(packet_ms),
+                "compression_level": "5",
+            }
+        else:
+            encoder.options = {"frame_size": str(self._samples)}
         encoder.open()
         self._encoder = encoder
-        self._samples = int(self.sample_rate * PACKET_SECONDS)
         frame = av.AudioFrame(format="s16", layout="mono", samples=self._samples)
         frame.sample_rate = self.sample_rate
         self._frame, self._pts = frame, 0
@@ -138,15 +144,18 @@ class LibavAudio:
         return np.concatenate(pcm) if pcm else np.zeros(0, np.int16)
 
 
-def make_codec(name: str) -> AudioCodec:
-    """The codec by its SDP name, in any case; raises ``ValueError`` for one we do not have."""
+def make_codec(name: str, packet_ms: int = 20) -> AudioCodec:
+    """The codec by its SDP name, in any case; ``packet_ms`` is 20, 10 or 5.
+
+    Raises ``ValueError`` for a codec that we do not have.
+    """
     match name.upper():
         case "PCMU":
-            return G711("PCMU")
+            return G711("PCMU", packet_ms)
         case "PCMA":
-            return G711("PCMA")
+            return G711("PCMA", packet_ms)
         case "G722":
-            return LibavAudio("G722")
+            return LibavAudio("G722", packet_ms)
         case "OPUS":
-            return LibavAudio("opus")
+            return LibavAudio("opus", packet_ms)
     raise ValueError(f"no audio codec named {name!r}: use PCMU, PCMA, G722 or opus")

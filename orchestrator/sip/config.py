@@ -26,7 +26,10 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class TlsConfig:
-    """Files in PEM. `client_ca` demands client certificates; `trust_ca` replaces the system's roots."""
+    """TLS settings, files in PEM.
+
+    `client_ca` demands client certificates; `trust_ca` replaces the system's roots.
+    """
 
     certificate: str = ""
     private_key: str = field(repr=False, default="")
@@ -37,7 +40,9 @@ class TlsConfig:
 
 @dataclass(frozen=True, slots=True)
 class SipConfig:
-    """Addresses are `host:port`, IPv6 in brackets; port 0 takes a free one; an empty list turns one off.
+    """Settings of one stack.
+
+    Addresses are `host:port`, IPv6 in brackets; port 0 takes a free one; an empty list turns one off.
 
     `allow_from` is networks in CIDR notation; empty means private and loopback addresses only.
     `advertised_host` is the address that peers beyond a NAT reach us at.

@@ -1,4 +1,4 @@
-"""The seam: everything outside this package speaks SIP through `SipStack`.
+"""The SIP stack: everything outside this package speaks SIP through `SipStack`.
 
 class Handler(BaseHandler):
     async def on_invite(self, call):
@@ -18,12 +18,12 @@ import secrets
 from orchestrator.sip.agent.agent import Agent
 from orchestrator.sip.agent.registration import Registration
 from orchestrator.sip.call.call import Call
-from orchestrator.sip.call.events import SipHandler
 from orchestrator.sip.call.outgoing import OutgoingCall
 from orchestrator.sip.config import SipConfig
+from orchestrator.sip.handler import SipHandler
 from orchestrator.sip.message.grammar import GrammarError, NameAddr, Uri, parse_uri
 from orchestrator.sip.sdp.capabilities import MediaCapabilities
-from orchestrator.sip.transaction.clock import LoopClock
+from orchestrator.sip.transaction.timers import LoopClock
 from orchestrator.sip.transport.flow import Address, Flow, bracketed
 from orchestrator.sip.transport.transport import Transports
 from visavis.service.supervisor import Supervisor

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from orchestrator.media.session import MediaSession
 from orchestrator.media.sources import Hearing
@@ -21,23 +19,20 @@ from orchestrator.worker.messages import (
     CallOpened,
     CallRefused,
     CloseCall,
-    Command,
     ConfigureCall,
     DigitsRefused,
     Listen,
     Message,
-    Notice,
     OpenCall,
     RequestKeyframe,
     SendDigits,
     StartCall,
+    ToOwner,
 )
-from orchestrator.worker.owner import CallContext, CallFactory, CallOwner
+from orchestrator.worker.owner import CallContext, CallFactory, CallOwner, Send
 from visavis.service.logs import Log
 
 log = Log(__name__)
-
-Send = Callable[[Message], None]
 
 
 @dataclass(slots=True)
@@ -88,6 +83,10 @@ class CallTable:
             raise
 
     def _take(self, message: Message, call: _Call) -> None:
+        if isinstance(message, ToOwner):
+            if call.owner is not None:
+                call.owner.take(message)
+            return
         match message:
             case ConfigureCall(_, audio, video):
                 call.session.update(audio, video)
@@ -96,8 +95,6 @@ class CallTable:
                     call.owner.configured(audio, video)
             case StartCall():
                 self._start(message, call)
-            case Command(_, name, data, payload) if call.owner is not None:
-                call.owner.command(name, data, payload)
             case RequestKeyframe():
                 call.session.request_keyframe()
             case SendDigits():
@@ -142,15 +139,12 @@ class CallTable:
                 call.settings.audio,
                 call.settings.video,
                 call.session,
-                functools.partial(self._emit, call_id),
+                self._send,
                 lambda reason: self._send(CallFailed(call_id, reason)),
             )
-            call.owner = self._factory.open(context, message.options, message.payload)
+            call.owner = self._factory.open(context, message)
             call.session.perform(call.owner.voice, call.owner.face)
         call.session.start()
-
-    def _emit(self, call_id: str, name: str, data: dict[str, Any], payload: bytes = b"") -> None:
-        self._send(Notice(call_id, name, data, payload))
 
     def _end(self, call_id: str) -> None:
         call = self._calls.pop(call_id)

@@ -1,30 +1,40 @@
-"""What the control process and a media worker say to each other.
-
-On the wire: four bytes of total length, four bytes of head length, a JSON head with ``kind`` and the fields,
-then ``payload`` as it is (PCM, an image). Integers are big-endian.
-"""
+"""What the control process and a media worker say to each other (``visavis.service.ipc``)."""
 
 from __future__ import annotations
 
-import functools
-import json
-import struct
-import types
 import typing
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Literal
 
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.session import SessionStats
 from orchestrator.worker.host import HostSettings
+from visavis.client.model import Avatar, FitMode
+from visavis.service.ipc import Codec
 
-MAX_MESSAGE = 64 << 20
-_LENGTHS = struct.Struct("!II")
+Progress = Literal["preparing", "waiting", "coding", "ready", "failed"]
+"""How far a portrait is on its way to an avatar."""
 
 
-class BadMessage(ValueError):
-    """Bytes that are no message of ours."""
+@dataclass(frozen=True, slots=True)
+class AvatarSettings:
+    """Where a worker's avatars come from and how calls show them: ``width`` x ``height`` pixels, ``fps`` pictures a
+    second, at most ``bitrate`` bits a second.
+
+    ``nameserver`` (ip or ip:port) finds the ``servers``, "" is the system's; bodies take ``cache_bytes`` of the
+    folder ``cache``.
+    """
+
+    servers: tuple[str, ...]
+    cache: str
+    cache_bytes: int
+    width: int
+    height: int
+    fps: Fraction
+    bitrate: int
+    fit: FitMode = "crop"
+    nameserver: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +43,7 @@ class Setup:
 
     host: HostSettings
     factory: str = ""
-    options: dict[str, Any] = field(default_factory=dict)
+    avatar: AvatarSettings | None = None
     log_level: str = "info"
 
 
@@ -80,11 +90,13 @@ class ConfigureCall:
 
 @dataclass(frozen=True, slots=True)
 class StartCall:
-    """Hand the call to its owner and begin to send. ``options`` and ``payload`` are the owner's."""
+    """Hand the call to its owner and begin to send: the avatar of ``portrait`` (path) at ``fps``, shown ``trim_ms``
+    later than the voice is heard."""
 
     call_id: str
-    options: dict[str, Any] = field(default_factory=dict)
-    payload: bytes = b""
+    portrait: str = ""
+    fps: Fraction = Fraction(25)
+    trim_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,23 +157,103 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
-    """For the owner of a call, or for the factory where ``call_id`` is empty; the worker only passes it on."""
+class StartTurn:
+    """A turn of speech, which is spoken after those before it."""
 
     call_id: str
-    name: str
-    data: dict[str, Any] = field(default_factory=dict)
+    turn_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class TurnAudio:
+    """A stretch of a turn's sound, 16-bit little-endian mono PCM: ``split`` bytes at 16 kHz for the lips, then the
+    same stretch at the codec's rate for the caller."""
+
+    call_id: str
+    turn_id: int
+    split: int
     payload: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
-    """From the owner of a call, or from the factory where ``call_id`` is empty."""
+class EndTurn:
+    """No more sound comes for a turn."""
 
     call_id: str
-    name: str
-    data: dict[str, Any] = field(default_factory=dict)
-    payload: bytes = b""
+    turn_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class InterruptTurns:
+    """Silence and a still mouth now; every turn of the call is dropped."""
+
+    call_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnReport:
+    """What happened to a turn. ``heard_ms``: how much of its sound the caller was sent; ``wait_ms``: from its first
+    sound to its start."""
+
+    call_id: str
+    event: Literal["started", "stalled", "resumed", "finished", "interrupted"]
+    turn_id: int
+    heard_ms: float = 0.0
+    wait_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class AvatarState:
+    """A call's avatar is ``ready | connected | lost | rejected | failed``, and one sentence."""
+
+    call_id: str
+    state: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LipsStats:
+    """A call's lips so far; ``first_frame_ms`` is the 95th percentile of what first frames took."""
+
+    frames_shown: int = 0
+    frames_late: int = 0
+    frames_dropped: int = 0
+    freeze_ms: float = 0.0
+    first_frame_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LipsFigures:
+    """The figures of a call's lips, after each turn."""
+
+    call_id: str
+    stats: LipsStats
+
+
+@dataclass(frozen=True, slots=True)
+class AvatarPrepared:
+    """For every worker: what the control process had prepared of a ``portrait`` (path)."""
+
+    portrait: str
+    avatar: Avatar
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareState:
+    """How far a worker (its pid) is with an avatar, named by the digest of its source ("" before it is read)."""
+
+    worker: int
+    digest: str
+    state: Progress
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFailed:
+    """A background task of a worker ended unexpectedly."""
+
+    task: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,73 +303,14 @@ class Shutdown:
     """End every call and exit."""
 
 
+ToOwner = StartTurn | TurnAudio | EndTurn | InterruptTurns
+"""For the owner of a call: the worker only passes it on."""
+ToFactory = AvatarPrepared
+"""For the factory of a worker's calls."""
 Message = (
     Setup | WorkerReady | OpenCall | CallOpened | CallRefused | ConfigureCall | StartCall | CloseCall
-    | CallClosed | RequestKeyframe | SendDigits | DigitsRefused | Listen | Heard | Command | Notice | Digit
+    | CallClosed | RequestKeyframe | SendDigits | DigitsRefused | Listen | Heard | StartTurn | TurnAudio | EndTurn
+    | InterruptTurns | TurnReport | AvatarState | LipsFigures | AvatarPrepared | PrepareState | TaskFailed | Digit
     | CallFailed | CallFigures | Heartbeat | Shutdown
 )  # fmt: skip
-_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in typing.get_args(Message)}
-
-
-def encode(message: Message) -> bytes:
-    """One message with its lengths."""
-    head = {
-        item.name: _plain(getattr(message, item.name)) for item in fields(message) if item.name != "payload"
-    }
-    body = json.dumps({"kind": type(message).__name__, **head}, separators=(",", ":")).encode()
-    payload = getattr(message, "payload", b"")
-    return _LENGTHS.pack(4 + len(body) + len(payload), len(body)) + body + payload
-
-
-def decode(data: bytes) -> Message:
-    """A message without its total length; raises ``BadMessage``."""
-    try:
-        size = int.from_bytes(data[:4], "big")
-        head = json.loads(data[4 : 4 + size])
-        kind = _KINDS[head.pop("kind")]
-        if any(item.name == "payload" for item in fields(kind)):
-            head["payload"] = data[4 + size :]
-        message: Message = _typed(kind, head)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadMessage(f"not a message of a media worker: {error}") from error
-    return message
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value):
-        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
-    if isinstance(value, Fraction):
-        return str(value)
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, frozenset):
-        return sorted(value)
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
-@functools.cache
-def _hints(kind: type[Any]) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
-
-
-def _typed(kind: Any, value: Any) -> Any:
-    origin = typing.get_origin(kind)
-    if origin in (typing.Union, types.UnionType):
-        if value is None:
-            return None
-        kind = next(item for item in typing.get_args(kind) if item is not type(None))
-        return _typed(kind, value)
-    if kind is bytes and isinstance(value, str):
-        return bytes.fromhex(value)
-    if kind is Fraction:
-        return Fraction(value)
-    if origin is frozenset:
-        return frozenset(value)
-    if origin is tuple:
-        return tuple(value)
-    if is_dataclass(kind) and isinstance(kind, type):
-        hints = _hints(kind)
-        return kind(**{name: _typed(hints[name], item) for name, item in value.items()})
-    return value
+codec = Codec[Message](*typing.get_args(Message))

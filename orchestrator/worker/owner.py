@@ -5,15 +5,16 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.session import MediaSession
 from orchestrator.media.sources import Face, Hearing, Voice
 from orchestrator.worker.host import MediaHost
+from orchestrator.worker.messages import AvatarSettings, Message, StartCall, ToFactory, ToOwner
 
-Emit = Callable[[str, dict[str, Any], bytes], None]
-"""``emit(name, data, payload)`` sends a ``Notice`` to the control process."""
+Send = Callable[[Message], None]
+"""The way to the control process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class CallContext:
     audio: AudioParameters
     video: VideoParameters | None
     session: MediaSession
-    emit: Emit
+    send: Send
     fail: Callable[[str], None]
 
 
@@ -33,12 +34,12 @@ class WorkerContext:
     """What a factory is given at the start of its worker."""
 
     host: MediaHost
-    emit: Emit
-    options: dict[str, Any]
+    send: Send
+    settings: AvatarSettings | None
 
 
 class CallOwner(Protocol):
-    """One call's voice, face and commands. Everything runs in the worker's event loop, beside the clock."""
+    """One call's voice, face and turns. Everything runs in the worker's event loop, beside the clock."""
 
     @property
     def voice(self) -> Voice: ...
@@ -47,8 +48,8 @@ class CallOwner(Protocol):
     @property
     def hearing(self) -> Hearing | None: ...
 
-    def command(self, name: str, data: dict[str, Any], payload: bytes) -> None:
-        """A ``Command`` for this call."""
+    def take(self, message: ToOwner) -> None:
+        """What the control process asks of this call's turns."""
 
     def configured(self, audio: AudioParameters, video: VideoParameters | None) -> None:
         """The parameters changed mid-call."""
@@ -63,11 +64,11 @@ class CallFactory(Protocol):
     async def start(self, worker: WorkerContext) -> None:
         """Before the first call; must not take long."""
 
-    def open(self, call: CallContext, options: dict[str, Any], payload: bytes) -> CallOwner:
+    def open(self, call: CallContext, start: StartCall) -> CallOwner:
         """The owner of a call that starts. Raises ``ValueError`` with one sentence to refuse it."""
 
-    def command(self, name: str, data: dict[str, Any], payload: bytes) -> None:
-        """A ``Command`` for no call."""
+    def take(self, message: ToFactory) -> None:
+        """What the control process tells every worker."""
 
     async def close(self) -> None:
         """The worker ends."""

@@ -5,18 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import socket
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from orchestrator.media.load import BUSY_CLOCK_SECONDS
 from orchestrator.media.session import SessionStats
-from orchestrator.worker.channel import Channel, ChannelClosed
 from orchestrator.worker.host import HostSettings
 from orchestrator.worker.messages import (
-    BadMessage,
+    AvatarSettings,
     CallClosed,
     CallFailed,
     CallOpened,
@@ -28,9 +24,12 @@ from orchestrator.worker.messages import (
     Setup,
     Shutdown,
     WorkerReady,
+    codec,
 )
+from visavis.service.channel import ChannelClosed
+from visavis.service.child import Child, KeptChild, Program
 from visavis.service.logs import Log
-from visavis.service.supervisor import Supervisor
+from visavis.service.supervisor import BackOff, Supervisor
 
 log = Log(__name__)
 
@@ -38,7 +37,16 @@ START_SECONDS = 60.0
 SILENCE_SECONDS = 10.0
 ANSWER_SECONDS = 10.0
 STUCK_SECONDS = 90.0
-_RESTART_SECONDS = 1.0
+_RESTART_SECONDS = (1.0, 10.0, 30.0)
+"""First and longest pause before a worker is replaced, and how long one lives that is none that fails again."""
+PROGRAM = Program(
+    "media worker",
+    "orchestrator.worker.worker",
+    codec,
+    hello=WorkerReady,
+    start_s=START_SECONDS,
+    silence_s=SILENCE_SECONDS,
+)
 
 
 class NoRoom(RuntimeError):
@@ -51,29 +59,29 @@ class NoRoom(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
-    """``factory`` is named in ``hooks.load_factory``; the port range is divided among the workers."""
+    """``factory`` as :func:`orchestrator.worker.owner.load_factory` takes it; the port range is divided among the
+    workers."""
 
     host: HostSettings
     workers: int = 1
     factory: str = ""
-    options: dict[str, Any] = field(default_factory=dict)
+    avatar: AvatarSettings | None = None
     log_level: str = "info"
 
 
 class MediaWorker:
-    """One worker process and the calls it holds."""
+    """One worker process, whichever it is at the time, and the calls it holds."""
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
         self.calls: set[str] = set()
         self.health: Heartbeat | None = None
         self.ready = asyncio.Event()
-        self._channel: Channel | None = None
-        self._process: asyncio.subprocess.Process | None = None
+        self.process: KeptChild[Message] | None = None
 
     @property
     def pid(self) -> int | None:
-        return self._process.pid if self._process else None
+        return self.process.pid if self.process else None
 
     @property
     def has_room(self) -> bool:
@@ -92,62 +100,11 @@ class MediaWorker:
             return "overloaded: the media clock is late"
         return "overloaded: pictures cannot be coded in time"
 
-    async def start(self) -> None:
-        """Start the process; it is usable when ``ready`` is set."""
-        ours, theirs = socket.socketpair()
-        try:
-            with theirs:
-                self._process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", "orchestrator.worker.worker", "--fd", str(theirs.fileno()),
-                    pass_fds=[theirs.fileno()], stdin=asyncio.subprocess.DEVNULL,
-                )  # fmt: skip
-            ours.setblocking(False)
-            self._channel = await Channel.over(ours)
-        except BaseException:
-            ours.close()
-            raise
-        self._channel.send(self.setup)
-
     def send(self, message: Message) -> None:
         """Raises ``ChannelClosed``."""
-        if self._channel is None:
+        if self.process is None:
             raise ChannelClosed("the media worker has not started")
-        self._channel.send(message)
-
-    async def receive(self) -> Message:
-        """The next message; raises ``ChannelClosed``, also where the worker has fallen silent."""
-        assert self._channel is not None
-        patience = SILENCE_SECONDS if self.ready.is_set() else START_SECONDS
-        while True:
-            try:
-                async with asyncio.timeout(patience):
-                    message = await self._channel.receive()
-            except TimeoutError as error:
-                raise ChannelClosed(f"the media worker said nothing for {patience:.0f} s") from error
-            except BadMessage as error:
-                log.warning("message_not_understood", reason=str(error))
-                continue
-            if isinstance(message, Heartbeat):
-                self.health = message
-            elif isinstance(message, WorkerReady):
-                self.ready.set()
-            return message
-
-    async def end(self, *, politely: bool) -> None:
-        """Ask the process to exit, and kill it where it does not."""
-        self.ready.clear()
-        if self._process is None or self._channel is None:
-            return
-        if politely:
-            with contextlib.suppress(ChannelClosed):
-                self._channel.send(Shutdown())
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(5):
-                    await self._process.wait()
-        self._channel.close()
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-        await self._process.wait()
+        self.process.send(message)
 
 
 class WorkerPool:
@@ -162,18 +119,11 @@ class WorkerPool:
         self._settings = settings
         self._on_message = on_message
         self._supervisor = supervisor or Supervisor()
-        self._workers: list[MediaWorker | None] = [None] * settings.workers
-        self._tasks: list[asyncio.Task[None]] = []
+        self.workers: list[MediaWorker] = []
         self._home: dict[str, MediaWorker] = {}
         self._answers: dict[str, asyncio.Future[Message]] = {}
-        self._closing = False
         self._one_ready = asyncio.Event()
         self._heard_at = 0.0
-
-    @property
-    def workers(self) -> list[MediaWorker]:
-        """The workers that are running now."""
-        return [worker for worker in self._workers if worker is not None]
 
     @property
     def has_room(self) -> bool:
@@ -189,10 +139,16 @@ class WorkerPool:
     async def start(self) -> None:
         """Start every worker and wait until one is ready; raises ``NoRoom`` where none comes up."""
         self._heard_at = asyncio.get_running_loop().time()
-        self._tasks = [
-            self._supervisor.keep(f"media worker {index}", functools.partial(self._keep, index))
-            for index in range(self._settings.workers)
-        ]
+        self.workers = [MediaWorker(self._setup(index)) for index in range(self._settings.workers)]
+        for index, worker in enumerate(self.workers):
+            worker.process = KeptChild(
+                replace(PROGRAM, name=f"media worker {index}"),
+                BackOff(*_RESTART_SECONDS),
+                on_start=functools.partial(self._set_up, worker),
+                on_message=functools.partial(self._heard, worker),
+                on_end=functools.partial(self._lost, worker),
+            )
+            worker.process.start(self._supervisor)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(START_SECONDS):
                 await self._one_ready.wait()
@@ -202,11 +158,9 @@ class WorkerPool:
 
     async def close(self) -> None:
         """End every worker; calls end with BYE in RTCP."""
-        self._closing = True
-        await asyncio.gather(*(worker.end(politely=True) for worker in self.workers))
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for worker in self.workers:
+            worker.ready.clear()
+        await asyncio.gather(*(worker.process.close(Shutdown()) for worker in self.workers if worker.process))
 
     async def open_call(self, call_id: str, *, video: bool = True) -> CallOpened:
         """Place a call on the least busy worker and open its ports; raises ``NoRoom``."""
@@ -267,36 +221,27 @@ class WorkerPool:
         if worker is not None:
             worker.calls.discard(call_id)
 
-    async def _keep(self, index: int) -> None:
-        while not self._closing:
-            worker = self._workers[index] = MediaWorker(self._setup(index))
-            try:
-                await worker.start()
-                while True:
-                    message = await worker.receive()
-                    self._heard_at = asyncio.get_running_loop().time()
-                    self._take(message)
-            except (ChannelClosed, OSError) as error:
-                if self._closing:
-                    break
-                log.error("media_worker_lost", pid=worker.pid, reason=str(error))
-            except Exception:
-                await self._give_up(worker)
-                raise
-            await self._give_up(worker)
-            await asyncio.sleep(_RESTART_SECONDS)
-        await asyncio.Event().wait()  # until close() ends this task
+    def _set_up(self, worker: MediaWorker, child: Child[Message]) -> None:
+        child.send(worker.setup)
 
-    async def _give_up(self, worker: MediaWorker) -> None:
+    def _heard(self, worker: MediaWorker, message: Message) -> None:
+        self._heard_at = asyncio.get_running_loop().time()
+        if isinstance(message, Heartbeat):
+            worker.health = message
+        elif isinstance(message, WorkerReady):
+            worker.ready.set()
+            self._one_ready.set()
+        self._take(message)
+
+    def _lost(self, worker: MediaWorker, reason: str, pause: float) -> None:
+        log.error("media_worker_lost", pid=worker.pid, reason=reason, again_in_s=pause)
         worker.ready.clear()
+        worker.health = None
         for call_id in list(worker.calls):
             self._forget(call_id)
             self._take(CallFailed(call_id, "the media worker of this call has died"))
-        await worker.end(politely=False)
 
     def _take(self, message: Message) -> None:
-        if isinstance(message, WorkerReady):
-            self._one_ready.set()
         if isinstance(message, CallOpened | CallRefused | CallClosed | CallFailed):
             future = self._answers.get(message.call_id)
             if future is not None and not future.done():
@@ -313,4 +258,4 @@ class WorkerPool:
             share = (host.port_high - host.port_low) // count // 2 * 2
             low = host.port_low + host.port_low % 2 + index * share
             host = replace(host, port_low=low, port_high=low + share - 1)
-        return Setup(host, self._settings.factory, self._settings.options, self._settings.log_level)
+        return Setup(host, self._settings.factory, self._settings.avatar, self._settings.log_level)

@@ -1,4 +1,4 @@
-"""A media worker: ``python -m orchestrator.worker.worker --fd N`` holds the media of some calls.
+"""A media worker: ``python -m orchestrator.worker.worker --channel N`` holds the media of some calls.
 
 It runs the clock, the sockets, the encoders and the owners of its calls, and nothing else.
 """
@@ -9,10 +9,8 @@ import argparse
 import asyncio
 import contextlib
 import ctypes
-import functools
 import gc
 import os
-import signal
 import socket
 import sys
 import time
@@ -21,19 +19,20 @@ from typing import Any
 
 from orchestrator.media.clock import Lateness
 from orchestrator.worker.calls import CallTable
-from orchestrator.worker.channel import Channel, ChannelClosed
 from orchestrator.worker.host import MediaHost
 from orchestrator.worker.messages import (
-    BadMessage,
-    Command,
     Heartbeat,
     Message,
-    Notice,
     Setup,
     Shutdown,
+    TaskFailed,
+    ToFactory,
     WorkerReady,
+    codec,
 )
 from orchestrator.worker.owner import CallFactory, WorkerContext, load_factory
+from visavis.service.channel import Channel, ChannelClosed
+from visavis.service.child import parent_socket
 from visavis.service.logs import Log, configure_logging
 from visavis.service.unhandled import log_loop, log_threads
 
@@ -41,6 +40,8 @@ log = Log(__name__)
 
 _HEARTBEAT_SECONDS = 1.0
 _NICE = -10
+_GRACE_SECONDS = 5.0
+"""For the BYE of the calls whose control process is gone."""
 _FIGURES_EVERY = 5
 _M_MMAP_THRESHOLD = -3
 _ENCODER_PIECE = 512 << 10
@@ -52,7 +53,7 @@ _STALE_BYTES = 1 << 20
 class Worker:
     """Serves one channel until it closes."""
 
-    def __init__(self, channel: Channel, setup: Setup) -> None:
+    def __init__(self, channel: Channel[Message], setup: Setup) -> None:
         self._channel = channel
         self._setup = setup
         self._host = MediaHost(setup.host)
@@ -65,20 +66,14 @@ class Worker:
         self._host.supervisor.oversee()
         self._host.start()
         if self._factory is not None:
-            await self._factory.start(
-                WorkerContext(self._host, functools.partial(self._emit, ""), self._setup.options)
-            )
+            await self._factory.start(WorkerContext(self._host, self._send, self._setup.avatar))
         gc.collect()
         gc.freeze()
         self._send(WorkerReady(os.getpid()))
         heart = self._host.supervisor.keep("heartbeat", self._beat)
         try:
             while True:
-                try:
-                    message = await self._channel.receive()
-                except BadMessage as error:
-                    log.warning("message_not_understood", reason=str(error))
-                    continue
+                message = await self._channel.receive()
                 if isinstance(message, Shutdown):
                     break
                 self._take(message)
@@ -95,9 +90,9 @@ class Worker:
 
     def _take(self, message: Message) -> None:
         try:
-            if isinstance(message, Command) and not message.call_id:
+            if isinstance(message, ToFactory):
                 if self._factory is not None:
-                    self._factory.command(message.name, message.data, message.payload)
+                    self._factory.take(message)
             else:
                 self._calls.take(message)
         except Exception:
@@ -111,11 +106,8 @@ class Worker:
     def _congested(self) -> bool:
         return self._channel.unsent >= _STALE_BYTES
 
-    def _emit(self, call_id: str, name: str, data: dict[str, Any], payload: bytes = b"") -> None:
-        self._send(Notice(call_id, name, data, payload))
-
     def _tell_failure(self, task: str, reason: str) -> None:
-        self._emit("", "task_failed", {"task": task, "reason": reason})
+        self._send(TaskFailed(task, reason))
 
     async def _beat(self) -> None:
         beats = 0
@@ -143,11 +135,11 @@ class Worker:
             await asyncio.sleep(_HEARTBEAT_SECONDS)
 
 
-async def serve(fd: int) -> None:
+async def serve(sock: socket.socket) -> None:
     """Take the first message, which must be ``Setup``, and run."""
     log_threads()
     log_loop(asyncio.get_running_loop())
-    channel = await Channel.over(socket.socket(fileno=fd))
+    channel = await Channel.over(sock, codec)
     try:
         first = await channel.receive()
     except ChannelClosed:
@@ -187,11 +179,10 @@ def lead_session() -> None:
 def main() -> None:
     """Entry point of the process."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--fd", type=int, required=True, help="inherited socket to the control process")
+    parser.add_argument("--channel", type=int, required=True, help="inherited socket to the control process")
     arguments = parser.parse_args()
+    sock = parent_socket(arguments.channel, grace_s=_GRACE_SECONDS)
     configure_logging()
-    # The terminal's Ctrl-C may reach the whole group; the control process ends its workers itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     lead_session()
     tune_process()
     runner: Any = asyncio.run
@@ -199,7 +190,7 @@ def main() -> None:
         import uvloop
 
         runner = uvloop.run
-    runner(serve(arguments.fd))
+    runner(serve(sock))
 
 
 if __name__ == "__main__":

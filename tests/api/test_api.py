@@ -18,40 +18,20 @@ from prometheus_client import CollectorRegistry
 
 from orchestrator.api.app import create_app
 from orchestrator.api.dependencies import Services
-from orchestrator.calls.call import Call, CallInfo
+from orchestrator.calls.call import Call
 from orchestrator.calls.events import CallEvent, EventBus
-from orchestrator.calls.line import DialOrder
+from orchestrator.calls.gateway import CallEnd, DialOrder, DialRefused, RequestRefused
 from orchestrator.calls.portraits import AvatarCatalog, Portrait
 from orchestrator.calls.records import CallRecord, RecordBook
-from orchestrator.calls.registry import DialRefused, Switchboard
+from orchestrator.calls.registry import CallRegistry
 from orchestrator.config import load_settings
 from orchestrator.metrics import OrchestratorCollector, make_registry
-from orchestrator.sip.sdp.capabilities import NotAcceptable
 from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
+from tests.support.calls import Peer, Sink, answered_call, report
 from tests.support.house import wav_header
 
 JSON = {"content-type": "application/json"}
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
-
-
-@dataclass
-class Sink:
-    sample_rate: int = 8000
-    fed: dict[int, list[tuple[PCM, PCM]]] = field(default_factory=dict)
-    ended: list[int] = field(default_factory=list)
-    interrupted: int = 0
-
-    def start_turn(self, turn_id: int) -> None:
-        self.fed[turn_id] = []
-
-    def feed(self, turn_id: int, pcm_16k: PCM, pcm: PCM) -> None:
-        self.fed[turn_id].append((pcm_16k, pcm))
-
-    def end_turn(self, turn_id: int) -> None:
-        self.ended.append(turn_id)
-
-    def interrupt(self) -> None:
-        self.interrupted += 1
 
 
 class Voice:
@@ -67,12 +47,12 @@ class Voice:
 
 
 @dataclass
-class House:
+class House(Peer):
     tmp: Path
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     bus: EventBus = field(default_factory=EventBus)
     sink: Sink = field(default_factory=Sink)
-    ended: list[str] = field(default_factory=list)
+    hung_up: list[str] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
     dead: str = ""
     changed: list[str] = field(default_factory=list)
@@ -86,18 +66,17 @@ class House:
         default.write_bytes(PNG)
         self.catalog = AvatarCatalog(self.tmp / "avatars", default)
 
-        info = CallInfo("c1", "in", "sip:a@b", "demo", "default", "127.0.0.1", "PCMU/8000", None)
-        self.one = Call(info, self.sink, VoiceByLanguage({"en": Voice}), self.bus, self)
+        self.one = answered_call(VoiceByLanguage({"en": Voice}), self.bus, self, self.sink)
         app = create_app(Services(self, self.catalog, self.bus, self.registry, "en"), "0")
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 
-    def hang_up(self, cause: str) -> None:
-        self.ended.append(cause)
-        self.one.on_end(cause)
+    def hang_up(self, reason: str) -> None:
+        self.hung_up.append(reason)
+        self.one.on_end(CallEnd("hangup", "us", text=reason))
 
     async def press(self, digits: str, milliseconds: int) -> None:
         if digits == "D":
-            raise NotAcceptable("the peer takes no keys: it answered 415")
+            raise RequestRefused("the peer takes no keys: it answered 415")
         self.pressed.append((digits, milliseconds))
 
     async def transfer(self, to: str) -> int:
@@ -153,8 +132,8 @@ async def test_health(house: House) -> None:
 
 
 async def test_metrics_sum_the_lips_of_ended_calls(tmp_path: Path) -> None:
-    switchboard: Any = SimpleNamespace(active=0, refused=0, calls=[], call=lambda call_id: house.one)
-    collector = OrchestratorCollector(switchboard, cast(Any, SimpleNamespace(workers=[])))
+    registry: Any = SimpleNamespace(active=0, refused=0, calls=[], call=lambda call_id: house.one)
+    collector = OrchestratorCollector(registry, cast(Any, SimpleNamespace(workers=[])))
     house = House(tmp_path, registry=make_registry(collector))
     house.one.stats = {"frames_shown": 90, "frames_late": 10, "frames_dropped": 4, "freeze_ms": 750}
     for _ in range(2):
@@ -177,8 +156,8 @@ async def test_say_streams_both_rates_and_reports(house: House) -> None:
             await asyncio.sleep(0)
         assert sum(len(pair[0]) for pair in house.sink.fed[1]) == pytest.approx(4800, abs=2)
         assert sum(len(pair[1]) for pair in house.sink.fed[1]) == pytest.approx(2400, abs=2)
-        house.one.on_turn("started", 1, 0.0, 120.0)
-        house.one.on_turn("finished", 1, 300.0, 0.0)
+        report(house.one, "started", 1, 0.0, 120.0)
+        report(house.one, "finished", 1, 300.0, 0.0)
         kinds = [events.get_nowait().as_dict() for _ in range(2)]
     assert [kind["event"] for kind in kinds] == ["turn_started", "turn_finished"]
     assert kinds[1]["heard_ms"] == 300.0
@@ -222,7 +201,7 @@ async def test_a_sender_goes_on_to_its_end_after_an_interruption(house: House) -
             yield bytes(640)
             if n == 20:
                 await house.client.post("/v1/calls/c1/interrupt")
-                house.one.on_turn("interrupted", 1, 0.0, 0.0)
+                report(house.one, "interrupted", 1, 0.0, 0.0)
 
     async with asyncio.timeout(30):
         answer = await house.client.post("/v1/calls/c1/play", content=long())
@@ -278,8 +257,8 @@ async def test_a_voice_that_fails_ends_its_turn(house: House, text: str, reason:
         event = events.get_nowait().as_dict()
         assert (event["event"], event["state"], event["reason"]) == ("turn_interrupted", "failed", reason)
         assert house.sink.ended == [1]
-        house.one.on_turn("started", 1, 0.0, 0.0)  # its silence, in the media worker
-        house.one.on_turn("finished", 1, 0.0, 0.0)
+        report(house.one, "started", 1, 0.0, 0.0)  # its silence, in the media worker
+        report(house.one, "finished", 1, 0.0, 0.0)
         assert (await house.client.get("/v1/calls/c1")).json()["turns"][0]["state"] == "failed"
         with pytest.raises(asyncio.QueueEmpty):
             events.get_nowait()
@@ -288,11 +267,11 @@ async def test_a_voice_that_fails_ends_its_turn(house: House, text: str, reason:
 async def test_a_voice_that_fails_in_mid_sentence_has_failed(house: House) -> None:
     async with asyncio.timeout(10):
         await house.client.post("/v1/calls/c1/say", json={"text": "one two unspeakable"})
-        house.one.on_turn("started", 1, 0.0, 0.0)
+        report(house.one, "started", 1, 0.0, 0.0)
         while not house.sink.ended:
             await asyncio.sleep(0)
         await asyncio.sleep(0)
-        house.one.on_turn("finished", 1, 200.0, 0.0)
+        report(house.one, "finished", 1, 200.0, 0.0)
     turn = (await house.client.get("/v1/calls/c1")).json()["turns"][0]
     assert (turn["state"], turn["heard_ms"], turn["reason"]) == (
         "failed",
@@ -314,7 +293,7 @@ async def test_avatars(house: House) -> None:
 async def test_hang_up_ends_everything(house: House) -> None:
     await house.client.post("/v1/calls/c1/say", json={"text": "one"})
     assert (await house.client.delete("/v1/calls/c1")).status_code == 204
-    assert house.ended == ["api"]
+    assert house.hung_up == ["api"]
     answer = await house.client.post("/v1/calls/c1/say", json={"text": "two"})
     assert (answer.status_code, "has ended" in answer.json()["detail"]) == (410, True)
 
@@ -327,16 +306,17 @@ async def test_calls_are_dialled_over_the_account_asked_for(house: House) -> Non
 async def test_no_call_is_dialled_to_speak_a_language_that_no_voice_speaks(house: House) -> None:
     pool: Any = SimpleNamespace(send=print)
     voices = VoiceByLanguage({"en": Voice})
-    board = Switchboard(load_settings([]), pool, house.catalog, voices, house.bus, print)
+    registry = CallRegistry(load_settings([]), pool, house.catalog, voices, house.bus)
     order = DialOrder(to="sip:x@y", avatar="default", text="Hello.", language="tlh")
     with pytest.raises(SpeechError, match="no voice speaks 'tlh'"):
-        await board.dial(cast(Any, None), order)
+        await registry.dial(cast(Any, None), order)
 
 
 def record(call_id: str) -> CallRecord:
     return CallRecord(
-        call_id, "x@y", "in", "sip:a@b", "demo", "127.0.0.1", "", "default", 1.0, 2.0, 5.0, 3.0, "bye by peer",
-        "peer", "hangup", 0, "", "PCMU/8000", None, False, {"audio": {"peer_lost": 1}},
+        call_id, "in", "sip:a@b", "demo", "127.0.0.1", "", "default", 1.0, 2.0, 5.0, 3.0, "bye by peer",
+        "peer", "", "PCMU/8000", None, False, {"audio": {"peer_lost": 1}},
+        {"sip_call_id": "x@y", "sip_cause": "hangup", "sip_status": 0},
     )  # fmt: skip
 
 
@@ -385,7 +365,7 @@ async def test_keys_and_transfer(house: House) -> None:
     answer = await house.client.post("/v1/calls/c1/dtmf", json={"digits": "12#", "milliseconds": 80})
     assert (answer.status_code, house.pressed) == (204, [("12#", 80)])
     answer = await house.client.post("/v1/calls/c1/transfer", json={"to": "sip:busy@b"})
-    assert (answer.json(), house.ended) == ({"status": 486}, [])
+    assert (answer.json(), house.hung_up) == ({"status": 486}, [])
     answer = await house.client.post("/v1/calls/c1/transfer", json={"to": "sip:human@b"})
-    assert (answer.json(), house.ended) == ({"status": 200}, ["transferred"])
+    assert (answer.json(), house.hung_up) == ({"status": 200}, ["transferred"])
     assert (await house.client.post("/v1/calls/c1/dtmf", json={"digits": "1"})).status_code == 410

@@ -15,8 +15,8 @@ from orchestrator.avatar.speaker import Speaker
 from orchestrator.avatar.turn import PCM, TurnEvent
 from visavis.client.start_delay import StartDelay
 from visavis.frames import SAMPLE_RATE, Frame, Rect, frame_start
+from visavis.playout.loop import IdleVariation
 from visavis.playout.playout import Picture, Playout
-from visavis.playout.wander import Wander
 
 LOOP = 40
 RATE = 8000
@@ -93,7 +93,7 @@ class Call:
     ) -> None:
         self.fps = Fraction(fps)
         self.jumps = jumps
-        self.playout = Playout(LOOP, self.fps, jumps=jumps, choose_jump=Wander(LOOP, seed))
+        self.playout = Playout(LOOP, self.fps, jumps=jumps, choose_jump=IdleVariation(LOOP, seed))
         self.face = Face(self.fps, self.playout)
         self.events: list[TurnEvent] = []
         self.speaker = Speaker(

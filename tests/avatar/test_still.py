@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 import pytest
 
-from orchestrator.avatar import avatars as stage_module
-from orchestrator.avatar.avatars import Stage
-from orchestrator.avatar.performer import Performer
+from orchestrator.avatar import avatars as avatars_module
+from orchestrator.avatar.avatars import WorkerAvatars
+from orchestrator.avatar.call_avatar import CallAvatar
 from orchestrator.avatar.source import PortraitFile
 from orchestrator.avatar.still import grey_body, still_body
 from orchestrator.media.sources import StillBody
@@ -66,33 +66,33 @@ async def test_a_call_is_heard_while_its_portrait_is_still_being_read(
         assert go.wait(30)
         return still_body(data, width, height)
 
-    monkeypatch.setattr(stage_module, "still_body", slow)
-    stage = Stage(["127.0.0.1:9"], tmp_path, 1 << 20, lambda *_: None)
+    monkeypatch.setattr(avatars_module, "still_body", slow)
+    avatars = WorkerAvatars(["127.0.0.1:9"], tmp_path, 1 << 20, lambda *_: None)
     (tmp_path / "portrait").write_bytes(white(64, 64))
     portrait = PortraitFile.now(tmp_path / "portrait", 64, 64, Fraction(25), "crop")
-    performers = [
-        Performer(
-            stage, portrait, session_id=f"{n}", rate=8000, on_turn=lambda _: None, on_avatar=lambda *_: None
+    calls = [
+        CallAvatar(
+            avatars, portrait, session_id=f"{n}", rate=8000, on_turn=lambda _: None, on_avatar=lambda *_: None
         )
         for n in range(2)
     ]
     try:
-        speaker = performers[0].speaker
+        speaker = calls[0].speaker
         speaker.start_turn(1)
         speaker.feed(1, np.full(3200, 7, np.int16), np.full(1600, 7, np.int16))
-        assert performers[0].tick(0).loop_index == 0
-        heard = [performers[0].read(packet) for packet in range(10)]
+        assert calls[0].tick(0).loop_index == 0
+        heard = [calls[0].read(packet) for packet in range(10)]
         assert sum(sound is not None for sound in heard) >= 8
-        assert performers[0].body.frames[0, 0, 0] == grey_body(64, 64).frames[0, 0, 0]
+        assert calls[0].body.frames[0, 0, 0] == grey_body(64, 64).frames[0, 0, 0]
         go.set()
         async with asyncio.timeout(30):
-            while performers[0].body is not await stage.still(portrait):
+            while calls[0].body is not await avatars.still(portrait):
                 await asyncio.sleep(0.001)
-            while performers[1].body is not performers[0].body:
+            while calls[1].body is not calls[0].body:
                 await asyncio.sleep(0.001)
-        assert performers[0].body.frames[0, :64].min() > 200
+        assert calls[0].body.frames[0, :64].min() > 200
     finally:
         go.set()
-        for performer in performers:
-            await performer.close()
-        await stage.close()
+        for call in calls:
+            await call.close()
+        await avatars.close()

@@ -21,7 +21,8 @@ from inference_server.avatars.portrait.region import mouth_region
 from inference_server.avatars.video_loop import make_video_loop
 from inference_server.engines.base import BodyLoop, ImageRejected
 from visavis import portraits
-from visavis.frames import Rect, i420_planes, i420_to_rgb
+from visavis.frames import Rect, i420_planes
+from visavis.rgb import to_rgb
 
 FPS = Fraction(25)
 
@@ -182,5 +183,5 @@ def test_a_video_plays_there_and_back() -> None:
 def test_i420_agrees_with_the_way_back() -> None:
     rng = np.random.default_rng(3)
     picture = cv2.GaussianBlur(rng.integers(0, 255, (64, 64, 3), np.uint8), (0, 0), 6)
-    back = i420_to_rgb(pack(to_planes(np.asarray(picture, np.uint8))), 64, 64)
+    back = to_rgb(pack(to_planes(np.asarray(picture, np.uint8))), 64, 64)
     assert np.abs(back.astype(int) - picture).mean() < 2.5

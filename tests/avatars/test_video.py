@@ -27,7 +27,7 @@ from tests.support.http import client
 from tests.support.servers import inference_server, running_server
 from visavis import portraits
 from visavis.avatar.v1 import avatar_pb2 as pb
-from visavis.client.grpc import AvatarClient
+from visavis.client.avatar_client import AvatarClient
 from visavis.client.http import HttpServerClient
 from visavis.client.model import AvatarSource
 
@@ -153,7 +153,9 @@ def musetalk_options() -> dict[str, Any]:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("engine", [pytest.param("musetalk", marks=pytest.mark.torch), "portrait"])
+@pytest.mark.parametrize(
+    "engine", [pytest.param("musetalk", marks=[pytest.mark.torch, pytest.mark.slow]), "portrait"]
+)
 async def test_a_video_avatar_speaks(engine: str) -> None:
     """MP4 in over gRPC; what comes back is drawn on the video's own frames."""
     options = musetalk_options() if engine == "musetalk" else {}

@@ -45,6 +45,7 @@ def dominant(path: Path) -> float:
     return float(np.argmax(np.abs(np.fft.rfft(best * np.hanning(len(best))))) * rate / len(best))
 
 
+@pytest.mark.slow
 @pytest.mark.peer("baresip", "ffmpeg")
 @pytest.mark.parametrize(
     ("codecs", "suffix", "account"),
@@ -96,6 +97,7 @@ async def test_baresip_sees_and_hears(tmp_path: Path, codecs: str, suffix: str, 
         assert any(line["event"] == "dtmf" and line["digit"] == "5" for line in house.log)
 
 
+@pytest.mark.slow
 @pytest.mark.peer("baresip", "ffmpeg")
 @pytest.mark.parametrize(
     ("codecs", "suffix"), [("PCMU/8000/1", ";transport=udp"), ("opus/48000/2", ";transport=tcp")]

@@ -19,6 +19,7 @@ from tests.support.servers import inference_server
 
 
 @pytest.mark.process
+@pytest.mark.slow
 @pytest.mark.peer("baresip", "ffmpeg")
 @pytest.mark.parametrize(
     ("ours", "theirs", "transport"), [("required", "srtp-mand", "tls"), ("optional", "srtp", "udp")]
@@ -64,6 +65,7 @@ async def test_a_plain_call_is_refused_where_srtp_is_required() -> None:
 
 
 @pytest.mark.process
+@pytest.mark.slow
 @pytest.mark.peer("baresip", "ffmpeg")
 async def test_a_trunk_that_wants_srtp_gets_it(tmp_path: Path) -> None:
     """A call of ours goes out over an account that has SRTP where other calls have none."""

@@ -13,7 +13,7 @@ from tests.support.house import House, orchestrator, tone
 from tests.support.recordings import assert_voice_whole, lips
 from tests.support.servers import InferenceServer, running_server
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 
 def serving(house: House, servers: list[InferenceServer]) -> InferenceServer:

@@ -14,7 +14,7 @@ from bench.fleet.servers import Fleet
 from testing.nameserver import NameServer
 from testing.ports import free_port
 from tests.support.house import orchestrator, picture
-from visavis.client.grpc import AvatarClient
+from visavis.client.avatar_client import AvatarClient
 from visavis.client.model import Avatar
 
 pytestmark = pytest.mark.process

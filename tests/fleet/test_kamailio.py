@@ -16,7 +16,7 @@ from tests.support.house import House, orchestrator
 from tests.support.kamailio import FOLDER, command, proxy
 from tests.support.servers import running_server
 
-pytestmark = [pytest.mark.peer("kamailio"), pytest.mark.process]
+pytestmark = [pytest.mark.peer("kamailio"), pytest.mark.process, pytest.mark.slow]
 
 
 def test_the_configuration_is_valid() -> None:

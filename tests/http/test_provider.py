@@ -45,7 +45,7 @@ async def until(what: Any, seconds: float = 45.0) -> None:
 
 
 def connected(face: Any) -> bool:
-    return face._stage is not None and face._stage._stream is not None and face._stage._stream.connected
+    return face._session is not None and face._session._stream is not None and face._session._stream.connected
 
 
 @pytest.mark.process
@@ -95,14 +95,14 @@ async def test_the_next_server_is_taken_when_one_is_killed(tmp_path: Path) -> No
     ):
         await face.start(portrait(), **SIZE)
         await until(lambda: connected(face))
-        stage: Any = face._stage
+        session: Any = face._session
         await asyncio.to_thread(face.feed_audio, voice(160_000).tobytes())
-        await until(lambda: stage._playout.stats.shown > 10)
-        victim, other = (a, b) if stage._stream.address == url(a) else (b, a)
+        await until(lambda: session._playout.stats.shown > 10)
+        victim, other = (a, b) if session._stream.address == url(a) else (b, a)
         victim.kill()
-        await until(lambda: stage._stream.address == url(other))
-        shown = stage._playout.stats.shown
-        await until(lambda: stage._playout.stats.shown > shown + 10)
+        await until(lambda: session._stream.address == url(other))
+        shown = session._playout.stats.shown
+        await until(lambda: session._playout.stats.shown > shown + 10)
         assert len(seen) > 20
 
 
@@ -114,18 +114,18 @@ async def test_the_only_server_comes_back_and_so_do_the_lips(tmp_path: Path) -> 
     ):
         await face.start(portrait(), **SIZE)
         await until(lambda: connected(face))
-        stage: Any = face._stage
+        session: Any = face._session
         await asyncio.to_thread(face.feed_audio, voice(16_000 * 60).tobytes())
-        await until(lambda: stage._playout.stats.shown > 10)
+        await until(lambda: session._playout.stats.shown > 10)
         server.kill()
-        await until(lambda: not stage._stream.connected)
+        await until(lambda: not session._stream.connected)
         count = len(seen)
         await until(lambda: len(seen) > count + 3)  # the picture goes on
         again = {"http_port": server.http_port, "cache_dir": tmp_path / "server"}
         async with running_server(slots=2, **again):
-            await until(lambda: stage._stream.connected)
-            shown = stage._playout.stats.shown
-            await until(lambda: stage._playout.stats.shown > shown + 10)
+            await until(lambda: session._stream.connected)
+            shown = session._playout.stats.shown
+            await until(lambda: session._playout.stats.shown > shown + 10)
 
 
 @pytest.mark.process

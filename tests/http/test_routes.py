@@ -15,8 +15,7 @@ from tests.support.avatar_client import connect, portrait, prepare
 from tests.support.http import client
 from tests.support.servers import running_server
 from visavis.client.body_cache import BodyCache
-from visavis.client.http import HttpServerClient
-from visavis.client.http_events import events
+from visavis.client.http import HttpServerClient, server_sent_events
 from visavis.client.model import AvatarSource
 
 pytestmark = pytest.mark.process
@@ -58,7 +57,7 @@ async def test_an_avatar_is_prepared_described_and_downloaded() -> None:
             "/v1/avatars", params=SIZE, content=portrait(7), headers={"Accept": "text/event-stream"}
         )
         lines = iter([*steps.text.split("\n"), None])
-        found = [e async for e in events(lambda: asyncio.sleep(0, next(lines)))]
+        found = [e async for e in server_sent_events(lambda: asyncio.sleep(0, next(lines)))]
         assert [e.name for e in found][-1] == "avatar" and found[-1].data["loop_length"] > 0
         assert [e.data["progress"] for e in found[:-1]] == sorted(e.data["progress"] for e in found[:-1])
 
@@ -187,5 +186,5 @@ async def test_the_library_reads_the_same_over_http(tmp_path: Any) -> None:
         body = await http.fetch_body(avatar, BodyCache(tmp_path))
         assert body.sha256 == avatar.body_sha256 and len(body) == avatar.loop_length
         assert (await http.import_avatar(await http.export_avatar(avatar.avatar_id))) == avatar
-        assert (await http.capabilities())["engine"] == "mock"
+        assert (await http.capabilities()).engine == "mock"
         await http.close()

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from inference_server.engines.card import audio_crc, draw_body, draw_mouth, mouth_rect, read_card
-from visavis.frames import crop_i420, i420_to_rgb, paste_i420
+from visavis.frames import crop_i420, paste_i420
+from visavis.rgb import to_rgb
 
 SIZES = [(512, 512), (300, 300), (640, 480), (1280, 720), (320, 240)]
 
@@ -35,7 +36,7 @@ def test_the_rectangle_is_even_and_inside(width: int, height: int) -> None:
 def test_what_is_drawn_is_read(width: int, height: int) -> None:
     for k in (0, 5, 19):
         picture = card(width, height, k)
-        for pixels in (picture[:height], i420_to_rgb(picture, width, height)):
+        for pixels in (picture[:height], to_rgb(picture, width, height)):
             reading = read_card(pixels)
             assert reading is not None and reading.mouth is not None
             assert (reading.loop_index, reading.number) == (40 + k, 4242)

@@ -16,9 +16,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from inference_server.engines.card import audio_crc, read_card
 from tests.support.avatar_client import Conversation, connect, portrait, prepare, refusal, voice
+from tests.support.bt601 import exact_rgb
 from tests.support.servers import InferenceServer, inference_server, running_server
 from visavis.avatar.v1 import avatar_pb2 as pb
-from visavis.frames import Rect, i420_to_rgb, paste_i420
+from visavis.frames import Rect, paste_i420
 
 pytestmark = pytest.mark.process
 
@@ -119,7 +120,7 @@ async def test_whole_frames_and_rgb_show_the_same_picture() -> None:
         for part, whole, rgb in zip(pictures["rectangle"], pictures["whole"], pictures["rgb"], strict=True):
             full = np.frombuffer(whole.pixels, np.uint8).reshape(360, 320)
             assert np.array_equal(full[:240], shown(part, body))
-            expected = i420_to_rgb(full, 320, 240).astype(int)
+            expected = exact_rgb(full, 320, 240).astype(int)
             got = np.frombuffer(rgb.pixels, np.uint8).reshape(240, 320, 3).astype(int)
             assert np.abs(expected - got).max() <= 2
 

@@ -13,7 +13,7 @@ from testing.ports import free_port
 from tests.support.avatar_client import portrait
 from tests.support.manifests import config, container, find, matches, render, workloads
 from tests.support.servers import running_server
-from visavis.client.grpc import AvatarClient
+from visavis.client.avatar_client import AvatarClient
 from visavis.deletion_cost import ANNOTATION, SILENT, PodApi, arguments, main, round_of
 
 SELECTOR = "app.kubernetes.io/name=inference"

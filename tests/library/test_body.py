@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.bt601 import exact_rgb
 from visavis.audio import Resampler
 from visavis.client.body_cache import Body, BodyCache
 from visavis.client.model import Avatar
 from visavis.errors import BodyCorrupt
-from visavis.frames import Frame, Rect, crop_i420, i420_to_rgb
-from visavis.playout.compositor import Canvas
+from visavis.frames import Frame, Rect, crop_i420
+from visavis.playout.compositor import Compositor
 from visavis.playout.playout import Picture
 from visavis.rgb import rgb_numpy, to_rgb
 
@@ -135,26 +136,27 @@ def body() -> Body:
 
 
 def test_a_picture_is_the_body_with_the_mouth_pasted_over_it(body: Body) -> None:
-    canvas = Canvas(body)
-    assert canvas.draw(Picture(2)).tobytes() == pixels()[2]
+    compositor = Compositor()
+    assert compositor.compose(Picture(2), body).tobytes() == pixels()[2]
     patch = bytes([99]) * RECT.i420_size
-    drawn = canvas.draw(Picture(3, Frame(1, 1, 0, 3, "mouth", RECT, patch)))
+    drawn = compositor.compose(Picture(3, Frame(1, 1, 0, 3, "mouth", RECT, patch)), body)
     assert crop_i420(drawn, W, H, RECT) == patch
+    shown = drawn.copy()
     outside = drawn != body.frame(3)
     assert outside.sum() <= RECT.i420_size
-    assert canvas.draw(Picture(4, hold=True)) is drawn
+    assert np.array_equal(compositor.compose(Picture(4, hold=True), body), shown)
 
 
 def test_fades_are_weighed_against_the_picture_before_them(body: Body) -> None:
-    canvas = Canvas(body)
-    held = canvas.draw(Picture(0, Frame(1, 1, 0, 0, "mouth", RECT, bytes([99]) * RECT.i420_size))).astype(
-        float
-    )
+    compositor = Compositor()
+    held = compositor.compose(
+        Picture(0, Frame(1, 1, 0, 0, "mouth", RECT, bytes([99]) * RECT.i420_size)), body
+    ).astype(float)
     for index, weight in ((1, 0.75), (2, 0.5), (3, 0.25)):
-        mixed = canvas.draw(Picture(index, fade=weight)).astype(float)
+        mixed = compositor.compose(Picture(index, fade=weight), body).astype(float)
         assert np.abs(mixed - (held * weight + body.frame(index) * (1 - weight))).max() <= 0.51
     patch = bytes([200]) * RECT.i420_size
-    back = canvas.draw(Picture(4, Frame(1, 1, 0, 4, "mouth", RECT, patch), fade=0.25))
+    back = compositor.compose(Picture(4, Frame(1, 1, 0, 4, "mouth", RECT, patch), fade=0.25), body)
     under = np.frombuffer(crop_i420(body.frame(4), W, H, RECT), np.uint8).astype(float)
     got = np.frombuffer(crop_i420(back, W, H, RECT), np.uint8).astype(float)
     assert np.abs(got - (0.25 * under + 150)).max() <= 0.51
@@ -162,11 +164,11 @@ def test_fades_are_weighed_against_the_picture_before_them(body: Body) -> None:
 
 def test_rgb_is_bt601_with_and_without_opencv() -> None:
     picture = np.random.default_rng(3).integers(16, 236, (48, 32), np.uint8)
-    exact = i420_to_rgb(picture, 32, 32).astype(int)
+    exact = exact_rgb(picture, 32, 32).astype(int)
     assert np.abs(rgb_numpy(picture, 32, 32) - exact).max() <= 1
     assert np.abs(to_rgb(picture, 32, 32) - exact).max() <= 2
     extremes = np.zeros((48, 32), np.uint8)
-    exact = i420_to_rgb(extremes, 32, 32).astype(int)
+    exact = exact_rgb(extremes, 32, 32).astype(int)
     assert np.abs(rgb_numpy(extremes, 32, 32) - exact).max() <= 1
 
 
@@ -205,6 +207,12 @@ def test_how_the_input_is_cut_does_not_matter(rate: int, cuts: list[int], seed: 
     assert (np.concatenate((*pieces, cut.flush())) == expected).all()
     again = np.concatenate((cut.push(pcm), cut.flush()))  # a flush is a fresh start
     assert (again == expected).all()
+
+
+def test_a_turns_resampler_works_out_no_filters_that_another_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    Resampler(22_050)
+    monkeypatch.setattr(np, "i0", None)  # the window's Bessel function costs most
+    Resampler(22_050)
 
 
 def test_rates_that_make_no_sense_are_refused() -> None:

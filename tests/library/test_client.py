@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.avatar_stream import AVATAR, Caller, begin
-from tests.support.fake_server import LOOP, body_sha256, fake_server
+from tests.support.fake_server import LOOP, FakeServer, body_sha256, fake_server, start
 from visavis import errors
+from visavis.client.avatar_client import AvatarClient
 from visavis.client.body_cache import BodyCache
-from visavis.client.grpc import AvatarClient
+from visavis.client.messages import Anchor, Audio, Open, Playhead, TurnAccepted, TurnStart
+from visavis.frames import SAMPLE_RATE
 
 
 async def test_prepare_fetch_and_errors(tmp_path: Path) -> None:
@@ -24,7 +26,7 @@ async def test_prepare_fetch_and_errors(tmp_path: Path) -> None:
         assert body.frames.shape == (LOOP, 72, 64) and body.frame(7)[0, 0] == 23
         again = await client.fetch_body(prepared, BodyCache(tmp_path))
         assert server.fetches == 1 and (again.frames == body.frames).all()
-        assert (await client.capabilities()).window_ms == 400
+        assert (await client.capabilities()).limits.window_ms == 400
         with pytest.raises(errors.InvalidRequest, match="the upload is not an image"):
             await client.prepare(b"text")
         with pytest.raises(errors.AvatarUnknown, match="avatar nobody is not prepared here"):
@@ -48,3 +50,20 @@ async def test_an_unreachable_server_is_one_clear_sentence() -> None:
             errors.ServerUnavailable, match=r"the avatar server at 127\.0\.0\.1:1 cannot be used"
         ):
             await client.capabilities()
+
+
+async def test_a_conversation_whose_write_failed_is_let_go_with_what_was_not_read() -> None:
+    """The core tells no status before all that it received is read; nobody does after an error."""
+    server = FakeServer()
+    running = await start(server)
+    async with AvatarClient(server.address) as client:
+        link = await client.converse(Open(AVATAR.avatar_id), 5)
+        second = bytes(2 * SAMPLE_RATE)
+        for request in (TurnStart(1, 1), Audio(1, 1, 0, second), Anchor(1, 1, 0, 0), Playhead(1, 1, 0, True)):
+            await link.send(request)
+        assert isinstance(await link.receive(), TurnAccepted)  # frames follow, and lie unread
+        await running.stop(None)
+        with pytest.raises(errors.ServerUnavailable):
+            while True:
+                await link.send(Playhead(1, 1, 0, True))
+        link.cancel()

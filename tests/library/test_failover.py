@@ -9,7 +9,7 @@ import pytest
 from tests.support.avatar_stream import AVATAR, Caller, begin, conversation, play
 from tests.support.fake_server import FPS, FakeServer, body_sha256, fake_server, start
 from visavis import errors
-from visavis.client.grpc import AvatarClient
+from visavis.client.avatar_client import AvatarClient
 from visavis.client.messages import Connected, Disconnected, GoAway, Open, TurnRejected
 from visavis.client.pool import ServerPool
 from visavis.frames import frame_start
@@ -156,7 +156,7 @@ async def test_a_server_gone_from_dns_keeps_its_conversations() -> None:
             begin(stream, seconds=10)
             await play(caller, stream, range(5))
             found[:] = [two.address]
-            await pool._lookout.look()
+            await pool._discovery.look()
             assert list(pool.placement.servers) == [two.address]
             await play(caller, stream, range(5, 40))
             assert stream.address == one.address

@@ -45,6 +45,7 @@ async def test_it_speaks_and_leaves_no_process(tmp_path: Path) -> None:
         os.kill(pid, 0)
 
 
+@pytest.mark.process
 async def test_missing_weights_are_told_in_a_sentence(tmp_path: Path) -> None:
     face = MuseTalkAvatarProvider(tmp_path, device="cpu")
     with pytest.raises(InvalidRequest, match="MuseTalk files"):

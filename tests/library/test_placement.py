@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from visavis.client.discovery import resolve, split_target
 from visavis.client.model import Capacity
 from visavis.client.placement import Placement
-from visavis.client.resolve import resolve, split_target
 
 
 def capacity(

@@ -28,7 +28,7 @@ async def test_the_next_turn_is_spoken_on_a_server_that_has_come() -> None:
             for caller in callers:
                 await caller.until(lambda caller=caller: caller.of(Connected))  # type: ignore[misc]
             listed.append(new.address)
-            await pool._lookout.look()
+            await pool._discovery.look()
             async with asyncio.timeout(15):
                 while not pool.placement.servers[new.address].holds("anna"):
                     await asyncio.sleep(0.02)

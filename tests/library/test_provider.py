@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import visavis
+from tests.support.bt601 import exact_rgb
 from tests.support.fake_server import HEIGHT, LOOP, WIDTH, FakeServer, fake_server
 from visavis import GrpcAvatarProvider, MockAvatarProvider, errors
-from visavis.frames import i420_to_rgb
 from visavis.roomkit.grpc_provider import grpc_addresses
 from visavis.roomkit.types import AvatarProvider, VideoFrame
 
@@ -74,7 +74,7 @@ async def test_idle_is_played_locally_and_speech_goes_on_from_there(tmp_path: Pa
         await asyncio.to_thread(face.feed_audio, SECOND, 16000)
         await until(lambda: sum(map(has_mouth, seen)) > 10)
         await asyncio.to_thread(face.end_turn)
-        await until(lambda: face._stage is not None and face._stage._ticking is None)
+        await until(lambda: face._session is not None and face._session._ticking is None)
         await until(lambda: len(seen) and not has_mouth(seen[-1]))
         # pictures may be left out on a busy machine, but the body only ever moves forward with time
         steps = np.diff([body_index(f) for f in seen])
@@ -91,7 +91,7 @@ async def test_rgb_pictures_are_the_default(tmp_path: Path) -> None:
         assert frame is not None and (frame.codec, frame.width, frame.height) == ("raw_rgb24", WIDTH, HEIGHT)
         body = np.full(WIDTH * HEIGHT * 3 // 2, 128, np.uint8)
         body[: WIDTH * HEIGHT] = 16
-        exact = i420_to_rgb(body, WIDTH, HEIGHT).astype(int)
+        exact = exact_rgb(body, WIDTH, HEIGHT).astype(int)
         got = np.frombuffer(frame.data, np.uint8).reshape(HEIGHT, WIDTH, 3).astype(int)
         assert np.abs(got - exact).max() <= 2
 
@@ -140,7 +140,7 @@ async def test_interrupt_puts_the_mouth_to_rest(tmp_path: Path) -> None:
         face.feed_audio(SECOND * 10)
         await until(lambda: any(map(has_mouth, seen)))
         face.interrupt()
-        await until(lambda: face._stage is not None and face._stage._ticking is None)
+        await until(lambda: face._session is not None and face._session._ticking is None)
         await until(lambda: not has_mouth(seen[-1]))
         assert any(r.WhichOneof("message") == "interrupt" for r in server.requests)
         face.feed_audio(SECOND)

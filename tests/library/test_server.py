@@ -15,8 +15,8 @@ import pytest
 from tests.support.avatar_client import portrait
 from tests.support.servers import running_server
 from visavis import errors
+from visavis.client.avatar_client import AvatarClient
 from visavis.client.body_cache import BodyCache
-from visavis.client.grpc import AvatarClient
 from visavis.client.messages import Connected, Event, TurnFinished
 from visavis.client.model import AvatarSource
 from visavis.client.pool import ServerPool
@@ -166,9 +166,9 @@ async def test_the_provider_with_the_real_server(tmp_path: Path) -> None:
         await face.close()
         synchronous = GrpcAvatarProvider(server.address, fps=25, cache_directory=tmp_path, is_async=False)
         await synchronous.start(portrait(), width=128, height=96)
-        stage: Any = synchronous._stage
+        session: Any = synchronous._session
         async with asyncio.timeout(30):
-            while not stage._stream.connected:
+            while not session._stream.connected:
                 await asyncio.sleep(0.01)
         frames = []
         for i in range(20):
@@ -176,5 +176,5 @@ async def test_the_provider_with_the_real_server(tmp_path: Path) -> None:
             frames += await asyncio.to_thread(synchronous.feed_audio, chunk)
         frames += await asyncio.to_thread(synchronous.flush)
         assert 50 <= len(frames) <= 56
-        assert stage._playout.stats.shown >= 45
+        assert session._playout.stats.shown >= 45
         await synchronous.close()

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.avatar import avatars as stage_module
-from orchestrator.avatar.avatars import Stage
+from orchestrator.avatar import avatars as avatars_module
+from orchestrator.avatar.avatars import WorkerAvatars
 from orchestrator.avatar.source import PortraitFile
 from visavis.service.unhandled import logged
 
@@ -84,14 +84,14 @@ async def test_a_mistake_in_the_still_portrait_is_logged(
     def still_body(*_: object) -> None:
         raise TypeError("got an unexpected keyword argument")
 
-    monkeypatch.setattr(stage_module, "still_body", still_body)
-    stage = Stage(["127.0.0.1:9"], tmp_path, 1 << 20, lambda *_: None)
+    monkeypatch.setattr(avatars_module, "still_body", still_body)
+    avatars = WorkerAvatars(["127.0.0.1:9"], tmp_path, 1 << 20, lambda *_: None)
     with pytest.raises(TypeError):
-        await stage.still(PortraitFile.now(tmp_path / "none", 64, 64, Fraction(25), "crop"))
+        await avatars.still(PortraitFile.now(tmp_path / "none", 64, 64, Fraction(25), "crop"))
     await asyncio.sleep(0)
     assert [record.message for record in caplog.records] == ["work_failed"]
     assert caplog.records[0].exc_info
-    await stage.close()
+    await avatars.close()
 
 
 def test_no_work_is_begun_and_forgotten() -> None:

@@ -13,14 +13,16 @@ from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.worker.calls import CallTable
 from orchestrator.worker.host import MediaHost
 from orchestrator.worker.messages import (
+    AvatarSettings,
+    AvatarState,
     CallClosed,
     CloseCall,
-    Command,
     ConfigureCall,
     Message,
-    Notice,
     OpenCall,
     StartCall,
+    StartTurn,
+    TurnAudio,
 )
 from orchestrator.worker.owner import WorkerContext
 from tests.support.fake_server import HEIGHT, WIDTH, fake_server
@@ -40,15 +42,14 @@ async def test_a_call_that_is_over_is_free_without_the_garbage_collector(
     host: MediaHost, phone: Phone, tmp_path: Path
 ) -> None:
     said: list[Message] = []
-    options: dict[str, Any] = {
-        "nameserver": "", "cache": str(tmp_path), "cache_bytes": 1 << 20, "width": WIDTH, "height": HEIGHT,
-        "fps": "25", "fit": "crop", "bitrate": 200_000,
-    }  # fmt: skip
     portrait = tmp_path / "anna"
     portrait.write_bytes(b"image of anna")
     factory = make()
     async with fake_server() as server:
-        await factory.start(WorkerContext(host, lambda *_: None, {**options, "servers": [server.address]}))
+        settings = AvatarSettings(
+            (server.address,), str(tmp_path), 1 << 20, WIDTH, HEIGHT, Fraction(25), 200_000
+        )
+        await factory.start(WorkerContext(host, lambda message: None, settings))
         calls = CallTable(host, factory, said.append)
         try:
             calls.take(OpenCall("a", True))
@@ -59,13 +60,11 @@ async def test_a_call_that_is_over_is_free_without_the_garbage_collector(
                     VideoParameters(96, phone.address("video"), WIDTH, HEIGHT, Fraction(25)),
                 )
             )
-            calls.take(StartCall("a", {"portrait": str(portrait), "fps": "25", "trim_ms": 0}))
-            await until(
-                lambda: any(isinstance(m, Notice) and m.data.get("state") == "connected" for m in said)
-            )
+            calls.take(StartCall("a", str(portrait)))
+            await until(lambda: any(isinstance(m, AvatarState) and m.state == "connected" for m in said))
             second = bytes(2 * 16000), bytes(2 * 8000)
-            calls.take(Command("a", "turn_start", {"turn_id": 1}))
-            calls.take(Command("a", "turn_audio", {"turn_id": 1, "split": len(second[0])}, b"".join(second)))
+            calls.take(StartTurn("a", 1))
+            calls.take(TurnAudio("a", 1, len(second[0]), b"".join(second)))
             await until(lambda: calls._calls["a"].session.stats(0.0).pictures_live > 3)
             traces = [weakref.ref(part) for part in parts_of(calls._calls["a"])]
             gc.collect()

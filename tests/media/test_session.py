@@ -15,7 +15,7 @@ import pytest
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.sources import LoopFace, SilentVoice
 from orchestrator.rtp import h264, packet, rtcp
-from orchestrator.rtp.codecs import make_codec
+from orchestrator.rtp.codecs import SAMPLE_RATES, make_codec
 from orchestrator.worker.host import MediaHost
 from tests.support.media import Phone, access_units, card, card_body, decode, read_card
 from tests.support.waiting import until
@@ -28,10 +28,14 @@ LOOP = 125
 
 
 class Tone:
-    """1 kHz at 8 kHz."""
+    """1 kHz."""
+
+    def __init__(self, rate: int = 8000) -> None:
+        self.rate = rate
 
     def read(self, number: int) -> np.ndarray:
-        return (8000 * np.sin(2 * np.pi * 1000 * (np.arange(160) + 160 * number) / 8000)).astype(np.int16)
+        samples = np.arange(self.rate // 50) + self.rate // 50 * number
+        return (8000 * np.sin(2 * np.pi * 1000 * samples / self.rate)).astype(np.int16)
 
 
 class TalkingFace:
@@ -120,6 +124,34 @@ async def test_audio_leads_with_silence_and_ends_with_bye(host: MediaHost, phone
     assert isinstance(compounds[0][0], rtcp.SenderReport)
     assert compounds[-1][-1] == rtcp.Goodbye((packets[0].ssrc,))
     assert host.ports.in_use == 0
+
+
+@pytest.mark.parametrize(
+    ("codec", "packet_ms", "ticks", "size"),
+    [("PCMU", 10, 80, 80), ("G722", 5, 40, 40), ("opus", 10, 480, None)],
+)
+async def test_packets_are_as_short_as_the_phone_wants_them(
+    host: MediaHost, phone: Phone, codec: str, packet_ms: int, ticks: int, size: int | None
+) -> None:
+    """``a=maxptime``: the 20 ms of a tick go out as two or four packets, which follow each other in time."""
+    session = host.session(Tone(SAMPLE_RATES[codec]), None)
+    session.update(AudioParameters(codec, 96, phone.address("audio"), packet_ms=packet_ms), None)
+    session.start()
+    packets: list[packet.RtpPacket] = []
+    await until(lambda: packets.extend(phone.packets("audio")) or len(packets) > 40)
+    session.stop()
+    packets, parts = packets[:40], 20 // packet_ms
+    steps = [(b.timestamp - a.timestamp) & 0xFFFFFFFF for a, b in itertools.pairwise(packets)]
+    assert all(step == ticks for number, step in enumerate(steps, 1) if number % parts)
+    assert all((step - ticks) % (ticks * parts) == 0 for step in steps)  # a late clock skips whole ticks
+    assert {(b.sequence - a.sequence) & 0xFFFF for a, b in itertools.pairwise(packets)} == {1}
+    assert [p.marker for p in packets] == [True] + [False] * 39
+    assert size is None or {len(p.payload) for p in packets} == {size}
+    decoder = make_codec(codec)
+    heard = np.concatenate([decoder.decode(p.payload) for p in packets[8:40]]).astype(float)
+    rate = SAMPLE_RATES[codec]
+    assert len(heard) == 32 * rate * packet_ms // 1000
+    assert abs(np.argmax(np.abs(np.fft.rfft(heard))) * rate / len(heard) - 1000) < 10
 
 
 async def test_sender_reports_align_both_streams(host: MediaHost, phone: Phone) -> None:

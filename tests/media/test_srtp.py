@@ -14,7 +14,7 @@ from orchestrator.media.sources import LoopFace
 from orchestrator.rtp import packet, rtcp
 from orchestrator.rtp.srtp import SrtpKeys
 from orchestrator.worker.host import MediaHost
-from orchestrator.worker.messages import ConfigureCall, decode, encode
+from orchestrator.worker.messages import ConfigureCall, codec
 from tests.support.media import Phone, access_units, card_body
 from tests.support.media import decode as decode_pictures
 from tests.support.waiting import until
@@ -139,4 +139,4 @@ async def test_new_keys_in_a_reinvite_hold_at_once(host: MediaHost, phone: Phone
 
 def test_keys_reach_the_worker() -> None:
     message = ConfigureCall("c", AudioParameters("PCMU", 0, ("10.0.0.1", 4000), keys=AUDIO), None)
-    assert decode(encode(message)[4:]) == message
+    assert next(codec.decoder().feed(codec.encode(message))) == message

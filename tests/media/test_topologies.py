@@ -192,6 +192,7 @@ async def test_one_exchange_for_all(net: Namespaces) -> None:
         await reaches_only_the_phone(net, call)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("media_from", [f"{OUTSIDE}/32", ""])
 async def test_a_phone_behind_nat_behind_a_proxy(net: Namespaces, tmp_path: Path, media_from: str) -> None:
     home(net)

@@ -84,8 +84,8 @@ def test_first_frame_needs_140_ms() -> None:
     assert heard.ready() == 0
     heard.append(PCM[2239:2240])
     assert heard.ready() == 1
-    assert Plan().look_ahead == 1600
-    assert Plan(right=10).look_ahead == 3200
+    assert Plan().after == 1600
+    assert Plan(right=10).after == 3200
 
 
 @pytest.mark.parametrize("fps", [20, 24, 25, 30])

@@ -17,7 +17,8 @@ from inference_server.engines.musetalk.encoder import SpeechEncoder
 from inference_server.engines.musetalk.network import Network
 from tests.musetalk.reference import Reference, picture_under
 from tests.musetalk.support import body, checkpoint, draw, loaded, prepared, said, speech
-from visavis.frames import i420_planes, i420_to_rgb
+from visavis.frames import i420_planes
+from visavis.rgb import to_rgb
 
 pytestmark = pytest.mark.torch
 
@@ -41,7 +42,7 @@ def wanted() -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         for frame, index in zip(FRAMES, LOOP, strict=True):
             stored = own_picture(index)
             x1, y1, x2, y2 = box = tuple(int(v) for v in made["boxes"][stored])
-            rgb = i420_to_rgb(loop.frame(index), loop.width, loop.height)
+            rgb = to_rgb(loop.frame(index), loop.width, loop.height)
             crop = cv2.resize(rgb[y1:y2, x1:x2], (64, 64), interpolation=cv2.INTER_LANCZOS4)
             face = reference.face(reference.latents(np.asarray(crop)), reference.tokens(speech(), frame))
             rect = tuple(int(v) for v in made["rects"][stored])

@@ -8,7 +8,7 @@ import pytest
 from bench.engine import run as engine_run
 from inference_server.models.verify import contact_sheet, judge, render
 from tests.musetalk.support import body, loaded, prepared, settings, speech
-from visavis.frames import i420_to_rgb
+from visavis.rgb import to_rgb
 
 pytestmark = pytest.mark.torch
 
@@ -22,7 +22,7 @@ def test_a_clip_is_rendered_whole_and_judged() -> None:
     assert len(pictures) == 40
     assert [mouth for _, mouth in pictures[:15]] == [True] * 15
     assert [mouth for _, mouth in pictures[-10:]] == [False] * 10
-    plain = [i420_to_rgb(loop.frame(n), loop.width, loop.height) for n in range(40)]
+    plain = [to_rgb(loop.frame(n), loop.width, loop.height) for n in range(40)]
     assert np.array_equal(pictures[-1][0], plain[39])
     assert contact_sheet(pictures, handle).shape == (3 * 240, 8 * 192, 3)
 

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.calls.call import Call, CallInfo
 from orchestrator.calls.event import CallEvent
 from orchestrator.calls.event_queue import EventQueue
 from orchestrator.calls.events import EventBus
@@ -26,6 +25,7 @@ from orchestrator.webhook import webhook as webhook_module
 from orchestrator.webhook.signing import Signer, kept_secret, signing_key
 from orchestrator.webhook.spool import Spool
 from orchestrator.webhook.webhook import make_webhook
+from tests.support.calls import ENDED, answered_call
 from tests.support.control import SECRET, URL, Control
 from tests.support.waiting import until
 from visavis.service.logs import JsonFormatter
@@ -119,16 +119,14 @@ async def test_a_flood_of_keys_is_cut_to_twenty_a_second_and_told(monkeypatch: p
     now = [100.0]
     monkeypatch.setattr("orchestrator.calls.call.time.monotonic", lambda: now[0])
     bus = EventBus()
-    info: Any = CallInfo("c1", "in", "sip:a@b", "demo", "default", "127.0.0.1", "PCMU/8000", None)  # type: ignore[arg-type]
     async with bus.listen() as events:
-        nothing: Any = None
-        call = Call(info, nothing, VoiceByLanguage({}), bus, nothing)
+        call = answered_call(VoiceByLanguage({}), bus)
         heard: list[dict[str, Any]] = []
         for _ in range(5 * 500):
             now[0] += 1 / 500
             call.on_dtmf("5")
             heard += [event.as_dict() for event in drained(events.queue)]
-        call.on_end("bye by peer")
+        call.on_end(ENDED)
         heard += [event.as_dict() for event in drained(events.queue)]
     keys = [event for event in heard if event["event"] == "dtmf"]
     assert 100 <= len(keys) <= 121

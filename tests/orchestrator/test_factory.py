@@ -7,16 +7,24 @@ import hashlib
 import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from orchestrator.avatar.owner import StageFactory, make
-from orchestrator.avatar.prepared import avatar_data, avatar_of
+from orchestrator.avatar.owner import CallAvatarFactory, make
 from orchestrator.media.parameters import AudioParameters
 from orchestrator.worker.host import MediaHost
+from orchestrator.worker.messages import (
+    AvatarPrepared,
+    AvatarSettings,
+    AvatarState,
+    Message,
+    PrepareState,
+    StartCall,
+)
 from orchestrator.worker.owner import CallContext, WorkerContext
 from tests.support.fake_server import HEIGHT, WIDTH, FakeServer, avatar, fake_server
 from tests.support.waiting import until
@@ -29,58 +37,56 @@ PICTURE = b"image of anna" + bytes(1 << 20)
 
 @dataclass
 class Place:
-    factory: StageFactory
+    factory: CallAvatarFactory
     server: FakeServer
     portrait: Path
-    said: list[dict[str, Any]] = field(default_factory=list)
+    said: list[PrepareState] = field(default_factory=list)
 
     def call(self, states: list[str]) -> Any:
         audio = AudioParameters("PCMU", 0, ("127.0.0.1", 9))
 
-        def emit(name: str, data: dict[str, Any], payload: bytes) -> None:
-            states.append(data["state"])
+        def send(message: Message) -> None:
+            assert isinstance(message, AvatarState)
+            states.append(message.state)
 
-        context = CallContext("a", audio, None, SimpleNamespace(), emit, lambda reason: None)  # type: ignore[arg-type]
-        options = {"portrait": str(self.portrait), "fps": "25", "trim_ms": 0}
-        return self.factory.open(context, options, b"")
+        context = CallContext("a", audio, None, SimpleNamespace(), send, lambda reason: None)  # type: ignore[arg-type]
+        return self.factory.open(context, StartCall("a", str(self.portrait)))
+
+    def prepared(self) -> None:
+        """The control process tells of the avatar that it had prepared."""
+        self.factory.take(AvatarPrepared(str(self.portrait), wire.avatar_from(avatar())))
+
+    def hear(self, message: Message) -> None:
+        assert isinstance(message, PrepareState)
+        self.said.append(message)
 
 
 @pytest.fixture
 async def place(host: MediaHost, tmp_path: Path) -> AsyncIterator[Place]:
-    options: dict[str, Any] = {
-        "nameserver": "", "cache": str(tmp_path), "cache_bytes": 1 << 20, "width": WIDTH, "height": HEIGHT,
-        "fps": "25", "fit": "crop", "bitrate": 200_000,
-    }  # fmt: skip
     portrait = tmp_path / "anna"
     portrait.write_bytes(PICTURE)
     factory = make()
     async with fake_server() as server:
         made = Place(factory, server, portrait)
-        context = WorkerContext(
-            host, lambda name, data, payload: made.said.append(data), {**options, "servers": [server.address]}
+        settings = AvatarSettings(
+            (server.address,), str(tmp_path), 1 << 20, WIDTH, HEIGHT, Fraction(25), 200_000
         )
-        await factory.start(context)
+        await factory.start(WorkerContext(host, made.hear, settings))
         yield made
         await factory.close()
 
 
-def test_a_prepared_avatar_crosses_to_the_workers_whole() -> None:
-    made = wire.avatar_from(avatar())
-    assert avatar_of(avatar_data(made)) == made
-
-
 async def test_what_the_control_process_had_prepared_is_not_prepared_again(place: Place) -> None:
-    told = {"portrait": str(place.portrait), "avatar": avatar_data(wire.avatar_from(avatar()))}
-    place.factory.command("prepared", told, b"")
-    place.factory.command("prepared", told, b"")
-    await until(lambda: any(data["state"] == "ready" for data in place.said))
-    assert [data["state"] for data in place.said if data["state"] != "waiting"] == [
+    place.prepared()
+    place.prepared()
+    await until(lambda: any(said.state == "ready" for said in place.said))
+    assert [said.state for said in place.said if said.state != "waiting"] == [
         "preparing",
         "coding",
         "ready",
     ]
     source = model.AvatarSource(PICTURE, WIDTH, HEIGHT)
-    assert {data["avatar"] for data in place.said} == {source.digest}
+    assert {said.digest for said in place.said} == {source.digest}
     states: list[str] = []
     owner = place.call(states)
     await until(lambda: "connected" in states)
@@ -90,9 +96,8 @@ async def test_what_the_control_process_had_prepared_is_not_prepared_again(place
 
 async def test_an_avatar_that_the_server_has_lost_is_prepared(place: Place) -> None:
     place.server.known.clear()
-    told = {"portrait": str(place.portrait), "avatar": avatar_data(wire.avatar_from(avatar()))}
-    place.factory.command("prepared", told, b"")
-    await until(lambda: any(data["state"] == "ready" for data in place.said))
+    place.prepared()
+    await until(lambda: any(said.state == "ready" for said in place.said))
     assert place.server.prepares == 1
 
 
@@ -118,8 +123,7 @@ async def test_portraits_are_neither_read_nor_hashed_on_the_clocks_loop(
     monkeypatch.setattr(Path, "read_bytes", read_bytes)
     monkeypatch.setattr(hashlib, "sha256", hashed)
     if told:
-        made = avatar_data(wire.avatar_from(avatar()))
-        place.factory.command("prepared", {"portrait": str(place.portrait), "avatar": made}, b"")
+        place.prepared()
     states: list[str] = []
     first, second = place.call(states), place.call(states)
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-from orchestrator.calls.call import Call, CallInfo
 from orchestrator.calls.events import EventBus
 from orchestrator.media.clock import MediaClock
-from orchestrator.sip.message.text import PeerText
 from orchestrator.speech.base import PCM, VoiceByLanguage
 from orchestrator.worker.host import HostSettings
-from orchestrator.worker.messages import Message, Notice
+from orchestrator.worker.messages import Message, TurnReport
 from orchestrator.worker.pool import PoolSettings, WorkerPool
+from tests.support.calls import answered_call
 from tests.support.control import Control
 from tests.support.sip_fake import AUDIO, Wire, established, request, sdp, settle, statuses
 from visavis.service.supervisor import Supervisor
@@ -27,7 +24,7 @@ def test_a_message_of_a_worker_that_cannot_be_taken_costs_no_call() -> None:
 
     supervisor = Supervisor()
     pool = WorkerPool(PoolSettings(HostSettings()), broken, supervisor)
-    pool._take(Notice("c1", "turn", {}))
+    pool._take(TurnReport("c1", "started", 1))
     (failure,) = supervisor.failures
     assert failure.task == "messages of media workers" and "heard_ms" in failure.reason
 
@@ -58,9 +55,7 @@ async def test_a_voice_that_breaks_fails_its_turn_and_the_next_is_spoken() -> No
             raise RuntimeError("a mistake in the voice")
             yield
 
-    media: Any = SimpleNamespace(sample_rate=8000, start_turn=lambda turn: None, end_turn=lambda turn: None)
-    info = CallInfo("c1", "in", PeerText("sip:a@b"), PeerText("demo"), "default", "", "PCMU/8000", None)
-    call = Call(info, media, VoiceByLanguage({"en": Voice}), EventBus(), media)
+    call = answered_call(VoiceByLanguage({"en": Voice}), EventBus())
     first, second = call.say("one", "en"), call.say("two", "en")
     async with asyncio.timeout(5):
         await first.done.wait()

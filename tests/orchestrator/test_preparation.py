@@ -77,7 +77,7 @@ class Control:
         self.preparation = Preparation(self.servers, self.bodies, shape, self._tell)
         workers = [SimpleNamespace(pid=pid, has_room=True, strain="", calls=set()) for pid in WORKERS]
         pool: Any = SimpleNamespace(workers=workers, has_room=True, stuck="")
-        sip: Any = SimpleNamespace(addresses={"UDP": [("127.0.0.1", 5060)]})
+        sip: Any = SimpleNamespace(addresses={"UDP": ["127.0.0.1:5060"]})
         voices = VoiceByLanguage({"en": _Dumb})
         self.desk = StatusDesk(
             self, pool, self.servers, self.preparation, voices, sip, ["127.0.0.1:1"], Supervisor()
@@ -211,7 +211,7 @@ async def test_an_upload_is_prepared_once_and_media_workers_are_told(
     control.preparation.tell_all()  # as when a media worker has come up
     assert control.told == [("anna", "anna")] * 2
     assert len(server.asked) == 1 and server.fetches == 1
-    assert control.servers._copies._sources == {}  # pictures of uploads are let go of
+    assert control.servers._replicas._sources == {}  # pictures of uploads are let go of
 
 
 async def test_without_a_server_an_upload_is_taken_and_prepared_later(

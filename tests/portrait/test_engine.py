@@ -21,7 +21,8 @@ from inference_server.engines.portrait.atlas import POSES, REST, blend, mix_of
 from inference_server.engines.portrait.engine import PortraitTrack
 from inference_server.engines.portrait.handle import PortraitHandle
 from visavis import portraits
-from visavis.frames import i420_to_rgb, paste_i420
+from visavis.frames import paste_i420
+from visavis.rgb import to_rgb
 
 FPS = Fraction(25)
 SIZE = 384
@@ -64,7 +65,7 @@ def whole(mouth: tuple[float, float, float, float], index: int = 0, alpha: float
         out = bytearray(handle().rect(index).i420_size)
         rect = handle().draw(blend(handle().atlas, mix), index, memoryview(out))
         paste_i420(frame, SIZE, SIZE, rect, memoryview(out))
-    return i420_to_rgb(frame, SIZE, SIZE)
+    return to_rgb(frame, SIZE, SIZE)
 
 
 def measured(picture: Picture) -> tuple[float, float]:
@@ -135,7 +136,7 @@ def test_rectangles_are_even_inside_and_constant() -> None:
 def test_no_seam_at_the_edge_of_the_rectangle() -> None:
     for index in (0, 20, 95):
         rect = handle().rect(index)
-        before = i420_to_rgb(body().frame(index), SIZE, SIZE)
+        before = to_rgb(body().frame(index), SIZE, SIZE)
         after = whole((1.0, -0.5, 0.0, 0.0), index)
         inside = (slice(rect.y + 2, rect.y + rect.height - 2), slice(rect.x + 2, rect.x + rect.width - 2))
         change = np.abs(after.astype(int) - before).max(2)

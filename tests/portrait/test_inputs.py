@@ -19,7 +19,8 @@ from inference_server.engines.portrait import PortraitEngine
 from inference_server.engines.portrait.atlas import blend, mix_of
 from tests.support import portraits
 from tests.support.portraits import Picture, default
-from visavis.frames import i420_to_rgb, paste_i420
+from visavis.frames import paste_i420
+from visavis.rgb import to_rgb
 
 SIZE = 256
 
@@ -53,7 +54,7 @@ def gaps(data: bytes) -> tuple[float, float]:
     engine().detach(handle)
     found = []
     for picture in pictures:
-        points = face_mesh().detect(i420_to_rgb(picture, SIZE, SIZE), refine=2)[0].points[:, :2]
+        points = face_mesh().detect(to_rgb(picture, SIZE, SIZE), refine=2)[0].points[:, :2]
         eyes = np.linalg.norm(points[33] - points[263])
         found.append(float(np.linalg.norm(points[13] - points[14]) / eyes))
     return found[0], found[1]

@@ -432,7 +432,7 @@ async def test_a_proxy_that_does_not_answer_options_is_dialled_last() -> None:
 
 
 async def test_a_handler_that_hangs_does_not_hide_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.sip.call.event_queue.LAST_EVENT_SECONDS", 0.01)
+    monkeypatch.setattr("orchestrator.sip.call.events.LAST_EVENT_SECONDS", 0.01)
 
     release = asyncio.Event()
 

@@ -92,7 +92,7 @@ async def test_a_flood_is_one_line_a_second(caplog: pytest.LogCaptureFixture) ->
     ],
 )
 def test_what_a_worker_lacks(late: float, divider: int, words: str) -> None:
-    worker = MediaWorker(Setup(HostSettings("127.0.0.1"), "", {}, "info"))
+    worker = MediaWorker(Setup(HostSettings("127.0.0.1")))
     assert worker.strain == "starting: media is not up yet" and not worker.has_room
     worker.ready.set()
     assert worker.has_room

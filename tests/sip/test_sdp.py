@@ -9,13 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.sip.sdp.capabilities import (
-    AudioCapabilities,
     MediaCapabilities,
     NotAcceptable,
     VideoCapabilities,
 )
 from orchestrator.sip.sdp.description import Format, SdpError, parse_sdp
-from orchestrator.sip.sdp.h264 import level_for, read_format
+from orchestrator.sip.sdp.h264 import read_format
 from orchestrator.sip.sdp.session import SdpSession
 from tests.support.sip_fake import AUDIO, VIDEO, capabilities, sdp
 
@@ -45,7 +44,7 @@ def test_audio_and_video() -> None:
     assert (audio.codec, audio.payload_type, audio.telephone_event) == ("PCMU", 0, 101)
     assert (audio.remote, audio.remote_rtcp) == (("127.0.0.9", 6000), ("127.0.0.9", 6001))
     assert audio.sends and audio.receives
-    assert (video.packetization_mode, video.level_idc, video.feedback) == (1, 31, {"nack pli"})
+    assert (video.packetization_mode, video.profile_level_id, video.feedback) == (1, "42e01f", {"nack pli"})
 
 
 def test_mode_1_is_preferred_wherever_it_stands() -> None:
@@ -68,14 +67,14 @@ def test_baseline_is_preferred_and_high_still_taken() -> None:
     assert m_lines(answer(sdp(AUDIO, both))[0])[1].endswith(" 97")
     lines, session = answer(sdp(AUDIO, high))
     assert "a=fmtp:96 profile-level-id=640028;packetization-mode=1" in lines
-    assert session.media and session.media.video and session.media.video.level_idc == 40
+    assert session.media and session.media.video and session.media.video.profile_level_id == "640028"
 
 
 def test_no_fmtp_means_mode_0_and_level_1() -> None:
     _, session = answer(sdp(AUDIO, "m=video 6002 RTP/AVP 99\na=rtpmap:99 H264/90000\n"))
     assert session.media is not None and session.media.video is not None
     video = session.media.video
-    assert (video.packetization_mode, video.level_idc) == (0, 10)
+    assert (video.packetization_mode, video.profile_level_id) == (0, "42000a")
     assert (video.width, video.height) == (144, 144) and video.fps < 25
     assert (video.width % 2, video.height % 2) == (0, 0)
 
@@ -98,16 +97,37 @@ def test_telephone_event_follows_the_clock_rate() -> None:
         "a=rtpmap:101 telephone-event/8000\na=rtpmap:102 telephone-event/48000\n"
     )
     assert m_lines(answer(offer)[0]) == ["m=audio 4000 RTP/AVP 96 102"]
-    pcmu = AudioCapabilities(4000, codecs=("PCMU",))
-    with pytest.raises(NotAcceptable):
-        answer(offer, MediaCapabilities("127.0.0.1", pcmu))
+    with pytest.raises(NotAcceptable, match="none of the offered audio codecs"):
+        answer(sdp("m=audio 7000 RTP/AVP 18 101\na=rtpmap:101 telephone-event/8000\n"))
 
 
-def test_our_order_of_codecs_decides() -> None:
-    offer = sdp("m=audio 7000 RTP/AVP 0 8 9\n")
-    assert m_lines(answer(offer)[0]) == ["m=audio 4000 RTP/AVP 9"]
-    narrow = MediaCapabilities("127.0.0.1", AudioCapabilities(4000, codecs=("PCMA", "PCMU")))
-    assert m_lines(answer(offer, narrow)[0]) == ["m=audio 4000 RTP/AVP 8"]
+@pytest.mark.parametrize(
+    ("offered", "chosen"), [("0 8 9", 0), ("8 0 9", 8), ("18 3 9 0", 9), ("0 96", 0), ("96 0", 96)]
+)
+def test_the_offerers_order_of_codecs_decides(offered: str, chosen: int) -> None:
+    opus = "a=rtpmap:96 opus/48000/2\n" if "96" in offered else ""
+    lines, session = answer(sdp(f"m=audio 7000 RTP/AVP {offered}\n{opus}"))
+    assert m_lines(lines) == [f"m=audio 4000 RTP/AVP {chosen}"]
+    assert session.media and session.media.audio and session.media.audio.payload_type == chosen
+
+
+def test_a_codec_is_named_as_the_peer_names_it() -> None:
+    lines, session = answer(sdp("m=audio 7000 RTP/AVP 97\na=rtpmap:97 OPUS/48000/2\n"))
+    assert "a=rtpmap:97 OPUS/48000/2" in lines and "a=fmtp:97 useinbandfec=1" in lines
+    assert session.media and session.media.audio and session.media.audio.codec == "opus"
+
+
+@pytest.mark.parametrize(
+    ("lines", "packet_ms"),
+    [
+        ("", 20), ("a=maxptime:150\n", 20), ("a=maxptime:20\n", 20), ("a=maxptime:19\n", 10),
+        ("a=maxptime:10\n", 10), ("a=maxptime:9.5\n", 5), ("a=maxptime:1\n", 5), ("a=maxptime:0\n", 20),
+        ("a=maxptime:no\n", 20), ("a=ptime:10\n", 20), ("a=ptime:40\na=maxptime:40\n", 20),
+    ],
+)  # fmt: skip
+def test_packets_are_no_longer_than_the_peer_takes(lines: str, packet_ms: int) -> None:
+    _, session = answer(sdp(AUDIO + lines))
+    assert session.media and session.media.audio and session.media.audio.packet_ms == packet_ms
 
 
 def test_every_m_line_is_mirrored() -> None:
@@ -235,17 +255,15 @@ def test_the_picture_always_fits_the_level(level: int, width: int, height: int, 
     found = read_format(Format(96, "H264", 90000, 1, f"profile-level-id=4200{level:02x}"))
     assert found is not None
     w, h, rate = found.fit(width, height, fps)
-    assert found.allows(w, h, rate)
+    assert found.level.allows(w, h, rate)
     assert rate <= fps and w <= width + 1 and h <= height + 1
 
 
 def test_level_1b_and_max_fs() -> None:
     one_b = read_format(Format(96, "H264", 90000, 1, "profile-level-id=42f00b"))
-    assert one_b is not None and one_b.max_bitrate == 128_000
+    assert one_b is not None and one_b.level.max_bitrate == 128_000
     big = read_format(Format(96, "H264", 90000, 1, "profile-level-id=42e00d;max-fs=3600;max-mbps=108000"))
-    assert big is not None and big.allows(1280, 720, 25)
-    assert level_for(512, 512, 25, 1_000_000) == 30
-    assert level_for(1280, 720, 25, 1_000_000) == 31
+    assert big is not None and big.level.allows(1280, 720, 25)
 
 
 def test_srtp_is_refused_unless_enabled() -> None:

@@ -96,7 +96,7 @@ def test_every_route_and_the_webhook_answer_whatever_a_caller_writes(tmp_path: P
             runner.run(_call(house, next(numbers), word, reason))
 
         one()
-        assert len(house.board.records.latest(1000)) > 20  # not all were refused
+        assert len(house.registry.records.latest(1000)) > 20  # not all were refused
         assert house.supervisor.failures == []
         runner.run(house.close())
 
@@ -214,7 +214,7 @@ async def test_a_record_that_cannot_be_shown_is_shown_as_such(tmp_path: Path) ->
     answer = [one for one in await house.wire.put(data) if isinstance(one, Response)][-1]
     await house.wire.put(following("ACK", data, answer, 1))
     call = house.calls[0]
-    object.__setattr__(call.info, "caller", "\udcff")  # past the type that forbids it
+    call.signalling.sip.remote_uri = "\udcff"  # past the type that forbids it
     call.stats = {"heard": "\udcff"}
     shown = await house.api.get("/v1/calls")
     assert shown.status_code == 200

@@ -15,11 +15,12 @@ from orchestrator.api.app import create_app
 from orchestrator.api.dependencies import Services
 from orchestrator.calls.call import Call
 from orchestrator.calls.events import EventBus
-from orchestrator.calls.line import DialOrder
+from orchestrator.calls.gateway import DialOrder
 from orchestrator.calls.portraits import AvatarCatalog
 from orchestrator.calls.records import RecordBook
-from orchestrator.calls.registry import Switchboard
+from orchestrator.calls.registry import CallRegistry
 from orchestrator.config import Settings
+from orchestrator.gateways.sip import SipGateway
 from orchestrator.media.session import SessionStats
 from orchestrator.metrics import OrchestratorCollector, make_registry
 from orchestrator.sip.config import SipConfig
@@ -60,13 +61,13 @@ class Control:
         self.bus, self.supervisor = EventBus(), Supervisor(delay_s=0.01)
         catalog = AvatarCatalog(folder / "avatars", portraits.DEFAULT)
         pool = cast(Any, NoMedia())
-        self.board = Switchboard(settings, pool, catalog, VoiceByLanguage({}), self.bus, lambda notice: None)
+        self.registry = CallRegistry(settings, pool, catalog, VoiceByLanguage({}), self.bus)
         fast = SipConfig(
             messages_per_second=1e9, invites_per_second=1e9, max_calls=10_000, max_calls_per_source=10_000
         )
-        self.wire = Wire(cast(Any, self.board), fast)
+        self.wire = Wire(cast(Any, SipGateway(settings, self.registry)), fast)
         self.wire.agent.tracer.upcoming = None
-        collector = OrchestratorCollector(self.board, pool, self.bus, self.supervisor)
+        collector = OrchestratorCollector(self.registry, pool, self.bus, self.supervisor)
         services = Services(cast(Any, self), catalog, self.bus, make_registry(collector), "en")
         transport = httpx.ASGITransport(create_app(services, "0"), raise_app_exceptions=False)
         self.api = httpx.AsyncClient(transport=transport, base_url="http://test")
@@ -110,10 +111,10 @@ class Control:
 
     @property
     def calls(self) -> Sequence[Call]:
-        return self.board.calls
+        return self.registry.calls
 
     def call(self, call_id: str) -> Call | None:
-        return self.board.call(call_id)
+        return self.registry.call(call_id)
 
     @property
     def desk(self) -> Any:
@@ -124,7 +125,7 @@ class Control:
 
     @property
     def records(self) -> RecordBook:
-        return self.board.records
+        return self.registry.records
 
     def trace(self, call_id: str) -> str | None:
-        return self.board.trace(call_id)
+        return self.registry.trace(call_id)

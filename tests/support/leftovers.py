@@ -164,6 +164,7 @@ class Leftovers:
         if left:
             if isinstance(item, pytest.Function):
                 item.funcargs.clear()  # what pytest itself would hold on to until the next test
+            let_go_of_logs(item.config)
             garbage = collected()
             deadline = time.monotonic() + GRACE_S
             while (left := self._left(item)) and time.monotonic() < deadline:
@@ -188,6 +189,13 @@ class Leftovers:
             for task in pending
             if not task.done()
         ]
+
+
+def let_go_of_logs(config: pytest.Config) -> None:
+    """What pytest keeps of a test's log holds tracebacks, and with them what their frames had open."""
+    plugin = config.pluginmanager.get_plugin("logging-plugin")
+    for handler in (plugin.caplog_handler, plugin.report_handler) if plugin else ():
+        handler.records.clear()
 
 
 async def _until_over(ending: Callable[[], Awaitable[None]]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass, field
-from typing import Any
 
 import av
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.sources import LoopFace, SilentVoice, StillBody
 from orchestrator.rtp import h264, packet
+from orchestrator.worker.messages import InterruptTurns, StartCall, ToFactory, ToOwner, TurnAudio, TurnReport
 from orchestrator.worker.owner import CallContext, WorkerContext
 
 _BITS = 10
@@ -98,18 +98,20 @@ def access_units(packets: list[packet.RtpPacket]) -> list[tuple[int, list[bytes]
 
 
 class CardOwner:
-    """Shows numbered cards and sends commands back."""
+    """Shows numbered cards, speaks nothing and reports each turn at once; an interruption is a fault of its own."""
 
     hearing = None
 
-    def __init__(self, call: CallContext, length: int, portrait: bytes) -> None:
+    def __init__(self, call: CallContext, length: int) -> None:
         self.voice, self.face = SilentVoice(), LoopFace(card_body(length))
-        self._call, self._portrait = call, portrait
+        self._call = call
 
-    def command(self, name: str, data: dict[str, Any], payload: bytes) -> None:
-        if name == "explode":
-            raise RuntimeError("a fault of the owner")
-        self._call.emit(name, data | {"started_with": len(self._portrait)}, payload)
+    def take(self, message: ToOwner) -> None:
+        match message:
+            case TurnAudio(call_id, turn_id, split, sound):
+                self._call.send(TurnReport(call_id, "started", turn_id, split, len(sound)))
+            case InterruptTurns():
+                raise RuntimeError("a fault of the owner")
 
     def configured(self, audio: AudioParameters, video: VideoParameters | None) -> None:
         pass
@@ -119,17 +121,17 @@ class CardOwner:
 
 
 class CardFactory:
-    """A call factory for media workers under test."""
+    """A call factory for media workers under test; a portrait is the number of its cards, or a refusal."""
 
     async def start(self, worker: WorkerContext) -> None:
         pass
 
-    def open(self, call: CallContext, options: dict[str, Any], payload: bytes) -> CardOwner:
-        if "refuse" in options:
-            raise ValueError(options["refuse"])
-        return CardOwner(call, options["length"], payload)
+    def open(self, call: CallContext, start: StartCall) -> CardOwner:
+        if not start.portrait.isdecimal():
+            raise ValueError(start.portrait)
+        return CardOwner(call, int(start.portrait))
 
-    def command(self, name: str, data: dict[str, Any], payload: bytes) -> None:
+    def take(self, message: ToFactory) -> None:
         pass
 
     async def close(self) -> None:

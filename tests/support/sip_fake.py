@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 
 from orchestrator.sip.agent.agent import Agent
 from orchestrator.sip.call.call import Call
-from orchestrator.sip.call.events import BaseHandler, EndCause, RefusedCall
+from orchestrator.sip.call.events import EndCause, RefusedCall
 from orchestrator.sip.call.incoming import IncomingCall
 from orchestrator.sip.config import SipConfig
+from orchestrator.sip.handler import BaseHandler
 from orchestrator.sip.message.grammar import Uri
 from orchestrator.sip.message.message import Headers, Request, Response
 from orchestrator.sip.message.parsing import MalformedMessage, parse_message

@@ -14,18 +14,23 @@ import numpy as np
 import pytest
 from roomkit import AudioVideoChannel
 from roomkit.video.pipeline.encoder.pyav import PyAVVideoEncoder
-from with_roomkit.app import App, roomkit_app
-from with_roomkit.lag import lips, onsets
 
 from inference_server.engines.card import CardReading, read_card
 from testing.caller import Phone
 from tests.support.baresip import Baresip, baresip
 from tests.support.house import picture, tone
 from tests.support.servers import InferenceServer, running_server, start_inference_server
+from tests.with_roomkit.app import App, roomkit_app
+from tests.with_roomkit.lag import lips, onsets
 from visavis import AvatarVideoChannel, GrpcAvatarProvider, HTTPAvatarProvider, stop_lips_with_voice
 from visavis.roomkit.provider import ServerAvatarProvider
 
-pytestmark = [pytest.mark.peer("baresip", "ffmpeg"), pytest.mark.slow, pytest.mark.process]
+pytestmark = [
+    pytest.mark.peer("baresip", "ffmpeg"),
+    pytest.mark.slow,
+    pytest.mark.process,
+    pytest.mark.usefixtures("providers_loop"),
+]
 
 SIZE, FPS = 320, 30
 FACES = ["grpc", "http"]

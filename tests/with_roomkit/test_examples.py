@@ -16,10 +16,9 @@ from inference_server.engines.card import read_card
 from testing.caller import Phone
 from testing.ports import free_port
 from tests.support.house import picture, tone
-from tests.support.peers import require
 from tests.support.servers import ROOT, running_server
 
-pytestmark = [pytest.mark.peer, pytest.mark.process, pytest.mark.slow]
+pytestmark = pytest.mark.peer
 
 
 @contextlib.asynccontextmanager
@@ -53,8 +52,11 @@ async def mouths(phone: Phone) -> tuple[int, int]:
     return sum(c is not None for c in cards), sum(c is not None and c.mouth is not None for c in cards)
 
 
-async def test_the_whole_agent_talks_without_a_key(tmp_path: Path) -> None:
-    require("espeak-ng", "espeak-ng")
+@pytest.mark.process
+@pytest.mark.slow
+@pytest.mark.peer("espeak-ng")
+async def test_the_whole_agent_talks_without_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PULSE_RUNTIME_PATH", str(tmp_path / "pulse"))  # espeak-ng opens it even for --stdout
     port = free_port()
     recordings = tmp_path / "recordings"
     async with running_server() as server:
@@ -74,6 +76,8 @@ async def test_the_whole_agent_talks_without_a_key(tmp_path: Path) -> None:
                     await asyncio.sleep(0.2)
 
 
+@pytest.mark.process
+@pytest.mark.slow
 async def test_the_quick_start_shows_the_face(tmp_path: Path) -> None:
     image = tmp_path / "portrait.png"
     image.write_bytes(picture())

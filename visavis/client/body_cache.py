@@ -1,4 +1,4 @@
-"""Loop frames of bodies, each in one memory-mapped file that all calls and processes share.
+"""The cache of bodies: loop frames, each body in one memory-mapped file that all calls and processes share.
 
 A file is a 4096-byte JSON header, then the frames as they are. It is written beside its place and moved in
 whole, so that a reader never sees half a body; it is named after the digest of its pixels.
@@ -24,10 +24,12 @@ from numpy.typing import NDArray
 from visavis.client.model import Avatar
 from visavis.errors import BodyCorrupt
 from visavis.frames import I420
+from visavis.service.byte_budget import beyond_budget, entries
 
 _HEADER = 4096
 _MAGIC = "visavis-body-1"
 _SUFFIX = ".body"
+_NEW = ".new-"
 _ORPHAN_S = 3600.0
 
 
@@ -62,7 +64,7 @@ class BodyWriter:
         self._path = path
         self._hash = hashlib.sha256()
         self._count = 0
-        handle, name = tempfile.mkstemp(prefix=".new-", suffix=_SUFFIX, dir=directory)
+        handle, name = tempfile.mkstemp(prefix=_NEW, suffix=_SUFFIX, dir=directory)
         self._temporary = Path(name)
         self._file: IO[bytes] = os.fdopen(handle, "wb")
         about = {
@@ -145,25 +147,14 @@ class BodyCache:
     def evict(self, keep: Path | None = None) -> None:
         """Drop the least recently used bodies beyond ``max_bytes``, and what crashed writers left."""
         now = time.time()
-        found: list[tuple[float, int, Path]] = []
-        for path in self.directory.glob(f"*{_SUFFIX}"):
-            try:
-                about = path.stat()
-            except OSError:
-                continue  # another process was faster
-            if path.name.startswith(".new-"):
-                if now - about.st_mtime > _ORPHAN_S:
-                    path.unlink(missing_ok=True)
-                continue
-            found.append((about.st_mtime, about.st_size, path))
-        total = sum(size for _, size, _ in found)
-        for _, size, path in sorted(found):
-            if total <= self.max_bytes:
-                break
-            if path != keep:
-                path.unlink(missing_ok=True)
-                self._open.pop(path, None)
-                total -= size
+        there = list(entries(self.directory.glob(f"*{_SUFFIX}")))
+        for new in (entry for entry in there if entry.path.name.startswith(_NEW)):
+            if now - new.used > _ORPHAN_S:
+                new.path.unlink(missing_ok=True)
+        bodies = [entry for entry in there if not entry.path.name.startswith(_NEW)]
+        for path in beyond_budget(bodies, self.max_bytes, () if keep is None else {keep}):
+            path.unlink(missing_ok=True)
+            self._open.pop(path, None)
 
     def _path(self, avatar: Avatar) -> Path:
         size = f"{avatar.width}x{avatar.height}x{avatar.loop_length}"

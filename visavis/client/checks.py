@@ -9,6 +9,7 @@ from visavis.errors import ProtocolError
 from visavis.frames import Frame
 
 _FASTEST = 240
+_WINDOW_MS = 400  # of a server that does not tell
 
 
 def checked_avatar(avatar: Avatar) -> Avatar:
@@ -23,6 +24,14 @@ def checked_avatar(avatar: Avatar) -> Avatar:
         return avatar
     inside = [jump for jump in avatar.jumps if all(0 <= index < avatar.loop_length for index in jump)]
     return replace(avatar, jumps=tuple(inside))
+
+
+def checked_opened(opened: Opened) -> Opened:
+    """The same with its avatar checked. Raises :class:`ProtocolError` where sizes make no sense."""
+    avatar = checked_avatar(opened.avatar)
+    if avatar is opened.avatar and opened.window_ms:
+        return opened
+    return replace(opened, avatar=avatar, window_ms=opened.window_ms or _WINDOW_MS)
 
 
 def checked_frame(frame: Frame, opened: Opened) -> Frame:

@@ -1,15 +1,15 @@
-"""Which servers there are: those named and those that a DNS name lists, each watched for news of itself."""
+"""Discovery of avatar servers: those named and those that a DNS name lists, each watched for news of itself."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from visavis.client.placement import Placement
-from visavis.client.resolve import Resolver, resolve
 from visavis.client.server import ServerClient
 from visavis.errors import VisavisError
 from visavis.service.logs import Log
@@ -19,8 +19,11 @@ log = Log("visavis.client.pool")
 
 _LOOK_S = 5.0
 
+Resolver = Callable[[str, Sequence[str]], Awaitable[list[str]]]
+"""Addresses of a target, given those known; :func:`resolve` is one."""
 
-class Lookout:
+
+class Discovery:
     """Clients of the servers at ``given``, by address; ``placement`` hears what they say.
 
     Belongs to one event loop.
@@ -138,3 +141,32 @@ class Lookout:
             self._tell()
             await asyncio.sleep(pause)
             pause = min(1.0, pause * 2)
+
+
+def split_target(target: str) -> tuple[str, int]:
+    """Host and port of ``dns:///name:port``. Raises ``ValueError`` with what is expected."""
+    host, _, port = target.removeprefix("dns:").lstrip("/").rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError(f"{target} is not of the form dns:///name:port")
+    return host.strip("[]"), int(port)
+
+
+async def resolve(target: str, known: Sequence[str]) -> list[str]:
+    """``host:port`` for every address of ``dns:///name:port``; ``known`` where the resolver does not answer.
+
+    A name that exists without addresses gives none.
+    """
+    host, port = split_target(target)
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as e:
+        if e.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)):
+            return []
+        log.warning("name_not_resolved", host=host, reason=str(e))
+        return list(known)
+    addresses = {
+        f"[{at[0]}]:{port}" if family == socket.AF_INET6 else f"{at[0]}:{port}"
+        for family, _, _, _, at in found
+    }
+    return sorted(addresses)

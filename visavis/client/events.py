@@ -1,4 +1,4 @@
-"""Events on their way to the caller of a conversation."""
+"""Delivery of a stream's events to its caller."""
 
 from __future__ import annotations
 

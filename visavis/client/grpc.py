@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from fractions import Fraction
-from types import TracebackType
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
@@ -19,9 +17,6 @@ from visavis.errors import ProtocolError
 
 if TYPE_CHECKING:
     from visavis.avatar.v1.avatar_pb2_grpc import AvatarServiceAsyncStub
-    from visavis.client.events import OnEvent
-    from visavis.client.pool import ServerPool
-    from visavis.client.stream import AvatarStream
 
 M = TypeVar("M")
 
@@ -39,8 +34,10 @@ _OPTIONS: list[tuple[str, Any]] = [
 ]
 
 
-class AvatarClient:
-    """One server at ``address`` (``host:port``), over one channel that reconnects by itself.
+class GrpcServerClient:
+    """One server at ``address`` (``host:port``) over gRPC, as :class:`visavis.client.server.ServerClient` asks.
+
+    One channel, which reconnects by itself.
 
     Every method raises :class:`ServerUnavailable` (or its kinds :class:`ServerFull`, :class:`ServerStalled`),
     :class:`AvatarUnknown` or :class:`InvalidRequest` with one clear sentence. Belongs to one event loop.
@@ -51,21 +48,9 @@ class AvatarClient:
         self._timeout = timeout
         self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
         self._stub: AvatarServiceAsyncStub = AvatarServiceStub(self._channel)
-        self._pool: ServerPool | None = None
-
-    async def __aenter__(self) -> AvatarClient:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def close(self) -> None:
         """Close the channel and every call on it."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            await pool.close()
         await self._channel.close(None)
 
     async def capabilities(self) -> model.Capabilities:
@@ -76,25 +61,10 @@ class AvatarClient:
             raise wire.error_from(e, self.address) from None
         return wire.capabilities_from(answer)
 
-    async def prepare(
-        self,
-        image: bytes,
-        width: int = 512,
-        height: int = 512,
-        fps: Fraction | int = 25,
-        *,
-        fit: model.FitMode = "crop",
-        settings: Mapping[str, str] | None = None,
-        progress: Progress | None = None,
-    ) -> model.Avatar:
-        """Portrait (bytes of an image file) to prepared avatar; answers at once where it is prepared."""
-        source = model.AvatarSource(image, width, height, Fraction(fps), fit, dict(settings or {}))
-        return await self.prepare_source(source, progress)
-
     async def prepare_source(
         self, source: model.AvatarSource, progress: Progress | None = None
     ) -> model.Avatar:
-        """The same from a kept source. Takes as long as the engine needs."""
+        """Portrait to prepared avatar, for as long as the engine needs; at once where it is prepared."""
         avatar: model.Avatar | None = None
         try:
             async for step in self._stub.PrepareAvatar(wire.prepare_to(source)):
@@ -143,25 +113,6 @@ class AvatarClient:
             raise wire.error_from(e, self.address) from None
         finally:
             call.cancel()
-
-    async def open(
-        self,
-        avatar: model.Avatar,
-        *,
-        source: model.AvatarSource | None = None,
-        session_id: str = "",
-        body_sha256: bytes = b"",
-        on_event: OnEvent | None = None,
-    ) -> AvatarStream:
-        """One conversation on this server alone; see :meth:`visavis.ServerPool.open` for several."""
-        from visavis.client.pool import ServerPool
-
-        if self._pool is None:
-            self._pool = ServerPool(self.address, connect=lambda _: self)
-            await self._pool.start()
-        return self._pool.open(
-            avatar, source=source, session_id=session_id, body_sha256=body_sha256, on_event=on_event
-        )
 
     async def converse(self, request: messages.Open, deadline_s: float) -> GrpcLink:
         """Open a conversation: one avatar that speaks. :class:`AvatarStream` is the comfortable way."""

@@ -54,7 +54,13 @@ class GrpcLink:
                 return message
 
     def cancel(self) -> None:
-        self._call.cancel()
+        """End the call, also one that a failed write has ended for grpc.aio alone.
+
+        Its ``cancel`` passes over such a call, while the core goes on to wait until all messages that came
+        before are read, and keeps the call with them.
+        """
+        if not self._call.cancel():
+            getattr(self._call, "_cython_call").cancel("left")  # noqa: B009 - nothing public reaches it
 
     def _raise_if_closed(self) -> None:
         """A channel that is closed cancels its calls, which looks like a cancelled task but is none."""

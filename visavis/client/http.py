@@ -6,14 +6,13 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import httpx
 
 from visavis import errors
 from visavis.client import http_wire, messages, model
 from visavis.client.body_cache import Body, BodyCache
-from visavis.client.http_events import Event, events
 from visavis.client.http_stream import HttpLink, open_link, unreachable
 from visavis.client.server import Progress, gather_bundle, keep_body
 
@@ -45,11 +44,11 @@ class HttpServerClient:
         """Close every connection but those of open conversations."""
         await self._http.aclose()
 
-    async def capabilities(self) -> dict[str, Any]:
-        """What the server is and can do, as ``GET /v1/capabilities`` tells it."""
+    async def capabilities(self) -> model.Capabilities:
+        """What the server is and can do."""
         answer = await self._asking(self._http.get("/v1/capabilities"))
         await self._check(answer)
-        return self._understood(lambda a: dict(a.json()), answer)
+        return self._understood(lambda a: http_wire.capabilities_from(a.json()), answer)
 
     async def prepare_source(
         self, source: model.AvatarSource, progress: Progress | None = None
@@ -164,14 +163,14 @@ class HttpServerClient:
             detail = f"it answered {answer.status_code} without problem details: is this an avatar server?"
         raise http_wire.error_of(kind, detail, self.address)
 
-    async def _events(self, method: str, path: str, **options: Any) -> AsyncGenerator[Event, None]:
+    async def _events(self, method: str, path: str, **options: Any) -> AsyncGenerator[ServerSentEvent, None]:
         headers = {"Accept": "text/event-stream", **options.pop("headers", {})}
         request = self._http.build_request(method, path, headers=headers, **options)
         answer = await self._asking(self._http.send(request, stream=True))
         try:
             await self._check(answer)
             async with contextlib.aclosing(cast("AsyncGenerator[str]", answer.aiter_lines())) as lines:
-                async for event in events(lambda: self._asking(anext(lines, None))):
+                async for event in server_sent_events(lambda: self._asking(anext(lines, None))):
                     yield event
         finally:
             await answer.aclose()
@@ -186,3 +185,32 @@ class HttpServerClient:
                     yield chunk
         finally:
             await answer.aclose()
+
+
+class ServerSentEvent(NamedTuple):
+    """An event (WHATWG HTML, section 9.2); ``data`` is its JSON object."""
+
+    name: str
+    data: dict[str, Any]
+
+
+async def server_sent_events(
+    next_line: Callable[[], Awaitable[str | None]],
+) -> AsyncIterator[ServerSentEvent]:
+    """Events out of lines; ``None`` ends them. What is no JSON object is passed over."""
+    name, data = "message", ""
+    while (line := await next_line()) is not None:
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            data += value
+        elif not line:
+            try:
+                told = json.loads(data) if data else None
+            except ValueError:
+                told = None
+            if isinstance(told, dict):
+                yield ServerSentEvent(name, told)
+            name, data = "message", ""

@@ -6,14 +6,14 @@ Text messages are JSON objects with a ``type``; binary messages begin with a fix
 
 from __future__ import annotations
 
-import json
 import struct
-from fractions import Fraction
 from typing import Any
 
 from visavis import errors
+from visavis.avatar.v1.contract import RESPONSES
 from visavis.client import messages, model
-from visavis.client.checks import checked_avatar, checked_frame
+from visavis.client.checks import checked_avatar, checked_frame, checked_opened
+from visavis.contract import json_codec as codec
 from visavis.frames import Frame, Rect
 
 AUDIO = struct.Struct("<BBHIQQ")
@@ -59,31 +59,16 @@ def error_of(kind: str, detail: str, address: str) -> errors.VisavisError:
 
 def open_to(request: messages.Open) -> str:
     """The first message."""
-    return _json(
-        "open",
-        avatar_id=request.avatar_id,
-        session_id=request.session_id,
-        body_sha256=request.body_sha256.hex(),
-        scope=request.scope,
-        pixel_format=request.pixel_format,
-    )
+    return codec.encode_message(request)
 
 
 def request_to(request: messages.Request) -> str | bytes:
     """Every later message."""
-    match request:
-        case messages.Playhead(turn, epoch, sample, playing):
-            return _json("playhead", turn_id=turn, epoch=epoch, audio_sample=sample, playing=playing)
-        case messages.Audio(turn, epoch, first, pcm):
-            return AUDIO.pack(AUDIO_TYPE, 0, 0, epoch, turn, first) + pcm
-        case messages.Anchor(turn, epoch, sample, index):
-            return _json("anchor", turn_id=turn, epoch=epoch, audio_sample=sample, loop_index=index)
-        case messages.TurnStart(turn, epoch, render_from):
-            return _json("turn_start", turn_id=turn, epoch=epoch, render_from_sample=render_from)
-        case messages.EndOfTurn(turn, epoch):
-            return _json("end_of_turn", turn_id=turn, epoch=epoch)
-        case messages.Interrupt(epoch):
-            return _json("interrupt", epoch=epoch)
+    if isinstance(request, messages.Audio):
+        return (
+            AUDIO.pack(AUDIO_TYPE, 0, 0, request.epoch, request.turn_id, request.first_sample) + request.pcm
+        )
+    return codec.encode_message(request)
 
 
 def frame_from(data: bytes, opened: model.Opened) -> Frame:
@@ -121,75 +106,33 @@ def response_from(
             raise errors.ProtocolError(f"the avatar server at {address} sent a frame before opened")
         return frame_from(data, opened)
     try:
-        m = json.loads(data)
-        match m["type"]:
-            case "turn_accepted":
-                return messages.TurnAccepted(int(m["turn_id"]))
-            case "turn_rejected":
-                return messages.TurnRejected(int(m["turn_id"]), str(m["reason"]))
-            case "turn_finished":
-                return messages.TurnFinished(int(m["turn_id"]), int(m["frames"]), int(m["late"]))
-            case "interrupted":
-                return messages.Interrupted(int(m["epoch"]))
-            case "go_away":
-                return messages.GoAway(str(m["reason"]), int(m["deadline_ms"]))
-            case "stats":
-                return messages.Stats(int(m["queue_ms"]), int(m["render_ms"]), int(m["late"]))
-            case "opened":
-                return opened_from(m)
-            case "error":
-                raise error_of(str(m.get("kind")), str(m.get("detail", "")), address)
-            case _:
-                return None
-    except (ValueError, KeyError, TypeError, ZeroDivisionError) as e:
+        name, told = codec.parse_message(data)
+        if name == "error":
+            raise error_of(str(told.get("kind")), str(told.get("detail", "")), address)
+        if name == "opened":
+            return opened_from(told)
+        return codec.decode(RESPONSES[name], told) if name in RESPONSES else None
+    except ValueError as e:
         raise errors.ProtocolError(
-            f"the avatar server at {address} sent a message that the contract does not allow ({e!r})"
+            f"the avatar server at {address} sent a message that the contract does not allow ({e})"
         ) from None
 
 
-def opened_from(m: dict[str, Any]) -> model.Opened:
-    """Raises ``ValueError``, ``KeyError`` or ``TypeError`` on nonsense, as does :func:`avatar_from`."""
-    largest = m.get("largest_rect")
-    return model.Opened(
-        avatar=avatar_from(m["avatar"]),
-        pixel_format="rgb24" if m["pixel_format"] == "rgb24" else "i420",
-        scope="whole" if m["scope"] == "whole" else "rectangle",
-        largest_rect=Rect(*(int(v) for v in largest)) if largest else None,
-        look_ahead_ms=int(m["look_ahead_ms"]),
-        history_ms=int(m["history_ms"]),
-        window_ms=int(m["window_ms"]),
-        closing_frames=int(m["closing_frames"]),
-    )
+def opened_from(told: Any) -> model.Opened:
+    """Raises ``ValueError`` on nonsense, and :class:`ProtocolError` where sizes make no sense."""
+    return checked_opened(codec.decode(model.Opened, told))
 
 
-def avatar_from(m: dict[str, Any]) -> model.Avatar:
-    """An avatar as the routes and ``opened`` tell it."""
-    return checked_avatar(
-        model.Avatar(
-            avatar_id=str(m["avatar_id"]),
-            body_id=str(m["body_id"]),
-            body_sha256=bytes.fromhex(m["body_sha256"]),
-            width=int(m["width"]),
-            height=int(m["height"]),
-            fps=Fraction(m["fps"]),
-            loop_length=int(m["loop_length"]),
-            jumps=tuple((int(a), int(b)) for a, b in m.get("jumps", ())),
-        )
-    )
+def avatar_from(told: Any) -> model.Avatar:
+    """An avatar as the routes tell it. Raises ``ValueError`` and :class:`ProtocolError` likewise."""
+    return checked_avatar(codec.decode(model.Avatar, told))
 
 
-def capacity_from(m: dict[str, Any]) -> model.Capacity:
-    """Placement data."""
-    return model.Capacity(
-        speaking_slots=int(m["speaking_slots"]),
-        speaking_slots_free=int(m["speaking_slots_free"]),
-        sessions=int(m["sessions"]),
-        max_sessions=int(m["max_sessions"]),
-        ready=bool(m["ready"]),
-        draining=bool(m["draining"]),
-        avatar_ids=frozenset(str(a) for a in m["avatar_ids"]),
-    )
+def capabilities_from(told: Any) -> model.Capabilities:
+    """What a server is and can do. Raises ``ValueError`` on nonsense."""
+    return codec.decode(model.Capabilities, told)
 
 
-def _json(name: str, /, **fields: Any) -> str:
-    return json.dumps({"type": name, **fields})
+def capacity_from(told: Any) -> model.Capacity:
+    """Placement data. Raises ``ValueError`` on nonsense."""
+    return codec.decode(model.Capacity, told)

@@ -1,4 +1,4 @@
-"""Which server a conversation goes to. Sans-IO: news and ``now`` (seconds) in, an address out."""
+"""Placement: which server a conversation goes to. Sans-IO: news and ``now`` (seconds) in, an address out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LEFT_ALONE_S: dict[Failure, tuple[float, float]] = {
 _ALONE_S = 1.0  # nobody else to turn to
 
 _UNEVEN = 0.25
-"""Sessions a speaking slot by which servers may differ before an avatar is copied to the idler one."""
+"""How uneven servers may be, in sessions for each speaking slot, before an avatar is copied to the idler one."""
 _CROWDED = 1.0
 """The same by which a server that holds the avatar may be busier than one that would have to get it first."""
 

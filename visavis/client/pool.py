@@ -1,4 +1,4 @@
-"""The avatar servers there are, and who of them serves a conversation."""
+"""A pool of avatar servers: who of them prepares an avatar, who serves a conversation."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 
 from visavis.client.body_cache import Body, BodyCache
-from visavis.client.discovery import Lookout
+from visavis.client.discovery import Discovery, Resolver
 from visavis.client.events import OnEvent
-from visavis.client.grpc import AvatarClient
 from visavis.client.model import Avatar, AvatarSource
 from visavis.client.placement import Failure, Placement
-from visavis.client.replicas import Copies
-from visavis.client.resolve import Resolver
+from visavis.client.replicas import Replicas
 from visavis.client.server import Progress, ServerClient
 from visavis.client.stream import AvatarStream
-from visavis.errors import AvatarUnknown, ServerUnavailable
+from visavis.errors import AvatarUnknown, InvalidRequest, ServerUnavailable, VisavisError
 from visavis.service.unhandled import logged
 
 __all__ = ["Resolver", "ServerPool"]
 
+OnWait = Callable[[str], None]
+"""Called with one sentence on what an avatar waits for, and with "" when it is worked on again."""
+
+_USABLE_S = 1.0
+_RETRY_S = 1.0
 _EVEN_S = 0.25
 """At most one conversation in so long moves to an idler server, so that the news of it come between."""
 
@@ -28,15 +31,15 @@ _EVEN_S = 0.25
 class ServerPool:
     """All servers behind ``addresses``: ``host:port``, or ``dns:///name:port`` for every A and AAAA record.
 
-    Belongs to one event loop. ``connect`` makes the client of one address; ``resolver`` is asked in place of the
-    system's. Raises ``ValueError`` where no address is named.
+    Belongs to one event loop. ``connect`` makes the client of one address (without it: over gRPC); ``resolver``
+    is asked in place of the system's. Raises ``ValueError`` where no address is named.
     """
 
     def __init__(
         self,
         addresses: str | Sequence[str],
         *,
-        connect: Callable[[str], ServerClient] = AvatarClient,
+        connect: Callable[[str], ServerClient] | None = None,
         resolver: Resolver | None = None,
     ) -> None:
         given = [addresses] if isinstance(addresses, str) else list(addresses)
@@ -44,8 +47,8 @@ class ServerPool:
             raise ValueError("name at least one avatar server")
         self.placement = Placement()
         self._given = given
-        self._lookout = Lookout(given, self.placement, connect, resolver)
-        self._copies = Copies(self.placement, self._lookout.clients)
+        self._discovery = Discovery(given, self.placement, connect or _over_grpc, resolver)
+        self._replicas = Replicas(self.placement, self._discovery.clients)
         self._warm: asyncio.Task[None] | None = None
         self._even_after = 0.0
 
@@ -61,8 +64,8 @@ class ServerPool:
     async def start(self) -> None:
         """Find the servers and start to watch them; does not wait for one to answer."""
         if self._warm is None:
-            await self._lookout.start()
-            self._warm = logged(asyncio.create_task(self._copies.keep_warm_forever()), "copies of avatars")
+            await self._discovery.start()
+            self._warm = logged(asyncio.create_task(self._replicas.keep_warm_forever()), "copies of avatars")
 
     async def close(self) -> None:
         """Stop watching and close every channel. Streams are closed by their owners."""
@@ -70,13 +73,13 @@ class ServerPool:
         if warm is not None:
             warm.cancel()
             await asyncio.gather(warm, return_exceptions=True)
-        await self._copies.close()
-        await self._lookout.close()
+        await self._replicas.close()
+        await self._discovery.close()
 
     @property
     def clients(self) -> Mapping[str, ServerClient]:
         """The servers known now, by address."""
-        return self._lookout.clients
+        return self._discovery.clients
 
     # -- avatars --
 
@@ -103,16 +106,16 @@ class ServerPool:
             raise ServerUnavailable("no avatar server can be used now: start one")
         avatar = await client.prepare_source(source, progress)
         self.remember(avatar, source)
-        self._copies.note(client.address, avatar.avatar_id)
+        self._replicas.note(client.address, avatar.avatar_id)
         return avatar
 
     def remember(self, avatar: Avatar, source: AvatarSource | None) -> None:
         """What an avatar can be prepared from again, on a server that does not know it."""
-        self._copies.remember(avatar, source)
+        self._replicas.remember(avatar, source)
 
     def forget(self, avatar: Avatar) -> None:
         """Let go of what was remembered of an avatar that nobody speaks with here."""
-        self._copies.forget(avatar)
+        self._replicas.forget(avatar)
 
     async def fetch_body(self, avatar: Avatar, cache: BodyCache) -> Body:
         """The avatar's body, from the cache or from a server that has it or can prepare it.
@@ -130,6 +133,56 @@ class ServerPool:
         except AvatarUnknown:
             await self.prepare_on(client, avatar)
             return await client.fetch_body(avatar, cache)
+
+    async def ready(
+        self,
+        source: AvatarSource,
+        bodies: BodyCache,
+        *,
+        avatar: Avatar | None = None,
+        on_wait: OnWait = lambda reason: None,
+    ) -> tuple[Avatar, Body]:
+        """Portrait to prepared avatar and its body, tried until both are here: servers may be away, a disk full.
+
+        ``avatar`` is what was prepared of the portrait before: its body is fetched, and only what no server makes
+        anything of any more is prepared again. Raises :class:`InvalidRequest` on a portrait that cannot be used.
+        """
+        told = ""
+
+        def tell(reason: str) -> None:
+            nonlocal told
+            if reason != told:
+                told = reason
+                on_wait(reason)
+
+        while True:
+            try:
+                if avatar is None:
+                    await self._usable(tell)
+                    avatar = await self.prepare(source)
+                self.remember(avatar, source)
+                try:
+                    return avatar, await self.fetch_body(avatar, bodies)
+                except BaseException:
+                    self.forget(avatar)
+                    raise
+            except InvalidRequest:
+                raise
+            except (VisavisError, OSError) as error:
+                if not isinstance(error, ServerUnavailable | OSError):
+                    avatar = None
+                tell(str(error) or type(error).__name__)
+                await asyncio.sleep(_RETRY_S)
+
+    async def _usable(self, tell: OnWait) -> None:
+        """Until some server can be used, however long that takes."""
+        try:
+            await self.wait_usable(_USABLE_S)
+        except ServerUnavailable as error:
+            tell(str(error))
+            while self.choose("") is None:
+                await self.wait_change(_RETRY_S)
+            tell("")
 
     def open(
         self,
@@ -153,7 +206,7 @@ class ServerPool:
     def choose(self, avatar_id: str, exclude: Collection[str] = ()) -> ServerClient | None:
         """The best server for a conversation now, ``None`` where none can be used."""
         address = self.placement.choose(avatar_id, asyncio.get_running_loop().time(), exclude)
-        return self._lookout.clients.get(address) if address else None
+        return self._discovery.clients.get(address) if address else None
 
     def better(self, address: str, avatar: Avatar) -> ServerClient | None:
         """An idler server for a conversation of ``address`` to speak its next turn on."""
@@ -164,18 +217,18 @@ class ServerPool:
         if better is None:
             return None
         self._even_after = now + _EVEN_S
-        return self._lookout.clients.get(better)
+        return self._discovery.clients.get(better)
 
     def avatar_id_on(self, address: str, avatar: Avatar) -> str:
         """The id that the avatar has on this server (another engine build has ids of its own)."""
-        return self._copies.id_on(address, avatar)
+        return self._replicas.id_on(address, avatar)
 
     async def prepare_on(self, client: ServerClient, avatar: Avatar) -> str:
         """Have the avatar on this server; returns its id there.
 
         Raises :class:`AvatarUnknown` where it cannot be had, ``TimeoutError`` after two minutes.
         """
-        return await self._copies.prepare_on(client, avatar)
+        return await self._replicas.prepare_on(client, avatar)
 
     def failed(self, address: str, failure: Failure) -> None:
         """A conversation could not go on there."""
@@ -187,15 +240,15 @@ class ServerPool:
 
     def opened(self, address: str, avatar: Avatar, avatar_id: str) -> None:
         """A conversation is open there."""
-        self._copies.use(avatar, 1)
-        self._lookout.entered(address)
+        self._replicas.use(avatar, 1)
+        self._discovery.entered(address)
         self.placement.on_opened(address, avatar_id)
 
     def closed(self, address: str, avatar: Avatar) -> None:
         """A conversation there is over."""
-        self._copies.use(avatar, -1)
+        self._replicas.use(avatar, -1)
         self.placement.on_closed(address)
-        self._lookout.left(address)
+        self._discovery.left(address)
 
     def served(self, address: str) -> None:
         """Frames come from there."""
@@ -207,4 +260,10 @@ class ServerPool:
         retry = self.placement.retry_at(now)
         if retry is not None:
             timeout_s = min(timeout_s, retry - now + 0.001)
-        await self._lookout.wait(timeout_s)
+        await self._discovery.wait(timeout_s)
+
+
+def _over_grpc(address: str) -> ServerClient:
+    from visavis.client.grpc import GrpcServerClient  # here, so that a pool over HTTP loads no gRPC
+
+    return GrpcServerClient(address)

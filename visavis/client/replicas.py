@@ -1,4 +1,4 @@
-"""Which avatars servers hold, and how one that is missing gets to a server: copied there, or prepared again."""
+"""Replicas of avatars: which servers hold one, and how it gets to another: copied there, or prepared again."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _REMEMBERED = 128
 """Avatars nobody converses with that are remembered, with their portraits, for a while."""
 
 
-class Copies:
-    """Of the avatars of one pool, on its servers (``clients`` by address, as they come and go)."""
+class Replicas:
+    """The replicas of one pool's avatars on its servers (``clients`` by address, as they come and go)."""
 
     def __init__(self, placement: Placement, clients: Mapping[str, ServerClient]) -> None:
         self._placement = placement

@@ -1,4 +1,4 @@
-"""What placement, streams and providers need of a server, whatever it speaks."""
+"""The interface of a server's client, whatever it speaks, and what its implementations share."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Link(Protocol):
 
 
 class ServerClient(Protocol):
-    """One server; :class:`visavis.AvatarClient` and :class:`visavis.HttpServerClient` are such.
+    """One server; :class:`visavis.client.grpc.GrpcServerClient` and :class:`visavis.HttpServerClient` are such.
 
     Every method but :meth:`close` raises :class:`ServerUnavailable` or one of its kinds where the server cannot
     answer, and :class:`ProtocolError` where it answers nonsense.

@@ -1,4 +1,4 @@
-"""What a conversation says to whichever server it has, and what it makes of the answers. Sans-IO.
+"""The protocol of one session: what is said to whichever server it has, and what is made of the answers. Sans-IO.
 
 ``now`` is seconds of any monotonic clock.
 """
@@ -18,7 +18,7 @@ from visavis.client.messages import (
     TurnRejected,
 )
 from visavis.client.model import Opened
-from visavis.client.turn import HISTORY_S, Turn
+from visavis.client.turn import HISTORY_S, ResumableTurn
 from visavis.frames import SAMPLE_RATE, Frame
 
 FINISH_S = 2.0
@@ -28,8 +28,8 @@ _INTERRUPT_S = 1.0
 _LOOK_S = 0.1
 
 
-class Conversation:
-    """The turns of one conversation across all the servers that serve it one after the other."""
+class SessionProtocol:
+    """The client's end of one session: its turns, across all the servers that serve it one after the other."""
 
     def __init__(self, fps: Fraction) -> None:
         self.epoch = 0
@@ -37,8 +37,10 @@ class Conversation:
         self.dropped_samples = 0
         self.opened: Opened | None = None  # by the server of the moment
         self._fps = fps
-        self._turn: Turn | None = None
-        self._earlier: deque[Turn] = deque()  # to be told to the end before the turn, or to be reported
+        self._turn: ResumableTurn | None = None
+        self._earlier: deque[ResumableTurn] = (
+            deque()
+        )  # to be told to the end before the turn, or to be reported
         self._interrupt: int | None = None
         self._interrupted: tuple[int, float] | None = None  # epoch not yet confirmed, deadline
         self._waiting_since: float | None = None  # of :attr:`_waited`, moved on by every look
@@ -47,7 +49,7 @@ class Conversation:
     # -- from the caller --
 
     @property
-    def turn(self) -> Turn | None:
+    def turn(self) -> ResumableTurn | None:
         """The turn begun last, until it is finished or interrupted."""
         return self._turn
 
@@ -75,7 +77,7 @@ class Conversation:
             self._earlier.append(self._turn)
             self._forget_earlier()
         history = max(HISTORY_S, -(-self.opened.history_ms // 1000) if self.opened else 0)
-        self._turn = Turn(turn_id, epoch, self._fps, history)
+        self._turn = ResumableTurn(turn_id, epoch, self._fps, history)
         self.rejected = False
         self._waiting_since = None
 
@@ -238,13 +240,7 @@ class Conversation:
         A longer while between two looks is a pause of our own machine: frames may lie unread, so it counts little.
         """
         turn, opened = self._turn, self.opened
-        due = (
-            turn is not None
-            and opened is not None
-            and not self.rejected
-            and turn.due(opened.window_ms * 16, opened.look_ahead_ms * 16)
-        )
-        if not due:
+        if turn is None or opened is None or self.rejected or not turn.due(opened):
             self._waiting_since = None
             return False
         if self._waiting_since is None:
@@ -254,10 +250,10 @@ class Conversation:
         self._waiting_since = now
         return self._waited >= limit_s
 
-    def _unreported(self) -> list[Turn]:
+    def _unreported(self) -> list[ResumableTurn]:
         return [t for t in (*self._earlier, self._turn) if t is not None and not t.finished]
 
-    def _finish(self, turn: Turn, late: int = 0) -> TurnFinished:
+    def _finish(self, turn: ResumableTurn, late: int = 0) -> TurnFinished:
         turn.finished = True
         return TurnFinished(turn.turn_id, turn.frames, late)
 

@@ -1,4 +1,4 @@
-"""How far ahead a turn is started, from what first frames usually take."""
+"""The start delay: how far ahead a turn is started, from what first frames usually take."""
 
 from __future__ import annotations
 

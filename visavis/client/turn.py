@@ -1,10 +1,11 @@
-"""One turn as the client keeps it: its audio, its anchors, and what of it the server has been told."""
+"""A turn that can resume on another server: its audio, its anchors, and what of it the server was told."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 
 from visavis.client.messages import Anchor, Audio, EndOfTurn, Playhead, Request, TurnStart
+from visavis.client.model import Opened, settled
 from visavis.frames import SAMPLE_RATE, Frame, frame_at, frame_start
 
 HISTORY_S = 5
@@ -15,7 +16,7 @@ _SLACK = 2 * SAMPLE_RATE  # bytes are moved only when this much can go
 _LONGEST = 600 * SAMPLE_RATE
 
 
-class Turn:
+class ResumableTurn:
     """Audio is kept from a few seconds before the playhead on, so that the turn can resume elsewhere.
 
     ``history_s`` is how many; origins are whole seconds, so that a resumed turn meets the same sample grid.
@@ -59,7 +60,7 @@ class Turn:
 
     def set_anchor(self, sample: int, loop_index: int) -> None:
         """From ``sample`` on the body is elsewhere: frames from there on are drawn anew."""
-        self._anchors = [a for a in self._anchors if a.sample < sample]
+        self._anchors = [a for a in self._anchors if a.audio_sample < sample]
         self._anchors.append(Anchor(self.turn_id, self.epoch, sample, loop_index))
         self.received = min(self.received, sample)
         self.complete = False
@@ -68,7 +69,7 @@ class Turn:
     def set_head(self, sample: int, playing: bool) -> bool:
         """What is heard now; returns whether the server is to be told."""
         told, self.head = self.head, Playhead(self.turn_id, self.epoch, sample, playing)
-        moved = self.head.sample - self._head_at
+        moved = self.head.audio_sample - self._head_at
         near_end = self.ended and sample + self._step >= self.end
         if told is None or told.playing != playing or near_end or not 0 <= moved < self._step:
             self._head_told = False
@@ -77,7 +78,7 @@ class Turn:
         if excess >= _SLACK:
             del self._pcm[: excess * 2]
             self._base += excess
-            while len(self._anchors) > 1 and self._anchors[1].sample <= self.position:
+            while len(self._anchors) > 1 and self._anchors[1].audio_sample <= self.position:
                 del self._anchors[0]
                 self._anchors_told = max(0, self._anchors_told - 1)
         return not self._head_told
@@ -85,7 +86,7 @@ class Turn:
     @property
     def position(self) -> int:
         """The sample that is heard now, not negative."""
-        return max(0, self.head.sample) if self.head else 0
+        return max(0, self.head.audio_sample) if self.head else 0
 
     @property
     def anchored(self) -> bool:
@@ -132,7 +133,7 @@ class Turn:
             return self._anchors[self._anchors_told - 1]
         if not self._head_told:
             self._head_told = True
-            self._head_at = self.head.sample if self.head else 0
+            self._head_at = self.head.audio_sample if self.head else 0
             return self.head
         if self._cursor < self.end:
             first = self._cursor
@@ -152,10 +153,11 @@ class Turn:
         self.received = max(self.received, frame_start(frame_at(frame.sample, self._fps) + 1, self._fps))
         self.complete = self.complete or frame.last
 
-    def due(self, window: int, look_ahead: int) -> bool:
+    def due(self, opened: Opened) -> bool:
         """The server has all it needs for two more frames inside its window, and was told where the body is."""
         if self.head is None or not self.head.playing or not self.anchored or not self.resumable:
             return False
-        known = self.end if self.ended else self.end - look_ahead
+        known = self.end if self.ended else settled(opened, self.end)
+        window = opened.window_ms * SAMPLE_RATE // 1000
         slack = frame_start(2, self._fps)
         return min(self.position + window, known) - self.received >= slack

@@ -1,15 +1,19 @@
-"""Where the body is in its loop, and where it may leave it. Sans-IO."""
+"""The body's position in its loop, and the variation of idle that may leave the loop at a jump point. Sans-IO."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 
 ChooseJump = Callable[[int, tuple[int, ...]], int | None]
 """Called while idle at a loop index where jumps start, with their targets; ``None``: play on."""
 
+_QUIET = 1  # jump points passed after a jump before the next one is thought of
+_CHANCE = 0.5
 
-class BodyLoop:
-    """``length`` body frames, one a tick; ``choose`` may leave them at ``jumps`` (from, to).
+
+class LoopPosition:
+    """The position in ``length`` body frames, one a tick; ``choose`` may leave them at ``jumps`` (from, to).
 
     ``index``: the body frame of the next tick. Raises ``ValueError`` where there is no frame.
     """
@@ -43,3 +47,29 @@ class BodyLoop:
         target = self._choose(left, targets)
         if target is not None and target in targets:
             self.index = target
+
+
+class IdleVariation:
+    """A :data:`ChooseJump` by chance: seldom enough to be unseen, never the same round for long.
+
+    The same seed makes the same choices.
+    A jump costs a key frame, so on average every third jump point is taken: with the three segments of the
+    usual loop of five seconds, one in five seconds. The segment that was just played is not played again.
+    """
+
+    def __init__(self, loop_length: int, seed: str) -> None:
+        self._length = loop_length
+        self._random = random.Random(seed)
+        self._passed = 0
+        self._entered = 0  # where the segment that ends now began
+
+    def __call__(self, index: int, targets: tuple[int, ...]) -> int | None:
+        """Where to go on after ``index``; ``None``: play on."""
+        others = [target for target in targets if target != self._entered]
+        self._passed += 1
+        if self._passed <= _QUIET or not others or self._random.random() >= _CHANCE:
+            self._entered = (index + 1) % self._length
+            return None
+        self._passed = 0
+        self._entered = self._random.choice(others)
+        return self._entered

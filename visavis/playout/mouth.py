@@ -1,4 +1,4 @@
-"""How a mouth comes, is held over a gap, and goes softly. Sans-IO."""
+"""The mouth's transitions: it comes, is held over a gap, and goes softly. Sans-IO."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from visavis.playout.picture import Picture, PlayoutStats
 
 
 class Mouth:
-    """The mouth of one playout.
+    """The state of one playout's mouth.
 
     ``hold_s``: how long a missing frame is bridged by the last picture; ``fade_frames``: how long the mouth
     takes to fade away after that, and to come back.

@@ -1,21 +1,23 @@
-"""A voice that plays elsewhere, and the face to it: paces a turn's pictures by the audio that was fed.
+"""The pacer of the pictures to a voice that plays elsewhere: by the audio that was fed, or by its playback.
 
-Sans-IO: the provider calls :meth:`Performer.tick` once per frame and shows the picture it gets.
+Sans-IO: the provider calls :meth:`Pacer.tick` once per frame and shows the picture it gets.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visavis.frames import SAMPLE_RATE, Frame, frame_at, frame_start
-from visavis.playout.lag import Lag
+from visavis.playout.offset import AVOffset
 from visavis.playout.picture import Picture, TurnAnchor
 from visavis.playout.playback import Playback
 from visavis.playout.playout import Playout
-from visavis.playout.utterance import TurnSink, Utterance, Waiting
 
 _NEAR_END = SAMPLE_RATE * 3 // 10  # audio left when a voice that fell silent is taken to have ended
 _ENOUGH = SAMPLE_RATE // 2  # audio ahead that an engine can be expected to do with
@@ -26,15 +28,60 @@ _UNHEARD_S = 5.0  # audio whose playing has not begun this long after it was fed
 _DRIFT = 0.6  # of a frame: pictures that are further from the voice than this are put right
 
 
-class Performer:
-    """Turns of one voice. ``delay_s`` is how long after it is fed the audio is heard.
+class TurnWriter(Protocol):
+    """What turns are written to; :class:`visavis.AvatarStream` is one. Audio: int16, 16 kHz mono; nothing waits."""
+
+    def start_turn(self, turn_id: int, epoch: int) -> None: ...
+    def push_audio(self, pcm: NDArray[np.int16]) -> None: ...
+    def end_turn(self) -> None: ...
+    def anchor(self, sample: int, loop_index: int) -> None: ...
+    def playhead(self, sample: int, playing: bool = True) -> None: ...
+    def interrupt(self, epoch: int) -> None: ...
+
+
+@dataclass(slots=True)
+class PacedTurn:
+    """A turn that is heard now or soon, counted in samples of 16 kHz mono and in video ticks."""
+
+    fps: Fraction
+    start: int
+    """The tick at which sample ``base`` is heard."""
+    base: int = 0
+    fed: int = 0
+    ended: bool = False
+    last_fed_at: float = 0.0
+    closed: bool = False
+    """The playout knows where it ends."""
+    dry: bool = False
+    """A tick found no audio."""
+    origin: int = 0
+    """Samples of the voice before this turn, where its playing is followed."""
+    begun: bool = False
+    """Its first sample was heard, where its playing is followed."""
+
+    def at(self, tick: int) -> int:
+        """The sample that is heard at this tick."""
+        return self.base + frame_start(tick - self.start, self.fps)
+
+
+@dataclass(slots=True)
+class WaitingTurn:
+    """Audio of a turn that cannot start while another one plays."""
+
+    chunks: list[NDArray[np.int16]] = field(default_factory=list)
+    ended: bool = False
+    last_fed_at: float = 0.0
+
+
+class Pacer:
+    """The turns of one voice, paced. ``delay_s`` is how long after it is fed the audio is heard.
 
     Where frames cannot be had in time for that (audio fed in real time leaves no room for an engine's
     look-ahead), pictures fall behind the voice by what is missing, and no more.
     """
 
     def __init__(
-        self, playout: Playout, sink: TurnSink, *, delay_s: float = 0.0, playback: Playback | None = None
+        self, playout: Playout, sink: TurnWriter, *, delay_s: float = 0.0, playback: Playback | None = None
     ) -> None:
         self.playout = playout
         self.playback = playback  # where given, turns are heard when it says so
@@ -42,10 +89,10 @@ class Performer:
         self.ticks = 0
         self._sink = sink
         self._fps = playout.fps
-        self._lag = Lag(playout, delay_s)
+        self._offset = AVOffset(playout, delay_s)
         self._turn_id = 0
-        self._turn: Utterance | None = None
-        self._waiting: deque[Waiting] = deque()
+        self._turn: PacedTurn | None = None
+        self._waiting: deque[WaitingTurn] = deque()
         self._anchor_told: TurnAnchor | None = None
         self._spoken: int | None = None  # samples of the voice in all turns so far; None: some were cut
 
@@ -55,9 +102,9 @@ class Performer:
         return self._turn is None and not self._waiting and self.playout.idle
 
     @property
-    def lag_s(self) -> float:
+    def offset_s(self) -> float:
         """How far pictures are behind the feeding of their audio, in seconds."""
-        return float(self._lag.ticks / self._fps)
+        return float(self._offset.ticks / self._fps)
 
     @property
     def ahead_s(self) -> float:
@@ -78,7 +125,7 @@ class Performer:
             self._push(turn, pcm, now)
             return
         if not self._waiting or self._waiting[-1].ended:
-            self._waiting.append(Waiting())
+            self._waiting.append(WaitingTurn())
         self._waiting[-1].chunks.append(pcm)
         self._waiting[-1].last_fed_at = now
         if turn is None or turn.closed:
@@ -105,7 +152,7 @@ class Performer:
         """A frame of the stream."""
         self.playout.on_frame(frame)
         if frame.turn_id == self._turn_id:
-            self._lag.on_frame(frame)
+            self._offset.on_frame(frame)
 
     def tick(self, now: float) -> Picture:
         """The picture of this tick, one per ``1 / fps`` seconds; ``now`` is when it is due."""
@@ -149,7 +196,7 @@ class Performer:
         turn.dry = not left
         return None if turn.dry else sample
 
-    def _follow(self, turn: Utterance, playback: Playback, now: float) -> bool:
+    def _follow(self, turn: PacedTurn, playback: Playback, now: float) -> bool:
         """Put the turn where its voice is; False while it is not heard."""
         frame = frame_start(1, self._fps)
         at = round(playback.heard(now) * SAMPLE_RATE) - turn.origin
@@ -168,7 +215,7 @@ class Performer:
             if over and now - max(playback.ended_at or 0.0, turn.last_fed_at) > _PATIENCE_S:
                 self.interrupt()
             return False
-        at -= frame_start(self._lag.ticks, self._fps)
+        at -= frame_start(self._offset.ticks, self._fps)
         if at < 0:
             return False
         if self.ticks < turn.start or turn.dry or abs(at - turn.at(self.ticks)) > _DRIFT * frame:
@@ -179,11 +226,11 @@ class Performer:
 
     def _start_waiting(self, ticks_ahead: int) -> None:
         """Start the turn that waits, so that it is heard in ``ticks_ahead`` ticks or as soon as it can be."""
-        ahead = max(ticks_ahead, self._lag.ticks)
+        ahead = max(ticks_ahead, self._offset.ticks)
         waiting = self._waiting.popleft()
         self._turn_id += 1
-        self._lag.begin_turn()
-        before, turn = self._turn, Utterance(self._fps, self.ticks + ahead)
+        self._offset.begin_turn()
+        before, turn = self._turn, PacedTurn(self._fps, self.ticks + ahead)
         self._turn = turn
         if self.playback is not None:
             turn.origin = self._origin(before, self.playback)
@@ -195,7 +242,7 @@ class Performer:
         if waiting.ended:
             self._end(turn)
 
-    def _origin(self, before: Utterance | None, playback: Playback) -> int:
+    def _origin(self, before: PacedTurn | None, playback: Playback) -> int:
         """Samples of the voice before the next turn."""
         boundary = round(playback.boundary * SAMPLE_RATE)
         if before is not None:
@@ -204,7 +251,7 @@ class Performer:
             return boundary
         return self._spoken
 
-    def _push(self, turn: Utterance, pcm: NDArray[np.int16], now: float) -> None:
+    def _push(self, turn: PacedTurn, pcm: NDArray[np.int16], now: float) -> None:
         if turn.dry and self.playback is None:
             turn.dry = False
             self._anchor(turn, turn.fed, 0)
@@ -212,32 +259,32 @@ class Performer:
         turn.last_fed_at = now
         self._sink.push_audio(pcm)
 
-    def _end_if_silent(self, turn: Utterance, left: int, now: float) -> None:
+    def _end_if_silent(self, turn: PacedTurn, left: int, now: float) -> None:
         if self.playback is not None and self.playback.ends_told:
             return
         if not turn.ended and left < _NEAR_END and now - turn.last_fed_at > _QUIET_S:
             self._end(turn)
 
-    def _end(self, turn: Utterance) -> None:
+    def _end(self, turn: PacedTurn) -> None:
         if not turn.ended:
             turn.ended = True
             self._sink.end_turn()
 
-    def _anchor(self, turn: Utterance, sample: int, ticks_ahead: int) -> None:
+    def _anchor(self, turn: PacedTurn, sample: int, ticks_ahead: int) -> None:
         turn.base, turn.start = sample, self.ticks + ticks_ahead
         self._tell_anchor(self.playout.resume(sample, ticks_ahead))
-        self._lag.anchored()
+        self._offset.anchored()
 
     def _tell_anchor(self, anchor: TurnAnchor | None) -> None:
         if anchor is not None and anchor != self._anchor_told:
             self._anchor_told = anchor
             self._sink.anchor(anchor.sample, anchor.loop_index)
 
-    def _keep_up(self, turn: Utterance, sample: int) -> None:
+    def _keep_up(self, turn: PacedTurn, sample: int) -> None:
         """Fall behind once where every frame comes too late."""
         # Where the audio is there, the server catches up with the voice.
         ahead = self.playback is not None and (turn.ended or turn.fed - sample > _ENOUGH)
-        behind = self._lag.observe(sample, may_grow=not ahead)
+        behind = self._offset.observe(sample, may_grow=not ahead)
         if behind:
             back = max(0, sample + frame_start(1, self._fps) - frame_start(behind, self._fps))
             self._anchor(turn, back, 0)

@@ -1,4 +1,4 @@
-"""What a playout says: the picture of a tick, the anchor of a turn, its counters."""
+"""The values of a playout: the picture of a tick, the anchor of a turn, its counters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from visavis.frames import Frame
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What to show at one tick.
+    """The picture of one tick.
 
     ``loop_index``: where the body is. ``hold``: the last picture again, whole. Otherwise the picture is body
     frame ``loop_index``, with ``frame`` pasted over it where there is one. ``fade``, in (0, 1), is a weight:

@@ -1,4 +1,4 @@
-"""Where a voice is that somebody else plays, from reports of what was sent and how long that still sounds.
+"""The playback of a voice that somebody else plays, by reports of what was sent and how long that still sounds.
 
 RoomKit's voice backends report so with ``on_audio_played``; :func:`follow_playback` listens.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class Playback:
-    """Seconds of the voice since the beginning; silence that fills pauses is not counted. Thread-safe.
+    """The playback position in seconds of the voice; silence that fills pauses is not counted. Thread-safe.
 
     ``ends_told``: who feeds the voice says where each reply ends; else one that falls silent has ended.
     """

@@ -1,4 +1,4 @@
-"""Which picture is due at this video tick: one body, one loop index, and the mouths of the current turn.
+"""The playout: which picture is due at this video tick, of one body and the mouths of the current turn.
 
 Sans-IO: no clock, no queue, no pixels are copied. The media worker and the providers share it.
 """
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from visavis.frames import Frame
-from visavis.playout.loop import BodyLoop, ChooseJump
+from visavis.playout.loop import ChooseJump, LoopPosition
 from visavis.playout.mouth import Mouth
 from visavis.playout.picture import Picture, PlayoutStats, TurnAnchor
 from visavis.playout.timeline import Timeline
@@ -18,7 +18,7 @@ __all__ = ["ChooseJump", "Picture", "Playout", "PlayoutStats", "TurnAnchor"]
 
 
 class Playout:
-    """Holds the frames of the current turn by position and knows where the body is.
+    """The playout of one conversation: holds the frames of its turn by position, knows where the body is.
 
     ``loop_length`` body frames play at ``fps``. ``hold_s`` is how long a missing frame is bridged by the last
     picture, ``fade_frames`` how long the mouth takes to fade away after that, and to come back.
@@ -40,7 +40,7 @@ class Playout:
         self.loop_length = loop_length
         self.fps = fps
         self.stats = PlayoutStats()
-        self._loop = BodyLoop(loop_length, jumps, choose_jump, loop_index)
+        self._loop = LoopPosition(loop_length, jumps, choose_jump, loop_index)
         self._mouth = Mouth(fps, hold_s, fade_frames, self.stats)
         self._turn: Timeline | None = None
         self._next: Timeline | None = None  # begun, and not heard yet

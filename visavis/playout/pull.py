@@ -1,4 +1,4 @@
-"""Turns whose pictures are wanted as soon as their audio is fed, at whatever speed that is."""
+"""Pull mode: pictures of a turn as soon as their audio is fed, at whatever speed that is."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import contextlib
 import numpy as np
 from numpy.typing import NDArray
 
+from visavis.client.model import settled
 from visavis.client.stream import AvatarStream
 from visavis.frames import frame_start
 from visavis.playout.picture import Picture
 from visavis.playout.playout import Playout
 
 
-class Unpaced:
-    """Belongs to one event loop; ``news`` is set with every event of the stream.
+class PullMode:
+    """The turns of one stream in pull mode. Belongs to one event loop; ``news`` is set with every event.
 
     ``wait_s``: how long a piece of audio waits for its pictures, in all.
     """
@@ -49,8 +50,8 @@ class Unpaced:
             self._on = False
             return pictures
         opened = self._stream.opened
-        settled = self._fed - (opened.look_ahead_ms * 16 if opened else 0)
-        while frame_start(self._next + 1, self._playout.fps) <= settled:
+        known = settled(opened, self._fed) if opened else self._fed
+        while frame_start(self._next + 1, self._playout.fps) <= known:
             pictures.append(await self._take(until))
         return pictures
 

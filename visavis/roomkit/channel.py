@@ -1,20 +1,21 @@
-"""RoomKit's ``AudioVideoChannel`` with a face of its own for every call (RoomKit 0.109, Python 3.12)."""
+"""RoomKit's ``AudioVideoChannel`` with an avatar of its own for every call (RoomKit 0.109, Python 3.12)."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import warnings
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
-from visavis.roomkit.delay import held_back
+from visavis.roomkit.delay import delayed
 from visavis.roomkit.types import AvatarProvider
 from visavis.service.unhandled import logged
 
 try:
     from roomkit import AudioVideoChannel, HookExecution, HookTrigger
 
-    from visavis.roomkit.call_avatar import AvatarFactory, EncoderFactory, Face
+    from visavis.roomkit.session_avatar import AvatarFactory, EncoderFactory, SessionAvatar
 except ImportError as e:
     raise ImportError(
         "AvatarVideoChannel needs RoomKit: Python 3.12 or newer and pip install 'visavis[roomkit]'"
@@ -28,7 +29,7 @@ class AvatarVideoChannel(AudioVideoChannel):  # type: ignore[misc]
 
     Pictures follow what is played where the provider can (:meth:`~ServerAvatarProvider.attach`), carry RTP
     timestamps of the time they are shown at whatever the frame rate, and stop with the voice that is cut.
-    ``lead_s`` is how much of the voice the face hears before it is played: as much as an engine looks ahead and
+    ``voice_delay_s`` is how much of the voice the avatar hears before it is played: what an engine looks ahead and
     needs to draw. It delays a voice that is made no faster than it is played by that much, a fast one hardly.
     The other arguments are those of ``AudioVideoChannel``. A factory that fails costs its call the picture,
     never the voice.
@@ -40,57 +41,62 @@ class AvatarVideoChannel(AudioVideoChannel):  # type: ignore[misc]
         *,
         avatar_factory: AvatarFactory,
         encoder_factory: EncoderFactory,
-        lead_s: float = 0.4,
+        voice_delay_s: float = 0.4,
+        lead_s: float | None = None,
         **options: Any,
     ) -> None:
         for name in ("avatar", "avatar_encoder"):
             if name in options:
                 raise ValueError(f"{name} is one for all calls: give {name.removeprefix('avatar_')}_factory")
+        if lead_s is not None:
+            warnings.warn(
+                "lead_s goes with the next release: use voice_delay_s", DeprecationWarning, stacklevel=2
+            )
         super().__init__(channel_id, **options)
         self._avatar_factory = avatar_factory
         self._encoder_factory = encoder_factory
-        self._lead_s = lead_s
-        self._faces: dict[str, Face] = {}
+        self._voice_delay_s = voice_delay_s if lead_s is None else lead_s
+        self._session_avatars: dict[str, SessionAvatar] = {}
         self._leaving: set[asyncio.Task[None]] = set()
-        self.add_outbound_media_tap(self._feed_face)
+        self.add_outbound_media_tap(self._feed_avatar)
 
     def provider(self, session: Any) -> AvatarProvider | None:
         """The provider of a call, once its factory has made it."""
-        face = self._faces.get(session.id)
-        return face.provider if face is not None else None
+        avatar = self._session_avatars.get(session.id)
+        return avatar.provider if avatar is not None else None
 
     def interrupt_lips(self, session: Any) -> None:
         """The voice of a call was cut: so is its mouth. :func:`stop_lips_with_voice` calls it."""
-        face = self._faces.get(session.id)
-        if face is not None:
-            face.interrupt()
+        avatar = self._session_avatars.get(session.id)
+        if avatar is not None:
+            avatar.interrupt()
 
     def bind_session(self, session: Any, *args: Any, **options: Any) -> None:
-        """A call is there; one with video gets a face."""
+        """A call is there; one with video gets an avatar."""
         super().bind_session(session, *args, **options)
         video = getattr(self.backend, "video", None)
         video_session = video.get_session(session.id) if video is not None else None
-        if video_session is None or session.id in self._faces:
+        if video_session is None or session.id in self._session_avatars:
             return
-        face = Face(self.backend, video, session, video_session)
-        self._faces[session.id] = face
-        face.begin(self._avatar_factory, self._encoder_factory)
+        avatar = SessionAvatar(self.backend, video, session, video_session)
+        self._session_avatars[session.id] = avatar
+        avatar.begin(self._avatar_factory, self._encoder_factory)
 
     def unbind_session(self, session: Any) -> None:
-        """The call is over; so is its face."""
-        self._drop_face(session.id)
+        """The call is over; so is its avatar."""
+        self._drop_avatar(session.id)
         super().unbind_session(session)
 
     async def close(self) -> None:
-        """End every call's face, then the channel."""
-        for session_id in list(self._faces):
-            self._drop_face(session_id)
+        """End every call's avatar, then the channel."""
+        for session_id in list(self._session_avatars):
+            self._drop_avatar(session_id)
         if self._leaving:
             await asyncio.gather(*self._leaving, return_exceptions=True)
         await super().close()
 
     async def _wrap_outbound(self, session: Any, chunks: AsyncIterator[Any]) -> AsyncGenerator[Any]:
-        """Called with every reply; the taps, and with them the face, hear it first.
+        """Called with every reply; the taps, and with them the avatar, hear it first.
 
         The one private hook of RoomKit that is overridden: no public one can delay a reply or tells its end.
         """
@@ -99,23 +105,23 @@ class AvatarVideoChannel(AudioVideoChannel):  # type: ignore[misc]
         async def to_its_end() -> AsyncIterator[Any]:
             async for chunk in tapped:
                 yield chunk
-            face = self._faces.get(session.id)
-            if face is not None:
-                face.end_turn()
+            avatar = self._session_avatars.get(session.id)
+            if avatar is not None:
+                avatar.end_turn()
 
-        async with contextlib.aclosing(held_back(to_its_end(), self._lead_s, _seconds)) as voice:
+        async with contextlib.aclosing(delayed(to_its_end(), self._voice_delay_s, _seconds)) as voice:
             async for chunk in voice:
                 yield chunk
 
-    def _feed_face(self, session: Any, data: bytes, sample_rate: int) -> None:
-        face = self._faces.get(session.id)
-        if face is not None:
-            face.feed(data, sample_rate)
+    def _feed_avatar(self, session: Any, data: bytes, sample_rate: int) -> None:
+        avatar = self._session_avatars.get(session.id)
+        if avatar is not None:
+            avatar.feed(data, sample_rate)
 
-    def _drop_face(self, session_id: str) -> None:
-        face = self._faces.pop(session_id, None)
-        if face is not None:
-            task = logged(asyncio.get_running_loop().create_task(face.end()), "face")
+    def _drop_avatar(self, session_id: str) -> None:
+        avatar = self._session_avatars.pop(session_id, None)
+        if avatar is not None:
+            task = logged(asyncio.get_running_loop().create_task(avatar.end()), "avatar")
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)
 

@@ -11,12 +11,12 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def held_back(
-    chunks: AsyncIterator[T], lead_s: float, seconds_of: Callable[[T], float]
+async def delayed(
+    chunks: AsyncIterator[T], delay_s: float, seconds_of: Callable[[T], float]
 ) -> AsyncGenerator[T]:
-    """Each chunk once ``lead_s`` of sound from its beginning on is there, or that much time after it came.
+    """Each chunk once ``delay_s`` of sound from its beginning on is there, or that much time after it came.
 
-    A voice that comes much faster than it is played is hardly delayed, one that comes in real time by ``lead_s``,
+    A voice that comes much faster than it is played is hardly delayed, one that comes in real time by ``delay_s``,
     and one that stops to think says first what it had.
     """
     held: deque[tuple[T, float]] = deque()  # and when it came
@@ -24,7 +24,7 @@ async def held_back(
     coming = asyncio.ensure_future(anext(chunks))
     try:
         while True:
-            wait = held[0][1] + lead_s - time.monotonic() if held else None
+            wait = held[0][1] + delay_s - time.monotonic() if held else None
             await asyncio.wait({coming}, timeout=None if wait is None else max(0.0, wait))
             if coming.done():
                 try:
@@ -34,7 +34,7 @@ async def held_back(
                 held.append((chunk, time.monotonic()))
                 ahead += seconds_of(chunk)
                 coming = asyncio.ensure_future(anext(chunks))
-            while held and (ahead >= lead_s or time.monotonic() >= held[0][1] + lead_s):
+            while held and (ahead >= delay_s or time.monotonic() >= held[0][1] + delay_s):
                 chunk, _ = held.popleft()
                 ahead -= seconds_of(chunk)
                 yield chunk

@@ -1,4 +1,4 @@
-"""Who feeds a provider: one thread per turn, kept waiting where RoomKit needs it, and told apart after a cut."""
+"""The feeder of a provider: one thread per turn, kept waiting where RoomKit needs it, told apart after a cut."""
 
 from __future__ import annotations
 

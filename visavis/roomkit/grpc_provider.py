@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-from visavis.client.grpc import AvatarClient
+from visavis.client.grpc import GrpcServerClient
 from visavis.roomkit.provider import ServerAvatarProvider
 
 
@@ -21,7 +21,7 @@ class GrpcAvatarProvider(ServerAvatarProvider):
     def __init__(
         self, base_url: str | Sequence[str] = "127.0.0.1:50051", *, fps: int | Fraction = 30, **options: Any
     ) -> None:
-        super().__init__(grpc_addresses(base_url), connect=AvatarClient, fps=fps, **options)
+        super().__init__(grpc_addresses(base_url), connect=GrpcServerClient, fps=fps, **options)
 
     @property
     def name(self) -> str:

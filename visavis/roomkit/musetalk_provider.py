@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from visavis.client.grpc import AvatarClient
+from visavis.client.grpc import GrpcServerClient
 from visavis.roomkit.local_server import LocalServer
 from visavis.roomkit.provider import ServerAvatarProvider
 
@@ -47,7 +47,7 @@ class MuseTalkAvatarProvider(ServerAvatarProvider):
         if whisper_dir not in ("models/whisper", "whisper"):
             raise ValueError("the weights of Whisper are read from models/whisper or whisper in musetalk_dir")
         options.setdefault("timeout", 120.0)
-        super().__init__([], connect=AvatarClient, fps=fps, **options)
+        super().__init__([], connect=GrpcServerClient, fps=fps, **options)
         self._folder = weights_folder(Path(musetalk_dir))
         self._engine_settings: dict[str, object] = {
             "musetalk_dir": self._folder,

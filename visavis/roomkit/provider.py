@@ -1,4 +1,4 @@
-"""What RoomKit-shaped avatar providers over an avatar server share."""
+"""The RoomKit-shaped avatar provider over avatar servers, whatever they speak."""
 
 from __future__ import annotations
 
@@ -13,28 +13,26 @@ from typing import Any, Literal
 import numpy as np
 
 from visavis.audio import Resampler
-from visavis.client.body_cache import Body, BodyCache
-from visavis.client.model import Avatar, AvatarSource, FitMode
+from visavis.client.body_cache import BodyCache
+from visavis.client.model import AvatarSource, FitMode
 from visavis.client.pool import ServerPool
 from visavis.client.server import ServerClient
-from visavis.errors import InvalidRequest, ServerUnavailable, VisavisError
+from visavis.errors import ServerUnavailable
 from visavis.frames import SAMPLE_RATE
 from visavis.playout.playback import Playback, follow_playback
 from visavis.roomkit.background import Background, shared_background
-from visavis.roomkit.conversation import Stage
 from visavis.roomkit.feeder import Feeder
+from visavis.roomkit.provider_session import ProviderSession
 from visavis.roomkit.types import AvatarProvider, VideoFrame
 from visavis.service.logs import Log
-from visavis.service.unhandled import logged
 
 log = Log("visavis.roomkit.provider")
 
 OutputCodec = Literal["raw_rgb24", "raw_yuv420p"]
-_RETRY_S = 1.0
 
 
 class ServerAvatarProvider(AvatarProvider):
-    """What all providers over an avatar server share; only the transport (``connect``) differs.
+    """A RoomKit-shaped provider over avatar servers; only the transport (``connect``) differs between its kinds.
 
     One provider is one conversation: a second caller at the same time gets :class:`ProviderMisuse`.
     ``addresses`` are tried by load, the next is taken on failure. ``sample_rate`` is the rate of what is fed,
@@ -77,9 +75,10 @@ class ServerAvatarProvider(AvatarProvider):
         self._cache = BodyCache(cache_directory or default_cache(), cache_bytes)
         self._callbacks: list[Callable[[VideoFrame], Any]] = []
         self._background: Background | None = None
-        self._later: concurrent.futures.Future[None] | None = None
+        self._preparing: concurrent.futures.Future[None] | None = None
+        self._waits_for = ""  # one sentence, while the preparation cannot go on
         self._pool: ServerPool | None = None
-        self._stage: Stage | None = None
+        self._session: ProviderSession | None = None
         self._resampler: Resampler | None = None
         self._feeder = Feeder()
         self._playback: Playback | None = None
@@ -106,21 +105,23 @@ class ServerAvatarProvider(AvatarProvider):
     @property
     def is_ready(self) -> bool:
         """The face can be shown: the avatar is prepared and its body is here."""
-        return self._stage is not None
+        return self._session is not None
 
     async def start(self, reference_image: bytes, *, width: int = 512, height: int = 512) -> None:
         """Prepare the portrait on a server and fetch its body. Raises :class:`InvalidRequest` on a bad one."""
         await self.stop()
         source = AvatarSource(reference_image, width, height, self._fps, self._fit, self._settings)
-        self._background = shared_background()
+        background = self._background = shared_background()
         try:
-            await self._background.run(self._prepare(source))
-        except InvalidRequest:
-            await self.stop()
-            raise
+            self._pool = await background.run(self._start_pool())
+            self._preparing = background.submit(self._prepare(self._pool, source))
+            await background.run(self._pool.wait_usable(self._connect_timeout))
+            async with asyncio.timeout(self._timeout):
+                await asyncio.shield(asyncio.wrap_future(self._preparing))
         except (ServerUnavailable, TimeoutError) as e:
-            log.warning("avatar_not_prepared", reason=str(e) or "timeout")
-            self._later = logged(self._background.submit(self._prepare_later(source)), "avatar")
+            log.warning("avatar_not_prepared", reason=str(e) or self._waits_for or "timeout")
+            if self._preparing is not None:
+                self._preparing.add_done_callback(_tell_refusal)
         except BaseException:
             await self.stop()
             raise
@@ -133,18 +134,18 @@ class ServerAvatarProvider(AvatarProvider):
         if len(pcm_data) % 2:
             raise ValueError("PCM of 16-bit samples has an even number of bytes")
         self._feeder.claim()
-        stage = self._stage
-        if stage is None or self._feeder.brings_what_was_cut():
+        session = self._session
+        if session is None or self._feeder.brings_what_was_cut():
             return []
         rate = self._sample_rate or sample_rate
         if self._resampler is None or self._resampler.rate != rate:
             self._resampler = Resampler(rate)
         pcm = self._resampler.push(np.frombuffer(pcm_data, "<i2"))
         if self._is_async:
-            stage.feed(pcm)
-            self._feeder.hold_back(lambda: stage.ahead_s, lambda: self._stage is stage)
+            session.feed(pcm)
+            self._feeder.hold_back(lambda: session.ahead_s, lambda: self._session is session)
             return []
-        return stage.feed_and_wait(pcm)
+        return session.feed_and_wait(pcm)
 
     def end_turn(self) -> None:
         """The voice has said what it had to say; its mouth closes when that has been shown."""
@@ -159,8 +160,8 @@ class ServerAvatarProvider(AvatarProvider):
         self._feeder.cut()
         if self._resampler is not None:
             self._resampler.reset()
-        if self._stage is not None:
-            self._stage.interrupt()
+        if self._session is not None:
+            self._session.interrupt()
 
     def attach(self, backend: Any, session: Any) -> Callable[[], None]:
         """Follow what RoomKit's voice ``backend`` really plays into ``session``; returns what ends that.
@@ -184,8 +185,8 @@ class ServerAvatarProvider(AvatarProvider):
     def follow(self, playback: Playback | None) -> None:
         """Pace pictures by this playback, which has counted all audio that is fed from now on."""
         self._playback = playback
-        if self._stage is not None:
-            self._stage.follow(playback)
+        if self._session is not None:
+            self._session.follow(playback)
 
     def detach(self) -> None:
         """Pace pictures by what is fed again."""
@@ -199,20 +200,20 @@ class ServerAvatarProvider(AvatarProvider):
 
     def get_idle_frame(self) -> VideoFrame | None:
         """The picture that is due: the loop goes on with every call, from where speech has left it."""
-        return self._stage.idle_frame() if self._stage is not None else None
+        return self._session.idle_frame() if self._session is not None else None
 
     async def stop(self) -> None:
         self.detach()
         background, self._background = self._background, None
-        stage, self._stage = self._stage, None
+        session, self._session = self._session, None
         pool, self._pool = self._pool, None
-        later, self._later = self._later, None
+        preparing, self._preparing = self._preparing, None
         if background is None:
             return
-        if later is not None:
-            later.cancel()
-        if stage is not None:
-            await background.run(stage.close())
+        if preparing is not None:
+            preparing.cancel()
+        if session is not None:
+            await background.run(session.close())
         if pool is not None:
             await background.run(pool.close())
 
@@ -220,25 +221,31 @@ class ServerAvatarProvider(AvatarProvider):
 
     def _finish(self, wait: bool) -> list[VideoFrame]:
         self._feeder.release()
-        stage = self._stage
-        if stage is None:
+        session = self._session
+        if session is None:
             return []
         tail = self._resampler.flush() if self._resampler is not None else np.zeros(0, np.int16)
         if wait:
-            return stage.feed_and_wait(tail, end=True)
-        stage.feed(tail)
-        stage.end()
+            return session.feed_and_wait(tail, end=True)
+        session.feed(tail)
+        session.end()
         return []
 
-    async def _prepare(self, source: AvatarSource) -> None:
-        if self._pool is None:
-            self._pool = ServerPool(self._addresses, connect=self._connect)
-            await self._pool.start()
-        await self._pool.wait_usable(self._connect_timeout)
-        async with asyncio.timeout(self._timeout):
-            avatar: Avatar = await self._pool.prepare(source)
-            body: Body = await self._pool.fetch_body(avatar, self._cache)
-        stage = Stage(
+    async def _start_pool(self) -> ServerPool:
+        pool = ServerPool(self._addresses, connect=self._connect)
+        await pool.start()
+        return pool
+
+    async def _prepare(self, pool: ServerPool, source: AvatarSource) -> None:
+        """Until the face can be shown, or the portrait is refused."""
+
+        def on_wait(reason: str) -> None:
+            self._waits_for = reason
+
+        avatar, body = await pool.ready(source, self._cache, on_wait=on_wait)
+        if pool is not self._pool:
+            return  # stopped meanwhile
+        session = ProviderSession(
             body,
             self._show,
             codec=self._codec,
@@ -247,18 +254,8 @@ class ServerAvatarProvider(AvatarProvider):
             wait_s=min(1.0, self._timeout),
             playback=self._playback,
         )
-        stage.open(self._pool, avatar, source)
-        self._stage = stage
-
-    async def _prepare_later(self, source: AvatarSource) -> None:
-        while self._stage is None:
-            try:
-                await self._prepare(source)
-            except (ServerUnavailable, TimeoutError):
-                await asyncio.sleep(_RETRY_S)
-            except VisavisError as e:
-                log.error("avatar_refused", reason=str(e))
-                return
+        session.open(pool, avatar, source)
+        self._session = session
 
     def _show(self, frame: VideoFrame) -> None:
         for callback in self._callbacks:
@@ -266,6 +263,11 @@ class ServerAvatarProvider(AvatarProvider):
                 callback(frame)
             except Exception:
                 log.exception("video_callback_failed")
+
+
+def _tell_refusal(preparing: concurrent.futures.Future[None]) -> None:
+    if not preparing.cancelled() and (error := preparing.exception()) is not None:
+        log.error("avatar_refused", reason=str(error))
 
 
 def default_cache() -> Path:

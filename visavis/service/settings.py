@@ -35,7 +35,7 @@ def from_json(value: object) -> object:
 
 
 @dataclass(frozen=True)
-class Source:
+class SettingsSource:
     """Where a service's settings come from; what stands further left wins: options, environment, file."""
 
     program: str

@@ -36,6 +36,26 @@ class TaskFailure:
     running: bool
 
 
+class BackOff:
+    """Pauses before what ended is started again.
+
+    Each is twice the one before, up to ``longest_s``; after a run of ``steady_s`` they begin anew with ``first_s``.
+    """
+
+    def __init__(
+        self, first_s: float = FIRST_DELAY_S, longest_s: float = LONGEST_DELAY_S, steady_s: float = STEADY_S
+    ) -> None:
+        self._first_s, self._longest_s, self._steady_s = first_s, longest_s, steady_s
+        self._next_s = first_s
+
+    def pause(self, ran_s: float) -> float:
+        """How long to wait now, in seconds, after a run of so many."""
+        if ran_s > self._steady_s:
+            self._next_s = self._first_s
+        pause, self._next_s = self._next_s, min(2 * self._next_s, self._longest_s)
+        return pause
+
+
 class Supervisor:
     """The long-lived tasks of one event loop.
 
@@ -97,7 +117,7 @@ class Supervisor:
         return task
 
     async def _kept(self, name: str, work: Work) -> None:
-        delay = self._delay_s
+        back_off = BackOff(self._delay_s)
         while True:
             began = time.monotonic()
             try:
@@ -110,11 +130,8 @@ class Supervisor:
                 error = raised  # something it waited for was cancelled
             except Exception as raised:
                 error = raised
-            if time.monotonic() - began > STEADY_S:
-                delay = self._delay_s
             self.failed(name, error)
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, LONGEST_DELAY_S)
+            await asyncio.sleep(back_off.pause(time.monotonic() - began))
             self._runs_again(name)
 
     def _runs_again(self, name: str) -> None:

@@ -66,7 +66,7 @@ class MuseTalkEngine:
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(kept))
         if s.threads:
             torch.set_num_threads(s.threads)
-        plan = Plan(right=(s.look_ahead_ms - 100) // 10)
+        plan = Plan(s.right)
         progress(0.0, "checking the MuseTalk files")
         models = load_models(s, self._dtype, progress)
         build = hashlib.sha256(f"{CODE} {models.digest} {self._dtype} {s.decoder}".encode()).hexdigest()[:16]
@@ -88,7 +88,7 @@ class MuseTalkEngine:
             self._batcher = Batcher(self._runner, self._residents, plan, self._dtype)
             buckets = self._warm_up(progress)
         self._plan = plan
-        self._info = EngineInfo("musetalk", build, plan.look_ahead, HISTORY * 320, buckets)
+        self._info = EngineInfo("musetalk", build, plan.after, HISTORY * 320, buckets)
         gc.collect()
         gc.freeze()  # a collection over the weights' objects is a stall in the middle of speech
         progress(1.0, f"ready after {time.monotonic() - began:.0f} s, {self._memory_words()}")

@@ -16,7 +16,8 @@ from inference_server.engines.musetalk import face
 from inference_server.engines.musetalk.network import Network, device_errors
 from inference_server.engines.musetalk.parser import FaceParser
 from inference_server.engines.musetalk.settings import Settings
-from visavis.frames import Rect, crop_i420, i420_to_rgb
+from visavis.frames import Rect, crop_i420
+from visavis.rgb import to_rgb
 
 FORMAT = 1
 
@@ -46,7 +47,7 @@ def face_crop(body: BodyLoop, frame: int, box: face.Box, side: int) -> NDArray[n
     even = Rect(box.x1 & ~1, box.y1 & ~1, 0, 0)
     rect = Rect(even.x, even.y, (box.x2 + 1 & ~1) - even.x, (box.y2 + 1 & ~1) - even.y)
     packed = np.frombuffer(crop_i420(body.frame(frame), body.width, body.height, rect), np.uint8)
-    rgb = i420_to_rgb(packed, rect.width, rect.height)
+    rgb = to_rgb(packed, rect.width, rect.height)
     exact = rgb[box.y1 - rect.y : box.y2 - rect.y, box.x1 - rect.x : box.x2 - rect.x]
     return np.asarray(cv2.resize(exact, (side, side), interpolation=cv2.INTER_LANCZOS4), np.uint8)
 
@@ -119,7 +120,7 @@ def _region(
     square = face.crop_square(box)
     mode = settings.parsing_mode if settings.version == "v15" else "raw"
     if parser is not None:
-        return parser.region(i420_to_rgb(body.frame(i), body.width, body.height), square, mode)
+        return parser.region(to_rgb(body.frame(i), body.width, body.height), square, mode)
     return face.polygon_region(body.landmarks[i], square, mode)
 
 

@@ -52,6 +52,11 @@ class Settings:
             sizes.append(sizes[-1] * 2)
         return (*sizes, self.batch_size) if self.batch_size > 1 else (1,)
 
+    @property
+    def right(self) -> int:
+        """Hops of 10 ms after a frame, beyond the least possible."""
+        return (self.look_ahead_ms - 100) // 10
+
     @classmethod
     def of(cls, values: Mapping[str, str]) -> Settings:
         """From the server's ``name=value`` settings. Raises :class:`EngineError` naming what cannot be used."""

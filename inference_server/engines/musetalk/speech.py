@@ -47,7 +47,7 @@ class Plan:
         return slice(HISTORY - BEFORE, HISTORY - BEFORE + WINDOW)
 
     @property
-    def look_ahead(self) -> int:
+    def after(self) -> int:
         """Samples beyond the end of a frame (at 25 frames a second) before it can be drawn."""
         return HOP * (_LEAST + 1 + self.right) - 640
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -86,18 +85,16 @@ class PortraitEngine:
         self._budget = int(float(settings.get("memory_mb", "2048")) * 2**20)
         self._handles: list[PortraitHandle] = []
         self._cost = 0.5
-        self.info = EngineInfo("portrait", _build(), look_ahead=1920, history=48_000)
+        self.info = EngineInfo("portrait", _build(), 1920, 48_000)  # until the network is there
 
     def load(self, progress: Progress) -> None:
         """The viseme network and one evaluation of it. Raises ``ModelMissing``."""
         cv2.setNumThreads(1)  # one core per engine process, and no thread pool to wake for 30 kB of pixels
         network = load_network()
         progress(0.5, "viseme network read")
-        self.info = replace(
-            self.info,
-            look_ahead=(network.delay + BLOCK_HOPS) * HOP + AFTER,
-            history=(network.memory + BLOCK_HOPS) * HOP + WINDOW,
-        )
+        after = (network.delay + BLOCK_HOPS) * HOP + AFTER
+        before = (network.memory + BLOCK_HOPS) * HOP + WINDOW
+        self.info = EngineInfo(self.info.name, self.info.build, after, before)
         VisemeTrack(0, network).append(np.zeros(16_000, np.int16))
         progress(1.0, "portrait engine ready")
 

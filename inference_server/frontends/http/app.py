@@ -88,13 +88,12 @@ def _avatar_routes(app: FastAPI, core: Core) -> None:
     @app.post(
         "/v1/avatars",
         summary="Portrait or short video to prepared avatar",
-        response_model=http_schemas.AvatarOut,
+        response_model=http_schemas.AVATAR,
         openapi_extra=BODY,
         tags=["avatars"],
     )
     async def prepare(
         request: Request,
-        response: Response,
         width: Annotated[int, Query(description="even")] = convert.DEFAULT_SIZE,
         height: Annotated[int, Query(description="even")] = convert.DEFAULT_SIZE,
         fps: Annotated[str, Query(description="25 or 30000/1001")] = "25",
@@ -118,13 +117,18 @@ def _avatar_routes(app: FastAPI, core: Core) -> None:
         async with contextlib.aclosing(steps):
             async for step in steps:
                 if isinstance(step, StoredAvatar):
-                    response.headers["Location"] = f"/v1/avatars/{step.avatar_id}"
-                    return http_wire.avatar_out(step)
+                    headers = {"Location": f"/v1/avatars/{step.avatar_id}"}
+                    return JSONResponse(http_wire.avatar(step), headers=headers)
         raise RequestError("internal", "The preparation ended without an avatar: see the server's log.")
 
-    @app.get("/v1/avatars/{avatar_id}", summary="A prepared avatar", tags=["avatars"])
-    async def avatar(avatar_id: str) -> http_schemas.AvatarOut:
-        return http_wire.avatar_out(await core.avatars.get(avatar_id))
+    @app.get(
+        "/v1/avatars/{avatar_id}",
+        summary="A prepared avatar",
+        response_model=http_schemas.AVATAR,
+        tags=["avatars"],
+    )
+    async def avatar(avatar_id: str) -> JSONResponse:
+        return JSONResponse(http_wire.avatar(await core.avatars.get(avatar_id)))
 
     @app.get(
         "/v1/avatars/{avatar_id}/body",
@@ -162,24 +166,30 @@ def _avatar_routes(app: FastAPI, core: Core) -> None:
     @app.post(
         "/v1/bundles",
         summary="Take what another server's bundle route gave",
+        response_model=http_schemas.AVATAR,
         tags=["avatars"],
         openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {}}}},
     )
-    async def import_(request: Request) -> http_schemas.AvatarOut:
+    async def import_(request: Request) -> JSONResponse:
         """The engine's build must be the same."""
         chunks = limited(request, core.settings.bundle_bytes, "The bundle").stream()
-        return http_wire.avatar_out(await core.avatars.import_avatar(chunks))
+        return JSONResponse(http_wire.avatar(await core.avatars.import_avatar(chunks)))
 
 
 def _server_routes(app: FastAPI, core: Core, closing: asyncio.Event) -> None:
-    @app.get("/v1/capabilities", summary="What this server is and can do", tags=["server"])
-    async def capabilities() -> http_schemas.CapabilitiesOut:
-        return http_wire.capabilities(core)
+    @app.get(
+        "/v1/capabilities",
+        summary="What this server is and can do",
+        response_model=http_schemas.CAPABILITIES,
+        tags=["server"],
+    )
+    async def capabilities() -> JSONResponse:
+        return JSONResponse(http_wire.capabilities(core))
 
-    @app.get("/v1/capacity", summary="How busy it is", tags=["server"])
+    @app.get("/v1/capacity", summary="How busy it is", response_model=http_schemas.CAPACITY, tags=["server"])
     async def capacity(accept: Annotated[str, Header(include_in_schema=False)] = "") -> Any:
         """With ``Accept: text/event-stream``: events ``capacity``, at once and on change, at most 10 a second."""
-        return _stream(_watch(core, closing)) if _EVENTS in accept else _capacity(core)
+        return _stream(_watch(core, closing)) if _EVENTS in accept else JSONResponse(http_wire.capacity(core))
 
     @app.get("/metrics", summary="Prometheus metrics", tags=["server"], response_class=PlainTextResponse)
     async def metrics() -> Response:
@@ -196,10 +206,6 @@ def _server_routes(app: FastAPI, core: Core, closing: asyncio.Event) -> None:
         return {"status": "ready"}
 
 
-def _capacity(core: Core) -> JSONResponse:
-    return JSONResponse(http_wire.capacity(core).model_dump())
-
-
 async def _watch(core: Core, closing: asyncio.Event) -> AsyncIterator[str]:
     told, quiet = None, 0.0
     while not closing.is_set():
@@ -207,7 +213,7 @@ async def _watch(core: Core, closing: asyncio.Event) -> AsyncIterator[str]:
         quiet += WATCH_S
         if now != told:
             told, quiet = now, 0.0
-            yield _event("capacity", http_wire.capacity(core).model_dump())
+            yield _event("capacity", http_wire.capacity(core))
         elif quiet >= BEAT_S:
             quiet = 0.0
             yield ": still here\n\n"
@@ -222,7 +228,7 @@ async def _progress(steps: AsyncGenerator[float | StoredAvatar, None]) -> AsyncI
             async with contextlib.aclosing(steps):
                 async for step in steps:
                     if isinstance(step, StoredAvatar):
-                        queue.put_nowait(_event("avatar", http_wire.avatar_out(step).model_dump()))
+                        queue.put_nowait(_event("avatar", http_wire.avatar(step)))
                     else:
                         queue.put_nowait(_event("progress", {"progress": step}))
         except RequestError as error:

@@ -27,8 +27,8 @@ from inference_server.frontends.http import schemas as http_schemas
 from inference_server.frontends.http import socket as http_socket
 from inference_server.frontends.http.problems import limited
 from inference_server.frontends.http.roomkit_talk import HEADER, StockTalk, picture
-from inference_server.streams.opening import OpenRequest
 from visavis.audio import Resampler
+from visavis.avatar.v1.contract import Open
 
 MOST_BYTES = 1 << 20
 """One message that the client takes: the default of its WebSocket library."""
@@ -150,7 +150,7 @@ def install(app: FastAPI, core: Core, origins: tuple[str, ...]) -> None:
             begun = starts.get(websocket)
             avatar = await core.avatars.get(begun.avatar_id)
             check_size(avatar.body.width, avatar.body.height)
-            open_request = OpenRequest(avatar.avatar_id, pixel_format="rgb24", scope="whole")
+            open_request = Open(avatar.avatar_id, pixel_format="rgb24", scope="whole")
             opened = await core.open(open_request)
             try:
                 await StockTalk(core, opened, begun.sample_rate).serve(websocket)

@@ -20,10 +20,12 @@ from starlette.websockets import WebSocket
 from inference_server.core import Core
 from inference_server.engines.base import BodyLoop
 from inference_server.errors import RequestError, invalid, unavailable
+from inference_server.frontends import describe
 from inference_server.frontends.http.socket import receive
 from inference_server.streams.responses import FrameReady, TurnFinished, TurnRejected
 from inference_server.streams.stream import Stream
 from visavis.audio import Resampler
+from visavis.client.model import settled
 from visavis.frames import SAMPLE_RATE, frame_at, frame_start
 
 PAUSE_S = 1.5  # RoomKit shows its idle picture 2 s after the last audio
@@ -45,13 +47,12 @@ class StockTalk:
     """Serves one open stream."""
 
     def __init__(self, core: Core, stream: Stream, sample_rate: int) -> None:
-        info = core.engine.loaded.info if core.engine.loaded else {}
         body = stream.avatar.body
         self._stream = stream
         self._fps = stream.fps
         self._head = HEADER.pack(body.width, body.height)
         self._resampler = Resampler(sample_rate)
-        self._look_ahead = int(info.get("look_ahead", 0))
+        self._opened = describe.opened(core, stream)
         self._piece = core.settings.audio_bytes // 2
         self._most = core.settings.turn_ms * SAMPLE_RATE // 1000
         self._epoch = 0
@@ -105,8 +106,7 @@ class StockTalk:
                 return
             self._begin()
         self._push(pcm)
-        settled = max(0, self._fed - self._look_ahead)
-        await self._take(websocket, frame_at(settled, self._fps), WAIT_S)
+        await self._take(websocket, frame_at(settled(self._opened, self._fed), self._fps), WAIT_S)
 
     async def _flush(self, websocket: WebSocket) -> None:
         tail = self._resampler.flush()

@@ -1,15 +1,15 @@
-"""What the HTTP face says and hears in JSON: bodies of the routes, messages of the socket."""
+"""What the routes of the HTTP face say and hear in JSON, as OpenAPI shows it."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, Field, create_model
+
+from visavis.avatar.v1 import contract
+from visavis.avatar.v1.contract import ENUMS, FIELDS
 
 U16 = Annotated[int, Field(ge=0, lt=1 << 16)]
-U32 = Annotated[int, Field(ge=0, lt=1 << 32)]
-U62 = Annotated[int, Field(ge=0, lt=1 << 62)]
-I62 = Annotated[int, Field(gt=-(1 << 62), lt=1 << 62)]
 
 
 class Problem(BaseModel):
@@ -20,64 +20,6 @@ class Problem(BaseModel):
     status: int
     detail: str = Field(description="one sentence: what is wrong and what to do")
     kind: str = Field(description="invalid_argument, not_found, resource_exhausted, unavailable, ...")
-
-
-class AvatarOut(BaseModel):
-    """A prepared avatar."""
-
-    avatar_id: str = Field(description="what the engine prepared: body, engine build, settings")
-    body_id: str = Field(description="image bytes, size, fps, build of the loop maker")
-    body_sha256: str = Field(description="hex SHA-256 of all loop frames in I420, in order; ETag of the body")
-    width: int
-    height: int
-    fps: str = Field(description="frames per second as a fraction", examples=["25", "30000/1001"])
-    loop_length: int = Field(description="body frames")
-    jumps: list[tuple[int, int]] = Field(description="[from, to]: after body frame from, to may follow")
-
-
-class Limits(BaseModel):
-    """What is taken here, and no more."""
-
-    image_bytes: int
-    image_pixels: int
-    video_bytes: int
-    video_ms: int = Field(description="the longest clip that is made an avatar")
-    audio_bytes: int = Field(description="PCM of one audio message")
-    turn_ms: int
-    idle_ms: int = Field(description="a stream that sends nothing for this long is closed")
-    window_ms: int = Field(description="how far past the playhead frames are rendered")
-    connections: int = Field(description="HTTP connections and sockets open at once")
-
-
-class CapabilitiesOut(BaseModel):
-    """What this server is and can do."""
-
-    engine: str
-    build: str
-    version: str
-    pixel_formats: list[Literal["i420", "rgb24"]]
-    max_width: int
-    max_height: int
-    look_ahead_ms: int = Field(description="audio the engine needs beyond the end of a frame")
-    history_ms: int = Field(description="audio before a frame that still shapes it")
-    speaking_slots: int
-    max_sessions: int
-    ready: bool
-    draining: bool
-    not_ready_reason: str
-    limits: Limits
-
-
-class CapacityOut(BaseModel):
-    """Placement data."""
-
-    speaking_slots: int
-    speaking_slots_free: int
-    sessions: int
-    max_sessions: int
-    ready: bool
-    draining: bool
-    avatar_ids: list[str]
 
 
 class Started(BaseModel):
@@ -96,71 +38,39 @@ class Start(BaseModel):
     fps: int | None = Field(None, ge=1, le=60)
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+def schema(kind: type, name: str, **more: Any) -> type[BaseModel]:
+    """One of the contract's values as OpenAPI shows its JSON; ``more`` are fields that HTTP alone has."""
+    fields: dict[str, Any] = {f.name: (_shape(f), Field(description=f.doc or None)) for f in FIELDS[kind]}
+    return create_model(name, __doc__=kind.__doc__, **fields, **more)
 
 
-class Open(_Message):
-    """The first message of a socket."""
-
-    type: Literal["open"]
-    avatar_id: str = Field(max_length=128)
-    width: U16 = 0
-    height: U16 = 0
-    fps: str = Field("", max_length=32)
-    pixel_format: Literal["i420", "rgb24"] = "i420"
-    scope: Literal["rectangle", "whole"] = "rectangle"
-    session_id: str = Field("", max_length=128)
-    body_sha256: str = Field("", pattern="^([0-9a-fA-F]{64})?$")
+def _shape(field: contract.Field) -> Any:
+    """The type of a field's JSON."""
+    one: Any = _SHAPES.get(field.kind, int)
+    if field.kind == "enum":
+        one = Literal[tuple(ENUMS[field.of])]
+    elif field.kind == "message":
+        one = LIMITS if field.of is contract.Limits else schema(field.of, field.of.__name__)
+    return list[one] if field.repeated else one
 
 
-class TurnStart(_Message):
-    """A turn begins."""
+_SHAPES: dict[str, Any] = {
+    "bool": bool,
+    "string": str,
+    "bytes": Annotated[str, Field(pattern="^[0-9a-f]*$")],
+    "FrameRate": Annotated[str, Field(examples=["25", "30000/1001"])],
+    "LoopJump": tuple[int, int],
+    "Rect": tuple[int, int, int, int],
+}
 
-    type: Literal["turn_start"]
-    turn_id: U62
-    epoch: U32
-    render_from_sample: U62 = 0
-
-
-class EndOfTurn(_Message):
-    """No more audio of the turn."""
-
-    type: Literal["end_of_turn"]
-    turn_id: U62
-    epoch: U32
-
-
-class Anchor(_Message):
-    """The body frame on screen when ``audio_sample`` is heard."""
-
-    type: Literal["anchor"]
-    turn_id: U62
-    epoch: U32
-    audio_sample: U62
-    loop_index: U32
-
-
-class Playhead(_Message):
-    """What is heard now."""
-
-    type: Literal["playhead"]
-    turn_id: U62
-    epoch: U32
-    audio_sample: I62
-    playing: bool = True
-
-
-class Interrupt(_Message):
-    """Everything of an older epoch is dead."""
-
-    type: Literal["interrupt"]
-    epoch: U32
-
-
-Message = Open | TurnStart | EndOfTurn | Anchor | Playhead | Interrupt
-MESSAGE: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="type")])
-"""Parses one text message of the socket."""
+LIMITS = schema(
+    contract.Limits,
+    "Limits",
+    connections=(int, Field(description="HTTP connections and sockets open at once")),
+)
+AVATAR = schema(contract.Avatar, "Avatar")
+CAPABILITIES = schema(contract.Capabilities, "Capabilities")
+CAPACITY = schema(contract.Capacity, "Capacity")
 
 
 def first_error(errors: list[Any]) -> str:

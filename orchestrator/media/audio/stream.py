@@ -1,4 +1,4 @@
-"""The audio stream of a call: a packet every 20 ms, and what the caller sends."""
+"""The audio stream of a call: 20 ms of voice every 20 ms, and what the caller sends."""
 
 from __future__ import annotations
 
@@ -23,12 +23,16 @@ log = Log(__name__)
 
 PACKET_SECONDS = 0.02
 _SLOTS = 4
+_TICK_MS = 20
 _LATE_SECONDS = 0.01
 _STATIC_COMFORT_NOISE = 13
 
 
 class AudioStream:
-    """Sends ``voice`` from ``start`` on, silence included; packet k is due at ``t0 + k * 20 ms``."""
+    """Sends ``voice`` from ``start`` on, silence included; piece k is due at ``t0 + k * 20 ms``.
+
+    A piece is one packet, or two or four at once for a phone that takes no longer ones (``a=maxptime``).
+    """
 
     def __init__(
         self,
@@ -61,7 +65,7 @@ class AudioStream:
         self._packet = bytearray(HEADER_SIZE)
         self._is_silence = False
         self._marker = True
-        self._ticks = 160
+        self._ticks, self._parts = 160, 1
         self._t0 = 0.0
         self._t0_slot = 0
         self._next = 0
@@ -71,8 +75,8 @@ class AudioStream:
         """Take what was negotiated, at the start or later; raises ``ValueError`` for an unknown codec."""
         old = self._parameters
         codec = self._codec
-        if old is None or old.codec != parameters.codec:
-            codec = make_codec(parameters.codec)
+        if old is None or (old.codec, old.packet_ms) != (parameters.codec, parameters.packet_ms):
+            codec = make_codec(parameters.codec, parameters.packet_ms)
         self.socket.set_keys(parameters.keys)
         wheel = self.clock.wheel
         now = wheel.time_of(wheel.slot)
@@ -83,6 +87,7 @@ class AudioStream:
             self._codec = codec
             rate = CLOCK_RATES[codec.name]
             self._ticks = rate // 50
+            self._parts = _TICK_MS // parameters.packet_ms
             self._is_silence = False
             self.reception = Reception(rate)
             self._buffer = self._arrivals = None
@@ -101,13 +106,13 @@ class AudioStream:
         self._keys.press(digits, milliseconds)
 
     def start(self, t0: float, slot: int) -> int:
-        """Packet 0 is due at ``t0``; returns the slot of the first tick, whose job is ``tick``."""
+        """Piece 0 is due at ``t0``; returns the slot of the first tick, whose job is ``tick``."""
         self._t0, self._t0_slot, self._running = t0, slot, True
         self.socket.acknowledged(t0)
         return slot
 
     def tick(self, slot: int, now: float) -> int | None:
-        """Send the packet that is due; one a slot until a late clock has caught up."""
+        """Send the piece that is due; one a slot until a late clock has caught up."""
         if not self._running:
             return None
         number = self._next
@@ -132,24 +137,31 @@ class AudioStream:
         except Exception:
             log.exception("voice_failed")
             pcm = None
-        packet, reports, payload_type, stamped = self._packet, self.reports, self._payload_type, number
+        packet, codec = self._packet, self._codec
         event = self._next_event(number) if self._keys.busy else None
         if event is not None:
             packet[HEADER_SIZE:] = event.payload
-            self._is_silence, self._marker, stamped = False, event.marker, event.start
-            payload_type = self._event_type
-        elif pcm is not None:
-            packet[HEADER_SIZE:] = self._codec.encode(pcm)
-            self._is_silence = False
-        elif not self._is_silence or self._codec.stateful:
-            packet[HEADER_SIZE:] = self._codec.silence()
-            self._is_silence = True
-        sequence = self._sequence
+            self._is_silence, self._marker = False, event.marker
+            self._deliver(self._event_type, event.start * self._ticks)
+            self._marker = True  # after keys the voice begins anew (RFC 3551 section 4.1)
+            return
+        for part in range(self._parts):
+            if pcm is not None:
+                size = len(pcm) // self._parts
+                packet[HEADER_SIZE:] = codec.encode(pcm[part * size : (part + 1) * size])
+                self._is_silence = False
+            elif not self._is_silence or codec.stateful:
+                packet[HEADER_SIZE:] = codec.silence()
+                self._is_silence = True
+            self._deliver(self._payload_type, number * self._ticks + part * self._ticks // self._parts)
+            self._marker = False
+
+    def _deliver(self, payload_type: int, ticks: int) -> None:
+        """Send what is in the packet, stamped so many ticks after the call's start."""
+        packet, reports, sequence = self._packet, self.reports, self._sequence
         self._sequence = (sequence + 1) & 0xFFFF
-        timestamp = (self._base + stamped * self._ticks) & 0xFFFFFFFF
+        timestamp = (self._base + ticks) & 0xFFFFFFFF
         write_header(packet, payload_type, self._marker, sequence, timestamp, reports.ssrc)
-        # After keys the voice begins anew (RFC 3551 section 4.1).
-        self._marker = event is not None
         try:
             sent = self.socket.deliver(packet)
         except OSError:

@@ -8,6 +8,7 @@ import os
 import struct
 from pathlib import Path
 
+from visavis.service.byte_budget import beyond_budget, entries
 from visavis.service.logs import Log
 
 log = Log(__name__)
@@ -47,22 +48,12 @@ class IdleStore:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             temporary.write_bytes(_pack(phases))
-            temporary.replace(self._folder / f"{name}.idle")
-            self._prune()
+            kept = temporary.replace(self._folder / f"{name}.idle")
+            for path in beyond_budget(entries(self._folder.glob("*.idle")), self._most_bytes, {kept}):
+                path.unlink(missing_ok=True)
         except OSError as error:
             log.warning("idle_loop_not_kept", reason=str(error))
             temporary.unlink(missing_ok=True)
-
-    def _prune(self) -> None:
-        files = sorted(
-            ((path.stat().st_mtime, path.stat().st_size, path) for path in self._folder.glob("*.idle")),
-            reverse=True,
-        )
-        total = 0
-        for _, size, path in files:
-            total += size
-            if total > self._most_bytes and path != files[0][2]:
-                path.unlink(missing_ok=True)
 
 
 def _pack(phases: Phases) -> bytes:

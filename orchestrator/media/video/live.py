@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 
 from orchestrator.media.parameters import Encoding
 from orchestrator.media.sources import Body
-from orchestrator.media.video.compositor import Compositor
 from orchestrator.media.video.encoder import H264Encoder
 from orchestrator.media.video.scale import Fitter
 from orchestrator.rtp import h264
 from orchestrator.rtp.packet import HEADER_SIZE
+from visavis.playout.compositor import Compositor
 from visavis.playout.playout import Picture
 from visavis.service.logs import Log
 from visavis.service.unhandled import logged

@@ -1,4 +1,4 @@
-"""Whether a new call is let in: capacity, rates and, where users are configured, their password."""
+"""Admission of new calls: rates, capacity and, where users are configured, their password."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from orchestrator.sip.agent.policy import MAX_SOURCES, SourcePolicy, parse_netwo
 from orchestrator.sip.agent.refusals import Refusal, unavailable
 from orchestrator.sip.config import SipConfig
 from orchestrator.sip.message.grammar import parse_uri
-from orchestrator.sip.transaction.clock import Clock
 from orchestrator.sip.transaction.server import ServerTransaction
+from orchestrator.sip.transaction.timers import Clock
 
 DRAINING = "draining: no new calls are taken"
 REPLACED = "not acknowledged while its line was needed"
@@ -28,7 +28,7 @@ class Occupant(Holder, Protocol):
 
 
 class Admission:
-    """Answers with the refusal of an INVITE, or None. `draining` refuses every new call."""
+    """The check of every INVITE that would begin a call. `draining` refuses each of them."""
 
     def __init__(self, config: SipConfig, clock: Clock, policy: SourcePolicy) -> None:
         self.draining = False

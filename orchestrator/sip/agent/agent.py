@@ -16,21 +16,21 @@ from orchestrator.sip.agent.registration import Registration, account_of
 from orchestrator.sip.agent.validate import CAPABILITIES, check_request
 from orchestrator.sip.call.call import Call, CallEnded
 from orchestrator.sip.call.dialog import Dialog, DialogId
-from orchestrator.sip.call.events import EndCause, RefusedCall, SipHandler
+from orchestrator.sip.call.events import EndCause, RefusedCall
 from orchestrator.sip.call.incoming import IncomingCall
 from orchestrator.sip.call.outgoing import OutgoingCall
 from orchestrator.sip.config import SipConfig
+from orchestrator.sip.handler import SipHandler
 from orchestrator.sip.message.grammar import GrammarError
 from orchestrator.sip.message.message import Request, Response, make_response, parse_request_uri
 from orchestrator.sip.message.parsing import MalformedMessage, parse_message
 from orchestrator.sip.message.text import PeerText
 from orchestrator.sip.sdp.capabilities import NotAcceptable
 from orchestrator.sip.sdp.description import SdpError
-from orchestrator.sip.transaction.clock import Clock
 from orchestrator.sip.transaction.layer import TransactionLayer
-from orchestrator.sip.transaction.routing import reply_flow, stamp_via
 from orchestrator.sip.transaction.server import ServerTransaction
-from orchestrator.sip.transport.flow import Flow
+from orchestrator.sip.transaction.timers import Clock
+from orchestrator.sip.transport.flow import Flow, reply_flow, stamp_via
 from orchestrator.sip.transport.trace import Tracer
 from visavis.service.logs import Log
 from visavis.service.supervisor import Supervisor
@@ -39,7 +39,7 @@ log = Log(__name__)
 
 
 class Agent:
-    """All calls of one stack."""
+    """The user agent of one stack, with all its calls and registrations."""
 
     def __init__(
         self,

@@ -1,39 +1,43 @@
-"""Digest authentication, both ends (RFC 3261 section 22, RFC 8760): MD5 and SHA-256, qop=auth, stale nonces.
-
-The digest itself is aiosipua's; what is here is challenges, nonces and which challenge to answer.
-"""
+"""Authentication, both ends (RFC 3261 section 22): challenges with their nonces, and which challenge to answer."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from aiosipua.auth import SipDigestAuth, build_credentials
-from aiosipua.headers import AuthChallenge, parse_auth, stringify_auth
-
+from orchestrator.sip.agent.digest import (
+    STRONGEST_FIRST,
+    answer_challenge,
+    digest_response,
+    format_credentials,
+    parse_digest,
+)
 from orchestrator.sip.message.message import Request, Response
 
-STRONGEST_FIRST = ("SHA-256", "MD5")
-_HEX = re.compile(r"[0-9a-fA-F]{1,8}")
 NONCE_SECONDS = 300.0
 NONCES_COUNTED = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """WWW-Authenticate values to send; `wrong` where credentials came and were bad (not merely stale)."""
+    """A challenge: WWW-Authenticate values to send.
+
+    `wrong` where credentials came and were bad (not merely stale).
+    """
 
     challenges: tuple[str, ...]
     wrong: bool = False
 
 
 class Challenger:
-    """The server's side: challenges requests and checks the answers. Nonces carry their own time and seal."""
+    """The server's side of digest authentication: challenges requests, checks the answers.
+
+    Nonces carry their own time and seal.
+    """
 
     def __init__(
         self,
@@ -52,9 +56,8 @@ class Challenger:
         """None where the request is authenticated, else what to answer its 401 with."""
         stale = wrong = False
         for value in request.headers.all("Authorization"):
-            parsed = parse_auth(value, credentials=True)
-            params = {name.lower(): text for name, text in parsed.params.items()}
-            if parsed.scheme.lower() != "digest" or params.get("realm") != self._realm:
+            params = parse_digest(value)
+            if params is None or params.get("realm") != self._realm:
                 continue
             if not self._matches(params, request.method):
                 wrong = True
@@ -77,22 +80,10 @@ class Challenger:
         password = self._users.get(params.get("username", ""))
         if params.get("algorithm", "MD5").upper() not in self._algorithms:
             return False
-        count = params.get("nc", "1")
-        if password is None or not _is_text(params) or not _HEX.fullmatch(count):
-            return False
-        known = ("realm", "nonce", "algorithm", "qop")
-        challenge = AuthChallenge("Digest", {name: params[name] for name in known if name in params})
-        expected = build_credentials(
-            SipDigestAuth(params["username"], password),
-            challenge,
-            method,
-            params.get("uri", ""),
-            nonce_count=int(count, 16),
-            cnonce=params.get("cnonce", ""),
-        )
-        given = params.get("response", "")
+        expected = digest_response(params, password, method) if password is not None else None
+        given = params.get("response", "").lower()
         return expected is not None and hmac.compare_digest(
-            expected.params["response"].encode(), given.lower().encode("utf-8", "replace")
+            expected.encode(), given.encode("utf-8", "replace")
         )
 
     def _nonce(self) -> str:
@@ -111,7 +102,7 @@ class Challenger:
 
 @dataclass(slots=True)
 class Credentials:
-    """The client's side: answers challenges for one user, counting uses of the last nonces."""
+    """A user name and password that answer challenges, counting uses of the last nonces."""
 
     username: str
     password: str = field(repr=False)
@@ -125,33 +116,28 @@ class Credentials:
         names = ("WWW-Authenticate", "Authorization")
         if response.status == 407:
             names = ("Proxy-Authenticate", "Proxy-Authorization")
-        challenges = [parse_auth(value) for value in response.headers.all(names[0])]
+        challenges = [found for value in response.headers.all(names[0]) if (found := parse_digest(value))]
         order = {name: index for index, name in enumerate(STRONGEST_FIRST)}
-        challenges.sort(key=lambda c: order.get(c.params.get("algorithm", "MD5").upper(), 9))
+        challenges.sort(key=lambda challenge: order.get(challenge.get("algorithm", "MD5").upper(), 9))
         tried = request.headers.get(names[1])
         for challenge in challenges:
-            nonce = challenge.params.get("nonce", "")
-            stale = challenge.params.get("stale", "").lower() == "true"
-            if not _is_text(challenge.params) or (tried is not None and not stale):
+            nonce = challenge.get("nonce", "")
+            if tried is not None and challenge.get("stale", "").lower() != "true":
                 continue
             self._counts[nonce] = self._counts.get(nonce, 0) + 1
             self._counts.move_to_end(nonce)
             if len(self._counts) > NONCES_COUNTED:
                 self._counts.popitem(last=False)
-            credentials = build_credentials(
-                SipDigestAuth(self.username, self.password),
+            credentials = answer_challenge(
                 challenge,
+                self.username,
+                self.password,
                 request.method,
                 request.uri,
-                nonce_count=self._counts[nonce],
+                count=self._counts[nonce],
                 cnonce=secrets.token_hex(8),
             )
             if credentials is not None:
-                request.headers.set(names[1], stringify_auth(credentials))
+                request.headers.set(names[1], format_credentials(credentials))
                 return True
         return False
-
-
-def _is_text(params: dict[str, str]) -> bool:
-    """Whether every parameter came as UTF-8: other bytes cannot be hashed and are in no password of ours."""
-    return not any("\ud800" <= char <= "\udfff" for value in params.values() for char in value)

@@ -1,4 +1,4 @@
-"""Who gets a line: the bounds of calls that are not acknowledged yet, and fair shares per source address."""
+"""The budget of lines: bounds of calls that are not acknowledged yet, and fair shares per source address."""
 
 from __future__ import annotations
 

@@ -14,9 +14,8 @@ from orchestrator.sip.config import SipConfig
 from orchestrator.sip.message.grammar import Uri
 from orchestrator.sip.message.message import Request, Response
 from orchestrator.sip.transaction.client import ClientTransaction
-from orchestrator.sip.transaction.clock import Clock
 from orchestrator.sip.transaction.layer import TransactionLayer, new_branch
-from orchestrator.sip.transaction.timers import PATIENCE_SECONDS
+from orchestrator.sip.transaction.timers import PATIENCE_SECONDS, Clock
 from orchestrator.sip.transport.flow import Flow
 from orchestrator.sip.transport.locate import Hop
 from visavis.service.logs import Log
@@ -52,7 +51,10 @@ class Caller(Protocol):
 
 
 class Client:
-    """Sends requests and brings back final responses; 408 and 503 stand for silence and broken ways."""
+    """The user agent client: sends requests and brings back final responses.
+
+    408 and 503 stand for silence and broken ways.
+    """
 
     def __init__(
         self,

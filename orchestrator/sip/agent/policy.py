@@ -1,4 +1,4 @@
-"""Who may talk to us, and how much: source networks and rates per source address.
+"""Policy per source address: which networks may talk to us, and at what rates.
 
 What is refused here is dropped without an answer: a scanner that gets no reply moves on, one that gets
 a 403 has found a SIP server. Only a source that may call but calls too often is told so (503).
@@ -22,7 +22,7 @@ _PRIVATE = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169
 
 
 def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
-    """Raises ValueError naming the entry that is not a network."""
+    """Networks in CIDR notation, or single addresses. Raises ValueError naming the entry that is neither."""
     networks = []
     for text in texts:
         try:

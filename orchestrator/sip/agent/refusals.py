@@ -1,4 +1,4 @@
-"""Requests that are turned away: the answer and its words, and a line in the log now and then."""
+"""Refusals of requests: the response and its words, and a line in the log now and then."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ def unavailable(text: str, retry_after: int = 0, cause: str = "") -> Refusal:
 
 
 class Complaints:
-    """One line of the log a second at most, however much of the same comes; `count` says how much it was."""
+    """A log of refusals that a flood cannot fill.
+
+    One line a second at most, whose `count` says how many there were.
+    """
 
     def __init__(self, event: str, now: Callable[[], float]) -> None:
         self._event = event

@@ -12,7 +12,7 @@ from orchestrator.sip.config import Account
 from orchestrator.sip.message.grammar import GrammarError, NameAddr, Uri, parse_name_addr, parse_uri
 from orchestrator.sip.message.message import Request, Response
 from orchestrator.sip.sdp.description import small_int
-from orchestrator.sip.transaction.clock import pause
+from orchestrator.sip.transaction.timers import pause
 from orchestrator.sip.transport.flow import Flow
 from orchestrator.sip.transport.locate import Hop
 from visavis.service.logs import Log
@@ -26,7 +26,7 @@ MAX_HOSTS = 256
 
 
 class Trunk:
-    """Which of an account's proxies answer OPTIONS."""
+    """The proxies of an account, and which of them answer OPTIONS."""
 
     def __init__(self, client: Client, account: Account) -> None:
         self._client = client
@@ -102,7 +102,7 @@ def account_of(registrations: list[Registration], dialled: Uri, host: str) -> st
 
 
 class Registration:
-    """One account, kept registered until `close`. `registered` and `status` say how it stands."""
+    """The registration of one account, kept up until `close`. `registered` and `status` say how it stands."""
 
     def __init__(self, client: Client, account: Account) -> None:
         self.account = account

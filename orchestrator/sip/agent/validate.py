@@ -1,4 +1,4 @@
-"""RFC 3261 section 8.2: what a request is refused for before anyone looks at what it asks."""
+"""Checks of a request before anyone looks at what it asks (RFC 3261 section 8.2), and what we support."""
 
 from __future__ import annotations
 

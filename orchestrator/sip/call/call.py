@@ -1,4 +1,4 @@
-"""One call's dialog after it exists: BYE, re-INVITE, UPDATE, INFO, and what we ask of the peer."""
+"""A SIP call: its state, its dialog, what the peer asks within it and what we ask of the peer."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from typing import Any, ParamSpec, Protocol
 from orchestrator.sip.agent.authentication import Credentials
 from orchestrator.sip.agent.client import Client
 from orchestrator.sip.agent.validate import ALLOW, SUPPORTED
-from orchestrator.sip.call.acks import Acks
 from orchestrator.sip.call.dialog import Dialog
-from orchestrator.sip.call.event_queue import Announcements
-from orchestrator.sip.call.events import EndCause, SipHandler
+from orchestrator.sip.call.events import CallEvents, EndCause, EventQueue
 from orchestrator.sip.call.info import Info
-from orchestrator.sip.call.renegotiation import Renegotiation
-from orchestrator.sip.call.reoffer import Reinvites
+from orchestrator.sip.call.invite import Acks
+from orchestrator.sip.call.reoffer import Reinvites, Renegotiation
 from orchestrator.sip.call.session_timer import SessionTimer
 from orchestrator.sip.call.transfer import Transfer
 from orchestrator.sip.config import SipConfig
@@ -27,9 +25,8 @@ from orchestrator.sip.sdp.capabilities import MediaCapabilities, NegotiatedMedia
 from orchestrator.sip.sdp.description import SdpError
 from orchestrator.sip.sdp.session import SdpSession
 from orchestrator.sip.sdp.targets import check_targets
-from orchestrator.sip.transaction.clock import Clock, Timer
-from orchestrator.sip.transaction.reliability import PendingAck
 from orchestrator.sip.transaction.server import ServerTransaction
+from orchestrator.sip.transaction.timers import Clock, PendingAck, Timer
 from orchestrator.sip.transport.flow import Flow
 from orchestrator.sip.transport.trace import Trace, Tracer
 from visavis.service.logs import Log
@@ -47,9 +44,11 @@ class UserAgent(Protocol):
 
     config: SipConfig
     clock: Clock
-    handler: SipHandler
     client: Client
     tracer: Tracer
+
+    @property
+    def handler(self) -> CallEvents[Call]: ...
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
     def register(self, call: Call, dialog: Dialog) -> None: ...
@@ -96,7 +95,7 @@ class Call:
         self._info = Info(agent.client, self)
         self._hangup_wanted = ""
         self.acks = Acks(agent.client, self)
-        self._announcements = Announcements(call_id, agent.spawn, self._handler_failed)
+        self._events = EventQueue(call_id, agent.spawn, self._handler_failed)
 
     @property
     def media(self) -> NegotiatedMedia | None:
@@ -121,7 +120,7 @@ class Call:
         return self.dialog.call_id
 
     @property
-    def handler(self) -> SipHandler:
+    def handler(self) -> CallEvents[Call]:
         return self._agent.handler
 
     @property
@@ -291,7 +290,7 @@ class Call:
 
     def emit(self, event: Callable[P, Coroutine[Any, Any, None]], *args: P.args, **kwargs: P.kwargs) -> None:
         """Run a coroutine of the handler after those of this call before it."""
-        self._announcements.put(functools.partial(event, *args, **kwargs), last=self.state == "ended")
+        self._events.put(functools.partial(event, *args, **kwargs), last=self.state == "ended")
 
     def _handler_failed(self) -> None:
         if self.state in ("answered", "established"):

@@ -14,7 +14,10 @@ _ANSWERED_EARLY = ("UPDATE", "INFO", "OPTIONS")
 
 
 class EarlyDialog:
-    """One dialog at a time: the fork that was heard first, then that whose reliable answer was taken last."""
+    """The early dialog, one at a time.
+
+    The fork that was heard first, then that whose reliable answer was taken last.
+    """
 
     def __init__(self, client: Client, next_seq: Callable[[], int]) -> None:
         self._client = client

@@ -1,17 +1,20 @@
-"""What a call tells its handler."""
+"""Events of a call: what its handler is told, in order, and why the call ended."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol, TypeVar
 
 from orchestrator.sip.message.text import PeerText
 from orchestrator.sip.sdp.capabilities import MediaCapabilities, NegotiatedMedia
 from orchestrator.sip.sdp.description import SessionDescription
+from visavis.service.logs import Log
 
-if TYPE_CHECKING:
-    from orchestrator.sip.call.call import Call
-    from orchestrator.sip.call.incoming import IncomingCall
+log = Log(__name__)
+LAST_EVENT_SECONDS = 1.0
+C = TypeVar("C", contravariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class EndCause:
 
 @dataclass(frozen=True, slots=True)
 class RefusedCall:
-    """A call answered 503 because of us, not of its source: `cause` is "no_room" or "draining"."""
+    """A refused call: one answered 503 because of us, not of its source: `cause` is "no_room" or "draining"."""
 
     id: str
     sip_call_id: PeerText
@@ -45,82 +48,65 @@ class RefusedCall:
     text: str = ""
 
 
-class SipHandler(Protocol):
-    """Call control. Every method is a coroutine of its own task; what one raises ends only its call.
+class CallEvents(Protocol[C]):
+    """The events of one call `C`, in the order in which they happened; each a coroutine in a task of its own."""
 
-    Events of one call are delivered in order, except that `on_invite` runs beside the others.
-    """
-
-    async def on_invite(self, call: IncomingCall) -> None:
-        """A new call. Ring, answer or reject it, now or later. Raising NotAcceptable refuses it with 488,
-        anything else with 500. `on_ended` follows in every case."""
-
-    async def on_refused(self, call: RefusedCall) -> None:
-        """A call was refused before `on_invite`, for want of room."""
-
-    async def on_media(self, call: Call, media: NegotiatedMedia) -> None:
+    async def on_media(self, call: C, media: NegotiatedMedia) -> None:
         """The media were agreed without `answer` returning them: late offer, re-INVITE, UPDATE, dialled call."""
 
-    async def on_early(self, call: Call) -> None:
+    async def on_early(self, call: C) -> None:
         """PRACK confirmed an answer that went before the final one: early media may be sent from now on."""
 
-    async def on_established(self, call: Call) -> None:
+    async def on_established(self, call: C) -> None:
         """The dialog is confirmed: ACK arrived, or our call was answered and is acknowledged.
 
         No media may be sent before this or `on_early`: until then nobody has shown that he wants them.
         """
 
-    async def on_reoffer(self, call: Call, offer: SessionDescription) -> MediaCapabilities:
+    async def on_reoffer(self, call: C, offer: SessionDescription) -> MediaCapabilities:
         """The peer offers anew (hold, resume, new address, video added): what can we do now?"""
 
-    async def on_progress(self, call: Call, status: int) -> None:
+    async def on_progress(self, call: C, status: int) -> None:
         """A call of ours rings (180) or progresses (183)."""
 
-    async def on_keyframe_request(self, call: Call) -> None:
+    async def on_keyframe_request(self, call: C) -> None:
         """INFO with picture_fast_update (RFC 5168)."""
 
-    async def on_dtmf(self, call: Call, digit: str, duration: int) -> None:
+    async def on_dtmf(self, call: C, digit: str, duration: int) -> None:
         """A key by INFO; milliseconds."""
 
-    async def on_transfer(self, call: Call, target: PeerText) -> bool:
+    async def on_transfer(self, call: C, target: PeerText) -> bool:
         """REFER asks us to call `target`: whether we will."""
 
-    async def on_ended(self, call: Call, cause: EndCause) -> None:
+    async def on_ended(self, call: C, cause: EndCause) -> None:
         """The last event of a call, exactly once."""
 
 
-class BaseHandler:
-    """A SipHandler that answers nothing: override what is needed."""
+class EventQueue:
+    """One call's events, run one after the other. `on_failure` is called where the handler raised."""
 
-    async def on_invite(self, call: IncomingCall) -> None:
-        call.reject(480)
+    def __init__(
+        self,
+        call_id: str,
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+        on_failure: Callable[[], None],
+    ) -> None:
+        self._call_id = call_id
+        self._spawn = spawn
+        self._on_failure = on_failure
+        self._last: asyncio.Task[None] | None = None
 
-    async def on_refused(self, call: RefusedCall) -> None:
-        pass
+    def put(self, event: Callable[[], Coroutine[Any, Any, None]], *, last: bool) -> None:
+        """Run it after those before it; the `last` one waits only a moment: no handler that hangs may hide it."""
+        previous = self._last
 
-    async def on_media(self, call: Call, media: NegotiatedMedia) -> None:
-        pass
+        async def run() -> None:
+            if previous is not None:
+                await asyncio.wait({previous}, timeout=LAST_EVENT_SECONDS if last else None)
+            try:
+                await event()
+            except Exception:
+                log.exception("handler_failed", call=self._call_id)
+                self._on_failure()
 
-    async def on_early(self, call: Call) -> None:
-        pass
-
-    async def on_established(self, call: Call) -> None:
-        pass
-
-    async def on_reoffer(self, call: Call, offer: SessionDescription) -> MediaCapabilities:
-        return call.capabilities
-
-    async def on_progress(self, call: Call, status: int) -> None:
-        pass
-
-    async def on_keyframe_request(self, call: Call) -> None:
-        pass
-
-    async def on_dtmf(self, call: Call, digit: str, duration: int) -> None:
-        pass
-
-    async def on_transfer(self, call: Call, target: PeerText) -> bool:
-        return False
-
-    async def on_ended(self, call: Call, cause: EndCause) -> None:
-        pass
+        self._last = self._spawn(run())

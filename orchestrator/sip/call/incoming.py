@@ -13,13 +13,12 @@ from orchestrator.sip.message.message import Request, parse_request_uri
 from orchestrator.sip.message.text import PeerText
 from orchestrator.sip.sdp.capabilities import MediaCapabilities, NegotiatedMedia, NotAcceptable
 from orchestrator.sip.sdp.description import SessionDescription, parse_sdp
-from orchestrator.sip.transaction.reliability import Repeater
 from orchestrator.sip.transaction.server import ServerTransaction
-from orchestrator.sip.transaction.timers import T1
+from orchestrator.sip.transaction.timers import T1, Repeater
 
 
 class IncomingCall(Call):
-    """An INVITE from a peer. `offer` is its session description, None where it leaves the offer to us."""
+    """A call from a peer. `offer` is its session description, None where it leaves the offer to us."""
 
     def __init__(self, agent: UserAgent, call_id: str, transaction: ServerTransaction) -> None:
         request = transaction.request

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from orchestrator.sip.agent.client import Client
+from orchestrator.sip.call.in_dialog import InDialog
 from orchestrator.sip.message.bodies import DTMF_RELAY, read_dtmf, relay_dtmf, wants_keyframe
 from orchestrator.sip.sdp.capabilities import NotAcceptable
 from orchestrator.sip.transaction.server import ServerTransaction
 
-if TYPE_CHECKING:
-    from orchestrator.sip.call.call import Call
-
 
 class Info:
-    """One call's INFOs."""
+    """The INFO requests of one call: key frames and keys."""
 
-    def __init__(self, client: Client, call: Call) -> None:
+    def __init__(self, client: Client, call: InDialog) -> None:
         self._client = client
         self._call = call
 

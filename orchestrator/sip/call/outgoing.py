@@ -11,8 +11,7 @@ from orchestrator.sip.call.call import Call, UserAgent
 from orchestrator.sip.call.dialog import Dialog, new_tag
 from orchestrator.sip.call.early import EarlyDialog
 from orchestrator.sip.call.events import EndCause
-from orchestrator.sip.call.forks import ExtraForks
-from orchestrator.sip.call.invite import Attempt
+from orchestrator.sip.call.invite import Attempt, ExtraForks
 from orchestrator.sip.message.bodies import sdp_body
 from orchestrator.sip.message.grammar import GrammarError, NameAddr, Uri, parse_name_addr
 from orchestrator.sip.message.message import Request, Response

@@ -1,26 +1,126 @@
-"""Our own re-INVITEs and refreshes within a dialog, with glare (491) handled."""
+"""Offers within a call: the peer's re-INVITE, UPDATE and PRACK, and re-INVITEs of ours with glare (491) handled.
+
+RFC 3261 section 14, RFC 3311 and RFC 3262 section 5.
+"""
 
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
 
 from orchestrator.sip.agent.client import Client
+from orchestrator.sip.agent.refusals import warning
 from orchestrator.sip.call.events import EndCause
+from orchestrator.sip.call.in_dialog import InDialog
+from orchestrator.sip.call.session_timer import HeaderLines
 from orchestrator.sip.message.bodies import sdp_body
-from orchestrator.sip.message.message import Response
+from orchestrator.sip.message.message import Request, Response
 from orchestrator.sip.sdp.capabilities import MediaCapabilities, NegotiatedMedia, NotAcceptable
-from orchestrator.sip.sdp.description import SdpError
-from orchestrator.sip.transaction.clock import pause
+from orchestrator.sip.sdp.description import SdpError, parse_sdp
+from orchestrator.sip.transaction.server import ServerTransaction
+from orchestrator.sip.transaction.timers import pause
+from visavis.service.logs import Log
 
-if TYPE_CHECKING:
-    from orchestrator.sip.call.call import Call
+log = Log(__name__)
+RETRY = (("Retry-After", "2"),)
+
+
+class Renegotiation:
+    """The peer's new offers within a call and our answers, one at a time."""
+
+    def __init__(self, call: InDialog) -> None:
+        self._call = call
+        self._open: ServerTransaction | None = None
+
+    def on_reinvite(self, transaction: ServerTransaction) -> None:
+        call = self._call
+        if call.offering:
+            call.respond(transaction, 491)
+        elif call.state not in ("answered", "established") or call.awaits_ack or self._is_open():
+            call.respond(transaction, 500, headers=RETRY)
+        else:
+            self._begin(transaction)
+
+    def on_update(self, transaction: ServerTransaction) -> None:
+        call = self._call
+        if sdp_body(transaction.request) is None:
+            if refusal := call.timer.refuses(transaction.request):
+                call.respond(transaction, 422, headers=refusal)
+                return
+            call.dialog.refresh_target(transaction.request)
+            call.respond(transaction, 200, headers=self._timer_headers(transaction.request))
+        elif call.offer_open:
+            call.respond(transaction, 491)
+        elif not call.negotiable or self._is_open():
+            call.respond(transaction, 500, headers=RETRY)
+        else:
+            self._begin(transaction)
+
+    def on_prack(self, transaction: ServerTransaction) -> None:
+        """A PRACK that confirms a reliable answer of ours may carry the next offer (RFC 3262 section 5)."""
+        if sdp_body(transaction.request) is None or not self._call.negotiable:
+            self._call.respond(transaction, 200)
+        else:
+            self._begin(transaction)
+
+    def abandon(self) -> None:
+        """The call has ended: an offer that is still open is refused."""
+        if self._open is not None and self._is_open():
+            self._call.respond(self._open, 487)
+
+    def _is_open(self) -> bool:
+        return self._open is not None and not self._open.final_sent
+
+    def _timer_headers(self, request: Request) -> HeaderLines:
+        """The session timer starts with the call's first 2xx, and PRACK does not refresh it."""
+        established = self._call.state in ("answered", "established")
+        return self._call.timer.answer(request) if established and request.method == "UPDATE" else ()
+
+    def _begin(self, transaction: ServerTransaction) -> None:
+        self._open = transaction
+        self._call.emit(self._answer, transaction)
+
+    async def _answer(self, transaction: ServerTransaction) -> None:
+        call, request = self._call, transaction.request
+        if transaction.final_sent or call.state == "ended":
+            return
+        if refusal := call.timer.refuses(request):
+            call.respond(transaction, 422, headers=refusal)
+            return
+        body = sdp_body(request)
+        try:
+            if body is None:
+                text = call.session.offer(call.capabilities)
+            else:
+                offer = parse_sdp(body)
+                call.capabilities = await call.handler.on_reoffer(call, offer)
+                if transaction.final_sent:
+                    return
+                text = call.session.answer(offer, call.capabilities)
+        except NotAcceptable as error:
+            call.respond(transaction, 488, headers=(warning(str(error)),))
+            return
+        except SdpError as error:
+            call.respond(transaction, 400, "Bad SDP", headers=(warning(str(error)),))
+            return
+        except Exception:
+            log.exception("reoffer_failed", call=call.id)
+            call.respond(transaction, 500)
+            return
+        if request.method != "PRACK":
+            call.dialog.refresh_target(request)
+        if request.method == "INVITE":
+            call.answer_transaction(transaction, text, is_reinvite=True)
+        else:
+            call.respond(transaction, 200, body=text, headers=self._timer_headers(request))
+        call.renegotiated()
+        if body is not None and call.session.media is not None:
+            await call.handler.on_media(call, call.session.media)
 
 
 class Reinvites:
-    """One call's re-INVITEs; `offering` while one is open."""
+    """One call's own re-INVITEs, offers and refreshes; `offering` while one is open."""
 
-    def __init__(self, client: Client, call: Call) -> None:
+    def __init__(self, client: Client, call: InDialog) -> None:
         self.offering = False
         self._client = client
         self._call = call

@@ -8,13 +8,16 @@ from orchestrator.sip.config import SipConfig
 from orchestrator.sip.message.grammar import GrammarError, parse_params
 from orchestrator.sip.message.message import Message, Request, Response
 from orchestrator.sip.sdp.description import small_int
-from orchestrator.sip.transaction.clock import Clock, Timer
+from orchestrator.sip.transaction.timers import Clock, Timer
 
 HeaderLines = tuple[tuple[str, str], ...]
 
 
 class SessionTimer:
-    """One call's timer. `refresh` is called when a refresh of ours is due, `expired` when the peer's is late."""
+    """The session timer of one call.
+
+    `refresh` is called when a refresh of ours is due, `expired` when the peer's is late.
+    """
 
     def __init__(
         self, clock: Clock, config: SipConfig, refresh: Callable[[], None], expired: Callable[[], None]

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING
 
 from orchestrator.sip.agent.client import Client
 from orchestrator.sip.agent.refusals import warning
+from orchestrator.sip.call.in_dialog import InDialog
 from orchestrator.sip.message.grammar import GrammarError, parse_name_addr
 from orchestrator.sip.message.text import PeerText
 from orchestrator.sip.sdp.capabilities import NotAcceptable
 from orchestrator.sip.transaction.server import ServerTransaction
-
-if TYPE_CHECKING:
-    from orchestrator.sip.call.call import Call
 
 TRANSFER_SECONDS = 60.0
 _REPLACES = re.compile(r"(?i)(?:^|&)replaces=")
@@ -22,9 +19,9 @@ _STATUS = re.compile(rb"SIP/2\.0 (\d{3})")
 
 
 class Transfer:
-    """One call's REFERs, both ways. Only one of ours is open at a time."""
+    """The transfers of one call (REFER), both ways. Only one of ours is open at a time."""
 
-    def __init__(self, client: Client, call: Call) -> None:
+    def __init__(self, client: Client, call: InDialog) -> None:
         self._client = client
         self._call = call
         self._outcome: asyncio.Future[int] | None = None

@@ -71,6 +71,7 @@ def _parts(message: Message) -> list[tuple[str, bytes]]:
 
 
 def wants_keyframe(message: Message) -> bool:
+    """Whether an INFO asks for a key frame (picture_fast_update, RFC 5168)."""
     return message.content_type() == MEDIA_CONTROL and bool(_PICTURE_FAST_UPDATE.search(message.body))
 
 

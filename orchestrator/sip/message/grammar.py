@@ -269,6 +269,7 @@ class Via:
 
 
 def parse_via(text: str) -> Via:
+    """One Via value, its transport in capitals."""
     match = _VIA.match(text)
     if match is None or match[1].upper() != "SIP":
         raise GrammarError("bad Via")

@@ -167,6 +167,8 @@ class Message:
 
 @dataclass(slots=True)
 class Request(Message):
+    """A SIP request; `uri` is the Request-URI as it came."""
+
     method: str = ""
     uri: str = ""
 
@@ -176,7 +178,7 @@ class Request(Message):
 
 @dataclass(slots=True)
 class Response(Message):
-    """`reason` is shown and handed on, never echoed: it is made fit for that."""
+    """A SIP response. `reason` is shown and handed on, never echoed: it is made fit for that."""
 
     status: int = 0
     reason: str = ""

@@ -1,4 +1,4 @@
-"""Reading one whole message off the wire.
+"""The parser of whole messages.
 
 What cannot be accepted is raised as `MalformedMessage`, which carries as much of the request as could be read,
 so that a 400 can be sent where that is possible.

@@ -1,4 +1,4 @@
-"""What a peer wrote, as the rest of the program may have it."""
+"""Text of a peer's, made fit for the rest of the program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RFC 3264 section 6: from an offer and our capabilities to the answer's m-lines and the agreed media.
+"""The answer to an offer (RFC 3264 section 6): its m-lines and the agreed media.
 
 Pure functions. Every offered m-line is mirrored; what we cannot do is refused with port 0. The audio
 answer names one codec (and telephone-event), so that a peer never changes codec unannounced.
@@ -19,9 +19,9 @@ from orchestrator.sip.sdp.capabilities import (
 from orchestrator.sip.sdp.crypto import Keys, accept_crypto, crypto_attribute
 from orchestrator.sip.sdp.description import Media, SessionDescription
 from orchestrator.sip.sdp.streams import (
-    OPUS_FMTP,
+    PTIME,
     VOIP_METRICS,
-    choose_audio,
+    codec_lines,
     negotiated_direction,
     offered_feedback,
     read_audio,
@@ -82,15 +82,6 @@ def agreed_crypto(media: Media, capabilities: MediaCapabilities, keys: Keys) -> 
     return crypto
 
 
-def _transport_lines(direction: str, rtcp_port: int | None, port: int, *, mux: bool) -> list[str]:
-    lines = [f"a={direction}"]
-    if mux:
-        lines.append("a=rtcp-mux")
-    elif rtcp_port is not None and rtcp_port != port + 1:
-        lines.append(f"a=rtcp:{rtcp_port}")
-    return lines
-
-
 def _answer_audio(
     session: SessionDescription,
     media: Media,
@@ -99,27 +90,24 @@ def _answer_audio(
     keys: Keys,
 ) -> tuple[list[str], AudioMedia]:
     crypto = agreed_crypto(media, capabilities, keys)
-    codec = choose_audio(media, own.codecs)
-    if codec is None:
+    agreed = read_audio(session, media, capabilities, own, crypto)
+    if agreed is None:
         raise NotAcceptable("none of the offered audio codecs is known here")
-    agreed = read_audio(session, media, capabilities, own, codec, crypto)
-    channels = f"/{codec.channels}" if codec.channels > 1 else ""
-    formats = [codec.payload_type]
-    lines = [f"a=rtpmap:{codec.payload_type} {codec.name}/{codec.clock_rate}{channels}"]
-    if agreed.codec == "opus":
-        lines.append(f"a=fmtp:{codec.payload_type} {OPUS_FMTP}")
+    formats = [agreed.payload_type]
+    lines = codec_lines(next(f for f in media.codecs() if f.payload_type == agreed.payload_type))
     if agreed.telephone_event is not None:
         formats.append(agreed.telephone_event)
         lines.append(f"a=rtpmap:{agreed.telephone_event} telephone-event/{agreed.telephone_event_rate}")
         lines.append(f"a=fmtp:{agreed.telephone_event} 0-15")
     if agreed.comfort_noise is not None:
         formats.append(agreed.comfort_noise)
-        lines.append(f"a=rtpmap:{agreed.comfort_noise} CN/{codec.clock_rate}")
-    lines.append(f"a=ptime:{own.ptime}")
+        lines.append(f"a=rtpmap:{agreed.comfort_noise} CN/{agreed.clock_rate}")
+    lines.append(f"a=ptime:{PTIME}")
     if agreed.voip_metrics:
         lines.append(f"a=rtcp-xr:{VOIP_METRICS}")
-    direction = negotiated_direction(session, media, hold=capabilities.hold)
-    lines += _transport_lines(direction, own.rtcp_port, own.port, mux=agreed.rtcp_mux)
+    lines.append(f"a={negotiated_direction(session, media, hold=capabilities.hold)}")
+    if agreed.rtcp_mux:
+        lines.append("a=rtcp-mux")
     lines += crypto_lines(crypto)
     return [f"m=audio {own.port} {media.proto} {' '.join(map(str, formats))}", *lines], agreed
 
@@ -152,8 +140,9 @@ def _answer_video(
         lines.append(f"a=fmtp:{agreed.rtx_payload_type} apt={number}")
     for scope, feedback in offered_feedback(media, number, own.feedback):
         lines.append(f"a=rtcp-fb:{scope} {feedback}")
-    direction = negotiated_direction(session, media, hold=capabilities.hold)
-    lines += _transport_lines(direction, own.rtcp_port, own.port, mux=agreed.rtcp_mux)
+    lines.append(f"a={negotiated_direction(session, media, hold=capabilities.hold)}")
+    if agreed.rtcp_mux:
+        lines.append("a=rtcp-mux")
     lines += crypto_lines(crypto)
     head = f"m=video {own.port} {media.proto} {' '.join(map(str, formats))}"
     return [head, f"b=AS:{own.bitrate // 1000}", *lines], agreed

@@ -1,4 +1,4 @@
-"""What we can do and what was agreed: the typed ends of offer/answer.
+"""Media capabilities and agreed media: the typed ends of offer/answer.
 
 Directions and "remote" are seen from this side: `sends` is whether we send, `remote` is where to.
 """
@@ -6,6 +6,8 @@ Directions and "remote" are seen from this side: `sends` is whether we send, `re
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from orchestrator.sip.sdp.description import Format
 
 Address = tuple[str, int]
 
@@ -20,16 +22,23 @@ class Crypto:
     remote_key: bytes
 
 
+AUDIO_CODECS = (
+    Format(111, "opus", 48_000, 2),
+    Format(9, "G722", 8_000),
+    Format(0, "PCMU", 8_000),
+    Format(8, "PCMA", 8_000),
+)
+"""The audio codecs of every call, as we offer them and in that order; an offer is answered in its own order.
+
+G722's clock rate is 8000 (RFC 3551 section 4.5.2), opus always has two channels (RFC 7587 section 7).
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class AudioCapabilities:
-    """Our audio end. Codec names in order of preference: "opus", "G722", "PCMU", "PCMA"."""
+    """Our audio end: the port of RTP (RTCP is one above), and whether comfort noise is understood."""
 
     port: int
-    codecs: tuple[str, ...] = ("opus", "G722", "PCMU", "PCMA")
-    rtcp_port: int | None = None
-    rtcp_mux: bool = True
-    ptime: int = 20
-    telephone_event: bool = True
     comfort_noise: bool = False
 
 
@@ -42,8 +51,6 @@ class VideoCapabilities:
     height: int = 512
     fps: float = 25.0
     bitrate: int = 1_000_000
-    rtcp_port: int | None = None
-    rtcp_mux: bool = True
     packetization_modes: tuple[int, ...] = (1, 0)
     feedback: frozenset[str] = frozenset({"nack", "nack pli", "ccm fir"})
     rtx: bool = False
@@ -51,7 +58,7 @@ class VideoCapabilities:
 
 @dataclass(frozen=True, slots=True)
 class MediaCapabilities:
-    """`address` is advertised in c=; "" is the one we dial from, for calls of ours.
+    """What a call of ours can do. `address` is advertised in c=; "" is the one we dial from, for calls of ours.
 
     A stream that is None is refused. `srtp`: off, optional or required.
     """
@@ -65,43 +72,35 @@ class MediaCapabilities:
 
 @dataclass(frozen=True, slots=True)
 class AudioMedia:
-    """An agreed audio stream. `codec` is the registered name; G722's clock rate is 8000 (RFC 3551).
+    """An agreed audio stream. `codec` and `clock_rate` are those of `AUDIO_CODECS`.
 
-    `voip_metrics`: the peer asks for these blocks of RTCP XR (RFC 3611 section 5.1).
+    `packet_ms`: the milliseconds of voice that one packet of ours may hold. `voip_metrics`: the peer asks for these
+    blocks of RTCP XR (RFC 3611 section 5.1).
     """
 
     codec: str
     payload_type: int
     clock_rate: int
-    channels: int
-    ptime: int
     sends: bool
     receives: bool
     remote: Address
     remote_rtcp: Address
     rtcp_mux: bool
-    receive_payload_types: dict[int, str]
+    packet_ms: int = 20
     telephone_event: int | None = None
     telephone_event_rate: int = 8000
     comfort_noise: int | None = None
     voip_metrics: bool = False
-    fmtp: str = ""
     crypto: Crypto | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class VideoMedia:
-    """An agreed H.264 stream. `width`, `height`, `fps` and `bitrate` are what the phone can take of ours.
-
-    `max_mbps` and `max_fs` are the peer's limits in macroblocks a second and a frame.
-    """
+    """An agreed H.264 stream. `width`, `height`, `fps` and `bitrate` are what the phone can take of ours."""
 
     payload_type: int
     packetization_mode: int
     profile_level_id: str
-    level_idc: int
-    max_mbps: int
-    max_fs: int
     width: int
     height: int
     fps: float
@@ -118,7 +117,7 @@ class VideoMedia:
 
 @dataclass(frozen=True, slots=True)
 class NegotiatedMedia:
-    """One agreement. A stream is None where refused, absent or never offered."""
+    """The agreed media of a call. A stream is None where refused, absent or never offered."""
 
     audio: AudioMedia | None = None
     video: VideoMedia | None = None

@@ -85,6 +85,8 @@ class Media:
 
 @dataclass(slots=True)
 class SessionDescription:
+    """A session description; `session_id` and `version` are those of its o= line."""
+
     session_id: str = "0"
     version: str = "0"
     address: str | None = None

@@ -1,8 +1,10 @@
-"""RFC 3264 section 5: the m-lines we offer, and reading the answer to them."""
+"""An offer of ours (RFC 3264 section 5): its m-lines, and reading the answer to them."""
 
 from __future__ import annotations
 
+from orchestrator.rtp.h264_levels import lowest_level
 from orchestrator.sip.sdp.capabilities import (
+    AUDIO_CODECS,
     AudioCapabilities,
     Crypto,
     MediaCapabilities,
@@ -12,16 +14,11 @@ from orchestrator.sip.sdp.capabilities import (
 )
 from orchestrator.sip.sdp.crypto import Keys, crypto_attribute, new_key, parse_crypto
 from orchestrator.sip.sdp.description import Media, SessionDescription
-from orchestrator.sip.sdp.h264 import level_for
-from orchestrator.sip.sdp.streams import OPUS_FMTP, choose_audio, read_audio, read_video
+from orchestrator.sip.sdp.streams import PTIME, codec_lines, read_audio, read_video
 
 SUITE = "AES_CM_128_HMAC_SHA1_80"
-_PAYLOAD_TYPES = {
-    "opus": (111, 48_000, 2),
-    "G722": (9, 8_000, 1),
-    "PCMU": (0, 8_000, 1),
-    "PCMA": (8, 8_000, 1),
-}
+_TELEPHONE_EVENTS = ((101, 8_000), (110, 48_000))
+"""Payload types and clock rates: one for each clock rate of our codecs (RFC 4733 section 2.4)."""
 
 
 def _profile(capabilities: MediaCapabilities, *, feedback: bool) -> str:
@@ -35,42 +32,27 @@ def _crypto_lines(kind: str, capabilities: MediaCapabilities, keys: Keys) -> lis
     return [crypto_attribute(1, SUITE, keys.setdefault((kind, SUITE), new_key(SUITE)))]
 
 
-def _common(port: int, rtcp_port: int | None, *, mux: bool, hold: bool) -> list[str]:
-    lines = ["a=sendonly" if hold else "a=sendrecv"]
-    if mux:
-        lines.append("a=rtcp-mux")
-    if rtcp_port is not None and rtcp_port != port + 1:
-        lines.append(f"a=rtcp:{rtcp_port}")
-    return lines
-
-
 def offer_audio(own: AudioCapabilities, capabilities: MediaCapabilities, keys: Keys) -> list[str]:
-    formats: list[int] = []
-    lines: list[str] = []
-    for name in own.codecs:
-        number, rate, channels = _PAYLOAD_TYPES[name]
-        formats.append(number)
-        lines.append(f"a=rtpmap:{number} {name}/{rate}" + (f"/{channels}" if channels > 1 else ""))
-        if name == "opus":
-            lines.append(f"a=fmtp:{number} {OPUS_FMTP}")
+    formats = [codec.payload_type for codec in AUDIO_CODECS]
+    lines = [line for codec in AUDIO_CODECS for line in codec_lines(codec)]
     if own.comfort_noise:
         formats.append(13)
         lines.append("a=rtpmap:13 CN/8000")
-    if own.telephone_event:
-        rates = [(101, 8_000)] if set(own.codecs) - {"opus"} else []
-        rates += [(110, 48_000)] if "opus" in own.codecs else []
-        for number, rate in rates:
-            formats.append(number)
-            lines += [f"a=rtpmap:{number} telephone-event/{rate}", f"a=fmtp:{number} 0-15"]
-    lines.append(f"a=ptime:{own.ptime}")
-    lines += _common(own.port, own.rtcp_port, mux=own.rtcp_mux, hold=capabilities.hold)
+    for number, rate in _TELEPHONE_EVENTS:
+        formats.append(number)
+        lines += [f"a=rtpmap:{number} telephone-event/{rate}", f"a=fmtp:{number} 0-15"]
+    lines += [f"a=ptime:{PTIME}", _direction(capabilities), "a=rtcp-mux"]
     lines += _crypto_lines("audio", capabilities, keys)
     profile = _profile(capabilities, feedback=False)
     return [f"m=audio {own.port} {profile} {' '.join(map(str, formats))}", *lines]
 
 
+def _direction(capabilities: MediaCapabilities) -> str:
+    return "a=sendonly" if capabilities.hold else "a=sendrecv"
+
+
 def offer_video(own: VideoCapabilities, capabilities: MediaCapabilities, keys: Keys) -> list[str]:
-    level = level_for(own.width, own.height, own.fps, own.bitrate)
+    level = lowest_level(own.width, own.height, own.fps, own.bitrate)
     lines = [f"b=AS:{own.bitrate // 1000}"]
     formats: list[int] = []
     for number, mode in zip((97, 98), own.packetization_modes, strict=False):
@@ -83,7 +65,7 @@ def offer_video(own: VideoCapabilities, capabilities: MediaCapabilities, keys: K
         formats.append(99)
         lines += ["a=rtpmap:99 rtx/90000", f"a=fmtp:99 apt={formats[0]}"]
     lines += [f"a=rtcp-fb:* {feedback}" for feedback in sorted(own.feedback)]
-    lines += _common(own.port, own.rtcp_port, mux=own.rtcp_mux, hold=capabilities.hold)
+    lines += [_direction(capabilities), "a=rtcp-mux"]
     lines += _crypto_lines("video", capabilities, keys)
     # RTP/AVP with a=rtcp-fb, not RTP/AVPF: phones that do not know the latter refuse the stream.
     profile = _profile(capabilities, feedback=False)
@@ -146,18 +128,11 @@ def read_answer(
             continue
         crypto = _answered_crypto(media, capabilities, keys)
         if media.kind == "audio" and capabilities.audio is not None and audio is None:
-            codec = choose_audio(
-                media, tuple(f.name for f in media.codecs() if _known(f.name, capabilities.audio))
-            )
-            if codec is None:
+            audio = read_audio(answer, media, capabilities, capabilities.audio, crypto)
+            if audio is None:
                 raise NotAcceptable("the answer names no audio codec of the offer")
-            audio = read_audio(answer, media, capabilities, capabilities.audio, codec, crypto)
         elif media.kind == "video" and capabilities.video is not None and video is None:
             video = read_video(answer, media, capabilities, capabilities.video, crypto)
     if audio is None and video is None:
         raise NotAcceptable("every stream of the offer was refused")
     return NegotiatedMedia(audio, video, (answer.session_id, answer.version))
-
-
-def _known(name: str, own: AudioCapabilities) -> bool:
-    return any(name.upper() == known.upper() for known in own.codecs)

@@ -13,7 +13,7 @@ from orchestrator.sip.sdp.offer import make_offer, read_answer
 
 
 class SdpSession:
-    """Makes offers and answers whose o= keeps its id, and its version while nothing changes.
+    """The offers and answers of one call, whose o= keeps its id, and its version while nothing changes.
 
     `check` raises NotAcceptable for what may not be agreed.
     """

@@ -1,8 +1,11 @@
-"""What a session description says of one stream, for offers and answers alike: codec, addresses, direction."""
+"""One stream of a session description, for offers and answers alike: codec, addresses, direction."""
 
 from __future__ import annotations
 
+import re
+
 from orchestrator.sip.sdp.capabilities import (
+    AUDIO_CODECS,
     Address,
     AudioCapabilities,
     AudioMedia,
@@ -18,21 +21,34 @@ from orchestrator.sip.sdp.h264 import choose
 REVERSED = {"sendrecv": "sendrecv", "sendonly": "recvonly", "recvonly": "sendonly", "inactive": "inactive"}
 OPUS_FMTP = "useinbandfec=1"
 VOIP_METRICS = "voip-metrics"
+PTIME = 20
+"""Milliseconds of voice in a packet, ours and those that we ask for."""
+_MILLISECONDS = re.compile(r"\d{1,5}(\.\d{1,6})?", re.ASCII)
 _NULL_ADDRESSES = ("0.0.0.0", "::")
 
 
-def choose_audio(media: Media, codecs: tuple[str, ...]) -> Format | None:
-    offered = media.codecs()
-    for name in codecs:
-        for candidate in offered:
-            if candidate.name.upper() != name.upper():
-                continue
-            if name.upper() == "OPUS" and (candidate.clock_rate, candidate.channels) != (48_000, 2):
-                continue
-            if name.upper() != "OPUS" and (candidate.clock_rate, candidate.channels) != (8_000, 1):
-                continue
-            return candidate
+def choose_audio(media: Media) -> tuple[Format, Format] | None:
+    """The peer's first format that is a codec of ours: the codec, and the format as it stands there."""
+    for offered in media.codecs():
+        wanted = (offered.name.upper(), offered.clock_rate, offered.channels)
+        for codec in AUDIO_CODECS:
+            if wanted == (codec.name.upper(), codec.clock_rate, codec.channels):
+                return codec, offered
     return None
+
+
+def packet_milliseconds(media: Media) -> int:
+    """How much voice a packet of ours may hold: 20 ms, or less where a=maxptime asks for that; never below 5."""
+    limits = [float(value) for value in media.values("maxptime") if _MILLISECONDS.fullmatch(value)]
+    longest = min((limit for limit in limits if limit > 0), default=PTIME)
+    return next((length for length in (PTIME, 10) if length <= longest), 5)
+
+
+def codec_lines(codec: Format) -> list[str]:
+    """The rtpmap and fmtp of an audio codec of ours."""
+    number, channels = codec.payload_type, f"/{codec.channels}" if codec.channels > 1 else ""
+    lines = [f"a=rtpmap:{number} {codec.name}/{codec.clock_rate}{channels}"]
+    return [*lines, f"a=fmtp:{number} {OPUS_FMTP}"] if codec.name.lower() == "opus" else lines
 
 
 def companion(media: Media, name: str, clock_rate: int) -> Format | None:
@@ -48,39 +64,34 @@ def read_audio(
     media: Media,
     capabilities: MediaCapabilities,
     own: AudioCapabilities,
-    codec: Format,
     crypto: Crypto | None,
-) -> AudioMedia:
-    """What a description says about a stream that uses `codec`; `media` is the peer's m-line."""
-    mux = media.has("rtcp-mux") and own.rtcp_mux
+) -> AudioMedia | None:
+    """What a description says about a stream, whose m-line is `media`; None where none of its codecs is ours."""
+    chosen = choose_audio(media)
+    if chosen is None:
+        return None
+    codec, offered = chosen
+    mux = media.has("rtcp-mux")
     rtp, rtcp = remote_addresses(session, media, mux=mux)
     direction = negotiated_direction(session, media, hold=capabilities.hold)
-    event = companion(media, "telephone-event", codec.clock_rate) if own.telephone_event else None
+    event = companion(media, "telephone-event", codec.clock_rate)
     noise = companion(media, "CN", codec.clock_rate) if own.comfort_noise else None
-    wanted = next((small_int(value, 1000) for value in media.values("ptime")), None)
-    longest = next((small_int(value, 1000) for value in media.values("maxptime")), None)
-    ptime = wanted if wanted in (10, 20, 30, 40, 60) else own.ptime
-    if longest and ptime > longest >= 10:
-        ptime = longest // 10 * 10
     return AudioMedia(
-        codec=next(name for name in own.codecs if name.upper() == codec.name.upper()),
-        payload_type=codec.payload_type,
+        codec=codec.name,
+        payload_type=offered.payload_type,
         clock_rate=codec.clock_rate,
-        channels=codec.channels,
-        ptime=ptime,
         sends=direction in ("sendrecv", "sendonly"),
         receives=direction in ("sendrecv", "recvonly"),
         remote=rtp,
         remote_rtcp=rtcp,
         rtcp_mux=mux,
-        receive_payload_types={codec.payload_type: codec.name},
+        packet_ms=packet_milliseconds(media),
         telephone_event=event.payload_type if event else None,
         telephone_event_rate=event.clock_rate if event else 8000,
         comfort_noise=noise.payload_type if noise else None,
         voip_metrics=any(
             VOIP_METRICS in value.lower().split() for value in session.values_of(media, "rtcp-xr")
         ),
-        fmtp=codec.fmtp,
         crypto=crypto,
     )
 
@@ -92,10 +103,11 @@ def read_video(
     own: VideoCapabilities,
     crypto: Crypto | None,
 ) -> VideoMedia | None:
+    """The same of H.264 video; None where no format of it can be used."""
     chosen = choose(media.codecs(), own.packetization_modes)
     if chosen is None:
         return None
-    mux = media.has("rtcp-mux") and own.rtcp_mux
+    mux = media.has("rtcp-mux")
     rtp, rtcp = remote_addresses(session, media, mux=mux)
     direction = negotiated_direction(session, media, hold=capabilities.hold)
     width, height, fps = chosen.fit(own.width, own.height, own.fps)
@@ -104,13 +116,10 @@ def read_video(
         payload_type=chosen.payload_type,
         packetization_mode=chosen.packetization_mode,
         profile_level_id=chosen.profile_level_id,
-        level_idc=chosen.level_idc,
-        max_mbps=chosen.max_mbps,
-        max_fs=chosen.max_fs,
         width=width,
         height=height,
         fps=fps,
-        bitrate=video_bitrate(session, media, own.bitrate, chosen.max_bitrate),
+        bitrate=video_bitrate(session, media, own.bitrate, chosen.level.max_bitrate),
         sends=direction in ("sendrecv", "sendonly"),
         receives=direction in ("sendrecv", "recvonly"),
         remote=rtp,

@@ -1,4 +1,4 @@
-"""Which addresses of a session description media may go to at all (RFC 8445 section 19.4.1: the voice hammer)."""
+"""The check of the addresses that media would be sent to (RFC 8445 section 19.4.1: the voice hammer)."""
 
 from __future__ import annotations
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from orchestrator.sip.message.message import Request, Response
-from orchestrator.sip.transaction.clock import Clock, Timer
-from orchestrator.sip.transaction.timers import T1, T2, T4, TIMER_B, TIMER_D
+from orchestrator.sip.transaction.timers import T1, T2, T4, TIMER_B, TIMER_D, Clock, Timer
 from orchestrator.sip.transport.flow import Flow
 
 
 class ClientTransaction:
-    """One request on its way. Exactly one of a final response or `on_failure` ends it (2xx may repeat)."""
+    """One request of ours on its way. Exactly one of a final response or `on_failure` ends it (2xx may repeat)."""
 
     def __init__(
         self,
@@ -94,7 +93,7 @@ class ClientTransaction:
 
 
 class InviteClientTransaction(ClientTransaction):
-    """calling → proceeding → completed (Timer D) or accepted (Timer M)."""
+    """An INVITE of ours: calling → proceeding → completed (Timer D) or accepted (Timer M)."""
 
     def receive(self, response: Response) -> None:
         if response.status < 200:
@@ -132,7 +131,7 @@ class InviteClientTransaction(ClientTransaction):
 
 
 class NonInviteClientTransaction(ClientTransaction):
-    """trying → proceeding → completed (Timer K)."""
+    """Any other request of ours: trying → proceeding → completed (Timer K)."""
 
     def receive(self, response: Response) -> None:
         if self.state not in ("trying", "proceeding"):

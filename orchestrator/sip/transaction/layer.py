@@ -1,4 +1,4 @@
-"""RFC 3261 section 17 (with RFC 6026): the transaction layer, sans-IO.
+"""The transaction layer (RFC 3261 section 17, RFC 6026), sans-IO.
 
 Messages come in through `TransactionLayer.receive`, leave through flows, and time comes from a `Clock`.
 Retransmissions stop here: the user of the layer sees every request once and every final response once
@@ -18,12 +18,12 @@ from orchestrator.sip.transaction.client import (
     InviteClientTransaction,
     NonInviteClientTransaction,
 )
-from orchestrator.sip.transaction.clock import Clock
 from orchestrator.sip.transaction.server import (
     InviteServerTransaction,
     NonInviteServerTransaction,
     ServerTransaction,
 )
+from orchestrator.sip.transaction.timers import Clock
 from orchestrator.sip.transport.flow import Flow
 from visavis.service.logs import Log
 
@@ -35,6 +35,8 @@ Key = tuple[str, ...]
 
 
 class TransactionUser(Protocol):
+    """Who is told of requests, ACKs and responses that are left over."""
+
     def on_request(self, transaction: ServerTransaction) -> None:
         """A new request (never ACK, never a retransmission). CANCEL arrives here too."""
 

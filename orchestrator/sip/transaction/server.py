@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from orchestrator.sip.message.message import Request, Response
-from orchestrator.sip.transaction.clock import Clock, Timer
-from orchestrator.sip.transaction.timers import T1, T2, T4
+from orchestrator.sip.transaction.timers import T1, T2, T4, Clock, Timer
 from orchestrator.sip.transport.flow import Flow
 
 
 class ServerTransaction:
-    """One request being answered. `respond` may be called until a final response has gone out.
+    """One request of the peer's being answered. `respond` may be called until a final response has gone out.
 
     `repeats` False: a refusal goes out again only when its INVITE does (a flood would be answered eleven times
     over), and is soon forgotten (RFC 3261 section 8.2.7).
@@ -68,7 +67,7 @@ class ServerTransaction:
 
 
 class InviteServerTransaction(ServerTransaction):
-    """proceeding → completed → confirmed, or proceeding → accepted for a 2xx."""
+    """An INVITE of the peer's: proceeding → completed → confirmed, or proceeding → accepted for a 2xx."""
 
     def respond(self, response: Response) -> None:
         if self.final_sent:
@@ -108,7 +107,7 @@ class InviteServerTransaction(ServerTransaction):
 
 
 class NonInviteServerTransaction(ServerTransaction):
-    """trying → proceeding → completed (Timer J)."""
+    """Any other request of the peer's: trying → proceeding → completed (Timer J)."""
 
     def respond(self, response: Response) -> None:
         if self.final_sent:

@@ -19,7 +19,7 @@ def split_address(text: str) -> Address:
 
 
 def udp_socket(host: str, port: int) -> socket.socket:
-    """IPv6 sockets take IPv6 only, so that both families can listen on one port."""
+    """A bound UDP socket. IPv6 sockets take IPv6 only, so that both families can listen on one port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
@@ -35,6 +35,7 @@ def udp_socket(host: str, port: int) -> socket.socket:
 
 
 def route_source(remote: str) -> str | None:
+    """Our address towards `remote` by the routing table; None without a route."""
     family = socket.AF_INET6 if ":" in remote else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:

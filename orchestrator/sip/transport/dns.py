@@ -9,9 +9,9 @@ from typing import Any, Protocol, cast
 
 import dns.asyncresolver
 import dns.exception
-import dns.rdataset
 import dns.resolver
 
+from orchestrator.nameserver import asking, records
 from visavis.service.logs import Log
 
 log = Log(__name__)
@@ -26,7 +26,7 @@ class Unanswered(OSError):
 
 
 class Names(Protocol):
-    """What locating a SIP server asks. Empty where there is no such record; raises Unanswered."""
+    """The records that locating a SIP server needs. Empty where there is no such record; raises Unanswered."""
 
     async def services(self, domain: str) -> list[tuple[str, str]]:
         """NAPTR: (service, name to ask for SRV) such as ("SIP+D2T", "_sip._tcp.example.com"), best first."""
@@ -82,26 +82,19 @@ class Resolver:
         if self._silent.get(name, 0.0) > time.monotonic():
             raise Unanswered(f"no DNS server answers for {name}")
         try:
-            answer = await self._resolver.resolve(name, kind, raise_on_no_answer=False, search=False)
-        except (dns.resolver.NXDOMAIN, UnicodeError):
-            return []
+            return await records(self._resolver, name, kind)
         except dns.exception.DNSException as error:
             log.warning("dns_unanswered", name=name, type=kind, reason=error)
             if len(self._silent) >= CACHED_ANSWERS:
                 self._silent.clear()
             self._silent[name] = time.monotonic() + SILENCE_SECONDS
             raise Unanswered(f"no DNS server answers for {name}") from None
-        return list(answer.rrset.processing_order()) if answer.rrset is not None else []
 
 
 def _resolver(nameserver: tuple[str, int] | None) -> dns.asyncresolver.Resolver | None:
     try:
-        resolver = dns.asyncresolver.Resolver(configure=nameserver is None)
+        resolver = asking(nameserver, LIFETIME_SECONDS)
     except dns.resolver.NoResolverConfiguration:
         return None
-    if nameserver is not None:
-        resolver.nameservers = [nameserver[0]]
-        resolver.port = nameserver[1]
-    resolver.lifetime = LIFETIME_SECONDS
     resolver.cache = dns.resolver.LRUCache(CACHED_ANSWERS)
     return resolver

@@ -16,7 +16,10 @@ class FramingError(ValueError):
 
 
 class Framer:
-    """`feed` returns the whole messages so far; `pings` counts double-CRLF keepalives to answer with PONG."""
+    """The framing of one connection: `feed` returns the whole messages so far.
+
+    `pings` counts double-CRLF keepalives to answer with PONG.
+    """
 
     def __init__(self) -> None:
         self._buffer = bytearray()

@@ -17,7 +17,7 @@ MAX_HOPS = 8
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """One way to try. `domain` is what its certificate must be for; `chosen`: the transport was asked for."""
+    """One way to a server. `domain` is what its certificate must be for; `chosen`: the transport was asked for."""
 
     transport: str
     host: str

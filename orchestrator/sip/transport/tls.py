@@ -8,7 +8,7 @@ from orchestrator.sip.config import TlsConfig
 
 
 def server_context(config: TlsConfig) -> ssl.SSLContext:
-    """Raises OSError where the certificate cannot be read."""
+    """The context of connections to us. Raises OSError where the certificate cannot be read."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(config.certificate, config.private_key or None)
@@ -31,6 +31,7 @@ def untrusted(error: ssl.SSLCertVerificationError, name: str) -> ssl.SSLCertVeri
 
 
 def client_context(config: TlsConfig) -> ssl.SSLContext:
+    """The context of connections of ours, with our certificate for servers that demand one."""
     context = ssl.create_default_context(cafile=config.trust_ca or None)
     if not config.verify_server:
         context.check_hostname = False

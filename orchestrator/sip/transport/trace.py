@@ -16,7 +16,7 @@ _SECRET_HEADERS = (b"authorization", b"proxy-authorization")
 
 
 class TraceEntry(NamedTuple):
-    """`time` is Unix time; `direction` "in" or "out"."""
+    """One message. `time` is Unix time; `direction` "in" or "out"."""
 
     time: float
     direction: str
@@ -25,7 +25,7 @@ class TraceEntry(NamedTuple):
 
 
 class Trace:
-    """The last `limit` messages. Credentials and SRTP keys are blanked before anything is kept."""
+    """The last `limit` messages of one call. Credentials and SRTP keys are blanked before anything is kept."""
 
     def __init__(self, limit: int) -> None:
         self._entries: deque[TraceEntry] = deque(maxlen=limit)
@@ -46,7 +46,7 @@ class Trace:
 
 
 class Tracer:
-    """Which calls are traced. Messages belong to a trace by their Call-ID, also before and after the dialog.
+    """The traces of all calls. Messages belong to a trace by their Call-ID, also before and after the dialog.
 
     `upcoming` is how many calls from now on are traced from their INVITE; None: all of them.
     """

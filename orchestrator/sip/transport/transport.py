@@ -24,6 +24,8 @@ MAX_CONNECTIONS_PER_HOST = 200
 
 
 class Receiver(Protocol):
+    """Who takes what arrives, and is told of what was sent and closed."""
+
     def receive(self, data: bytes, flow: Flow, *, stream: bool = False) -> None: ...
 
     def on_sent(self, data: bytes, remote: Address) -> None: ...

@@ -7,6 +7,13 @@ server: an inference server).
 
 Time is counted in samples of 16 kHz mono audio from the start of a turn.
 Frame k of a turn covers samples [floor(16000*k/fps), floor(16000*(k+1)/fps)).
+
+`make proto` makes of it the protobuf code, and plain Python values with the table
+by which the same messages are read and written as JSON (contract.py). For those:
+fields stand in the order in which JSON shows them; `default` in a field's comment
+is what a JSON message that leaves it out means, and `optional` that it may be left
+out. A field added to a message that exists needs the one or the other, for the sake
+of who does not know it.
 """
 
 from collections import abc as _abc
@@ -187,6 +194,8 @@ Global___GetCapabilitiesRequest: _TypeAlias = GetCapabilitiesRequest  # noqa: Y0
 
 @_typing.final
 class Capabilities(_message.Message):
+    """What a server is and can do."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ENGINE_FIELD_NUMBER: _builtins.int
@@ -214,10 +223,13 @@ class Capabilities(_message.Message):
     history_ms: _builtins.int
     """audio before a frame that still shapes it"""
     speaking_slots: _builtins.int
+    """turns that are spoken at once"""
     max_sessions: _builtins.int
+    """conversations; 0: no bound"""
     ready: _builtins.bool
     draining: _builtins.bool
     not_ready_reason: _builtins.str
+    """one sentence, empty where it is ready"""
     @_builtins.property
     def pixel_formats(self) -> _containers.RepeatedScalarFieldContainer[Global___PixelFormat.ValueType]: ...
     @_builtins.property
@@ -250,39 +262,42 @@ Global___Capabilities: _TypeAlias = Capabilities  # noqa: Y015
 
 @_typing.final
 class Limits(_message.Message):
+    """What is taken here, and no more; 0: not told."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     IMAGE_BYTES_FIELD_NUMBER: _builtins.int
     IMAGE_PIXELS_FIELD_NUMBER: _builtins.int
+    VIDEO_BYTES_FIELD_NUMBER: _builtins.int
+    VIDEO_MS_FIELD_NUMBER: _builtins.int
     AUDIO_BYTES_FIELD_NUMBER: _builtins.int
     TURN_MS_FIELD_NUMBER: _builtins.int
     IDLE_MS_FIELD_NUMBER: _builtins.int
     WINDOW_MS_FIELD_NUMBER: _builtins.int
-    VIDEO_BYTES_FIELD_NUMBER: _builtins.int
-    VIDEO_MS_FIELD_NUMBER: _builtins.int
     image_bytes: _builtins.int
     image_pixels: _builtins.int
+    video_bytes: _builtins.int
+    video_ms: _builtins.int
+    """the longest clip that is made an avatar"""
     audio_bytes: _builtins.int
-    """one Audio message"""
+    """PCM of one audio message"""
     turn_ms: _builtins.int
+    """the longest turn"""
     idle_ms: _builtins.int
     """a stream that sends nothing for this long is closed"""
     window_ms: _builtins.int
     """how far past the playhead frames are rendered"""
-    video_bytes: _builtins.int
-    video_ms: _builtins.int
-    """the longest clip that is made an avatar"""
     def __init__(
         self,
         *,
         image_bytes: _builtins.int = ...,
         image_pixels: _builtins.int = ...,
+        video_bytes: _builtins.int = ...,
+        video_ms: _builtins.int = ...,
         audio_bytes: _builtins.int = ...,
         turn_ms: _builtins.int = ...,
         idle_ms: _builtins.int = ...,
         window_ms: _builtins.int = ...,
-        video_bytes: _builtins.int = ...,
-        video_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -309,6 +324,8 @@ Global___WatchCapacityRequest: _TypeAlias = WatchCapacityRequest  # noqa: Y015
 
 @_typing.final
 class Capacity(_message.Message):
+    """How busy a server is; 0 slots or sessions: no bound."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     SPEAKING_SLOTS_FIELD_NUMBER: _builtins.int
@@ -326,7 +343,7 @@ class Capacity(_message.Message):
     draining: _builtins.bool
     @_builtins.property
     def avatar_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """prepared here, in memory or on disk"""
+        """prepared here, in memory or on disk; default none"""
 
     def __init__(
         self,
@@ -463,6 +480,8 @@ Global___LoopJump: _TypeAlias = LoopJump  # noqa: Y015
 
 @_typing.final
 class Avatar(_message.Message):
+    """A prepared avatar: a loop of pictures of one size, and what an engine made of them."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     AVATAR_ID_FIELD_NUMBER: _builtins.int
@@ -474,19 +493,23 @@ class Avatar(_message.Message):
     LOOP_LENGTH_FIELD_NUMBER: _builtins.int
     JUMPS_FIELD_NUMBER: _builtins.int
     avatar_id: _builtins.str
-    """what an engine prepared: body, engine build, settings"""
+    """what the engine prepared: body, engine build, settings"""
     body_id: _builtins.str
     """image bytes, size, fps, build of the loop maker"""
     body_sha256: _builtins.bytes
-    """of all loop frames in I420, in order"""
+    """SHA-256 of all loop frames in I420, in order; ETag of the body"""
     width: _builtins.int
     height: _builtins.int
     loop_length: _builtins.int
     """body frames"""
     @_builtins.property
-    def fps(self) -> Global___FrameRate: ...
+    def fps(self) -> Global___FrameRate:
+        """frames per second as a fraction"""
+
     @_builtins.property
-    def jumps(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoopJump]: ...
+    def jumps(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoopJump]:
+        """[from, to]: after body frame from, to may follow; default none"""
+
     def __init__(
         self,
         *,
@@ -661,60 +684,78 @@ Global___ConverseRequest: _TypeAlias = ConverseRequest  # noqa: Y015
 
 @_typing.final
 class Open(_message.Message):
+    """The first request of a conversation."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     AVATAR_ID_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    BODY_SHA256_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    PIXEL_FORMAT_FIELD_NUMBER: _builtins.int
     WIDTH_FIELD_NUMBER: _builtins.int
     HEIGHT_FIELD_NUMBER: _builtins.int
     FPS_FIELD_NUMBER: _builtins.int
-    PIXEL_FORMAT_FIELD_NUMBER: _builtins.int
-    SCOPE_FIELD_NUMBER: _builtins.int
-    SESSION_ID_FIELD_NUMBER: _builtins.int
-    BODY_SHA256_FIELD_NUMBER: _builtins.int
     avatar_id: _builtins.str
-    width: _builtins.int
-    """0: as prepared. Else must be what was prepared."""
-    height: _builtins.int
-    pixel_format: Global___PixelFormat.ValueType
-    scope: Global___FrameScope.ValueType
     session_id: _builtins.str
-    """for logs"""
+    """for logs; default "" """
     body_sha256: _builtins.bytes
-    """of the client's copy of the body, empty if it has none"""
+    """of the client's copy of the body, empty if it has none; default "" """
+    scope: Global___FrameScope.ValueType
+    """default rectangle"""
+    pixel_format: Global___PixelFormat.ValueType
+    """default i420"""
+    width: _builtins.int
+    """0 or nothing: as prepared. Else must be what was prepared."""
+    height: _builtins.int
     @_builtins.property
     def fps(self) -> Global___FrameRate: ...
     def __init__(
         self,
         *,
         avatar_id: _builtins.str = ...,
-        width: _builtins.int = ...,
-        height: _builtins.int = ...,
-        fps: Global___FrameRate | None = ...,
-        pixel_format: Global___PixelFormat.ValueType = ...,
-        scope: Global___FrameScope.ValueType = ...,
         session_id: _builtins.str = ...,
         body_sha256: _builtins.bytes = ...,
+        scope: Global___FrameScope.ValueType = ...,
+        pixel_format: Global___PixelFormat.ValueType = ...,
+        width: _builtins.int | None = ...,
+        height: _builtins.int | None = ...,
+        fps: Global___FrameRate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["fps", b"fps"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_fps", b"_fps", "_height", b"_height", "_width", b"_width", "fps", b"fps", "height", b"height", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["avatar_id", b"avatar_id", "body_sha256", b"body_sha256", "fps", b"fps", "height", b"height", "pixel_format", b"pixel_format", "scope", b"scope", "session_id", b"session_id", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fps", b"_fps", "_height", b"_height", "_width", b"_width", "avatar_id", b"avatar_id", "body_sha256", b"body_sha256", "fps", b"fps", "height", b"height", "pixel_format", b"pixel_format", "scope", b"scope", "session_id", b"session_id", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__fps: _TypeAlias = _typing.Literal["fps"]  # noqa: Y015
+    _WhichOneofArgType__fps: _TypeAlias = _typing.Literal["_fps", b"_fps"]  # noqa: Y015
+    _WhichOneofReturnType__height: _TypeAlias = _typing.Literal["height"]  # noqa: Y015
+    _WhichOneofArgType__height: _TypeAlias = _typing.Literal["_height", b"_height"]  # noqa: Y015
+    _WhichOneofReturnType__width: _TypeAlias = _typing.Literal["width"]  # noqa: Y015
+    _WhichOneofArgType__width: _TypeAlias = _typing.Literal["_width", b"_width"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fps) -> _WhichOneofReturnType__fps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__height) -> _WhichOneofReturnType__height | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__width) -> _WhichOneofReturnType__width | None: ...
 
 Global___Open: _TypeAlias = Open  # noqa: Y015
 
 @_typing.final
 class TurnStart(_message.Message):
+    """A turn begins."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TURN_ID_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     RENDER_FROM_SAMPLE_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.int
+    """new each time"""
     epoch: _builtins.int
     render_from_sample: _builtins.int
     """Frames that begin before this sample are not rendered: the audio from there back is
-    history (a turn resumed on another server).
+    history (a turn resumed on another server); default 0
     """
     def __init__(
         self,
@@ -733,6 +774,8 @@ Global___TurnStart: _TypeAlias = TurnStart  # noqa: Y015
 
 @_typing.final
 class Audio(_message.Message):
+    """A piece of the turn's sound."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TURN_ID_FIELD_NUMBER: _builtins.int
@@ -763,6 +806,8 @@ Global___Audio: _TypeAlias = Audio  # noqa: Y015
 
 @_typing.final
 class EndOfTurn(_message.Message):
+    """No more audio comes in this turn."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TURN_ID_FIELD_NUMBER: _builtins.int
@@ -830,6 +875,7 @@ class Playhead(_message.Message):
     audio_sample: _builtins.int
     """negative: the turn starts in that many samples"""
     playing: _builtins.bool
+    """default true"""
     def __init__(
         self,
         *,
@@ -919,6 +965,8 @@ Global___ConverseResponse: _TypeAlias = ConverseResponse  # noqa: Y015
 
 @_typing.final
 class Opened(_message.Message):
+    """The answer to Open: what was agreed."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     AVATAR_FIELD_NUMBER: _builtins.int
@@ -933,8 +981,11 @@ class Opened(_message.Message):
     scope: Global___FrameScope.ValueType
     """WHOLE although RECTANGLE was asked for: the client's body differs (body_sha256)."""
     look_ahead_ms: _builtins.int
+    """audio the engine needs beyond the end of a frame"""
     history_ms: _builtins.int
+    """audio before a frame that still shapes it"""
     window_ms: _builtins.int
+    """how far past the playhead frames are rendered"""
     closing_frames: _builtins.int
     """frames after the end of a turn that bring the mouth to rest"""
     @_builtins.property
@@ -955,11 +1006,13 @@ class Opened(_message.Message):
         window_ms: _builtins.int = ...,
         closing_frames: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["avatar", b"avatar", "largest_rect", b"largest_rect"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_largest_rect", b"_largest_rect", "avatar", b"avatar", "largest_rect", b"largest_rect"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["avatar", b"avatar", "closing_frames", b"closing_frames", "history_ms", b"history_ms", "largest_rect", b"largest_rect", "look_ahead_ms", b"look_ahead_ms", "pixel_format", b"pixel_format", "scope", b"scope", "window_ms", b"window_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_largest_rect", b"_largest_rect", "avatar", b"avatar", "closing_frames", b"closing_frames", "history_ms", b"history_ms", "largest_rect", b"largest_rect", "look_ahead_ms", b"look_ahead_ms", "pixel_format", b"pixel_format", "scope", b"scope", "window_ms", b"window_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__largest_rect: _TypeAlias = _typing.Literal["largest_rect"]  # noqa: Y015
+    _WhichOneofArgType__largest_rect: _TypeAlias = _typing.Literal["_largest_rect", b"_largest_rect"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__largest_rect) -> _WhichOneofReturnType__largest_rect | None: ...
 
 Global___Opened: _TypeAlias = Opened  # noqa: Y015
 
@@ -1010,6 +1063,8 @@ Global___Frame: _TypeAlias = Frame  # noqa: Y015
 
 @_typing.final
 class TurnAccepted(_message.Message):
+    """A server has taken the turn and will draw it."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TURN_ID_FIELD_NUMBER: _builtins.int
@@ -1053,6 +1108,8 @@ Global___TurnRejected: _TypeAlias = TurnRejected  # noqa: Y015
 
 @_typing.final
 class TurnFinished(_message.Message):
+    """Exactly one for a turn that was not interrupted."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TURN_ID_FIELD_NUMBER: _builtins.int
@@ -1079,6 +1136,8 @@ Global___TurnFinished: _TypeAlias = TurnFinished  # noqa: Y015
 
 @_typing.final
 class Interrupted(_message.Message):
+    """Everything older than this epoch is gone on the server too."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     EPOCH_FIELD_NUMBER: _builtins.int
@@ -1098,12 +1157,15 @@ Global___Interrupted: _TypeAlias = Interrupted  # noqa: Y015
 
 @_typing.final
 class GoAway(_message.Message):
+    """The server drains: open a conversation elsewhere."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     REASON_FIELD_NUMBER: _builtins.int
     DEADLINE_MS_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     deadline_ms: _builtins.int
+    """what still runs then is cut"""
     def __init__(
         self,
         *,
@@ -1120,6 +1182,8 @@ Global___GoAway: _TypeAlias = GoAway  # noqa: Y015
 
 @_typing.final
 class Stats(_message.Message):
+    """A server's own rolling figures."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     QUEUE_MS_FIELD_NUMBER: _builtins.int

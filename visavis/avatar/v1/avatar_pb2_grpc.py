@@ -5,7 +5,7 @@ import warnings
 
 from visavis.avatar.v1 import avatar_pb2 as visavis_dot_avatar_dot_v1_dot_avatar__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class AvatarServiceStub:
+class AvatarServiceStub(object):
     """Missing associated documentation comment in .proto file."""
 
     def __init__(self, channel):
@@ -71,7 +71,7 @@ class AvatarServiceStub:
                 _registered_method=True)
 
 
-class AvatarServiceServicer:
+class AvatarServiceServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def GetCapabilities(self, request, context):
@@ -169,7 +169,7 @@ def add_AvatarServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class AvatarService:
+class AvatarService(object):
     """Missing associated documentation comment in .proto file."""
 
     @staticmethod

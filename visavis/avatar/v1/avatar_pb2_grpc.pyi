@@ -7,6 +7,13 @@ server: an inference server).
 
 Time is counted in samples of 16 kHz mono audio from the start of a turn.
 Frame k of a turn covers samples [floor(16000*k/fps), floor(16000*(k+1)/fps)).
+
+`make proto` makes of it the protobuf code, and plain Python values with the table
+by which the same messages are read and written as JSON (contract.py). For those:
+fields stand in the order in which JSON shows them; `default` in a field's comment
+is what a JSON message that leaves it out means, and `optional` that it may be left
+out. A field added to a message that exists needs the one or the other, for the sake
+of who does not know it.
 """
 
 from collections import abc as _abc

@@ -1,0 +1,154 @@
+"""The avatar of one call: its speaker, its avatar stream, and the body that is played."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from fractions import Fraction
+
+from orchestrator.avatar.avatars import ReadyAvatar, WorkerAvatars
+from orchestrator.avatar.source import PortraitFile
+from orchestrator.avatar.speaker import Speaker
+from orchestrator.avatar.still import grey_body
+from orchestrator.avatar.turn import PCM, OnTurn
+from orchestrator.media.sources import Body, StillBody
+from orchestrator.worker.messages import LipsStats
+from visavis.client.messages import Connected, Disconnected, Event, TurnRejected
+from visavis.client.start_delay import StartDelay
+from visavis.client.stream import AvatarStream
+from visavis.frames import Frame
+from visavis.playout.loop import IdleVariation
+from visavis.playout.playout import Picture, Playout
+
+OnAvatar = Callable[[str, str], None]
+"""Called with ``ready | connected | lost | rejected | failed`` and one sentence."""
+
+
+class NoAvatar:
+    """The turn writer of a call without an avatar: turns are heard, no lips come."""
+
+    def start_turn(self, turn_id: int, epoch: int) -> None: ...
+    def push_audio(self, pcm: PCM) -> None: ...
+    def end_turn(self) -> None: ...
+    def anchor(self, sample: int, loop_index: int) -> None: ...
+    def playhead(self, sample: int, playing: bool = True) -> None: ...
+    def interrupt(self, epoch: int) -> None: ...
+
+
+class CallAvatar:
+    """One call's avatar: the media path's ``Voice`` and ``Face``. Belongs to the worker's event loop.
+
+    Until the avatar is prepared the portrait is shown still and turns are only heard; the body is taken into
+    use between turns.
+    """
+
+    def __init__(
+        self,
+        avatars: WorkerAvatars,
+        portrait: PortraitFile,
+        *,
+        session_id: str,
+        rate: int,
+        on_turn: OnTurn,
+        on_avatar: OnAvatar,
+        trim_ms: int = 0,
+    ) -> None:
+        self._avatars = avatars
+        self._session_id = session_id
+        self._on_avatar = on_avatar
+        self._stream: AvatarStream | None = None
+        self._playout: Playout
+        self.body: Body
+        self._pending: ReadyAvatar | None = None
+        task = avatars.avatar(portrait)
+        ready = task.result() if task.done() and not task.cancelled() and task.exception() is None else None
+        self._waiting: asyncio.Task[None] | None = None
+        self._playout = Playout(1, portrait.fps)
+        self.body = grey_body(portrait.width, portrait.height) if ready is None else ready.loop
+        self.speaker = Speaker(
+            rate=rate,
+            fps=portrait.fps,
+            face=NoAvatar(),
+            playout=self._playout,
+            start_delay=StartDelay(portrait.fps, initial_s=0.0),
+            emit=on_turn,
+            trim_ms=trim_ms,
+        )
+        if ready is not None:
+            self._use(ready)
+        else:
+            self._waiting = asyncio.create_task(self._await_avatar(avatars.still(portrait), task))
+
+    @property
+    def playout(self) -> Playout:
+        """The playout in use, with its counters."""
+        return self._playout
+
+    @property
+    def connected(self) -> bool:
+        """An inference server serves this call now."""
+        return self._stream is not None and self._stream.connected
+
+    def read(self, packet: int) -> PCM | None:
+        """See :class:`orchestrator.media.sources.Voice`."""
+        return self.speaker.read(packet)
+
+    def tick(self, frame: int) -> Picture:
+        """See :class:`orchestrator.media.sources.Face`."""
+        if self._pending is not None and not self.speaker.speaking:
+            ready, self._pending = self._pending, None
+            self._use(ready)
+        return self.speaker.tick(frame)
+
+    def figures(self) -> LipsStats:
+        """The call's lips so far."""
+        stats, stream = self._playout.stats, self._stream
+        return LipsStats(
+            frames_shown=stats.shown,
+            frames_late=stats.late,
+            frames_dropped=stats.dropped,
+            freeze_ms=round(stats.freeze_s * 1000, 1),
+            first_frame_ms=None if stream is None else round(stream.start_delay.p95_s * 1000, 1),
+        )
+
+    async def close(self) -> None:
+        """Let go of the avatar stream."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+        if self._stream is not None:
+            await self._stream.close()
+        self._waiting = self._stream = None
+
+    async def _await_avatar(self, still: asyncio.Task[StillBody], avatar: asyncio.Task[ReadyAvatar]) -> None:
+        try:
+            self.body = await asyncio.shield(still)
+            self._pending = await asyncio.shield(avatar)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            self._on_avatar("failed", str(error))
+
+    def _use(self, ready: ReadyAvatar) -> None:
+        """Only between turns."""
+        fps: Fraction = ready.avatar.fps
+        length = len(ready.body)
+        jumps = ready.body.jumps
+        # Where jumps lead to the cached loop has a key frame (orchestrator.media.video.idle_loop).
+        first = min((target for _, target in jumps), default=0)
+        variation = IdleVariation(length, self._session_id)
+        self._playout = Playout(length, fps, jumps=jumps, choose_jump=variation, loop_index=first)
+        self._stream = self._avatars.converse(ready, self._session_id, self._on_event)
+        self.body = ready.loop
+        self.speaker.use(self._stream, self._playout, self._stream.start_delay)
+        self._on_avatar("ready", "")
+
+    def _on_event(self, event: Event) -> None:
+        match event:
+            case Frame():
+                self._playout.on_frame(event)
+            case Connected(address=address):
+                self._on_avatar("connected", address)
+            case Disconnected(reason=reason):
+                self._on_avatar("lost", reason)
+            case TurnRejected(reason=reason):
+                self._on_avatar("rejected", reason)

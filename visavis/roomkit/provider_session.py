@@ -1,0 +1,238 @@
+"""One provider's avatar session: its stream, its pacer, and pictures for whoever watches.
+
+Lives in the provider's background loop; the methods without ``async`` may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visavis.client.body_cache import Body
+from visavis.client.messages import Event
+from visavis.client.model import Avatar, AvatarSource
+from visavis.client.pool import ServerPool
+from visavis.client.stream import AvatarStream
+from visavis.frames import I420, SAMPLE_RATE, Frame
+from visavis.playout.compositor import Compositor
+from visavis.playout.pacer import Pacer
+from visavis.playout.picture import Picture
+from visavis.playout.playback import Playback
+from visavis.playout.playout import Playout
+from visavis.playout.pull import PullMode
+from visavis.rgb import to_rgb
+from visavis.roomkit.types import VideoFrame
+from visavis.service.unhandled import logged
+
+_BACKLOG = 2  # pictures that may wait for a slow watcher; older ones are drawn but not shown
+_LINGER_S = 5.0  # paced pictures go on this long after the last audio where no end is told
+
+
+class ProviderSession:
+    """The session of one provider.
+
+    ``show`` is called with each picture while a turn is on, from a thread of its own (``paced``).
+    """
+
+    def __init__(
+        self,
+        body: Body,
+        show: Callable[[VideoFrame], None],
+        *,
+        codec: str = "raw_rgb24",
+        paced: bool = True,
+        delay_s: float = 0.0,
+        wait_s: float = 1.0,
+        playback: Playback | None = None,
+    ) -> None:
+        self._playback = playback
+        self._body = body
+        self._show = show
+        self._codec = codec
+        self._paced = paced
+        self._delay_s = delay_s
+        self._wait_s = wait_s
+        self._playout = Playout(len(body), body.fps)
+        self._compositor = Compositor()
+        self._lock = threading.RLock()  # over playout, compositor and pacer
+        self._loop = asyncio.get_running_loop()
+        self._news = asyncio.Event()
+        self._ticking: asyncio.Task[None] | None = None
+        self._told_end = True
+        self._last_fed = 0.0
+        self._underway = 0  # samples that were fed and that the loop has not taken yet
+        self._sequence = 0
+        self._began = time.monotonic()
+        self._shown: VideoFrame | None = None
+        self._pictures: queue.SimpleQueue[Picture | None] = queue.SimpleQueue()
+        self._watcher: threading.Thread | None = None
+        self._stream: AvatarStream | None = None
+        self._pacer: Pacer | None = None
+        self._pull: PullMode | None = None
+
+    def open(self, pool: ServerPool, avatar: Avatar, source: AvatarSource) -> None:
+        """Open the conversation; in the background loop."""
+        self._stream = pool.open(
+            avatar, source=source, body_sha256=self._body.sha256, on_event=self._on_event
+        )
+        if self._paced:
+            self._pacer = Pacer(self._playout, self._stream, delay_s=self._delay_s, playback=self._playback)
+            self._watcher = threading.Thread(target=self._watch, name="visavis-pictures", daemon=True)
+            self._watcher.start()
+        else:
+            self._pull = PullMode(self._playout, self._stream, self._news, self._wait_s)
+
+    async def close(self) -> None:
+        """End the session."""
+        if self._ticking is not None:
+            self._ticking.cancel()
+            await asyncio.gather(self._ticking, return_exceptions=True)
+        if self._stream is not None:
+            await self._stream.close()
+        self._pictures.put(None)
+        if self._watcher is not None and self._watcher is not threading.current_thread():
+            await asyncio.to_thread(self._watcher.join, 5.0)
+
+    # -- from any thread --
+
+    def feed(self, pcm: NDArray[np.int16]) -> None:
+        """Audio of a paced turn."""
+        if len(pcm):
+            with self._lock:
+                self._underway += len(pcm)
+            self._call(self._feed, pcm)
+
+    def end(self) -> None:
+        """The end of a paced turn."""
+        self._call(self._end)
+
+    def interrupt(self) -> None:
+        """Cut the turn."""
+        self._call(self._interrupt)
+
+    def follow(self, playback: Playback | None) -> None:
+        """Pace turns by this playback from now on, ``None``: by what is fed."""
+        with self._lock:
+            self._playback = playback
+            if self._pacer is not None:
+                self._pacer.playback = playback
+
+    @property
+    def ahead_s(self) -> float:
+        """Seconds of audio that were fed and not shown yet."""
+        with self._lock:
+            return self._pacer.ahead_s + self._underway / SAMPLE_RATE if self._pacer is not None else 0.0
+
+    def feed_and_wait(self, pcm: NDArray[np.int16], end: bool = False) -> list[VideoFrame]:
+        """Audio of an unpaced turn; the pictures that it settles, waiting for them a moment."""
+        if self._pull is None:
+            return []
+        work = self._pull.feed(pcm, end)
+        try:
+            pictures = asyncio.run_coroutine_threadsafe(work, self._loop).result(self._wait_s * 2 + 5)
+        except (TimeoutError, RuntimeError):
+            return []
+        return [self._frame(self._compositor.compose(p, self._body)) for p in pictures]
+
+    def idle_frame(self) -> VideoFrame:
+        """The loop's next picture; while a turn is on, the picture that is on."""
+        with self._lock:
+            if self._ticking is not None and self._shown is not None:
+                return self._shown
+            picture = self._playout.tick(None)
+            self._shown = self._frame(self._compositor.compose(picture, self._body))
+            return self._shown
+
+    # -- in the loop --
+
+    def _call(self, function: Callable[..., None], *args: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is gone
+            self._loop.call_soon_threadsafe(function, *args)
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, Frame):
+            with self._lock:
+                if self._pacer is not None:
+                    self._pacer.on_frame(event)
+                else:
+                    self._playout.on_frame(event)
+        self._news.set()
+
+    def _feed(self, pcm: NDArray[np.int16]) -> None:
+        if self._pacer is None:
+            return
+        self._told_end, self._last_fed = False, self._loop.time()
+        with self._lock:
+            self._underway -= len(pcm)
+            self._pacer.feed(pcm, self._last_fed)
+            if self._ticking is None:  # from here on the body moves by ticks alone
+                self._ticking = logged(self._loop.create_task(self._tick()), "pictures")
+
+    def _end(self) -> None:
+        self._told_end = True
+        if self._pacer is not None:
+            with self._lock:
+                self._pacer.end()
+
+    def _interrupt(self) -> None:
+        self._told_end = True
+        with self._lock:
+            if self._pacer is not None:
+                self._pacer.interrupt()
+            if self._pull is not None:
+                self._pull.interrupt()
+
+    async def _tick(self) -> None:
+        """Paces the pictures of a turn; a clock that is late catches up without showing."""
+        pacer = self._pacer
+        if pacer is None:
+            return
+        start, count, period = self._loop.time(), 0, float(1 / self._body.fps)
+        try:
+            while True:
+                due = start + count * period
+                with self._lock:
+                    picture = pacer.tick(due)
+                self._pictures.put(picture)
+                count += 1
+                over = self._told_end or due - self._last_fed > _LINGER_S
+                if over and pacer.idle:
+                    return
+                await asyncio.sleep(max(0.0, start + count * period - self._loop.time()))
+        finally:
+            self._ticking = None
+
+    # -- pictures --
+
+    def _watch(self) -> None:
+        while (picture := self._pictures.get()) is not None:
+            with self._lock:
+                drawn = self._compositor.compose(picture, self._body)
+                if self._pictures.qsize() > _BACKLOG:
+                    continue
+                drawn = drawn.copy()  # an idle picture may be drawn while this one is converted
+            frame = self._frame(drawn)
+            with self._lock:
+                self._shown = frame
+            self._show(frame)
+
+    def _frame(self, picture: I420) -> VideoFrame:
+        width, height = self._body.width, self._body.height
+        pixels = to_rgb(picture, width, height) if self._codec == "raw_rgb24" else picture
+        self._sequence += 1
+        return VideoFrame(
+            data=pixels.tobytes(),
+            codec=self._codec,
+            width=width,
+            height=height,
+            timestamp_ms=(time.monotonic() - self._began) * 1000,
+            keyframe=True,
+            sequence=self._sequence,
+        )
