@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -24,6 +25,7 @@ import httpx
 from testing.caller import CallFailed, Phone
 from testing.caller.movie import contact_sheet, report, write_movie
 from testing.ports import free_port
+from visavis.service.child import end_with_parent
 
 TEXT = (
     "Hello! I am Visavis, a face for voice calls. "
@@ -66,7 +68,11 @@ async def service(module: str, log: Path, **settings: object) -> AsyncIterator[a
     environment = os.environ | {prefix + name.upper(): str(value) for name, value in settings.items()}
     with log.open("wb") as sink:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", module, env=environment, stdout=sink, stderr=sink
+            *(sys.executable, "-m", module),
+            env=environment,
+            stdout=sink,
+            stderr=sink,
+            preexec_fn=functools.partial(end_with_parent, signal.SIGTERM),
         )
     try:
         yield process

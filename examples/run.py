@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
+import errno
+import functools
 import signal
 import socket
 import sys
 
 import httpx
 
+from inference_server.settings import load as load_inference_settings
 from orchestrator.config import load_settings
+from visavis.service.child import end_with_parent
+from visavis.service.settings import SettingsError
 
 
 def own_address() -> str:
@@ -24,15 +28,56 @@ def own_address() -> str:
             return "127.0.0.1"
 
 
+def taken() -> list[str]:
+    """A sentence for each port of the services that something else listens on."""
+    own, inference = load_settings([]), load_inference_settings([])
+    ports = [
+        (own.api_host, own.api_port, "VISAVIS_API_PORT", socket.SOCK_STREAM),
+        (own.sip_host, own.sip_port, "VISAVIS_SIP_PORT", socket.SOCK_DGRAM),
+        (inference.host, inference.port, "VISAVIS_INFERENCE_PORT", socket.SOCK_STREAM),
+    ]
+    if inference.http:
+        ports.append(
+            (inference.http_host, inference.http_port, "VISAVIS_INFERENCE_HTTP_PORT", socket.SOCK_STREAM)
+        )
+    return [
+        f"Port {port} is taken: end what listens there, or choose another one with {name}."
+        for host, port, name, kind in ports
+        if not free(host, port, kind)
+    ]
+
+
+def free(host: str, port: int, kind: socket.SocketKind) -> bool:
+    """Whether a service could listen there."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind) as probe:
+        if kind == socket.SOCK_STREAM:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error.errno != errno.EADDRINUSE  # all else is the service's to say
+    return True
+
+
 async def run() -> int:
-    """Until one of the services ends or Ctrl-C; the exit status is the orchestrator's."""
+    """Until Ctrl-C or until one of the services ends by itself, which is an error; the exit status."""
+    try:
+        sentences = taken()
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if sentences:
+        print("\n".join([*sentences, "Do the services run already?"]), file=sys.stderr)
+        return 1
     settings = load_settings([])
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     processes = [
         await asyncio.create_subprocess_exec(
-            sys.executable, "-m", module, env=os.environ, start_new_session=True
+            *(sys.executable, "-m", module),
+            start_new_session=True,
+            preexec_fn=functools.partial(end_with_parent, signal.SIGTERM),
         )
         for module in ("inference_server", "orchestrator")
     ]
@@ -45,8 +90,8 @@ async def run() -> int:
     for process in reversed(processes):
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
-    await asyncio.gather(*ends)
-    return processes[1].returncode or 0
+    codes = await asyncio.gather(*ends)
+    return max(codes) if stop.is_set() else max(1, *codes)
 
 
 async def announce(api_port: int, sip_port: int) -> None:

@@ -34,6 +34,7 @@ from orchestrator.worker.messages import (
     AvatarSettings,
     Message,
     PrepareState,
+    Setup,
     TaskFailed,
     WorkerReady,
 )
@@ -62,7 +63,7 @@ class App:
         self._catalog = AvatarCatalog(
             settings.data_dir / "avatars", settings.avatar_image or portraits.DEFAULT
         )
-        self._pool = WorkerPool(self._pool_settings(), self._on_message, self.supervisor)
+        self._pool = WorkerPool(pool_settings(settings), self._on_message, self.supervisor)
         self._calls = CallRegistry(settings, self._pool, self._catalog, self._voices, self._bus)
         self._sip = SipGateway(settings, self._calls, self.supervisor)
         self._collector = OrchestratorCollector(
@@ -141,6 +142,17 @@ class App:
             self._preparation.discard(checked)
             raise
         self._preparation.store(portrait, checked)
+        return portrait
+
+    async def delete_portrait(self, name: str) -> Portrait | None:
+        """Erase a portrait; ``None`` where there is none. Raises :class:`AvatarError` for the default one.
+
+        Calls that show it keep it until they end.
+        """
+        portrait = self._catalog.delete(name)  # on the loop: nobody looks it up meanwhile
+        if portrait is not None:
+            self._preparation.forget(portrait)
+            self._calls.erased(portrait)
         return portrait
 
     # -- life --
@@ -264,21 +276,23 @@ class App:
     def _api_address(self) -> str:
         return f"{self.settings.api_host}:{self.settings.api_port}"
 
-    def _pool_settings(self) -> PoolSettings:
-        settings = self.settings
-        width, height = settings.video_size
-        host = HostSettings(
-            settings.sip_host, settings.rtp_port_min, settings.rtp_port_max, str(settings.cache_dir)
-        )
-        avatar = AvatarSettings(
-            servers=tuple(settings.avatar_servers),
-            cache=str(settings.cache_dir),
-            cache_bytes=settings.cache_bytes,
-            width=width,
-            height=height,
-            fps=settings.frame_rate,
-            bitrate=settings.video_bitrate,
-            fit=settings.avatar_fit,
-            nameserver=settings.avatar_nameserver,
-        )
-        return PoolSettings(host, settings.media_workers, "orchestrator.avatar.owner:make", avatar)
+
+def pool_settings(settings: Settings) -> PoolSettings:
+    """What media workers are told of the settings."""
+    width, height = settings.video_size
+    host = HostSettings(
+        settings.sip_host, settings.rtp_port_min, settings.rtp_port_max, str(settings.cache_dir)
+    )
+    avatar = AvatarSettings(
+        servers=tuple(settings.avatar_servers),
+        cache=str(settings.cache_dir),
+        cache_bytes=settings.cache_bytes,
+        width=width,
+        height=height,
+        fps=settings.frame_rate,
+        bitrate=settings.video_bitrate,
+        fit=settings.avatar_fit,
+        nameserver=settings.avatar_nameserver,
+    )
+    setup = Setup(host, "orchestrator.avatar.owner:make", avatar, settings.log_level)
+    return PoolSettings(setup, settings.media_workers)

@@ -90,12 +90,16 @@ class Closes:
     def __init__(self): self.descriptor = os.open(os.devnull, os.O_RDONLY)
     def __del__(self): os.close(self.descriptor)
 
-def test_whose_log_holds_a_traceback():
+@pytest.fixture
+def logs_at_its_end():
+    yield
     here = Closes()
     try:
         raise ValueError
     except ValueError:
         logging.exception("it")
+
+def test_whose_log_holds_a_traceback(logs_at_its_end): pass
 
 def test_what_takes_a_moment_to_end():
     threading.Thread(target=time.sleep, args=(0.2,)).start()

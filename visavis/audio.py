@@ -31,6 +31,28 @@ def _filters(reach: int, phases: int, cutoff: float) -> NDArray[np.float32]:
     return even
 
 
+class WholeSamples:
+    """Cuts a stream of s16le bytes at samples: speech over HTTP comes in pieces of any length, odd ones too.
+
+    ``push`` returns the samples that are whole, ``(n,)`` little-endian int16; the byte that is left over waits for
+    the next piece, or is dropped by ``reset`` where the speech ends or is cut.
+    """
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def push(self, pcm: bytes | bytearray | memoryview) -> NDArray[np.int16]:
+        """The next piece, of any length."""
+        data = self._rest + bytes(pcm) if self._rest else bytes(pcm)
+        end = len(data) & ~1
+        self._rest = data[end:]
+        return np.frombuffer(data[:end], "<i2")
+
+    def reset(self) -> None:
+        """The next byte is the first of a sample."""
+        self._rest = b""
+
+
 class Resampler:
     """Streaming mono resampler from ``rate`` to ``to`` Hz; ``(n,)`` int16 in and out.
 

@@ -19,14 +19,15 @@ from inference_server.avatars.i420 import Planes, to_planes
 from inference_server.avatars.portrait import motion
 from inference_server.avatars.portrait.blink import Blinker
 from inference_server.avatars.portrait.closing import close_lips
-from inference_server.avatars.portrait.framing import Fit, frame_picture, speaking_face
+from inference_server.avatars.portrait.framing import Fit, frame_picture, scale_of, speaking_face
 from inference_server.avatars.portrait.landmarks import Face, FaceMesh
 from inference_server.avatars.portrait.region import mouth_region
 from inference_server.avatars.portrait.seam import settled
+from inference_server.avatars.portrait.upright import upright
 from inference_server.engines.base import BodyLoop, ImageRejected
 from visavis.frames import Rect
 
-LOOP_BUILD = "loop-6"
+LOOP_BUILD = "loop-7"
 """Part of every ``body_id``: raise it with every change of the loop's pixels."""
 
 _MESH_CACHE: list[FaceMesh] = []
@@ -57,7 +58,8 @@ def make_loop(
     even(width, height)
     yield 0.0
     mesh = face_mesh()
-    face = speaking_face(mesh.detect(image))
+    image, faces = upright(image, mesh)
+    face = speaking_face(faces)
     yield 0.03
     framed = frame_picture(image, face, width, height, fit)
     yield 0.05
@@ -103,7 +105,7 @@ def _points_in(
     mesh: FaceMesh, rgb: NDArray[np.uint8], face: Face, affine: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """The points measured again in the framed picture, where that finds the same face."""
-    scale = float(affine[0, 0])
+    scale = scale_of(affine)
     points = face.points.copy()
     points[:, :2] = points[:, :2] @ affine[:, :2].T + affine[:, 2]
     points[:, 2] *= scale

@@ -14,6 +14,7 @@ from inference_server.avatars.i420 import pack, to_planes
 from inference_server.avatars.loop import even, face_mesh
 from inference_server.avatars.portrait.framing import Fit, placement, render, speaking_face
 from inference_server.avatars.portrait.landmarks import Face
+from inference_server.avatars.portrait.upright import upright
 from inference_server.engines.base import BodyLoop, ImageRejected
 
 VIDEO_BUILD = "video-1"
@@ -86,7 +87,10 @@ def follow_face(frames: Frames, fps: Fraction) -> Iterator[Face | None]:
     lost = 0
     for index, rgb in enumerate(frames):
         if index == 0:
-            found: Face | None = speaking_face(mesh.detect(rgb))
+            turned, faces = upright(rgb, mesh)
+            if turned is not rgb:
+                raise ImageRejected("The video is on its side or upside down: turn it and upload it again.")
+            found: Face | None = speaking_face(faces)
         else:
             found = face and mesh.follow(rgb, face, views=3)
             found = found or next(iter(mesh.detect(rgb)), None)

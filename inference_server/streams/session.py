@@ -111,12 +111,12 @@ class Session:
         self._say(TurnAccepted(turn_id))
 
     def audio(self, turn_id: int, epoch: int, first_sample: int, pcm: bytes, now: float) -> None:
-        """s16le mono 16 kHz, contiguous with what came before."""
+        """s16le mono 16 kHz, contiguous with what came before.
+
+        A message may end in the middle of a sample: the byte waits for the next message, whose ``first_sample`` is
+        that sample's number, or is dropped with the turn's end.
+        """
         limit = self.parameters.audio_bytes
-        if len(pcm) % 2:
-            raise invalid(
-                f"Audio: {len(pcm)} bytes of PCM is an odd number: samples are s16le, two bytes each."
-            )
         if len(pcm) > limit:
             raise invalid(
                 f"Audio: {len(pcm)} bytes is more than the {limit} bytes of one message: send shorter ones."
@@ -136,15 +136,17 @@ class Session:
                 f"Audio: turn {turn_id} goes on at sample {turn.received}, not {first_sample}: "
                 "messages must be in order and without gaps (send silence for a gap)."
             )
-        length = turn.received - (turn.origin or 0) + len(pcm) // 2
+        samples = turn.whole.push(pcm)
+        length = turn.received - (turn.origin or 0) + len(samples)
         if length > self.parameters.turn_samples:
             raise invalid(
                 f"Audio: turn {turn_id} is longer than the {self.parameters.turn_samples // SAMPLE_RATE} s "
                 "of one turn: end it and start another."
             )
-        turn.received += len(pcm) // 2
+        turn.received += len(samples)
         turn.last_heard = now
-        self._command(Append(turn.track, pcm))
+        if len(samples):
+            self._command(Append(turn.track, samples.tobytes()))
 
     def end_of_turn(self, turn_id: int, epoch: int, now: float) -> None:
         """No more audio of this turn comes."""

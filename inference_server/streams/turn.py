@@ -6,6 +6,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from fractions import Fraction
 
+from visavis.audio import WholeSamples
 from visavis.frames import SAMPLE_RATE, frame_at, frame_start
 
 FIRST_FRAMES = 2  # of a turn, which go ahead of everything that plays already
@@ -50,6 +51,7 @@ class Turn:
         self.alive = True
         self.origin: int | None = None
         self.received = 0  # the next sample of audio expected
+        self.whole = WholeSamples()
         self.ended = False
         self.flushed = False  # the engine knows the end
         self.ready = 0

@@ -26,7 +26,7 @@ async def list_avatars(services: ServicesDep) -> list[AvatarView]:
 async def get_avatar(name: AvatarName, services: ServicesDep) -> FileResponse:
     portrait = services.catalog.get(name)
     if portrait is None:
-        raise HTTPException(404, f"there is no avatar '{name}': GET /v1/avatars lists them")
+        raise _no_avatar(name)
     return FileResponse(portrait.path, media_type=portrait.media_type)
 
 
@@ -34,6 +34,16 @@ async def get_avatar(name: AvatarName, services: ServicesDep) -> FileResponse:
 async def put_avatar(name: AvatarName, request: Request, services: ServicesDep) -> AvatarView:
     portrait = await services.orchestrator.put_portrait(name, await _picture(request))
     return AvatarView.of(portrait)
+
+
+@router.delete("/{name}", status_code=204, summary="Erase a portrait; calls that show it keep it")
+async def delete_avatar(name: AvatarName, services: ServicesDep) -> None:
+    if await services.orchestrator.delete_portrait(name) is None:
+        raise _no_avatar(name)
+
+
+def _no_avatar(name: str) -> HTTPException:
+    return HTTPException(404, f"there is no avatar '{name}': GET /v1/avatars lists them")
 
 
 async def _picture(request: Request) -> bytes:

@@ -8,19 +8,39 @@ from pathlib import Path
 
 DEFAULT = "default"
 MAX_BYTES = 20_000_000
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_SEPARATORS = re.compile(r"[-.() ]")
+"""Visual separators (RFC 3966 section 3), and the blank of people; they count in names that are no number."""
 _MAGIC = {
     b"\x89PNG\r\n\x1a\n": "image/png",
     b"\xff\xd8\xff": "image/jpeg",
-    b"RIFF": "image/webp",
     b"BM": "image/bmp",
-    b"II*\x00": "image/tiff",
-    b"MM\x00*": "image/tiff",
 }
+_NOT_TAKEN = {
+    "HEIC or AVIF": re.compile(rb"....ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1|avif|avis)", re.DOTALL),
+    "TIFF": re.compile(rb"II\*\0|MM\0\*|II\+\0|MM\0\+"),
+    "GIF": re.compile(rb"GIF8[79]a"),
+    "JPEG XL": re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "),
+    "JPEG 2000": re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"),
+    "SVG": re.compile(rb"\s*(<\?xml|<svg)"),
+    "PDF": re.compile(rb"%PDF-"),
+}
+"""Pictures that no inference server reads."""
 
 
 class AvatarError(ValueError):
     """A name or picture that cannot be used; the message is one clear sentence."""
+
+
+def avatar_name(user: str) -> str:
+    """The name that people and trunks mean by a user part, its escapes resolved; perhaps none that is valid.
+
+    A leading +, user parameters (``;phone-context=``), upper case and, in a number, visual separators do not
+    count (RFC 3261 section 19.1.6, RFC 3966 sections 3 and 4).
+    """
+    name = user.partition(";")[0].strip().lower().removeprefix("+")
+    digits = _SEPARATORS.sub("", name)
+    return digits if digits.isdecimal() else name
 
 
 @dataclass(frozen=True)
@@ -47,40 +67,57 @@ class AvatarCatalog:
         return [DEFAULT, *(name for name in stored if name != DEFAULT)]
 
     def get(self, name: str) -> Portrait | None:
-        """The portrait of this name."""
-        path = self._folder / f"{name}.image"
-        if _NAME.fullmatch(name) and path.is_file():
-            return Portrait(name, path, media_type(_head(path)))
-        if name == DEFAULT:
+        """The portrait of this name, however it is dialled."""
+        for spelt in (avatar_name(name), name.lower()):  # a number may be stored as it used to be written
+            path = self._folder / f"{spelt}.image"
+            if _NAME.fullmatch(spelt) and path.is_file():
+                return Portrait(spelt, path, media_type(_head(path)))
+        if avatar_name(name) == DEFAULT:
             return Portrait(DEFAULT, self._default, media_type(_head(self._default)))
         return None
 
     def for_user(self, user: str) -> Portrait:
         """The portrait for a dialled user part, else the default."""
-        found = self.get(user.lower()) or self.get(DEFAULT)
+        found = self.get(user) or self.get(DEFAULT)
         assert found is not None
         return found
 
     def check(self, name: str, data: bytes) -> str:
         """The media type, if this can be stored. Raises :class:`AvatarError`."""
-        if not _NAME.fullmatch(name):
-            raise AvatarError(f"'{name}' is not an avatar name: use up to 64 of a-z, 0-9, - and _")
+        if not _NAME.fullmatch(avatar_name(name)):
+            raise AvatarError(
+                f"'{name}' is not an avatar name: use a number, or up to 64 of a-z, 0-9, dot, - and _"
+            )
         if len(data) > MAX_BYTES:
             raise AvatarError(f"the picture has {len(data)} bytes: at most {MAX_BYTES} are taken")
         kind = media_type(data[:16])
         if not kind:
-            raise AvatarError("this is not a picture: upload a JPEG, PNG, WebP, BMP or TIFF file")
+            for format_name, magic in _NOT_TAKEN.items():
+                if magic.match(data):
+                    raise AvatarError(f"{format_name} files cannot be read: save the picture as JPEG or PNG")
+            raise AvatarError("this is not a picture: upload a JPEG, PNG, WebP or BMP file")
         return kind
 
     def put(self, name: str, data: bytes) -> Portrait:
         """Store a portrait. Raises :class:`AvatarError`."""
         kind = self.check(name, data)
+        name = avatar_name(name)
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{name}.image"
-        partial = path.with_suffix(".partial")
+        partial = self._folder / f"{name}.partial"
         partial.write_bytes(data)
         partial.replace(path)
         return Portrait(name, path, kind)
+
+    def delete(self, name: str) -> Portrait | None:
+        """Erase a portrait; what it was, or ``None`` where there is none. Raises :class:`AvatarError`."""
+        portrait = self.get(name)
+        if portrait is None:
+            return None
+        if portrait.name == DEFAULT:
+            raise AvatarError("the default avatar cannot be deleted: upload another picture in its place")
+        portrait.path.unlink(missing_ok=True)
+        return portrait
 
 
 def _head(path: Path) -> bytes:
@@ -89,5 +126,7 @@ def _head(path: Path) -> bytes:
 
 
 def media_type(head: bytes) -> str:
-    """Media type by the first bytes, empty when it is no picture."""
+    """Media type by the first 12 bytes, empty when it is no picture that is read."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "image/webp"
     return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "")

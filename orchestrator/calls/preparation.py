@@ -110,9 +110,15 @@ class Preparation:
             self._tell(portrait, checked.avatar)
 
     def discard(self, checked: Job) -> None:
-        """An uploaded picture could not be stored."""
+        """What is under way is no longer wanted."""
         if checked.task is not None:
             checked.task.cancel()
+
+    def forget(self, portrait: Portrait) -> None:
+        """The portrait was erased: nobody is told of it any more."""
+        job = self._jobs.pop(portrait.name, None)
+        if job is not None:
+            self.discard(job)
 
     def want(self, portrait: Portrait) -> None:
         """Have a stored portrait ready before somebody dials it."""

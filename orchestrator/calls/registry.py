@@ -18,7 +18,7 @@ from orchestrator.calls.gateway import (
     Signalling,
 )
 from orchestrator.calls.listeners import Listener, Listening
-from orchestrator.calls.portraits import AvatarCatalog, Portrait
+from orchestrator.calls.portraits import DEFAULT, AvatarCatalog, Portrait
 from orchestrator.calls.records import RecordBook, make_record, refused_record
 from orchestrator.config import Settings
 from orchestrator.speech.base import VoiceByLanguage
@@ -94,14 +94,14 @@ class CallRegistry:
         """
         if order.text.strip():
             self._voices.check(order.language)
-        portrait = self._catalog.get(order.avatar)
-        if portrait is None:
+        if self._catalog.get(order.avatar) is None:
             raise DialRefused(f"there is no avatar '{order.avatar}': GET /v1/avatars lists them")
         call_id = secrets.token_hex(6)
         try:
             ports = await self._open(call_id, order.video, ": try again later")
         except NoRoom as error:
             raise DialRefused(str(error)) from None
+        portrait = self._catalog.for_user(order.avatar)  # erased meanwhile: the default one
         try:
             signalling = gateway.dial(call_id, order, ports)
         except DialRefused:
@@ -109,6 +109,12 @@ class CallRegistry:
             raise
         self._add(call_id, signalling, portrait, order.text, order.language)
         return call_id
+
+    def erased(self, portrait: Portrait) -> None:
+        """A portrait is gone: calls that are not answered yet will show the default one, the others keep it."""
+        for call in self._under_way.values():
+            if call.answered_at is None and call.portrait == portrait:
+                call.portrait = self._catalog.for_user(DEFAULT)
 
     # -- what gateways tell --
 
@@ -121,8 +127,8 @@ class CallRegistry:
 
         Raises :class:`NoRoom`, and what answering raises; :meth:`end` is due in the second case only.
         """
-        portrait = self._catalog.for_user(invitation.dialled)
         ports = await self._open(call_id, video)
+        portrait = self._catalog.for_user(invitation.dialled)
         settings = self._settings
         self._add(call_id, invitation, portrait, settings.greeting, settings.language)
         if invitation.ended is not None:  # cancelled meanwhile

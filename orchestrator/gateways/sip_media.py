@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from fractions import Fraction
-from typing import Literal, cast
+from typing import Any
 
 from orchestrator.calls.gateway import Agreement
 from orchestrator.config import Settings
 from orchestrator.media.parameters import AudioParameters, Refresh, VideoParameters
+from orchestrator.rtp.agreed import AudioMedia, VideoMedia
 from orchestrator.rtp.consent import Networks, SignallingPeer
-from orchestrator.rtp.srtp import SrtpKeys
 from orchestrator.sip.sdp.capabilities import (
     AudioCapabilities,
-    AudioMedia,
-    Crypto,
     MediaCapabilities,
     NegotiatedMedia,
     VideoCapabilities,
-    VideoMedia,
 )
 from orchestrator.sip.sdp.description import SessionDescription
 from orchestrator.worker.messages import CallOpened
@@ -26,7 +24,6 @@ FEEDBACK = frozenset({"nack", "nack pli", "ccm fir", "ccm tmmbr", "goog-remb"})
 PRIVATE_NETWORKS = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 LOCAL_NETWORKS = ("127.0.0.0/8", "::1/128")
 """Other machines never send from these: they count only for signalling that comes from there."""
-Direction = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
 
 
 def capabilities(settings: Settings, ports: CallOpened, host: str, account: str) -> MediaCapabilities:
@@ -80,7 +77,7 @@ def frame_rate(settings: Settings, video: VideoMedia | None) -> Fraction:
     """Ours, or the phone's where that is lower."""
     if video is None:
         return settings.frame_rate
-    return min(settings.frame_rate, Fraction(video.fps).limit_denominator(1001))
+    return min(settings.frame_rate, video.fps)
 
 
 def signalling_peer(settings: Settings, hosts: tuple[str, ...], media: NegotiatedMedia) -> SignallingPeer:
@@ -100,51 +97,17 @@ def signalling_peer(settings: Settings, hosts: tuple[str, ...], media: Negotiate
 
 def audio_parameters(media: AudioMedia, peer: SignallingPeer) -> AudioParameters:
     """An agreed voice for its worker."""
-    return AudioParameters(
-        codec=media.codec,
-        payload_type=media.payload_type,
-        remote=media.remote,
-        remote_rtcp=media.remote_rtcp,
-        telephone_event=media.telephone_event,
-        telephone_event_rate=media.telephone_event_rate,
-        comfort_noise=media.comfort_noise,
-        voip_metrics=media.voip_metrics,
-        direction=_direction(media.sends, media.receives),
-        rtcp_mux=media.rtcp_mux,
-        packet_ms=media.packet_ms,
-        keys=_keys(media.crypto),
-        peer=peer,
-    )
+    return AudioParameters(**_agreed(media), peer=peer)
 
 
 def video_parameters(
     media: VideoMedia, fps: Fraction, refresh: Refresh, peer: SignallingPeer
 ) -> VideoParameters:
-    """An agreed picture for its worker."""
-    return VideoParameters(
-        payload_type=media.payload_type,
-        remote=media.remote,
-        width=media.width,
-        height=media.height,
-        fps=fps,
-        bitrate=media.bitrate,
-        packetization_mode=media.packetization_mode,
-        profile_level_id=media.profile_level_id,
-        feedback=media.feedback,
-        remote_rtcp=media.remote_rtcp,
-        direction=_direction(media.sends, media.receives),
-        rtcp_mux=media.rtcp_mux,
-        keys=_keys(media.crypto),
-        rtx_payload_type=media.rtx_payload_type if "nack" in media.feedback else None,
-        refresh=refresh,
-        peer=peer,
-    )
+    """An agreed picture for its worker, who repeats lost packets only where they can be asked for."""
+    rtx = media.rtx_payload_type if "nack" in media.feedback else None
+    agreed = _agreed(replace(media, fps=fps, rtx_payload_type=rtx))
+    return VideoParameters(**agreed, refresh=refresh, peer=peer)
 
 
-def _direction(sends: bool, receives: bool) -> Direction:
-    names = {(True, True): "sendrecv", (True, False): "sendonly", (False, True): "recvonly"}
-    return cast(Direction, names.get((sends, receives), "inactive"))
-
-
-def _keys(crypto: Crypto | None) -> SrtpKeys | None:
-    return SrtpKeys(crypto.suite, crypto.local_key, crypto.remote_key) if crypto else None
+def _agreed(media: AudioMedia | VideoMedia) -> dict[str, Any]:
+    return {each.name: getattr(media, each.name) for each in fields(media)}

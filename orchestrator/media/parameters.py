@@ -6,67 +6,26 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
+from orchestrator.rtp.agreed import AudioMedia, VideoMedia
 from orchestrator.rtp.consent import SignallingPeer
 from orchestrator.rtp.h264_levels import lowest_level
-from orchestrator.rtp.srtp import SrtpKeys
 
-Direction = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
-"""Our own direction (RFC 3264): ``recvonly`` and ``inactive`` send no RTP."""
 Refresh = Literal["keyframes", "intra"]
 """Every second a key frame, or a wave of intra blocks over the picture with a key frame now and then."""
-Address = tuple[str, int]
 _WAVES_PER_KEYFRAME = 5
 
 
 @dataclass(frozen=True, slots=True)
-class AudioParameters:
-    """One audio stream. ``codec`` is the SDP name; ``remote_rtcp`` ``None`` means port + 1 (or muxed).
+class AudioParameters(AudioMedia):
+    """One audio stream. ``peer`` decides whom media may go to; without one the signalled address is its own."""
 
-    ``voip_metrics``: the peer wants the report blocks of RFC 3611 section 4.7. ``packet_ms``: how much voice
-    each packet of ours holds, 20, 10 or 5. ``peer`` decides whom media may go to; without one the signalled address
-    is the signalling's own.
-    """
-
-    codec: str
-    payload_type: int
-    remote: Address
-    remote_rtcp: Address | None = None
-    telephone_event: int | None = None
-    direction: Direction = "sendrecv"
-    rtcp_mux: bool = False
-    keys: SrtpKeys | None = None
-    telephone_event_rate: int = 8000
-    comfort_noise: int | None = None
-    voip_metrics: bool = False
-    packet_ms: int = 20
     peer: SignallingPeer | None = None
-
-    @property
-    def sends(self) -> bool:
-        return self.direction in ("sendrecv", "sendonly")
 
 
 @dataclass(frozen=True, slots=True)
-class VideoParameters:
-    """One H.264 stream. ``feedback`` holds what the peer offered: "nack pli", "ccm fir", "nack"...
+class VideoParameters(VideoMedia):
+    """One H.264 stream. ``refresh`` is for a phone that cannot ask for a key frame; ``peer`` as for the voice."""
 
-    ``refresh`` is what a phone gets that cannot ask for a key frame. ``peer`` as for the voice.
-    """
-
-    payload_type: int
-    remote: Address
-    width: int
-    height: int
-    fps: Fraction = Fraction(25)
-    bitrate: int = 1_500_000
-    packetization_mode: int = 1
-    profile_level_id: str = "42e01e"
-    feedback: frozenset[str] = frozenset()
-    remote_rtcp: Address | None = None
-    direction: Direction = "sendrecv"
-    rtcp_mux: bool = False
-    keys: SrtpKeys | None = None
-    rtx_payload_type: int | None = None
     refresh: Refresh = "keyframes"
     peer: SignallingPeer | None = None
 
@@ -75,10 +34,6 @@ class VideoParameters:
             raise ValueError(
                 f"a picture of {self.width}x{self.height} cannot be sent: both sizes must be even"
             )
-
-    @property
-    def sends(self) -> bool:
-        return self.direction in ("sendrecv", "sendonly")
 
     @property
     def asks_for_keyframes(self) -> bool:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 
 from orchestrator.media.audio.stream import AudioStream
 from orchestrator.media.clock import AUDIO, OTHER, SLOT_SECONDS
-from orchestrator.media.parameters import Address, AudioParameters, VideoParameters
+from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.sources import Face, Hearing, SilentVoice, Voice
 from orchestrator.media.transport import Poller
 from orchestrator.media.video.stream import CLOCK_RATE, VideoEngine, VideoStream
+from orchestrator.rtp.agreed import Address
 from orchestrator.rtp.consent import Consent
 from orchestrator.rtp.ports import PortPool
 

@@ -9,12 +9,12 @@ import socket
 import struct
 from collections.abc import Callable
 
-from orchestrator.media.parameters import Address
+from orchestrator.rtp.agreed import Address, SrtpKeys
 from orchestrator.rtp.consent import Consent, SignallingPeer
 from orchestrator.rtp.latch import Latch
 from orchestrator.rtp.packet import Header, MalformedPacket, looks_like_rtcp, parse_header
 from orchestrator.rtp.ports import PortPair
-from orchestrator.rtp.srtp import Protection, SrtpKeys
+from orchestrator.rtp.srtp import Protection
 from visavis.service.logs import Log
 
 log = Log(__name__)

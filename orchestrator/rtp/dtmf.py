@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import struct
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass
+
+from orchestrator.rtp.packet import Header, sequence_delta
 
 DIGITS = "0123456789*#ABCD"
 SHORTEST_MS, LONGEST_MS = 40, 1000
 MOST_DIGITS = 64
 _GAP_STEPS = 3
+_END = 0x80
+_GAP_SECONDS = 0.15
+"""Two packets of a press come at most this long after one another, some lost."""
+_PAUSE_SECONDS = 0.06
+"""Ends that repeat one another come at most this long after one another."""
+_STRAGGLER_SECONDS, _MISORDERED = 0.5, 100
+_LONG_SEGMENT = 0xF000
+_MOST_SOURCES = 4
 _EVENT = struct.Struct("!BBH")
 
 
@@ -21,24 +31,89 @@ class Digit:
     duration: int
 
 
+@dataclass(slots=True)
+class _Press:
+    """The latest press of one source: its first timestamp, and what its newest packet said."""
+
+    began: int
+    sequence: int
+    timestamp: int
+    payload: bytes
+    event: int
+    duration: int
+    ended: bool
+    heard: float
+    restamped: bool = False
+
+
 class DtmfReceiver:
-    """Turns event packets into one ``Digit`` per press, whichever of its packets are lost."""
+    """Turns event packets into one ``Digit`` per press, whichever of its packets are lost, twice or late.
+
+    The timestamp alone names no press, though section 2.5.1.2 says so: phones give several presses one timestamp,
+    or the packets of one press several, and a new source or a restarted clock may go back. A press ends by its E
+    bit or a gap; the next begins by the marker, another event, another SSRC, or a fresh timestamp after the end.
+    """
 
     def __init__(self) -> None:
-        self._started: int | None = None
+        self._sources: OrderedDict[int, _Press] = OrderedDict()
 
-    def push(self, timestamp: int, payload: bytes) -> Digit | None:
-        """Take one packet; the digit at its first packet that arrives (section 2.5.1.2: same timestamp)."""
-        if len(payload) < 4:
+    def push(self, head: Header, payload: bytes, now: float) -> Digit | None:
+        """Take one packet that came at ``now``, in seconds; the digit at the first packet of its press."""
+        if len(payload) < _EVENT.size:
             return None
-        event, _, duration = _EVENT.unpack_from(payload)
-        if event >= len(DIGITS) or timestamp == self._started:
+        event, flags, duration = _EVENT.unpack_from(payload)
+        if event >= len(DIGITS):
             return None
-        # Packets of an older press may still come out of order.
-        if self._started is not None and (timestamp - self._started) & 0xFFFFFFFF > 1 << 31:
-            return None
-        self._started = timestamp
+        payload = payload[: _EVENT.size]
+        ended = bool(flags & _END)
+        last = self._sources.get(head.ssrc)
+        if last is not None:
+            if _is_old(last, head, payload, now):
+                return None
+            if not _begins(last, head, event, duration, ended, now):
+                last.restamped |= head.timestamp != last.timestamp
+                last.sequence, last.timestamp, last.payload = head.sequence, head.timestamp, payload
+                last.duration, last.ended, last.heard = duration, ended or last.ended, now
+                return None
+        self._sources[head.ssrc] = _Press(
+            head.timestamp, head.sequence, head.timestamp, payload, event, duration, ended, now
+        )
+        self._sources.move_to_end(head.ssrc)
+        if len(self._sources) > _MOST_SOURCES:
+            self._sources.popitem(last=False)
         return Digit(DIGITS[event], duration)
+
+
+def _is_old(last: _Press, head: Header, payload: bytes, now: float) -> bool:
+    """Whether it is the same packet once more, or one that others of its source have overtaken."""
+    if now - last.heard > _STRAGGLER_SECONDS:
+        return False
+    behind = sequence_delta(last.sequence, head.sequence)
+    if behind == 0:  # a source that does not count is still told apart by what it says
+        return head.timestamp == last.timestamp and payload == last.payload
+    return 0 < behind <= _MISORDERED
+
+
+def _begins(last: _Press, head: Header, event: int, duration: int, ended: bool, now: float) -> bool:
+    """Whether this newer packet of a source is the first of another press."""
+    gap = now - last.heard > _GAP_SECONDS
+    again = duration < last.duration  # within a press it only grows
+    if event != last.event:
+        return True
+    if head.timestamp == last.timestamp:
+        if not last.ended:  # the start once more, or the press goes on
+            return (head.marker and (again or gap)) or (again and not ended)
+        return again or (gap and (head.marker or not ended)) or (head.marker and not ended)
+    if head.marker or gap:
+        return True
+    if not last.ended:
+        # An event that outlasts its field goes on with another timestamp (section 2.5.1.3).
+        return not ended and again and last.duration < _LONG_SEGMENT
+    if not ended:
+        return True
+    # Only an end: of another press, unless that would have begun before the last one was over.
+    after = (head.timestamp - last.began) & 0xFFFFFFFF
+    return not last.restamped and now - last.heard > _PAUSE_SECONDS and last.duration <= after < 1 << 31
 
 
 def event_payloads(digit: str, ticks: int, step: int, volume: int = 10) -> list[tuple[bool, bytes]]:
@@ -51,7 +126,7 @@ def event_payloads(digit: str, ticks: int, step: int, volume: int = 10) -> list[
         (at == step, _EVENT.pack(event, volume, min(at, 0xFFFF)))
         for at in range(step, max(ticks, step), step)
     ]
-    end = _EVENT.pack(event, 0x80 | volume, min(max(ticks, step), 0xFFFF))
+    end = _EVENT.pack(event, _END | volume, min(max(ticks, step), 0xFFFF))
     return [*out, (not out, end), (False, end), (False, end)]
 
 

@@ -81,7 +81,10 @@ class PictureLoss:
 
 @dataclass(frozen=True, slots=True)
 class FullIntra:
-    """FIR (RFC 5104 section 4.3.1): the media source and the command's sequence number."""
+    """FIR (RFC 5104 section 4.3.1): the media source and the command's sequence number.
+
+    ``media`` is 0 where the peer names no source, neither in the command nor in the header.
+    """
 
     ssrc: int
     media: int
@@ -193,7 +196,9 @@ def _parse_one(kind: int, count: int, body: bytes, out: list[RtcpPacket]) -> Non
         elif count == 4:
             for at in range(8, len(body) - 7, 8):
                 target, sequence = struct.unpack_from("!IB", body, at)
-                out.append(FullIntra(ssrc, target, sequence))
+                out.append(FullIntra(ssrc, target or media, sequence))
+            if len(body) < 16:  # no command at all: phones exist that name the source in the header only
+                out.append(PictureLoss(ssrc, media))
         elif count == 15 and body[8:12] == b"REMB":
             targets, value = body[12], int.from_bytes(body[13:16], "big")
             media_ssrcs = struct.unpack_from(f"!{targets}I", body, 16)

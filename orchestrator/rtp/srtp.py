@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from pylibsrtp import Error, Policy, Session
+
+from orchestrator.rtp.agreed import SrtpKeys
 
 _PROFILES = {
     "AES_CM_128_HMAC_SHA1_80": Policy.SRTP_PROFILE_AES128_CM_SHA1_80,
     "AES_CM_128_HMAC_SHA1_32": Policy.SRTP_PROFILE_AES128_CM_SHA1_32,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class SrtpKeys:
-    """What was agreed; ``local_key`` protects what we send. Each is master key and salt."""
-
-    suite: str
-    local_key: bytes = field(repr=False)
-    remote_key: bytes = field(repr=False)
 
 
 class Protection:

@@ -1,4 +1,4 @@
-"""PCM out of a WAV file while it is still arriving (Microsoft RIFF, chunks ``fmt `` and ``data``)."""
+"""Sound out of a WAV file while it is still arriving (Microsoft RIFF, chunks ``fmt `` and ``data``)."""
 
 from __future__ import annotations
 
@@ -6,16 +6,23 @@ import struct
 
 import numpy as np
 
+from orchestrator.rtp.codecs import G711
 from orchestrator.speech.base import PCM, SpeechError
 
 _MOST_HEADER = 1 << 20
-_PCM, _EXTENSIBLE = 1, 0xFFFE
+_PCM, _ALAW, _MULAW, _EXTENSIBLE = 1, 6, 7, 0xFFFE
+_NAMES = {2: "Microsoft ADPCM", 3: "floating point", 0x11: "IMA ADPCM", 0x31: "GSM 6.10", 0x55: "MP3"}
+_FORMAT_SIZE, _EXTENSIBLE_SIZE = 16, 40
+_SUBFORMAT_TAIL = bytes.fromhex("000000001000800000aa00389b71")
+"""What follows the format's number in KSDATAFORMAT_SUBTYPE_WAVEFORMATEX (``mmreg.h``)."""
+_CHUNKS = {b"fmt ", b"data", b"LIST", b"fact", b"JUNK", b"PAD ", b"bext", b"cue ", b"PEAK", b"id3 ", b"ID3 "}
 
 
 class WavReader:
     """Sans-IO: ``feed`` takes bytes as they come and returns mono int16 samples.
 
-    Takes 8 and 16 bit PCM of any number of channels, 4 to 192 kHz; a data size of 0 or -1 means "to the end".
+    Takes 8 and 16 bit PCM, mu-law and A-law, any number of channels, 4 to 192 kHz; a data size of 0 or -1 means
+    "to the end".
     ``sample_rate`` is 0 until the header is there. Raises :class:`SpeechError` with one sentence.
     """
 
@@ -25,6 +32,7 @@ class WavReader:
         self._in_data = False
         self._left: int | None = None
         self._channels = self._bytes = 0
+        self._law: G711 | None = None
 
     def feed(self, data: bytes) -> PCM:
         """More of the file."""
@@ -63,25 +71,35 @@ class WavReader:
                 self._left = None if size in (0, 0xFFFFFFFF) else size
                 del buffer[: at + 8]
                 return
-            if name == b"fmt " and len(buffer) >= at + 8 + 16:
-                self._format(bytes(buffer[at + 8 : at + 24]))
-            at += 8 + size + size % 2
+            following = bytes(buffer[at + 8 + size : at + 13 + size])
+            if len(following) < 5:
+                return
+            if name == b"fmt " and size >= _FORMAT_SIZE:
+                self._format(bytes(buffer[at + 8 : at + 8 + min(size, _EXTENSIBLE_SIZE)]))
+            at += 8 + size + (size % 2 and _has_pad(following))
 
     def _format(self, data: bytes) -> None:
-        kind, channels, rate, _, _, bits = struct.unpack("<HHIIHH", data)
-        if (
-            kind not in (_PCM, _EXTENSIBLE)
-            or bits not in (8, 16)
-            or not channels
-            or not 4000 <= rate <= 192_000
-        ):
+        kind, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", data)
+        if kind == _EXTENSIBLE:
+            kind = _PCM
+            if len(data) == _EXTENSIBLE_SIZE:
+                (number,) = struct.unpack_from("<H", data, 24)
+                kind = number if data[26:] == _SUBFORMAT_TAIL else -1
+        if kind not in (_PCM, _ALAW, _MULAW):
+            name = _NAMES.get(kind, "an unknown format")
+            raise SpeechError(f"a WAV of {name} is not supported: send 16-bit PCM in a WAV")
+        if bits not in ((8, 16) if kind == _PCM else (8,)) or not channels or not 4000 <= rate <= 192_000:
             raise SpeechError(
                 f"a WAV of {bits} bits at {rate} Hz is not supported: send 16-bit PCM, 8 to 48 kHz"
             )
         self.sample_rate, self._channels, self._bytes = rate, channels, bits // 8
+        self._law = None if kind == _PCM else G711("PCMA" if kind == _ALAW else "PCMU")
 
     def _mono(self, raw: bytes) -> PCM:
-        if self._bytes == 2:
+        samples: PCM
+        if self._law is not None:
+            samples = self._law.decode(raw)
+        elif self._bytes == 2:
             samples = np.frombuffer(raw, "<i2")
         else:
             samples = ((np.frombuffer(raw, np.uint8).astype(np.int16) - 128) * 256).astype(np.int16)
@@ -90,3 +108,13 @@ class WavReader:
         else:
             mono = samples.reshape(-1, self._channels).mean(axis=1).astype(np.int16)
         return mono
+
+
+def _has_pad(following: bytes) -> bool:
+    """Whether a chunk of an odd size has the byte that makes it even; not every writer knows of it."""
+    without, with_pad = following[:4], following[1:]
+    return without not in _CHUNKS and (_is_name(with_pad) or not _is_name(without))
+
+
+def _is_name(data: bytes) -> bool:
+    return all(0x20 <= byte < 0x7F for byte in data)

@@ -10,9 +10,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator.media.load import BUSY_CLOCK_SECONDS
 from orchestrator.media.session import SessionStats
-from orchestrator.worker.host import HostSettings
 from orchestrator.worker.messages import (
-    AvatarSettings,
     CallClosed,
     CallFailed,
     CallOpened,
@@ -59,14 +57,10 @@ class NoRoom(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
-    """``factory`` as :func:`orchestrator.worker.owner.load_factory` takes it; the port range is divided among the
-    workers."""
+    """What each worker is told first, and how many there are; the port range is divided among them."""
 
-    host: HostSettings
+    setup: Setup
     workers: int = 1
-    factory: str = ""
-    avatar: AvatarSettings | None = None
-    log_level: str = "info"
 
 
 class MediaWorker:
@@ -253,9 +247,10 @@ class WorkerPool:
             self._supervisor.failed("messages of media workers", error, running=True)
 
     def _setup(self, index: int) -> Setup:
-        host, count = self._settings.host, self._settings.workers
-        if host.port_low:
-            share = (host.port_high - host.port_low) // count // 2 * 2
-            low = host.port_low + host.port_low % 2 + index * share
-            host = replace(host, port_low=low, port_high=low + share - 1)
-        return Setup(host, self._settings.factory, self._settings.avatar, self._settings.log_level)
+        setup, count = self._settings.setup, self._settings.workers
+        host = setup.host
+        if not host.port_low:
+            return setup
+        share = (host.port_high - host.port_low) // count // 2 * 2
+        low = host.port_low + host.port_low % 2 + index * share
+        return replace(setup, host=replace(host, port_low=low, port_high=low + share - 1))

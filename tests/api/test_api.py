@@ -107,6 +107,9 @@ class House(Peer):
     def trace_calls(self, calls: int) -> None:
         self.to_trace = calls
 
+    async def delete_portrait(self, name: str) -> Portrait | None:
+        return self.catalog.delete(name)
+
     async def put_portrait(self, name: str, data: bytes) -> Portrait:
         portrait = self.catalog.put(name, data)
         self.changed.append(portrait.name)
@@ -288,6 +291,46 @@ async def test_avatars(house: House) -> None:
     assert (await house.client.get("/v1/avatars/anna")).content == PNG
     assert house.catalog.for_user("Anna").name == "anna"
     assert house.catalog.for_user("stranger").name == "default"
+
+
+async def test_an_avatar_is_deleted_and_the_default_one_is_not(house: House) -> None:
+    await house.client.put("/v1/avatars/anna", content=PNG)
+    assert (await house.client.delete("/v1/avatars/Anna")).status_code == 204
+    assert (await house.client.get("/v1/avatars/anna")).status_code == 404
+    assert house.catalog.for_user("anna").name == "default"
+    answer = await house.client.delete("/v1/avatars/anna")
+    assert (answer.status_code, "there is no avatar 'anna'" in answer.json()["detail"]) == (404, True)
+    await house.client.put("/v1/avatars/default", content=PNG)
+    answer = await house.client.delete("/v1/avatars/default")
+    assert answer.status_code == 400 and "cannot be deleted" in answer.json()["detail"]
+    assert (await house.client.get("/v1/avatars/default")).content == PNG
+
+
+async def test_a_call_whose_portrait_is_erased_while_it_rings_shows_the_default_one(house: House) -> None:
+    pool: Any = SimpleNamespace(send=print)
+    registry = CallRegistry(load_settings([]), pool, house.catalog, VoiceByLanguage({"en": Voice}), house.bus)
+    anna = house.catalog.put("anna", PNG)
+    ringing, answered = (
+        Call(name, Peer(), anna, Sink().send, VoiceByLanguage({"en": Voice}), house.bus) for name in "ab"
+    )
+    answered.answered_at = 1.0
+    registry._under_way |= {"a": ringing, "b": answered}
+    house.catalog.delete("anna")
+    registry.erased(anna)
+    assert ringing.portrait == house.catalog.get("default") and answered.portrait == anna
+
+
+async def test_a_number_is_uploaded_as_people_write_it(house: House) -> None:
+    answer = await house.client.put("/v1/avatars/+4930123", content=PNG)
+    assert (answer.status_code, answer.json()["name"]) == (200, "4930123")
+    for spelt in ("4930123", "+4930123", "%2B49-30-123", "+49.30.123"):
+        assert (await house.client.get(f"/v1/avatars/{spelt}")).content == PNG
+    assert (await house.client.put("/v1/avatars/anna.smith", content=PNG)).json()["name"] == "anna.smith"
+    assert (await house.client.delete("/v1/avatars/+49(30)123")).status_code == 204
+    assert [one["name"] for one in (await house.client.get("/v1/avatars")).json()] == [
+        "default",
+        "anna.smith",
+    ]
 
 
 async def test_hang_up_ends_everything(house: House) -> None:

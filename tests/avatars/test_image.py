@@ -98,6 +98,85 @@ def test_cmyk_jpeg() -> None:
     assert_scene(load_image(encoded(scene().convert("CMYK"), "JPEG", quality=95)), tolerance=30)
 
 
+def without_adobe(data: bytes) -> bytes:
+    at = data.index(b"\xff\xee\x00\x0eAdobe")
+    return data[:at] + data[at + 16 :]
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
+def test_cmyk_jpeg_without_adobe_marker_is_read_the_way_that_shows_something(
+    inverted: bool, options: dict[str, object]
+) -> None:
+    inks = scene().convert("CMYK")
+    if not inverted:  # Pillow writes every file as Adobe does
+        inks = Image.merge("CMYK", [band.point(lambda v: 255 - v) for band in inks.split()])
+    data = without_adobe(encoded(inks, "JPEG", quality=95, **options))
+    assert_scene(load_image(data), tolerance=30)
+    for end in range(0, len(data), 11):
+        try:
+            load_image(data[:end])
+        except ImageRejected:
+            continue
+
+
+def exif_of(form: str, kind: int, value: bytes) -> bytes:
+    """A directory with an Orientation of this type."""
+    order = "<" if form == "II" else ">"
+    entry = struct.pack(order + "HHI", 0x0112, kind, 1) + value.ljust(4, b"\0")
+    return (
+        form.encode()
+        + struct.pack(order + "HIH", 42, 8, 1)
+        + entry
+        + bytes(4)
+        + struct.pack(order + "II", 6, 1)
+    )
+
+
+@pytest.mark.parametrize("form", ["II", "MM"])
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [(1, "B"), (3, "H"), (4, "I"), (6, "b"), (7, "B"), (8, "h"), (9, "i"), (2, "6"), (5, "at")],
+)
+def test_orientations_of_odd_types(form: str, kind: int, code: str) -> None:
+    order = "<" if form == "II" else ">"
+    value = {"6": b"6\0", "at": struct.pack(order + "I", 26)}.get(code)
+    exif = exif_of(form, kind, value or struct.pack(order + code, 6))
+    stored = scene().transpose(Image.Transpose.ROTATE_90)
+    for container in ("JPEG", "PNG", "WEBP"):
+        assert_scene(load_image(encoded(stored, container, exif=b"Exif\0\0" + exif)))
+
+
+@pytest.mark.parametrize("value", [0, 9, 255])
+def test_an_orientation_that_is_none_is_left_alone(value: int) -> None:
+    for kind in (1, 3, 4):
+        exif = exif_of("II", kind, struct.pack("<I", value))
+        assert read_header(encoded(scene(), "PNG", exif=b"Exif\0\0" + exif)).orientation == 1
+
+
+@pytest.mark.parametrize("prefix", [b"", b"Exif\0\0"])
+def test_exif_of_a_png_after_its_pixels(prefix: bytes) -> None:
+    """PNG third edition, section 11.3.3: eXIf may stand before or after IDAT."""
+    data = encoded(scene().transpose(Image.Transpose.ROTATE_90), "PNG")
+    body = b"eXIf" + prefix + exif_of("MM", 3, b"\0\x06")
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    end = data.rindex(b"IEND") - 4
+    assert_scene(load_image(data[:end] + chunk + data[end:]))
+
+
+def test_exif_of_a_jpeg_after_its_frame_header() -> None:
+    data = encoded(scene().transpose(Image.Transpose.ROTATE_90), "JPEG")
+    body = b"Exif\0\0" + exif_of("MM", 3, b"\0\x06")
+    at = data.index(b"\xff\xda")
+    assert_scene(load_image(data[:at] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + data[at:]))
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif", b"avis"])
+def test_heif_of_any_brand_is_called_by_its_name(brand: bytes) -> None:
+    with pytest.raises(ImageRejected, match="HEIC and AVIF"):
+        load_image(b"\0\0\0\x18ftyp" + brand + bytes(40))
+
+
 def test_sixteen_bits() -> None:
     ramp = np.linspace(0, 65535, WIDTH).astype(np.uint16)[None].repeat(HEIGHT, 0)
     rgb = load_image(encoded(Image.fromarray(ramp), "PNG"))

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from inference_server.avatars import preparation as module
 from inference_server.avatars.preparation import Preparation, PrepareRequest
+from inference_server.errors import RequestError
 from inference_server.settings import Settings
 from tests.support.avatar_client import portrait
 from visavis.service.logs import Log
@@ -35,3 +42,23 @@ async def test_a_client_that_leaves_leaves_nothing_behind() -> None:
     for _ in range(3):
         await asyncio.sleep(0)
     assert asyncio.all_tasks() == before
+
+
+@pytest.mark.process
+async def test_a_body_process_that_dies_is_one_sentence_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR)
+    monkeypatch.setattr(module, "PROGRAM", replace(module.PROGRAM, module="tests.support.nothing"))
+    loaded = SimpleNamespace(own_body="own", info={"name": "mock", "build": "1"})
+    engine: Any = SimpleNamespace(loaded=loaded)
+    scratch = tmp_path / "scratch"
+    store: Any = SimpleNamespace(
+        avatar=lambda avatar_id: None, body=lambda body_id: None, scratch=lambda: scratch
+    )
+    preparation = Preparation(Settings(), store, engine, Log(__name__), lambda avatar_id: None)
+    with pytest.raises(RequestError, match="could not be made into a body loop"):
+        async for _ in preparation.prepare(PrepareRequest(portrait(), 320, 240, Fraction(25), "crop", {})):
+            pass
+    (line,) = [vars(record)["fields"] for record in caplog.records if record.msg == "body_process_failed"]
+    assert line["reason"] == "the body maker process ended with code 1"

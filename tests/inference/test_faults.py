@@ -138,7 +138,16 @@ async def test_streams_that_are_refused() -> None:
                 INVALID,
                 "turn 1 was never started",
             ),
-            ([{"open": opening}, start, {"audio": pb.Audio(turn_id=1, pcm=b"abc")}], INVALID, "odd number"),
+            (
+                [
+                    {"open": opening},
+                    start,
+                    {"audio": pb.Audio(turn_id=1, pcm=b"abc")},
+                    {"audio": pb.Audio(turn_id=1, first_sample=2, pcm=b"abc")},
+                ],
+                INVALID,
+                "goes on at sample 1, not 2",
+            ),
             (
                 [{"open": opening}, start, {"audio": pb.Audio(turn_id=1, pcm=bytes(6402))}],
                 INVALID,

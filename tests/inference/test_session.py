@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from fractions import Fraction
 
+import numpy as np
 import pytest
 
 from inference_server.engine.messages import Append, CloseTrack, EndTrack, Message, OpenTrack
@@ -401,7 +402,6 @@ def test_other_frame_rates_keep_the_grid(fps: Fraction) -> None:
 
 
 REFUSALS = {
-    "odd PCM": (lambda s: s.audio(1, 0, 0, b"abc", 0), "3 bytes of PCM is an odd number"),
     "too much PCM": (lambda s: s.audio(1, 0, 0, bytes(64_002), 0), "64000 bytes of one message"),
     "a gap": (lambda s: s.audio(1, 0, 700, bytes(2), 0), "goes on at sample 640, not 700"),
     "an unknown turn": (lambda s: s.audio(5, 0, 0, bytes(2), 0), "turn 5 was never started"),
@@ -422,6 +422,21 @@ def test_mistakes_get_one_sentence(case: str) -> None:
     with pytest.raises(RequestError, match=sentence) as error:
         request(b.session)
     assert error.value.kind == "invalid_argument"
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 641])
+def test_audio_in_odd_pieces_is_the_same_audio(size: int) -> None:
+    whole = np.arange(2 * FRAME, dtype="<i2").tobytes()
+    b = Bench()
+    b.session.turn_start(1, 0, 0, b.now)
+    for at in range(0, len(whole), size):
+        b.session.audio(1, 0, at // 2, whole[at : at + size], b.now)
+    b.session.audio(1, 0, len(whole) // 2, b"x", b.now)  # half a sample: dropped with the turn's end
+    b.session.end_of_turn(1, 0, b.now)
+    assert b"".join(c.payload for c in b.commands if isinstance(c, Append)) == whole
+    b.session.turn_start(2, 0, 0, b.now)
+    b.session.audio(2, 0, 0, b"ab", b.now)
+    assert next(c.payload for c in reversed(b.commands) if isinstance(c, Append)) == b"ab"
 
 
 def test_audio_after_the_end_is_a_mistake() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tests.support.fake_server import HEIGHT, LOOP, WIDTH, FakeServer, avatar, f
 from visavis.client import pool as pool_module
 from visavis.client import wire
 from visavis.client.body_cache import BodyCache
-from visavis.client.model import Avatar, AvatarSource
+from visavis.client.model import AvatarSource
 from visavis.client.pool import ServerPool
 from visavis.errors import InvalidRequest
 
@@ -69,7 +70,7 @@ async def test_what_was_prepared_before_is_only_fetched(tmp_path: Path) -> None:
 async def test_a_body_that_is_not_what_its_digest_says_is_prepared_and_fetched_again(tmp_path: Path) -> None:
     waits = Waits()
     async with fake_server() as server, ServerPool(server.address) as pool:
-        lies = Avatar(**{**vars(ANNA), "body_sha256": b"\1" * 32})
+        lies = replace(ANNA, body_sha256=b"\1" * 32)
         ready = asyncio.create_task(
             pool.ready(SOURCE, BodyCache(tmp_path), avatar=lies, on_wait=waits.append)
         )

@@ -26,6 +26,7 @@ from orchestrator.worker.messages import (
     Listen,
     Message,
     SendDigits,
+    Setup,
     StartCall,
 )
 from orchestrator.worker.pool import PoolSettings, WorkerPool
@@ -47,7 +48,7 @@ async def worker(
         if isinstance(message, Heard):
             listening.heard(message)
 
-    pool = WorkerPool(PoolSettings(HostSettings()), take)
+    pool = WorkerPool(PoolSettings(Setup(HostSettings())), take)
     listening = Listening(pool.send)
     await pool.start()
     yield pool, said, listening
@@ -120,7 +121,9 @@ async def test_keys_leave_the_worker_as_events_in_the_voices_place(worker) -> No
     await until(lambda: packets.extend(phone.packets("audio")) or packets[-1].payload_type == 0)
     receiver = DtmfReceiver()
     events = [p for p in packets if p.payload_type == 101]
-    digits = [receiver.push(p.timestamp, p.payload) for p in events]
+    digits = [
+        receiver.push(packet.parse_header(packet.build(p)), p.payload, p.sequence * 0.02) for p in events
+    ]
     assert "".join(digit.digit for digit in digits if digit) == "4#"
     assert [b.sequence - a.sequence for a, b in itertools.pairwise(packets)].count(1) == len(packets) - 1
     assert [p.timestamp for p in events] == sorted(p.timestamp for p in events)

@@ -255,6 +255,22 @@ async def test_key_frames_on_request_are_limited(host: MediaHost, phone: Phone) 
     session.stop()
 
 
+async def test_a_full_intra_request_that_names_no_source_is_for_the_only_one(
+    host: MediaHost, phone: Phone
+) -> None:
+    session = host.session(SilentVoice(), LoopFace(card_body(1)))
+    session.update(*parameters(phone))
+    session.start()
+    await until(lambda: session.video.reports.packets > 5)
+    for sequence, source in enumerate((0, 0, session.video.reports.ssrc, 77)):
+        data = rtcp.build(rtcp.ReceiverReport(7), rtcp.FullIntra(7, source, sequence))
+        phone.video_rtcp.sendto(data, ("127.0.0.1", session.video_port + 1))
+    await until(lambda: session.video.keyframes.count >= 3)
+    await asyncio.sleep(0.05)
+    assert session.video.keyframes.count == 3
+    session.stop()
+
+
 async def test_hold_stops_rtp_and_resume_starts_with_a_key_frame(host: MediaHost, phone: Phone) -> None:
     session = host.session(Tone(), LoopFace(card_body(LOOP)))
     audio, video = parameters(phone)

@@ -12,7 +12,7 @@ from pylibsrtp import Error, Policy, Session
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.sources import LoopFace
 from orchestrator.rtp import packet, rtcp
-from orchestrator.rtp.srtp import SrtpKeys
+from orchestrator.rtp.agreed import SrtpKeys
 from orchestrator.worker.host import MediaHost
 from orchestrator.worker.messages import ConfigureCall, codec
 from tests.support.media import Phone, access_units, card_body

@@ -47,7 +47,8 @@ def inbox() -> Inbox:
 @pytest.fixture
 async def pool(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[WorkerPool]:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent.parent))
-    pool = WorkerPool(PoolSettings(HostSettings(), factory="tests.support.media:CardFactory"), inbox.append)
+    setup = messages.Setup(HostSettings(), "tests.support.media:CardFactory")
+    pool = WorkerPool(PoolSettings(setup), inbox.append)
     await pool.start()
     yield pool
     await pool.close()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.app import pool_settings
 from orchestrator.config import load_settings
 from orchestrator.gateways.sip_media import PRIVATE_NETWORKS, signalling_peer
 from orchestrator.rtp.consent import SignallingPeer
@@ -107,6 +108,10 @@ def test_which_networks_a_phone_is_learnt_from(
     session.answer(offer, MediaCapabilities("10.0.0.9", AudioCapabilities(4000)))
     assert session.media is not None
     assert signalling_peer(settings, hosts, session.media) == SignallingPeer(hosts, networks)
+
+
+def test_media_workers_are_told_how_much_to_log() -> None:
+    assert pool_settings(load_settings(["--log-level", "debug"])).setup.log_level == "debug"
 
 
 @pytest.mark.parametrize("wrong", ["phones", "none,10.0.0.0/8"])

@@ -10,7 +10,7 @@ from orchestrator.calls.events import EventBus
 from orchestrator.media.clock import MediaClock
 from orchestrator.speech.base import PCM, VoiceByLanguage
 from orchestrator.worker.host import HostSettings
-from orchestrator.worker.messages import Message, TurnReport
+from orchestrator.worker.messages import Message, Setup, TurnReport
 from orchestrator.worker.pool import PoolSettings, WorkerPool
 from tests.support.calls import answered_call
 from tests.support.control import Control
@@ -23,7 +23,7 @@ def test_a_message_of_a_worker_that_cannot_be_taken_costs_no_call() -> None:
         raise KeyError("heard_ms")
 
     supervisor = Supervisor()
-    pool = WorkerPool(PoolSettings(HostSettings()), broken, supervisor)
+    pool = WorkerPool(PoolSettings(Setup(HostSettings())), broken, supervisor)
     pool._take(TurnReport("c1", "started", 1))
     (failure,) = supervisor.failures
     assert failure.task == "messages of media workers" and "heard_ms" in failure.reason

@@ -255,3 +255,28 @@ async def test_draining_takes_no_calls(control: Control) -> None:
     status = await control.status()
     assert not status.takes_calls and not status.talking_face
     assert control.desk.not_ready() == ["the orchestrator is draining: no new calls are taken"]
+
+
+async def test_an_erased_portrait_is_told_of_no_more(server: Server, control: Control) -> None:
+    await control.upload("anna", b"\xff\xd8\xff image of anna")
+    control.told.clear()
+    portrait = control.catalog.delete("anna")
+    assert portrait is not None
+    control.preparation.forget(portrait)
+    control.preparation.forget(portrait)
+    control.preparation.tell_all()
+    assert control.told == []
+
+
+async def test_a_portrait_erased_while_it_is_prepared(server: Server, control: Control) -> None:
+    portrait = control.catalog.put("anna", b"\xff\xd8\xff image of anna")
+    server.hold.clear()
+    control.preparation.want(portrait)
+    async with asyncio.timeout(10):
+        while not server.asked:
+            await asyncio.sleep(0.01)
+    control.catalog.delete("anna")
+    control.preparation.forget(portrait)
+    server.hold.set()
+    await asyncio.sleep(0.1)
+    assert control.told == []

@@ -7,6 +7,7 @@ import struct
 import pytest
 
 from orchestrator.rtp.dtmf import MOST_DIGITS, DtmfReceiver, DtmfSender, Event
+from orchestrator.rtp.packet import Header
 
 
 def sent(sender: DtmfSender, steps: int, rate: int = 8000) -> list[Event | None]:
@@ -31,7 +32,11 @@ def test_the_voice_comes_between_two_keys_and_a_receiver_hears_both() -> None:
     sender, receiver = DtmfSender(), DtmfReceiver()
     sender.press("1#a", 60)
     packets = sent(sender, 60)
-    heard = [receiver.push(event.start * 160, event.payload) for event in packets if event]
+    heard = [
+        receiver.push(Header(101, event.marker, at, event.start * 160, 5, 12, 16), event.payload, at * 0.02)
+        for at, event in enumerate(packets)
+        if event
+    ]
     assert "".join(digit.digit for digit in heard if digit) == "1#A"
     starts = sorted({event.start for event in packets if event})
     assert all(packets[start - 101] is None for start in starts[1:])

@@ -98,6 +98,10 @@ def test_published_bytes() -> None:
     # FIR of RFC 5104 section 4.3.1.1: sequence number 5 for source 2.
     fir = bytes.fromhex("84ce0004 00000001 00000000 00000002 05000000")
     assert rtcp.parse(fir) == [rtcp.FullIntra(1, 2, 5)]
+    # As phones write it: no source in the command but one in the header, none at all, no command.
+    assert rtcp.parse(fir[:8] + b"\0\0\0\x02\0\0\0\0" + fir[16:]) == [rtcp.FullIntra(1, 2, 5)]
+    assert rtcp.parse(fir[:12] + b"\0\0\0\0" + fir[16:]) == [rtcp.FullIntra(1, 0, 5)]
+    assert rtcp.parse(bytes.fromhex("84ce0002 00000001 00000002")) == [rtcp.PictureLoss(1, 2)]
     # NACK of RFC 4585 section 6.2.1: packet 100 and, by the mask 0x8001, 101 and 116.
     nack = bytes.fromhex("81cd0003 00000001 00000002 00648001")
     assert rtcp.parse(nack) == [rtcp.Nack(1, 2, (100, 101, 116))]

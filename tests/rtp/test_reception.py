@@ -148,24 +148,32 @@ class TestKeyframeRequests:
         assert requests.due(5.0)
 
 
+def event(timestamp: int, sequence: int) -> Header:
+    return Header(101, False, sequence, timestamp, 5, 12, 16)
+
+
 class TestDtmf:
     @given(st.sampled_from("0123456789*#ABCD"), st.integers(0, 7))
     def test_a_press_is_one_digit_whatever_is_lost(self, digit: str, lost: int) -> None:
         receiver = DtmfReceiver()
         packets = event_payloads(digit, 800, 160)
         assert len(packets) == 7
-        got = [receiver.push(4711, payload) for _, payload in packets[min(lost, 6) :]]
+        got = [
+            receiver.push(event(4711, n), payload, 0.02 * n)
+            for n, (_, payload) in enumerate(packets)
+            if n >= min(lost, 6)
+        ]
         assert [press.digit for press in got if press] == [digit]
 
     def test_two_presses_and_a_straggler(self) -> None:
         receiver = DtmfReceiver()
         (_, first), (_, second) = event_payloads("1", 160, 160)[0], event_payloads("2", 160, 160)[0]
-        assert receiver.push(1000, first) and receiver.push(3000, second)
-        assert receiver.push(1000, first) is None
+        assert receiver.push(event(1000, 1), first, 0.0) and receiver.push(event(3000, 9), second, 0.16)
+        assert receiver.push(event(1000, 2), first, 0.18) is None
 
     def test_short_and_unknown_events_are_nothing(self) -> None:
-        assert DtmfReceiver().push(1, b"\x01\x00") is None
-        assert DtmfReceiver().push(1, b"\x63\x00\x00\xa0") is None
+        assert DtmfReceiver().push(event(1, 1), b"\x01\x00", 0.0) is None
+        assert DtmfReceiver().push(event(1, 1), b"\x63\x00\x00\xa0", 0.0) is None
 
 
 class TestPorts:

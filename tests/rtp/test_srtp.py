@@ -6,7 +6,8 @@ import pytest
 from pylibsrtp import Policy, Session
 
 from orchestrator.rtp import packet, rtcp
-from orchestrator.rtp.srtp import Protection, SrtpKeys
+from orchestrator.rtp.agreed import SrtpKeys
+from orchestrator.rtp.srtp import Protection
 
 SUITES = {
     "AES_CM_128_HMAC_SHA1_80": (Policy.SRTP_PROFILE_AES128_CM_SHA1_80, 10),

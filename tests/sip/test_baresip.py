@@ -129,8 +129,8 @@ async def test_srtp_is_agreed_or_refused(tmp_path: Path, srtp: str, encryption: 
             return
         await phone.wait("CALL_ESTABLISHED")
         (call,) = handler.calls
-        assert call.media and call.media.audio and call.media.audio.crypto
-        assert call.media.audio.crypto.suite == "AES_CM_128_HMAC_SHA1_80"
+        assert call.media and call.media.audio and call.media.audio.keys
+        assert call.media.audio.keys.suite == "AES_CM_128_HMAC_SHA1_80"
         await phone.command("hangup")
         await until(lambda: not stack.calls)
 
@@ -162,6 +162,6 @@ async def test_srtp_we_offer(tmp_path: Path, srtp: str, encryption: str, keys: b
             return
         assert call.media and call.media.audio and call.media.video
         for stream in (call.media.audio, call.media.video):
-            assert (stream.crypto is not None) is keys
+            assert (stream.keys is not None) is keys
         call.hangup()
         await phone.wait("CALL_CLOSED")

@@ -130,7 +130,7 @@ async def test_our_hold_and_what_the_peer_answers() -> None:
     assert ack.cseq == (sent.cseq[0], "ACK")
     assert ack.via.branch != sent.via.branch
     media = await task
-    assert isinstance(media, NegotiatedMedia) and media.audio and not media.audio.receives
+    assert isinstance(media, NegotiatedMedia) and media.audio and media.audio.direction == "sendonly"
     again = await wire.put(reply_to(sent, 200, body=body))
     assert only_request(again, "ACK").cseq == ack.cseq
 

@@ -219,6 +219,25 @@ def test_framing_does_not_depend_on_the_pieces(cuts: list[int]) -> None:
     assert found == [message] * 3
 
 
+KEEPALIVES = [b"\r\n\0", b"\0", b"\0\0\0\0", b"\r\n", b"\r\n\0\r\n\0", b"\n", b"\r", b"\n\n", b"\0\r\n"]
+
+
+@pytest.mark.parametrize("keepalive", KEEPALIVES)
+def test_what_phones_send_between_messages_spoils_none(keepalive: bytes) -> None:
+    message = b"MESSAGE sip:a SIP/2.0\r\nl: 1\r\n\r\nx"
+    whole, pieces = Framer(), Framer()
+    stream = keepalive + message + keepalive * 3 + message + keepalive
+    assert whole.feed(stream) == [message] * 2
+    assert [m for at in range(len(stream)) for m in pieces.feed(stream[at : at + 1])] == [message] * 2
+    assert pieces.pings == whole.pings == (1 if keepalive == b"\r\n" else 0)
+
+
+def test_a_ping_after_zero_bytes_is_still_answered() -> None:
+    framer = Framer()
+    assert framer.feed(b"\0\0\r\n\r\n\0\r\n") == [] and framer.pings == 1
+    assert framer.feed(b"\r\n") == [] and framer.pings == 2
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -22,11 +22,12 @@ from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.session import MediaSession
 from orchestrator.media.sources import LoopFace
 from orchestrator.rtp import h264, packet, rtcp
+from orchestrator.rtp.agreed import SrtpKeys
 from orchestrator.rtp.codecs import G711
 from orchestrator.rtp.dtmf import DtmfReceiver, event_payloads
 from orchestrator.rtp.jitter import JitterBuffer
 from orchestrator.rtp.packet import MalformedPacket
-from orchestrator.rtp.srtp import Protection, SrtpKeys
+from orchestrator.rtp.srtp import Protection
 from orchestrator.rtp.stats import Reception
 from orchestrator.worker.host import HostSettings, MediaHost
 from tests.support import fuzz
@@ -128,7 +129,7 @@ class Readers:
             payload = data[head.start : head.end]
             self._reception.received(head.ssrc, head.sequence, head.timestamp, time.monotonic())
             self._reception.report(time.monotonic())
-            self._digits.push(head.timestamp, payload)
+            self._digits.push(head, payload, time.monotonic())
             self._pictures.push(head.sequence, head.timestamp, head.marker, payload)
             self._buffer.push(head.ssrc, head.timestamp, payload)
             self._buffer.push_noise(head.ssrc, head.timestamp, payload[:2])

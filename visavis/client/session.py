@@ -88,7 +88,7 @@ class SessionProtocol:
             return
         if turn.first_audio_at is None:
             turn.first_audio_at = now
-        self.dropped_samples += len(pcm) // 2 - turn.push(pcm)
+        self.dropped_samples += turn.push(pcm)
 
     def end_turn(self) -> None:
         """No more audio comes in the turn."""

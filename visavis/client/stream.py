@@ -99,12 +99,11 @@ class AvatarStream:
     def push_audio(self, pcm: bytes | memoryview | NDArray[np.int16]) -> None:
         """Audio of the turn: s16le bytes or ``(n,)`` int16 samples, 16 kHz mono, any length.
 
-        Raises ``ValueError`` on half a sample. Without effect where no turn is open.
+        Bytes may end in the middle of a sample: the rest comes with the next ones, or is dropped where the turn
+        ends. Without effect where no turn is open.
         """
         if isinstance(pcm, np.ndarray):
             pcm = np.ascontiguousarray(pcm, "<i2").tobytes()
-        if len(pcm) % 2:
-            raise ValueError("PCM of 16-bit samples has an even number of bytes")
         self._protocol.push_audio(pcm, self._loop.time())
         self._send()
 

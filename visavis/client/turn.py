@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from visavis.audio import WholeSamples
 from visavis.client.messages import Anchor, Audio, EndOfTurn, Playhead, Request, TurnStart
 from visavis.client.model import Opened, settled
 from visavis.frames import SAMPLE_RATE, Frame, frame_at, frame_start
@@ -38,6 +39,7 @@ class ResumableTurn:
         self._history = history_s * SAMPLE_RATE
         self._pcm = bytearray()
         self._base = 0  # the sample that _pcm begins with
+        self._whole = WholeSamples()
         self._anchors: list[Anchor] = []
         self._cursor = 0  # the first sample that the server has not been told
         self._anchors_told = 0
@@ -51,12 +53,13 @@ class ResumableTurn:
     # -- from the caller --
 
     def push(self, pcm: bytes | memoryview) -> int:
-        """Audio that follows; returns samples taken (a turn is bounded at ten minutes beyond the playhead)."""
+        """Audio that follows; returns samples dropped (a turn is bounded at ten minutes beyond the playhead)."""
+        samples = self._whole.push(pcm)
         room = _LONGEST - (self.end - self.position)
-        take = min(len(pcm) // 2, room)
-        self._pcm += memoryview(pcm)[: take * 2]
+        take = min(len(samples), room)
+        self._pcm += samples[:take].tobytes()
         self.end += take
-        return take
+        return len(samples) - take
 
     def set_anchor(self, sample: int, loop_index: int) -> None:
         """From ``sample`` on the body is elsewhere: frames from there on are drawn anew."""

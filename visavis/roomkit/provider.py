@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from visavis.audio import Resampler
+from visavis.audio import Resampler, WholeSamples
 from visavis.client.body_cache import BodyCache
 from visavis.client.model import AvatarSource, FitMode
 from visavis.client.pool import ServerPool
@@ -80,6 +80,7 @@ class ServerAvatarProvider(AvatarProvider):
         self._pool: ServerPool | None = None
         self._session: ProviderSession | None = None
         self._resampler: Resampler | None = None
+        self._whole = WholeSamples()
         self._feeder = Feeder()
         self._playback: Playback | None = None
         self._detach: Callable[[], None] | None = None
@@ -129,18 +130,20 @@ class ServerAvatarProvider(AvatarProvider):
     def feed_audio(self, pcm_data: bytes, sample_rate: int = SAMPLE_RATE) -> list[VideoFrame]:
         """Speech, s16le mono of any length. In synchronous mode returns the pictures that it settles.
 
-        Raises :class:`ProviderMisuse` where two threads feed one turn, ``ValueError`` on half a sample.
+        A piece may end in the middle of a sample: the byte is kept for the next one, and dropped where the turn
+        ends or is cut. Raises :class:`ProviderMisuse` where two threads feed one turn.
         """
-        if len(pcm_data) % 2:
-            raise ValueError("PCM of 16-bit samples has an even number of bytes")
         self._feeder.claim()
+        if self._feeder.brings_what_was_cut():
+            return []
+        samples = self._whole.push(pcm_data)  # of speech that nothing shows yet as well
         session = self._session
-        if session is None or self._feeder.brings_what_was_cut():
+        if session is None:
             return []
         rate = self._sample_rate or sample_rate
         if self._resampler is None or self._resampler.rate != rate:
             self._resampler = Resampler(rate)
-        pcm = self._resampler.push(np.frombuffer(pcm_data, "<i2"))
+        pcm = self._resampler.push(samples)
         if self._is_async:
             session.feed(pcm)
             self._feeder.hold_back(lambda: session.ahead_s, lambda: self._session is session)
@@ -158,6 +161,7 @@ class ServerAvatarProvider(AvatarProvider):
     def interrupt(self) -> None:
         """The voice was cut: the mouth is at rest with the next picture but one, what was fed is dropped."""
         self._feeder.cut()
+        self._whole.reset()
         if self._resampler is not None:
             self._resampler.reset()
         if self._session is not None:
@@ -221,6 +225,7 @@ class ServerAvatarProvider(AvatarProvider):
 
     def _finish(self, wait: bool) -> list[VideoFrame]:
         self._feeder.release()
+        self._whole.reset()
         session = self._session
         if session is None:
             return []

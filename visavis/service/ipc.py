@@ -157,27 +157,27 @@ def _converter(hint: Any) -> Callable[[Any], Any] | None:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return _optional(hint, [_converter(each) for each in arguments if each is not types.NoneType])
+    if origin in (list, frozenset) or arguments[1:] == (...,):
+        return _collection(origin, _converter(arguments[0]))
     if origin is tuple:
         return _tuple(arguments)
-    if origin is frozenset:
-        return frozenset
-    if origin in (list, dict) and (each := _converter(arguments[-1])):
-        return _collection(origin, each)
+    if origin is dict and (each := _converter(arguments[1])):
+        return lambda value: {key: each(item) for key, item in value.items()}
     if hint is bytes:
         return bytes.fromhex
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return _nested(hint).build
     if isinstance(hint, type) and issubclass(hint, Fraction | enum.Enum):
         return hint
-    if origin in (list, dict, typing.Literal) or hint in (str, int, float, bool, list, dict, Any):
+    if origin in (dict, typing.Literal) or hint in (str, int, float, bool, list, dict, Any):
         return None
     raise TypeError(f"a field of type {hint} cannot be sent to another process")
 
 
-def _collection(origin: Any, each: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    if origin is dict:
-        return lambda value: {key: each(item) for key, item in value.items()}
-    return lambda value: list(map(each, value))
+def _collection(kind: Any, each: Callable[[Any], Any] | None) -> Callable[[Any], Any] | None:
+    if each is None:
+        return None if kind is list else kind
+    return lambda value: kind(map(each, value))
 
 
 def _optional(hint: Any, kinds: list[Callable[[Any], Any] | None]) -> Callable[[Any], Any] | None:
@@ -190,9 +190,6 @@ def _optional(hint: Any, kinds: list[Callable[[Any], Any] | None]) -> Callable[[
 
 
 def _tuple(arguments: tuple[Any, ...]) -> Callable[[Any], Any]:
-    if arguments[1:] == (...,):
-        each = _converter(arguments[0])
-        return (lambda value: tuple(map(each, value))) if each else tuple
     places = [(place, made) for place, hint in enumerate(arguments) if (made := _converter(hint))]
     if not places:
         return tuple

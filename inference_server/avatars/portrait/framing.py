@@ -17,6 +17,9 @@ Fit = Literal["crop", "contain"]
 MIN_FACE = 80  # pixels, forehead to chin, in the picture as uploaded
 MIN_SHOWN = 40  # pixels, forehead to chin, in the picture as shown
 MAX_YAW = 40.0  # degrees
+LEVEL = 20.0  # degrees of roll that are shown as they are
+MAX_ROLL = 45.0  # degrees; beyond them a picture is on its side
+MIN_COVERED = 0.9  # share of a turned picture that must be the uploaded one
 HEADROOM = 2.15  # heights of the cropped picture over the face's
 
 EYES = (
@@ -45,6 +48,10 @@ def speaking_face(faces: list[Face]) -> Face:
         raise ImageRejected(
             "The face is seen from the side: use a picture in which it looks towards the camera."
         )
+    if abs(roll(face)) > MAX_ROLL:
+        raise ImageRejected(
+            "The face is on its side or upside down: turn the picture so that the eyes are level."
+        )
     return face
 
 
@@ -54,10 +61,20 @@ def yaw(face: Face) -> float:
     return float(np.degrees(np.arctan2(across[2], np.hypot(across[0], across[1]))))
 
 
+def roll(face: Face) -> float:
+    """Degrees that the head is turned clockwise in the picture, by its eyes and by its forehead and chin."""
+    eyes = face.points[263, :2] - face.points[33, :2]
+    down = face.points[152, :2] - face.points[10, :2]
+    x, y = eyes / max(float(np.linalg.norm(eyes)), 1e-6) + np.array([down[1], -down[0]]) / max(
+        float(np.linalg.norm(down)), 1e-6
+    )
+    return float(np.degrees(np.arctan2(y, x)))
+
+
 @dataclass(frozen=True)
 class Framed:
     """``rgb``: ``(height, width, 3)``. ``inner``: where the picture is; outside it are the letterbox's bars.
-    ``affine``: ``(2, 3)``, from the uploaded picture's pixels to these."""
+    ``affine``: ``(2, 3)``, a similarity from the uploaded picture's pixels to these."""
 
     rgb: NDArray[np.uint8]
     inner: Rect
@@ -65,15 +82,51 @@ class Framed:
 
 
 def frame_picture(rgb: NDArray[np.uint8], face: Face, width: int, height: int, fit: Fit) -> Framed:
-    """The picture at its output size. Raises :class:`ImageRejected` where the face would be too small."""
-    affine, inner = placement(rgb.shape[1], rgb.shape[0], face, width, height, fit)
-    shown = face.height * float(affine[0, 0])
+    """The picture at its output size, with a face that is not level turned upright where enough is around it.
+
+    Raises :class:`ImageRejected` where the face would be too small, or cannot be turned.
+    """
+    tilt = roll(face)
+    if abs(tilt) <= LEVEL:
+        affine, inner = placement(rgb.shape[1], rgb.shape[0], face, width, height, fit)
+    else:
+        affine, inner = _level_placement(rgb, face, tilt, width, height, fit)
+    shown = face.height * scale_of(affine)
     if shown < MIN_SHOWN:
         raise ImageRejected(
             f"In a {width}x{height} picture this face would be {shown:.0f} pixels high: "
             "let the picture be cropped to the face, or use a larger size."
         )
     return Framed(render(rgb, affine, inner, width, height), inner, affine)
+
+
+def scale_of(affine: NDArray[np.float32]) -> float:
+    """How many output pixels one of the picture's becomes."""
+    return float(np.hypot(affine[0, 0], affine[1, 0]))
+
+
+def _level_placement(
+    rgb: NDArray[np.uint8], face: Face, tilt: float, width: int, height: int, fit: Fit
+) -> tuple[NDArray[np.float32], Rect]:
+    h, w = rgb.shape[:2]
+    c, s = np.cos(np.radians(tilt)), np.sin(np.radians(tilt))
+    turn = np.array([[c, s], [-s, c]])
+    corners = np.array([[0, 0], [w, 0], [0, h], [w, h]]) @ turn.T
+    low, high = corners.min(0), corners.max(0)
+    points = face.points.copy()
+    points[:, :2] = face.points[:, :2] @ turn.T - low
+    level = Face.of(points, face.score)
+    room = np.ceil(high - low).astype(int)
+    placed, inner = placement(int(room[0]), int(room[1]), level, width, height, fit)
+    linear = placed[:, :2] @ turn
+    affine = np.hstack([linear, (placed[:, 2] - placed[:, :2] @ low)[:, None]]).astype(np.float32)
+    covered = cv2.warpAffine(np.ones((h, w), np.float32), affine, (width, height), flags=cv2.INTER_NEAREST)
+    if fit == "contain" or covered.mean() < MIN_COVERED:
+        raise ImageRejected(
+            f"The face is tilted by {abs(tilt):.0f} degrees: turn the picture so that the eyes are level, or use "
+            "one with more room around the head."
+        )
+    return affine, inner
 
 
 def placement(
@@ -117,7 +170,7 @@ def render(
     rgb: NDArray[np.uint8], affine: NDArray[np.float32], inner: Rect, width: int, height: int
 ) -> NDArray[np.uint8]:
     """The picture through the affine; what lies outside it is its blurred mirror image (crop) or black."""
-    scale = float(affine[0, 0])
+    scale = scale_of(affine)
     if scale < 0.5:
         factor = 2 * scale
         size = tuple(max(1, round(v * factor)) for v in rgb.shape[1::-1])

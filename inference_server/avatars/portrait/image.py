@@ -18,6 +18,7 @@ from inference_server.engines.base import ImageRejected as ImageRejected
 NEUTRAL = (128, 128, 128)
 """What shows through where a picture is transparent."""
 
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis"}
 _SOF = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 _TURNS: dict[
     int, tuple[bool, int]
@@ -44,12 +45,16 @@ class ImageLimits:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file's header says: format, size as stored, EXIF orientation 1 to 8."""
+    """What a file's header says: format, size as stored, EXIF orientation 1 to 8.
+
+    ``unmarked_cmyk``: where a JPEG has its frame of four inks, if no Adobe marker says that they are inverted.
+    """
 
     format: str
     width: int
     height: int
     orientation: int = 1
+    unmarked_cmyk: int = 0
 
 
 def read_header(data: bytes) -> Header:
@@ -66,7 +71,7 @@ def read_header(data: bytes) -> Header:
             return Header("BMP", width, abs(height))
     except (struct.error, IndexError):
         raise ImageRejected("The picture's header is cut off or damaged: upload the file again.") from None
-    if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypavif"):
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
         raise ImageRejected("HEIC and AVIF pictures cannot be read: save the picture as JPEG or PNG.")
     raise ImageRejected("This is not a picture in a known format: upload a JPEG, PNG, WebP or BMP file.")
 
@@ -99,15 +104,52 @@ def load_image(data: bytes, limits: ImageLimits | None = None) -> NDArray[np.uin
     flags = cv2.IMREAD_UNCHANGED
     if header.format == "JPEG":
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:
-        picture = None
+    picture = _decoded(data, flags)
+    if header.unmarked_cmyk:
+        picture = _brighter(picture, _plain_cmyk(data, header.unmarked_cmyk, flags))
     if picture is None or picture.size == 0:
         raise ImageRejected(
             "The picture cannot be decoded: the file is damaged, save it again as JPEG or PNG."
         )
     return _turned(_rgb8(np.asarray(picture)), header.orientation)
+
+
+def _decoded(data: bytes, flags: int) -> NDArray[np.generic] | None:
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None
+    return None if picture is None else np.asarray(picture)
+
+
+def _plain_cmyk(data: bytes, frame: int, flags: int) -> NDArray[np.generic] | None:
+    """BGR of a JPEG in which 255 is full ink, though OpenCV reads every CMYK as Adobe's, where it is none.
+
+    A quantization table of zeros makes 128 of an ink: with the black one so, OpenCV's picture holds the three
+    colours, with those so, the black (ITU-T T.81 sections B.2.2 and B.2.4.1).
+    """
+    inks = range(frame + 12, frame + 24, 3)  # where each component names its table
+    table = next(number for number in range(4) if number not in {data[at] for at in inks[:3]})
+    zeros = b"\xff\xdb\0\x43" + bytes([table]) + bytes(64)
+    parts = []
+    for silent in (inks[3:], inks[:3]):
+        changed = bytearray(data)
+        for at in silent:
+            changed[at] = table
+        # Right before the frame, so that no table of the file's own comes after it.
+        parts.append(_decoded(bytes(changed[:frame] + zeros + changed[frame:]), flags))
+    if parts[0] is None or parts[1] is None:
+        return None
+    no_colour = np.clip((128 - parts[0].astype(np.float32)) * 2, 0, 255)
+    no_black = np.clip(255 - parts[1].astype(np.float32) * (256 / 129), 0, 255)
+    return np.asarray(np.rint(no_colour * no_black / 255), np.uint8)
+
+
+def _brighter(a: NDArray[np.generic] | None, b: NDArray[np.generic] | None) -> NDArray[np.generic] | None:
+    """Read the wrong way round a CMYK picture is all but black."""
+    if a is None or b is None:
+        return b if a is None else a
+    return b if b.mean() > a.mean() else a
 
 
 def _rgb8(picture: NDArray[np.generic]) -> NDArray[np.uint8]:
@@ -143,15 +185,16 @@ def _png(data: bytes) -> Header:
     while at + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
         if kind == b"eXIf":
-            orientation = _orientation(data[at + 8 : at + 8 + length])
-        if kind in (b"IDAT", b"IEND", b"eXIf"):
+            orientation = _orientation(data[at + 8 : at + 8 + length].removeprefix(b"Exif\0\0"))
+        if kind in (b"IEND", b"eXIf"):  # which may come after the pixels (PNG third edition, section 11.3.3)
             break
         at += 12 + length
     return Header("PNG", width, height, orientation)
 
 
 def _jpeg(data: bytes) -> Header:
-    at, orientation = 2, 1
+    at, orientation, adobe = 2, 1, False
+    frame = 0
     while at + 4 <= len(data):
         if data[at] != 0xFF:
             at += 1
@@ -164,12 +207,16 @@ def _jpeg(data: bytes) -> Header:
         body = data[at + 4 : at + 2 + length]
         if marker == 0xE1 and body.startswith(b"Exif\0\0"):
             orientation = _orientation(body[6:])
-        if marker in _SOF:
-            height, width = struct.unpack_from(">HH", data, at + 5)
-            return Header("JPEG", width, height, orientation)
+        adobe = adobe or (marker == 0xEE and body.startswith(b"Adobe"))
+        if marker in _SOF and not frame:
+            frame = at
         if marker == 0xDA:
             break
         at += 2 + length
+    if frame:
+        height, width, colours = struct.unpack_from(">HHB", data, frame + 5)
+        unmarked = colours == 4 and not adobe and frame + 22 <= len(data)
+        return Header("JPEG", width, height, orientation, frame if unmarked else 0)
     raise ImageRejected("The JPEG file has no picture in it: upload it again.")
 
 
@@ -195,15 +242,34 @@ def _webp(data: bytes) -> Header:
 
 
 def _orientation(tiff: bytes) -> int:
-    """Tag 0x0112 of the first directory (TIFF 6.0 section 2, Exif 2.3 section 4.6.4); 1 where absent."""
+    """Tag 0x0112 of the first directory (TIFF 6.0 section 2, Exif 2.3 section 4.6.4); 1 where absent.
+
+    It is to be a SHORT; writers of bytes, longs, texts and fractions are understood.
+    """
     try:
         order = {b"II": "<", b"MM": ">"}[tiff[:2]]
         (directory,) = struct.unpack_from(order + "I", tiff, 4)
         (entries,) = struct.unpack_from(order + "H", tiff, directory)
         for entry in range(entries):
-            tag, _, _, value = struct.unpack_from(order + "HHIH", tiff, directory + 2 + 12 * entry)
+            at = directory + 2 + 12 * entry
+            tag, kind = struct.unpack_from(order + "HH", tiff, at)
             if tag == 0x0112:
+                value = _number(tiff, order, kind, at + 8)
                 return value if 1 <= value <= 8 else 1
     except (KeyError, struct.error):
         pass
     return 1
+
+
+def _number(tiff: bytes, order: str, kind: int, at: int) -> int:
+    """The first value of a directory's entry, by its type (TIFF 6.0 section 2); 0 where it is no number."""
+    if kind == 2:
+        text = tiff[at : at + 1]
+        return int(text) if text.isdigit() else 0
+    if kind in (5, 10):
+        (offset,) = struct.unpack_from(order + "I", tiff, at)
+        above, below = struct.unpack_from(order + "II", tiff, offset)
+        return above // below if below and above % below == 0 else 0
+    form = {1: "B", 6: "B", 7: "B", 4: "I", 9: "I"}.get(kind, "H")
+    (value,) = struct.unpack_from(order + form, tiff, at)
+    return int(value)

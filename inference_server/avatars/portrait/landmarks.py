@@ -35,6 +35,14 @@ class Face:
     score: float
     points: NDArray[np.float32]
 
+    @classmethod
+    def of(cls, points: NDArray[np.float32], score: float) -> Face:
+        """The face with these points."""
+        low, high = points[:, :2].min(0), points[:, :2].max(0)
+        x, y = (float(v) for v in low)
+        w, h = (float(v) for v in high - low)
+        return cls((x, y, w, h), score, points.astype(np.float32))
+
     @property
     def height(self) -> float:
         """Forehead (point 10) to chin (point 152), in pixels."""
@@ -80,7 +88,7 @@ class FaceMesh:
             for turn, scale in ((0, 1), (0.06, 1.04), (-0.06, 0.96), (-0.06, 1.04), (0.06, 0.96))[:views]
         ]
         points = [f.points for f in seen if f is not None]
-        return _face(np.mean(points, 0), min(f.score for f in seen if f is not None)) if points else None
+        return Face.of(np.mean(points, 0), min(f.score for f in seen if f is not None)) if points else None
 
     def _boxes(
         self, rgb: NDArray[np.uint8], view: tuple[int, int, int, int], threshold: float
@@ -141,7 +149,7 @@ class FaceMesh:
         points = np.empty((POINTS, 3), np.float32)
         points[:, :2] = local[:, :2] @ inverse[:, :2].T + inverse[:, 2]
         points[:, 2] = local[:, 2] / scale
-        return _face(points, min(score, float(presence)))
+        return Face.of(points, min(score, float(presence)))
 
 
 _Found = tuple[float, NDArray[np.float32], float, float]  # score, centre, angle, side of the crop
@@ -201,13 +209,6 @@ def _crop_of(points: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, f
     upright = points[:, :2] @ turn.T
     low, high = upright.min(0), upright.max(0)
     return (turn.T @ ((low + high) / 2)).astype(np.float32), angle, float((high - low).max()) * _MARGIN
-
-
-def _face(points: NDArray[np.float32], score: float) -> Face:
-    low, high = points[:, :2].min(0), points[:, :2].max(0)
-    x, y = (float(v) for v in low)
-    w, h = (float(v) for v in high - low)
-    return Face((x, y, w, h), score, points.astype(np.float32))
 
 
 def _distinct(found: list[_Found]) -> list[_Found]:

@@ -33,6 +33,7 @@ from visavis.avatar.v1.contract import Open
 MOST_BYTES = 1 << 20
 """One message that the client takes: the default of its WebSocket library."""
 MOST_CLIENTS = 1024
+_URL_SAFE = str.maketrans("-_", "+/")
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,28 @@ def check_size(width: int, height: int) -> None:
         )
 
 
+def picture_bytes(text: str) -> bytes:
+    """The bytes of a ``reference_image``: base64 as encoders of many languages write it.
+
+    Line breaks (RFC 2045 section 6.8), the URL-safe alphabet, missing padding and a ``data:`` URL's head are taken.
+    Raises ``binascii.Error`` for anything else.
+    """
+    head, comma, rest = text.partition(",")
+    if comma and head.strip().lower().startswith("data:") and head.rstrip().lower().endswith(";base64"):
+        text = rest
+    text = "".join(text.split()).translate(_URL_SAFE).rstrip("=")
+    if not text.isascii():
+        raise binascii.Error("not ASCII")
+    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+
+
 async def _start(core: Core, request: Request) -> tuple[_Start, int]:
     core.check_open_to_new()
-    most = core.settings.image_bytes * 4 // 3 + 4096
+    most = core.settings.image_bytes * 3 // 2 + 4096  # base64 and its line breaks
     data = b"".join([chunk async for chunk in limited(request, most, "The body").stream()])
     try:
         order = http_schemas.Start.model_validate_json(data)
-        image = base64.b64decode(order.reference_image, validate=True)
+        image = picture_bytes(order.reference_image)
         Resampler(order.sample_rate)
     except ValidationError as error:
         raise invalid(

@@ -24,7 +24,7 @@ from inference_server.frontends import describe
 from inference_server.frontends.http.socket import receive
 from inference_server.streams.responses import FrameReady, TurnFinished, TurnRejected
 from inference_server.streams.stream import Stream
-from visavis.audio import Resampler
+from visavis.audio import Resampler, WholeSamples
 from visavis.client.model import settled
 from visavis.frames import SAMPLE_RATE, frame_at, frame_start
 
@@ -52,6 +52,7 @@ class StockTalk:
         self._fps = stream.fps
         self._head = HEADER.pack(body.width, body.height)
         self._resampler = Resampler(sample_rate)
+        self._whole = WholeSamples()  # speech comes in pieces of any length, odd ones too
         self._opened = describe.opened(core, stream)
         self._piece = core.settings.audio_bytes // 2
         self._most = core.settings.turn_ms * SAMPLE_RATE // 1000
@@ -77,18 +78,15 @@ class StockTalk:
                 self._check()
                 if not reading.done():
                     self._drop_turn()  # a pause gives the speaking slot back
+                    self._whole.reset()
                     continue
                 data, reading = reading.result(), None
                 if data is None:
                     return
                 if isinstance(data, str):
                     raise invalid("A text message came: this socket takes binary PCM (s16le) only.")
-                if len(data) % 2:
-                    raise invalid(
-                        f"{len(data)} bytes of PCM is an odd number: samples are s16le, two bytes each."
-                    )
                 if data:
-                    await self._feed(websocket, self._resampler.push(np.frombuffer(data, "<i2")))
+                    await self._feed(websocket, self._resampler.push(self._whole.push(data)))
                 else:
                     await self._flush(websocket)
                 await websocket.send_bytes(b"")
@@ -109,6 +107,7 @@ class StockTalk:
         await self._take(websocket, frame_at(settled(self._opened, self._fed), self._fps), WAIT_S)
 
     async def _flush(self, websocket: WebSocket) -> None:
+        self._whole.reset()
         tail = self._resampler.flush()
         if not self._on:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from typing import Literal
 
 from orchestrator.media.clock import CATCH_UP_SECONDS, MediaClock
 from orchestrator.media.parameters import AudioParameters
@@ -26,6 +27,29 @@ _SLOTS = 4
 _TICK_MS = 20
 _LATE_SECONDS = 0.01
 _STATIC_COMFORT_NOISE = 13
+Kind = Literal["voice", "noise", "event"]
+
+
+def formats(parameters: AudioParameters) -> dict[int, tuple[Kind, int]]:
+    """What each payload type of the peer's means, and its clock rate.
+
+    Where a number of its answer is another one's in our offer, the answer counts.
+    """
+    rate = CLOCK_RATES[parameters.codec]
+    found: dict[int, tuple[Kind, int]] = {_STATIC_COMFORT_NOISE: ("noise", rate)} if rate == 8000 else {}
+    for number, name, clock_rate in parameters.offered:
+        if name.lower() == parameters.codec.lower():
+            found[number] = "voice", rate
+        elif name.lower() == "telephone-event":
+            found[number] = "event", clock_rate
+        elif name.upper() == "CN" and clock_rate == rate:
+            found[number] = "noise", rate
+    if parameters.comfort_noise is not None:
+        found[parameters.comfort_noise] = "noise", rate
+    if parameters.telephone_event is not None:
+        found[parameters.telephone_event] = "event", parameters.telephone_event_rate
+    found[parameters.payload_type] = "voice", rate
+    return found
 
 
 class AudioStream:
@@ -60,6 +84,7 @@ class AudioStream:
         self._dtmf = DtmfReceiver()
         self._keys = DtmfSender()
         self._event_type = 0
+        self._formats: dict[int, tuple[Kind, int]] = {}
         self._sequence = secrets.randbelow(1 << 15)
         self._base = secrets.randbits(32)
         self._packet = bytearray(HEADER_SIZE)
@@ -97,6 +122,7 @@ class AudioStream:
             self._arrivals = xr.Arrivals(self.reception.clock_rate)
         self._parameters = parameters
         self._payload_type, self._sends = parameters.payload_type, parameters.sends
+        self._formats = formats(parameters)
         self._marker = True
 
     def press(self, digits: str, milliseconds: int) -> None:
@@ -199,10 +225,11 @@ class AudioStream:
         parameters = self._parameters
         if parameters is None:
             return
-        if head.payload_type == parameters.telephone_event:
-            press = self._dtmf.push(head.timestamp, bytes(data[head.start : head.end]))
+        kind, rate = self._formats.get(head.payload_type, ("", 0))
+        if kind == "event":
+            press = self._dtmf.push(head, bytes(data[head.start : head.end]), now)
             if press is not None and self.hearing is not None:
-                self.hearing.digit(press.digit, press.duration * 1000 // parameters.telephone_event_rate)
+                self.hearing.digit(press.digit, press.duration * 1000 // rate)
         self.reception.received(head.ssrc, head.sequence, head.timestamp, now)
         if self._arrivals is not None:
             self._arrivals.received(head.ssrc, head.sequence, head.timestamp)
@@ -211,11 +238,9 @@ class AudioStream:
                 self._buffer = JitterBuffer(self._codec)
             payload = bytes(data[head.start : head.end])
             discarded = self._buffer.late + self._buffer.skipped
-            if head.payload_type == parameters.payload_type:
+            if kind == "voice":
                 self._buffer.push(head.ssrc, head.timestamp, payload)
-            elif head.payload_type == parameters.comfort_noise or (
-                head.payload_type == _STATIC_COMFORT_NOISE and self.reception.clock_rate == 8000
-            ):
+            elif kind == "noise":
                 self._buffer.push_noise(head.ssrc, head.timestamp, payload)
             if self._arrivals is not None:
                 self._arrivals.discard(head.sequence, self._buffer.late + self._buffer.skipped - discarded)

@@ -300,7 +300,7 @@ class VideoStream:
             match packet:
                 case PictureLoss():
                     self.keyframes.request()
-                case FullIntra(sender, media, sequence) if media == self.reports.ssrc:
+                case FullIntra(sender, media, sequence) if media in (0, self.reports.ssrc):
                     self.keyframes.full_intra(sender, sequence)
                 case Nack(_, media, missing) if media == self.reports.ssrc and "nack" in feedback:
                     self.repeater.ask(missing, now)

@@ -6,15 +6,13 @@ answer names one codec (and telephone-event), so that a peer never changes codec
 
 from __future__ import annotations
 
+from orchestrator.rtp.agreed import AudioMedia, SrtpKeys, VideoMedia
 from orchestrator.sip.sdp.capabilities import (
     AudioCapabilities,
-    AudioMedia,
-    Crypto,
     MediaCapabilities,
     NegotiatedMedia,
     NotAcceptable,
     VideoCapabilities,
-    VideoMedia,
 )
 from orchestrator.sip.sdp.crypto import Keys, accept_crypto, crypto_attribute
 from orchestrator.sip.sdp.description import Media, SessionDescription
@@ -64,8 +62,10 @@ def refused(media: Media) -> str:
     return f"m={media.kind} 0 {media.proto} {' '.join(media.formats)}"
 
 
-def agreed_crypto(media: Media, capabilities: MediaCapabilities, keys: Keys) -> Crypto | None:
-    """Whether the stream's profile can be used, and with which keys."""
+def agreed_crypto(
+    media: Media, capabilities: MediaCapabilities, keys: Keys
+) -> tuple[list[str], SrtpKeys | None]:
+    """Our a=crypto lines and the keys for a stream. Raises NotAcceptable for a profile that cannot be used."""
     profile = media.proto.upper()
     if profile in ("RTP/SAVP", "RTP/SAVPF"):
         if capabilities.srtp == "off":
@@ -73,13 +73,13 @@ def agreed_crypto(media: Media, capabilities: MediaCapabilities, keys: Keys) -> 
         crypto = accept_crypto(media.values("crypto"), keys, media.kind)
         if crypto is None:
             raise NotAcceptable("SRTP without a usable a=crypto line")
-        return crypto
+        return crypto_lines(*crypto), crypto[1]
     if profile not in ("RTP/AVP", "RTP/AVPF"):
         raise NotAcceptable(f"unsupported transport {media.proto}")
     crypto = accept_crypto(media.values("crypto"), keys, media.kind) if capabilities.srtp != "off" else None
     if crypto is None and capabilities.srtp == "required":
         raise NotAcceptable("SRTP is required here")
-    return crypto
+    return ([], None) if crypto is None else (crypto_lines(*crypto), crypto[1])
 
 
 def _answer_audio(
@@ -89,31 +89,33 @@ def _answer_audio(
     own: AudioCapabilities,
     keys: Keys,
 ) -> tuple[list[str], AudioMedia]:
-    crypto = agreed_crypto(media, capabilities, keys)
-    agreed = read_audio(session, media, capabilities, own, crypto)
+    secure, agreed_keys = agreed_crypto(media, capabilities, keys)
+    agreed = read_audio(session, media, capabilities, own, agreed_keys)
     if agreed is None:
         raise NotAcceptable("none of the offered audio codecs is known here")
     formats = [agreed.payload_type]
-    lines = codec_lines(next(f for f in media.codecs() if f.payload_type == agreed.payload_type))
+    codec = next(f for f in media.codecs() if f.payload_type == agreed.payload_type)
+    lines = codec_lines(codec)
     if agreed.telephone_event is not None:
         formats.append(agreed.telephone_event)
         lines.append(f"a=rtpmap:{agreed.telephone_event} telephone-event/{agreed.telephone_event_rate}")
         lines.append(f"a=fmtp:{agreed.telephone_event} 0-15")
     if agreed.comfort_noise is not None:
         formats.append(agreed.comfort_noise)
-        lines.append(f"a=rtpmap:{agreed.comfort_noise} CN/{agreed.clock_rate}")
+        lines.append(f"a=rtpmap:{agreed.comfort_noise} CN/{codec.clock_rate}")
     lines.append(f"a=ptime:{PTIME}")
     if agreed.voip_metrics:
         lines.append(f"a=rtcp-xr:{VOIP_METRICS}")
     lines.append(f"a={negotiated_direction(session, media, hold=capabilities.hold)}")
     if agreed.rtcp_mux:
         lines.append("a=rtcp-mux")
-    lines += crypto_lines(crypto)
+    lines += secure
     return [f"m=audio {own.port} {media.proto} {' '.join(map(str, formats))}", *lines], agreed
 
 
-def crypto_lines(crypto: Crypto | None) -> list[str]:
-    return [] if crypto is None else [crypto_attribute(crypto.tag, crypto.suite, crypto.local_key)]
+def crypto_lines(tag: int, keys: SrtpKeys) -> list[str]:
+    """The a=crypto line of an answer, with the tag of the one that was offered (RFC 4568 section 5.1.2)."""
+    return [crypto_attribute(tag, keys.suite, keys.local_key)]
 
 
 def _answer_video(
@@ -123,8 +125,8 @@ def _answer_video(
     own: VideoCapabilities,
     keys: Keys,
 ) -> tuple[list[str], VideoMedia]:
-    crypto = agreed_crypto(media, capabilities, keys)
-    agreed = read_video(session, media, capabilities, own, crypto)
+    secure, agreed_keys = agreed_crypto(media, capabilities, keys)
+    agreed = read_video(session, media, capabilities, own, agreed_keys)
     if agreed is None:
         raise NotAcceptable("no usable H.264 format is offered")
     number = agreed.payload_type
@@ -143,6 +145,6 @@ def _answer_video(
     lines.append(f"a={negotiated_direction(session, media, hold=capabilities.hold)}")
     if agreed.rtcp_mux:
         lines.append("a=rtcp-mux")
-    lines += crypto_lines(crypto)
+    lines += secure
     head = f"m=video {own.port} {media.proto} {' '.join(map(str, formats))}"
     return [head, f"b=AS:{own.bitrate // 1000}", *lines], agreed

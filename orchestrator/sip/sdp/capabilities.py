@@ -1,26 +1,11 @@
-"""Media capabilities and agreed media: the typed ends of offer/answer.
-
-Directions and "remote" are seen from this side: `sends` is whether we send, `remote` is where to.
-"""
+"""Media capabilities and agreed media: the typed ends of offer/answer."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orchestrator.rtp.agreed import AudioMedia, VideoMedia
 from orchestrator.sip.sdp.description import Format
-
-Address = tuple[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Crypto:
-    """SDES keys (RFC 4568): `local_key` protects what we send; each is master key and salt, raw bytes."""
-
-    tag: int
-    suite: str
-    local_key: bytes
-    remote_key: bytes
-
 
 AUDIO_CODECS = (
     Format(111, "opus", 48_000, 2),
@@ -68,51 +53,6 @@ class MediaCapabilities:
     video: VideoCapabilities | None = None
     srtp: str = "off"
     hold: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class AudioMedia:
-    """An agreed audio stream. `codec` and `clock_rate` are those of `AUDIO_CODECS`.
-
-    `packet_ms`: the milliseconds of voice that one packet of ours may hold. `voip_metrics`: the peer asks for these
-    blocks of RTCP XR (RFC 3611 section 5.1).
-    """
-
-    codec: str
-    payload_type: int
-    clock_rate: int
-    sends: bool
-    receives: bool
-    remote: Address
-    remote_rtcp: Address
-    rtcp_mux: bool
-    packet_ms: int = 20
-    telephone_event: int | None = None
-    telephone_event_rate: int = 8000
-    comfort_noise: int | None = None
-    voip_metrics: bool = False
-    crypto: Crypto | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class VideoMedia:
-    """An agreed H.264 stream. `width`, `height`, `fps` and `bitrate` are what the phone can take of ours."""
-
-    payload_type: int
-    packetization_mode: int
-    profile_level_id: str
-    width: int
-    height: int
-    fps: float
-    bitrate: int
-    sends: bool
-    receives: bool
-    remote: Address
-    remote_rtcp: Address
-    rtcp_mux: bool
-    feedback: frozenset[str] = frozenset()
-    rtx_payload_type: int | None = None
-    crypto: Crypto | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import base64
 import binascii
 import secrets
 
-from orchestrator.sip.sdp.capabilities import Crypto
+from orchestrator.rtp.agreed import SrtpKeys
 from orchestrator.sip.sdp.description import small_int
 
 Keys = dict[tuple[str, str], bytes]
@@ -44,11 +44,11 @@ def parse_crypto(value: str) -> tuple[int, str, bytes] | None:
     return (tag, suite, key) if len(key) == SUITES[suite] else None
 
 
-def accept_crypto(values: list[str], keys: Keys, stream: str) -> Crypto | None:
-    """The first offered line we can use, with our key for the other direction (kept in `keys` per stream)."""
+def accept_crypto(values: list[str], keys: Keys, stream: str) -> tuple[int, SrtpKeys] | None:
+    """The tag of the first offered line we can use, and both keys; ours is kept in `keys` per stream."""
     for value in values:
         parsed = parse_crypto(value)
         if parsed is not None:
             tag, suite, key = parsed
-            return Crypto(tag, suite, keys.setdefault((stream, suite), new_key(suite)), key)
+            return tag, SrtpKeys(suite, keys.setdefault((stream, suite), new_key(suite)), key)
     return None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from orchestrator.rtp.agreed import SrtpKeys
 from orchestrator.rtp.h264_levels import lowest_level
 from orchestrator.sip.sdp.capabilities import (
     AUDIO_CODECS,
     AudioCapabilities,
-    Crypto,
     MediaCapabilities,
     NegotiatedMedia,
     NotAcceptable,
@@ -103,12 +105,12 @@ def _offer_kind(kind: str, capabilities: MediaCapabilities, keys: Keys) -> list[
     return None
 
 
-def _answered_crypto(media: Media, capabilities: MediaCapabilities, keys: Keys) -> Crypto | None:
+def _answered_crypto(media: Media, capabilities: MediaCapabilities, keys: Keys) -> SrtpKeys | None:
     for value in media.values("crypto") if capabilities.srtp != "off" else ():
         parsed = parse_crypto(value)
         own = keys.get((media.kind, parsed[1])) if parsed else None
         if parsed and own:
-            return Crypto(parsed[0], parsed[1], own, parsed[2])
+            return SrtpKeys(parsed[1], own, parsed[2])
     if "SAVP" in media.proto.upper() or capabilities.srtp == "required":
         raise NotAcceptable("SRTP was asked for and the answer has no usable key")
     return None
@@ -131,6 +133,8 @@ def read_answer(
             audio = read_audio(answer, media, capabilities, capabilities.audio, crypto)
             if audio is None:
                 raise NotAcceptable("the answer names no audio codec of the offer")
+            offered = tuple((f.payload_type, f.name, f.clock_rate) for f in asked.codecs())
+            audio = replace(audio, offered=offered)
         elif media.kind == "video" and capabilities.video is not None and video is None:
             video = read_video(answer, media, capabilities, capabilities.video, crypto)
     if audio is None and video is None:

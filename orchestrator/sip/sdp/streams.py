@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
+from orchestrator.rtp.agreed import Address, AudioMedia, Direction, SrtpKeys, VideoMedia
 from orchestrator.sip.sdp.capabilities import (
     AUDIO_CODECS,
-    Address,
     AudioCapabilities,
-    AudioMedia,
-    Crypto,
     MediaCapabilities,
     NotAcceptable,
     VideoCapabilities,
-    VideoMedia,
 )
 from orchestrator.sip.sdp.description import Format, Media, SessionDescription, small_int
 from orchestrator.sip.sdp.h264 import choose
 
-REVERSED = {"sendrecv": "sendrecv", "sendonly": "recvonly", "recvonly": "sendonly", "inactive": "inactive"}
+REVERSED: dict[str, Direction] = {
+    "sendrecv": "sendrecv",
+    "sendonly": "recvonly",
+    "recvonly": "sendonly",
+    "inactive": "inactive",
+}
 OPUS_FMTP = "useinbandfec=1"
 VOIP_METRICS = "voip-metrics"
 PTIME = 20
@@ -64,7 +67,7 @@ def read_audio(
     media: Media,
     capabilities: MediaCapabilities,
     own: AudioCapabilities,
-    crypto: Crypto | None,
+    keys: SrtpKeys | None,
 ) -> AudioMedia | None:
     """What a description says about a stream, whose m-line is `media`; None where none of its codecs is ours."""
     chosen = choose_audio(media)
@@ -73,17 +76,14 @@ def read_audio(
     codec, offered = chosen
     mux = media.has("rtcp-mux")
     rtp, rtcp = remote_addresses(session, media, mux=mux)
-    direction = negotiated_direction(session, media, hold=capabilities.hold)
     event = companion(media, "telephone-event", codec.clock_rate)
     noise = companion(media, "CN", codec.clock_rate) if own.comfort_noise else None
     return AudioMedia(
         codec=codec.name,
         payload_type=offered.payload_type,
-        clock_rate=codec.clock_rate,
-        sends=direction in ("sendrecv", "sendonly"),
-        receives=direction in ("sendrecv", "recvonly"),
         remote=rtp,
         remote_rtcp=rtcp,
+        direction=negotiated_direction(session, media, hold=capabilities.hold),
         rtcp_mux=mux,
         packet_ms=packet_milliseconds(media),
         telephone_event=event.payload_type if event else None,
@@ -92,7 +92,7 @@ def read_audio(
         voip_metrics=any(
             VOIP_METRICS in value.lower().split() for value in session.values_of(media, "rtcp-xr")
         ),
-        crypto=crypto,
+        keys=keys,
     )
 
 
@@ -101,7 +101,7 @@ def read_video(
     media: Media,
     capabilities: MediaCapabilities,
     own: VideoCapabilities,
-    crypto: Crypto | None,
+    keys: SrtpKeys | None,
 ) -> VideoMedia | None:
     """The same of H.264 video; None where no format of it can be used."""
     chosen = choose(media.codecs(), own.packetization_modes)
@@ -109,7 +109,6 @@ def read_video(
         return None
     mux = media.has("rtcp-mux")
     rtp, rtcp = remote_addresses(session, media, mux=mux)
-    direction = negotiated_direction(session, media, hold=capabilities.hold)
     width, height, fps = chosen.fit(own.width, own.height, own.fps)
     feedback = offered_feedback(media, chosen.payload_type, own.feedback)
     return VideoMedia(
@@ -118,16 +117,15 @@ def read_video(
         profile_level_id=chosen.profile_level_id,
         width=width,
         height=height,
-        fps=fps,
+        fps=Fraction(fps).limit_denominator(1001),
         bitrate=video_bitrate(session, media, own.bitrate, chosen.level.max_bitrate),
-        sends=direction in ("sendrecv", "sendonly"),
-        receives=direction in ("sendrecv", "recvonly"),
         remote=rtp,
         remote_rtcp=rtcp,
+        direction=negotiated_direction(session, media, hold=capabilities.hold),
         rtcp_mux=mux,
         feedback=frozenset(name for _, name in feedback),
         rtx_payload_type=_rtx_for(media, chosen.payload_type) if own.rtx else None,
-        crypto=crypto,
+        keys=keys,
     )
 
 
@@ -162,7 +160,7 @@ def _rtx_for(media: Media, payload_type: int) -> int | None:
     return None
 
 
-def negotiated_direction(session: SessionDescription, media: Media, *, hold: bool) -> str:
+def negotiated_direction(session: SessionDescription, media: Media, *, hold: bool) -> Direction:
     """Our direction. c=0.0.0.0 is the hold of RFC 2543: nothing is sent there."""
     direction = REVERSED[session.direction_of(media)]
     if session.address_of(media) in _NULL_ADDRESSES:

@@ -20,7 +20,7 @@ def check_targets(media: NegotiatedMedia, source: str) -> None:
     for stream in (media.audio, media.video):
         if stream is None:
             continue
-        for host, _ in (stream.remote, stream.remote_rtcp):
+        for host, _ in (stream.remote, stream.remote_rtcp or stream.remote):
             if fault := refusal(host, source):
                 raise NotAcceptable(f"no media is sent to {host[:45]}, {fault}: {_ADVICE}")
 

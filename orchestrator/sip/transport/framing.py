@@ -7,6 +7,7 @@ import re
 MAX_HEAD = 16_384
 MAX_BODY = 262_144
 _LENGTH = re.compile(rb"(?im)^(?:content-length|l)[ \t]*:[ \t]*(\S*)[ \t]*\r?$")
+_PADDING = re.compile(rb"\0+|\r\n|[\r\n]")
 PING = b"\r\n\r\n"
 PONG = b"\r\n"
 
@@ -36,15 +37,18 @@ class Framer:
             messages.append(message)
 
     def _skip_keepalives(self) -> None:
-        while self._buffer.startswith(PING):
-            self.pings += 1
-            del self._buffer[: len(PING)]
-        while (
-            len(self._buffer) >= 2
-            and self._buffer[:2] == PONG
-            and self._buffer[:4] != PING[: len(self._buffer)]
-        ):
-            del self._buffer[:2]
+        """Between messages: CRLFs, and what phones put there besides, zero bytes and halves of a CRLF."""
+        buffer = self._buffer
+        while buffer:
+            if buffer.startswith(PING):
+                self.pings += 1
+                del buffer[: len(PING)]
+            elif PING.startswith(bytes(buffer[: len(PING)])):
+                return  # the rest of it may still come
+            elif padding := _PADDING.match(buffer):
+                del buffer[: padding.end()]
+            else:
+                return
 
     def _next(self) -> bytes | None:
         end = self._buffer.find(b"\r\n\r\n", 0, MAX_HEAD + 4)
