@@ -168,7 +168,7 @@ proto: $(PROTO_STAMP)  ## generate visavis/avatar/v1 from protos/
 	$(PROTO_VENV)/bin/python protos/generate.py .
 
 gpu-kit: $(TORCH_STAMP)  ## what a GPU machine without internet needs, in .gpu-kit
-	$(BIN)/python -m bench.gpu_kit $(ARGS)
+	$(BIN)/python -m bench.gpu.kit $(ARGS)
 
 clean:  ## remove what was built; keeps .venv
 	rm -rf build out .mypy_cache .ruff_cache .pytest_cache *.egg-info

@@ -180,7 +180,7 @@ async def endure(house: House, phone: Phone, flood: Flood) -> Seen:
     seen, began = Seen(), time.monotonic()
 
     async def look() -> None:
-        seen.lines.append((time.monotonic() - began, await gauge(house, "visavis_calls_active")))
+        seen.lines.append((time.monotonic() - began, await gauge(house.api, "visavis_calls_active")))
 
     order = json.dumps(vars(flood))
     process = await asyncio.create_subprocess_exec(
@@ -226,7 +226,7 @@ def tell(flood: Flood, seen: Seen, lines: int) -> None:
 async def quiet(house: House, within_s: float = 40.0) -> None:
     """Until the honest call is alone again."""
     deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline and await gauge(house, "visavis_calls_active") > 1:  # noqa: ASYNC110
+    while time.monotonic() < deadline and await gauge(house.api, "visavis_calls_active") > 1:  # noqa: ASYNC110
         await asyncio.sleep(0.5)
 
 

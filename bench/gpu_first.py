@@ -30,7 +30,7 @@ THIS = "bench.gpu_first"
 
 @dataclass(frozen=True)
 class Step:
-    """``name``: of its function in ``bench.gpu_steps``. ``needs_s``: with less left it is not begun. ``most_s``: it
+    """``name``: of its function in ``bench.gpu.steps``. ``needs_s``: with less left it is not begun. ``most_s``: it
     is stopped after so long."""
 
     name: str
@@ -149,15 +149,13 @@ def main(argv: list[str] | None = None, steps: tuple[Step, ...] = STEPS) -> int:
 
 
 def _child(options: argparse.Namespace) -> int:
-    from bench import gpu_steps  # with torch, which takes seconds and may fail
+    from bench.gpu import steps  # with torch, which takes seconds and may fail
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     weights = options.dir or options.out / f"weights-{options.size}"
-    order = gpu_steps.Order(
-        weights, options.out / "cache", options.size == "tiny", options.device, options.batch
-    )
+    order = steps.Order(weights, options.out / "cache", options.size == "tiny", options.device, options.batch)
     try:
-        figures = getattr(gpu_steps, options.step)(order)
+        figures = getattr(steps, options.step)(order)
     except Exception as error:
         traceback.print_exc(limit=-3)
         print(f"{type(error).__name__}: {error}", flush=True)

@@ -167,8 +167,8 @@ async def whole(calls_at_once: int) -> AsyncIterator[tuple[int, Ask]]:
             return {
                 "rss_kib": sum(process.rss_kib for process in seen),
                 "cpu_s": sum(process.cpu_s for process in seen),
-                "calls": await gauge(house, "visavis_calls_active"),
-                "port pairs": await gauge(house, "visavis_media_ports"),
+                "calls": await gauge(house.api, "visavis_calls_active"),
+                "port pairs": await gauge(house.api, "visavis_media_ports"),
                 "open files": sum(process.files for process in seen),
             }
 

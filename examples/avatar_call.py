@@ -2,7 +2,7 @@
 
     SIP → speech recognition (Deepgram) → Claude → voice (ElevenLabs) → face (Visavis) → H.264 → caller
 
-    pip install 'visavis[roomkit]' 'roomkit[deepgram,elevenlabs,anthropic,webrtc-aec]'
+    pip install './visavis[roomkit]' 'roomkit[deepgram,elevenlabs,anthropic,webrtc-aec]'    # beside a checkout
     export DEEPGRAM_API_KEY=... ELEVENLABS_API_KEY=... ANTHROPIC_API_KEY=...
     python examples/avatar_call.py --image portrait.jpg --avatar-url http://gpu-server:8500
 

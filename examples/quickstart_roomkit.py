@@ -1,6 +1,6 @@
 """RoomKit's quick start for avatars with one line changed: a telephone number with a face, on your own server.
 
-    pip install 'visavis[roomkit]' and, on the machine that draws, python -m inference_server
+    pip install './visavis[roomkit]'    # beside a checkout; where it draws: .venv/bin/python -m inference_server
     python examples/quickstart_roomkit.py portrait.jpg http://127.0.0.1:8500
 
 Give the channel your ``stt``, ``tts`` and an ``AIChannel`` (examples/avatar_call.py has all of it) and it talks.

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.house import House
+import httpx
 
 _HERTZ = os.sysconf("SC_CLK_TCK")
 
@@ -38,7 +38,7 @@ def family(pid: int) -> list[int]:
     return [pid, *map(int, children)]
 
 
-async def gauge(house: House, name: str) -> float:
-    """The largest value of a metric over its labels; 0 where there is none."""
-    text = (await house.api.get("/metrics")).text
+async def gauge(api: httpx.AsyncClient, name: str) -> float:
+    """The largest value of a metric over its labels at ``/metrics``; 0 where there is none."""
+    text = (await api.get("/metrics")).text
     return max((float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.M)), default=0.0)

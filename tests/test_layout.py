@@ -169,6 +169,11 @@ def test_what_is_installed_imports_nothing_of_a_checkout(folder: str) -> None:
         assert name.split(".")[0] not in ("bench", "tests", "testing", "examples"), (path, name)
 
 
+def test_what_tests_and_benches_share_imports_neither() -> None:
+    for path, name in imported("testing"):
+        assert name.split(".")[0] not in ("bench", "tests", "examples"), (path, name)
+
+
 def test_only_the_api_knows_its_framework() -> None:
     for path, name in imported("orchestrator"):
         if name.split(".")[0] in ("fastapi", "starlette"):

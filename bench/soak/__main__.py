@@ -111,7 +111,7 @@ async def _row(
 ) -> dict[str, Any]:
     late = np.array(tally.late_ms or [0.0])
     try:
-        clock = 1000 * await gauge(house, "visavis_media_lateness_p99_seconds")
+        clock = 1000 * await gauge(house.api, "visavis_media_lateness_p99_seconds")
     except httpx.HTTPError as error:
         tally.lost("figures", error)
         clock = None

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from bench import gpu_first, gpu_steps
+from bench import gpu_first
+from bench.gpu import steps
 from bench.gpu_first import STEPS, Report, Step, main, run_step
 
 pytestmark = pytest.mark.torch
@@ -38,7 +39,7 @@ def test_all_steps_on_the_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_every_step_has_its_function() -> None:
-    assert len(STEPS) == 8 and all(callable(getattr(gpu_steps, step.name)) for step in STEPS)
+    assert len(STEPS) == 8 and all(callable(getattr(steps, step.name)) for step in STEPS)
 
 
 CHILD = """

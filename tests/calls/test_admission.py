@@ -38,7 +38,7 @@ async def test_a_full_house_has_a_line_for_a_new_source() -> None:
             )
         for number in range(7):
             await call(f"127.0.0.{10 + number}")
-        assert await gauge(house, "visavis_calls_active") == 10
+        assert await gauge(house.api, "visavis_calls_active") == 10
         await call("127.0.0.30")
         (record,) = (await house.api.get("/v1/records")).json()
         assert (record["source"], record["cause"], record["ended_by"]) == (SILENT, "no_ack", "us")

@@ -8,7 +8,7 @@ import struct
 import numpy as np
 import pytest
 
-from bench.loss import VOICE_TICKS, lossy_call, voice_lost
+from bench.loss.call import VOICE_TICKS, lossy_call, voice_lost
 from orchestrator.rtp import rtcp
 from testing.caller.path import Losses, LossyPath
 from testing.caller.recording import Packet, Stream, access_units

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.engine_schedule import COSTS, Tally, busy, idle
+from bench.engine.schedule import COSTS, Tally, busy, idle
 
 EACH = pytest.mark.parametrize("decoder", ["sd-vae", "taesd"])
 

@@ -26,7 +26,8 @@ from orchestrator.worker.messages import (
 )
 from orchestrator.worker.owner import WorkerContext
 from tests.support.fake_server import HEIGHT, WIDTH, fake_server
-from tests.support.media import Phone, until
+from tests.support.media import Phone
+from tests.support.waiting import until
 
 pytest_plugins = ["tests.support.media_fixtures"]
 

@@ -30,7 +30,8 @@ from orchestrator.worker.messages import (
     StartCall,
 )
 from orchestrator.worker.pool import PoolSettings, WorkerPool
-from tests.support.media import Phone, until
+from tests.support.media import Phone
+from tests.support.waiting import until
 
 HERTZ = 440
 

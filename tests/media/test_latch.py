@@ -12,7 +12,8 @@ from orchestrator.media.sources import LoopFace
 from orchestrator.rtp import h264, packet
 from orchestrator.rtp.consent import SignallingPeer
 from orchestrator.worker.host import MediaHost
-from tests.support.media import Phone, access_units, card_body, until
+from tests.support.media import Phone, access_units, card_body
+from tests.support.waiting import until
 
 pytest_plugins = ["tests.support.media_fixtures"]
 

@@ -21,7 +21,8 @@ from orchestrator.media.video.live import EncoderPool, LiveEncoder, LivePicture
 from orchestrator.media.video.retransmitter import Repeater
 from orchestrator.rtp import h264, packet, rtcp
 from orchestrator.worker.host import MediaHost
-from tests.support.media import Phone, card_body, decode, until
+from tests.support.media import Phone, card_body, decode
+from tests.support.waiting import until
 from visavis.playout.playout import Picture
 
 pytest_plugins = ["tests.support.media_fixtures"]

@@ -15,7 +15,8 @@ from orchestrator.rtp import packet
 from orchestrator.rtp.codecs import make_codec
 from orchestrator.rtp.dtmf import event_payloads
 from orchestrator.worker.host import MediaHost
-from tests.support.media import Phone, until
+from tests.support.media import Phone
+from tests.support.waiting import until
 
 pytest_plugins = ["tests.support.media_fixtures"]
 

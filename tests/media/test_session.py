@@ -18,6 +18,7 @@ from orchestrator.rtp import h264, packet, rtcp
 from orchestrator.rtp.codecs import SAMPLE_RATES, make_codec
 from orchestrator.worker.host import MediaHost
 from tests.support.media import Phone, access_units, card, card_body, decode, read_card
+from tests.support.waiting import until
 from visavis.frames import Frame, Rect, crop_i420
 from visavis.playout.playout import Picture
 
@@ -66,14 +67,6 @@ async def gather(phone: Phone, name: str, count: int) -> None:
     """Wait for some datagrams."""
     got: list[bytes] = []
     await until(lambda: got.extend(phone.drain(name)) or len(got) >= count)
-
-
-async def until(condition, seconds: float = 20.0) -> None:
-    """Wait for a condition, whatever the machine is busy with."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("mode", [0, 1])

@@ -11,7 +11,8 @@ from orchestrator.media.parameters import AudioParameters
 from orchestrator.media.session import MediaSession
 from orchestrator.rtp import packet, rtcp
 from orchestrator.worker.host import MediaHost
-from tests.support.media import Phone, until
+from tests.support.media import Phone
+from tests.support.waiting import until
 
 pytest_plugins = ["tests.support.media_fixtures"]
 

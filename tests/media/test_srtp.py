@@ -15,8 +15,9 @@ from orchestrator.rtp import packet, rtcp
 from orchestrator.rtp.agreed import SrtpKeys
 from orchestrator.worker.host import MediaHost
 from orchestrator.worker.messages import ConfigureCall, codec
-from tests.support.media import Phone, access_units, card_body, until
+from tests.support.media import Phone, access_units, card_body
 from tests.support.media import decode as decode_pictures
+from tests.support.waiting import until
 
 pytest_plugins = ["tests.support.media_fixtures"]
 

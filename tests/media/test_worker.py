@@ -30,19 +30,13 @@ from orchestrator.worker.messages import (
 )
 from orchestrator.worker.pool import NoRoom, PoolSettings, WorkerPool
 from tests.support.media import Phone
+from tests.support.waiting import until
 from visavis.client.model import Avatar
 
 
 class Inbox(list):
     def of(self, kind: type) -> list:
         return [message for message in self if isinstance(message, kind)]
-
-
-async def until(condition, seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        await asyncio.sleep(0.01)
 
 
 @pytest.fixture

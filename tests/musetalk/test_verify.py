@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench import engine_run
+from bench.engine import run as engine_run
 from inference_server.models.verify import contact_sheet, judge, render
 from tests.musetalk.support import body, loaded, prepared, settings, speech
 from visavis.rgb import to_rgb

@@ -27,6 +27,7 @@ from orchestrator.webhook.spool import Spool
 from orchestrator.webhook.webhook import make_webhook
 from tests.support.calls import ENDED, answered_call
 from tests.support.control import SECRET, URL, Control
+from tests.support.waiting import until
 from visavis.service.logs import JsonFormatter
 from visavis.service.secret import Secret, SecretUrl
 
@@ -193,12 +194,6 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhook_module, "FIRST_RETRY_S", 0.001)
     monkeypatch.setattr(webhook_module, "LAST_RETRY_S", 0.01)
     monkeypatch.setattr(webhook_module, "SPOOL_EVERY_S", 0.01)
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def test_every_post_is_signed_and_a_repetition_has_the_same_id(tmp_path: Path, hasty: None) -> None:

@@ -27,7 +27,7 @@ from orchestrator.worker.messages import (
 )
 from orchestrator.worker.owner import CallContext, WorkerContext
 from tests.support.fake_server import HEIGHT, WIDTH, FakeServer, avatar, fake_server
-from tests.support.media import until
+from tests.support.waiting import until
 from visavis.client import model, wire
 
 pytest_plugins = ["tests.support.media_fixtures"]

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.loss.gstreamer import gstreamer_call
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.sources import LoopFace
 from orchestrator.worker.host import MediaHost
-from testing.loss_receiver import gstreamer_call
-from tests.support.media import card_body, read_card, until
+from tests.support.media import card_body, read_card
 from tests.support.receivers import SIZE, Receiver, ffmpeg, gstreamer
+from tests.support.waiting import until
 
 pytest_plugins = ["tests.support.media_fixtures"]
 pytestmark = pytest.mark.process

@@ -17,8 +17,9 @@ from orchestrator.sip.sdp.capabilities import AudioCapabilities, MediaCapabiliti
 from orchestrator.sip.sdp.session import SdpSession
 from orchestrator.worker.messages import CallFigures, ConfigureCall, StartCall
 from tests.media.test_hearing import worker  # noqa: F401
-from tests.support.media import Phone, until
+from tests.support.media import Phone
 from tests.support.sip_fake import sdp
+from tests.support.waiting import until
 
 FLUSH = "o" * 16
 

@@ -10,10 +10,11 @@ import pytest
 
 from orchestrator.sip.config import Account, TlsConfig
 from tests.sip.test_baresip import running
-from tests.sip.test_transport import make_certificates, until
+from tests.sip.test_transport import make_certificates
 from tests.support.baresip import baresip
 from tests.support.peers import absent
 from tests.support.sip_proxy import kamailio
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.peer("kamailio", "baresip"), pytest.mark.process]
 TLS_MODULE = Path("/usr/lib/x86_64-linux-gnu/kamailio/modules/tls.so")

@@ -11,9 +11,9 @@ import pytest
 
 from testing.ports import free_port, free_ports
 from tests.sip.test_baresip import running
-from tests.sip.test_transport import until
 from tests.support.peers import require
 from tests.support.sip_fake import Recorder
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.peer("linphonec", "xvfb-run"), pytest.mark.slow, pytest.mark.process]
 

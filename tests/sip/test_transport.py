@@ -24,17 +24,9 @@ from orchestrator.sip.transport.locate import Hop
 from orchestrator.sip.transport.tls import server_context, untrusted
 from tests.support.peers import require
 from tests.support.sip_fake import Recorder, capabilities, request
+from tests.support.waiting import until
 
 OPTIONS = request("OPTIONS", transport="TCP").replace("\n", "\r\n").encode()
-
-
-async def until(condition: object, seconds: float = 10.0) -> None:
-    assert callable(condition)
-    for _ in range(int(seconds / 0.02)):
-        if condition():
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError("it did not happen in time")
 
 
 async def call_between(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testing.ports import free_port, free_ports
+from tests.support.log_lines import entries
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 90.0  # a loaded machine with two cores
@@ -146,13 +146,8 @@ class House:
 
     async def follow(self) -> None:
         """Read the log until the process ends."""
-        assert self.process.stderr is not None
-        async for line in self.process.stderr:
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                entry = {"event": "text", "text": line.decode(errors="replace").rstrip()}
-            self.log.append(entry if isinstance(entry, dict) else {"event": "text", "text": str(entry)})
+        async for entry in entries(self.process.stderr):
+            self.log.append(entry)
 
     async def stop(self, within_s: float = 30.0) -> int:
         """SIGTERM, then wait; returns the exit status."""

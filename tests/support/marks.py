@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-TOOLS = {"git", "make", "uname"}
+TOOLS = {"bash", "git", "make", "uname"}
 """Programs that are no peer: what every machine with a checkout has, and what Python itself runs."""
 SLOW_S = 10.0
 WRAPPERS = {"nice", "setsid", "env"}

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import av
@@ -82,14 +79,6 @@ class Phone:
     def close(self) -> None:
         for sock in (self.audio, self.audio_rtcp, self.video, self.video_rtcp):
             sock.close()
-
-
-async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    """Wait for a condition, whatever the machine is busy with."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        await asyncio.sleep(0.01)
 
 
 def udp() -> socket.socket:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.log_lines import entries
+
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 60.0  # a loaded machine with two cores
 
@@ -71,13 +73,8 @@ class InferenceServer:
 
     async def follow(self) -> None:
         """Read the log until the process ends."""
-        assert self.process.stderr is not None
-        async for line in self.process.stderr:
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                entry = {"event": "text", "text": line.decode(errors="replace").rstrip()}
-            self.log.append(entry if isinstance(entry, dict) else {"event": "text", "text": str(entry)})
+        async for entry in entries(self.process.stderr):
+            self.log.append(entry)
             self._news.set()
 
 

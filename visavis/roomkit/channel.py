@@ -18,7 +18,7 @@ try:
     from visavis.roomkit.session_avatar import AvatarFactory, EncoderFactory, SessionAvatar
 except ImportError as e:
     raise ImportError(
-        "AvatarVideoChannel needs RoomKit: Python 3.12 or newer and pip install 'visavis[roomkit]'"
+        "AvatarVideoChannel needs RoomKit: Python 3.12 or newer, pip install '.[roomkit]' in a checkout"
     ) from e
 
 __all__ = ["AvatarFactory", "AvatarVideoChannel", "EncoderFactory", "stop_lips_with_voice"]

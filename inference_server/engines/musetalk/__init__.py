@@ -11,7 +11,7 @@ try:
     import transformers  # noqa: F401
 except ModuleNotFoundError as error:
     raise EngineError(
-        f"the MuseTalk engine needs {error.name}: install it with pip install 'visavis[inference,musetalk]'"
+        f"the MuseTalk engine needs {error.name}: pip install -e '.[inference,musetalk]' in a checkout of Visavis"
     ) from None
 
 from inference_server.engines.musetalk.engine import MuseTalkEngine

@@ -27,7 +27,7 @@ LIPS = (61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181, 78, 82, 13, 312, 30
 IBUG = (*JAW, *BROWS, *BRIDGE, *NOSTRILS, *EYES, *LIPS)
 HALF_FACE = 29
 CHIN = slice(6, 11)
-LOWER = 0.07  # the mesh's chin is nearer to the nose by so much than that of 68 points (bench/face_boxes.py)
+LOWER = 0.07  # the mesh's chin is nearer to the nose by so much than that of 68 points
 OVAL = (
     *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
     *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),

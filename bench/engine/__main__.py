@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 
-from bench import engine_run as run
-from bench.engine_public import public_speeds
+from bench.engine import run
+from bench.engine.public import public_speeds
 from inference_server.engines.musetalk import random_weights
 from inference_server.engines.musetalk.device import choose_device
 

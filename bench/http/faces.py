@@ -1,9 +1,10 @@
 """Milliseconds a 512x512 frame needs through each face of the inference server: gRPC, ``/v1/converse``, RoomKit's.
 
-``python -m bench.faces`` plays turns in real time (25 fps, mock engine without look-ahead, ticks staggered): 40 ms
-of PCM leaves the client, its frame arrives there. gRPC and ``/v1`` carry the mouth's rectangle in I420, RoomKit's
-protocol whole RGB24 pictures. References of the same run: a bare ``websockets`` echo that answers 40 ms of PCM with
-one RGB24 picture, without and with permessage-deflate (a gradient, which deflates easily). One JSON line a case.
+``python -m bench.http.faces`` plays turns in real time (25 fps, mock engine without look-ahead, ticks staggered):
+40 ms of PCM leaves the client, its frame arrives there. gRPC and ``/v1`` carry the mouth's rectangle in I420,
+RoomKit's protocol whole RGB24 pictures. References of the same run: a bare ``websockets`` echo that answers 40 ms
+of PCM with one RGB24 picture, without and with permessage-deflate (a gradient, which deflates easily). One JSON
+line a case.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """RoomKit's own ``WebSocketAvatarProvider`` against our server and against a minimal echo server, in one run.
 
-``python -m bench.stock_client`` in the environment of ``make test-roomkit``: each client feeds 40 ms of PCM every
-40 ms from a thread of its own and waits for its 512x512 picture, as RoomKit's worker does. The echo server answers
-with one ready picture and draws nothing. One JSON line a case.
+``python -m bench.roomkit.stock_client`` in the environment of ``make test-roomkit``: each client feeds 40 ms of PCM
+every 40 ms from a thread of its own and waits for its 512x512 picture, as RoomKit's worker does. The echo server
+answers with one ready picture and draws nothing. One JSON line a case.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fastapi import FastAPI, WebSocket
 from roomkit.video.avatar.websocket import WebSocketAvatarProvider
 from starlette.websockets import WebSocketDisconnect
 
-from bench.faces import SIDE
+from bench.http.faces import SIDE
 from bench.server import FRAME, TICK_S, cpu_s, serve
 from testing.ports import free_port
 

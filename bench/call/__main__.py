@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.barge_in import barge_in
+from bench.call.barge_in import barge_in
 from orchestrator.speech.hibari import HibariVoice
 from testing.caller import Phone
 from tests.support.house import House, orchestrator, wav_header

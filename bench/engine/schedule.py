@@ -1,9 +1,9 @@
 """The scheduler's promises on a simulated engine, in simulated time.
 
-    python -m bench.engine_schedule [--minutes 10]
+    python -m bench.engine.schedule [--minutes 10]
 
 Costs per bucket are those that docs/musetalk.md expects of an H100 (430 fps with sd-vae, 1 300 with taesd), not
-measured ones; everything else is the server's own code (:mod:`bench.engine_world`). Callers' ticks are all at the
+measured ones; everything else is the server's own code (:mod:`bench.engine.world`). Callers' ticks are all at the
 same moment; speech comes at twice its own speed in chunks of 200 ms, and is heard from the tick that the client's
 own start delay names.
 """
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bench.engine_world import FPS, WIRE_S, World
+from bench.engine.world import FPS, WIRE_S, World
 from inference_server.streams.responses import FrameReady, Response, TurnRejected
 from visavis.client.start_delay import StartDelay
 

@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack
 from multiprocessing.connection import Connection
 from statistics import median
 
-from bench import load_phones
+from bench.load import phones as load_phones
 from testing.caller import CallFailed, Phone
 from testing.caller.media import addresses
 from testing.caller.phone import offer
@@ -110,17 +110,18 @@ async def load(options: argparse.Namespace) -> bool:
             lateness, worst = [], []
             while time.monotonic() - at < options.seconds:
                 await asyncio.sleep(1.0)
-                lateness.append(1000 * await gauge(house, "visavis_media_lateness_p99_seconds"))
-                worst.append(1000 * await gauge(house, "visavis_media_lateness_max_seconds"))
+                lateness.append(1000 * await gauge(house.api, "visavis_media_lateness_p99_seconds"))
+                worst.append(1000 * await gauge(house.api, "visavis_media_lateness_max_seconds"))
             elapsed = time.monotonic() - at
             last = [Process.read(pid) for pid in pids]
-            active = await gauge(house, "visavis_calls_active") - 1
+            active = await gauge(house.api, "visavis_calls_active") - 1
             voice, picture = since(probe.recording.audio, at), since(probe.recording.video, at)
             await crowd.hang_up()
         await asyncio.sleep(options.settle)
         after = [Process.read(pid) for pid in pids]
         left = [
-            await gauge(house, f"visavis_{name}") for name in ("calls_active", "media_calls", "media_ports")
+            await gauge(house.api, f"visavis_{name}")
+            for name in ("calls_active", "media_calls", "media_ports")
         ]
     for name, a, b, c, d in zip(["control", *["media"] * 64], before, first, last, after, strict=False):
         print(

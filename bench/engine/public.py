@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import time
+import types
+import wave
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from bench.engine_run import body_720p
-from bench.musetalk_parity import public_modules
+from bench.engine.run import body_720p
 from inference_server.engines.musetalk import face
 from inference_server.engines.musetalk.settings import Settings
 from visavis.rgb import to_rgb
@@ -76,3 +80,44 @@ def public_speeds(folder: Path, root: Path, device: torch.device, frames: int) -
                 speeds.append(rounds * batch / (time.perf_counter() - began))
         out.append(Speed(batch, *speeds))
     return out
+
+
+def public_modules(folder: Path) -> tuple[Any, Any, Any, Any]:
+    """Its audio, VAE, UNet and blending modules; what they import but do not need here is stood in for."""
+    librosa: Any = types.ModuleType("librosa")
+    librosa.load = _load_wav
+    transforms: Any = types.ModuleType("torchvision.transforms")
+    transforms.Normalize = _Normalize
+    torchvision: Any = types.ModuleType("torchvision")
+    torchvision.transforms = transforms
+    for name, module in (
+        ("librosa", librosa),
+        ("torchvision", torchvision),
+        ("torchvision.transforms", transforms),
+    ):
+        sys.modules.setdefault(name, module)
+    sys.path.insert(0, str(folder))
+    from musetalk.models import unet, vae  # type: ignore[import-not-found]
+    from musetalk.utils import audio_processor, blending  # type: ignore[import-not-found]
+
+    return audio_processor, vae, unet, blending
+
+
+class _Normalize:
+    def __init__(self, mean: list[float], std: list[float]) -> None:
+        self.mean, self.std = (torch.tensor(v)[:, None, None] for v in (mean, std))
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return (x - self.mean) / self.std
+
+
+def _load_wav(path: str, sr: int) -> tuple[NDArray[np.float32], int]:
+    return read_pcm(Path(path)).astype(np.float32) / np.float32(32768), sr
+
+
+def read_pcm(path: Path) -> NDArray[np.int16]:
+    """16 kHz mono."""
+    with wave.open(str(path)) as f:
+        if (f.getframerate(), f.getnchannels(), f.getsampwidth()) != (16_000, 1, 2):
+            raise SystemExit(f"{path} is not 16 kHz mono PCM16")
+        return np.frombuffer(f.readframes(f.getnframes()), np.int16)

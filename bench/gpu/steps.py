@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from bench import engine_run as run
+from bench.engine import run
 from inference_server.engines.base import BatchFailed, Progress, Track
 from inference_server.engines.musetalk import random_weights
 from inference_server.engines.musetalk.device import choose_device

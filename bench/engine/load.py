@@ -1,6 +1,6 @@
 """The whole server under the load of a full GPU, on the mock engine: what the server itself adds to a frame.
 
-    python -m bench.engine_load [--streams 64] [--seconds 20] [--busy 0.6] [--clients 2]
+    python -m bench.engine.load [--streams 64] [--seconds 20] [--busy 0.6] [--clients 2]
 
 Real processes and gRPC, 512x512 at 25 fps, every caller's tick at the same moment, the costs of a device that can
 draw 1 740 frames a second, and a thread in the engine process that holds its interpreter's lock for ``--busy`` of
@@ -23,7 +23,7 @@ import cv2
 import grpc
 import numpy as np
 
-from bench.engine_stamped import STAMP
+from bench.engine.stamped import STAMP
 from bench.server import FRAME, TICK_S, cpu_s, serve, sleeper
 from visavis.avatar.v1 import avatar_pb2 as pb
 from visavis.avatar.v1.avatar_pb2_grpc import AvatarServiceStub
@@ -98,7 +98,7 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
     """The load and its figures."""
     spawn = multiprocessing.get_context("spawn")
     settings = {**COSTS, "busy_fraction": str(options.busy)}
-    engine = "bench.engine_stamped:StampedEngine"
+    engine = "bench.engine.stamped:StampedEngine"
     noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
     image = cv2.imencode(".png", noise)[1].tobytes()
     frames = int(options.seconds / TICK_S)

@@ -1,8 +1,8 @@
 """A thousand connections at once to the HTTP face, and what a stream that speaks meanwhile notices.
 
-``python -m bench.connections``: one ``/v1/converse`` stream speaks in real time (25 fps, mock engine), alone first,
-then while ``--count`` more sockets ask for a conversation at one moment and as many connections say nothing at all.
-The server has its default limits. Prints how each was answered and the stream's milliseconds per frame.
+``python -m bench.http.connections``: one ``/v1/converse`` stream speaks in real time (25 fps, mock engine), alone
+first, then while ``--count`` more sockets ask for a conversation at one moment and as many connections say nothing
+at all. The server has its default limits. Prints how each was answered and the stream's milliseconds per frame.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from bench.faces import SIDE, Seen, over_socket
+from bench.http.faces import SIDE, Seen, over_socket
 from bench.server import FRAME, START_S, TICK_S, Server, serve
 
 SECONDS = 8.0

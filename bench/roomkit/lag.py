@@ -1,4 +1,4 @@
-"""How far a RoomKit call's lips are behind its voice: ``python -m bench.roomkit_lag`` (as ``make test-roomkit``).
+"""How far a RoomKit call's lips are behind its voice: ``python -m bench.roomkit.lag`` (as ``make test-roomkit``).
 
 A phone calls RoomKit's ``SIPVideoBackend``; the voice comes in pieces of 100 ms, in real time or faster. A lag is
 the arrival of a picture less the moment its sound is played by a receiver without a delay of its own. Pictures of
@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from roomkit import AudioVideoChannel
 from roomkit.video.pipeline.encoder.pyav import PyAVVideoEncoder
 
-from bench import roomkit_ffmpeg
 from bench.lipsync.call import found
 from bench.lipsync.engine import joined
-from bench.roomkit_ffmpeg import CLOCKS, REPORTED_S, Clock
+from bench.roomkit import ffmpeg
+from bench.roomkit.ffmpeg import CLOCKS, REPORTED_S, Clock
 from inference_server.engines.portrait.features import HOP, RATE
 from inference_server.engines.portrait.training.corpus import VOICES, Clip
 from inference_server.engines.portrait.training.dataset import test_set
@@ -172,9 +172,9 @@ async def with_ffmpeg(case: Case, server: InferenceServer, voice: str, folder: P
     said, sound = speech(voice)
     sound = np.concatenate((sound[: round(REPORTED_S * 8000)], sound))
     async with application(case, server, portraits.DEFAULT.read_bytes(), 512) as app:
-        clip = await roomkit_ffmpeg.called(app.uri, lambda: talk(app, [sound]), folder, clock)
+        clip = await ffmpeg.called(app.uri, lambda: talk(app, [sound]), folder, clock)
     try:
-        report = roomkit_ffmpeg.judged(clip, said)
+        report = ffmpeg.judged(clip, said)
     except ValueError as error:
         return str(error)
     return f"lag {report.lag_ms:+.0f} ms, r {report.r_lag:.3f}, {report.pictures} pictures, {clip}"

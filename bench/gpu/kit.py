@@ -1,6 +1,6 @@
 """Pack what a GPU machine without internet needs beside this checkout: ``make gpu-kit``.
 
-    python -m bench.gpu_kit [--python 3.12] [--public FOLDER] [--out .gpu-kit]
+    python -m bench.gpu.kit [--python 3.12] [--public FOLDER] [--out .gpu-kit]
 
 The machine has PyTorch with CUDA, transformers, safetensors, OpenCV and NumPy; the kit brings the wheels that are
 missing there, the public implementation to compare with where FOLDER is its checkout, and ``run.sh``, which prints

@@ -1,6 +1,6 @@
 """A mock engine that draws nothing but the times at which it heard a frame's audio and had the frame ready.
 
-``bench.engine_load`` runs the server with it: what lies between those two times is the device's, the rest is the
+``bench.engine.load`` runs the server with it: what lies between those two times is the device's, the rest is the
 server's own. Settings as the mock engine's.
 """
 

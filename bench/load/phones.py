@@ -6,7 +6,7 @@ import os
 import time
 from multiprocessing.connection import Connection
 
-from bench.phones import VIDEO_PACKETS, bound_socket, send
+from bench.media.phones import VIDEO_PACKETS, bound_socket, send
 from orchestrator.rtp import rtcp
 from orchestrator.rtp.packet import HEADER_SIZE, write_header
 

@@ -1,0 +1,1 @@
+"""One whole call measured at the phone's end: latency, interruptions, A/V offset, bytes."""

@@ -1,0 +1,1 @@
+"""MuseTalk on this machine, and the scheduler and server around any engine."""

@@ -1,0 +1,1 @@
+"""What ``bench.gpu_first`` runs, and what a GPU machine without internet needs."""

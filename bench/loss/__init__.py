@@ -1,0 +1,1 @@
+"""Calls over a lossy path: our phone, GStreamer's rtpbin, and the beat of the voice beside repetitions."""

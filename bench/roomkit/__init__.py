@@ -1,0 +1,1 @@
+"""Visavis under RoomKit, in the environment of ``make test-roomkit``."""
