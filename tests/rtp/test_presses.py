@@ -78,20 +78,20 @@ def heard(packets: Iterable[Sent], receiver: DtmfReceiver | None = None) -> str:
 
 
 def test_a_new_source_with_lower_timestamps_after_a_transfer() -> None:
-    first, second = Keypad(timestamp=3_000_000_000), Keypad(ssrc=8, timestamp=100)
+    first, second = Keypad(timestamp=1_000_000_000), Keypad(ssrc=8, timestamp=100)
     second.at = 20.0
     assert heard(first.press("1") + second.press("2") + second.press("3")) == "123"
 
 
 def test_a_clock_that_is_started_anew() -> None:
-    keypad = Keypad(timestamp=3_000_000_000)
+    keypad = Keypad(timestamp=1_000_000_000)
     packets = keypad.press("1")
     keypad.timestamp, keypad.sequence = 160, 4
     assert heard(packets + keypad.press("1", pause=40) + keypad.press("2")) == "112"
 
 
 def test_a_clock_that_is_started_anew_between_presses_of_one_key() -> None:
-    keypad = Keypad(timestamp=3_000_000_000)
+    keypad = Keypad(timestamp=1_000_000_000)
     packets = keypad.press("5")
     keypad.timestamp = 0
     assert heard(packets + keypad.press("5")) == "55"
