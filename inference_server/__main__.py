@@ -13,8 +13,8 @@ import cv2
 from inference_server.core import Core
 from inference_server.engines.base import EngineError
 from inference_server.engines.discovery import engine_names
-from inference_server.frontends.grpc import GrpcFace
-from inference_server.frontends.http.listener import HttpFace
+from inference_server.frontends.grpc import GrpcFrontend
+from inference_server.frontends.http.listener import HttpListener
 from inference_server.settings import Settings, load
 from visavis.service.logs import Log, configure_logging
 from visavis.service.settings import SettingsError
@@ -37,8 +37,8 @@ async def serve(settings: Settings, log: Log) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     core = Core(settings, log)
-    face = GrpcFace(core)
-    http = HttpFace(core) if settings.http else None
+    face = GrpcFrontend(core)
+    http = HttpListener(core) if settings.http else None
     try:
         port = await face.start(settings.host, settings.port)
         if http is not None:

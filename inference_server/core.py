@@ -19,7 +19,7 @@ from inference_server.metrics import Metrics
 from inference_server.settings import MIB, Settings
 from inference_server.streams.admission import SpeakingSlots, measured_slots
 from inference_server.streams.opening import agree
-from inference_server.streams.outbox import Outbox
+from inference_server.streams.outbox import ResponseQueue
 from inference_server.streams.pictures import Pictures
 from inference_server.streams.session import Session, SessionParameters
 from inference_server.streams.stream import Stream
@@ -140,7 +140,7 @@ class Core:
             s.audio_bytes,
             s.turn_ms * SAMPLE_RATE // 1000,
         )
-        outbox = Outbox(int(s.window_ms / 1000 * body.fps) + 8)
+        outbox = ResponseQueue(int(s.window_ms / 1000 * body.fps) + 8)
         session = Session(
             parameters,
             self.slots,

@@ -18,7 +18,7 @@ from orchestrator.calls.call import Call
 from orchestrator.calls.events import EventBus
 from orchestrator.calls.gateway import DialOrder, DialRefused
 from orchestrator.calls.portraits import DEFAULT, AvatarCatalog, Portrait
-from orchestrator.calls.preparation import Preparation, Shape
+from orchestrator.calls.preparation import PortraitPreparation, PortraitShape
 from orchestrator.calls.records import RecordBook
 from orchestrator.calls.registry import CallRegistry
 from orchestrator.config import Settings
@@ -74,8 +74,8 @@ class App:
         names = resolver_of(settings.avatar_nameserver)
         self._servers = ServerPool(settings.avatar_servers, resolver=names)
         bodies = BodyCache(settings.cache_dir / "bodies", settings.cache_bytes)
-        shape = Shape(*settings.video_size, settings.frame_rate, settings.avatar_fit)
-        self._preparation = Preparation(self._servers, bodies, shape, self._tell_prepared)
+        shape = PortraitShape(*settings.video_size, settings.frame_rate, settings.avatar_fit)
+        self._preparation = PortraitPreparation(self._servers, bodies, shape, self._tell_prepared)
         self._desk = StatusDesk(
             self,
             self._pool,

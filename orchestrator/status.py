@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from orchestrator.calls.gateway import Gateway
 from orchestrator.calls.portraits import DEFAULT
-from orchestrator.calls.preparation import Preparation, State
+from orchestrator.calls.preparation import PortraitPreparation, State
 from orchestrator.speech.base import VoiceByLanguage, VoiceState
 from orchestrator.worker.pool import WorkerPool
 from visavis.client.grpc import GrpcServerClient
@@ -98,7 +98,7 @@ class StatusDesk:
     running: Running
     workers: WorkerPool
     servers: ServerPool
-    preparation: Preparation
+    preparation: PortraitPreparation
     voices: VoiceByLanguage
     sip: Gateway
     names: Sequence[str]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import cv2
 
-from inference_server.lipsync.measure import RANGE_MS, Report, measure
+from inference_server.lipsync.measure import RANGE_MS, LipSyncReport, measure
 from inference_server.lipsync.picture import draw
 
 _NOTES = {
@@ -23,7 +23,7 @@ def _share(value: float | None, what: str) -> str:
     return "not in this clip" if value is None else f"{value:.1%} {what}"
 
 
-def text_of(report: Report) -> str:
+def text_of(report: LipSyncReport) -> str:
     """The report as lines for a person."""
     width = "not in this target" if report.width_r is None else f"{report.width_r:.3f}"
     gap = "" if report.pause_gap is None else f", mean gap {report.pause_gap:.3f} of the eye distance"

@@ -22,8 +22,8 @@ from inference_server.engines.portrait.features import HOP, RATE
 from inference_server.engines.portrait.training.corpus import VOICES, Clip
 from inference_server.engines.portrait.training.dataset import test_set
 from inference_server.engines.portrait.training.phones import Phone
-from inference_server.lipsync.lips import Lips, track_lips
-from inference_server.lipsync.measure import Report, compare
+from inference_server.lipsync.lips import LipTrack, track_lips
+from inference_server.lipsync.measure import LipSyncReport, compare
 from inference_server.lipsync.target import from_phones
 from testing import caller
 from testing.caller.movie import aligned
@@ -51,7 +51,7 @@ class Heard:
 class Received:
     """``lips`` while clips were heard; ``lost`` audio packets and ``late`` pictures as the server counts them."""
 
-    lips: Lips
+    lips: LipTrack
     heard: Heard
     lost: int
     late: int
@@ -133,7 +133,7 @@ def received(recording: Recording, clips: Sequence[Clip], late: int) -> Received
     return Received(track_lips(shown), heard, recording.audio.lost, late)
 
 
-def judged(got: Received, late_s: float = 0.0) -> Report:
+def judged(got: Received, late_s: float = 0.0) -> LipSyncReport:
     """Figures of what was received, with the pictures ``late_s`` later than they were."""
     target = from_phones(got.heard.phones, round(got.heard.spans[-1][1] * RATE) // HOP)
     return compare(replace(got.lips, times=got.lips.times + late_s), target)

@@ -24,8 +24,8 @@ from inference_server.engines.portrait.features import HOP, RATE
 from inference_server.engines.portrait.training.corpus import VOICES, Clip
 from inference_server.engines.portrait.training.dataset import test_set
 from inference_server.engines.portrait.training.phones import Phone
-from inference_server.lipsync.lips import Lips, track_lips
-from inference_server.lipsync.measure import Report, compare
+from inference_server.lipsync.lips import LipTrack, track_lips
+from inference_server.lipsync.measure import LipSyncReport, compare
 from inference_server.lipsync.target import from_phones
 from visavis.frames import frame_start, paste_i420
 from visavis.rgb import to_rgb
@@ -84,7 +84,7 @@ def joined(clips: Sequence[Clip]) -> Clip:
     return Clip(np.concatenate([clip.pcm for clip in clips]), phones)
 
 
-def judge(engine: Engine, image: Path, clip: Clip, fps: Fraction) -> tuple[Report, Lips]:
+def judge(engine: Engine, image: Path, clip: Clip, fps: Fraction) -> tuple[LipSyncReport, LipTrack]:
     """Figures of one clip on one portrait."""
     handle, body = prepare(engine, image, fps)
     lips = track_lips(render(engine, handle, body, clip.pcm, fps))

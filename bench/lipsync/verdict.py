@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from inference_server.lipsync.measure import Report
+from inference_server.lipsync.measure import LipSyncReport
 
 INJECTED_MS = 80.0
 
@@ -18,7 +18,7 @@ class Measured:
     voice: str
     kind: str
     fps: int
-    report: Report
+    report: LipSyncReport
     found_ms: float
 
     def line(self) -> str:

@@ -14,7 +14,7 @@ from inference_server.engines.portrait.features import HOP
 from inference_server.engines.portrait.training.corpus import Clip
 from inference_server.lipsync.clip import RATE, read_pictures, read_sound
 from inference_server.lipsync.lips import track_lips
-from inference_server.lipsync.measure import Report, compare
+from inference_server.lipsync.measure import LipSyncReport, compare
 from inference_server.lipsync.target import from_phones
 from testing.caller.phone import offer
 from testing.caller.signalling import Dialog
@@ -39,7 +39,7 @@ async def called(uri: str, talk: Callable[[], Awaitable[None]], folder: Path, cl
     return folder / "clip.mkv"
 
 
-def judged(clip: Path, said: Clip) -> Report:
+def judged(clip: Path, said: Clip) -> LipSyncReport:
     """The lip-sync metric on the clip, by the phones of what was said in it. Raises ``ValueError``."""
     sound = read_sound(clip)
     heard = soxr.resample(sound.pcm.astype(np.float32), RATE, RECEIVED_RATE).astype(np.int16)

@@ -19,7 +19,7 @@ from typing import Any
 from inference_server.avatars.arrays import write_body
 from inference_server.avatars.portrait.framing import Fit
 from inference_server.avatars.portrait.image import ImageLimits, load_image
-from inference_server.avatars.video import Clip, VideoLimits
+from inference_server.avatars.video import VideoClip, VideoLimits
 from inference_server.engines.base import BodyLoop, ImageRejected
 from visavis.service.child import Program, parent_socket
 from visavis.service.ipc import Codec
@@ -82,9 +82,9 @@ def make(request: MakeBody) -> Iterator[float | BodyLoop]:
         "fps": fps,
     }
     least = 1 if request.own_body else 80
-    clip: Clip | None = None
+    clip: VideoClip | None = None
     if request.video:
-        clip = Clip(file, fps, VideoLimits(request.video_bytes, min_side=least, max_s=request.video_s))
+        clip = VideoClip(file, fps, VideoLimits(request.video_bytes, min_side=least, max_s=request.video_s))
         picture = next(iter(clip))
     else:
         picture = load_image(file, ImageLimits(request.image_bytes, request.image_pixels, least))

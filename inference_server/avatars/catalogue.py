@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 from inference_server.avatars import bundle
 from inference_server.avatars.arrays import Damaged
-from inference_server.avatars.preparation import Preparation, PrepareRequest
+from inference_server.avatars.preparation import PreparationQueue, PrepareRequest
 from inference_server.avatars.store import AvatarStore, StoredAvatar
 from inference_server.engine.process import EngineProcess
 from inference_server.errors import RequestError, invalid, unavailable
@@ -23,7 +23,7 @@ class Catalogue:
         self, settings: Settings, store: AvatarStore, engine: EngineProcess, metrics: Metrics, log: Log
     ) -> None:
         self.ids: set[str] = set()
-        self.preparation = Preparation(settings, store, engine, log, self._added)
+        self.preparation = PreparationQueue(settings, store, engine, log, self._added)
         self._settings = settings
         self._store = store
         self._engine = engine

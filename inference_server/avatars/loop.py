@@ -20,7 +20,7 @@ from inference_server.avatars.portrait import motion
 from inference_server.avatars.portrait.blink import Blinker
 from inference_server.avatars.portrait.closing import close_lips
 from inference_server.avatars.portrait.framing import Fit, frame_picture, scale_of, speaking_face
-from inference_server.avatars.portrait.landmarks import Face, FaceMesh
+from inference_server.avatars.portrait.landmarks import FaceLandmarks, FaceMesh
 from inference_server.avatars.portrait.region import mouth_region
 from inference_server.avatars.portrait.seam import settled
 from inference_server.avatars.portrait.upright import upright
@@ -102,14 +102,14 @@ def make_loop(
 
 
 def _points_in(
-    mesh: FaceMesh, rgb: NDArray[np.uint8], face: Face, affine: NDArray[np.float32]
+    mesh: FaceMesh, rgb: NDArray[np.uint8], face: FaceLandmarks, affine: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """The points measured again in the framed picture, where that finds the same face."""
     scale = scale_of(affine)
     points = face.points.copy()
     points[:, :2] = points[:, :2] @ affine[:, :2].T + affine[:, 2]
     points[:, 2] *= scale
-    moved = Face(face.box, face.score, points)
+    moved = FaceLandmarks(face.box, face.score, points)
     again = mesh.follow(rgb, moved, views=5)
     if again is not None:
         again = mesh.follow(rgb, again, views=5) or again
@@ -119,10 +119,10 @@ def _points_in(
 
 
 def _again(
-    mesh: FaceMesh, rgb: NDArray[np.uint8], points: NDArray[np.float32], face: Face
+    mesh: FaceMesh, rgb: NDArray[np.uint8], points: NDArray[np.float32], face: FaceLandmarks
 ) -> NDArray[np.float32]:
     """The mouth's points once its lips have been closed; the rest stays."""
-    found = mesh.follow(rgb, Face(face.box, face.score, points), views=5)
+    found = mesh.follow(rgb, FaceLandmarks(face.box, face.score, points), views=5)
     if found is None:
         return points
     out = points.copy()

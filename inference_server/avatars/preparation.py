@@ -65,7 +65,7 @@ class _Job:
             change.cancel()
 
 
-class Preparation:
+class PreparationQueue:
     """Prepares avatars at low priority."""
 
     def __init__(

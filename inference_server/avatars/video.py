@@ -1,7 +1,7 @@
 """Video bytes from a stranger to upright RGB frames at a steady rate.
 
 The container is recognised by hand before a decoder sees it: FFmpeg also reads playlists, which name other
-files. Frames are decoded anew on every pass over a :class:`Clip`, so that only one is in memory.
+files. Frames are decoded anew on every pass over a :class:`VideoClip`, so that only one is in memory.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def check_container(data: bytes) -> None:
     raise ImageRejected(f"This is a {kind} picture, not a video: send it as an image.")
 
 
-class Clip:
+class VideoClip:
     """The frames of a video at ``fps``, each the source frame nearest in time; ``(h, w, 3)`` uint8 RGB, turned
     upright. Raises :class:`ImageRejected` with one sentence for whoever sent it."""
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from inference_server.avatars.i420 import pack, to_planes
 from inference_server.avatars.loop import even, face_mesh
 from inference_server.avatars.portrait.framing import Fit, placement, render, speaking_face
-from inference_server.avatars.portrait.landmarks import Face
+from inference_server.avatars.portrait.landmarks import FaceLandmarks
 from inference_server.avatars.portrait.upright import upright
 from inference_server.engines.base import BodyLoop, ImageRejected
 
@@ -52,13 +52,13 @@ def make_video_loop(
             "for a smaller picture."
         )
     yield 0.0
-    found: list[Face | None] = []
+    found: list[FaceLandmarks | None] = []
     for face in follow_face(frames, fps):
         found.append(face)
         yield 0.6 * len(found) / there
     points = smoothed(found)
     first = next(f for f in found if f is not None)
-    middle = Face(first.box, first.score, np.median(points, 0).astype(np.float32))
+    middle = FaceLandmarks(first.box, first.score, np.median(points, 0).astype(np.float32))
     loop = np.empty((count, height * 3 // 2, width), np.uint8)
     marks = np.empty((count, points.shape[1], 2), np.float32)
     affines = np.empty((count, 2, 3), np.float32)
@@ -80,17 +80,17 @@ def make_video_loop(
     yield BodyLoop(body_id, width, height, fps, loop, marks, affines, reference, jumps, sha256)
 
 
-def follow_face(frames: Frames, fps: Fraction) -> Iterator[Face | None]:
+def follow_face(frames: Frames, fps: Fraction) -> Iterator[FaceLandmarks | None]:
     """The face in every frame. Raises :class:`ImageRejected` where it is out of sight or another one."""
     mesh = face_mesh()
-    face: Face | None = None
+    face: FaceLandmarks | None = None
     lost = 0
     for index, rgb in enumerate(frames):
         if index == 0:
             turned, faces = upright(rgb, mesh)
             if turned is not rgb:
                 raise ImageRejected("The video is on its side or upside down: turn it and upload it again.")
-            found: Face | None = speaking_face(faces)
+            found: FaceLandmarks | None = speaking_face(faces)
         else:
             found = face and mesh.follow(rgb, face, views=3)
             found = found or next(iter(mesh.detect(rgb)), None)
@@ -108,12 +108,12 @@ def follow_face(frames: Frames, fps: Fraction) -> Iterator[Face | None]:
         yield found
 
 
-def _moved(a: Face, b: Face) -> float:
+def _moved(a: FaceLandmarks, b: FaceLandmarks) -> float:
     """How far the middle of the face went, in heights of the face."""
     return float(np.linalg.norm((b.points - a.points)[:, :2].mean(0))) / max(a.height, 1.0)
 
 
-def smoothed(found: list[Face | None]) -> NDArray[np.float32]:
+def smoothed(found: list[FaceLandmarks | None]) -> NDArray[np.float32]:
     """``(n, 468, 3)``: gaps filled by the nearest frame, then a Gaussian of 1.2 frames over time."""
     known = [i for i, face in enumerate(found) if face is not None]
     nearest = (min(known, key=lambda k, i=i: abs(k - i)) for i in range(len(found)))  # type: ignore[misc]

@@ -13,7 +13,7 @@ from inference_server.engine.process import EngineProcess
 from inference_server.engine.scheduler import Batch, Scheduler
 from inference_server.metrics import Metrics
 from inference_server.streams.session import Session
-from inference_server.streams.turn import Job, Turn
+from inference_server.streams.turn import FrameJob, TurnFrames
 from visavis.frames import Rect
 from visavis.service.logs import Log
 
@@ -164,7 +164,7 @@ class Renderer:
             self._metrics.frames.labels("failed").inc()
             self._return(job, "failed", None, None, now)
 
-    def _return(self, job: Job, kind: str, rect: Rect | None, pixels: bytes | None, now: float) -> None:
+    def _return(self, job: FrameJob, kind: str, rect: Rect | None, pixels: bytes | None, now: float) -> None:
         session = self._tracks.get(job.turn.track)
         if session is not None:
             session.rendered(job, kind, rect, pixels, now)
@@ -191,7 +191,7 @@ class Renderer:
         finally:
             self._pumping = False
 
-    def _turns_due(self) -> Iterator[Turn]:
+    def _turns_due(self) -> Iterator[TurnFrames]:
         for session in list(self._due):
             idle = True
             for turn in session.turns_due():
@@ -223,7 +223,7 @@ class Renderer:
             )
         )
 
-    def _size(self, job: Job) -> int:
+    def _size(self, job: FrameJob) -> int:
         session = self._tracks.get(job.turn.track)
         resident = self._sessions.get(session) if session is not None else None
         return resident.rects[job.loop_index].i420_size if resident is not None else 0

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from inference_server.streams.turn import Job, Turn
+from inference_server.streams.turn import FrameJob, TurnFrames
 
 MOST_FAILURES = 4  # of a row on its own, before it is given up
 
@@ -16,7 +16,7 @@ MOST_FAILURES = 4  # of a row on its own, before it is given up
 class Batch:
     """Jobs for one submission."""
 
-    jobs: list[Job]
+    jobs: list[FrameJob]
     failures: int = 0  # of these rows before
 
 
@@ -25,7 +25,9 @@ class Scheduler:
 
     def __init__(self, costs: Sequence[tuple[int, float]], batch_ms: float) -> None:
         self.batch_ms = batch_ms
-        self._retries: deque[tuple[Job, int, int]] = deque()  # job, most rows of its next batch, failures
+        self._retries: deque[tuple[FrameJob, int, int]] = (
+            deque()
+        )  # job, most rows of its next batch, failures
         self.set_costs(costs)
 
     def set_costs(self, costs: Sequence[tuple[int, float]]) -> None:
@@ -42,18 +44,18 @@ class Scheduler:
         bucket, ms = self._costs[-1]
         return ms * rows / bucket
 
-    def next_batch(self, turns: Iterable[Turn], now: float, most: int | None = None) -> Batch | None:
+    def next_batch(self, turns: Iterable[TurnFrames], now: float, most: int | None = None) -> Batch | None:
         """The next batch, of at most ``most`` rows, or ``None`` when nothing is due."""
         limit = min(self.largest, most) if most is not None else self.largest
         if self._retries:
             return self._next_retry(limit)
-        heap: list[tuple[bool, float, int, Job]] = []
+        heap: list[tuple[bool, float, int, FrameJob]] = []
         for order, turn in enumerate(turns):
             job = turn.peek()
             if job is not None:
                 heap.append((*self._urgency(job, now), order, job))
         heapq.heapify(heap)
-        jobs: list[Job] = []
+        jobs: list[FrameJob] = []
         while heap and len(jobs) < limit:
             _, _, order, job = heapq.heappop(heap)
             job.turn.take(job)
@@ -63,11 +65,11 @@ class Scheduler:
                 heapq.heappush(heap, (*self._urgency(following, now), order, following))
         return Batch(jobs) if jobs else None
 
-    def put_back(self, jobs: Sequence[Job], failures: int = 0) -> None:
+    def put_back(self, jobs: Sequence[FrameJob], failures: int = 0) -> None:
         """Jobs of a batch that did not fit into the ring: next, as they were."""
         self._retries.extendleft((job, len(jobs), failures) for job in reversed(jobs))
 
-    def failed(self, batch: Batch) -> list[Job]:
+    def failed(self, batch: Batch) -> list[FrameJob]:
         """The batch failed: its rows are tried again at a smaller bucket; returns those that are given up."""
         rows = len(batch.jobs)
         failures = batch.failures + 1 if rows == 1 else 0
@@ -78,7 +80,7 @@ class Scheduler:
         self._retries.extend((job, cap, failures) for job in batch.jobs)
         return []
 
-    def abandoned(self) -> list[Job]:
+    def abandoned(self) -> list[FrameJob]:
         """Retries that are not worth drawing any more (dead epoch, other loop index, late)."""
         gone = [job for job, *_ in self._retries if not _worth(job)]
         if gone:
@@ -98,9 +100,9 @@ class Scheduler:
         return batch
 
     @staticmethod
-    def _urgency(job: Job, now: float) -> tuple[bool, float]:
+    def _urgency(job: FrameJob, now: float) -> tuple[bool, float]:
         return (not job.turn.first_frame(job.frame), job.turn.deadline(job.frame, now))
 
 
-def _worth(job: Job) -> bool:
+def _worth(job: FrameJob) -> bool:
     return job.turn.wanted(job) and not job.turn.is_late(job.frame)

@@ -66,7 +66,7 @@ async def _abort(context: Context, error: RequestError) -> None:
     await context.abort(_STATUS[error.kind], error.sentence)
 
 
-class GrpcFace:
+class GrpcFrontend:
     """Serves one :class:`Core`."""
 
     def __init__(self, core: Core) -> None:

@@ -8,7 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_server.avatars.portrait.landmarks import LEFT_EYE_OUTER, RIGHT_EYE_OUTER, Face, FaceMesh
+from inference_server.avatars.portrait.landmarks import (
+    LEFT_EYE_OUTER,
+    RIGHT_EYE_OUTER,
+    FaceLandmarks,
+    FaceMesh,
+)
 
 _INNER = ((82, 87), (13, 14), (312, 317))  # upper and lower inner lip: right of the middle, middle, left
 _CORNERS = (61, 291)
@@ -17,7 +22,7 @@ Signal = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Lips:
+class LipTrack:
     """Per picture: time in seconds, inner-lip gap and mouth width, both over the distance of the outer eye
     corners. ``lost``: pictures without a face, left out."""
 
@@ -32,7 +37,7 @@ class Lips:
         return float(np.median(np.diff(self.times))) if len(self.times) > 1 else 0.04
 
 
-def lips_of(face: Face) -> tuple[float, float]:
+def lips_of(face: FaceLandmarks) -> tuple[float, float]:
     """Gap and width of one face."""
     p = face.points[:, :2].astype(np.float64)
     eyes = float(np.linalg.norm(p[LEFT_EYE_OUTER] - p[RIGHT_EYE_OUTER]))
@@ -40,10 +45,10 @@ def lips_of(face: Face) -> tuple[float, float]:
     return gap / eyes, float(np.linalg.norm(p[_CORNERS[0]] - p[_CORNERS[1]])) / eyes
 
 
-def track_lips(pictures: Iterable[tuple[float, NDArray[np.uint8]]]) -> Lips:
+def track_lips(pictures: Iterable[tuple[float, NDArray[np.uint8]]]) -> LipTrack:
     """Follow the largest face through the pictures. Raises ``ValueError`` when there are too few with one."""
     mesh = FaceMesh()
-    face: Face | None = None
+    face: FaceLandmarks | None = None
     rows: list[tuple[float, float, float]] = []
     lost = 0
     for at, rgb in pictures:
@@ -60,4 +65,4 @@ def track_lips(pictures: Iterable[tuple[float, NDArray[np.uint8]]]) -> Lips:
             f"a face was found in {len(rows)} of {len(rows) + lost} pictures: too few to measure"
         )
     table = np.array(rows)
-    return Lips(table[:, 0], table[:, 1], table[:, 2], lost)
+    return LipTrack(table[:, 0], table[:, 1], table[:, 2], lost)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from inference_server.engines.portrait.features import HOP
 from inference_server.lipsync.clip import Sound, read_pictures, read_sound
-from inference_server.lipsync.lips import Lips, Signal, track_lips
+from inference_server.lipsync.lips import LipTrack, Signal, track_lips
 from inference_server.lipsync.target import (
     Kind,
     Target,
@@ -33,7 +33,7 @@ MOVING = 0.015
 
 
 @dataclass(frozen=True)
-class Report:
+class LipSyncReport:
     """``r0``: correlation as it is; ``lag_ms``: where it is best (positive: the mouth is late) and ``r_lag``
     the correlation there; ``misaligned``: with the target moved by 1.5 s. ``bilabials``: share of lip closures
     seen in some picture of theirs; ``pause_open``: share of pause pictures without shut lips; ``pause_gap``: their
@@ -89,7 +89,7 @@ def scan(shown: Signal, curve: Signal, starts: Signal, slot: float) -> tuple[flo
     return float(lags[best]), float(rs[best])
 
 
-def compare(lips: Lips, target: Target, sound_start_s: float = 0.0) -> Report:
+def compare(lips: LipTrack, target: Target, sound_start_s: float = 0.0) -> LipSyncReport:
     """Measure lips against a target whose first hop is at ``sound_start_s``. Only pictures shown while there
     is sound count. Raises ``ValueError`` when those are under half a second."""
     slot = lips.slot
@@ -109,7 +109,7 @@ def compare(lips: Lips, target: Target, sound_start_s: float = 0.0) -> Report:
     width_r = None
     if target.width is not None and shaped.sum() > 10:
         width_r = correlation(width[shaped], sampled(target.width, starts, slot)[shaped])
-    return Report(
+    return LipSyncReport(
         target=target.kind,
         pictures=int(inside.sum()),
         lost=lips.lost,
@@ -158,7 +158,7 @@ def measure(
     text: str | None = None,
     kind: Kind | None = None,
     offset_ms: float = 0.0,
-) -> tuple[Report, Lips, Target, float]:
+) -> tuple[LipSyncReport, LipTrack, Target, float]:
     """Measure a clip (or its pictures against the sound of another file).
 
     ``offset_ms`` moves the pictures later, to try the metric. Returns the report, the lips, the target and the

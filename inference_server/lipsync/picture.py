@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_server.lipsync.lips import Lips, Signal
-from inference_server.lipsync.measure import Report
+from inference_server.lipsync.lips import LipTrack, Signal
+from inference_server.lipsync.measure import LipSyncReport
 from inference_server.lipsync.target import Target
 
 _SHOWN, _TRUTH, _INK, _GRID, _SHADE = (
@@ -26,7 +26,7 @@ def _scaled(values: Signal) -> Signal:
 
 
 def draw(
-    report: Report, lips: Lips, target: Target, start_s: float, seconds_a_row: float = 6.0
+    report: LipSyncReport, lips: LipTrack, target: Target, start_s: float, seconds_a_row: float = 6.0
 ) -> NDArray[np.uint8]:
     """BGR picture: rows of six seconds, the measured gap over the target's opening, pauses shaded."""
     total = len(target.opening) / 100

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from inference_server.avatars.loop import make_loop
 from inference_server.avatars.portrait.image import load_image
-from inference_server.avatars.video import Clip
+from inference_server.avatars.video import VideoClip
 from inference_server.avatars.video_loop import make_video_loop
 from inference_server.engines.base import BodyLoop, EngineError, Handle, Prepared, Row
 from inference_server.engines.musetalk import MuseTalkEngine
@@ -88,7 +88,7 @@ def verify(options: argparse.Namespace) -> int:
 def body_of(path: Path) -> BodyLoop:
     """The loop of a portrait or a short video. Raises :class:`EngineError`."""
     if path.suffix.lower() in (".mp4", ".mov", ".mkv", ".webm"):
-        clip = Clip(path.read_bytes(), FPS)
+        clip = VideoClip(path.read_bytes(), FPS)
         height, width = (v & ~1 for v in next(iter(clip)).shape[:2])
         steps = make_video_loop(clip, body_id="verify", width=width, height=height, fps=FPS, fit="crop")
     else:

@@ -11,7 +11,7 @@ from inference_server.streams.responses import FrameReady, Interrupted, Response
 MOST_CONTROL = 1024
 
 
-class Outbox:
+class ResponseQueue:
     """A queue with one reader. A client that stops reading costs at most a window of frames."""
 
     def __init__(self, most_frames: int) -> None:

@@ -24,7 +24,7 @@ from inference_server.streams.responses import (
     TurnFinished,
     TurnRejected,
 )
-from inference_server.streams.turn import Job, Turn
+from inference_server.streams.turn import FrameJob, TurnFrames
 from visavis.frames import SAMPLE_RATE, Rect, frame_start
 
 STALE_S = 1.0  # a rendered turn whose client says no more is finished after this
@@ -67,7 +67,7 @@ class Session:
         self._command = command
         self._say = say
         self._first_frame = first_frame
-        self._turns: dict[int, Turn] = {}  # alive, in order of their start
+        self._turns: dict[int, TurnFrames] = {}  # alive, in order of their start
         self._past: deque[int] = deque(maxlen=1024)  # finished, refused or interrupted
         self._refusal: str | None = None
 
@@ -97,7 +97,7 @@ class Session:
             self._say(TurnRejected(turn_id, reason))
             return
         p = self.parameters
-        self._turns[turn_id] = Turn(
+        self._turns[turn_id] = TurnFrames(
             turn_id,
             epoch,
             self._new_track(),
@@ -196,13 +196,13 @@ class Session:
                 turn.flushed = turn.flushed or flushed
                 self._settle(turn, now)
 
-    def turns_due(self) -> Iterator[Turn]:
+    def turns_due(self) -> Iterator[TurnFrames]:
         """Turns that have a frame to draw now."""
         for turn in self._turns.values():
             if turn.peek() is not None:
                 yield turn
 
-    def rendered(self, job: Job, kind: str, rect: Rect | None, pixels: bytes | None, now: float) -> None:
+    def rendered(self, job: FrameJob, kind: str, rect: Rect | None, pixels: bytes | None, now: float) -> None:
         """A job came back: ``mouth``, ``body``, or anything else for a frame that was not drawn."""
         turn = job.turn
         turn.under_way -= 1
@@ -256,7 +256,7 @@ class Session:
 
     # --------------------------------------------------------------------------------------------------
 
-    def _turn(self, what: str, turn_id: int, epoch: int) -> Turn | None:
+    def _turn(self, what: str, turn_id: int, epoch: int) -> TurnFrames | None:
         """The turn a message names; ``None`` where the message is merely stale."""
         turn = self._turns.get(turn_id)
         if turn is not None and turn.epoch == epoch:
@@ -278,7 +278,13 @@ class Session:
             self._say(Interrupted(epoch))
 
     def _frame(
-        self, turn: Turn, job: Job, kind: str, rect: Rect | None, pixels: bytes | None, last: bool = False
+        self,
+        turn: TurnFrames,
+        job: FrameJob,
+        kind: str,
+        rect: Rect | None,
+        pixels: bytes | None,
+        last: bool = False,
     ) -> None:
         turn.sent(job.frame)
         self.frames += 1
@@ -296,7 +302,7 @@ class Session:
             )
         )
 
-    def _settle(self, turn: Turn, now: float) -> None:
+    def _settle(self, turn: TurnFrames, now: float) -> None:
         """Send the last frame once everything before it is out; finish once it has been heard."""
         if turn.alive:
             turn.note_due(now)  # counts what has become late, too
@@ -310,7 +316,7 @@ class Session:
             self._say(TurnFinished(turn.turn_id, turn.frames_sent, turn.late))
             self._end(turn)
 
-    def _end(self, turn: Turn) -> None:
+    def _end(self, turn: TurnFrames) -> None:
         turn.alive = False
         del self._turns[turn.turn_id]
         self._past.append(turn.turn_id)

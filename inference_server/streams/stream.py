@@ -11,7 +11,7 @@ from inference_server.avatars.store import StoredAvatar
 from inference_server.engine.renderer import Renderer, Resident
 from inference_server.errors import RequestError
 from inference_server.metrics import Metrics
-from inference_server.streams.outbox import Outbox
+from inference_server.streams.outbox import ResponseQueue
 from inference_server.streams.pictures import Pictures
 from inference_server.streams.responses import (
     FrameReady,
@@ -34,7 +34,7 @@ class Stream:
     def __init__(
         self,
         session: Session,
-        outbox: Outbox,
+        outbox: ResponseQueue,
         avatar: StoredAvatar,
         resident: Resident,
         pictures: Pictures,

@@ -14,17 +14,17 @@ MOST_ANCHORS = 64  # kept; older ones belong to frames heard long ago
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class FrameJob:
     """A frame to be drawn. Closing frames show the ``source`` frame, the last one of the audio."""
 
-    turn: Turn
+    turn: TurnFrames
     frame: int
     source: int
     loop_index: int
     alpha: float
 
 
-class Turn:
+class TurnFrames:
     """Positions of one turn. ``closing`` frames follow the audio; the last of them is the plain body."""
 
     def __init__(
@@ -146,7 +146,7 @@ class Turn:
             return self.audio_frames + self.closing - 1 if self.ready else self.cursor
         return min(self.ready, self.audio_frames)
 
-    def peek(self) -> Job | None:
+    def peek(self) -> FrameJob | None:
         """The next frame that may be drawn now; counts and passes over those that are late."""
         if not self.alive or self.origin is None:
             return None
@@ -162,14 +162,14 @@ class Turn:
             return None
         return self.job(self.cursor)
 
-    def job(self, frame: int) -> Job:
+    def job(self, frame: int) -> FrameJob:
         """Frame ``frame`` as it would be drawn now."""
         beyond = frame - self.audio_frames + 1 if self.ended else 0
         alpha = 1.0 if beyond <= 0 else max(0.0, 1.0 - beyond / self.closing)
         source = max(min(frame, self.ready - 1), 0) if self.flushed else frame
-        return Job(self, frame, source, self.loop_index(frame), alpha)
+        return FrameJob(self, frame, source, self.loop_index(frame), alpha)
 
-    def take(self, job: Job) -> None:
+    def take(self, job: FrameJob) -> None:
         """The job goes into a batch."""
         self.cursor = job.frame + 1
         self.under_way += 1
@@ -181,7 +181,7 @@ class Turn:
         elif self.due_since is None:
             self.due_since = now
 
-    def wanted(self, job: Job) -> bool:
+    def wanted(self, job: FrameJob) -> bool:
         """Whether a job handed out earlier is still worth drawing or sending."""
         return self.alive and self.loop_index(job.frame) == job.loop_index
 

@@ -24,7 +24,7 @@ class _Waiting:
     busy: bool = False
 
 
-class EventQueue:
+class FairQueue:
     """Hands out one event of a call after the other, calls in turn.
 
     A call whose event was taken gets no other turn until ``done``, so that its events stay in order however many

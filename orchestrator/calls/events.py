@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from orchestrator.calls.event import CallEvent, EventKind
-from orchestrator.calls.event_queue import EventQueue
+from orchestrator.calls.event_queue import FairQueue
 from visavis.service.logs import Log
 
 log = Log(__name__)
@@ -22,9 +22,9 @@ LOG_EVERY_S = 1.0
 class Subscription:
     """One listener's events from now on, of all calls or of one. ``name`` says in metrics and logs who it is."""
 
-    def __init__(self, name: str, call_id: str | None = None, queue: EventQueue | None = None) -> None:
+    def __init__(self, name: str, call_id: str | None = None, queue: FairQueue | None = None) -> None:
         self.name = name
-        self.queue = queue or EventQueue()
+        self.queue = queue or FairQueue()
         self.on_lost: Callable[[CallEvent], None] | None = None
         self._call_id = call_id
         self._news = asyncio.Event()

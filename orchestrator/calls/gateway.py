@@ -61,7 +61,7 @@ class CallEnd:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RefusedInvitation:
     """A call that there was no room for: ``cause`` is "no_room" or "draining", ``text`` says more."""
 
     call_id: str

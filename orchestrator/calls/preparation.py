@@ -32,7 +32,7 @@ REFUSED_AGAIN_S = 60.0
 
 
 @dataclass(frozen=True)
-class Shape:
+class PortraitShape:
     """How calls show portraits: pixels, pictures a second, crop or whole."""
 
     width: int
@@ -46,7 +46,7 @@ class Shape:
 
 
 @dataclass
-class Job:
+class PortraitJob:
     """One portrait on its way to an avatar; ``portrait`` is None while it is an upload that is not yet stored."""
 
     portrait: Portrait | None = None
@@ -59,7 +59,7 @@ class Job:
     """What media workers said of it, by pid."""
 
 
-class Preparation:
+class PortraitPreparation:
     """Belongs to the control process's event loop.
 
     ``tell`` is called with a stored portrait and its avatar: as soon as it is prepared, when it is prepared anew
@@ -67,25 +67,29 @@ class Preparation:
     """
 
     def __init__(
-        self, servers: ServerPool, bodies: BodyCache, shape: Shape, tell: Callable[[Portrait, Avatar], None]
+        self,
+        servers: ServerPool,
+        bodies: BodyCache,
+        shape: PortraitShape,
+        tell: Callable[[Portrait, Avatar], None],
     ) -> None:
         self._servers = servers
         self._bodies = bodies
         self._shape = shape
         self._tell = tell
-        self._jobs: dict[str, Job] = {}  # by the portrait's name
+        self._jobs: dict[str, PortraitJob] = {}  # by the portrait's name
         self._usable: bool | None = None
         self._again_after = 0.0
 
     # -- what is prepared --
 
-    async def check(self, data: bytes) -> Job:
+    async def check(self, data: bytes) -> PortraitJob:
         """Have an uploaded picture prepared; :meth:`store` is given what it returns.
 
         Raises :class:`AvatarError` where a server refuses the picture. Where none can be asked within two
         seconds, or none answers within thirty, it is taken and prepared later.
         """
-        job = Job()
+        job = PortraitJob()
         portrait = self._shape.file(Path())
         source = await asyncio.to_thread(portrait.source, data)
         task = self._begin(job, source)
@@ -103,13 +107,13 @@ class Preparation:
             log.info("portrait_not_checked", reason=job.reason)
         return job
 
-    def store(self, portrait: Portrait, checked: Job) -> None:
+    def store(self, portrait: Portrait, checked: PortraitJob) -> None:
         """An uploaded picture is now this portrait."""
         self._replace(portrait, checked)
         if checked.avatar is not None:
             self._tell(portrait, checked.avatar)
 
-    def discard(self, checked: Job) -> None:
+    def discard(self, checked: PortraitJob) -> None:
         """What is under way is no longer wanted."""
         if checked.task is not None:
             checked.task.cancel()
@@ -122,7 +126,7 @@ class Preparation:
 
     def want(self, portrait: Portrait) -> None:
         """Have a stored portrait ready before somebody dials it."""
-        job = Job()
+        job = PortraitJob()
         self._replace(portrait, job)
         self._begin(job, None)
 
@@ -185,7 +189,7 @@ class Preparation:
 
     # -- inside --
 
-    def _replace(self, portrait: Portrait, job: Job) -> None:
+    def _replace(self, portrait: Portrait, job: PortraitJob) -> None:
         before = self._jobs.pop(portrait.name, None)
         if before is not None and before.task is not None:
             before.task.cancel()
@@ -202,12 +206,12 @@ class Preparation:
             self._again_after = now + AGAIN_S
             self._begin(job, None)
 
-    def _begin(self, job: Job, source: AvatarSource | None) -> asyncio.Task[Avatar]:
+    def _begin(self, job: PortraitJob, source: AvatarSource | None) -> asyncio.Task[Avatar]:
         task = job.task = asyncio.create_task(self._prepare(job, source))
         task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
         return task
 
-    async def _prepare(self, job: Job, source: AvatarSource | None) -> Avatar:
+    async def _prepare(self, job: PortraitJob, source: AvatarSource | None) -> Avatar:
         """Until the avatar is there or refused; the source is let go of then."""
         if source is None:
             assert job.portrait is not None
@@ -238,7 +242,7 @@ class Preparation:
         self._move(job, "ready", "")
         return avatar
 
-    def _move(self, job: Job, state: State, reason: str) -> None:
+    def _move(self, job: PortraitJob, state: State, reason: str) -> None:
         if (state, reason) != (job.state, job.reason):
             job.state, job.reason = state, reason
             name = job.portrait.name if job.portrait is not None else ""

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from orchestrator.calls.call import Call
-from orchestrator.calls.gateway import CallEnd, Refusal, Trace
+from orchestrator.calls.gateway import CallEnd, RefusedInvitation, Trace
 from visavis.service.logs import Log
 
 log = Log(__name__)
@@ -80,7 +80,7 @@ def make_record(call: Call, end: CallEnd) -> CallRecord:
     )
 
 
-def refused_record(call: Refusal, avatar: str, now: float) -> CallRecord:
+def refused_record(call: RefusedInvitation, avatar: str, now: float) -> CallRecord:
     """The record of a call that there was no room for."""
     return CallRecord(
         call_id=call.call_id,

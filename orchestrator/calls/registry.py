@@ -14,7 +14,7 @@ from orchestrator.calls.gateway import (
     DialRefused,
     Gateway,
     Invitation,
-    Refusal,
+    RefusedInvitation,
     Signalling,
 )
 from orchestrator.calls.listeners import Listener, Listening
@@ -136,7 +136,7 @@ class CallRegistry:
         else:
             invitation.answer(ports)
 
-    def refuse(self, refusal: Refusal) -> None:
+    def refuse(self, refusal: RefusedInvitation) -> None:
         """There was no room for a call."""
         self.refused += 1
         avatar = self._catalog.for_user(refusal.dialled).name

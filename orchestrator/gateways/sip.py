@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any, Literal, cast
 
 from orchestrator.calls.call import CallGone
-from orchestrator.calls.gateway import CallEnd, DialOrder, DialRefused, Refusal, RequestRefused
+from orchestrator.calls.gateway import CallEnd, DialOrder, DialRefused, RefusedInvitation, RequestRefused
 from orchestrator.calls.registry import CallRegistry
 from orchestrator.config import Settings
 from orchestrator.gateways.sip_media import agreement, capabilities, offers_video
@@ -195,14 +195,16 @@ class SipGateway(BaseHandler):
             call.turn_away(error.told, RETRY_AFTER)
             caller, called, source = call.remote_uri, call.user, call.source[0]
             kept = _kept(PeerText(call.sip_call_id), "rejected", 503)
-            refusal = Refusal(call.id, caller, called, source, call.account, "no_room", str(error), kept)
+            refusal = RefusedInvitation(
+                call.id, caller, called, source, call.account, "no_room", str(error), kept
+            )
             self._registry.refuse(refusal)
 
     async def on_refused(self, call: RefusedCall) -> None:
         """There is no room, or none any more."""
         kept = _kept(call.sip_call_id, "rejected", 503)
         who = call.caller, call.user, call.source, call.account
-        self._registry.refuse(Refusal(call.id, *who, call.cause, call.text, kept))
+        self._registry.refuse(RefusedInvitation(call.id, *who, call.cause, call.text, kept))
 
     async def on_progress(self, call: SipCall, status: int) -> None:
         if ours := self._registry.under_way(call.id):

@@ -131,7 +131,7 @@ def event_payloads(digit: str, ticks: int, step: int, volume: int = 10) -> list[
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class TelephoneEvent:
     """One packet in place of the voice's; ``start`` is the 20 ms step whose timestamp it carries."""
 
     payload: bytes
@@ -163,7 +163,7 @@ class DtmfSender:
             raise ValueError(f"more than {MOST_DIGITS} keys would wait: send the rest later")
         self._waiting.extend((digit.upper(), milliseconds) for digit in digits)
 
-    def next(self, step: int, rate: int) -> Event | None:
+    def next(self, step: int, rate: int) -> TelephoneEvent | None:
         """What goes out at this 20 ms step of the call, durations at ``rate``; ``None``: the voice."""
         if not self._packets:
             if self._pause > 0:
@@ -177,4 +177,4 @@ class DtmfSender:
         marker, payload = self._packets.popleft()
         if not self._packets:
             self._pause = _GAP_STEPS
-        return Event(payload, marker, self._start)
+        return TelephoneEvent(payload, marker, self._start)

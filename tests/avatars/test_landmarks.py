@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from inference_server.avatars.portrait.framing import eye_opening, frame_picture, speaking_face, yaw
 from inference_server.avatars.portrait.image import load_image
-from inference_server.avatars.portrait.landmarks import Face, FaceMesh
+from inference_server.avatars.portrait.landmarks import FaceLandmarks, FaceMesh
 from inference_server.avatars.portrait.seam import settled
 from inference_server.engines.base import ImageRejected
 from visavis import portraits
@@ -105,13 +105,15 @@ def test_a_face_under_80_pixels_is_refused() -> None:
         speaking_face(mesh().detect(scaled(portrait(), 64 / face.height)))
 
 
-def turned(face: Face, degrees: float) -> Face:
+def turned(face: FaceLandmarks, degrees: float) -> FaceLandmarks:
     angle = np.radians(degrees)
     centre = face.points.mean(0)
     points = face.points - centre
     x = np.cos(angle) * points[:, 0] + np.sin(angle) * points[:, 2]
     z = -np.sin(angle) * points[:, 0] + np.cos(angle) * points[:, 2]
-    return Face(face.box, face.score, (np.stack([x, points[:, 1], z], 1) + centre).astype(np.float32))
+    return FaceLandmarks(
+        face.box, face.score, (np.stack([x, points[:, 1], z], 1) + centre).astype(np.float32)
+    )
 
 
 def test_a_profile_is_refused_and_a_turned_head_is_not() -> None:

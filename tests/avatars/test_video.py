@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from inference_server.avatars.portrait.image import load_image
-from inference_server.avatars.video import Clip, VideoLimits
+from inference_server.avatars.video import VideoClip, VideoLimits
 from inference_server.avatars.video_loop import make_video_loop
 from inference_server.engines.base import BodyLoop, ImageRejected
 from inference_server.engines.portrait.engine import PortraitEngine
@@ -77,13 +77,15 @@ def loop(frames: Any) -> BodyLoop:
 
 def test_frames_are_chosen_by_their_time() -> None:
     grey = [np.full((96, 96, 3), 20 * i + 10, np.uint8) for i in range(10)]
-    twice = Clip(mp4(grey, 25), Fraction(50))
+    twice = VideoClip(mp4(grey, 25), Fraction(50))
     assert len(twice) == 19  # 9/25 s, both ends included
     levels = np.array([frame.mean() for frame in twice])
     assert np.abs(levels - (10 * np.arange(19) + 10)).max() <= 14  # the nearest is half a frame off at most
-    half = [frame.mean() for frame in Clip(mp4(grey, 25), Fraction(25, 2))]
+    half = [frame.mean() for frame in VideoClip(mp4(grey, 25), Fraction(25, 2))]
     assert np.abs(np.array(half) - (40 * np.arange(5) + 10)).max() < 8
-    assert [f.mean() for f in Clip(mp4(grey, 25), FPS)] == [f.mean() for f in Clip(mp4(grey, 25), FPS)]
+    assert [f.mean() for f in VideoClip(mp4(grey, 25), FPS)] == [
+        f.mean() for f in VideoClip(mp4(grey, 25), FPS)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +104,7 @@ def test_frames_are_chosen_by_their_time() -> None:
 )
 def test_files_that_are_refused(file: Callable[[], bytes], limits: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ImageRejected, match=sentence):
-        list(Clip(file(), FPS, VideoLimits(**limits)))
+        list(VideoClip(file(), FPS, VideoLimits(**limits)))
 
 
 def test_faces_that_are_refused() -> None:
@@ -126,7 +128,7 @@ def test_a_loop_that_nobody_could_keep_is_refused() -> None:
 
 
 def test_a_decoded_video_plays_there_and_back() -> None:
-    body = loop(Clip(speaker(), FPS))
+    body = loop(VideoClip(speaker(), FPS))
     assert len(body) == 22 and (body.frames[3] == body.frames[19]).all()
     shift = body.landmarks[11].mean(0) - body.landmarks[0].mean(0)
     assert shift[0] > 3 and shift[1] > 1
@@ -135,7 +137,7 @@ def test_a_decoded_video_plays_there_and_back() -> None:
 
 
 def test_the_portrait_engine_refuses_a_mouth_that_moves_by_itself() -> None:
-    still = loop(Clip(speaker(), FPS))
+    still = loop(VideoClip(speaker(), FPS))
     steps = PortraitEngine({}).prepare(still, {})
     assert isinstance(next(steps), float)
     talking = still.landmarks.copy()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from orchestrator.calls.events import EventBus
-from orchestrator.calls.gateway import Agreement, CallEnd, DialOrder, DialRefused, Refusal
+from orchestrator.calls.gateway import Agreement, CallEnd, DialOrder, DialRefused, RefusedInvitation
 from orchestrator.calls.portraits import AvatarCatalog
 from orchestrator.calls.registry import CallRegistry
 from orchestrator.config import Settings
@@ -175,7 +175,9 @@ async def test_there_is_room_for_so_many_whichever_way_they_come(place: Place) -
         await place.gateway.knock("b2")
     with pytest.raises(DialRefused, match="try again later"):
         await place.registry.dial(place.gateway, DialOrder("anna", "default", "", "en"))
-    place.registry.refuse(Refusal("b2", "anna", "demo", "192.0.2.1", "", "no_room", signalling={"tab": 8}))
+    place.registry.refuse(
+        RefusedInvitation("b2", "anna", "demo", "192.0.2.1", "", "no_room", signalling={"tab": 8})
+    )
     (record,) = place.registry.records.latest(9)
     assert (record.cause, record.signalling, place.registry.refused) == ("no_room", {"tab": 8}, 1)
 

@@ -6,7 +6,7 @@ import pytest
 
 from inference_server.engine import messages as m
 from inference_server.engine.frame_ring import FrameRing
-from inference_server.streams.outbox import MOST_CONTROL, Outbox
+from inference_server.streams.outbox import MOST_CONTROL, ResponseQueue
 from inference_server.streams.responses import FrameReady, Interrupted, TurnAccepted
 
 
@@ -14,7 +14,7 @@ def frame(k: int, epoch: int = 0, last: bool = False) -> FrameReady:
     return FrameReady(1, epoch, k, 640 * k, k, "body", last=last)
 
 
-async def drain(box: Outbox) -> list[object]:
+async def drain(box: ResponseQueue) -> list[object]:
     box.close()
     out = []
     while (said := await box.get()) is not None:
@@ -23,7 +23,7 @@ async def drain(box: Outbox) -> list[object]:
 
 
 async def test_order_is_kept_and_an_interrupt_takes_old_frames_out() -> None:
-    box = Outbox(100)
+    box = ResponseQueue(100)
     for k in range(3):
         box.put(frame(k))
     box.put(TurnAccepted(2))
@@ -34,7 +34,7 @@ async def test_order_is_kept_and_an_interrupt_takes_old_frames_out() -> None:
 
 
 async def test_a_slow_reader_loses_the_oldest_frames_but_never_the_last_one() -> None:
-    box = Outbox(4)
+    box = ResponseQueue(4)
     box.put(frame(0, last=True))
     for k in range(1, 20):
         box.put(frame(k))
@@ -42,7 +42,7 @@ async def test_a_slow_reader_loses_the_oldest_frames_but_never_the_last_one() ->
 
 
 async def test_frames_that_were_heard_leave() -> None:
-    box = Outbox(100)
+    box = ResponseQueue(100)
     for k in range(6):
         box.put(frame(k, last=k == 0))
     box.heard(1, 640 * 3)
@@ -51,7 +51,7 @@ async def test_frames_that_were_heard_leave() -> None:
 
 
 async def test_a_reader_of_nothing_is_noticed() -> None:
-    box = Outbox(4)
+    box = ResponseQueue(4)
     for k in range(MOST_CONTROL + 1):
         box.put(TurnAccepted(k))
     assert box.overflowed and len(await drain(box)) == MOST_CONTROL

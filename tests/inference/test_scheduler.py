@@ -5,14 +5,14 @@ from __future__ import annotations
 from fractions import Fraction
 
 from inference_server.engine.scheduler import MOST_FAILURES, Batch, Scheduler
-from inference_server.streams.turn import FIRST_FRAMES, Turn
+from inference_server.streams.turn import FIRST_FRAMES, TurnFrames
 
 FRAME = 640
 COSTS = [(1, 3.0), (4, 6.0), (8, 12.0), (16, 24.0)]
 
 
-def turn(track: int, *, frames: int = 100, playhead: int | None = None, now: float = 0.0) -> Turn:
-    t = Turn(
+def turn(track: int, *, frames: int = 100, playhead: int | None = None, now: float = 0.0) -> TurnFrames:
+    t = TurnFrames(
         track, 0, track, fps=Fraction(25), closing=3, window=6400, loop_length=50, render_from=0, now=now
     )
     t.begin(0, now)

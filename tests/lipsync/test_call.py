@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bench.lipsync.call import Received, found, judged, placed
 from inference_server.engines.portrait.training.corpus import Clip
 from inference_server.engines.portrait.training.phones import Phone
-from inference_server.lipsync.lips import Lips
+from inference_server.lipsync.lips import LipTrack
 from inference_server.lipsync.measure import sampled
 from inference_server.lipsync.target import from_phones
 
@@ -66,7 +66,7 @@ def test_phones_are_placed_where_each_clip_was_heard() -> None:
     target = from_phones(heard.phones, 1500)
     starts = np.arange(2.5, 13.0, 0.04)
     gap = 0.1 * sampled(target.opening, starts, 0.04)
-    got = Received(Lips(starts + 0.03, gap, gap, 0), heard, 0, 0)
+    got = Received(LipTrack(starts + 0.03, gap, gap, 0), heard, 0, 0)
     assert judged(got).lag_ms == pytest.approx(30, abs=6)
     assert judged(got, 0.08).lag_ms == pytest.approx(110, abs=6)
 

@@ -16,7 +16,7 @@ from inference_server.engines.portrait.training import espeak
 from inference_server.engines.portrait.training.corpus import Clip, to_16k
 from inference_server.engines.portrait.training.dataset import padded
 from inference_server.lipsync import compare, measure
-from inference_server.lipsync.lips import Lips, track_lips
+from inference_server.lipsync.lips import LipTrack, track_lips
 from inference_server.lipsync.target import Target, from_phones
 from visavis import portraits
 
@@ -41,7 +41,7 @@ def shown(clip: Clip) -> Shown:
 
 
 @pytest.fixture(scope="module")
-def lips(shown: Shown) -> Lips:
+def lips(shown: Shown) -> LipTrack:
     return track_lips(iter(shown))
 
 
@@ -50,7 +50,7 @@ def target(clip: Clip) -> Target:
     return from_phones(clip.phones, len(clip.pcm) // 160)
 
 
-def test_the_engines_frames_follow_the_phones(lips: Lips, target: Target) -> None:
+def test_the_engines_frames_follow_the_phones(lips: LipTrack, target: Target) -> None:
     report = compare(lips, target)
     assert report.lost == 0
     assert report.r0 > 0.6
@@ -58,14 +58,14 @@ def test_the_engines_frames_follow_the_phones(lips: Lips, target: Target) -> Non
     assert report.misaligned < 0.35
 
 
-def test_an_injected_shift_is_found_on_frames(lips: Lips, target: Target) -> None:
+def test_an_injected_shift_is_found_on_frames(lips: LipTrack, target: Target) -> None:
     plain = compare(lips, target)
     late = compare(replace(lips, times=lips.times + 0.08), target)
     assert abs(late.lag_ms - plain.lag_ms - 80) <= 20
 
 
 def test_a_recording_is_measured(
-    shown: Shown, clip: Clip, lips: Lips, target: Target, tmp_path: Path
+    shown: Shown, clip: Clip, lips: LipTrack, target: Target, tmp_path: Path
 ) -> None:
     path = tmp_path / "call.mkv"
     with av.open(str(path), "w") as out:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from bench.lipsync.verdict import Measured, verdicts
 from inference_server.engines.portrait.training.phones import Phone
 from inference_server.lipsync.clip import read_pictures, read_sound
-from inference_server.lipsync.lips import Lips
-from inference_server.lipsync.measure import Report, compare, sampled
+from inference_server.lipsync.lips import LipTrack
+from inference_server.lipsync.measure import LipSyncReport, compare, sampled
 from inference_server.lipsync.picture import draw
 from inference_server.lipsync.target import Target, from_energy, from_phones, read_phones
 
@@ -39,7 +39,7 @@ def speech(seed: int = 4, words: int = 30) -> list[Phone]:
 
 def lips_for(
     target: Target, fps: float, late_s: float = 0.0, noise: float = 0.01, start_s: float = 0.0
-) -> Lips:
+) -> LipTrack:
     """Lips that do what the target asks, with noise, later by ``late_s``, on a clock begun at ``start_s``."""
     slot = 1 / fps
     starts = np.arange(0, len(target.opening) / 100 - slot, slot)
@@ -47,7 +47,7 @@ def lips_for(
     rng = np.random.default_rng(1)
     gap = 0.02 + 0.12 * sampled(target.opening, starts - late_s, slot)
     width = 0.6 + 0.05 * sampled(target.width, starts - late_s, slot)
-    return Lips(starts + start_s, gap + noise * rng.standard_normal(len(gap)), width, 0)
+    return LipTrack(starts + start_s, gap + noise * rng.standard_normal(len(gap)), width, 0)
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_the_picture_shows_both_curves(target: Target) -> None:
     blue = (image[..., 0].astype(int) - image[..., 2] > 100).sum()
     assert red > 500 and blue > 500
     assert json.loads(report.to_json())["target"] == "phones"
-    assert isinstance(report, Report)
+    assert isinstance(report, LipSyncReport)
 
 
 def test_phone_files(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from orchestrator.media.session import MediaSession
 from orchestrator.media.sources import LoopFace, StillBody
 from orchestrator.media.video.encoder import H264Encoder, parameter_sets
 from orchestrator.media.video.live import EncoderPool, LiveEncoder, LivePicture
-from orchestrator.media.video.retransmitter import Repeater
+from orchestrator.media.video.retransmitter import Retransmitter
 from orchestrator.rtp import h264, packet, rtcp
 from orchestrator.worker.host import MediaHost
 from tests.support.media import Phone, card_body, decode
@@ -119,7 +119,7 @@ class Repetitions:
         self.sent: list[tuple[int, int]] = []
         clock: Any = SimpleNamespace(wheel=self.wheel)
         socket: Any = SimpleNamespace(deliver=self._deliver, send_errors=0)
-        self.repeater = Repeater(clock, socket, StreamReports("phone@example"))
+        self.repeater = Retransmitter(clock, socket, StreamReports("phone@example"))
         self.repeater.agree(VideoParameters(96, ("127.0.0.1", 9), 640, 480, feedback=ALL))
         for sequence in range(count):
             self.repeater.history.keep(sequence, bytearray(packet.HEADER_SIZE + size), True, sequence)

@@ -28,7 +28,7 @@ from orchestrator.media.video.idle_loop import (
 )
 from orchestrator.media.video.idle_store import IdleStore
 from orchestrator.media.video.live import EncoderPool, LiveEncoder, LivePicture, be_nice
-from orchestrator.media.video.pacer import PACKETS_PER_SLOT, Outbox
+from orchestrator.media.video.pacer import PACKETS_PER_SLOT, PacketPacer
 from orchestrator.rtp import h264
 from orchestrator.rtp.packet import HEADER_SIZE
 from tests.support.media import card, card_body, decode, read_card
@@ -384,9 +384,9 @@ class TestLiveEncoder:
 
 
 class TestOutbox:
-    def outbox(self) -> tuple[Outbox, list[tuple[int, bool, int]]]:
+    def outbox(self) -> tuple[PacketPacer, list[tuple[int, bool, int]]]:
         sent: list[tuple[int, bool, int]] = []
-        return Outbox(lambda packet, marker, stamp: sent.append((packet[0], marker, stamp))), sent
+        return PacketPacer(lambda packet, marker, stamp: sent.append((packet[0], marker, stamp))), sent
 
     def test_four_packets_a_slot_in_order(self) -> None:
         outbox, sent = self.outbox()

@@ -89,7 +89,7 @@ def test_every_line_from_settings_to_the_first_batch_runs(
         first_batch(loaded(device="cpu"))
     runner, batcher = network.Runner, batch.Batcher
     missing = lines.missing(
-        *(engine.MuseTalkEngine, device.choose_dtype, network.Network),
+        *(engine.MuseTalkEngine, device.choose_dtype, network.LipNetwork),
         *(runner.__init__, runner.run, runner.warm_up, runner._timed, runner.synchronize),
         *(batcher.__init__, batcher._host, batcher.warm_up, batcher.reserve, batcher._fill),
     )

@@ -21,7 +21,7 @@ from inference_server.engines.base import (
     Row,
 )
 from inference_server.engines.musetalk import MuseTalkEngine
-from inference_server.engines.musetalk.network import Network
+from inference_server.engines.musetalk.network import LipNetwork
 from inference_server.engines.musetalk.slab import Slab
 from tests.musetalk.support import body, draw, loaded, prepared, said, settings, speech
 from visavis.frames import crop_i420
@@ -128,7 +128,7 @@ def test_silence_is_body_and_costs_nothing(
     def never(*_: object) -> None:
         raise AssertionError("the network ran")
 
-    monkeypatch.setattr(Network, "forward", never)
+    monkeypatch.setattr(LipNetwork, "forward", never)
     track = said(engine, handle, np.zeros(16_000, np.int16))
     results, _ = draw(engine, handle, track, [0, 5, 24])
     assert results == [Result("body")] * 3
@@ -186,7 +186,7 @@ def test_device_errors(
 
     for _ in range(5):  # more often than there are lanes
         with monkeypatch.context() as patch:
-            patch.setattr(Network, "forward", fail)
+            patch.setattr(LipNetwork, "forward", fail)
             with pytest.raises(expected):
                 draw(engine, handle, track, [3])
     assert draw(engine, handle, track, [3])[0][0].kind == "mouth"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inference_server.engines.musetalk import composite, encoder, network, prepare
-from inference_server.engines.musetalk.avatar import Avatar
+from inference_server.engines.musetalk.avatar import ResidentAvatar
 from inference_server.engines.musetalk.encoder import SpeechEncoder
 from inference_server.engines.musetalk.network import Network
 from tests.musetalk.reference import Reference, picture_under
@@ -126,11 +126,11 @@ def _inverse_mask(drawn: Tensor, plate: Tensor, weight: Tensor) -> Tensor:
     return mix(plate, drawn, weight)
 
 
-def _no_mirror(self: Avatar, loop_index: int) -> int:
+def _no_mirror(self: ResidentAvatar, loop_index: int) -> int:
     return loop_index % len(self.rects)
 
 
-def _mirror_off_by_one(self: Avatar, loop_index: int) -> int:
+def _mirror_off_by_one(self: ResidentAvatar, loop_index: int) -> int:
     return loop_index if loop_index < 5 else 9 - loop_index
 
 
@@ -161,13 +161,13 @@ MUTATIONS: dict[str, tuple[object, str, Callable[..., object] | object]] = {
     "order of the latents": (prepare, "face_pictures", _other_order),
     "mask polarity of the blend": (composite, "blend", _inverse_mask),
     "colour order in": (prepare, "face_pictures", _blue_first),
-    "colour order out": (network.Network, "decode", _decode_blue_first),
+    "colour order out": (network.LipNetwork, "decode", _decode_blue_first),
     "Cb and Cr": (composite, "YCBCR", (matrix[0], matrix[2], matrix[1])),
-    "latent scale in": (network.Network, "encode_face", _encode_unscaled),
-    "latent scale out": (network.Network, "decode", _decode_scaled),
-    "a sample instead of the mode": (network.Network, "encode_face", _encode_sample),
-    "no mirror": (Avatar, "stored", _no_mirror),
-    "mirror index off by one": (Avatar, "stored", _mirror_off_by_one),
+    "latent scale in": (network.LipNetwork, "encode_face", _encode_unscaled),
+    "latent scale out": (network.LipNetwork, "decode", _decode_scaled),
+    "a sample instead of the mode": (network.LipNetwork, "encode_face", _encode_sample),
+    "no mirror": (ResidentAvatar, "stored", _no_mirror),
+    "mirror index off by one": (ResidentAvatar, "stored", _mirror_off_by_one),
 }
 
 

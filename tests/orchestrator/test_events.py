@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.calls.event import CallEvent
-from orchestrator.calls.event_queue import EventQueue
+from orchestrator.calls.event_queue import FairQueue
 from orchestrator.calls.events import EventBus
 from orchestrator.config import load_settings
 from orchestrator.gateways.sip_settings import sip_config
@@ -36,7 +36,7 @@ def dtmf(call_id: str, number: int) -> CallEvent:
     return CallEvent("dtmf", call_id, {"digit": str(number)})
 
 
-def drained(queue: EventQueue) -> list[CallEvent]:
+def drained(queue: FairQueue) -> list[CallEvent]:
     out = []
     while (event := queue.take()) is not None:
         out.append(event)
@@ -45,7 +45,7 @@ def drained(queue: EventQueue) -> list[CallEvent]:
 
 
 def test_one_call_takes_no_room_and_no_turn_of_another() -> None:
-    queue = EventQueue()
+    queue = FairQueue()
     honest = [
         CallEvent("answered", "honest"),
         *(dtmf("honest", n) for n in range(20)),
@@ -70,7 +70,7 @@ def test_one_call_takes_no_room_and_no_turn_of_another() -> None:
     )
 )
 def test_order_counts_and_what_must_not_be_lost(steps: list[tuple[str, Any]]) -> None:
-    queue = EventQueue(per_call=5, ordinary=12)
+    queue = FairQueue(per_call=5, ordinary=12)
     put: Counter[str] = Counter()
     got: list[CallEvent] = []
     gone = 0
@@ -108,7 +108,7 @@ def test_order_counts_and_what_must_not_be_lost(steps: list[tuple[str, Any]]) ->
 
 
 def test_lasting_events_are_bounded_and_leave_nothing_behind() -> None:
-    queue = EventQueue(lasting=10)
+    queue = FairQueue(lasting=10)
     lost = [queue.put(CallEvent(kind, f"c{n}")) for n in range(20) for kind in ("answered", "ended")]  # type: ignore[arg-type]
     assert sum(len(each) for each in lost) == 30
     assert len(queue) == 10

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from inference_server.avatars.loop import face_mesh, make_loop
 from inference_server.avatars.portrait.image import load_image
-from inference_server.avatars.portrait.lips import LOWER_INNER, UPPER_INNER, Mouth, Pose
+from inference_server.avatars.portrait.lips import LOWER_INNER, UPPER_INNER, MouthWarp, Pose
 from inference_server.engines.base import BodyLoop, Engine, Prepared, Row
 from inference_server.engines.portrait import PortraitEngine
 from inference_server.engines.portrait.atlas import POSES, REST, blend, mix_of
@@ -159,7 +159,7 @@ def test_rounding_narrows_and_spreading_widens() -> None:
 def test_lips_meet_for_a_bilabial_whatever_else_is_said() -> None:
     closed = measured(whole((0.9, 0.3, 1.0, 0.0)))[0]
     assert closed < measured(whole((0.5, 0.3, 0.0, 0.0)))[0] - 0.02
-    mouth = Mouth(body().landmarks[0])
+    mouth = MouthWarp(body().landmarks[0])
     lips = mouth.lips(Pose(press=1.0))
     assert np.abs(lips.lower_inner - lips.upper_inner).max() < 0.3
 

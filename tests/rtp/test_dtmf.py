@@ -6,11 +6,11 @@ import struct
 
 import pytest
 
-from orchestrator.rtp.dtmf import MOST_DIGITS, DtmfReceiver, DtmfSender, Event
+from orchestrator.rtp.dtmf import MOST_DIGITS, DtmfReceiver, DtmfSender, TelephoneEvent
 from orchestrator.rtp.packet import Header
 
 
-def sent(sender: DtmfSender, steps: int, rate: int = 8000) -> list[Event | None]:
+def sent(sender: DtmfSender, steps: int, rate: int = 8000) -> list[TelephoneEvent | None]:
     return [sender.next(step, rate) for step in range(100, 100 + steps)]
 
 

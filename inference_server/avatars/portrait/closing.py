@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference_server.avatars.portrait.folds import softened
-from inference_server.avatars.portrait.lips import Lips, Mouth, Points
+from inference_server.avatars.portrait.lips import LipContours, MouthWarp, Points
 from inference_server.avatars.portrait.region import mouth_region
 from inference_server.avatars.portrait.warp import Warp
 from visavis.frames import Rect
@@ -26,7 +26,7 @@ class LipWarp:
         self.size = (w, h)
         self.points = points.astype(np.float32).copy()
         self.points[:, :2] -= [x, y]
-        self.mouth = Mouth(self.points)
+        self.mouth = MouthWarp(self.points)
         high, low = self.patch.max(2).astype(np.float32), self.patch.min(2)
         self.colour = float(np.clip(np.median((high - low) / np.maximum(high, 1)) / 0.22, 0, 1))
         """0 in a black-and-white picture, whose mouth has no colour either."""
@@ -37,7 +37,7 @@ class LipWarp:
             + [[px, py] for px in (0, w - 1) for py in np.linspace(0, h - 1, 6)[1:-1]]
         )
 
-    def skin(self, lips: Lips) -> NDArray[np.uint8]:
+    def skin(self, lips: LipContours) -> NDArray[np.uint8]:
         """The region with the lips there; between open lips it shows nothing of use."""
         upper_target, upper_source, lower_target, lower_source = self.mouth.knots(lips)
         fade = self._fade[:, :, None]
@@ -55,7 +55,7 @@ class LipWarp:
             stiffness=0.3,
         )
 
-    def _split(self, lips: Lips) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _split(self, lips: LipContours) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """``(h, w)`` 0 above the line between the lips and 1 below it, with a soft edge beyond the corners;
         ``(h, w, 3)`` the shade of that line where the lips touch."""
         frame = self.mouth.frame
@@ -79,7 +79,7 @@ def close_lips(rgb: NDArray[np.uint8], points: NDArray[np.float32], area: Rect) 
     """The picture with its lips together and the folds of its smile softened; the same array where the lips
     already touch."""
     region = mouth_region(points, area)
-    gap = Mouth(points).gap
+    gap = MouthWarp(points).gap
     if gap < OPEN_MM:
         return rgb
     out = softened(rgb, points, FOLDS * min((gap - OPEN_MM) / 3, 1.0))

@@ -11,7 +11,7 @@ from inference_server.avatars.portrait.lips import (
     LOWER_OUTER,
     UPPER_INNER,
     UPPER_OUTER,
-    Frame,
+    MouthAxes,
     Points,
 )
 
@@ -31,7 +31,7 @@ def cornered(rgb: NDArray[np.uint8], points: NDArray[np.float32]) -> NDArray[np.
 
     A corner whose line cannot be followed stays where it was.
     """
-    frame = Frame(points)
+    frame = MouthAxes(points)
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     soft = np.asarray(cv2.GaussianBlur(grey, (0, 0), max(0.4, 0.3 * frame.mm)), np.uint8)
     out = points.copy()
@@ -58,7 +58,7 @@ def cornered(rgb: NDArray[np.uint8], points: NDArray[np.float32]) -> NDArray[np.
     return out
 
 
-def _followed(soft: NDArray[np.uint8], frame: Frame, line: Points, side: int) -> Points | None:
+def _followed(soft: NDArray[np.uint8], frame: MouthAxes, line: Points, side: int) -> Points | None:
     """The dark line from the first of the mesh's points on it to its end, ``(n, 2)`` millimetres."""
     long = side * float(line[-1, 0] - line[0, 0])
     if long < _INSIDE + 1:

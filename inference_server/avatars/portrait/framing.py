@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_server.avatars.portrait.landmarks import Face
+from inference_server.avatars.portrait.landmarks import FaceLandmarks
 from inference_server.engines.base import ImageRejected
 from visavis.frames import Rect
 
@@ -28,7 +28,7 @@ EYES = (
 )
 
 
-def speaking_face(faces: list[Face]) -> Face:
+def speaking_face(faces: list[FaceLandmarks]) -> FaceLandmarks:
     """The one face to animate. Raises :class:`ImageRejected` and says why there is none."""
     if not faces:
         raise ImageRejected(
@@ -55,13 +55,13 @@ def speaking_face(faces: list[Face]) -> Face:
     return face
 
 
-def yaw(face: Face) -> float:
+def yaw(face: FaceLandmarks) -> float:
     """Degrees that the head is turned; 0 looks at the camera."""
     across = face.points[454] - face.points[234]
     return float(np.degrees(np.arctan2(across[2], np.hypot(across[0], across[1]))))
 
 
-def roll(face: Face) -> float:
+def roll(face: FaceLandmarks) -> float:
     """Degrees that the head is turned clockwise in the picture, by its eyes and by its forehead and chin."""
     eyes = face.points[263, :2] - face.points[33, :2]
     down = face.points[152, :2] - face.points[10, :2]
@@ -81,7 +81,7 @@ class Framed:
     affine: NDArray[np.float32]
 
 
-def frame_picture(rgb: NDArray[np.uint8], face: Face, width: int, height: int, fit: Fit) -> Framed:
+def frame_picture(rgb: NDArray[np.uint8], face: FaceLandmarks, width: int, height: int, fit: Fit) -> Framed:
     """The picture at its output size, with a face that is not level turned upright where enough is around it.
 
     Raises :class:`ImageRejected` where the face would be too small, or cannot be turned.
@@ -106,7 +106,7 @@ def scale_of(affine: NDArray[np.float32]) -> float:
 
 
 def _level_placement(
-    rgb: NDArray[np.uint8], face: Face, tilt: float, width: int, height: int, fit: Fit
+    rgb: NDArray[np.uint8], face: FaceLandmarks, tilt: float, width: int, height: int, fit: Fit
 ) -> tuple[NDArray[np.float32], Rect]:
     h, w = rgb.shape[:2]
     c, s = np.cos(np.radians(tilt)), np.sin(np.radians(tilt))
@@ -115,7 +115,7 @@ def _level_placement(
     low, high = corners.min(0), corners.max(0)
     points = face.points.copy()
     points[:, :2] = face.points[:, :2] @ turn.T - low
-    level = Face.of(points, face.score)
+    level = FaceLandmarks.of(points, face.score)
     room = np.ceil(high - low).astype(int)
     placed, inner = placement(int(room[0]), int(room[1]), level, width, height, fit)
     linear = placed[:, :2] @ turn
@@ -130,7 +130,7 @@ def _level_placement(
 
 
 def placement(
-    picture_width: int, picture_height: int, face: Face, width: int, height: int, fit: Fit
+    picture_width: int, picture_height: int, face: FaceLandmarks, width: int, height: int, fit: Fit
 ) -> tuple[NDArray[np.float32], Rect]:
     """The affine from the uploaded picture to the output, and the rectangle that it covers there."""
     if fit == "contain":

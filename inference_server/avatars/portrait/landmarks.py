@@ -27,7 +27,7 @@ RIGHT_EYE_OUTER, LEFT_EYE_OUTER = 33, 263
 
 
 @dataclass(frozen=True)
-class Face:
+class FaceLandmarks:
     """``box``: x, y, width, height in pixels, around the mesh. ``score``: 0..1. ``points``: ``(468, 3)``
     float32, x and y in pixels, z (towards the viewer is negative) in the same scale."""
 
@@ -36,7 +36,7 @@ class Face:
     points: NDArray[np.float32]
 
     @classmethod
-    def of(cls, points: NDArray[np.float32], score: float) -> Face:
+    def of(cls, points: NDArray[np.float32], score: float) -> FaceLandmarks:
         """The face with these points."""
         low, high = points[:, :2].min(0), points[:, :2].max(0)
         x, y = (float(v) for v in low)
@@ -58,7 +58,9 @@ class FaceMesh:
         self._mesh = _network("face_landmark.tflite")
         self._anchors = _anchors()
 
-    def detect(self, rgb: NDArray[np.uint8], *, threshold: float = 0.5, refine: int = 1) -> list[Face]:
+    def detect(
+        self, rgb: NDArray[np.uint8], *, threshold: float = 0.5, refine: int = 1
+    ) -> list[FaceLandmarks]:
         """All faces of an upright ``(h, w, 3)`` RGB picture, largest first.
 
         ``refine``: passes of the mesh, each cropped by the points of the one before; from 2 on, each is the
@@ -66,7 +68,7 @@ class FaceMesh:
         """
         for views in _views(rgb.shape[1], rgb.shape[0]):
             found = [one for view in views for one in self._boxes(rgb, view, threshold)]
-            faces: list[Face] = []
+            faces: list[FaceLandmarks] = []
             for score, corner, angle, side in _distinct(found):
                 face = self._landmarks(rgb, corner, angle, side, score)
                 for _ in range(1, refine):
@@ -77,7 +79,7 @@ class FaceMesh:
                 return sorted(faces, key=lambda f: -f.height)
         return []
 
-    def follow(self, rgb: NDArray[np.uint8], face: Face, *, views: int = 1) -> Face | None:
+    def follow(self, rgb: NDArray[np.uint8], face: FaceLandmarks, *, views: int = 1) -> FaceLandmarks | None:
         """The same face in the next picture, by the points in the one before; ``None`` when it is lost.
 
         ``views``: how many turned and scaled crops (1 to 5) to take the mean of.
@@ -88,7 +90,11 @@ class FaceMesh:
             for turn, scale in ((0, 1), (0.06, 1.04), (-0.06, 0.96), (-0.06, 1.04), (0.06, 0.96))[:views]
         ]
         points = [f.points for f in seen if f is not None]
-        return Face.of(np.mean(points, 0), min(f.score for f in seen if f is not None)) if points else None
+        return (
+            FaceLandmarks.of(np.mean(points, 0), min(f.score for f in seen if f is not None))
+            if points
+            else None
+        )
 
     def _boxes(
         self, rgb: NDArray[np.uint8], view: tuple[int, int, int, int], threshold: float
@@ -128,7 +134,7 @@ class FaceMesh:
 
     def _landmarks(
         self, rgb: NDArray[np.uint8], centre: NDArray[np.float32], angle: float, side: float, score: float
-    ) -> Face | None:
+    ) -> FaceLandmarks | None:
         scale = _MESH / side
         c, s = np.cos(angle) * scale, np.sin(angle) * scale
         half = _MESH / 2
@@ -149,7 +155,7 @@ class FaceMesh:
         points = np.empty((POINTS, 3), np.float32)
         points[:, :2] = local[:, :2] @ inverse[:, :2].T + inverse[:, 2]
         points[:, 2] = local[:, 2] / scale
-        return Face.of(points, min(score, float(presence)))
+        return FaceLandmarks.of(points, min(score, float(presence)))
 
 
 _Found = tuple[float, NDArray[np.float32], float, float]  # score, centre, angle, side of the crop
@@ -220,7 +226,7 @@ def _distinct(found: list[_Found]) -> list[_Found]:
     return kept
 
 
-def _same(a: Face, b: Face) -> bool:
+def _same(a: FaceLandmarks, b: FaceLandmarks) -> bool:
     ax, ay, aw, ah = a.box
     bx, by, bw, bh = b.box
     w = min(ax + aw, bx + bw) - max(ax, bx)

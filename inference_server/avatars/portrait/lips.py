@@ -36,7 +36,7 @@ class Pose:
 
 
 @dataclass(frozen=True)
-class Lips:
+class LipContours:
     """Eleven points each of the outer and inner contours, in millimetres, and how far the jaw is down."""
 
     upper_outer: Points
@@ -46,7 +46,7 @@ class Lips:
     jaw: float
 
 
-class Frame:
+class MouthAxes:
     """The mouth's own coordinates on one picture."""
 
     def __init__(self, points: NDArray[np.float32]) -> None:
@@ -69,17 +69,17 @@ class Frame:
         return out
 
 
-class Mouth:
+class MouthWarp:
     """The mouth of one picture and what it looks like in any pose."""
 
     def __init__(self, points: NDArray[np.float32]) -> None:
-        self.frame = Frame(points)
+        self.frame = MouthAxes(points)
         flat = points[:, :2].astype(np.float64)
 
         def at(indices: tuple[int, ...]) -> Points:
             return self.frame.to_mm(flat[list(indices)])
 
-        self.seen = Lips(at(UPPER_OUTER), at(UPPER_INNER), at(LOWER_INNER), at(LOWER_OUTER), 0.0)
+        self.seen = LipContours(at(UPPER_OUTER), at(UPPER_INNER), at(LOWER_INNER), at(LOWER_OUTER), 0.0)
         self.still, self.cheek, self.chin, self.jaw = at(STILL), at(CHEEK), at(CHIN), at(JAW)
         gap = (self.seen.lower_inner - self.seen.upper_inner)[:, 1]
         self.gap = float(gap[3:8].max())
@@ -90,7 +90,7 @@ class Mouth:
         self.smile = float(np.clip(self.line[5, 1] - corners - 1.0, 0, 8))  # mm the corners are drawn up
         self.broad = float(np.clip((self.half_width - 26.0) / 5.0, 0, 1))
 
-    def closed(self) -> Lips:
+    def closed(self) -> LipContours:
         """The lips brought together, from however far the picture shows them open."""
         seen = self.seen
         gap = np.maximum((seen.lower_inner - seen.upper_inner)[:, 1], 0)
@@ -110,9 +110,9 @@ class Mouth:
         upper, lower = placed(seen.upper_outer, 0.30), placed(seen.lower_outer, -0.36)
         line = (line - centre) * stretch + centre
         line[:, 1] += sag
-        return Lips(upper, line, line.copy(), lower, -0.30 * self.gap)
+        return LipContours(upper, line, line.copy(), lower, -0.30 * self.gap)
 
-    def lips(self, pose: Pose) -> Lips:
+    def lips(self, pose: Pose) -> LipContours:
         """The contours in a pose."""
         rounding, spread = max(-pose.width, 0.0), max(pose.width, 0.0)
         gap = 15.0 * pose.open**0.95 * (1 - 0.1 * rounding) + 1.2 * rounding * (1 - pose.press)
@@ -145,9 +145,9 @@ class Mouth:
         shift = 0.25 * pose.press * bow  # pressed lips meet a little inwards
         upper_outer[:, 1] += shift
         lower_outer[:, 1] -= shift
-        return Lips(upper_outer, up, low, lower_outer, jaw - 0.8 * pose.fv)
+        return LipContours(upper_outer, up, low, lower_outer, jaw - 0.8 * pose.fv)
 
-    def knots(self, lips: Lips) -> tuple[Points, Points, Points, Points]:
+    def knots(self, lips: LipContours) -> tuple[Points, Points, Points, Points]:
         """Control points in millimetres: upper target, upper source, lower target, lower source."""
         seen = self.seen
         shut = self.gap < 1.5  # the mesh sees a little gap between lips that touch
@@ -174,7 +174,7 @@ class Mouth:
         out: Points = np.outer(jaw * weight, [0.0, 1.0])
         return out
 
-    def _pushed(self, points: Points, lips: Lips) -> Points:
+    def _pushed(self, points: Points, lips: LipContours) -> Points:
         """Skin just below the lower lip gives way to it, where it comes down further than the jaw."""
         edge = self.seen.lower_outer[5]
         push = max(0.0, float(lips.lower_outer[5, 1] - edge[1]) - lips.jaw)
@@ -182,7 +182,7 @@ class Mouth:
         out: Points = np.outer(push * near, [0.0, 1.0])
         return out
 
-    def _pulled(self, points: Points, lips: Lips, jaw: float | None = None) -> Points:
+    def _pulled(self, points: Points, lips: LipContours, jaw: float | None = None) -> Points:
         """Skin beside the mouth follows the nearer corner by its distance, and the jaw by its height."""
         out = self._dropped(points, lips.jaw if jaw is None else jaw) * 0.6
         for column in (0, 10):

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from inference_server.avatars.portrait.closing import OPEN_MM
 from inference_server.avatars.portrait.corners import cornered
-from inference_server.avatars.portrait.lips import LOWER_INNER, LOWER_OUTER, UPPER_INNER, UPPER_OUTER, Frame
+from inference_server.avatars.portrait.lips import (
+    LOWER_INNER,
+    LOWER_OUTER,
+    UPPER_INNER,
+    UPPER_OUTER,
+    MouthAxes,
+)
 
 _STEP = 0.25  # millimetres between samples down a column
 _LINE_MM = 2.6  # a dark band higher than this is an opening, not a line
@@ -22,7 +28,7 @@ _COLUMNS = slice(3, 8)  # of eleven: the middle of the mouth
 def settled(rgb: NDArray[np.uint8], points: NDArray[np.float32]) -> NDArray[np.float32]:
     """The points, with both inner contours on the dark line where the picture shows closed lips, and the corners
     at its ends."""
-    frame = Frame(points)
+    frame = MouthAxes(points)
     contours = [
         frame.to_mm(points[list(indices), :2].astype(np.float64))
         for indices in (UPPER_OUTER, UPPER_INNER, LOWER_INNER, LOWER_OUTER)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference_server.avatars.portrait.framing import LEVEL, MAX_ROLL, roll
-from inference_server.avatars.portrait.landmarks import Face, FaceMesh
+from inference_server.avatars.portrait.landmarks import FaceLandmarks, FaceMesh
 
 _SURE = 0.8
 """A level face of this score is upright: upside down the mesh finds level faces too, of 0.5 to 0.75."""
@@ -14,7 +14,7 @@ _LEAST = 0.7
 _BETTER = 0.1
 
 
-def upright(rgb: NDArray[np.uint8], mesh: FaceMesh) -> tuple[NDArray[np.uint8], list[Face]]:
+def upright(rgb: NDArray[np.uint8], mesh: FaceMesh) -> tuple[NDArray[np.uint8], list[FaceLandmarks]]:
     """The picture turned by the quarter turns that its largest face asks for, and its faces, largest first.
 
     ``rgb``: ``(h, w, 3)``. It stays as it is where no turn shows a face that is found clearly better.

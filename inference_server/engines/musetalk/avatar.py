@@ -16,7 +16,7 @@ from visavis.frames import Rect, crop_i420
 
 
 @dataclass(frozen=True)
-class Avatar:
+class ResidentAvatar:
     """``index``: stored frame of every loop index. ``rects``, ``boxes``: of the stored frames. ``latent``,
     ``plate``: where its places in the slabs begin."""
 
@@ -69,7 +69,7 @@ class Residents:
         """Bytes set aside for them."""
         return self._frames.size * self._frame_bytes + self._bytes.size
 
-    def attach(self, prepared: Prepared, body: BodyLoop, build: str) -> Avatar:
+    def attach(self, prepared: Prepared, body: BodyLoop, build: str) -> ResidentAvatar:
         """Raises :class:`NoMemory`, and :class:`EngineError` for what this engine did not prepare."""
         meta, arrays = prepared.meta, prepared.arrays
         if meta.get("engine") != "musetalk" or meta.get("format") != FORMAT or meta.get("build") != build:
@@ -95,9 +95,9 @@ class Residents:
             )
             place[rect.i420_size :] = mask.reshape(-1)
         self.plates[plate : plate + stretch.numel()].copy_(stretch.flatten())
-        return Avatar(avatar.index, avatar.rects, avatar.boxes, latent, plate)
+        return ResidentAvatar(avatar.index, avatar.rects, avatar.boxes, latent, plate)
 
-    def _read(self, arrays: object, body: BodyLoop) -> tuple[Avatar, Tensor]:
+    def _read(self, arrays: object, body: BodyLoop) -> tuple[ResidentAvatar, Tensor]:
         table: dict[str, NDArray[np.generic]] = dict(arrays)  # type: ignore[call-overload]
         index, boxes = table["index"].astype(np.int32), table["boxes"].astype(np.int32)
         rects = tuple(Rect(*(int(v) for v in r)) for r in np.asarray(table["rects"], np.int64))
@@ -118,9 +118,9 @@ class Residents:
             raise ValueError("latents or boxes have the wrong shape")
         if (np.asarray(boxes)[:, 2:] <= np.asarray(boxes)[:, :2]).any():
             raise ValueError("a face box is empty")
-        return Avatar(index, rects, boxes, 0, 0), latents
+        return ResidentAvatar(index, rects, boxes, 0, 0), latents
 
-    def detach(self, avatar: Avatar) -> None:
+    def detach(self, avatar: ResidentAvatar) -> None:
         """Give its places back. Work in flight reads them first: the device runs everything in order."""
         self._frames.give(avatar.latent, len(avatar.rects))
         self._bytes.give(avatar.plate, len(avatar.rects) * avatar.plate_bytes)

@@ -12,21 +12,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inference_server.engines.base import BatchFailed, Result, Row
-from inference_server.engines.musetalk.avatar import Avatar, Residents
+from inference_server.engines.musetalk.avatar import ResidentAvatar, Residents
 from inference_server.engines.musetalk.composite import Places, composite
 from inference_server.engines.musetalk.mel import BANDS
 from inference_server.engines.musetalk.network import COLUMNS, PLACES, Runner
-from inference_server.engines.musetalk.speech import Heard, Plan, Speech
+from inference_server.engines.musetalk.speech import AudioWindow, Plan, Speech
 from visavis.frames import Rect
 
 LANES = 3  # batches whose host memory is in use at once
 _ALPHA = 1 << 16  # alpha travels in the table as an integer
 
 
-class Voice:
+class SpeechTrack:
     """The track of one turn: an avatar and what it says."""
 
-    def __init__(self, avatar: Avatar, speech: Speech) -> None:
+    def __init__(self, avatar: ResidentAvatar, speech: Speech) -> None:
         self.avatar = avatar
         self.speech = speech
         self.closed = False
@@ -60,7 +60,7 @@ class _Lane:
 
 
 @dataclass(eq=False)
-class Batch:
+class DeviceBatch:
     """``drawn``: places in ``rows`` of those that were sent to the device. ``size``: the bucket."""
 
     rows: Sequence[Row]
@@ -109,9 +109,9 @@ class Batcher:
             if not lane.busy and lane.out.numel() < nbytes * self._runner.buckets[-1]:
                 lane.out = self._host((nbytes * self._runner.buckets[-1],), torch.uint8)
 
-    def submit(self, rows: Sequence[Row]) -> Batch:
+    def submit(self, rows: Sequence[Row]) -> DeviceBatch:
         """Raises :class:`BatchFailed`, and what the device raises."""
-        batch = Batch(rows, [Result("body")] * len(rows))
+        batch = DeviceBatch(rows, [Result("body")] * len(rows))
         work = self._listen(batch)
         if not work:
             return batch
@@ -140,12 +140,12 @@ class Batcher:
         batch.drawn = [place for place, *_ in work]
         return batch
 
-    def _listen(self, batch: Batch) -> list[tuple[int, Avatar, Heard, float]]:
+    def _listen(self, batch: DeviceBatch) -> list[tuple[int, ResidentAvatar, AudioWindow, float]]:
         """What each row hears; rows at rest stay ``body`` and cost nothing."""
         work = []
         for place, row in enumerate(batch.rows):
             voice = row.track
-            if not isinstance(voice, Voice) or voice.closed:
+            if not isinstance(voice, SpeechTrack) or voice.closed:
                 batch.results[place] = Result("failed", error="the turn is closed")
                 continue
             try:
@@ -166,7 +166,7 @@ class Batcher:
         return work
 
     def _fill(
-        self, lane: _Lane, batch: Batch, work: list[tuple[int, Avatar, Heard, float]]
+        self, lane: _Lane, batch: DeviceBatch, work: list[tuple[int, ResidentAvatar, AudioWindow, float]]
     ) -> tuple[int, int]:
         """Inputs of the rows, the last one again up to the bucket's size. Returns the largest rectangle."""
         table = lane.table.numpy()
@@ -185,7 +185,7 @@ class Batcher:
             height, width = max(height, rect.height), max(width, rect.width)
         return height, width
 
-    def collect(self, batch: Batch, wait_s: float) -> list[Result] | None:
+    def collect(self, batch: DeviceBatch, wait_s: float) -> list[Result] | None:
         """Copies the rectangles to the rows' buffers; ``None`` while the device is not done."""
         lane = batch.lane
         if lane is None:
@@ -205,7 +205,7 @@ class Batcher:
         return batch.results
 
 
-def _stride(batch: Batch) -> int:
+def _stride(batch: DeviceBatch) -> int:
     """Bytes from one row's pixels to the next's: the batch's largest rectangle."""
     rects = [r for place in batch.drawn if (r := batch.results[place].rect) is not None]
     return max(r.height for r in rects) * max(r.width for r in rects) * 3 // 2

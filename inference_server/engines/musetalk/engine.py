@@ -25,11 +25,11 @@ from inference_server.engines.base import (
     Track,
 )
 from inference_server.engines.musetalk import prepare
-from inference_server.engines.musetalk.avatar import Avatar, Residents
-from inference_server.engines.musetalk.batch import Batch, Batcher, Voice
+from inference_server.engines.musetalk.avatar import ResidentAvatar, Residents
+from inference_server.engines.musetalk.batch import Batcher, DeviceBatch, SpeechTrack
 from inference_server.engines.musetalk.checkpoint import load_models, read_weights
 from inference_server.engines.musetalk.device import choose_device, choose_dtype
-from inference_server.engines.musetalk.network import Network, Runner, device_errors
+from inference_server.engines.musetalk.network import LipNetwork, Runner, device_errors
 from inference_server.engines.musetalk.parser import FaceParser
 from inference_server.engines.musetalk.settings import Settings
 from inference_server.engines.musetalk.speech import HISTORY, Plan, Speech
@@ -74,7 +74,7 @@ class MuseTalkEngine:
         with torch.inference_mode(), device_errors():
             self._side = models.side
             self._residents = Residents(s.avatar_mb << 20, models.side // 8, self._dtype, self._device)
-            network = Network(models, plan, self._residents.latents)
+            network = LipNetwork(models, plan, self._residents.latents)
             network = network.to(self._device).eval()
             network.unet.to(memory_format=torch.channels_last)
             network.vae.to(memory_format=torch.channels_last)
@@ -142,14 +142,14 @@ class MuseTalkEngine:
 
     def detach(self, handle: Handle) -> None:
         """Its places are free for the next avatar."""
-        if isinstance(handle, Avatar):
+        if isinstance(handle, ResidentAvatar):
             self._residents.detach(handle)
 
     def track(self, handle: Handle, fps: Fraction, origin: int) -> Track:
         """A new turn's audio."""
-        if not isinstance(handle, Avatar):
+        if not isinstance(handle, ResidentAvatar):
             raise EngineError("the avatar is not one of this engine's")
-        return Voice(handle, Speech(self._plan, Fraction(fps), origin, self.settings.silence_dbfs))
+        return SpeechTrack(handle, Speech(self._plan, Fraction(fps), origin, self.settings.silence_dbfs))
 
     def cost_ms(self, rows: int) -> float:
         """Measured at warm-up, then followed slowly."""
@@ -162,7 +162,7 @@ class MuseTalkEngine:
 
     def collect(self, ticket: Ticket, wait_s: float) -> list[Result] | None:
         """Raises as :meth:`submit`."""
-        assert isinstance(ticket, Batch)
+        assert isinstance(ticket, DeviceBatch)
         with device_errors():
             results = self._batcher.collect(ticket, wait_s)
         if results is not None and ticket.milliseconds:

@@ -20,7 +20,7 @@ COLUMNS = 5  # of the table that the network reads: first, position, low, high, 
 PLACES = 8  # further ones, which say where the faces go
 
 
-class Network(nn.Module):
+class LipNetwork(nn.Module):
     """``latents``: ``(n, 8, s / 8, s / 8)``, of every resident avatar frame."""
 
     def __init__(self, models: Models, plan: Plan, latents: Tensor) -> None:
@@ -82,7 +82,7 @@ class Runner:
     """Runs the network in buckets: captured graphs on a GPU, the same code plainly (or compiled) elsewhere."""
 
     def __init__(
-        self, network: Network, plan: Plan, buckets: tuple[int, ...], mode: Mode, device: torch.device
+        self, network: LipNetwork, plan: Plan, buckets: tuple[int, ...], mode: Mode, device: torch.device
     ) -> None:
         weights = next(network.unet.parameters())
         self.network = network

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from inference_server.engines.base import BatchFailed, BodyLoop, ImageRejected, NoMemory, Prepared
 from inference_server.engines.musetalk import face
-from inference_server.engines.musetalk.network import Network, device_errors
+from inference_server.engines.musetalk.network import LipNetwork, device_errors
 from inference_server.engines.musetalk.parser import FaceParser
 from inference_server.engines.musetalk.settings import Settings
 from visavis.frames import Rect, crop_i420
@@ -61,7 +61,7 @@ def face_pictures(crop: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
 
 
 def prepare(
-    body: BodyLoop, network: Network, settings: Settings, side: int, build: str, parser: FaceParser | None
+    body: BodyLoop, network: LipNetwork, settings: Settings, side: int, build: str, parser: FaceParser | None
 ) -> Iterator[float | Prepared]:
     """Short steps; yields progress, at last the result. Raises :class:`ImageRejected`."""
     if body.landmarks.shape != (len(body), 468, 2) or not np.isfinite(body.landmarks).all():

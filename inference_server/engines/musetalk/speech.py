@@ -53,7 +53,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class AudioWindow:
     """What one frame hears. ``mel``: ``(hops, 80)`` float32. ``first``: how many of the run's features lie
     before the turn and are masked. ``position``: Whisper's position of feature ``first``. ``valid``: the
     first and last feature of the run, exclusive, that are inside the audio; others count as zero."""
@@ -70,7 +70,7 @@ def feature_of(frame: int, fps: Fraction) -> int:
 
 
 class Speech:
-    """Grows by :meth:`append`; a frame's :class:`Heard` and :meth:`opening` depend on nothing but the PCM."""
+    """Grows by :meth:`append`; a frame's :class:`AudioWindow` and :meth:`opening` depend on nothing but the PCM."""
 
     def __init__(self, plan: Plan, fps: Fraction, origin: int = 0, silence_dbfs: float = -45.0) -> None:
         self.plan = plan
@@ -126,7 +126,7 @@ class Speech:
             self._mel.pad_to(self._reach(frame))
         return self._there(frame)
 
-    def hear(self, frame: int) -> Heard:
+    def hear(self, frame: int) -> AudioWindow:
         """Raises ``ValueError`` for a frame whose audio is not there yet or not kept any more."""
         if not self._known(frame):
             raise ValueError(f"the audio of frame {frame} is not there yet")
@@ -141,7 +141,7 @@ class Speech:
         mel[: 2 * first] = 0.0
         position = min(start + first, POSITIONS - (self.plan.features - first))
         total = self.samples // (2 * HOP) if self._ended else NEVER
-        return Heard(mel, first, position, (first, max(min(total - start, NEVER), 0)))
+        return AudioWindow(mel, first, position, (first, max(min(total - start, NEVER), 0)))
 
     def opening(self, frame: int) -> float:
         """1 while the frame is heard speaking, 0 at rest, between the two for three frames after speech and

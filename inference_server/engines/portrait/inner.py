@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_server.avatars.portrait.lips import Frame, Lips
+from inference_server.avatars.portrait.lips import LipContours, MouthAxes
 
 _FINE = 3  # drawn at this many times the picture's resolution
 # right edges of the teeth from the middle outwards, as seen from the front, and how far each edge is raised
@@ -33,7 +33,7 @@ class Light:
 
 
 def draw_inner(
-    size: tuple[int, int], frame: Frame, lips: Lips, light: Light, teeth_line: float
+    size: tuple[int, int], frame: MouthAxes, lips: LipContours, light: Light, teeth_line: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The inner mouth over a patch of ``size`` (width, height): RGB ``(h, w, 3)`` and coverage ``(h, w)`` 0..1.
 
@@ -67,7 +67,7 @@ def draw_inner(
 
 
 def _colours(
-    x: Array, y: Array, edge: Array, lips: Lips, gap: float, light: Light, teeth_line: float
+    x: Array, y: Array, edge: Array, lips: LipContours, gap: float, light: Light, teeth_line: float
 ) -> Array:
     centre = float(lips.upper_inner[5, 0])
     x = x - centre

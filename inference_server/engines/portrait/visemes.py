@@ -67,7 +67,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Network:
+class VisemeNetwork:
     """The weights, and the answer to endless silence, in which every stream begins."""
 
     layers: tuple[Layer, ...]
@@ -107,7 +107,7 @@ def _activations(layers: tuple[Layer, ...]) -> tuple[Array, ...]:
 
 
 @functools.cache
-def load_network(path: str = "") -> Network:
+def load_network(path: str = "") -> VisemeNetwork:
     """The network in ``path``, or the one that comes with the package. Raises :class:`ModelMissing`."""
     try:
         with np.load(path or Path(__file__).with_name(WEIGHTS), allow_pickle=False) as data:
@@ -126,7 +126,7 @@ def load_network(path: str = "") -> Network:
         delay = int(arrays["delay"])
         if layers[0].weight.shape[0] != BANDS * layers[0].picks.shape[1] or head.shape[1] != OUTPUTS:
             raise ValueError("shapes do not fit")
-        return Network(layers, head, bias, delay, _activations(layers))
+        return VisemeNetwork(layers, head, bias, delay, _activations(layers))
     except (OSError, ValueError, KeyError, IndexError) as e:
         raise ModelMissing(f"{path or WEIGHTS} is missing or damaged ({e}): install Visavis again") from e
 
@@ -148,7 +148,7 @@ class MouthStream:
     """The mouth at 100 Hz of one piece of audio. ``values[h - first_hop]`` is hop h of the turn:
     open, width, close, fv, speech."""
 
-    def __init__(self, network: Network, origin: int = 0) -> None:
+    def __init__(self, network: VisemeNetwork, origin: int = 0) -> None:
         self._net = network
         self.first_hop = origin // HOP // BLOCK_HOPS * BLOCK_HOPS
         # the first block of features begins early enough that its audio is all silence, whatever the origin
@@ -215,7 +215,7 @@ class VisemeTrack:
     frame 0; those wholly before ``origin`` are at rest.
     """
 
-    def __init__(self, origin: int = 0, network: Network | None = None) -> None:
+    def __init__(self, origin: int = 0, network: VisemeNetwork | None = None) -> None:
         net = network or load_network()
         self._origin = origin
         self._stream = MouthStream(net, origin)

@@ -43,7 +43,7 @@ class _Forward(logging.Handler):
         self._log.warning("http_server", reason=record.getMessage().strip(), error=told)
 
 
-class HttpFace:
+class HttpListener:
     """Serves one :class:`Core`."""
 
     def __init__(self, core: Core) -> None:

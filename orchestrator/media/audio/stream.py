@@ -13,7 +13,7 @@ from orchestrator.media.transport import MediaSocket, Poller
 from orchestrator.rtp import xr
 from orchestrator.rtp.codecs import CLOCK_RATES, AudioCodec, make_codec
 from orchestrator.rtp.consent import Consent
-from orchestrator.rtp.dtmf import DtmfReceiver, DtmfSender, Event
+from orchestrator.rtp.dtmf import DtmfReceiver, DtmfSender, TelephoneEvent
 from orchestrator.rtp.jitter import JitterBuffer
 from orchestrator.rtp.packet import HEADER_SIZE, Header, write_header
 from orchestrator.rtp.ports import PortPair
@@ -197,7 +197,7 @@ class AudioStream:
             reports.packets += 1
             reports.octets += len(packet) - HEADER_SIZE
 
-    def _next_event(self, number: int) -> Event | None:
+    def _next_event(self, number: int) -> TelephoneEvent | None:
         parameters = self._parameters
         if parameters is None or parameters.telephone_event is None:
             return None

@@ -21,7 +21,7 @@ def _untold(picture: LivePicture) -> None:
     """Nobody asked."""
 
 
-class Outbox:
+class PacketPacer:
     """A queue of pictures; one that is still being encoded keeps those behind it waiting.
 
     ``sent`` is told of each live picture whose last packet has left.

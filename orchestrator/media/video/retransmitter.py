@@ -18,7 +18,7 @@ _LEAST_PER_SECOND = 20.0
 _ALERT_SECONDS = 5.0
 
 
-class Repeater:
+class Retransmitter:
     """Answers generic NACK (RFC 4585 section 6.2.1) for one video stream.
 
     What is asked for at once leaves at ``SLOT_OCTETS`` a slot, two large packets: the path that has just lost some

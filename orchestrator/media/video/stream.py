@@ -16,8 +16,8 @@ from orchestrator.media.transport import MediaSocket, Poller
 from orchestrator.media.video.director import VideoDirector
 from orchestrator.media.video.idle_loop import Cached, IdleCache, IdleKey, IdleLoop, idle_key
 from orchestrator.media.video.live import EncoderPool, LiveEncoder, LivePicture
-from orchestrator.media.video.pacer import Outbox
-from orchestrator.media.video.retransmitter import Repeater
+from orchestrator.media.video.pacer import PacketPacer
+from orchestrator.media.video.retransmitter import Retransmitter
 from orchestrator.rtp.consent import Consent
 from orchestrator.rtp.feedback import KeyframeRequests
 from orchestrator.rtp.packet import HEADER_SIZE, write_header
@@ -72,13 +72,13 @@ class VideoStream:
         self.reports = StreamReports(cname)
         self.rate = RateControl(0)
         self.socket = MediaSocket(pair, poller, None, self._reported, consent, self.keyframes.request)
-        self.repeater = Repeater(engine.clock, self.socket, self.reports)
+        self.repeater = Retransmitter(engine.clock, self.socket, self.reports)
         self._engine = engine
         self._parameters: VideoParameters | None = None
         self._encoding: Encoding | None = None
         self._encoder: LiveEncoder | None = None
         self._director = VideoDirector()
-        self._outbox = Outbox(self._send, self._sent)
+        self._outbox = PacketPacer(self._send, self._sent)
         self._idle: tuple[Body, IdleKey] | None = None
         self._loop: IdleLoop | None = None
         self._rate, self._scale = 25, 1
