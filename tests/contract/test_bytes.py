@@ -384,3 +384,8 @@ def test_the_client_passes_over_what_a_later_server_says() -> None:
     more = json.loads(recorded("http turn_accepted")) | {"of_a_later_version": 1}
     assert http_wire.response_from(json.dumps(more), agreed, "server") == m.TurnAccepted(1 << 40)
     assert wire.response_from(pb.ConverseResponse(), agreed) is None
+
+
+if __name__ == "__main__":
+    made = json.dumps(asyncio.run(everything()), indent=1, ensure_ascii=False)
+    Path(__file__).with_name("recorded.json").write_text(made + "\n")

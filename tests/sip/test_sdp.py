@@ -311,6 +311,23 @@ def test_offer_and_its_answer() -> None:
     assert not session.offer_pending
 
 
+def test_our_offer_of_rtx_and_its_answer() -> None:
+    own = capabilities()
+    assert own.video
+    session = SdpSession()
+    offer = parse_sdp(session.offer(replace(own, video=replace(own.video, rtx=True))))
+    rtx = offer.media[1].codecs()[-1]
+    assert (rtx.payload_type, rtx.name, rtx.parameters) == (99, "rtx", {"apt": "97"})
+    media = session.accept(
+        sdp(
+            "m=audio 6000 RTP/AVP 0\n",
+            "m=video 6002 RTP/AVPF 97 99\na=rtpmap:97 H264/90000\na=fmtp:97 packetization-mode=1\n"
+            "a=rtpmap:99 rtx/90000\na=fmtp:99 apt=97\na=rtcp-fb:97 nack\n",
+        )
+    )
+    assert media.video and (media.video.payload_type, media.video.rtx_payload_type) == (97, 99)
+
+
 def test_the_numbers_of_our_offer_are_remembered_where_the_answer_has_others() -> None:
     session = SdpSession()
     session.offer(capabilities())

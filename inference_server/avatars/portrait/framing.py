@@ -16,6 +16,7 @@ from visavis.frames import Rect
 Fit = Literal["crop", "contain"]
 MIN_FACE = 80  # pixels, forehead to chin, in the picture as uploaded
 MIN_SHOWN = 40  # pixels, forehead to chin, in the picture as shown
+SECOND_FACE = 0.75  # of the largest face's height: from there on it is not clear whom to animate
 MAX_YAW = 40.0  # degrees
 LEVEL = 20.0  # degrees of roll that are shown as they are
 MAX_ROLL = 45.0  # degrees; beyond them a picture is on its side
@@ -35,7 +36,7 @@ def speaking_face(faces: list[FaceLandmarks]) -> FaceLandmarks:
             "No face was found: use a picture that shows one face from the front, not in profile, well lit."
         )
     face = faces[0]
-    if len(faces) > 1 and faces[1].height > 0.75 * face.height:
+    if len(faces) > 1 and faces[1].height > SECOND_FACE * face.height:
         raise ImageRejected(
             "There are two faces of about the same size: crop the picture so that one face is clearly the largest."
         )

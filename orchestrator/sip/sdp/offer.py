@@ -19,6 +19,9 @@ from orchestrator.sip.sdp.description import Media, SessionDescription
 from orchestrator.sip.sdp.streams import PTIME, codec_lines, read_audio, read_video
 
 SUITE = "AES_CM_128_HMAC_SHA1_80"
+H264_PAYLOAD_TYPES = (97, 98)
+RTX_PAYLOAD_TYPE = 99
+"""RFC 4588; an answer of ours takes the offerer's."""
 _TELEPHONE_EVENTS = ((101, 8_000), (110, 48_000))
 """Payload types and clock rates: one for each clock rate of our codecs (RFC 4733 section 2.4)."""
 
@@ -57,15 +60,15 @@ def offer_video(own: VideoCapabilities, capabilities: MediaCapabilities, keys: K
     level = lowest_level(own.width, own.height, own.fps, own.bitrate)
     lines = [f"b=AS:{own.bitrate // 1000}"]
     formats: list[int] = []
-    for number, mode in zip((97, 98), own.packetization_modes, strict=False):
+    for number, mode in zip(H264_PAYLOAD_TYPES, own.packetization_modes, strict=False):
         formats.append(number)
         lines.append(f"a=rtpmap:{number} H264/90000")
         lines.append(
             f"a=fmtp:{number} profile-level-id=42e0{level:02x};packetization-mode={mode};level-asymmetry-allowed=1"
         )
     if own.rtx:
-        formats.append(99)
-        lines += ["a=rtpmap:99 rtx/90000", f"a=fmtp:99 apt={formats[0]}"]
+        lines += [f"a=rtpmap:{RTX_PAYLOAD_TYPE} rtx/90000", f"a=fmtp:{RTX_PAYLOAD_TYPE} apt={formats[0]}"]
+        formats.append(RTX_PAYLOAD_TYPE)
     lines += [f"a=rtcp-fb:* {feedback}" for feedback in sorted(own.feedback)]
     lines += [_direction(capabilities), "a=rtcp-mux"]
     lines += _crypto_lines("video", capabilities, keys)
