@@ -80,7 +80,7 @@ test-protobuf6:  ## the contract's tests that start no process with protobuf 6 a
 	@$(OLD_PROTOBUF_VENV)/bin/pip install -q --disable-pip-version-check -e '.[inference]' protobuf==6.31.1 \
 	  grpcio==1.76.0 grpcio-health-checking==1.76.0 grpcio-reflection==1.76.0 pytest==9.2.0 pytest-asyncio==1.5.0 \
 	  hypothesis==6.170.15 'pillow>=12,<14' 'av>=18,<20'
-	$(OLD_PROTOBUF_VENV)/bin/python -m pytest -m 'not process and not torch' tests/contract tests/library \
+	$(OLD_PROTOBUF_VENV)/bin/python -m pytest -m 'not process and not torch' tests/contract tests/client tests/playout tests/roomkit tests/service tests/library \
 	  tests/inference tests/http $(ARGS)
 
 test-compose: $(TEST_STAMP)  ## tests of the compose files, with a real container engine

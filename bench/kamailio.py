@@ -19,8 +19,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from testing.caller import CallFailed, Phone
+from tests.peers.kamailio import proxy
 from tests.support.house import House, orchestrator
-from tests.support.kamailio import proxy
 from tests.support.servers import inference_server
 
 CALL_S = 2.0

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.peers import PACKAGES, require
+from tests.peers.peers import PACKAGES, require
 from visavis.roomkit.background import shared_background
 
 pytest_plugins = ["tests.support.marks", "tests.support.leftovers"]

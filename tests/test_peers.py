@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.peers import PACKAGES, require
+from tests.peers.peers import PACKAGES, require
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ["tests/fleet/test_kamailio.py", "tests/rtp/test_receivers.py"]

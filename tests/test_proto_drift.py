@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.peers import absent
+from tests.peers.peers import absent
 
 ROOT = Path(__file__).parent.parent
 PYTHON = ROOT / ".venv-proto" / "bin" / "python"

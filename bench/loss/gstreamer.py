@@ -19,8 +19,8 @@ from orchestrator.media.sources import LoopFace
 from orchestrator.worker.host import HostSettings, MediaHost
 from testing.caller.path import LossyPath
 from testing.loss_judge import CLOCK_RATE, FREEZE_S, Shown, decode, is_corrupt
+from tests.peers.receivers import SIZE, gstreamer
 from tests.support.media import card_body, read_card
-from tests.support.receivers import SIZE, gstreamer
 
 LOOP, FPS = 1000, 25
 LOCAL = "127.0.0.1"

@@ -18,7 +18,7 @@ from inference_server.lipsync.measure import LipSyncReport, compare
 from inference_server.lipsync.target import from_phones
 from testing.caller.phone import offer
 from testing.caller.signalling import Dialog
-from tests.support.receivers import ffmpeg_clip
+from tests.peers.receivers import ffmpeg_clip
 
 Clock = Literal["rtcp", "arrival"]
 CLOCKS: tuple[Clock, ...] = get_args(Clock)

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from inference_server.avatars import preparation as module
-from inference_server.avatars.preparation import Preparation, PrepareRequest
+from inference_server.avatars.preparation import PreparationQueue, PrepareRequest
 from inference_server.errors import RequestError
 from inference_server.settings import Settings
 from tests.support.avatar_client import portrait
 from visavis.service.logs import Log
 
 
-class Forever(Preparation):
+class Forever(PreparationQueue):
     """Whose work never ends by itself."""
 
     async def _work(self, *_: Any) -> Any:
@@ -56,7 +56,7 @@ async def test_a_body_process_that_dies_is_one_sentence_and_leaves_nothing(
     store: Any = SimpleNamespace(
         avatar=lambda avatar_id: None, body=lambda body_id: None, scratch=lambda: scratch
     )
-    preparation = Preparation(Settings(), store, engine, Log(__name__), lambda avatar_id: None)
+    preparation = PreparationQueue(Settings(), store, engine, Log(__name__), lambda avatar_id: None)
     with pytest.raises(RequestError, match="could not be made into a body loop"):
         async for _ in preparation.prepare(PrepareRequest(portrait(), 320, 240, Fraction(25), "crop", {})):
             pass

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from inference_server.engines.card import CardReading, read_card
-from tests.support.baresip import Baresip, baresip
+from tests.peers.baresip import Baresip, baresip
 from tests.support.house import House, orchestrator, tone
 from tests.support.servers import inference_server
 

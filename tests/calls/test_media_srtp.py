@@ -12,8 +12,8 @@ import pytest
 from testing.caller import CallFailed, Phone
 from testing.ports import free_port
 from tests.calls.test_baresip import dominant, established, read_shot
+from tests.peers.baresip import baresip
 from tests.sip.test_transport import make_certificates
-from tests.support.baresip import baresip
 from tests.support.house import orchestrator, tone
 from tests.support.servers import inference_server
 

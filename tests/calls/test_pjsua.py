@@ -16,8 +16,8 @@ import pytest
 
 from testing.ports import free_port
 from tests.calls.test_baresip import dominant
+from tests.peers.peers import absent
 from tests.support.house import ROOT, House, orchestrator, tone
-from tests.support.peers import absent
 
 pytestmark = [pytest.mark.peer, pytest.mark.process]
 
@@ -60,7 +60,7 @@ async def pjsua(folder: Path, codec: str, *uri: str) -> AsyncIterator[Pjsua]:
     folder.mkdir()
     port = free_port()
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(ROOT / "tests/support/pjsua_phone.py"), str(folder), str(port), codec, *uri),
+        *(sys.executable, str(ROOT / "tests/peers/pjsua_phone.py"), str(folder), str(port), codec, *uri),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from testing.caller.recording import Recording
-from tests.support.docker_outside import outside
-from tests.support.docker_project import Project, project, wait_until
+from tests.peers.docker_outside import outside
+from tests.peers.docker_project import Project, project, wait_until
 from tests.support.house import tone
 from tests.support.recordings import gaps, lips
 

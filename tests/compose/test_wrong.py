@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.docker_outside import outside
-from tests.support.docker_project import Project, project, sentences, wait_until
+from tests.peers.docker_outside import outside
+from tests.peers.docker_project import Project, project, sentences, wait_until
 
 pytestmark = [pytest.mark.container, pytest.mark.process]
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from examples import demo
-from tests.support.peers import require
+from tests.peers.peers import require
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = """#!/bin/sh

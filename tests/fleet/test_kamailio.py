@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from testing.caller import CallFailed, Phone
+from tests.peers.kamailio import FOLDER, command, proxy
 from tests.support.house import House, orchestrator
-from tests.support.kamailio import FOLDER, command, proxy
 from tests.support.servers import running_server
 
 pytestmark = [pytest.mark.peer("kamailio"), pytest.mark.process, pytest.mark.slow]

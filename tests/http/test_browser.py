@@ -24,9 +24,9 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from inference_server.engines.card import CardReading, read_card
 from testing.ports import free_port
+from tests.peers.peers import require
 from tests.support.house import picture, tone, wav_header
 from tests.support.http import url
-from tests.support.peers import require
 from tests.support.servers import ROOT, running_server
 
 pytestmark = pytest.mark.process

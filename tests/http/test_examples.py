@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.peers.peers import require
 from tests.support.avatar_client import portrait, voice
 from tests.support.http import url
-from tests.support.peers import require
 from tests.support.servers import running_server
 from visavis.client.http_wire import AUDIO, CLOSE_CODES, FRAME
 

@@ -14,10 +14,10 @@ import pytest
 from testing.caller import Phone
 from testing.nameserver import NameServer
 from testing.ports import free_port, free_ports
-from tests.support.docker_engine import engine
+from tests.peers.docker_engine import engine
+from tests.peers.podman import Podman, playable
 from tests.support.house import House, tone
 from tests.support.manifests import ROOT, render
-from tests.support.podman import Podman, playable
 
 pytestmark = [pytest.mark.container, pytest.mark.process]
 

@@ -18,9 +18,9 @@ from testing.caller.phone import offer
 from testing.caller.recording import Recording
 from testing.caller.signalling import Dialog
 from testing.ports import free_port
+from tests.peers.kamailio import command
+from tests.peers.namespaces import Namespaces, masquerade, needed, publish
 from tests.support.house import House, orchestrator
-from tests.support.kamailio import command
-from tests.support.namespaces import Namespaces, masquerade, needed, publish
 
 pytestmark = [pytest.mark.peer, pytest.mark.process]
 CORE, OUTSIDE, EXCHANGE, PROXY, STRANGER = (

@@ -14,7 +14,7 @@ from torch import Tensor
 from inference_server.engines.musetalk import composite, encoder, network, prepare
 from inference_server.engines.musetalk.avatar import ResidentAvatar
 from inference_server.engines.musetalk.encoder import SpeechEncoder
-from inference_server.engines.musetalk.network import Network
+from inference_server.engines.musetalk.network import LipNetwork
 from tests.musetalk.reference import Reference, picture_under
 from tests.musetalk.support import body, checkpoint, draw, loaded, prepared, said, speech
 from visavis.frames import i420_planes
@@ -85,7 +85,7 @@ def _no_positions(tokens: int, width: int) -> Tensor:
 
 positional = encoder.positional_encoding
 pictures = prepare.face_pictures
-decode = Network.decode
+decode = LipNetwork.decode
 mix = composite.blend
 matrix = composite.YCBCR
 hidden = SpeechEncoder.features
@@ -103,20 +103,20 @@ def _blue_first(crop: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
     return pictures(crop[..., ::-1])
 
 
-def _decode_blue_first(self: Network, latents: Tensor) -> Tensor:
+def _decode_blue_first(self: LipNetwork, latents: Tensor) -> Tensor:
     return decode(self, latents).flip(1)
 
 
-def _decode_scaled(self: Network, latents: Tensor) -> Tensor:
+def _decode_scaled(self: LipNetwork, latents: Tensor) -> Tensor:
     return decode(self, latents * self.scaling)
 
 
-def _encode_unscaled(self: Network, face: Tensor) -> Tensor:
+def _encode_unscaled(self: LipNetwork, face: Tensor) -> Tensor:
     mode: Tensor = self.vae.encode(face).latent_dist.mode()
     return mode
 
 
-def _encode_sample(self: Network, face: Tensor) -> Tensor:
+def _encode_sample(self: LipNetwork, face: Tensor) -> Tensor:
     torch.manual_seed(0)
     drawn: Tensor = self.vae.encode(face).latent_dist.sample()
     return drawn * self.scaling

@@ -15,7 +15,7 @@ import pytest
 
 from orchestrator.calls import preparation as preparation_module
 from orchestrator.calls.portraits import DEFAULT, AvatarCatalog, AvatarError, Portrait
-from orchestrator.calls.preparation import Preparation, Shape
+from orchestrator.calls.preparation import PortraitPreparation, PortraitShape
 from orchestrator.speech.base import VoiceByLanguage
 from orchestrator.status import Status, StatusDesk
 from tests.support.fake_server import HEIGHT, WIDTH, FakeServer, avatar, fake_server
@@ -73,8 +73,8 @@ class Control:
     active: int = 0
 
     def __post_init__(self) -> None:
-        shape = Shape(WIDTH, HEIGHT, Fraction(25), "crop")
-        self.preparation = Preparation(self.servers, self.bodies, shape, self._tell)
+        shape = PortraitShape(WIDTH, HEIGHT, Fraction(25), "crop")
+        self.preparation = PortraitPreparation(self.servers, self.bodies, shape, self._tell)
         workers = [SimpleNamespace(pid=pid, has_room=True, strain="", calls=set()) for pid in WORKERS]
         pool: Any = SimpleNamespace(workers=workers, has_room=True, stuck="")
         sip: Any = SimpleNamespace(addresses={"UDP": ["127.0.0.1:5060"]})

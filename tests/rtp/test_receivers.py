@@ -14,8 +14,8 @@ from bench.loss.gstreamer import gstreamer_call
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.sources import LoopFace
 from orchestrator.worker.host import MediaHost
+from tests.peers.receivers import SIZE, Receiver, ffmpeg, gstreamer
 from tests.support.media import card_body, read_card
-from tests.support.receivers import SIZE, Receiver, ffmpeg, gstreamer
 from tests.support.waiting import until
 
 pytest_plugins = ["tests.support.media_fixtures"]

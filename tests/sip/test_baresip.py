@@ -11,8 +11,8 @@ import pytest
 
 from orchestrator.sip.config import SipConfig, TlsConfig
 from orchestrator.sip.stack import SipStack
+from tests.peers.baresip import baresip
 from tests.sip.test_transport import make_certificates
-from tests.support.baresip import baresip
 from tests.support.sip_fake import Recorder
 from tests.support.waiting import until
 

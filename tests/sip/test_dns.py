@@ -17,10 +17,10 @@ from orchestrator.sip.transport.dns import Resolver
 from orchestrator.sip.transport.flow import Flow
 from orchestrator.sip.transport.locate import Hop, locate
 from testing.ports import free_port
+from tests.peers.zone import Zone
 from tests.sip.test_outgoing import ANSWER, dial
 from tests.support.sip_fake import Recorder, Wire, only_request, reply_to, settle
 from tests.support.waiting import until
-from tests.support.zone import Zone
 
 RECORDS = {
     ("full.test", "NAPTR"): [

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from orchestrator.sip.config import Account, TlsConfig
+from tests.peers.baresip import baresip
+from tests.peers.peers import absent
+from tests.peers.sip_proxy import kamailio
 from tests.sip.test_baresip import running
 from tests.sip.test_transport import make_certificates
-from tests.support.baresip import baresip
-from tests.support.peers import absent
-from tests.support.sip_proxy import kamailio
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.peer("kamailio", "baresip"), pytest.mark.process]

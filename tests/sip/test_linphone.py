@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from testing.ports import free_port, free_ports
+from tests.peers.peers import require
 from tests.sip.test_baresip import running
-from tests.support.peers import require
 from tests.support.sip_fake import Recorder
 from tests.support.waiting import until
 

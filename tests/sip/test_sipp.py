@@ -11,8 +11,8 @@ import pytest
 from orchestrator.sip.call.incoming import IncomingCall
 from orchestrator.sip.config import SipConfig
 from orchestrator.sip.stack import SipStack
+from tests.peers.sipp import Pause, Recv, Send, Sipp, Step, ack, bye, offer, request
 from tests.support.sip_fake import Recorder, capabilities
-from tests.support.sipp import Pause, Recv, Send, Sipp, Step, ack, bye, offer, request
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.peer("sipp"), pytest.mark.process]

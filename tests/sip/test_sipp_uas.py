@@ -14,8 +14,8 @@ from orchestrator.sip.call.outgoing import OutgoingCall
 from orchestrator.sip.config import Account, SipConfig
 from orchestrator.sip.stack import SipStack
 from testing.ports import free_port
+from tests.peers.sipp import Pause, Recv, Send, Sipp, Step, offer, reply, request
 from tests.support.sip_fake import Recorder, capabilities
-from tests.support.sipp import Pause, Recv, Send, Sipp, Step, offer, reply, request
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.peer("sipp"), pytest.mark.process]

@@ -22,7 +22,7 @@ from orchestrator.sip.transport.flow import Flow
 from orchestrator.sip.transport.framing import MAX_HEAD, Framer, FramingError
 from orchestrator.sip.transport.locate import Hop
 from orchestrator.sip.transport.tls import server_context, untrusted
-from tests.support.peers import require
+from tests.peers.peers import require
 from tests.support.sip_fake import Recorder, capabilities, request
 from tests.support.waiting import until
 

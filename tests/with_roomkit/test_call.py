@@ -17,7 +17,7 @@ from roomkit.video.pipeline.encoder.pyav import PyAVVideoEncoder
 
 from inference_server.engines.card import CardReading, read_card
 from testing.caller import Phone
-from tests.support.baresip import Baresip, baresip
+from tests.peers.baresip import Baresip, baresip
 from tests.support.house import picture, tone
 from tests.support.servers import InferenceServer, running_server, start_inference_server
 from tests.with_roomkit.app import App, roomkit_app

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from testing.ports import free_port
+from tests.peers.peers import require
 from tests.support.house import House
-from tests.support.peers import require
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "kamailio"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from testing.ports import free_port, free_ports
-from tests.support.peers import require
+from tests.peers.peers import require
 
 _MODULES = (
     "g711.so", "g722.so", "opus.so", "ausine.so", "aufile.so", "aubridge.so", "avcodec.so", "fakevideo.so",

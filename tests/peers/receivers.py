@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from testing.ports import free_ports
-from tests.support.peers import PACKAGES, require
+from tests.peers.peers import PACKAGES, require
 
 SIZE = (192, 128)
 

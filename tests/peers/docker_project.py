@@ -19,7 +19,7 @@ import httpx
 
 from testing.caller import CallFailed, Phone
 from testing.ports import free_port, free_ports
-from tests.support.docker_engine import ROOT, engine
+from tests.peers.docker_engine import ROOT, engine
 from tests.support.house import House
 
 UP_S = 240

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from testing.ports import free_port
-from tests.support.peers import require
+from tests.peers.peers import require
 
 AUDIO_VIDEO = """v=0
 o=sipp 1 {version} IN IP4 [local_ip]

@@ -19,7 +19,7 @@ import pytest
 
 from testing.caller import Phone
 from testing.caller.media import MediaSockets
-from tests.support.docker_engine import ROOT
+from tests.peers.docker_engine import ROOT
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Outside:
     def call(self, port: int, seconds: float, digits: str) -> dict[str, object]:
         """One call from there; what the phone saw and heard."""
         done = subprocess.run(
-            ["ip", "netns", "exec", self.namespace, sys.executable, "-m", "tests.support.docker_outside",
+            ["ip", "netns", "exec", self.namespace, sys.executable, "-m", "tests.peers.docker_outside",
              f"sip:demo@{self.host}:{port}", "--local", self.phone, "--seconds", str(seconds), "--digits", digits],
             capture_output=True, text=True, timeout=seconds + 120, cwd=ROOT, check=False,
         )  # fmt: skip

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from testing.ports import free_port
-from tests.support.peers import require
+from tests.peers.peers import require
 
 _CONFIGURATION = """#!KAMAILIO
 debug=1

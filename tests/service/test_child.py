@@ -233,7 +233,7 @@ async def test_closed_before_it_has_started(supervisor: Supervisor) -> None:
 
 PARENT = """
 import asyncio, sys
-from tests.library.test_child import PROGRAM, replace
+from tests.service.test_child import PROGRAM, replace
 from visavis.service.child import Child
 from tests.support.child import Do
 
