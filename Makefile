@@ -39,7 +39,7 @@ $(TORCH_STAMP): $(TEST_STAMP)
 
 setup: $(STAMP)  ## install both services into .venv
 
-check: $(TEST_STAMP)  ## lint, types, tests that start no process (one minute)
+check: $(TEST_STAMP)  ## lint, types, tests that start no process (75 s)
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint types quick
 
 quick: $(TEST_STAMP)
