@@ -208,7 +208,7 @@ async def sprayed(house: House, seconds: float, rate: float) -> bool:
                     end="; ",
                 )
             arrived, pictures = since(phone, *marks)
-            rows[name] = p99_ms(arrived), pictures
+            rows[name] = p99_ms(arrived), pictures / max(1, len(arrived))
             print(
                 f"the honest call got {len(arrived)} packets, {rows[name][0]:.1f} ms off at p99, "
                 f"{pictures} pictures"
