@@ -102,7 +102,8 @@ def _answer_audio(
         lines.append(f"a=fmtp:{agreed.telephone_event} 0-15")
     if agreed.comfort_noise is not None:
         formats.append(agreed.comfort_noise)
-        lines.append(f"a=rtpmap:{agreed.comfort_noise} CN/{codec.clock_rate}")
+        noise = next(f for f in media.codecs() if f.payload_type == agreed.comfort_noise)
+        lines.append(f"a=rtpmap:{agreed.comfort_noise} CN/{noise.clock_rate}")
     lines.append(f"a=ptime:{PTIME}")
     if agreed.voip_metrics:
         lines.append(f"a=rtcp-xr:{VOIP_METRICS}")

@@ -31,9 +31,9 @@ class Format:
 
     @property
     def parameters(self) -> dict[str, str]:
-        """The fmtp as `name=value` pairs, names lower-case."""
+        """The fmtp as `name=value` pairs, names lower-case, values without quotes around them."""
         pairs = (part.partition("=") for part in self.fmtp.split(";"))
-        return {name.strip().lower(): value.strip() for name, _, value in pairs if name.strip()}
+        return {name.strip().lower(): value.strip(" \t\"'") for name, _, value in pairs if name.strip()}
 
 
 @dataclass(slots=True)

@@ -1,0 +1,109 @@
+"""Descriptions that phones write otherwise than the RFCs say: understood wherever that is without danger."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from orchestrator.rtp.agreed import AudioMedia, VideoMedia
+from orchestrator.sip.sdp.capabilities import AudioCapabilities, MediaCapabilities, NegotiatedMedia
+from orchestrator.sip.sdp.session import SdpSession
+from tests.support.sip_fake import AUDIO, VIDEO, capabilities, sdp
+
+
+def agree(*media: str, own: MediaCapabilities | None = None) -> tuple[NegotiatedMedia, list[str]]:
+    """What is agreed where a phone offers this, and the lines of our answer."""
+    session = SdpSession()
+    text = session.answer(sdp(*media), own or capabilities())
+    assert session.media is not None
+    return session.media, text.split("\r\n")
+
+
+def voice(media: NegotiatedMedia) -> AudioMedia:
+    assert media.audio is not None
+    return media.audio
+
+
+def picture(media: NegotiatedMedia) -> VideoMedia:
+    assert media.video is not None
+    return media.video
+
+
+def video(fmtp: str) -> str:
+    return f"m=video 6002 RTP/AVP 96\na=rtpmap:96 H264/90000\na=fmtp:96 {fmtp}\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("4280D", "42800d"),
+        ("0x42e01f", "42e01f"),
+        ('"42e01f"', "42e01f"),
+        ("'42e01f'", "42e01f"),
+        ("42e01f00", "42e01f"),
+        ("42e0", "42e00a"),
+        ("none", "42000a"),
+        ("", "42000a"),
+    ],
+)
+def test_a_profile_level_id_is_taken_as_far_as_it_can_be_read(written: str, read: str) -> None:
+    media, lines = agree(AUDIO, video(f"profile-level-id={written};packetization-mode=1"))
+    assert (picture(media).profile_level_id, picture(media).packetization_mode) == (read, 1)
+    assert f"a=fmtp:96 profile-level-id={read};packetization-mode=1" in lines
+
+
+def test_what_else_the_format_says_counts_beside_an_unreadable_profile_level_id() -> None:
+    media, _ = agree(AUDIO, video("profile-level-id=4280D;max-fs=3840;max-mbps=108000;max-br=768"))
+    assert (picture(media).width, picture(media).height, picture(media).bitrate) == (512, 512, 768_000)
+
+
+@pytest.mark.parametrize(("written", "mode"), [('"1"', 1), ("x", 0), ("", 0)])
+def test_an_unreadable_packetization_mode_is_mode_0(written: str, mode: int) -> None:
+    media, _ = agree(AUDIO, video(f"packetization-mode={written};profile-level-id=42e01f"))
+    assert picture(media).packetization_mode == mode
+
+
+@pytest.mark.parametrize(
+    ("line", "fps"),
+    [
+        ("a=framerate:10\n", 10),
+        ("a=framerate: 12.5\n", 12.5),
+        ("a=framerate:1\n", 5),
+        ("a=framerate:60\n", 25),
+        ("a=framerate:0\n", 25),
+        ("a=framerate:fast\n", 25),
+    ],
+)
+def test_no_more_frames_than_the_phone_wants(line: str, fps: float) -> None:
+    media, _ = agree(AUDIO, VIDEO + line)
+    assert picture(media).fps == Fraction(fps)
+
+
+@pytest.mark.parametrize(
+    ("offered", "codec", "answered"),
+    [
+        ("9\na=rtpmap:9 G722/16000\n", "G722", "a=rtpmap:9 G722/16000"),
+        ("109\na=rtpmap:109 g722/16000/1\n", "G722", "a=rtpmap:109 g722/16000"),
+        ("96\na=rtpmap:96 opus/48000\n", "opus", "a=rtpmap:96 opus/48000"),
+        ("96\na=rtpmap:96 OPUS/48000/1\n", "opus", "a=rtpmap:96 OPUS/48000"),
+    ],
+)
+def test_codecs_that_are_often_written_otherwise(offered: str, codec: str, answered: str) -> None:
+    media, lines = agree(f"m=audio 6000 RTP/AVP {offered}")
+    assert voice(media).codec == codec and answered in lines
+
+
+def test_a_codec_written_as_it_is_registered_goes_first() -> None:
+    media, _ = agree("m=audio 6000 RTP/AVP 96 97\na=rtpmap:96 opus/48000\na=rtpmap:97 opus/48000/2\n")
+    assert voice(media).payload_type == 97
+
+
+def test_comfort_noise_and_keys_go_by_the_clock_of_the_codec() -> None:
+    own = replace(capabilities(), audio=AudioCapabilities(4000, comfort_noise=True))
+    media, lines = agree(
+        "m=audio 6000 RTP/AVP 9 13 101\na=rtpmap:9 G722/16000\na=rtpmap:101 telephone-event/8000\n", own=own
+    )
+    assert (voice(media).comfort_noise, voice(media).telephone_event_rate) == (13, 8000)
+    assert "a=rtpmap:13 CN/8000" in lines
