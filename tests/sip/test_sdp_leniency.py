@@ -8,7 +8,12 @@ from fractions import Fraction
 import pytest
 
 from orchestrator.rtp.agreed import AudioMedia, VideoMedia
-from orchestrator.sip.sdp.capabilities import AudioCapabilities, MediaCapabilities, NegotiatedMedia
+from orchestrator.sip.sdp.capabilities import (
+    AudioCapabilities,
+    MediaCapabilities,
+    NegotiatedMedia,
+    NotAcceptable,
+)
 from orchestrator.sip.sdp.session import SdpSession
 from tests.support.sip_fake import AUDIO, VIDEO, capabilities, sdp
 
@@ -107,3 +112,97 @@ def test_comfort_noise_and_keys_go_by_the_clock_of_the_codec() -> None:
     )
     assert (voice(media).comfort_noise, voice(media).telephone_event_rate) == (13, 8000)
     assert "a=rtpmap:13 CN/8000" in lines
+
+
+@pytest.mark.parametrize(
+    "unused",
+    [
+        "m=video 0 RTP/AVP\n",
+        "m=video 6002 RTP/AVP\n",
+        "m=application 0 UDP/BFCP\n",
+        "m=video 0 RTP/AVPF 103\nc=IN IP4 unused.invalid\n",
+        "m=image 6002 udptl t38\nc=IN IP4 unused.invalid\n",
+        "m=video 0 RTP/AVP 96\nc=IN IP4\n",
+        "m=video 0 RTP/AVP 96\nc=IN IP4 224.0.0.1/127\n",
+        "m=video 6002 RTP/AVP 96\nc=IN IP4 phone.example\na=rtpmap:96 H264/90000\n",
+    ],
+)
+def test_a_stream_that_is_not_used_costs_no_other_one_anything(unused: str) -> None:
+    media, lines = agree(AUDIO, unused)
+    assert voice(media).remote == ("127.0.0.9", 6000) and media.video is None
+    kind = unused.partition(" ")[0]
+    (mirrored,) = [line for line in lines if line.startswith(f"{kind} ")]
+    assert mirrored.split()[1] == "0" and len(mirrored.split()) >= 4
+
+    session = SdpSession()
+    session.offer(capabilities())
+    assert voice(session.accept(sdp("m=audio 6000 RTP/AVP 0\n", unused))).codec == "PCMU"
+
+
+def test_a_name_of_the_session_that_no_stream_goes_by() -> None:
+    session = SdpSession()
+    session.answer(sdp(AUDIO + "c=IN IP4 127.0.0.5\n", address="phone.example"), capabilities())
+    assert session.media and voice(session.media).remote == ("127.0.0.5", 6000)
+
+
+@pytest.mark.parametrize("offer", [sdp(AUDIO, address="phone.example"), sdp(AUDIO + "c=IN IP4\n")])
+def test_a_voice_without_an_ip_address_is_not_acceptable(offer: str) -> None:
+    with pytest.raises(NotAcceptable, match="no IP address"):
+        SdpSession().answer(offer, capabilities())
+
+
+@pytest.mark.parametrize(
+    ("line", "origin"),
+    [
+        ("o=My Phone 17 4 IN IP4 127.0.0.1", ("17", "4")),
+        ("o=- 1001 2 IN", ("1001", "2")),
+        ("o=- 1001 2 IN IP4", ("1001", "2")),
+        ("o=- 1001 2", ("1001", "2")),
+        ("o=Anna M. Smith 5 6 in IP6 ::1", ("5", "6")),
+        ("o=x", ("0", "0")),
+        ("o=", ("0", "0")),
+    ],
+)
+def test_origins_that_lack_something_or_have_blanks_in_the_name(line: str, origin: tuple[str, str]) -> None:
+    session = SdpSession()
+    session.answer(sdp(AUDIO).replace("o=- 7 1 IN IP4 127.0.0.9", line), capabilities())
+    assert session.media and session.media.audio and session.media.remote_session == origin
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (AUDIO,),
+        (AUDIO, VIDEO.replace(" 96", " 97").replace(":96", ":97"), "m=image 6100 udptl t38\n"),
+        (VIDEO.replace(" 96", " 97").replace(":96", ":97"), AUDIO),
+    ],
+)
+def test_an_answer_with_too_few_or_too_many_m_lines_or_in_another_order(lines: tuple[str, ...]) -> None:
+    session = SdpSession()
+    session.offer(capabilities())
+    media = session.accept(sdp(*lines))
+    assert voice(media).remote == ("127.0.0.9", 6000)
+    assert (media.video is not None) is (len(lines) > 1)
+
+
+def test_a_stream_of_the_peer_s_without_formats_is_refused_in_our_own_offers_too() -> None:
+    session = SdpSession()
+    session.answer(sdp(AUDIO, "m=application 0 UDP/BFCP\n"), capabilities())
+    assert "m=application 0 UDP/BFCP 0\r\n" in session.offer(capabilities())
+
+
+def test_a_picture_without_usable_keys_in_an_answer_leaves_the_voice() -> None:
+    session = SdpSession()
+    own = replace(capabilities(), srtp="required")
+    session.offer(own)
+    key = "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:" + "A" * 40 + "\n"
+    media = session.accept(
+        sdp("m=audio 6000 RTP/SAVP 0\n" + key, "m=video 6002 RTP/SAVP 97\na=rtpmap:97 H264/90000\n")
+    )
+    assert voice(media).keys and media.video is None
+
+
+@pytest.mark.parametrize("name", ["phone.example", "192.0.2.256", "-"])
+def test_of_an_rtcp_name_only_the_port_counts(name: str) -> None:
+    media, _ = agree(AUDIO + f"a=rtcp:6101 IN IP4 {name}\n", VIDEO)
+    assert voice(media).remote_rtcp == ("127.0.0.9", 6101) and media.video is not None

@@ -59,7 +59,8 @@ def answer_offer(
 
 
 def refused(media: Media) -> str:
-    return f"m={media.kind} 0 {media.proto} {' '.join(media.formats)}"
+    """The m-line of a stream that is refused, with one format at least (RFC 8866 section 5.14)."""
+    return f"m={media.kind} 0 {media.proto} {' '.join(media.formats) or '0'}"
 
 
 def agreed_crypto(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from fractions import Fraction
 from math import inf
@@ -194,11 +195,21 @@ def negotiated_direction(session: SessionDescription, media: Media, *, hold: boo
     return direction
 
 
+def is_ip_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def remote_addresses(session: SessionDescription, media: Media, *, mux: bool) -> tuple[Address, Address]:
     """Where RTP and RTCP go: a=rtcp (RFC 3605), rtcp-mux (RFC 5761), else the next port."""
     host = session.address_of(media)
     if host is None:
         raise NotAcceptable("the description has no c= line")
+    if not is_ip_address(host):
+        raise NotAcceptable("c= names no IP address, and no name is looked up for media")
     rtp = (host, media.port)
     if mux:
         return rtp, rtp
@@ -207,5 +218,6 @@ def remote_addresses(session: SessionDescription, media: Media, *, mux: bool) ->
         port = small_int(port_text, 65_535)
         if port:
             parts = rest.split()
-            return rtp, (parts[2] if len(parts) == 3 else host, port)
+            own = len(parts) == 3 and is_ip_address(parts[2])
+            return rtp, (parts[2] if own else host, port)  # a name is not looked up: the port counts
     return rtp, (host, min(media.port + 1, 65_535))
