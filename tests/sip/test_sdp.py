@@ -149,8 +149,8 @@ def test_every_m_line_is_mirrored() -> None:
     ]
 
 
-def test_declined_audio_leaves_the_video() -> None:
-    lines, session = answer(sdp("m=audio 0 RTP/AVP 0\n", VIDEO))
+def test_declined_audio_leaves_the_video_of_a_call_that_has_no_voice_here() -> None:
+    lines, session = answer(sdp("m=audio 0 RTP/AVP 0\n", VIDEO), replace(capabilities(), audio=None))
     assert m_lines(lines) == ["m=audio 0 RTP/AVP 0", "m=video 4002 RTP/AVP 96"]
     assert session.media and session.media.audio is None
 

@@ -32,7 +32,7 @@ def answer_offer(
 ) -> tuple[list[list[str]], NegotiatedMedia]:
     """The answer's m-lines (each with its attribute lines) and what was agreed.
 
-    Raises NotAcceptable where audio is offered but none of it can be used, or nothing is left at all.
+    Raises NotAcceptable where no voice is left of a call that has one here, or nothing at all.
     """
     sections: list[list[str]] = []
     audio: AudioMedia | None = None
@@ -55,6 +55,8 @@ def answer_offer(
         raise NotAcceptable("no stream of the offer can be used")
     if not offer.media:
         raise NotAcceptable("the offer has no streams")
+    if audio is None and capabilities.audio is not None:
+        raise NotAcceptable("the offer has no voice, which every call has here")
     return sections, NegotiatedMedia(audio, video, (offer.session_id, offer.version))
 
 

@@ -149,6 +149,8 @@ def read_answer(
             fault = str(error)
     if audio is None and video is None:
         raise NotAcceptable(fault)
+    if audio is None and capabilities.audio is not None:
+        raise NotAcceptable("the answer refuses the voice, which every call has here")
     return NegotiatedMedia(audio, video, (answer.session_id, answer.version))
 
 

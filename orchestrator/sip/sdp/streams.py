@@ -94,7 +94,7 @@ def read_audio(
         return None
     codec, offered = chosen
     mux = media.has("rtcp-mux")
-    rtp, rtcp = remote_addresses(session, media, mux=mux)
+    rtp, rtcp = remote_addresses(session, media, mux=mux, own=capabilities.address)
     event = companion(media, "telephone-event", codec.clock_rate)
     noise = companion(media, "CN", codec.clock_rate) if own.comfort_noise else None
     return AudioMedia(
@@ -127,7 +127,7 @@ def read_video(
     if chosen is None:
         return None
     mux = media.has("rtcp-mux")
-    rtp, rtcp = remote_addresses(session, media, mux=mux)
+    rtp, rtcp = remote_addresses(session, media, mux=mux, own=capabilities.address)
     width, height, fps = chosen.fit(own.width, own.height, min(own.fps, frame_rate_limit(media)))
     feedback = offered_feedback(media, chosen.payload_type, own.feedback)
     return VideoMedia(
@@ -195,21 +195,18 @@ def negotiated_direction(session: SessionDescription, media: Media, *, hold: boo
     return direction
 
 
-def is_ip_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
+def remote_addresses(
+    session: SessionDescription, media: Media, *, mux: bool, own: str
+) -> tuple[Address, Address]:
+    """Where RTP and RTCP go: a=rtcp (RFC 3605), rtcp-mux (RFC 5761), else the next port.
 
-
-def remote_addresses(session: SessionDescription, media: Media, *, mux: bool) -> tuple[Address, Address]:
-    """Where RTP and RTCP go: a=rtcp (RFC 3605), rtcp-mux (RFC 5761), else the next port."""
-    host = session.address_of(media)
-    if host is None:
+    `own` is the address that our media go from, "" where that is not known. Raises NotAcceptable where nothing gets
+    from there to c=; of an a=rtcp like that only the port counts.
+    """
+    named = session.address_of(media)
+    if named is None:
         raise NotAcceptable("the description has no c= line")
-    if not is_ip_address(host):
-        raise NotAcceptable("c= names no IP address, and no name is looked up for media")
+    host = reachable(named, own)
     rtp = (host, media.port)
     if mux:
         return rtp, rtp
@@ -218,6 +215,24 @@ def remote_addresses(session: SessionDescription, media: Media, *, mux: bool) ->
         port = small_int(port_text, 65_535)
         if port:
             parts = rest.split()
-            own = len(parts) == 3 and is_ip_address(parts[2])
-            return rtp, (parts[2] if own else host, port)  # a name is not looked up: the port counts
+            try:
+                return rtp, (reachable(parts[2], own) if len(parts) == 3 else host, port)
+            except NotAcceptable:
+                return rtp, (host, port)
     return rtp, (host, min(media.port + 1, 65_535))
+
+
+def reachable(named: str, own: str) -> str:
+    """The IP address `named`, in the family of `own` (RFC 6157 section 4). Raises NotAcceptable."""
+    try:
+        address = ipaddress.ip_address(named)
+    except ValueError:
+        raise NotAcceptable("c= names no IP address, and no name is looked up for media") from None
+    family = 0 if not own or named in _NULL_ADDRESSES else 6 if ":" in own else 4
+    if isinstance(address, ipaddress.IPv6Address) and family == 4 and address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    if family not in (0, address.version):
+        raise NotAcceptable(
+            f"c= names an IPv{address.version} address, and media go from an IPv{family} one here"
+        )
+    return named
