@@ -206,3 +206,51 @@ def test_a_picture_without_usable_keys_in_an_answer_leaves_the_voice() -> None:
 def test_of_an_rtcp_name_only_the_port_counts(name: str) -> None:
     media, _ = agree(AUDIO + f"a=rtcp:6101 IN IP4 {name}\n", VIDEO)
     assert voice(media).remote_rtcp == ("127.0.0.9", 6101) and media.video is not None
+
+
+def second(media: str, number: int = 6010) -> str:
+    """The same stream at another port."""
+    return media.replace("6000", str(number)).replace("6002", str(number))
+
+
+@pytest.mark.parametrize(
+    ("first", "other"),
+    [
+        ("slides", "main"),
+        ("slides", ""),
+        ("slides", "speaker"),
+        ("slides", "alt"),
+        ("sl", "main"),
+        ("Slides,alt", "speaker,MAIN"),
+        ("alt", ""),
+    ],
+)
+def test_the_face_goes_to_the_main_video(first: str, other: str) -> None:
+    content = f"a=content:{other}\n" if other else ""
+    for offer in ((second(VIDEO) + f"a=content:{first}\n", VIDEO + content),
+                  (VIDEO + content, second(VIDEO) + f"a=content:{first}\n")):  # fmt: skip
+        media, lines = agree(AUDIO, *offer)
+        assert picture(media).remote == ("127.0.0.9", 6002)
+        ports = [line.split()[1] for line in lines if line.startswith("m=video")]
+        assert sorted(ports) == ["0", "4002"] and (ports[0] == "0") is (offer[0] != VIDEO + content)
+
+
+def test_the_voice_goes_to_the_main_audio() -> None:
+    media, _ = agree(second(AUDIO) + "a=content:sl\n", AUDIO + "a=content:main\n")
+    assert voice(media).remote == ("127.0.0.9", 6000)
+
+
+def test_slides_are_better_than_no_video_and_than_one_that_cannot_be_used() -> None:
+    slides = second(VIDEO) + "a=content:slides\n"
+    for others in ((), ("m=video 6002 RTP/AVP 34\na=content:main\n",), ("m=video 0 RTP/AVP 96\n",)):
+        media, _ = agree(AUDIO, slides, *others)
+        assert picture(media).remote == ("127.0.0.9", 6010)
+
+
+def test_our_own_offer_leaves_the_slides_refused() -> None:
+    session = SdpSession()
+    session.answer(sdp(AUDIO, second(VIDEO) + "a=content:slides\n", VIDEO), capabilities())
+    lines = session.offer(replace(capabilities(), hold=True)).split("\r\n")
+    assert [line.split()[1] for line in lines if line.startswith("m=")] == ["4000", "0", "4002"]
+    session.accept(sdp(AUDIO, "m=video 0 RTP/AVP 96\n", VIDEO.replace(" 96", " 97").replace(":96", ":97")))
+    assert session.media and picture(session.media).remote == ("127.0.0.9", 6002)

@@ -34,21 +34,20 @@ def answer_offer(
 
     Raises NotAcceptable where no voice is left of a call that has one here, or nothing at all.
     """
-    sections: list[list[str]] = []
+    sections = [[refused(media)] for media in offer.media]
     audio: AudioMedia | None = None
     video: VideoMedia | None = None
     refusal = ""
-    for media in offer.media:
-        section: list[str] | None = None
+    for index in sorted(range(len(offer.media)), key=lambda index: _distance_from_main(offer.media[index])):
+        media = offer.media[index]
         try:
             if media.kind == "audio" and audio is None and media.port and capabilities.audio:
-                section, audio = _answer_audio(offer, media, capabilities, capabilities.audio, keys)
+                sections[index], audio = _answer_audio(offer, media, capabilities, capabilities.audio, keys)
             elif media.kind == "video" and video is None and media.port and capabilities.video:
-                section, video = _answer_video(offer, media, capabilities, capabilities.video, keys)
+                sections[index], video = _answer_video(offer, media, capabilities, capabilities.video, keys)
         except NotAcceptable as error:
             if media.kind == "audio":
                 refusal = str(error)
-        sections.append(section or [refused(media)])
     if audio is None and refusal:
         raise NotAcceptable(refusal)
     if audio is None and video is None and any(media.port for media in offer.media):
@@ -58,6 +57,15 @@ def answer_offer(
     if audio is None and capabilities.audio is not None:
         raise NotAcceptable("the offer has no voice, which every call has here")
     return sections, NegotiatedMedia(audio, video, (offer.session_id, offer.version))
+
+
+def _distance_from_main(media: Media) -> int:
+    """How far a stream's a=content (RFC 4796) is from a face and its voice; without one it is as good as main."""
+    contents = {content.strip().lower() for value in media.values("content") for content in value.split(",")}
+    contents.discard("")
+    if not contents or "main" in contents:
+        return 0
+    return 2 if "slides" in contents else 1
 
 
 def refused(media: Media) -> str:

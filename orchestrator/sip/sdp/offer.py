@@ -79,12 +79,16 @@ def offer_video(own: VideoCapabilities, capabilities: MediaCapabilities, keys: K
 
 
 def make_offer(capabilities: MediaCapabilities, layout: list[Media], keys: Keys) -> list[list[str]]:
-    """The m-lines of an offer. `layout` is the m-lines of the session so far: their order never changes."""
+    """The m-lines of an offer. `layout` is the m-lines of the session so far: their order never changes.
+
+    A stream that is in use stays where it is; one that is not takes the first line of its kind.
+    """
     sections: list[list[str]] = []
     done: set[str] = set()
+    in_use = {media.kind for media in layout if media.port}
     for media in layout:
         section = None
-        if media.kind not in done:
+        if media.kind not in done and (media.port or media.kind not in in_use):
             section = _offer_kind(media.kind, capabilities, keys)
         if section is None:
             sections.append([refused(media)])
