@@ -254,3 +254,36 @@ def test_our_own_offer_leaves_the_slides_refused() -> None:
     assert [line.split()[1] for line in lines if line.startswith("m=")] == ["4000", "0", "4002"]
     session.accept(sdp(AUDIO, "m=video 0 RTP/AVP 96\n", VIDEO.replace(" 96", " 97").replace(":96", ":97")))
     assert session.media and picture(session.media).remote == ("127.0.0.9", 6002)
+
+
+KEY = "AES_CM_128_HMAC_SHA1_80 inline:" + "A" * 40
+
+
+@pytest.mark.parametrize(
+    ("identifier", "mki", "answered"),
+    [
+        ("|2^31|1:1", b"\x01", "|2^31|1:1"),
+        ("|1:4", b"\x00\x00\x00\x01", "|2^31|1:4"),
+        ("|2^48|258:2;", b"\x01\x02", "|2^31|258:2"),
+        ("|2^20", b"", ""),
+    ],
+)
+def test_a_key_with_an_identifier(identifier: str, mki: bytes, answered: str) -> None:
+    own = replace(capabilities(), srtp="optional")
+    media, lines = agree(f"m=audio 6000 RTP/SAVP 0\na=crypto:2 {KEY}{identifier}\n", own=own)
+    keys = voice(media).keys
+    assert keys and (keys.local_mki, keys.remote_mki) == (mki, mki)
+    (line,) = [line for line in lines if line.startswith("a=crypto:2 ")]
+    assert line.partition("|")[1:] == ("|" if answered else "", answered[1:])
+
+
+@pytest.mark.parametrize(
+    "identifier",
+    ["|2^31|256:1", "|1:0", "|1:17", "|x:1", "|1:1|2:1", f"|2^20|1:4;inline:{'B' * 40}|2^20|2:4"],
+)
+def test_an_identifier_that_does_not_fit_leaves_the_next_key(identifier: str) -> None:
+    own = replace(capabilities(), srtp="optional")
+    crypto = f"a=crypto:1 {KEY}{identifier}\na=crypto:2 {KEY}\n"
+    media, lines = agree(f"m=audio 6000 RTP/SAVP 0\n{crypto}", own=own)
+    keys = voice(media).keys
+    assert keys and keys.remote_mki == b"" and any(line.startswith("a=crypto:2 ") for line in lines)

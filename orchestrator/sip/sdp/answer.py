@@ -127,7 +127,7 @@ def _answer_audio(
 
 def crypto_lines(tag: int, keys: SrtpKeys) -> list[str]:
     """The a=crypto line of an answer, with the tag of the one that was offered (RFC 4568 section 5.1.2)."""
-    return [crypto_attribute(tag, keys.suite, keys.local_key)]
+    return [crypto_attribute(tag, keys.suite, keys.local_key, keys.local_mki)]
 
 
 def _answer_video(

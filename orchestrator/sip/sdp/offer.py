@@ -116,9 +116,9 @@ def _offer_kind(kind: str, capabilities: MediaCapabilities, keys: Keys) -> list[
 def _answered_crypto(media: Media, capabilities: MediaCapabilities, keys: Keys) -> SrtpKeys | None:
     for value in media.values("crypto") if capabilities.srtp != "off" else ():
         parsed = parse_crypto(value)
-        own = keys.get((media.kind, parsed[1])) if parsed else None
+        own = keys.get((media.kind, parsed.suite)) if parsed else None
         if parsed and own:
-            return SrtpKeys(parsed[1], own, parsed[2])
+            return SrtpKeys(parsed.suite, own, parsed.key, remote_mki=parsed.mki)
     if "SAVP" in media.proto.upper() or capabilities.srtp == "required":
         raise NotAcceptable("SRTP was asked for and the answer has no usable key")
     return None
