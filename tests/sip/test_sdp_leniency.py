@@ -123,6 +123,7 @@ def test_comfort_noise_and_keys_go_by_the_clock_of_the_codec() -> None:
         "m=video 0 RTP/AVPF 103\nc=IN IP4 unused.invalid\n",
         "m=image 6002 udptl t38\nc=IN IP4 unused.invalid\n",
         "m=video 0 RTP/AVP 96\nc=IN IP4\n",
+        "m=application 70000 UDP/BFCP *\n",
         "m=video 0 RTP/AVP 96\nc=IN IP4 224.0.0.1/127\n",
         "m=video 6002 RTP/AVP 96\nc=IN IP4 phone.example\na=rtpmap:96 H264/90000\n",
     ],

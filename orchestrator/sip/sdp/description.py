@@ -10,6 +10,8 @@ from orchestrator.sip.message.grammar import is_token
 MAX_BYTES = 65_536
 MAX_MEDIA = 16
 MAX_ATTRIBUTES = 256
+USED = ("audio", "video")
+"""The kinds of m-lines that are judged; others are refused, whatever they say."""
 DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
 STATIC = {0: ("PCMU", 8000), 3: ("GSM", 8000), 8: ("PCMA", 8000), 9: ("G722", 8000), 13: ("CN", 8000),
           18: ("G729", 8000), 26: ("JPEG", 90000), 31: ("H261", 90000), 34: ("H263", 90000)}  # fmt: skip
@@ -180,12 +182,12 @@ def _parse_media(value: str) -> Media:
     parts = value.split()
     if len(parts) < 3:
         raise SdpError("bad m= line")
-    port = small_int(parts[1].partition("/")[0], 65_535)
-    if port is None:
+    kind, port = parts[0].lower(), small_int(parts[1].partition("/")[0], 65_535)
+    if port is None and kind in USED:
         raise SdpError("bad port in an m= line")
     if not is_token(parts[0]) or not all(is_token(part) for part in parts[2].split("/")):
         raise SdpError("bad m= line")
-    return Media(parts[0].lower(), port, parts[2], [part for part in parts[3:] if is_token(part)])
+    return Media(kind, port or 0, parts[2], [part for part in parts[3:] if is_token(part)])
 
 
 def _parse_connection(value: str) -> str:
