@@ -16,11 +16,16 @@ Direction = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
 
 @dataclass(frozen=True, slots=True)
 class SrtpKeys:
-    """What was agreed; ``local_key`` protects what we send. Each is master key and salt."""
+    """What was agreed; ``local_key`` protects what we send. Each is master key and salt.
+
+    Where a key has a master key identifier (RFC 3711 section 3.1), its packets carry that; empty: none.
+    """
 
     suite: str
     local_key: bytes = field(repr=False)
     remote_key: bytes = field(repr=False)
+    local_mki: bytes = field(default=b"", repr=False)
+    remote_mki: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

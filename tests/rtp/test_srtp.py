@@ -75,3 +75,31 @@ def test_keys_are_not_printed_and_wrong_ones_are_refused() -> None:
         Protection(SrtpKeys("AEAD_AES_256_GCM", OURS, THEIRS))
     with pytest.raises(ValueError, match="bytes"):
         Protection(SrtpKeys("AES_CM_128_HMAC_SHA1_80", b"short", THEIRS))
+
+
+@pytest.mark.parametrize("suite", SUITES)
+@pytest.mark.parametrize("mki", [b"\x01", b"\x00\x00\x00\x07"])
+def test_packets_carry_the_identifier_of_their_key(suite: str, mki: bytes) -> None:
+    profile, tag = SUITES[suite]
+    ours = Protection(SrtpKeys(suite, OURS, THEIRS, mki, mki))
+    peer = Protection(SrtpKeys(suite, THEIRS, OURS, mki, mki))
+    bare = Session(Policy(OURS, Policy.SSRC_ANY_INBOUND, 0, profile))
+    sent, report = ours.protect(rtp(1)), rtcp.build(rtcp.ReceiverReport(9))
+    assert sent[-tag - len(mki) : -tag] == mki
+    assert bare.unprotect(sent[: -tag - len(mki)] + sent[-tag:]) == rtp(1)
+    secured = ours.protect_rtcp(report)
+    assert secured[-10 - len(mki) : -10] == mki
+    assert bare.unprotect_rtcp(secured[: -10 - len(mki)] + secured[-10:]) == report
+    assert peer.unprotect(sent) == rtp(1) and peer.unprotect_rtcp(secured) == report
+
+
+@pytest.mark.parametrize("data", [b"", b"\x01", bytes(11), rtp(1), bytes(40)])
+def test_an_identifier_alone_lets_nothing_through(data: bytes) -> None:
+    ours = Protection(SrtpKeys("AES_CM_128_HMAC_SHA1_80", OURS, THEIRS, b"\x01", b"\x01"))
+    assert ours.unprotect(data) is None and ours.unprotect_rtcp(data) is None
+
+
+def test_a_peer_that_leaves_its_identifier_out_is_understood() -> None:
+    suite = "AES_CM_128_HMAC_SHA1_80"
+    ours = Protection(SrtpKeys(suite, OURS, THEIRS, b"\x01", b"\x01"))
+    assert ours.unprotect(Protection(SrtpKeys(suite, THEIRS, OURS)).protect(rtp(3))) == rtp(3)

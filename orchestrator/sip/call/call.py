@@ -232,9 +232,13 @@ class Call:
                     raise NotAcceptable("the ACK carries no answer to our offer")
                 media = self.session.accept(body)
             except (NotAcceptable, SdpError) as error:
-                self._bye(EndCause("not_acceptable", "us", 488, str(error)))
-                return
-            self.emit(self.handler.on_media, self, media)
+                if not pending.is_reinvite:
+                    self._bye(EndCause("not_acceptable", "us", 488, str(error)))
+                    return
+                self.session.withdraw()
+                log.info("answer_unusable", call=self.id, reason=error)
+            else:
+                self.emit(self.handler.on_media, self, media)
         if not pending.is_reinvite:
             self.emit(self.handler.on_established, self)
         if self._hangup_wanted:

@@ -92,10 +92,11 @@ class Renegotiation:
                 text = call.session.offer(call.capabilities)
             else:
                 offer = parse_sdp(body)
-                call.capabilities = await call.handler.on_reoffer(call, offer)
+                capabilities = await call.handler.on_reoffer(call, offer)
                 if transaction.final_sent:
                     return
-                text = call.session.answer(offer, call.capabilities)
+                text = call.session.answer(offer, capabilities)
+                call.capabilities = capabilities
         except NotAcceptable as error:
             call.respond(transaction, 488, headers=(warning(str(error)),))
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from orchestrator.sip.message.grammar import GrammarError, parse_params, split_outside_quotes
@@ -13,6 +14,11 @@ MEDIA_CONTROL = "application/media_control+xml"
 DTMF_RELAY = "application/dtmf-relay"
 DTMF = "application/dtmf"
 INFO_TYPES = (MEDIA_CONTROL, DTMF_RELAY, DTMF)
+MAX_PARTS = 32
+MAX_DEPTH = 4
+"""Of multiparts in multiparts; what is nested deeper is not looked into."""
+_PART_TYPE = re.compile(rb"(?im)^(?:content-type|c)[ \t]*:([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)")
+_PART_HEAD_END = re.compile(rb"\r?\n\r?\n")
 _DIGITS = {"10": "*", "11": "#", "12": "A", "13": "B", "14": "C", "15": "D", "16": "!"}
 _PICTURE_FAST_UPDATE = re.compile(rb"<\s*(?:\w+:)?picture_fast_update\b")
 
@@ -37,7 +43,7 @@ def is_optional(message: Message) -> bool:
 
 
 def sdp_body(message: Message) -> bytes | None:
-    """The session description of a message, alone or inside multipart/mixed; None where there is none."""
+    """The session description of a message, alone or in a multipart; None where there is none."""
     if not message.body:
         return None
     kind = message.content_type()
@@ -45,29 +51,42 @@ def sdp_body(message: Message) -> bytes | None:
         return message.body
     if not kind.startswith("multipart/"):
         return None
-    for part_type, body in _parts(message):
-        if part_type == SDP:
-            return body
-    return None
-
-
-def _parts(message: Message) -> list[tuple[str, bytes]]:
     value = message.headers.get("Content-Type") or ""
+    return next((body for part_type, body in _parts(value, message.body) if _essence(part_type) == SDP), None)
+
+
+def _essence(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _parts(content_type: str, body: bytes, depth: int = 1) -> Iterator[tuple[str, bytes]]:
+    """Content type and body of every part, in order, also those of a part that is a multipart (RFC 5621)."""
     try:
-        boundary = parse_params(";".join(split_outside_quotes(value, ";")[1:])).get("boundary")
+        boundary = parse_params(";".join(split_outside_quotes(content_type, ";")[1:])).get("boundary")
     except GrammarError:
-        return []
+        return
     if not boundary:
-        return []
-    delimiter = b"\r\n--" + boundary.encode("utf-8", "surrogateescape")
-    parts = []
-    for chunk in (b"\r\n" + message.body).split(delimiter)[1:33]:
+        return
+    delimiter = re.compile(
+        rb"(?:\A|\r?\n)--" + re.escape(boundary.encode("utf-8", "surrogateescape")) + rb"(?=--|[ \t]*\r?\n)"
+    )
+    for chunk in delimiter.split(body)[1 : MAX_PARTS + 1]:
         if chunk.startswith(b"--"):
-            break
-        head, _, body = chunk.lstrip(b" \t").removeprefix(b"\r\n").partition(b"\r\n\r\n")
-        match = re.search(rb"(?im)^(?:content-type|c)[ \t]*:[ \t]*([^;\s]+)", head)
-        parts.append((match[1].decode("latin-1").lower() if match else "text/plain", body))
-    return parts
+            return
+        head, part = _split_part(chunk)
+        match = _PART_TYPE.search(head)
+        part_type = b" ".join(match[1].split()).decode("utf-8", "surrogateescape") if match else "text/plain"
+        if _essence(part_type).startswith("multipart/") and depth < MAX_DEPTH:
+            yield from _parts(part_type, part, depth + 1)
+        else:
+            yield part_type, part
+
+
+def _split_part(chunk: bytes) -> tuple[bytes, bytes]:
+    """Headers and body of what follows a delimiter, whatever ends its lines; a part may be without headers."""
+    chunk = chunk.lstrip(b" \t")
+    match = _PART_HEAD_END.search(chunk)
+    return (chunk[: match.start()], chunk[match.end() :]) if match else (chunk, b"")
 
 
 def wants_keyframe(message: Message) -> bool:

@@ -1,6 +1,7 @@
 """The small grammars of RFC 3261 section 25 that headers share: URIs, name-addr, Via, parameters.
 
-Strict where RFC 4475 wants a request refused, lenient about white space where it must be understood.
+Strict where RFC 4475 wants a request refused, lenient about white space where it must be understood, and about
+display names without the quotes that their characters need, unless these are separators.
 Every parser raises `GrammarError` and nothing else, whatever it is given.
 """
 
@@ -14,7 +15,7 @@ from urllib.parse import unquote
 Params = dict[str, str | None]
 
 _TOKEN = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+\Z")
-_DISPLAY = re.compile(r"[A-Za-z0-9\-.!%*_+`'~ \t]*\Z")
+_DISPLAY = re.compile(r"[^\"<>,;\\\x00-\x08\x0a-\x1f\x7f]*\Z")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+\-.]*\Z")
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_](?:[A-Za-z0-9_.\-]{0,253}[A-Za-z0-9_.])?)\Z")
 _USER = re.compile(r"[A-Za-z0-9\-_.!~*'()%&=+$,;?/:#\x80-\U0010ffff]+\Z")
@@ -60,8 +61,8 @@ def split_outside_quotes(text: str, separator: str) -> list[str]:
     return parts
 
 
-def parse_params(text: str) -> Params:
-    """`;name=value;name` as a dict with lower-case names; quoted values lose their quotes."""
+def parse_params(text: str, *, keep_quotes: bool = False) -> Params:
+    """`;name=value;name` as a dict with lower-case names; quoted values lose their quotes, unless to be echoed."""
     params: Params = {}
     for part in split_outside_quotes(text, ";"):
         name, equals, value = part.partition("=")
@@ -72,7 +73,8 @@ def parse_params(text: str) -> Params:
             continue
         value = value.strip()
         if equals and value.startswith('"'):
-            value = unquote_string(value)
+            bare = unquote_string(value)
+            value = value if keep_quotes else bare
         params[name] = value if equals else None
     return params
 
@@ -246,7 +248,7 @@ def parse_name_addr(text: str) -> NameAddr:
 
 @dataclass(frozen=True, slots=True)
 class Via:
-    """One Via value (section 20.42). `host` keeps the brackets of an IPv6 literal."""
+    """One Via value (section 20.42). `host` keeps the brackets of an IPv6 literal, parameters keep their quotes."""
 
     transport: str
     host: str
@@ -256,7 +258,7 @@ class Via:
 
     @property
     def branch(self) -> str:
-        return self.params.get("branch") or ""
+        return (self.params.get("branch") or "").strip('"')
 
     @property
     def bare_host(self) -> str:
@@ -274,4 +276,4 @@ def parse_via(text: str) -> Via:
     if match is None or match[1].upper() != "SIP":
         raise GrammarError("bad Via")
     host, port = _host_port(match[4].strip())
-    return Via(match[3].upper(), host, port, parse_params(match[5] or ""), match[2])
+    return Via(match[3].upper(), host, port, parse_params(match[5] or "", keep_quotes=True), match[2])

@@ -123,10 +123,10 @@ class Message:
 
     @property
     def cseq(self) -> tuple[int, str]:
-        number, _, method = (self.headers.get("CSeq") or "").strip().partition(" ")
+        number, *method = (self.headers.get("CSeq") or "").replace("\t", " ").strip().split(" ", 1)
         if not (number.isascii() and number.isdigit() and len(number) < 12):
             raise GrammarError("bad CSeq")
-        return int(number), method.strip()
+        return int(number), "".join(method).strip()
 
     @property
     def from_(self) -> NameAddr:

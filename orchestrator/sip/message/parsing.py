@@ -133,6 +133,8 @@ def _check_headers(message: Message) -> None:
 def _cut_body(headers: Headers, body: bytes, *, stream: bool) -> bytes:
     declared = headers.get("Content-Length")
     if declared is None:
+        if stream and "Content-Type" in headers:
+            raise GrammarError("a body without Content-Length on a stream")
         return b"" if stream else body
     if not (declared.isascii() and declared.isdigit() and len(declared) < 9):
         raise GrammarError("bad Content-Length")

@@ -32,34 +32,45 @@ def answer_offer(
 ) -> tuple[list[list[str]], NegotiatedMedia]:
     """The answer's m-lines (each with its attribute lines) and what was agreed.
 
-    Raises NotAcceptable where audio is offered but none of it can be used, or nothing is left at all.
+    Raises NotAcceptable where no voice is left of a call that has one here, or nothing at all.
     """
-    sections: list[list[str]] = []
+    sections = [[refused(media)] for media in offer.media]
     audio: AudioMedia | None = None
     video: VideoMedia | None = None
     refusal = ""
-    for media in offer.media:
-        section: list[str] | None = None
+    for index in sorted(range(len(offer.media)), key=lambda index: _distance_from_main(offer.media[index])):
+        media = offer.media[index]
         try:
             if media.kind == "audio" and audio is None and media.port and capabilities.audio:
-                section, audio = _answer_audio(offer, media, capabilities, capabilities.audio, keys)
+                sections[index], audio = _answer_audio(offer, media, capabilities, capabilities.audio, keys)
             elif media.kind == "video" and video is None and media.port and capabilities.video:
-                section, video = _answer_video(offer, media, capabilities, capabilities.video, keys)
+                sections[index], video = _answer_video(offer, media, capabilities, capabilities.video, keys)
         except NotAcceptable as error:
             if media.kind == "audio":
                 refusal = str(error)
-        sections.append(section or [refused(media)])
     if audio is None and refusal:
         raise NotAcceptable(refusal)
     if audio is None and video is None and any(media.port for media in offer.media):
         raise NotAcceptable("no stream of the offer can be used")
     if not offer.media:
         raise NotAcceptable("the offer has no streams")
+    if audio is None and capabilities.audio is not None:
+        raise NotAcceptable("the offer has no voice, which every call has here")
     return sections, NegotiatedMedia(audio, video, (offer.session_id, offer.version))
 
 
+def _distance_from_main(media: Media) -> int:
+    """How far a stream's a=content (RFC 4796) is from a face and its voice; without one it is as good as main."""
+    contents = {content.strip().lower() for value in media.values("content") for content in value.split(",")}
+    contents.discard("")
+    if not contents or "main" in contents:
+        return 0
+    return 2 if "slides" in contents else 1
+
+
 def refused(media: Media) -> str:
-    return f"m={media.kind} 0 {media.proto} {' '.join(media.formats)}"
+    """The m-line of a stream that is refused, with one format at least (RFC 8866 section 5.14)."""
+    return f"m={media.kind} 0 {media.proto} {' '.join(media.formats) or '0'}"
 
 
 def agreed_crypto(
@@ -102,7 +113,8 @@ def _answer_audio(
         lines.append(f"a=fmtp:{agreed.telephone_event} 0-15")
     if agreed.comfort_noise is not None:
         formats.append(agreed.comfort_noise)
-        lines.append(f"a=rtpmap:{agreed.comfort_noise} CN/{codec.clock_rate}")
+        noise = next(f for f in media.codecs() if f.payload_type == agreed.comfort_noise)
+        lines.append(f"a=rtpmap:{agreed.comfort_noise} CN/{noise.clock_rate}")
     lines.append(f"a=ptime:{PTIME}")
     if agreed.voip_metrics:
         lines.append(f"a=rtcp-xr:{VOIP_METRICS}")
@@ -115,7 +127,7 @@ def _answer_audio(
 
 def crypto_lines(tag: int, keys: SrtpKeys) -> list[str]:
     """The a=crypto line of an answer, with the tag of the one that was offered (RFC 4568 section 5.1.2)."""
-    return [crypto_attribute(tag, keys.suite, keys.local_key)]
+    return [crypto_attribute(tag, keys.suite, keys.local_key, keys.local_mki)]
 
 
 def _answer_video(

@@ -10,6 +10,8 @@ from orchestrator.sip.message.grammar import is_token
 MAX_BYTES = 65_536
 MAX_MEDIA = 16
 MAX_ATTRIBUTES = 256
+USED = ("audio", "video")
+"""The kinds of m-lines that are judged; others are refused, whatever they say."""
 DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
 STATIC = {0: ("PCMU", 8000), 3: ("GSM", 8000), 8: ("PCMA", 8000), 9: ("G722", 8000), 13: ("CN", 8000),
           18: ("G729", 8000), 26: ("JPEG", 90000), 31: ("H261", 90000), 34: ("H263", 90000)}  # fmt: skip
@@ -31,14 +33,17 @@ class Format:
 
     @property
     def parameters(self) -> dict[str, str]:
-        """The fmtp as `name=value` pairs, names lower-case."""
+        """The fmtp as `name=value` pairs, names lower-case, values without quotes around them."""
         pairs = (part.partition("=") for part in self.fmtp.split(";"))
-        return {name.strip().lower(): value.strip() for name, _, value in pairs if name.strip()}
+        return {name.strip().lower(): value.strip(" \t\"'") for name, _, value in pairs if name.strip()}
 
 
 @dataclass(slots=True)
 class Media:
-    """One m-line with what follows it. `address` is None where only the session's c= applies."""
+    """One m-line with what follows it. `address` is None where only the session's c= applies.
+
+    It may be no IP address, and `formats` may be empty: such a stream is refused where it is to be used.
+    """
 
     kind: str
     port: int
@@ -119,7 +124,7 @@ def small_int(text: str, limit: int) -> int | None:
 
 
 def parse_sdp(body: bytes | str) -> SessionDescription:
-    """Parse a body; unknown lines and attributes are kept or skipped, broken m=, c= and v= lines refused."""
+    """Parse a body; unknown lines and attributes are kept or skipped, broken m= and v= lines refused."""
     text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
     if len(text) > MAX_BYTES:
         raise SdpError("the description is too long")
@@ -136,10 +141,7 @@ def parse_sdp(body: bytes | str) -> SessionDescription:
             if value != "0":
                 raise SdpError("unknown version")
         elif key == "o":
-            parts = value.split()
-            if len(parts) != 6:
-                raise SdpError("bad o= line")
-            session.session_id, session.version = parts[1], parts[2]
+            session.session_id, session.version = _parse_origin(value)
         elif key == "m":
             media = _parse_media(value)
             if len(session.media) >= MAX_MEDIA:
@@ -168,30 +170,33 @@ def parse_sdp(body: bytes | str) -> SessionDescription:
     return session
 
 
+def _parse_origin(value: str) -> tuple[str, str]:
+    """The session's id and version, also where the user name has blanks in it or the address is missing."""
+    parts = value.split()
+    network = max((index for index, part in enumerate(parts) if part.upper() == "IN"), default=3)
+    id_and_version = parts[max(network - 2, 0) : network]
+    return (id_and_version[0], id_and_version[1]) if len(id_and_version) == 2 else ("0", "0")
+
+
 def _parse_media(value: str) -> Media:
     parts = value.split()
-    if len(parts) < 4:
+    if len(parts) < 3:
         raise SdpError("bad m= line")
-    port = small_int(parts[1].partition("/")[0], 65_535)
-    if port is None:
+    kind, port = parts[0].lower(), small_int(parts[1].partition("/")[0], 65_535)
+    if port is None and kind in USED:
         raise SdpError("bad port in an m= line")
     if not is_token(parts[0]) or not all(is_token(part) for part in parts[2].split("/")):
         raise SdpError("bad m= line")
-    if not all(is_token(part) for part in parts[3:]):
-        raise SdpError("bad format in an m= line")
-    return Media(parts[0].lower(), port, parts[2], parts[3:])
+    return Media(kind, port or 0, parts[2], [part for part in parts[3:] if is_token(part)])
 
 
 def _parse_connection(value: str) -> str:
-    """The address of a c= line; a name that is not an IP address is refused, as is a multicast one."""
+    """The address of a c= line, or what stands there instead: only who would send there has to care."""
     parts = value.split()
-    if len(parts) != 3 or parts[0].upper() != "IN" or parts[1].upper() not in ("IP4", "IP6"):
-        raise SdpError("bad c= line")
+    if len(parts) < 3 or parts[0].upper() != "IN" or parts[1].upper() not in ("IP4", "IP6"):
+        return value
     text = parts[2].partition("/")[0]
     try:
-        address = ipaddress.ip_address(text)
-    except ValueError as error:
-        raise SdpError("c= without an IP address") from error
-    if address.is_multicast:
-        raise SdpError("multicast is not supported")
-    return str(address)
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from math import ceil
 
@@ -9,6 +10,7 @@ from orchestrator.rtp.h264_levels import LEVEL_1B, LEVELS, Level
 from orchestrator.sip.sdp.description import Format, small_int
 
 DEFAULT_PROFILE_LEVEL_ID = "42000a"
+_PROFILE_LEVEL_ID = re.compile(r"(?:0x)?([0-9a-f]{2})([0-9a-f]{2})?([0-9a-f]{1,2})?", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +38,17 @@ class H264Format:
 
 
 def read_format(offered: Format) -> H264Format | None:
-    """Read one H264 payload type; None where its parameters make no sense."""
+    """Read one H264 payload type; None for another clock rate, and for a packetization mode that is not known here.
+
+    What cannot be read of its parameters has their default values: mode 0 and Level 1, which any peer decodes.
+    """
     parameters = offered.parameters
-    text = parameters.get("profile-level-id", DEFAULT_PROFILE_LEVEL_ID).lower()
-    try:
-        profile, constraints, level = bytes.fromhex(text)
-    except ValueError:
+    profile, constraints, level = read_profile_level_id(parameters.get("profile-level-id", ""))
+    mode = small_int(parameters.get("packetization-mode", "0"), 255)
+    mode = 0 if mode is None else mode
+    if mode > 1 or offered.clock_rate != 90_000:
         return None
-    mode = small_int(parameters.get("packetization-mode", "0"), 2)
-    if mode is None or mode == 2 or offered.clock_rate != 90_000:
-        return None
+    text = bytes((profile, constraints, level)).hex()
     if level == 11 and constraints & 0x10 and profile in (66, 77, 88):
         level = LEVEL_1B
     own = LEVELS.get(level) or LEVELS[max(idc for idc in LEVELS if idc <= max(level, 10) and idc != LEVEL_1B)]
@@ -59,6 +62,17 @@ def read_format(offered: Format) -> H264Format | None:
             max(own.max_bitrate, 1000 * (small_int(parameters.get("max-br", ""), 10**6) or 0)),
         ),
     )
+
+
+def read_profile_level_id(text: str) -> tuple[int, int, int]:
+    """profile_idc, profile-iop and level_idc, as far as they can be read (`0x42e01f`, `4280D`), else of Level 1."""
+    default = bytes.fromhex(DEFAULT_PROFILE_LEVEL_ID)
+    match = _PROFILE_LEVEL_ID.match(text)
+    found = match.groups() if match is not None else (None, None, None)
+    profile, constraints, level = (
+        own if digits is None else int(digits, 16) for digits, own in zip(found, default, strict=True)
+    )
+    return profile, constraints, level
 
 
 def choose(offered: list[Format], modes: tuple[int, ...] = (1, 0)) -> H264Format | None:

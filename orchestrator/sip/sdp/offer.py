@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from orchestrator.rtp.agreed import SrtpKeys
 from orchestrator.rtp.h264_levels import lowest_level
+from orchestrator.sip.sdp.answer import refused
 from orchestrator.sip.sdp.capabilities import (
     AUDIO_CODECS,
     AudioCapabilities,
@@ -78,15 +79,19 @@ def offer_video(own: VideoCapabilities, capabilities: MediaCapabilities, keys: K
 
 
 def make_offer(capabilities: MediaCapabilities, layout: list[Media], keys: Keys) -> list[list[str]]:
-    """The m-lines of an offer. `layout` is the m-lines of the session so far: their order never changes."""
+    """The m-lines of an offer. `layout` is the m-lines of the session so far: their order never changes.
+
+    A stream that is in use stays where it is; one that is not takes the first line of its kind.
+    """
     sections: list[list[str]] = []
     done: set[str] = set()
+    in_use = {media.kind for media in layout if media.port}
     for media in layout:
         section = None
-        if media.kind not in done:
+        if media.kind not in done and (media.port or media.kind not in in_use):
             section = _offer_kind(media.kind, capabilities, keys)
         if section is None:
-            sections.append([f"m={media.kind} 0 {media.proto} {' '.join(media.formats)}"])
+            sections.append([refused(media)])
         else:
             done.add(media.kind)
             sections.append(section)
@@ -111,9 +116,9 @@ def _offer_kind(kind: str, capabilities: MediaCapabilities, keys: Keys) -> list[
 def _answered_crypto(media: Media, capabilities: MediaCapabilities, keys: Keys) -> SrtpKeys | None:
     for value in media.values("crypto") if capabilities.srtp != "off" else ():
         parsed = parse_crypto(value)
-        own = keys.get((media.kind, parsed[1])) if parsed else None
+        own = keys.get((media.kind, parsed.suite)) if parsed else None
         if parsed and own:
-            return SrtpKeys(parsed[1], own, parsed[2])
+            return SrtpKeys(parsed.suite, own, parsed.key, remote_mki=parsed.mki)
     if "SAVP" in media.proto.upper() or capabilities.srtp == "required":
         raise NotAcceptable("SRTP was asked for and the answer has no usable key")
     return None
@@ -122,24 +127,44 @@ def _answered_crypto(media: Media, capabilities: MediaCapabilities, keys: Keys) 
 def read_answer(
     offer: SessionDescription, answer: SessionDescription, capabilities: MediaCapabilities, keys: Keys
 ) -> NegotiatedMedia:
-    """What an answer to `offer` (our own, parsed) agrees to. Raises NotAcceptable."""
-    if len(answer.media) != len(offer.media):
-        raise NotAcceptable("the answer does not mirror the offer's m= lines")
+    """What an answer to `offer` (our own, parsed) agrees to. Raises NotAcceptable.
+
+    An m-line that is missing is a refused one, further ones mean nothing, and an unusable picture leaves the voice.
+    """
     audio = video = None
-    for asked, media in zip(offer.media, answer.media, strict=True):
-        if media.kind != asked.kind:
-            raise NotAcceptable("the answer does not mirror the offer's m= lines")
+    fault = "every stream of the offer was refused"
+    for asked, media in _mirrored(offer, answer):
         if not media.port or not asked.port:
             continue
-        crypto = _answered_crypto(media, capabilities, keys)
-        if media.kind == "audio" and capabilities.audio is not None and audio is None:
-            audio = read_audio(answer, media, capabilities, capabilities.audio, crypto)
-            if audio is None:
-                raise NotAcceptable("the answer names no audio codec of the offer")
-            offered = tuple((f.payload_type, f.name, f.clock_rate) for f in asked.codecs())
-            audio = replace(audio, offered=offered)
-        elif media.kind == "video" and capabilities.video is not None and video is None:
-            video = read_video(answer, media, capabilities, capabilities.video, crypto)
+        try:
+            if media.kind == "audio" and capabilities.audio is not None and audio is None:
+                crypto = _answered_crypto(media, capabilities, keys)
+                audio = read_audio(answer, media, capabilities, capabilities.audio, crypto)
+                if audio is None:
+                    raise NotAcceptable("the answer names no audio codec of the offer")
+                offered = tuple((f.payload_type, f.name, f.clock_rate) for f in asked.codecs())
+                audio = replace(audio, offered=offered)
+            elif media.kind == "video" and capabilities.video is not None and video is None:
+                crypto = _answered_crypto(media, capabilities, keys)
+                video = read_video(answer, media, capabilities, capabilities.video, crypto)
+        except NotAcceptable as error:
+            if media.kind == "audio":
+                raise
+            fault = str(error)
     if audio is None and video is None:
-        raise NotAcceptable("every stream of the offer was refused")
+        raise NotAcceptable(fault)
+    if audio is None and capabilities.audio is not None:
+        raise NotAcceptable("the answer refuses the voice, which every call has here")
     return NegotiatedMedia(audio, video, (answer.session_id, answer.version))
+
+
+def _mirrored(offer: SessionDescription, answer: SessionDescription) -> list[tuple[Media, Media]]:
+    """Each m-line of the offer with the answer's next one of its kind; those that have none are left out."""
+    left = list(answer.media)
+    pairs = []
+    for asked in offer.media:
+        media = next((media for media in left if media.kind == asked.kind), None)
+        if media is not None:
+            left.remove(media)
+            pairs.append((asked, media))
+    return pairs

@@ -33,6 +33,7 @@ class SdpSession:
         self._body: tuple[str, ...] | None = None
         self._local: SessionDescription | None = None
         self._offered: tuple[SessionDescription, MediaCapabilities] | None = None
+        self._before: tuple[str, ...] | None = None
         self.local_text: str = ""
         self.media: NegotiatedMedia | None = None
 
@@ -47,11 +48,13 @@ class SdpSession:
         sections, media = answer_offer(parsed, capabilities, self._keys)
         self._check(media)
         text = self._compose(capabilities, sections)
+        self._before = None
         self.media = media
         return text
 
     def offer(self, capabilities: MediaCapabilities) -> str:
         """An offer of everything we can do, in the m-line order the session has."""
+        self._before = self._body
         layout = self._local.media if self._local is not None else []
         text = self._compose(capabilities, make_offer(capabilities, layout, self._keys))
         assert self._local is not None
@@ -64,34 +67,47 @@ class SdpSession:
         """Take the answer to our offer. Raises NotAcceptable, SdpError.
 
         The offer is settled either way, unless the answer is `provisional` (early media): then another
-        one may follow.
+        one may follow. An answer that cannot be taken leaves what was agreed before.
         """
         if self._offered is None:
             raise NotAcceptable("no offer of ours is open")
         offered, capabilities = self._offered
+        try:
+            parsed = answer if isinstance(answer, SessionDescription) else parse_sdp(answer)
+            media = read_answer(offered, parsed, capabilities, self._keys)
+            self._check(media)
+        except (NotAcceptable, SdpError):
+            if not provisional:
+                self.withdraw()
+            raise
         if not provisional:
             self._offered = None
-        parsed = answer if isinstance(answer, SessionDescription) else parse_sdp(answer)
-        media = read_answer(offered, parsed, capabilities, self._keys)
-        self._check(media)
+        self._before = None
         self.media = media
         return media
 
     def withdraw(self) -> None:
-        """Our offer was refused: what was agreed before stands."""
-        self._offered = None
+        """Our offer was refused: what was agreed before stands, and so does our description of it."""
+        if self._offered is not None and self._before is not None:
+            self._describe(self._before)
+        self._offered = self._before = None
 
     def _compose(self, capabilities: MediaCapabilities, sections: list[list[str]]) -> str:
         family = "IP6" if ":" in capabilities.address else "IP4"
         connection = f"c=IN {family} {capabilities.address}"
         body = (connection, "t=0 0", *(line for section in sections for line in section))
+        self._describe(body)
+        return self.local_text
+
+    def _describe(self, body: tuple[str, ...]) -> None:
+        """Make our description of these lines, c= first; whatever was sent before, a change is a later version."""
         if self._body is not None and body != self._body:
             self._version += 1
         self._body = body
-        origin = f"o={self._name} {self._id} {self._version} IN {family} {capabilities.address}"
+        network = body[0].removeprefix("c=")
+        origin = f"o={self._name} {self._id} {self._version} {network}"
         self.local_text = "\r\n".join(["v=0", origin, f"s={self._name}", *body, ""])
         self._local = parse_sdp(self.local_text)
-        return self.local_text
 
 
 __all__ = ["SdpError", "SdpSession"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from fractions import Fraction
+from math import inf
 
 from orchestrator.rtp.agreed import Address, AudioMedia, Direction, SrtpKeys, VideoMedia
 from orchestrator.sip.sdp.capabilities import (
@@ -26,23 +28,40 @@ OPUS_FMTP = "useinbandfec=1"
 VOIP_METRICS = "voip-metrics"
 PTIME = 20
 """Milliseconds of voice in a packet, ours and those that we ask for."""
-_MILLISECONDS = re.compile(r"\d{1,5}(\.\d{1,6})?", re.ASCII)
+LEAST_FPS = 5.0
+"""Frames a second: a face that changes less often does not speak."""
+_DECIMAL = re.compile(r"\d{1,5}(\.\d{1,6})?", re.ASCII)
 _NULL_ADDRESSES = ("0.0.0.0", "::")
 
 
 def choose_audio(media: Media) -> tuple[Format, Format] | None:
-    """The peer's first format that is a codec of ours: the codec, and the format as it stands there."""
-    for offered in media.codecs():
-        wanted = (offered.name.upper(), offered.clock_rate, offered.channels)
-        for codec in AUDIO_CODECS:
-            if wanted == (codec.name.upper(), codec.clock_rate, codec.channels):
-                return codec, offered
+    """The peer's first format that is a codec of ours: the codec, and the format as it stands there.
+
+    Only where there is none, one that is known for being written otherwise: G722/16000, the rate that it samples
+    at (RFC 3551 section 4.5.2 tells of the 8000), and opus/48000 without its two channels.
+    """
+    formats = media.codecs()
+    for spelling in (_as_registered, _as_often_written):
+        for offered in formats:
+            for codec in AUDIO_CODECS:
+                if offered.name.upper() == codec.name.upper() and spelling(offered, codec):
+                    return codec, offered
     return None
+
+
+def _as_registered(offered: Format, codec: Format) -> bool:
+    return (offered.clock_rate, offered.channels) == (codec.clock_rate, codec.channels)
+
+
+def _as_often_written(offered: Format, codec: Format) -> bool:
+    if codec.name == "G722":
+        return (offered.clock_rate, offered.channels) == (16_000, 1)
+    return codec.name == "opus" and (offered.clock_rate, offered.channels) == (codec.clock_rate, 1)
 
 
 def packet_milliseconds(media: Media) -> int:
     """How much voice a packet of ours may hold: 20 ms, or less where a=maxptime asks for that; never below 5."""
-    limits = [float(value) for value in media.values("maxptime") if _MILLISECONDS.fullmatch(value)]
+    limits = [float(value) for value in media.values("maxptime") if _DECIMAL.fullmatch(value)]
     longest = min((limit for limit in limits if limit > 0), default=PTIME)
     return next((length for length in (PTIME, 10) if length <= longest), 5)
 
@@ -75,7 +94,7 @@ def read_audio(
         return None
     codec, offered = chosen
     mux = media.has("rtcp-mux")
-    rtp, rtcp = remote_addresses(session, media, mux=mux)
+    rtp, rtcp = remote_addresses(session, media, mux=mux, own=capabilities.address)
     event = companion(media, "telephone-event", codec.clock_rate)
     noise = companion(media, "CN", codec.clock_rate) if own.comfort_noise else None
     return AudioMedia(
@@ -108,8 +127,8 @@ def read_video(
     if chosen is None:
         return None
     mux = media.has("rtcp-mux")
-    rtp, rtcp = remote_addresses(session, media, mux=mux)
-    width, height, fps = chosen.fit(own.width, own.height, own.fps)
+    rtp, rtcp = remote_addresses(session, media, mux=mux, own=capabilities.address)
+    width, height, fps = chosen.fit(own.width, own.height, min(own.fps, frame_rate_limit(media)))
     feedback = offered_feedback(media, chosen.payload_type, own.feedback)
     return VideoMedia(
         payload_type=chosen.payload_type,
@@ -153,6 +172,12 @@ def video_bitrate(session: SessionDescription, media: Media, own: int, level: in
     return max(limit, 32_000)
 
 
+def frame_rate_limit(media: Media) -> float:
+    """Frames a second of a=framerate (RFC 8866 section 6.13), at least 5; without limit where there is none."""
+    rates = [float(value) for value in media.values("framerate") if _DECIMAL.fullmatch(value)]
+    return max(min((rate for rate in rates if rate > 0), default=inf), LEAST_FPS)
+
+
 def _rtx_for(media: Media, payload_type: int) -> int | None:
     for candidate in media.codecs():
         if candidate.name.lower() == "rtx" and candidate.parameters.get("apt") == str(payload_type):
@@ -170,11 +195,18 @@ def negotiated_direction(session: SessionDescription, media: Media, *, hold: boo
     return direction
 
 
-def remote_addresses(session: SessionDescription, media: Media, *, mux: bool) -> tuple[Address, Address]:
-    """Where RTP and RTCP go: a=rtcp (RFC 3605), rtcp-mux (RFC 5761), else the next port."""
-    host = session.address_of(media)
-    if host is None:
+def remote_addresses(
+    session: SessionDescription, media: Media, *, mux: bool, own: str
+) -> tuple[Address, Address]:
+    """Where RTP and RTCP go: a=rtcp (RFC 3605), rtcp-mux (RFC 5761), else the next port.
+
+    `own` is the address that our media go from, "" where that is not known. Raises NotAcceptable where nothing gets
+    from there to c=; of an a=rtcp like that only the port counts.
+    """
+    named = session.address_of(media)
+    if named is None:
         raise NotAcceptable("the description has no c= line")
+    host = reachable(named, own)
     rtp = (host, media.port)
     if mux:
         return rtp, rtp
@@ -183,5 +215,24 @@ def remote_addresses(session: SessionDescription, media: Media, *, mux: bool) ->
         port = small_int(port_text, 65_535)
         if port:
             parts = rest.split()
-            return rtp, (parts[2] if len(parts) == 3 else host, port)
+            try:
+                return rtp, (reachable(parts[2], own) if len(parts) == 3 else host, port)
+            except NotAcceptable:
+                return rtp, (host, port)
     return rtp, (host, min(media.port + 1, 65_535))
+
+
+def reachable(named: str, own: str) -> str:
+    """The IP address `named`, in the family of `own` (RFC 6157 section 4). Raises NotAcceptable."""
+    try:
+        address = ipaddress.ip_address(named)
+    except ValueError:
+        raise NotAcceptable("c= names no IP address, and no name is looked up for media") from None
+    family = 0 if not own or named in _NULL_ADDRESSES else 6 if ":" in own else 4
+    if isinstance(address, ipaddress.IPv6Address) and family == 4 and address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    if family not in (0, address.version):
+        raise NotAcceptable(
+            f"c= names an IPv{address.version} address, and media go from an IPv{family} one here"
+        )
+    return named
