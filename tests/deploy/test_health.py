@@ -34,7 +34,11 @@ async def health(service: str, **settings: object) -> tuple[int, str]:
 async def test_an_orchestrator_without_a_face_is_healthy_and_ready() -> None:
     async with orchestrator([f"127.0.0.1:{free_port()}"], wait=False) as house:
         assert "no inference server answers" in (await house.answering())[0]
-        status = await house.status()
+        async with asyncio.timeout(30):
+            while (status := await house.status())["avatar"][
+                "state"
+            ] == "preparing":  # it looks for a server first
+                await asyncio.sleep(0.1)
         assert (status["takes_calls"], status["talking_face"]) == (True, False)
         assert [server["state"] for server in status["servers"]] == ["unreachable"]
         assert status["avatar"]["name"] == "default" and status["avatar"]["state"] == "waiting"

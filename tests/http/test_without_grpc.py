@@ -35,7 +35,7 @@ async def speak(url, folder):
     face = HTTPAvatarProvider(url, fps=25, is_async=False, sample_rate=16000, cache_directory=folder, timeout=60)
     await face.start((folder / "portrait").read_bytes(), width=128, height=128)
     async with asyncio.timeout(45):
-        while not face._stage._stream.connected:
+        while not face._session._stream.connected:
             await asyncio.sleep(0.01)
     pcm = (folder / "voice").read_bytes()
     frames = []
