@@ -10,6 +10,7 @@ from typing import Any
 
 from orchestrator.calls.call import Call
 from orchestrator.calls.gateway import CallEnd, RefusedInvitation, Trace
+from orchestrator.calls.token_bucket import TokenBucket
 from visavis.service.logs import Log
 
 log = Log(__name__)
@@ -115,7 +116,7 @@ class RecordBook:
         self._limit = limit
         self._now = now
         self._refused: deque[str] = deque()
-        self._room, self._room_at = REFUSED_BURST, now()
+        self._refusals = TokenBucket(REFUSED_PER_SECOND, REFUSED_BURST, now())
         self._left_out = 0
         self._kept: OrderedDict[str, tuple[CallRecord, Trace | None]] = OrderedDict()
 
@@ -128,13 +129,9 @@ class RecordBook:
 
     def refuse(self, record: CallRecord) -> None:
         """Keep the record of a refused call, unless there were too many of late: those are only counted."""
-        now = self._now()
-        self._room = min(REFUSED_BURST, self._room + (now - self._room_at) * REFUSED_PER_SECOND)
-        self._room_at = now
-        if self._room < 1:
+        if not self._refusals.take(self._now()):
             self._left_out += 1
             return
-        self._room -= 1
         if self._left_out:
             log.warning("refused_unrecorded", calls=self._left_out)
             self._left_out = 0
