@@ -29,6 +29,9 @@ CLOSING_TICKS = 12
 UNSEEN_TICKS = 3
 """Ticks without a picture after which the body moves on unseen, so that turns end in a voice call too."""
 
+HELD_MS = 300
+"""A turn whose sound is so far behind is on hold. A clock that catches up is less late (``CATCH_UP_SECONDS``)."""
+
 
 class Speaker:
     """The turns of one call, its voice and the pictures that go with it.
@@ -148,7 +151,7 @@ class Speaker:
             if self._resume_at >= start + self._packet:
                 return None
             self._state = "playing"
-            jumped = False
+            jumped = jumped and self._resume_at < start
         if jumped:  # packets were not sent for a while (hold): go on where the caller stopped hearing
             self._resume_at = start
             self._plan(turn, self._next_tick_at(start))
@@ -174,7 +177,7 @@ class Speaker:
         turn = self._turn
         if turn is None:
             return self._playout.tick(None)
-        if self._state in ("idle", "stalled"):
+        if self._state in ("idle", "stalled") or self._held(index):
             return self._playout.tick(None)
         sample = frame_start(self._start_frame + index - self._start_tick - self._trim, self._fps)
         self._avatar.playhead(sample, True)
@@ -183,6 +186,11 @@ class Speaker:
         if self._state == "closing" and (self._playout.turn_id is None or index >= self._closing_until):
             self._finish()
         return picture
+
+    def _held(self, index: int) -> bool:
+        """No sound is sent at this tick, though there is some: its pictures are not due either."""
+        unsent = self._media_at(index) - self._audio_at
+        return self._state in ("waiting", "playing") and unsent > HELD_MS * self._rate // 1000
 
     def _tell_anchor(self, anchor: TurnAnchor | None) -> None:
         if anchor is not None and anchor != self._anchor:
