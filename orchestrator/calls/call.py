@@ -192,7 +192,7 @@ class Call:
         if not self._keys.take(time.monotonic()):
             self._keys_dropped += 1
             return
-        self._publish("dtmf", {"digit": digit, **self._dropped()})
+        self._publish("dtmf", self._dropped(), digit=digit)
 
     def on_end(self, end: CallEnd) -> None:
         """The call is over, whoever ended it."""
@@ -254,8 +254,9 @@ class Call:
         if self.ended_at is not None:
             raise CallGone(f"call {self.call_id} has ended")
 
-    def _publish(self, kind: EventKind, data: dict[str, Any]) -> None:
-        self._bus.publish(CallEvent(kind, self.call_id, data))
+    def _publish(self, kind: EventKind, data: dict[str, Any], **untold: Any) -> None:
+        """``untold``: for listeners only. What callers type may be the number of a card, so no log has it."""
+        self._bus.publish(CallEvent(kind, self.call_id, {**untold, **data}))
         log.info(kind, call=self.call_id, **data)
 
 

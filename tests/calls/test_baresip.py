@@ -61,6 +61,7 @@ async def test_baresip_sees_and_hears(tmp_path: Path, codecs: str, suffix: str, 
         inference_server() as server,
         orchestrator([server]) as house,
         baresip(tmp_path / "phone", codecs, account=account) as phone,
+        house.events() as heard,
     ):
         call = await established(house, phone, suffix)
         view = await house.call(call)
@@ -94,7 +95,7 @@ async def test_baresip_sees_and_hears(tmp_path: Path, codecs: str, suffix: str, 
             while (await house.call(call))["ended_at"] is None:
                 await asyncio.sleep(0.05)
         assert (await house.call(call))["cause"] == "bye by peer"
-        assert any(line["event"] == "dtmf" and line["digit"] == "5" for line in house.log)
+        assert any(event["event"] == "dtmf" and event["digit"] == "5" for event in heard)
 
 
 @pytest.mark.slow
