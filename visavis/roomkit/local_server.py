@@ -69,7 +69,7 @@ class LocalServer:
         return self.address
 
     async def _begin(self) -> None:
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: ASYNC220 - returns at once
             [sys.executable, "-c", _RUN],
             env=self._environment,
             stdin=subprocess.DEVNULL,
