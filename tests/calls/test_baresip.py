@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from inference_server.engines.card import CardReading, read_card
+from testing.card import CardReading, read_card
 from tests.peers.baresip import Baresip, baresip
 from tests.support.house import House, orchestrator, tone
 from tests.support.servers import inference_server

@@ -7,8 +7,8 @@ import asyncio
 import numpy as np
 import pytest
 
-from inference_server.engines.card import read_card
 from testing.caller import CallFailed, Phone
+from testing.card import read_card
 from testing.ports import free_port
 from tests.support.house import orchestrator, picture, tone
 from tests.support.servers import inference_server, running_server

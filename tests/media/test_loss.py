@@ -15,12 +15,14 @@ from orchestrator.media.clock import SLOT_SECONDS, SlotWheel
 from orchestrator.media.parameters import AudioParameters, Encoding, VideoParameters
 from orchestrator.media.report import StreamReports
 from orchestrator.media.session import MediaSession
-from orchestrator.media.sources import LoopFace, StillBody
+from orchestrator.media.sources import StillBody
 from orchestrator.media.video.encoder import H264Encoder, parameter_sets
 from orchestrator.media.video.live import EncoderPool, LiveEncoder, LivePicture
 from orchestrator.media.video.retransmitter import Retransmitter
 from orchestrator.rtp import h264, packet, rtcp
 from orchestrator.worker.host import MediaHost
+from testing.h264 import Depacketizer
+from testing.loop_face import LoopFace
 from tests.support.media import Phone, card_body, decode
 from tests.support.waiting import until
 from visavis.playout.playout import Picture
@@ -239,7 +241,7 @@ def test_a_live_encoder_gets_by_with_less_and_more() -> None:
             while not job.done:
                 assert time.monotonic() < deadline
                 time.sleep(0.001)
-            depacketizer = h264.Depacketizer()
+            depacketizer = Depacketizer()
             last = len(job.packets) - 1
             whole = [
                 depacketizer.push(n, job.timestamp, n == last, bytes(p[12:]))

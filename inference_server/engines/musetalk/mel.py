@@ -56,16 +56,6 @@ def scale(logs: NDArray[np.float32], maximum: float) -> NDArray[np.float32]:
     return scaled
 
 
-def whole_clip(pcm: NDArray[np.int16]) -> NDArray[np.float32]:
-    """``(3000, 80)`` of at most 30 s as Whisper itself computes it: padded with silence, one maximum."""
-    samples = np.zeros(30 * RATE)
-    samples[: len(pcm)] = pcm / 32768.0
-    padded = np.pad(samples, WINDOW // 2, mode="reflect")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP][: len(samples) // HOP]
-    logs = decades(np.ascontiguousarray(windows))
-    return scale(logs, float(logs.max()))
-
-
 class LogMel:
     """Log-mel and loudness of a growing piece of audio that begins at sample ``origin`` of its turn.
 
