@@ -14,6 +14,7 @@ import pytest
 from orchestrator.media.clock import SLOT_SECONDS, SlotWheel
 from orchestrator.media.parameters import AudioParameters, Encoding, VideoParameters
 from orchestrator.media.report import StreamReports
+from orchestrator.media.sender import RtpSender
 from orchestrator.media.session import MediaSession
 from orchestrator.media.sources import StillBody
 from orchestrator.media.video.encoder import H264Encoder, parameter_sets
@@ -121,7 +122,8 @@ class Repetitions:
         self.sent: list[tuple[int, int]] = []
         clock: Any = SimpleNamespace(wheel=self.wheel)
         socket: Any = SimpleNamespace(deliver=self._deliver, send_errors=0)
-        self.repeater = Retransmitter(clock, socket, StreamReports("phone@example"))
+        sender = RtpSender(socket, StreamReports("phone@example"))
+        self.repeater = Retransmitter(clock, socket, sender)
         self.repeater.agree(VideoParameters(96, ("127.0.0.1", 9), 640, 480, feedback=ALL))
         for sequence in range(count):
             self.repeater.history.keep(sequence, bytearray(packet.HEADER_SIZE + size), True, sequence)
