@@ -22,7 +22,7 @@ from orchestrator.calls.portraits import DEFAULT, AvatarCatalog, Portrait
 from orchestrator.calls.records import RecordBook, make_record, refused_record
 from orchestrator.config import Settings
 from orchestrator.speech.base import VoiceByLanguage
-from orchestrator.worker.messages import CallOpened, Heard, Message
+from orchestrator.worker.messages import CallMessage, CallOpened, Heard, Message
 from orchestrator.worker.pool import NoRoom, WorkerPool
 
 ENDED_KEPT = 100
@@ -163,7 +163,7 @@ class CallRegistry:
         """What calls' media workers report."""
         if isinstance(message, Heard):
             self._listening.heard(message)
-        elif call := self._under_way.get(getattr(message, "call_id", "")):
+        elif isinstance(message, CallMessage) and (call := self._under_way.get(message.call_id)):
             call.take(message)
 
     # -- life --

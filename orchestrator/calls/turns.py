@@ -12,7 +12,14 @@ from typing import Any, Literal
 
 from orchestrator.calls.events import EventKind
 from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
-from orchestrator.worker.messages import EndTurn, InterruptTurns, Message, StartTurn, TurnAudio, TurnReport
+from orchestrator.worker.messages import (
+    CallMessage,
+    EndTurn,
+    InterruptTurns,
+    StartTurn,
+    TurnAudio,
+    TurnReport,
+)
 from visavis.audio import Resampler
 from visavis.service.logs import Log
 
@@ -56,7 +63,7 @@ class Turns:
     def __init__(
         self,
         call_id: str,
-        send: Callable[[Message], None],
+        send: Callable[[CallMessage], None],
         voices: VoiceByLanguage,
         publish: Callable[[EventKind, dict[str, Any]], None],
     ) -> None:

@@ -10,8 +10,8 @@ from orchestrator.rtp.packet import HEADER_SIZE, write_header
 
 
 class RtpSender:
-    """``sequence`` is the number of the packet that comes next, ``payload_type`` what most packets have, ``base`` the
-    time stamp of the start."""
+    """``sequence`` is the number of the packet that comes next, ``payload_type`` what most packets have, ``base``
+    the time stamp of the start."""
 
     def __init__(self, socket: MediaSocket, reports: StreamReports) -> None:
         self.payload_type = 0

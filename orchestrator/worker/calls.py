@@ -16,6 +16,7 @@ from orchestrator.worker.messages import (
     CallClosed,
     CallFailed,
     CallFigures,
+    CallMessage,
     CallOpened,
     CallRefused,
     CloseCall,
@@ -70,7 +71,9 @@ class CallTable:
         if isinstance(message, OpenCall):
             self._open(message)
             return
-        call = self._calls.get(getattr(message, "call_id", ""))
+        if not isinstance(message, CallMessage):
+            return
+        call = self._calls.get(message.call_id)
         if call is None:
             if isinstance(message, CloseCall):
                 self._send(CallClosed(message.call_id, None))
@@ -78,13 +81,13 @@ class CallTable:
         try:
             self._take(message, call)
         except ValueError as error:
-            self._send(CallFailed(getattr(message, "call_id", ""), str(error)))
+            self._send(CallFailed(message.call_id, str(error)))
         except Exception:
             if isinstance(message, StartCall):
                 self._send(CallFailed(message.call_id, "the avatar of this call could not be started"))
             raise
 
-    def _take(self, message: Message, call: _WorkerCall) -> None:
+    def _take(self, message: CallMessage, call: _WorkerCall) -> None:
         if isinstance(message, ToOwner):
             if call.owner is not None:
                 call.owner.take(message)
@@ -140,9 +143,7 @@ class CallTable:
                 call_id,
                 call.settings.audio,
                 call.settings.video,
-                call.session,
                 self._send,
-                lambda reason: self._send(CallFailed(call_id, reason)),
             )
             call.owner = self._factory.open(context, message)
             call.session.perform(call.owner.voice, call.owner.face)

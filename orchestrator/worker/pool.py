@@ -13,6 +13,7 @@ from orchestrator.media.session import SessionStats
 from orchestrator.worker.messages import (
     CallClosed,
     CallFailed,
+    CallMessage,
     CallOpened,
     CallRefused,
     CloseCall,
@@ -177,9 +178,9 @@ class WorkerPool:
         self._forget(call_id)
         raise NoRoom(answer.reason if isinstance(answer, CallRefused | CallFailed) else "no media worker")
 
-    def send(self, message: Message) -> None:
+    def send(self, message: CallMessage) -> None:
         """For a call of this pool; one that is gone is no error."""
-        worker = self._home.get(getattr(message, "call_id", ""))
+        worker = self._home.get(message.call_id)
         if worker is not None:
             with contextlib.suppress(ChannelClosed):
                 worker.send(message)
