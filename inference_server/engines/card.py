@@ -105,14 +105,12 @@ def mouth_rows(height: int) -> list[tuple[int, int]]:
 
 @lru_cache(maxsize=64)
 def _columns(width: int) -> NDArray[np.int64]:
-    columns: NDArray[np.int64] = np.arange(width) * BITS // width
-    return columns
+    return np.arange(width) * BITS // width
 
 
 def _cells(word: int, width: int) -> NDArray[np.uint8]:
     bits = np.array([WHITE if word >> (BITS - 1 - i) & 1 else BLACK for i in range(BITS)], np.uint8)
-    row: NDArray[np.uint8] = bits[_columns(width)]
-    return row
+    return bits[_columns(width)]
 
 
 def _draw_bars(y: I420, u: I420, v: I420, width: int, height: int) -> None:
