@@ -80,8 +80,30 @@ class CallRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenVideo:
+    """Open video ports of a call that has none; answered by ``VideoOpened``."""
+
+    call_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class VideoOpened:
+    """A call's video port, RTCP one above; ``None`` where there is none to be had."""
+
+    call_id: str
+    port: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CloseVideo:
+    """Close video ports that nothing was agreed for; does nothing to a picture that is sent."""
+
+    call_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigureCall:
-    """What was negotiated: before ``StartCall``, and after each re-INVITE."""
+    """What was negotiated: before ``StartCall``, and after each re-INVITE. Without video its ports are closed."""
 
     call_id: str
     audio: AudioParameters
@@ -308,9 +330,9 @@ ToOwner = StartTurn | TurnAudio | EndTurn | InterruptTurns
 ToFactory = AvatarPrepared
 """For the factory of a worker's calls."""
 Message = (
-    Setup | WorkerReady | OpenCall | CallOpened | CallRefused | ConfigureCall | StartCall | CloseCall
-    | CallClosed | RequestKeyframe | SendDigits | DigitsRefused | Listen | Heard | StartTurn | TurnAudio | EndTurn
-    | InterruptTurns | TurnReport | AvatarState | LipsFigures | AvatarPrepared | PrepareState | TaskFailed | Digit
-    | CallFailed | CallFigures | Heartbeat | Shutdown
+    Setup | WorkerReady | OpenCall | CallOpened | CallRefused | OpenVideo | VideoOpened | CloseVideo | ConfigureCall
+    | StartCall | CloseCall | CallClosed | RequestKeyframe | SendDigits | DigitsRefused | Listen | Heard | StartTurn
+    | TurnAudio | EndTurn | InterruptTurns | TurnReport | AvatarState | LipsFigures | AvatarPrepared | PrepareState
+    | TaskFailed | Digit | CallFailed | CallFigures | Heartbeat | Shutdown
 )  # fmt: skip
 codec = Codec[Message](*typing.get_args(Message))
