@@ -6,10 +6,13 @@ import asyncio
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
+from inference_server.engines.card import CardReading, read_card
 from testing.caller import Phone
+from tests.peers.linphone import Linphone, linphone
 from tests.support.house import House, orchestrator, tone
 from tests.support.servers import inference_server
 from tests.support.waiting import until
@@ -112,3 +115,42 @@ async def test_a_hundred_times_on_and_off() -> None:
         for pid in pids:
             assert after[pid][1] - before[pid][1] < 3_000, (before, after)
         assert not [line for line in house.log if line.get("level") in ("error", "critical")]
+
+
+@pytest.mark.slow
+@pytest.mark.peer("linphonec", "xvfb-run")
+@pytest.mark.parametrize("who", ["it", "we"])
+async def test_a_voice_call_of_linphone_gets_its_face(tmp_path: Path, who: str) -> None:
+    async with (
+        inference_server() as server,
+        orchestrator([server]) as house,
+        linphone(tmp_path, camera=False) as phone,
+    ):
+        await phone.say(f"call {house.uri}")
+        call = await house.call_id()
+        assert (await house.call(call))["video"] is None
+        await house.play(call, [(0.0, tone(20.0))])
+        if who == "it":
+            await phone.say("camera on")
+        else:
+            offered = await house.api.put(f"/v1/calls/{call}/video", json={"shown": True})
+            assert offered.status_code == 204, offered.text
+        await until(lambda: b"for call 1 (video)" in phone.log.read_bytes())
+        await asyncio.sleep(1.0)
+        card = await shown(phone)
+        assert card.mouth is not None and card.mouth.loop_index == card.loop_index
+        if who == "we":
+            taken = await house.api.put(f"/v1/calls/{call}/video", json={"shown": False})
+            assert taken.status_code == 204, taken.text
+        await phone.say("terminate")
+
+
+async def shown(phone: Linphone) -> CardReading:
+    """The card that the phone shows, once it shows one."""
+    async with asyncio.timeout(30):
+        while True:
+            image = cv2.imread(str(await phone.snapshot()))
+            card = None if image is None else read_card(image[:, :, ::-1])
+            if card is not None and card.mouth is not None:
+                return card
+            await asyncio.sleep(0.3)
