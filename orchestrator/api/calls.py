@@ -18,6 +18,7 @@ from orchestrator.api.schemas import (
     KeysRequest,
     NotShown,
     SayRequest,
+    ShowRequest,
     TransferRequest,
     TransferView,
     TurnView,
@@ -108,6 +109,11 @@ async def play(
 @router.post("/{call_id}/dtmf", status_code=204, summary="Press keys")
 async def press(call_id: CallId, request: KeysRequest, services: ServicesDep) -> None:
     await services.call(call_id).press(request.digits, request.milliseconds)
+
+
+@router.put("/{call_id}/video", status_code=204, summary="Give the caller a picture, or take it away")
+async def show(call_id: CallId, request: ShowRequest, services: ServicesDep) -> None:
+    await services.call(call_id).show(request.shown)
 
 
 @router.post("/{call_id}/transfer", summary="Send the caller to somebody else")

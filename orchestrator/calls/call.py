@@ -131,6 +131,14 @@ class Call:
         else:
             await self.signalling.press(digits, milliseconds)
 
+    async def show(self, shown: bool) -> None:
+        """Give the caller a picture, in a voice call as well, or take it away.
+
+        Raises :class:`RequestRefused` where the phone takes none, :class:`CallGone`.
+        """
+        self._check_alive()
+        await self.signalling.show(shown)
+
     async def transfer(self, to: str) -> int:
         """Send the caller to somebody else and hang up when they answered; the status they answered with.
 

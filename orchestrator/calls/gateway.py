@@ -119,6 +119,9 @@ class Signalling(Protocol):
     async def press(self, digits: str, milliseconds: int) -> None:
         """Send keys by signalling, where no way in RTP was agreed. Raises :class:`RequestRefused`, ``CallGone``."""
 
+    async def show(self, shown: bool) -> None:
+        """Offer the peer a picture, or take it away. Raises as :meth:`press`."""
+
     async def transfer(self, to: str) -> int:
         """Have the peer call somebody else; the status that it reports. Raises as :meth:`press`."""
 

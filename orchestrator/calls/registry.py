@@ -22,7 +22,7 @@ from orchestrator.calls.portraits import DEFAULT, AvatarCatalog, Portrait
 from orchestrator.calls.records import RecordBook, make_record, refused_record
 from orchestrator.config import Settings
 from orchestrator.speech.base import VoiceByLanguage
-from orchestrator.worker.messages import CallMessage, CallOpened, Heard, Message
+from orchestrator.worker.messages import CallMessage, CallOpened, CloseVideo, Heard, Message
 from orchestrator.worker.pool import NoRoom, WorkerPool
 
 ENDED_KEPT = 100
@@ -135,6 +135,14 @@ class CallRegistry:
             await self.end(call_id, invitation.ended)
         else:
             invitation.answer(ports)
+
+    async def open_video(self, call_id: str) -> int | None:
+        """Open video ports of a call that has none: the port of RTP, None where there is none to be had."""
+        return await self._pool.open_video(call_id)
+
+    def close_video(self, call_id: str) -> None:
+        """Close video ports of a call that nothing was agreed for."""
+        self._pool.send(CloseVideo(call_id))
 
     def refuse(self, refusal: RefusedInvitation) -> None:
         """There was no room for a call."""

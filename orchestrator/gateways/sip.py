@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any, Literal, cast
 
@@ -33,7 +35,13 @@ class SipSignalling:
     """Implements :class:`orchestrator.calls.gateway.Signalling` with one call of the SIP stack."""
 
     def __init__(
-        self, settings: Settings, registry: CallRegistry, sip: SipCall, ports: CallOpened | None = None
+        self,
+        settings: Settings,
+        registry: CallRegistry,
+        sip: SipCall,
+        ports: CallOpened | None = None,
+        *,
+        video: bool = True,
     ) -> None:
         self.sip = sip
         self.established = False
@@ -42,6 +50,8 @@ class SipSignalling:
         self._registry = registry
         self._ports = ports
         self._fps: Fraction | None = None
+        self._shown = video  # whether the call may have a picture
+        self._opening = asyncio.Lock()
 
     @property
     def direction(self) -> Literal["in", "out"]:
@@ -98,13 +108,57 @@ class SipSignalling:
         except CallEnded as error:
             raise CallGone(str(error)) from None
 
+    async def show(self, shown: bool) -> None:
+        """By re-INVITE."""
+        if shown == self._pictured:
+            self._shown = shown
+            return
+        before, self._shown = self._shown, shown
+        try:
+            self.agreed(await self.sip.reoffer(await self.invited() if shown else self.capabilities()))
+        except NotAcceptable as error:
+            self._shown = before
+            self.unchanged()
+            raise RequestRefused(str(error)) from None
+        except CallEnded as error:
+            raise CallGone(str(error)) from None
+        if shown and not self._pictured:
+            raise RequestRefused("the phone takes no picture")
+
     # -- what the gateway needs --
+
+    async def invited(self, offer: SessionDescription | None = None) -> MediaCapabilities:
+        """What the call can do where the peer makes this offer, or asks for ours: a picture is made room for."""
+        async with self._opening:
+            if (
+                self._ports is not None
+                and self._ports.video_port is None
+                and offers_video(offer)
+                and self._shown
+            ):
+                port = await self._registry.open_video(self.sip.id)
+                self._ports = replace(self._ports, video_port=port)
+        return self.capabilities()
+
+    def unchanged(self) -> None:
+        """Nothing came of an offer: what was opened for it is closed."""
+        if self._ports is None or self._ports.video_port is None:
+            return
+        if not self._pictured and not self.sip.offer_open:
+            self._registry.close_video(self.sip.id)
+            self._ports = replace(self._ports, video_port=None)
+
+    @property
+    def _pictured(self) -> bool:
+        """Whether a picture is agreed."""
+        return self.sip.media is not None and self.sip.media.video is not None
 
     def capabilities(self) -> MediaCapabilities:
         """What the call can do now."""
         assert self._ports is not None
         host = self.sip.capabilities.address if self.established else self.sip.local_host
-        return capabilities(self._settings, self._ports, host, self.account)
+        ports = self._ports if self._shown else replace(self._ports, video_port=None)
+        return capabilities(self._settings, ports, host, self.account)
 
     def agreed(self, media: NegotiatedMedia) -> None:
         """Tell the call what was negotiated; the body's frame rate stays that of the first time."""
@@ -114,6 +168,8 @@ class SipSignalling:
         made = agreement(self._settings, media, self.sip.signalling_hosts, self.account, self._fps)
         if made is not None:
             self._fps = made.fps
+            if made.video is None and self._ports is not None:
+                self._ports = replace(self._ports, video_port=None)  # its media worker closes it
         call.on_media(made)
 
     def end(self, cause: EndCause) -> CallEnd:
@@ -169,7 +225,9 @@ class SipGateway(BaseHandler):
             sip = self._stack.dial(order.to, offer, account=account, call_id=call_id)
         except ValueError as error:
             raise DialRefused(str(error)) from None
-        signalling = self._calls[call_id] = SipSignalling(self._settings, self._registry, sip, ports)
+        signalling = self._calls[call_id] = SipSignalling(
+            self._settings, self._registry, sip, ports, video=order.video
+        )
         return signalling
 
     def trace_calls(self, calls: int) -> None:
@@ -220,9 +278,13 @@ class SipGateway(BaseHandler):
             ours.on_established()
             signalling.established = ours.answered_at is not None
 
-    async def on_reoffer(self, call: SipCall, offer: SessionDescription) -> MediaCapabilities:
-        """What we can do now: the same, with video where it is offered."""
-        return self._calls[call.id].capabilities()
+    async def on_reoffer(self, call: SipCall, offer: SessionDescription | None) -> MediaCapabilities:
+        """What we can do now: the same, with video where it is offered or may be."""
+        return await self._calls[call.id].invited(offer)
+
+    async def on_reoffer_failed(self, call: SipCall) -> None:
+        if signalling := self._calls.get(call.id):
+            signalling.unchanged()
 
     async def on_keyframe_request(self, call: SipCall) -> None:
         if ours := self._registry.under_way(call.id):

@@ -20,15 +20,18 @@ from orchestrator.worker.messages import (
     CallOpened,
     CallRefused,
     CloseCall,
+    CloseVideo,
     ConfigureCall,
     DigitsRefused,
     Listen,
     Message,
     OpenCall,
+    OpenVideo,
     RequestKeyframe,
     SendDigits,
     StartCall,
     ToOwner,
+    VideoOpened,
 )
 from orchestrator.worker.owner import CallContext, CallFactory, CallOwner, Send
 from visavis.service.logs import Log
@@ -77,6 +80,8 @@ class CallTable:
         if call is None:
             if isinstance(message, CloseCall):
                 self._send(CallClosed(message.call_id, None))
+            elif isinstance(message, OpenVideo):
+                self._send(VideoOpened(message.call_id, None))
             return
         try:
             self._take(message, call)
@@ -100,6 +105,10 @@ class CallTable:
                     call.owner.configured(audio, video)
             case StartCall():
                 self._start(message, call)
+            case OpenVideo():
+                self._open_video(message, call)
+            case CloseVideo():
+                call.session.close_video()
             case RequestKeyframe():
                 call.session.request_keyframe()
             case SendDigits():
@@ -123,6 +132,14 @@ class CallTable:
         self._calls[call_id] = _WorkerCall(session, inbound)
         session.hearing = inbound
         self._send(CallOpened(call_id, session.audio_port, session.video_port))
+
+    def _open_video(self, message: OpenVideo, call: _WorkerCall) -> None:
+        port = None
+        try:
+            port = call.session.open_video()
+        except (PortsExhausted, OSError) as error:
+            log.warning("video_refused", call=message.call_id, reason=error)
+        self._send(VideoOpened(message.call_id, port))
 
     def _hearing(self, call_id: str) -> Hearing | None:
         owner = self._calls[call_id].owner if call_id in self._calls else None

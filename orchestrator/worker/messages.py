@@ -84,8 +84,25 @@ class CallRefused(CallMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class OpenVideo(CallMessage):
+    """Open video ports of a call that has none; answered by ``VideoOpened``."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoOpened(CallMessage):
+    """A call's video port, RTCP one above; ``None`` where there is none to be had."""
+
+    port: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CloseVideo(CallMessage):
+    """Close video ports that nothing was agreed for; does nothing to a picture that is sent."""
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigureCall(CallMessage):
-    """What was negotiated: before ``StartCall``, and after each re-INVITE."""
+    """What was negotiated: before ``StartCall``, and after each re-INVITE. Without video its ports are closed."""
 
     audio: AudioParameters
     video: VideoParameters | None
@@ -290,9 +307,9 @@ ToOwner = StartTurn | TurnAudio | EndTurn | InterruptTurns
 ToFactory = AvatarPrepared
 """For the factory of a worker's calls."""
 Message = (
-    Setup | WorkerReady | CallMessage | OpenCall | CallOpened | CallRefused | ConfigureCall | StartCall | CloseCall
-    | CallClosed | RequestKeyframe | SendDigits | DigitsRefused | Listen | Heard | StartTurn | TurnAudio | EndTurn
-    | InterruptTurns | TurnReport | AvatarState | LipsFigures | AvatarPrepared | PrepareState | TaskFailed | Digit
-    | CallFailed | CallFigures | Heartbeat | Shutdown
+    Setup | WorkerReady | CallMessage | OpenCall | CallOpened | CallRefused | OpenVideo | VideoOpened | CloseVideo
+    | ConfigureCall | StartCall | CloseCall | CallClosed | RequestKeyframe | SendDigits | DigitsRefused | Listen
+    | Heard | StartTurn | TurnAudio | EndTurn | InterruptTurns | TurnReport | AvatarState | LipsFigures
+    | AvatarPrepared | PrepareState | TaskFailed | Digit | CallFailed | CallFigures | Heartbeat | Shutdown
 )  # fmt: skip
 codec = Codec[Message](*typing.get_args(Message))

@@ -81,7 +81,7 @@ class VideoStream:
         self._outbox = PacketPacer(self._sender.send, self._sent)
         self._idle: tuple[Body, IdleKey] | None = None
         self._loop: IdleLoop | None = None
-        self._rate, self._scale = 25, 1
+        self._rate, self._scale, self._every = 25, 1, 1
         self._t0 = 0.0
         self._next = 0
         self._skipped = False
@@ -114,6 +114,7 @@ class VideoStream:
         old, self._parameters = self._parameters, parameters
         self._sender.payload_type = parameters.payload_type
         self._rate, self._scale = parameters.fps.numerator, parameters.fps.denominator
+        self._every = parameters.every
         if old is not None and old.fps != parameters.fps and self.running:
             # The picture numbers go on from the same instant in the new rate.
             self._next = int(self._next * parameters.fps / old.fps) + 1
@@ -199,8 +200,11 @@ class VideoStream:
             log.exception("face_failed")
             self._skipped = True
             return
+        every = self._every
+        if number % every:
+            return
         timestamp = self._sender.timestamp(number * CLOCK_RATE * self._scale // self._rate)
-        loop = self._idle_loop(body)
+        loop = self._idle_loop(body) if every == 1 else None  # which leaves no picture out
         keyframe = self.keyframes.due(now)
         action = self._director.decide(picture, loop, skipped=self._skipped, keyframe=keyframe)
         self._skipped = action is None
