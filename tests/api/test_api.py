@@ -248,7 +248,7 @@ async def test_a_sender_goes_on_to_its_end_after_an_interruption(house: House) -
             "/v1/calls",
             {"content": b'{"to": "sip:a@b"}'},
             422,
-            "content-type: application/json, not without",
+            "content-type: application/json, not",
         ),
         ("GET", "/v1/avatars/..%2f..%2fetc", {}, 404, ""),
     ],
