@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import errno
-import functools
 import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while modules load ends it without a trace
+
+import asyncio
+import errno
 import socket
 import sys
 
 import httpx
 
+from examples.services import ENDS, Readiness, start, terminate
 from inference_server.settings import load as load_inference_settings
 from orchestrator.config import load_settings
-from visavis.service.child import end_with_parent
 from visavis.service.settings import SettingsError
 
 
@@ -71,37 +73,35 @@ async def run() -> int:
         return 1
     settings = load_settings([])
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in ENDS:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    processes = [
-        await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", module),
-            start_new_session=True,
-            preexec_fn=functools.partial(end_with_parent, signal.SIGTERM),
-        )
-        for module in ("inference_server", "orchestrator")
-    ]
+    processes = [await start(module) for module in ("inference_server", "orchestrator")]
     ends = [asyncio.create_task(process.wait()) for process in processes]
     stopping = asyncio.create_task(stop.wait())
     said = asyncio.create_task(announce(settings.api_port, settings.sip_port))
     await asyncio.wait([*ends, stopping], return_when=asyncio.FIRST_COMPLETED)
     said.cancel()
     stopping.cancel()
-    for process in reversed(processes):
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
+    for number in ENDS:  # once more ends what drains
+        asyncio.get_running_loop().add_signal_handler(number, terminate, processes)
+    terminate(processes)
     codes = await asyncio.gather(*ends)
-    return max(codes) if stop.is_set() else max(1, *codes)
+    if stop.is_set():
+        return max(
+            0 if code == -signal.SIGTERM else abs(code) for code in codes
+        )  # told before it could listen
+    return max(1, *codes)
 
 
 async def announce(api_port: int, sip_port: int) -> None:
-    """Say what to dial once calls get a talking face."""
-    async with httpx.AsyncClient() as client:
-        while True:
-            with contextlib.suppress(httpx.TransportError):
-                status = await client.get(f"http://127.0.0.1:{api_port}/v1/status")
-                if status.status_code == 200 and status.json()["talking_face"]:
-                    break
+    """Say what to dial once calls get a talking face, and until then what is missing, whenever that changes."""
+    told: list[str] = []
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{api_port}") as api:
+        readiness = Readiness(api)
+        while missing := await readiness.missing():
+            if missing != told:
+                print(f"Not ready yet: {'; '.join(missing)}.", flush=True)
+                told = missing
             await asyncio.sleep(0.2)
     host = own_address()
     port = "" if sip_port == 5060 else f":{sip_port}"

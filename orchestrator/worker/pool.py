@@ -45,6 +45,7 @@ PROGRAM = Program(
     "orchestrator.worker.worker",
     codec,
     hello=WorkerReady,
+    own_session=True,
     start_s=START_SECONDS,
     silence_s=SILENCE_SECONDS,
 )

@@ -134,6 +134,14 @@ async def test_health(house: House) -> None:
     assert (answer.status_code, answer.json()) == (503, {"status": house.dead})
 
 
+async def test_the_root_says_where_to_go(house: House) -> None:
+    answer = await house.client.get("/")
+    assert answer.status_code == 200
+    named = [line.split()[0] for line in answer.text.splitlines() if line.startswith("/")]
+    for path in named:
+        assert (await house.client.get(path)).status_code in (200, 503), path
+
+
 async def test_metrics_sum_the_lips_of_ended_calls(tmp_path: Path) -> None:
     registry: Any = SimpleNamespace(active=0, refused=0, calls=[], call=lambda call_id: house.one)
     collector = OrchestratorCollector(registry, cast(Any, SimpleNamespace(workers=[])))
@@ -234,6 +242,14 @@ async def test_a_sender_goes_on_to_its_end_after_an_interruption(house: House) -
         ("POST", "/v1/calls/c1/dtmf", {"json": {"digits": "1", "milliseconds": 5}}, 422, "milliseconds"),
         ("POST", "/v1/calls/c1/dtmf", {"json": {"digits": "D"}}, 409, "takes no keys"),
         ("GET", "/v1/avatars/nobody", {}, 404, "GET /v1/avatars lists them"),
+        ("GET", "/v1/nothing", {}, 404, "nothing at /v1/nothing: /docs lists the routes"),
+        (
+            "POST",
+            "/v1/calls",
+            {"content": b'{"to": "sip:a@b"}'},
+            422,
+            "content-type: application/json, not",
+        ),
         ("GET", "/v1/avatars/..%2f..%2fetc", {}, 404, ""),
     ],
 )

@@ -171,7 +171,13 @@ class ServerPool:
             except (VisavisError, OSError) as error:
                 if not isinstance(error, ServerUnavailable | OSError):
                     avatar = None
-                tell(str(error) or type(error).__name__)
+                if isinstance(error, OSError):
+                    reason = error.strerror or str(error)
+                    tell(
+                        f"the cache of bodies, {bodies.directory}, cannot be written ({reason}): make room there"
+                    )
+                else:
+                    tell(str(error) or type(error).__name__)
                 await asyncio.sleep(_RETRY_S)
 
     async def _usable(self, tell: OnWait) -> None:
