@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from visavis.service import origins, security
+from visavis.service import listening, origins, security
 from visavis.service.security import FLEET_SCOPES, Guard, Refused, Tokens
 
 OLD, NEW = "visavis_old-old-old-old-old", "visavis_new-new-new-new-new"
@@ -155,7 +155,7 @@ def test_pages_of_other_origins() -> None:
 
 def test_one_sentence_for_whoever_opens_a_port() -> None:
     def told(host: str, insecure: bool = False, tls: bool = False) -> str:
-        return security.exposure("The API", host, "VISAVIS_API_", insecure=insecure, tls=tls)
+        return listening.exposure("The API", host, "VISAVIS_API_", insecure=insecure, tls=tls)
 
     assert told("127.0.0.1") == told("::1") == told("localhost") == told("0.0.0.0", tls=True) == ""
     assert told("0.0.0.0") == (

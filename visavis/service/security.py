@@ -1,4 +1,4 @@
-"""Credentials of both services: bearer tokens with scopes, and what is said of an open port.
+"""Credentials of both services: bearer tokens with scopes, and who may do what.
 
 A token file has one token a line: ``TOKEN [SCOPE,SCOPE...] [NAME]``; without scopes it may do everything that the
 service offers, and ``#`` begins a remark. The first start makes it (mode 0600). It is read again when it changes:
@@ -12,7 +12,6 @@ import binascii
 import contextlib
 import hashlib
 import hmac
-import ipaddress
 import os
 import secrets
 import tempfile
@@ -20,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from visavis.service.logs import Log
 from visavis.service.secret import Secret
@@ -73,6 +72,23 @@ class Grant:
         return scope in self.scopes or ADMIN in self.scopes
 
 
+class TokenLine(NamedTuple):
+    """A line of a token file; ``scopes`` are separated by commas, ``*`` for all."""
+
+    token: str
+    scopes: str = "*"
+    name: str = ""
+
+    @classmethod
+    def of(cls, line: str) -> TokenLine | None:
+        """``None`` for a line without a token."""
+        words = line.partition("#")[0].split()[:3]
+        return cls(*words) if words else None
+
+    def __str__(self) -> str:
+        return " ".join(self).rstrip()
+
+
 def fleet_file() -> Path:
     """Where the token that orchestrators and inference servers of one machine share lies by default."""
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
@@ -87,15 +103,17 @@ def new_token() -> str:
 def make_token_file(path: Path, name: str) -> bool:
     """Write a file with one new token, unless there is one; whether it is new. Raises ``OSError``.
 
-    Of several processes that begin together one writes it, and nobody reads half of it.
+    Of several processes that begin together one writes it, and nobody reads half of it. Where the folder may be
+    read by its group the file may be, too.
     """
     if path.exists():
         return False
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=".new-")  # mkstemp makes it 0600
     try:
+        os.fchmod(descriptor, 0o600 | path.parent.stat().st_mode & 0o040)
         with os.fdopen(descriptor, "w") as file:
-            file.write(f"{new_token()} * {name}\n")
+            file.write(f"{TokenLine(new_token(), name=name)}\n")
         os.link(draft, path)
     except FileExistsError:
         return False
@@ -123,11 +141,7 @@ def read_token(path: Path) -> Secret:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         return Secret()
-    return next((Secret(words[0]) for line in lines if (words := _words(line))), Secret())
-
-
-def _words(line: str) -> list[str]:
-    return line.partition("#")[0].split()
+    return next((Secret(found.token) for line in lines if (found := TokenLine.of(line))), Secret())
 
 
 class Tokens:
@@ -177,21 +191,17 @@ class Tokens:
         log.info("tokens_read", file=str(self.path), names=[grant.name for _, grant in self._grants])
 
     def _parse(self, line: str, number: int) -> tuple[bytes, Grant] | None:
-        words = _words(line)
-        if not words:
+        found = TokenLine.of(line)
+        if found is None:
             return None
-        token, scopes, name = (*words, "*", "")[:3] if len(words) == 1 else (*words, "")[:3]
-        named = self._scopes if scopes == "*" else frozenset(scopes.split(","))
+        named = self._scopes if found.scopes == "*" else frozenset(found.scopes.split(","))
         unknown = sorted(named - self._scopes)
-        if len(token) < _LEAST_LENGTH or unknown:
-            what = (
-                f"no scope is named {unknown[0]}"
-                if unknown
-                else f"it has less than {_LEAST_LENGTH} characters"
-            )
+        if len(found.token) < _LEAST_LENGTH or unknown:
+            short = f"it has less than {_LEAST_LENGTH} characters"
+            what = f"no scope is named {unknown[0]}" if unknown else short
             log.error("token_ignored", file=str(self.path), line=number, reason=what)
             return None
-        return _digest(token), Grant(name or f"line {number}", named)
+        return _digest(found.token), Grant(found.name or f"line {number}", named)
 
 
 def _digest(token: str) -> bytes:
@@ -238,11 +248,15 @@ class Guard:
             if self._open:
                 return self._anybody
             raise Refused(f"This request has no token: {self._help}", unauthenticated=True)
-        token = bearer(authorization)
-        grant = self._tokens.grant(token) if token else None
+        grant = self.known(authorization)
         if grant is None:
             raise Refused(f"This token is not valid here, or no longer: {self._help}", unauthenticated=True)
         return grant
+
+    def known(self, authorization: str) -> Grant | None:
+        """Whose token it is, ``None`` where there is none that is valid."""
+        token = bearer(authorization)
+        return self._tokens.grant(token) if token else None
 
 
 def bearer(authorization: str) -> str:
@@ -258,51 +272,3 @@ def bearer(authorization: str) -> str:
         with contextlib.suppress(binascii.Error, UnicodeDecodeError):
             return base64.b64decode(value.strip(), validate=True).decode().partition(":")[2]
     return ""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens there."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def exposure(what: str, host: str, prefix: str, *, insecure: bool, tls: bool) -> str:
-    """One sentence for whoever opens a port to others, "" where there is nothing to say.
-
-    ``what`` listens on ``host``; ``prefix`` is that of the settings that help.
-    """
-    if insecure:
-        who = "every program of this machine" if is_loopback(host) else "everybody who reaches this machine"
-        return (
-            f"{what} on {host} wants no credentials: {who} may use it. Set {prefix}INSECURE to false as soon as "
-            "all clients send a token."
-        )
-    if tls or is_loopback(host):
-        return ""
-    return (
-        f"{what} listens on {host} without TLS, so that whoever is on the way can read its tokens: keep it inside "
-        f"a private network, or set {prefix}TLS_CERTIFICATE and {prefix}TLS_KEY."
-    )
-
-
-@dataclass(frozen=True)
-class Tls:
-    """Files of a TLS listener, PEM: ours, and the CAs of clients where each needs a certificate."""
-
-    certificate: str = ""
-    key: str = ""
-    client_ca: str = ""
-
-    def __bool__(self) -> bool:
-        return bool(self.certificate)
-
-    def check(self) -> None:
-        """Raises ``ValueError`` where the files do not belong together."""
-        if bool(self.certificate) != bool(self.key):
-            raise ValueError("a TLS certificate and its key go together")
-        if self.client_ca and not self.certificate:
-            raise ValueError("a CA for clients' certificates needs a certificate of ours")
