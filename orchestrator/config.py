@@ -79,6 +79,11 @@ class Settings(ServiceSettings):
         description='user names and passwords that callers must give, as JSON: {"anna": "secret"}',
         repr=False,
     )
+    sip_digest: Annotated[list[Literal["SHA-256", "MD5"]], BeforeValidator(_split)] = Field(
+        ["SHA-256", "MD5"],
+        min_length=1,
+        description="digest algorithms that callers with a password may use, the preferred one first",
+    )
     sip_accounts: Annotated[list[AccountSettings], BeforeValidator(from_json)] = Field(
         [],
         description='registrars and trunks, as JSON: [{"uri": "sip:avatar@pbx", "password": "secret"}]',
