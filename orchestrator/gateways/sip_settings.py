@@ -44,4 +44,5 @@ def _account(account: AccountSettings) -> Account:
         expires=account.expires,
         register=account.register_,
         ping=account.ping,
+        realm=account.realm,
     )

@@ -11,7 +11,8 @@ class Account:
 
     `proxies` are tried in order (sip URIs); none means the registrar's own address. `register=False` only
     gives outbound calls their credentials. `ping` is how often each proxy is asked for OPTIONS, in seconds
-    (0: never); one that does not answer is dialled last.
+    (0: never); one that does not answer is dialled last. With a password calls go over the proxies or the
+    registrar, and only their challenges are answered, of `realm` where that is given.
     """
 
     uri: str
@@ -22,6 +23,7 @@ class Account:
     expires: int = 300
     register: bool = True
     ping: float = 0.0
+    realm: str = ""
 
 
 @dataclass(frozen=True, slots=True)

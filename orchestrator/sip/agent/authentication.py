@@ -6,8 +6,9 @@ import hmac
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from orchestrator.sip.agent.digest import (
     STRONGEST_FIRST,
@@ -20,8 +21,13 @@ from orchestrator.sip.agent.guesses import Guesses
 from orchestrator.sip.agent.nonces import Nonces
 from orchestrator.sip.message.grammar import GrammarError, parse_uri
 from orchestrator.sip.message.message import Request, Response
+from orchestrator.sip.message.text import PeerText
+from visavis.service.logs import Log
+
+log = Log(__name__)
 
 NONCES_COUNTED = 64
+REALM_HINT = "if it is the account's, name it as realm in VISAVIS_SIP_ACCOUNTS"
 _COUNT = re.compile(r"[0-9a-fA-F]{8}", re.ASCII)
 
 
@@ -122,13 +128,33 @@ def _same_uri(one: str, other: str) -> bool:
     return (a.decoded_user, a.host.lower(), a.port) == (b.decoded_user, b.host.lower(), b.port)
 
 
+class AccountServers(Protocol):
+    """The servers of an account."""
+
+    def owns(self, host: str) -> bool:
+        """Whether an IP address is one of them."""
+
+
 @dataclass(slots=True)
 class Credentials:
-    """A user name and password that answer challenges, counting uses of the last nonces."""
+    """A user name and password that answer the challenges of one account, counting uses of the last nonces.
+
+    Only challenges of `servers` (None: of anybody) are answered, and only in the account's realm: `realm`, or where
+    that is empty what its registrar asked for, `names` (hosts of the account) and the domains that these are in. A
+    server of the account may hand on the challenge of whoever was called.
+    """
 
     username: str
     password: str = field(repr=False)
+    realm: str = ""
+    names: Collection[str] = ()
+    servers: AccountServers | None = None
+    _learnt: str = ""
     _counts: OrderedDict[str, int] = field(default_factory=OrderedDict)
+
+    def are_for(self, server: str) -> bool:
+        """Whether the server at this IP address gets an answer to its challenges."""
+        return self.servers is None or self.servers.owns(server)
 
     def answer(self, request: Request, response: Response) -> bool:
         """Put credentials for a 401 or 407 on `request`; False where there are none that could help.
@@ -143,8 +169,13 @@ class Credentials:
         challenges.sort(key=lambda challenge: order.get(challenge.get("algorithm", "MD5").upper(), 9))
         tried = request.headers.get(names[1])
         for challenge in challenges:
-            nonce = challenge.get("nonce", "")
+            nonce, realm = challenge.get("nonce", ""), challenge.get("realm", "")
             if tried is not None and challenge.get("stale", "").lower() != "true":
+                continue
+            if not self._is_ours(realm, request.method):
+                log.warning(
+                    "challenge_unanswered", user=self.username, realm=PeerText(realm), hint=REALM_HINT
+                )
                 continue
             self._counts[nonce] = self._counts.get(nonce, 0) + 1
             self._counts.move_to_end(nonce)
@@ -163,3 +194,12 @@ class Credentials:
                 request.headers.set(names[1], format_credentials(credentials))
                 return True
         return False
+
+    def _is_ours(self, realm: str, method: str) -> bool:
+        if self.realm or self.servers is None:
+            return realm == (self.realm or realm)
+        if method == "REGISTER":  # goes no further than the registrar
+            self._learnt = realm
+        name = realm.lower()
+        within = any(host == name or ("." in name and host.endswith(f".{name}")) for host in self.names)
+        return within or (bool(realm) and realm == self._learnt)
