@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
+import phonenumbers
 from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from orchestrator.calls.dial_plan import Rule
 from orchestrator.nameserver import split_address
 from orchestrator.speech.base import SpeechError
 from orchestrator.speech.voices import installed_voices
@@ -50,6 +52,7 @@ class AccountSettings(BaseModel):
     expires: int = Field(300, ge=30)
     register_: bool = Field(True, alias="register")
     ping: float = Field(0.0, ge=0)
+    realm: str = ""
     srtp: Srtp | None = None
     av_trim_ms: int | None = Field(None, ge=-200, le=200)
 
@@ -80,10 +83,30 @@ class Settings(ServiceSettings):
         description='user names and passwords that callers must give, as JSON: {"anna": "secret"}',
         repr=False,
     )
+    sip_digest: Annotated[list[Literal["SHA-256", "MD5"]], BeforeValidator(_split)] = Field(
+        ["SHA-256", "MD5"],
+        min_length=1,
+        description="digest algorithms that callers with a password may use, the preferred one first",
+    )
     sip_accounts: Annotated[list[AccountSettings], BeforeValidator(from_json)] = Field(
         [],
         description='registrars and trunks, as JSON: [{"uri": "sip:avatar@pbx", "password": "secret"}]',
         repr=False,
+    )
+    dial_plan: CommaList = Field(
+        [],
+        description="whom calls, transfers and redirects may reach: allow +49*, deny *@pbx.example; the first rule "
+        "that matches decides; where none does, all but premium numbers",
+    )
+    dial_region: str = Field(
+        "", description="country of numbers that are dialled without one (DE, US); empty: they need a rule"
+    )
+    dial_per_minute: int = Field(
+        60, ge=0, description="calls, transfers and redirects in a minute; 0: no limit"
+    )
+    dial_at_once: int = Field(0, ge=0, description="calls of ours under way at once; 0: no limit")
+    dial_minutes: int = Field(
+        1440, ge=0, description="minutes of calls to numbers within 24 hours; 0: no limit"
     )
     sip_proxies: CommaList = Field(
         ["127.0.0.0/8", "::1/128"],
@@ -235,6 +258,20 @@ class Settings(ServiceSettings):
             except ValueError:
                 raise ValueError(f"'{network}' is not a network: write it as 10.0.0.0/8") from None
         return value
+
+    @field_validator("dial_plan")
+    @classmethod
+    def _check_dial_plan(cls, value: list[str]) -> list[str]:
+        for rule in value:
+            Rule.parse(rule)
+        return value
+
+    @field_validator("dial_region")
+    @classmethod
+    def _check_dial_region(cls, value: str) -> str:
+        if value and value.upper() not in phonenumbers.SUPPORTED_REGIONS:
+            raise ValueError(f"'{value}' is no country: write it as DE or US")
+        return value.upper()
 
     @field_validator("language")
     @classmethod

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from orchestrator.calls.call import Call, figures_of
+from orchestrator.calls.dial_plan import DialLimits, DialPlan, Rule
 from orchestrator.calls.events import EventBus
 from orchestrator.calls.gateway import (
     CallEnd,
@@ -49,6 +50,11 @@ class CallRegistry:
         self.records = RecordBook(settings.records_kept)
         self.refused = 0
         self._listening = Listening(pool.send)
+        self.dial_plan = DialPlan(
+            [Rule.parse(text) for text in settings.dial_plan],
+            DialLimits(settings.dial_per_minute, settings.dial_at_once, settings.dial_minutes),
+            settings.dial_region,
+        )
 
     # -- what the API asks --
 
@@ -105,6 +111,7 @@ class CallRegistry:
         try:
             signalling = gateway.dial(call_id, order, ports)
         except DialRefused:
+            self.dial_plan.ended(call_id, time.monotonic())
             await self._pool.close_call(call_id)
             raise
         self._add(call_id, signalling, portrait, order.text, order.language)
@@ -156,6 +163,7 @@ class CallRegistry:
         if call is None:
             return
         self._listening.ended(call_id)
+        self.dial_plan.ended(call_id, time.monotonic())
         call.on_end(end)
         if call.answered_at is not None:
             self._ended = [*self._ended, call][-ENDED_KEPT:]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any, Literal, cast
 
 from orchestrator.calls.call import CallGone
+from orchestrator.calls.dial_plan import is_number
 from orchestrator.calls.gateway import CallEnd, DialOrder, DialRefused, RefusedInvitation, RequestRefused
 from orchestrator.calls.registry import CallRegistry
 from orchestrator.config import Settings
@@ -19,6 +21,7 @@ from orchestrator.sip.call.call import CallEnded
 from orchestrator.sip.call.events import EndCause, RefusedCall
 from orchestrator.sip.call.incoming import IncomingCall
 from orchestrator.sip.handler import BaseHandler
+from orchestrator.sip.message.grammar import parse_uri
 from orchestrator.sip.message.text import PeerText
 from orchestrator.sip.sdp.capabilities import MediaCapabilities, NegotiatedMedia, NotAcceptable
 from orchestrator.sip.sdp.description import SessionDescription
@@ -26,7 +29,10 @@ from orchestrator.sip.stack import SipStack, dialled_uri
 from orchestrator.sip.transport.trace import Trace
 from orchestrator.worker.messages import CallOpened
 from orchestrator.worker.pool import NoRoom
+from visavis.service.logs import Log
 from visavis.service.supervisor import Supervisor
+
+log = Log(__name__)
 
 RETRY_AFTER = 10
 
@@ -100,10 +106,14 @@ class SipSignalling:
 
     async def transfer(self, to: str) -> int:
         """By REFER; a bare user or number is one of the account's server."""
-        host = self.account.rpartition("@")[2].partition(";")[0]
         try:
-            return await self.sip.transfer(str(dialled_uri(to, host)))
-        except (NotAcceptable, ValueError) as error:
+            target = str(dialled_uri(to, _host_of(self.account)))
+        except ValueError as error:
+            raise RequestRefused(str(error)) from None
+        self._registry.dial_plan.attempt(target, time.monotonic())
+        try:
+            return await self.sip.transfer(target)
+        except NotAcceptable as error:
             raise RequestRefused(str(error)) from None
         except CallEnded as error:
             raise CallGone(str(error)) from None
@@ -222,7 +232,11 @@ class SipGateway(BaseHandler):
         account = order.account or (accounts[0].uri if accounts else "")
         offer = capabilities(self._settings, ports, self._settings.advertised_address, account)
         try:
-            sip = self._stack.dial(order.to, offer, account=account, call_id=call_id)
+            target = str(dialled_uri(order.to, _host_of(account)))
+            self._registry.dial_plan.place(call_id, target, time.monotonic())
+            sip = self._stack.dial(target, offer, account=account, call_id=call_id)
+        except DialRefused:
+            raise
         except ValueError as error:
             raise DialRefused(str(error)) from None
         signalling = self._calls[call_id] = SipSignalling(
@@ -268,6 +282,18 @@ class SipGateway(BaseHandler):
         if ours := self._registry.under_way(call.id):
             ours.on_ringing(status)
 
+    async def on_redirect(self, call: SipCall, target: PeerText) -> bool:
+        """To where the dial plan allows; to another server, or a number, only where a rule of it says so."""
+        here = {parse_uri(call.remote_uri).bare_host, _host_of(call.account)}
+        uri = parse_uri(target)
+        of_peer = uri.bare_host not in here or is_number(uri.decoded_user)
+        try:
+            self._registry.dial_plan.attempt(target, time.monotonic(), of_peer=of_peer)
+        except DialRefused as error:
+            log.warning("redirect_refused", call=call.id, reason=error)
+            return False
+        return True
+
     async def on_media(self, call: SipCall, media: NegotiatedMedia) -> None:
         if signalling := self._calls.get(call.id):
             signalling.agreed(media)
@@ -276,6 +302,7 @@ class SipGateway(BaseHandler):
         """Acknowledged: whoever called is there."""
         if (signalling := self._calls.get(call.id)) and (ours := self._registry.under_way(call.id)):
             ours.on_established()
+            self._registry.dial_plan.answered(call.id, time.monotonic())
             signalling.established = ours.answered_at is not None
 
     async def on_reoffer(self, call: SipCall, offer: SessionDescription | None) -> MediaCapabilities:
@@ -297,6 +324,11 @@ class SipGateway(BaseHandler):
     async def on_ended(self, call: SipCall, cause: EndCause) -> None:
         if signalling := self._calls.pop(call.id, None):
             await self._registry.end(call.id, signalling.end(cause))
+
+
+def _host_of(account: str) -> str:
+    """The server of an account, by its address of record; "" for no account."""
+    return account.rpartition("@")[2].partition(";")[0]
 
 
 def _kept(sip_call_id: str, kind: str, status: int) -> dict[str, Any]:

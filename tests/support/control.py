@@ -91,7 +91,9 @@ class Control:
         fast = SipConfig(
             messages_per_second=1e9, invites_per_second=1e9, max_calls=10_000, max_calls_per_source=10_000
         )
-        self.wire = Wire(cast(Any, SipGateway(settings, self.registry)), fast)
+        self.gateway = SipGateway(settings, self.registry)
+        self.wire = Wire(cast(Any, self.gateway), fast)
+        self.gateway._stack._agent = self.wire.agent  # as if it had been started
         self.wire.agent.tracer.upcoming = None
         collector = OrchestratorCollector(self.registry, pool, self.bus, self.supervisor)
         services = Services(cast(Any, self), catalog, self.bus, make_registry(collector), "en")
@@ -149,7 +151,7 @@ class Control:
         return SimpleNamespace(not_ready=list, not_alive=str)
 
     async def dial(self, order: DialOrder) -> str:
-        raise NotImplementedError
+        return await self.registry.dial(self.gateway, order)
 
     @property
     def records(self) -> RecordBook:
