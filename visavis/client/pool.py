@@ -16,6 +16,7 @@ from visavis.client.server import Progress, ServerClient
 from visavis.client.stream import AvatarStream
 from visavis.errors import AvatarUnknown, InvalidRequest, ServerUnavailable, VisavisError
 from visavis.service.unhandled import logged
+from visavis.session import AvatarSession, SessionEvent
 
 __all__ = ["Resolver", "ServerPool"]
 
@@ -183,6 +184,24 @@ class ServerPool:
             while self.choose("") is None:
                 await self.wait_change(_RETRY_S)
             tell("")
+
+    def session(
+        self,
+        source: AvatarSource,
+        *,
+        bodies: BodyCache | None = None,
+        session_id: str = "",
+        on_event: Callable[[SessionEvent], None] | None = None,
+        timeout_s: float = 60.0,
+    ) -> AvatarSession:
+        """One conversation with the avatar of ``source``, for ``async with``; see :class:`AvatarSession`.
+
+        ``bodies``: where loops are kept (``~/.cache/visavis/bodies``); ``session_id`` is for logs and seeds the
+        idle variation; ``on_event`` hears of speech that started and finished, and of servers that come and go.
+        """
+        return AvatarSession(
+            self, source, bodies=bodies, session_id=session_id, on_event=on_event, timeout_s=timeout_s
+        )
 
     def open(
         self,

@@ -2,9 +2,9 @@
 
 Sans-IO. A call reads 20 ms of sound per packet, an avatar session the sound of a picture, and asks for one picture
 per video tick; both are numbered from the same moment, so that packet ``p`` starts ``p * 20 ms`` and tick ``n`` is
-due ``n / fps`` after it. A turn starts on a video tick a little ahead and then plays, whatever has arrived from the avatar. When its
-audio runs dry before its end, the rest is anchored anew at a later tick, on the body frame due there, with the
-audio shifted by less than a frame so that frames keep their place.
+due ``n / fps`` after it. A turn starts on a video tick a little ahead and then plays, whatever has arrived from the
+avatar. When its audio runs dry before its end, the rest is anchored anew at a later tick, on the body frame due
+there, with the audio shifted by less than a frame so that frames keep their place.
 """
 
 from __future__ import annotations
@@ -89,8 +89,13 @@ class Speaker:
         return None if self._turn is None or self._state == "closing" else self._turn.turn_id
 
     @property
+    def closing(self) -> int | None:
+        """The turn that has been heard to its end and whose mouth closes yet."""
+        return self._turn.turn_id if self._turn is not None and self._state == "closing" else None
+
+    @property
     def heard(self) -> int:
-        """Samples of that turn that have been read, at the codec's rate."""
+        """Samples of the turn of the moment that have been read, at the codec's rate."""
         return 0 if self._turn is None else self._turn.read
 
     def use(self, avatar: TurnWriter, playout: Playout, start_delay: StartDelay) -> None:
