@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from fractions import Fraction
 from types import TracebackType
 from typing import Protocol
@@ -56,8 +56,8 @@ class AvatarSession:
     """One conversation with a face; :meth:`visavis.ServerPool.session` makes it. Belongs to one event loop.
 
     ``async with`` waits until the avatar can be shown: :class:`InvalidRequest` on a portrait that cannot be used,
-    :class:`ServerUnavailable` where no server has made it within ``timeout_s``. A server that is lost later costs
-    lips, never sound.
+    :class:`ServerUnavailable` where no server has made it within ``timeout_s`` (``None``: it is waited for). A
+    server that is lost later costs lips, never sound.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class AvatarSession:
         bodies: BodyCache | None = None,
         session_id: str = "",
         on_event: Callable[[SessionEvent], None] | None = None,
-        timeout_s: float = 60.0,
+        timeout_s: float | None = 60.0,
     ) -> None:
         self._servers = servers
         self._source = source
@@ -156,7 +156,7 @@ class AvatarSession:
 
     # -- pictures and sound out --
 
-    async def play(self, rate: int) -> AsyncIterator[tuple[FacePicture, PCM | None]]:
+    async def play(self, rate: int) -> AsyncGenerator[tuple[FacePicture, PCM | None], None]:
         """Pictures in real time, idle included, each with the sound from it to the next at ``rate`` Hz.
 
         The sound is ``(n,)`` int16 mono, ``None`` in silence. There is one reader: another one ends the one before.
@@ -200,7 +200,7 @@ class AvatarSession:
                 return await self._servers.ready(self._source, bodies, on_wait=on_wait)
         except TimeoutError:
             raise ServerUnavailable(
-                f"the avatar cannot be shown after {self._timeout_s:g} s: {waits_for}"
+                f"the avatar cannot be shown after {self._timeout_s or 0:g} s: {waits_for}"
             ) from None
 
     def _tell(self, event: SessionEvent) -> None:
