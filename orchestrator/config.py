@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import phonenumbers
 from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from orchestrator.calls.dial_plan import Rule
+from orchestrator.calls.dial_plan import DialRule
 from orchestrator.nameserver import split_address
 from orchestrator.speech.base import SpeechError
 from orchestrator.speech.voices import installed_voices
@@ -263,7 +263,7 @@ class Settings(ServiceSettings):
     @classmethod
     def _check_dial_plan(cls, value: list[str]) -> list[str]:
         for rule in value:
-            Rule.parse(rule)
+            DialRule.parse(rule)
         return value
 
     @field_validator("dial_region")

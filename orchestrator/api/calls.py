@@ -120,6 +120,7 @@ async def press(call_id: CallId, request: KeysRequest, services: ServicesDep) ->
 
 
 @router.put("/{call_id}/video", status_code=204, summary="Give the caller a picture, or take it away")
+@needs("calls:speak")
 async def show(call_id: CallId, request: ShowRequest, services: ServicesDep) -> None:
     await services.call(call_id).show(request.shown)
 

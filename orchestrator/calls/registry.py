@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from orchestrator.calls.call import Call, figures_of
-from orchestrator.calls.dial_plan import DialLimits, DialPlan, Rule
+from orchestrator.calls.dial_plan import DialLimits, DialPlan, DialRule
 from orchestrator.calls.events import EventBus
 from orchestrator.calls.gateway import (
     CallEnd,
@@ -51,7 +51,7 @@ class CallRegistry:
         self.refused = 0
         self._listening = Listening(pool.send)
         self.dial_plan = DialPlan(
-            [Rule.parse(text) for text in settings.dial_plan],
+            [DialRule.parse(text) for text in settings.dial_plan],
             DialLimits(settings.dial_per_minute, settings.dial_at_once, settings.dial_minutes),
             settings.dial_region,
         )
