@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { \
 	  echo "Python cannot make a virtual environment here. Can this folder be written to? Is python3-venv"; \
 	  echo "installed (apt install python3-venv)? Then again."; exit 1; }
-	@echo "installing the services into $(VENV): about 190 MB to fetch, 550 MB on disk, one minute"
+	@echo "installing the services into $(VENV): about 250 MB to fetch, 660 MB on disk, one minute"
 	@$(BIN)/pip install -q --disable-pip-version-check -e '.[orchestrator,inference]'
 	@touch $@
 

@@ -19,7 +19,7 @@ from orchestrator.config import Settings
 from orchestrator.gateways.sip import SipGateway
 from orchestrator.metrics import OrchestratorCollector, make_registry
 from orchestrator.nameserver import resolver_of
-from orchestrator.speech.voices import installed_voices
+from orchestrator.speech.remote import VoicesProcess, remote_voices
 from orchestrator.status import StatusDesk
 from orchestrator.webhook.webhook import Webhook, make_webhook
 from orchestrator.worker.host import HostSettings
@@ -53,7 +53,8 @@ class App:
         self.supervisor = Supervisor()
         self._bus = EventBus()
         self._webhook: Webhook | None = None
-        self._voices = installed_voices()
+        self._speech = VoicesProcess()
+        self._voices = remote_voices(self._speech)
         self._catalog = AvatarCatalog(
             settings.data_dir / "avatars", settings.avatar_image or portraits.DEFAULT
         )
@@ -162,6 +163,7 @@ class App:
         self._start_webhook()
         serving: asyncio.Task[None] | None = None
         try:
+            self._speech.start(self.supervisor)
             await asyncio.gather(self._servers.start(), self._pool.start())
             if portrait := self._catalog.get(DEFAULT):
                 self._preparation.want(portrait)
@@ -191,6 +193,7 @@ class App:
             await self._preparation.close()
             await self._servers.close()
             await self._pool.close()
+            await self._speech.close()
             await self.supervisor.close()
             log.info("stopped")
 

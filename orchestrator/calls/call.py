@@ -100,8 +100,8 @@ class Call:
 
     # -- what the API does --
 
-    def say(self, text: str, language: str, *, replace: bool = False) -> TurnRecord:
-        """Speak ``text`` after what is already queued, or instead of it.
+    def say(self, text: str | AsyncIterator[str], language: str, *, replace: bool = False) -> TurnRecord:
+        """Speak ``text``, whole or in pieces as it is written, after what is already queued, or instead of it.
 
         Raises :class:`SpeechError`, :class:`CallGone` or :class:`TooManyTurns`.
         """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from orchestrator.calls.call import Call, figures_of
 from orchestrator.calls.dial_plan import DialLimits, DialPlan, DialRule
@@ -91,6 +91,10 @@ class CallRegistry:
     def listen(self, call_id: str) -> Listener:
         """The caller's voice of a call under way, from now on."""
         return self._listening.listen(call_id)
+
+    def tap(self, call_id: str, take: Callable[[Heard], None] | None) -> None:
+        """See :meth:`orchestrator.calls.listeners.Listening.tap`."""
+        self._listening.tap(call_id, take)
 
     async def dial(self, gateway: Gateway, order: DialOrder) -> str:
         """Call somebody; returns the call's id at once.

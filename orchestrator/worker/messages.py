@@ -160,10 +160,13 @@ class Listen(CallMessage):
 @dataclass(frozen=True, slots=True)
 class Heard(CallMessage):
     """The caller's voice, 16-bit little-endian mono PCM at 16 kHz; ``position`` counts samples since it
-    was first wanted, those that were left out included."""
+    was first wanted, those that were left out included. In the last ``reference`` bytes what the caller was sent
+    at that time, at ``rate`` Hz: of which an echo would be."""
 
     position: int
     payload: bytes = b""
+    reference: int = 0
+    rate: int = 0
 
 
 @dataclass(frozen=True, slots=True)

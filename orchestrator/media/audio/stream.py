@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from orchestrator.media.clock import CATCH_UP_SECONDS, MediaClock
 from orchestrator.media.parameters import AudioParameters
 from orchestrator.media.report import StreamReports
@@ -94,6 +97,7 @@ class AudioStream:
         self._t0_slot = 0
         self._next = 0
         self._running = False
+        self._sent: NDArray[np.int16] | None = None
 
     def configure(self, parameters: AudioParameters) -> None:
         """Take what was negotiated, at the start or later; raises ``ValueError`` for an unknown codec."""
@@ -150,6 +154,7 @@ class AudioStream:
                 self.skipped += missed
                 number += missed
         self._next = number + 1
+        self._sent = None
         if self._sends:
             self._send(number)
         if self._buffer is not None:
@@ -162,6 +167,7 @@ class AudioStream:
         except Exception:
             log.exception("voice_failed")
             pcm = None
+        self._sent = pcm
         packet, codec, sender = self._packet, self._codec, self._sender
         event = self._next_event(number) if self._keys.busy else None
         if event is not None:
@@ -238,7 +244,9 @@ class AudioStream:
             return
         pcm = self._buffer.pop()
         if pcm is not None:
-            self.hearing.heard(pcm)
+            rate = self._codec.sample_rate
+            sent = self._sent if self._sent is not None else np.zeros(rate // 50, np.int16)
+            self.hearing.heard(pcm, sent, rate)
 
     def _reported(self, data: bytes, now: float) -> None:
         for packet in self.reports.take(data, self.clock.unix(now)):
