@@ -14,14 +14,14 @@ from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 
 from orchestrator.rtp.agreed import SrtpKeys
+from orchestrator.rtp.bundle import Fingerprint
 
 DATAGRAM_BYTES = 1200
-HASHES: dict[str, Callable[[], hashes.HashAlgorithm]] = {
+_HASHES: dict[str, Callable[[], hashes.HashAlgorithm]] = {
     "sha-256": hashes.SHA256,
     "sha-384": hashes.SHA384,
     "sha-512": hashes.SHA512,
 }
-"""Of fingerprints (RFC 8122 section 5)."""
 _SUITE, _KEY_BYTES, _SALT_BYTES = "AES_CM_128_HMAC_SHA1_80", 16, 14
 _LABEL = b"EXTRACTOR-dtls_srtp"
 _CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE-ECDSA-AES128-SHA:ECDHE-ECDSA-AES256-SHA"
@@ -36,21 +36,16 @@ def is_dtls(first: int) -> bool:
     return 20 <= first <= 63
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """Digest of a certificate as session descriptions have it: "sha-256", "AB:CD:..."."""
+def fingerprint_of(certificate: x509.Certificate, algorithm: str = "sha-256") -> Fingerprint:
+    """By one of ``FINGERPRINT_HASHES``; raises ``KeyError`` for any other."""
+    return Fingerprint(algorithm, certificate.fingerprint(_HASHES[algorithm]()).hex(":").upper())
 
-    algorithm: str
-    value: str
 
-    @classmethod
-    def of(cls, certificate: x509.Certificate, algorithm: str = "sha-256") -> Fingerprint:
-        """Raises ``KeyError`` for an algorithm that is not in :data:`HASHES`."""
-        return cls(algorithm, certificate.fingerprint(HASHES[algorithm]()).hex(":").upper())
-
-    def matches(self, certificate: x509.Certificate) -> bool:
-        """Whether it is this certificate's."""
-        return hmac.compare_digest(self.of(certificate, self.algorithm).value, self.value.upper())
+def matches(fingerprint: Fingerprint, certificate: x509.Certificate) -> bool:
+    """Whether it is this certificate's."""
+    return hmac.compare_digest(
+        fingerprint_of(certificate, fingerprint.algorithm).value, fingerprint.value.upper()
+    )
 
 
 def new_identity() -> str:
@@ -76,7 +71,7 @@ def new_identity() -> str:
 
 def identity_fingerprint(pem: str) -> Fingerprint:
     """The fingerprint of such an identity."""
-    return Fingerprint.of(x509.load_pem_x509_certificate(pem.encode()))
+    return fingerprint_of(x509.load_pem_x509_certificate(pem.encode()))
 
 
 def server_context(pem: str) -> SSL.Context:
@@ -169,7 +164,7 @@ class DtlsServer:
             self.failed = f"the DTLS handshake failed: {_reason(error)}"
             return
         certificate = self._connection.get_peer_certificate(as_cryptography=True)
-        if certificate is None or not self.expected.matches(certificate):
+        if certificate is None or not matches(self.expected, certificate):
             self.failed = "the DTLS certificate is not the one whose fingerprint the session description has"
             return
         if self._connection.get_selected_srtp_profile() != b"SRTP_AES128_CM_SHA1_80":

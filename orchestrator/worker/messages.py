@@ -9,6 +9,7 @@ from typing import Literal
 
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.session import SessionStats
+from orchestrator.rtp.bundle import BundleAgreement
 from orchestrator.worker.host import HostSettings
 from visavis.client.model import Avatar, FitMode
 from visavis.service.ipc import Codec
@@ -56,15 +57,17 @@ class WorkerReady:
 
 @dataclass(frozen=True, slots=True)
 class OpenCall:
-    """Open the ports of a call; answered by ``CallOpened`` or ``CallRefused``."""
+    """Open the ports of a call, with ``bundle`` one for all its streams; answered by ``CallOpened`` or
+    ``CallRefused``."""
 
     call_id: str
     video: bool = True
+    bundle: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CallOpened:
-    """Local ports of a call; RTCP is one above."""
+    """Local ports of a call; RTCP is one above, or on the same one in a bundle."""
 
     call_id: str
     audio_port: int
@@ -86,6 +89,23 @@ class ConfigureCall:
     call_id: str
     audio: AudioParameters
     video: VideoParameters | None
+    bundle: BundleAgreement | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MediaSecured:
+    """The handshake of a bundle is over: what is sent from now on is heard."""
+
+    call_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class MediaLost:
+    """A bundle's peer is gone or cannot be reached; ``closed``: it said so itself. One clear sentence."""
+
+    call_id: str
+    reason: str
+    closed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +331,6 @@ Message = (
     Setup | WorkerReady | OpenCall | CallOpened | CallRefused | ConfigureCall | StartCall | CloseCall
     | CallClosed | RequestKeyframe | SendDigits | DigitsRefused | Listen | Heard | StartTurn | TurnAudio | EndTurn
     | InterruptTurns | TurnReport | AvatarState | LipsFigures | AvatarPrepared | PrepareState | TaskFailed | Digit
-    | CallFailed | CallFigures | Heartbeat | Shutdown
+    | CallFailed | CallFigures | MediaSecured | MediaLost | Heartbeat | Shutdown
 )  # fmt: skip
 codec = Codec[Message](*typing.get_args(Message))

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import pytest
 from OpenSSL import SSL
 
+from orchestrator.rtp.bundle import Fingerprint
 from orchestrator.rtp.dtls import (
     DATAGRAM_BYTES,
     DtlsServer,
-    Fingerprint,
+    fingerprint_of,
     identity_fingerprint,
     is_dtls,
     new_identity,
@@ -79,7 +80,7 @@ def test_both_ends_get_the_same_keys(context: SSL.Context) -> None:
     assert server.keys.suite == "AES_CM_128_HMAC_SHA1_80"
     peer = client.connection.get_peer_certificate(as_cryptography=True)
     assert peer is not None
-    assert identity_fingerprint(IDENTITY).matches(peer)
+    assert identity_fingerprint(IDENTITY) == fingerprint_of(peer)
     assert server.repeats(100.0) == []
 
 
@@ -112,7 +113,7 @@ def test_fingerprints_of_every_algorithm_are_compared(context: SSL.Context, algo
     certificate = client.connection.get_certificate(as_cryptography=True)
     assert own is not None
     assert certificate is not None
-    right = Fingerprint.of(certificate, algorithm)
+    right = fingerprint_of(certificate, algorithm)
     server = DtlsServer(context, Fingerprint(algorithm, right.value.lower()))
     shake(server, client, Path())
     assert server.keys is not None

@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from OpenSSL import SSL
 
-from orchestrator.rtp.dtls import DATAGRAM_BYTES, Fingerprint, new_identity
+from orchestrator.rtp.dtls import DATAGRAM_BYTES, fingerprint_of, new_identity
 
 REPEAT_S = 0.05
 _KEY, _SALT = 16, 14
@@ -20,7 +20,7 @@ class DtlsClient:
     def __init__(self, profile: bytes = b"SRTP_AES128_CM_SHA1_80") -> None:
         pem = new_identity().encode()
         certificate = x509.load_pem_x509_certificate(pem)
-        self.fingerprint = Fingerprint.of(certificate)
+        self.fingerprint = fingerprint_of(certificate)
         context = SSL.Context(SSL.DTLS_METHOD)
         context.use_privatekey(serialization.load_pem_private_key(pem, None))  # type: ignore[arg-type]
         context.use_certificate(certificate)

@@ -7,7 +7,7 @@ from collections import deque
 from orchestrator.media.clock import VIDEO, MediaClock
 from orchestrator.media.parameters import VideoParameters
 from orchestrator.media.report import StreamReports
-from orchestrator.media.transport import MediaSocket
+from orchestrator.media.stream_socket import StreamSocket
 from orchestrator.rtp.h264 import MAX_PAYLOAD
 from orchestrator.rtp.history import Sent, SentPackets
 from orchestrator.rtp.packet import HEADER_SIZE, write_header
@@ -26,7 +26,7 @@ class Retransmitter:
     not only in those that have packets to send.
     """
 
-    def __init__(self, clock: MediaClock, socket: MediaSocket, reports: StreamReports) -> None:
+    def __init__(self, clock: MediaClock, socket: StreamSocket, reports: StreamReports) -> None:
         self.history = SentPackets(0)
         self._clock = clock
         self._socket = socket
