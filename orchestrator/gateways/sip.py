@@ -16,6 +16,7 @@ from orchestrator.sip.call.call import Call as SipCall
 from orchestrator.sip.call.call import CallEnded
 from orchestrator.sip.call.events import EndCause, RefusedCall
 from orchestrator.sip.call.incoming import IncomingCall
+from orchestrator.sip.config import SipConfig
 from orchestrator.sip.handler import BaseHandler
 from orchestrator.sip.message.text import PeerText
 from orchestrator.sip.sdp.capabilities import MediaCapabilities, NegotiatedMedia, NotAcceptable
@@ -100,8 +101,8 @@ class SipSignalling:
 
     # -- what the gateway needs --
 
-    def capabilities(self) -> MediaCapabilities:
-        """What the call can do now."""
+    def capabilities(self, offer: SessionDescription | None = None) -> MediaCapabilities:
+        """What the call can do now, also when the peer offers anew."""
         assert self._ports is not None
         host = self.sip.capabilities.address if self.established else self.sip.local_host
         return capabilities(self._settings, self._ports, host, self.account)
@@ -140,12 +141,19 @@ class SipInvitation(SipSignalling):
 class SipGateway(BaseHandler):
     """Implements :class:`orchestrator.calls.gateway.Gateway`, and the stack's handler."""
 
+    bundled = False
+    """Whether the media of its calls share one transport."""
+
     def __init__(
-        self, settings: Settings, registry: CallRegistry, supervisor: Supervisor | None = None
+        self,
+        settings: Settings,
+        registry: CallRegistry,
+        supervisor: Supervisor | None = None,
+        config: SipConfig | None = None,
     ) -> None:
         self._settings = settings
         self._registry = registry
-        self._stack = SipStack(sip_config(settings), self, supervisor)
+        self._stack = SipStack(config or sip_config(settings), self, supervisor)
         self._calls: dict[str, SipSignalling] = {}
 
     # -- as a gateway --
@@ -187,9 +195,10 @@ class SipGateway(BaseHandler):
 
     async def on_invite(self, call: IncomingCall) -> None:
         """Answered by the registry, where there is room."""
-        invitation = self._calls[call.id] = SipInvitation(self._settings, self._registry, call)
+        invitation = self._calls[call.id] = self._invitation(call)
         try:
-            await self._registry.accept(call.id, invitation, video=offers_video(call.offer))
+            video = offers_video(call.offer)
+            await self._registry.accept(call.id, invitation, video=video, bundle=self.bundled)
         except NoRoom as error:
             self._calls.pop(call.id, None)
             call.turn_away(error.told, RETRY_AFTER)
@@ -199,6 +208,9 @@ class SipGateway(BaseHandler):
                 call.id, caller, called, source, call.account, "no_room", str(error), kept
             )
             self._registry.refuse(refusal)
+
+    def _invitation(self, call: IncomingCall) -> SipInvitation:
+        return SipInvitation(self._settings, self._registry, call)
 
     async def on_refused(self, call: RefusedCall) -> None:
         """There is no room, or none any more."""
@@ -222,7 +234,7 @@ class SipGateway(BaseHandler):
 
     async def on_reoffer(self, call: SipCall, offer: SessionDescription) -> MediaCapabilities:
         """What we can do now: the same, with video where it is offered."""
-        return self._calls[call.id].capabilities()
+        return self._calls[call.id].capabilities(offer)
 
     async def on_keyframe_request(self, call: SipCall) -> None:
         if ours := self._registry.under_way(call.id):

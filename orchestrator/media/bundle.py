@@ -29,9 +29,10 @@ FIRST_CHECK_SECONDS = 15.0
 _WATCH_SECONDS = 0.25
 _ALERT_SECONDS = 2.0
 
-Event = Literal["secured", "closed", "failed"]
+Event = Literal["secured", "left", "lost", "failed"]
 OnEvent = Callable[[Event, str], None]
-"""What became of a transport, and one sentence: keys are there, the peer said goodbye, or it cannot be reached."""
+"""What became of a transport, and one sentence: keys are there, the peer said goodbye, it cannot be reached (any
+more), or it is not the one that signalling spoke to."""
 
 
 class DatagramPath(Protocol):
@@ -222,7 +223,7 @@ class BundleTransport:
         if dtls.failed:
             self._end("failed", dtls.failed)
         elif dtls.closed:
-            self._end("closed", "the peer closed its transport")
+            self._end("left", "the browser closed its transport")
         elif fresh and dtls.keys is not None:
             self._protection = Protection(dtls.keys)
             self._on_event("secured", "")
@@ -238,12 +239,10 @@ class BundleTransport:
         if not self.ice.checks:
             if now - self._waits_since > FIRST_CHECK_SECONDS:
                 self._end(
-                    "failed", "no connectivity check came: neither UDP nor TCP gets here from the browser"
+                    "lost", "no connectivity check came: neither UDP nor TCP gets here from the browser"
                 )
         elif now - self.ice.heard > CONSENT_SECONDS:
-            self._end(
-                "failed", f"no connectivity check came for {CONSENT_SECONDS:.0f} s: the browser is gone"
-            )
+            self._end("lost", f"no connectivity check came for {CONSENT_SECONDS:.0f} s: the browser is gone")
 
     def _end(self, event: Event, reason: str) -> None:
         self._over = True

@@ -130,7 +130,7 @@ class CallTable:
 
     def _on_bundle(self, call_id: str, event: Event, reason: str) -> None:
         if event != "secured":
-            self._send(MediaLost(call_id, reason, event == "closed"))
+            self._send(MediaLost(call_id, event, reason))
             return
         if call_id in self._calls:
             self._calls[call_id].session.request_keyframe()  # what was sent before has not been heard

@@ -101,11 +101,12 @@ class MediaSecured:
 
 @dataclass(frozen=True, slots=True)
 class MediaLost:
-    """A bundle's peer is gone or cannot be reached; ``closed``: it said so itself. One clear sentence."""
+    """A bundle's peer said goodbye, is gone or cannot be reached, or is not the one that signalling spoke to. One
+    clear sentence."""
 
     call_id: str
+    how: Literal["left", "lost", "failed"]
     reason: str
-    closed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -249,6 +249,9 @@ class WorkerPool:
     def _setup(self, index: int) -> Setup:
         setup, count = self._settings.setup, self._settings.workers
         host = setup.host
+        if host.web_port:
+            host = replace(host, web_port=host.web_port + index)
+            setup = replace(setup, host=host)
         if not host.port_low:
             return setup
         share = (host.port_high - host.port_low) // count // 2 * 2

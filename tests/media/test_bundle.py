@@ -147,7 +147,7 @@ def test_close_notify_ends_it_at_once() -> None:
     for datagram in place.peer.client.close():
         place.transport.receive(datagram, PEER, 3.0)
     place.handshakes.step(3.0)
-    assert place.events[1:] == [("closed", "the peer closed its transport")]
+    assert place.events[1:] == [("left", "the browser closed its transport")]
     place.transport.receive(rtp(111), PEER, 3.0)
 
 
@@ -158,7 +158,7 @@ def test_a_browser_that_is_gone_is_missed_after_ten_seconds() -> None:
     place.handshakes.step(5.0 + bundle.CONSENT_SECONDS)
     assert len(place.events) == 1
     place.handshakes.step(5.3 + bundle.CONSENT_SECONDS)
-    assert place.events[1][0] == "failed"
+    assert place.events[1][0] == "lost"
     assert "gone" in place.events[1][1]
 
 
@@ -166,7 +166,7 @@ def test_a_browser_that_never_gets_through_is_told_so() -> None:
     place = Place()
     start = place.handshakes.clock.wheel.time_of(place.handshakes.clock.wheel.slot)
     place.handshakes.step(start + bundle.FIRST_CHECK_SECONDS + 0.1)
-    assert place.events[0][0] == "failed"
+    assert place.events[0][0] == "lost"
     assert "UDP nor TCP" in place.events[0][1]
 
 

@@ -56,8 +56,8 @@ class BundleCapabilities:
 class MediaCapabilities:
     """What a call of ours can do. `address` is advertised in c=; "" is the one we dial from, for calls of ours.
 
-    A stream that is None is refused. `srtp`: off, optional or required. With `bundle` all streams are one transport,
-    by DTLS-SRTP, and nothing else is taken.
+    A stream that is None is refused. `srtp`: off, optional or required. With `bundle` all streams share one
+    transport, by DTLS-SRTP, and nothing else is taken.
     """
 
     address: str

@@ -216,8 +216,8 @@ def remote_addresses(
 ) -> tuple[Address, Address]:
     """Where RTP and RTCP go: a=rtcp (RFC 3605), rtcp-mux (RFC 5761), else the next port; nowhere in a bundle.
 
-    Raises NotAcceptable where nothing gets from our address, where that is known, to c=; of an a=rtcp like that only
-    the port counts.
+    Raises NotAcceptable where nothing gets from our address, where that is known, to c=; of an a=rtcp like that
+    only the port counts.
     """
     if capabilities.bundle:
         return NOWHERE, NOWHERE
