@@ -13,8 +13,9 @@ import sys
 import httpx
 
 from inference_server.settings import load as load_inference_settings
-from orchestrator.config import load_settings
+from orchestrator.config import Settings, load_settings
 from visavis.service.child import end_with_parent
+from visavis.service.security import read_token
 from visavis.service.settings import SettingsError
 
 
@@ -83,7 +84,7 @@ async def run() -> int:
     ]
     ends = [asyncio.create_task(process.wait()) for process in processes]
     stopping = asyncio.create_task(stop.wait())
-    said = asyncio.create_task(announce(settings.api_port, settings.sip_port))
+    said = asyncio.create_task(announce(settings))
     await asyncio.wait([*ends, stopping], return_when=asyncio.FIRST_COMPLETED)
     said.cancel()
     stopping.cancel()
@@ -94,19 +95,26 @@ async def run() -> int:
     return max(codes) if stop.is_set() else max(1, *codes)
 
 
-async def announce(api_port: int, sip_port: int) -> None:
-    """Say what to dial once calls get a talking face."""
-    async with httpx.AsyncClient() as client:
+async def announce(settings: Settings) -> None:
+    """Say what to dial and where the API is, once calls get a talking face; the API's token is in the URL."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.api_host, settings.api_host)
+    scheme = "https" if settings.api_tls else "http"
+    url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.api_port}"
+    async with httpx.AsyncClient(verify=False) as client:  # our own child process on this machine
         while True:
+            token = read_token(settings.api_token_file).reveal()
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
             with contextlib.suppress(httpx.TransportError):
-                status = await client.get(f"http://127.0.0.1:{api_port}/v1/status")
+                status = await client.get(f"{url}/v1/status", headers=headers)
                 if status.status_code == 200 and status.json()["talking_face"]:
                     break
             await asyncio.sleep(0.2)
-    host = own_address()
-    port = "" if sip_port == 5060 else f":{sip_port}"
-    print(f"\nReady. Call sip:demo@{host}{port} with a SIP video phone on this network.")
-    print(f"API: http://127.0.0.1:{api_port}/docs    Ctrl-C stops both services.\n", flush=True)
+    port = "" if settings.sip_port == 5060 else f":{settings.sip_port}"
+    print(f"\nReady. Call sip:demo@{own_address()}{port} with a SIP video phone on this network.")
+    print(f"API: {url}/docs#token={token}")
+    print(
+        "Whoever has this URL may use the API: keep it to yourself. Ctrl-C stops both services.\n", flush=True
+    )
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from orchestrator.nameserver import split_address
 from orchestrator.speech.base import SpeechError
 from orchestrator.speech.voices import installed_voices
 from orchestrator.webhook.signing import signing_key
+from visavis.service.listening import Tls
 from visavis.service.secret import Secret, SecretUrl
 from visavis.service.settings import ServiceSettings, SettingsError, SettingsSource, from_json
 
@@ -118,6 +119,28 @@ class Settings(ServiceSettings):
     api_host: str = Field("127.0.0.1", description="address of the control API")
     api_port: int = Field(8080, ge=0, le=65535, description="port of the control API; 0 takes a free one")
 
+    api_tokens: Path | None = Field(
+        None, description="file with the API's tokens, made at the first start; empty: tokens/api in data_dir"
+    )
+    api_insecure: bool = Field(
+        False, description="also serves requests that bring no token; only for the time of a rollout"
+    )
+    api_hosts: CommaList = Field(
+        [], description="public names of the API: its pages and probes answer to no others (DNS rebinding)"
+    )
+    api_origins: CommaList = Field(
+        [], description="web origins (https://app.example.com) whose pages may use the API, with a token"
+    )
+    api_tls_certificate: str = Field("", description="PEM file with the API's certificate and chain, for TLS")
+    api_tls_key: str = Field("", description="PEM file with its private key")
+    api_tls_client_ca: str = Field(
+        "", description="PEM file with the CAs of clients: with it each needs a certificate, and no token"
+    )
+    probe_host: str = Field("127.0.0.1", description="address of the port of probes and /metrics")
+    probe_port: int = Field(
+        0, ge=0, le=65535, description="port of their own for probes and /metrics; 0: the API's port"
+    )
+
     avatar_servers: CommaList = Field(
         ["127.0.0.1:50051"], description="inference servers, host:port or dns:///name:port, comma separated"
     )
@@ -166,6 +189,16 @@ class Settings(ServiceSettings):
     cache_bytes: int = Field(2_000_000_000, ge=10_000_000, description="most bytes of cached body loops")
     media_workers: int = Field(1, ge=1, le=64, description="media worker processes; a call lives in one")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
+
+    @property
+    def api_token_file(self) -> Path:
+        """Where the API's tokens lie."""
+        return self.api_tokens or self.data_dir / "tokens" / "api"
+
+    @property
+    def api_tls(self) -> Tls:
+        """The API's TLS files."""
+        return Tls(self.api_tls_certificate, self.api_tls_key, self.api_tls_client_ca)
 
     @property
     def video_size(self) -> tuple[int, int]:
@@ -231,7 +264,7 @@ class Settings(ServiceSettings):
             signing_key(value.reveal())
         return value
 
-    @field_validator("avatar_image", mode="before")
+    @field_validator("avatar_image", "api_tokens", mode="before")
     @classmethod
     def _empty(cls, value: object) -> object:
         return value or None
@@ -247,13 +280,14 @@ class Settings(ServiceSettings):
             split_address(value)
         return value
 
-    @field_validator("data_dir", "cache_dir")
+    @field_validator("data_dir", "cache_dir", "api_tokens")
     @classmethod
-    def _expand(cls, value: Path) -> Path:
-        return value.expanduser()
+    def _expand(cls, value: Path | None) -> Path | None:
+        return value.expanduser() if value else None
 
     @model_validator(mode="after")
     def _check_ports(self) -> Settings:
+        self.api_tls.check()
         if self.sip_tls_port and not (self.sip_tls_certificate and self.sip_tls_key):
             raise ValueError("sip_tls_port needs sip_tls_certificate and sip_tls_key")
         if self.rtp_port_max - self.rtp_port_min < 3:

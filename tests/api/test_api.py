@@ -28,6 +28,7 @@ from orchestrator.config import load_settings
 from orchestrator.metrics import OrchestratorCollector, make_registry
 from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
 from tests.support.calls import Peer, Sink, answered_call, report
+from tests.support.credentials import API, api_guard
 from tests.support.house import wav_header
 
 JSON = {"content-type": "application/json"}
@@ -67,8 +68,12 @@ class House(Peer):
         self.catalog = AvatarCatalog(self.tmp / "avatars", default)
 
         self.one = answered_call(VoiceByLanguage({"en": Voice}), self.bus, self, self.sink)
-        app = create_app(Services(self, self.catalog, self.bus, self.registry, "en"), "0")
-        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+        app = create_app(
+            Services(self, self.catalog, self.bus, self.registry, "en"), "0", api_guard(self.tmp)
+        )
+        self.client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://test", headers=API
+        )
 
     def hang_up(self, reason: str) -> None:
         self.hung_up.append(reason)

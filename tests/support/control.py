@@ -29,6 +29,7 @@ from orchestrator.webhook.signing import Signer
 from orchestrator.webhook.spool import Spool
 from orchestrator.webhook.webhook import Webhook
 from orchestrator.worker.messages import CallOpened, Message
+from tests.support.credentials import API, api_guard
 from tests.support.sip_fake import Wire
 from visavis import portraits
 from visavis.service.secret import Secret, SecretUrl
@@ -69,8 +70,10 @@ class Control:
         self.wire.agent.tracer.upcoming = None
         collector = OrchestratorCollector(self.registry, pool, self.bus, self.supervisor)
         services = Services(cast(Any, self), catalog, self.bus, make_registry(collector), "en")
-        transport = httpx.ASGITransport(create_app(services, "0"), raise_app_exceptions=False)
-        self.api = httpx.AsyncClient(transport=transport, base_url="http://test")
+        transport = httpx.ASGITransport(
+            create_app(services, "0", api_guard(folder)), raise_app_exceptions=False
+        )
+        self.api = httpx.AsyncClient(transport=transport, base_url="http://test", headers=API)
         self.status = 200
         self.posted: list[dict[str, Any]] = []
         self.requests: list[httpx.Request] = []
