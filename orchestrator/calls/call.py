@@ -39,6 +39,8 @@ log = Log(__name__)
 KEYS_PER_SECOND = 20.0
 SECURED_S = 5.0
 """How long the first word waits for a browser's handshake."""
+BYE_S = 0.4
+"""How long a browser that has closed its transport may take to say so by signalling, too."""
 
 
 _MEDIA_LOST = {"left": "browser left", "lost": "browser lost", "failed": "media failed"}
@@ -244,8 +246,9 @@ class Call:
                 if self._waiting is not None:
                     self._begin()
             case MediaLost(_, how, reason):
-                log.warning("media_lost", call=self.call_id, reason=reason)
-                self.hang_up(_MEDIA_LOST[how])
+                log.info("media_lost", call=self.call_id, reason=reason)
+                pause = BYE_S if how == "left" else 0.0
+                self._waiting = asyncio.get_running_loop().call_later(pause, self.hang_up, _MEDIA_LOST[how])
             case DigitsRefused(_, reason):
                 log.warning("keys_refused", call=self.call_id, reason=reason)
             case CallFigures(_, stats):

@@ -8,10 +8,13 @@ import ipaddress
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from orchestrator.calls.gateway import DialOrder, DialRefused
 from orchestrator.calls.registry import CallRegistry
 from orchestrator.config import Settings
+from orchestrator.gateways.ice_servers import ice_servers
+from orchestrator.gateways.ice_tcp import IceTcp
 from orchestrator.gateways.sip import SipGateway, SipInvitation, SipSignalling
 from orchestrator.gateways.sip_settings import sip_config
 from orchestrator.rtp.agreed import Address
@@ -150,6 +153,9 @@ class WebGateway(SipGateway):
         )
         super().__init__(settings, registry, supervisor, config)
         self._fingerprint = fingerprint
+        bound = settings.sip_host
+        self.tcp = IceTcp({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bound, bound), self.media_port)
+        """Media of browsers that no UDP gets to."""
         self._connections: set[WebConnection] = set()
         self._by_flow: dict[Flow, WebConnection] = {}
         self._media: dict[str, tuple[str, int]] = {}
@@ -188,6 +194,11 @@ class WebGateway(SipGateway):
             self._by_flow.pop(connection.flow, None)
             self._stack.disconnect(connection.flow)
 
+    def ice_servers(self, now: float) -> list[dict[str, Any]]:
+        """For browsers; ``now`` in Unix seconds."""
+        settings = self._settings
+        return ice_servers(settings.web_ice_servers, settings.web_turn_secret.reveal(), now, "visavis")
+
     def media_port(self, ufrag: str) -> int | None:
         """The UDP port of the call whose checks carry this user fragment of ours."""
         found = self._media.get(ufrag)
@@ -196,6 +207,7 @@ class WebGateway(SipGateway):
     async def close(self) -> None:
         self._is_up = False
         await super().close()
+        self.tcp.close()
         for connection in list(self._connections):
             with contextlib.suppress(asyncio.QueueFull):
                 connection.outgoing.put_nowait(None)
