@@ -118,6 +118,22 @@ class Settings(ServiceSettings):
     )
     rtp_port_min: int = Field(30000, ge=1024, le=65534, description="first UDP port for RTP and RTCP")
     rtp_port_max: int = Field(31999, ge=1025, le=65535, description="last UDP port for RTP and RTCP")
+    web_udp_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="one UDP port for the media of all browsers, with one more for each further worker; 0: each "
+        "call has its own",
+    )
+    web_ice_servers: CommaList = Field(
+        [],
+        description="STUN and TURN servers that browsers are told (stun:host, turn:host:3478?transport=udp)",
+    )
+    web_turn_secret: Secret = Field(
+        Secret(),
+        description="makes credentials for those TURN servers (coturn's static-auth-secret)",
+        repr=False,
+    )
     srtp: Srtp = Field(
         "off", description="SRTP with keys in SDP; the keys are secret only where SIP runs over TLS"
     )
@@ -273,6 +289,16 @@ class Settings(ServiceSettings):
             raise ValueError(f"'{value}' is no country: write it as DE or US")
         return value.upper()
 
+    @field_validator("web_ice_servers")
+    @classmethod
+    def _check_ice_servers(cls, value: list[str]) -> list[str]:
+        for url in value:
+            if not url.startswith(("stun:", "stuns:", "turn:", "turns:")):
+                raise ValueError(
+                    f"'{url}' is no STUN or TURN server: write it as stun:host or turn:host:3478"
+                )
+        return value
+
     @field_validator("language")
     @classmethod
     def _check_language(cls, value: str) -> str:
@@ -325,6 +351,8 @@ class Settings(ServiceSettings):
     @model_validator(mode="after")
     def _check_ports(self) -> Settings:
         self.api_tls.check()
+        if any(url.startswith("turn") for url in self.web_ice_servers) and not self.web_turn_secret:
+            raise ValueError("web_ice_servers names a TURN server, which needs web_turn_secret")
         if self.sip_tls_port and not (self.sip_tls_certificate and self.sip_tls_key):
             raise ValueError("sip_tls_port needs sip_tls_certificate and sip_tls_key")
         if self.rtp_port_max - self.rtp_port_min < 3:

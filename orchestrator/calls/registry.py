@@ -133,12 +133,15 @@ class CallRegistry:
         """The call with this id, answered or not, until it has ended."""
         return self._under_way.get(call_id)
 
-    async def accept(self, call_id: str, invitation: Invitation, *, video: bool) -> None:
-        """Answer a call that came in with the avatar that was dialled; ``video``: it may be shown one.
+    async def accept(
+        self, call_id: str, invitation: Invitation, *, video: bool, bundle: bool = False
+    ) -> None:
+        """Answer a call that came in with the avatar that was dialled; ``video``: it may be shown one; ``bundle``:
+        all its media share one transport.
 
         Raises :class:`NoRoom`, and what answering raises; :meth:`end` is due in the second case only.
         """
-        ports = await self._open(call_id, video)
+        ports = await self._open(call_id, video, bundle=bundle)
         portrait = self._catalog.for_user(invitation.dialled)
         settings = self._settings
         self._add(call_id, invitation, portrait, settings.greeting, settings.language)
@@ -203,10 +206,10 @@ class CallRegistry:
 
     # -- inside --
 
-    async def _open(self, call_id: str, video: bool, advice: str = "") -> CallOpened:
+    async def _open(self, call_id: str, video: bool, advice: str = "", *, bundle: bool = False) -> CallOpened:
         if len(self._under_way) >= self._settings.max_calls:
             raise NoRoom(f"{self._settings.max_calls} calls are under way already{advice}")
-        return await self._pool.open_call(call_id, video=video)
+        return await self._pool.open_call(call_id, video=video, bundle=bundle)
 
     def _add(
         self, call_id: str, signalling: Signalling, portrait: Portrait, text: str, language: str

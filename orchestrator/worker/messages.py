@@ -9,6 +9,7 @@ from typing import Literal
 
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.session import SessionStats
+from orchestrator.rtp.bundle import BundleAgreement
 from orchestrator.worker.host import HostSettings
 from visavis.client.model import Avatar, FitMode
 from visavis.service.ipc import Codec
@@ -63,14 +64,16 @@ class CallMessage:
 
 @dataclass(frozen=True, slots=True)
 class OpenCall(CallMessage):
-    """Open the ports of a call; answered by ``CallOpened`` or ``CallRefused``."""
+    """Open the ports of a call, with ``bundle`` one for all its streams; answered by ``CallOpened`` or
+    ``CallRefused``."""
 
     video: bool = True
+    bundle: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CallOpened(CallMessage):
-    """Local ports of a call; RTCP is one above."""
+    """Local ports of a call; RTCP is one above, or on the same one in a bundle."""
 
     audio_port: int
     video_port: int | None
@@ -106,6 +109,21 @@ class ConfigureCall(CallMessage):
 
     audio: AudioParameters
     video: VideoParameters | None
+    bundle: BundleAgreement | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MediaSecured(CallMessage):
+    """The handshake of a bundle is over: what is sent from now on is heard."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaLost(CallMessage):
+    """A bundle's peer said goodbye, is gone or cannot be reached, or is not the one that signalling spoke to. One
+    clear sentence."""
+
+    how: Literal["left", "lost", "failed"]
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +331,7 @@ Message = (
     Setup | WorkerReady | CallMessage | OpenCall | CallOpened | CallRefused | OpenVideo | VideoOpened | CloseVideo
     | ConfigureCall | StartCall | CloseCall | CallClosed | RequestKeyframe | SendDigits | DigitsRefused | Listen
     | Heard | StartTurn | TurnAudio | EndTurn | InterruptTurns | TurnReport | AvatarState | LipsFigures
-    | AvatarPrepared | PrepareState | TaskFailed | Digit | CallFailed | CallFigures | Heartbeat | Shutdown
+    | AvatarPrepared | PrepareState | TaskFailed | Digit | CallFailed | CallFigures | MediaSecured | MediaLost
+    | Heartbeat | Shutdown
 )  # fmt: skip
 codec = Codec[Message](*typing.get_args(Message))

@@ -12,15 +12,13 @@ from orchestrator.media.parameters import Encoding, VideoParameters, bitrate_tie
 from orchestrator.media.report import StreamReports
 from orchestrator.media.sender import RtpSender
 from orchestrator.media.sources import Body, Face
-from orchestrator.media.transport import MediaSocket, Poller
+from orchestrator.media.stream_socket import OpenSocket
 from orchestrator.media.video.director import VideoDirector
 from orchestrator.media.video.idle_loop import Cached, IdleCache, IdleKey, IdleLoop, idle_key
 from orchestrator.media.video.live import EncoderPool, LiveEncoder, LivePicture
 from orchestrator.media.video.pacer import PacketPacer
 from orchestrator.media.video.retransmitter import Retransmitter
-from orchestrator.rtp.consent import Consent
 from orchestrator.rtp.feedback import KeyframeRequests
-from orchestrator.rtp.ports import PortPair
 from orchestrator.rtp.rate import RateControl
 from orchestrator.rtp.rtcp import BitrateLimit, FullIntra, Nack, PictureLoss
 from visavis.playout.playout import Picture
@@ -59,18 +57,16 @@ class VideoStream:
     def __init__(
         self,
         engine: VideoEngine,
-        pair: PortPair,
-        poller: Poller,
+        open_socket: OpenSocket,
         face: Face | None,
         cname: str,
-        consent: Consent | None = None,
     ) -> None:
         self.face = face
         self.counters = VideoCounters()
         self.keyframes = KeyframeRequests()
         self.reports = StreamReports(cname)
         self.rate = RateControl(0)
-        self.socket = MediaSocket(pair, poller, None, self._reported, consent, self.keyframes.request)
+        self.socket = open_socket(None, self._reported, self.keyframes.request)
         self._sender = RtpSender(self.socket, self.reports)
         self.repeater = Retransmitter(engine.clock, self.socket, self._sender)
         self._engine = engine
@@ -105,12 +101,8 @@ class VideoStream:
         Raises ``ValueError`` for what cannot be sent; the stream then goes on as it was.
         """
         encoding = parameters.encoding
-        self.socket.set_keys(parameters.keys)
         wheel = self._engine.clock.wheel
-        now = wheel.time_of(wheel.slot)
-        self.socket.set_remote(
-            parameters.remote, parameters.remote_rtcp, parameters.rtcp_mux, parameters.peer, now
-        )
+        self.socket.agree(parameters, wheel.time_of(wheel.slot))
         old, self._parameters = self._parameters, parameters
         self._sender.payload_type = parameters.payload_type
         self._rate, self._scale = parameters.fps.numerator, parameters.fps.denominator
