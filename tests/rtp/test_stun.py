@@ -56,7 +56,7 @@ def test_the_sample_responses(data: bytes, address: tuple[str, int]) -> None:
     assert stun.xor_address(address, message.transaction) == value
 
 
-@pytest.mark.parametrize("data", [REQUEST, RESPONSE_4, RESPONSE_6])
+@pytest.mark.parametrize("data", [REQUEST, RESPONSE_4, RESPONSE_6], ids=["request", "IPv4", "IPv6"])
 def test_a_changed_or_shortened_message_is_none(data: bytes) -> None:
     fingerprint = range(len(data) - 8, len(data) - 4)  # without it a message is one as well
     for at in range(len(data)):
@@ -127,6 +127,7 @@ def test_the_nominated_address_is_selected() -> None:
         b"",
         bytes(20),
     ],
+    ids=["password", "other peer", "other us", "no peer", "request", "response", "nothing", "zeros"],
 )
 def test_what_does_not_authenticate_gets_no_answer(data: bytes) -> None:
     ice = agent()

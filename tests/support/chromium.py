@@ -18,7 +18,7 @@ import httpx
 import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 
-from inference_server.engines.card import CardReading, read_card
+from testing.card import CardReading, read_card
 from testing.ports import free_port
 from tests.peers.peers import require
 
