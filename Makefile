@@ -34,7 +34,7 @@ $(TEST_STAMP): $(STAMP)
 $(TORCH_STAMP): $(TEST_STAMP)
 	@echo "installing torch into $(VENV): 2.8 GB to fetch and 5 GB on disk with CUDA (a build for the CPU alone:"
 	@echo "0.2 GB, see CONTRIBUTING.md); several minutes"
-	@$(BIN)/pip install -q --disable-pip-version-check -e '.[orchestrator,inference,musetalk,dev]'
+	@$(BIN)/pip install -q --disable-pip-version-check -e '.[orchestrator,inference,musetalk,dev]' triton
 	@touch $@
 
 setup: $(STAMP)  ## install both services into .venv

@@ -47,12 +47,17 @@ class Settings(ServiceSettings):
         20.0, gt=0, description="an engine process silent for this long is killed and started again"
     )
     slots: int = Field(
-        0, ge=0, description="streams that may speak at once; 0 asks the engine's measured cost"
+        0,
+        ge=0,
+        description="streams that may speak at once at 25 frames a second; 0 asks the engine's measured cost",
     )
     slot_load: float = Field(
         0.75, gt=0, le=1, description="share of the engine's throughput that slots may use"
     )
-    batch_ms: float = Field(15.0, gt=0, description="no batch is planned to take longer")
+    batch_ms: float = Field(
+        15.0, gt=0, description="no batch is planned to take longer while the first frame of a turn waits"
+    )
+    longest_batch_ms: float = Field(40.0, gt=0, description="no batch is planned to take longer at any time")
 
     cache_dir: Path = Field(
         Path("~/.cache/visavis/inference"), description="folder of body loops and prepared avatars"
