@@ -172,24 +172,7 @@ class Pong:
 
 
 Message = (
-    Attach
-    | Detach
-    | OpenTrack
-    | Append
-    | EndTrack
-    | CloseTrack
-    | Render
-    | Prepare
-    | CancelPrepare
-    | Ping
-    | Loading
-    | Loaded
-    | Attached
-    | Ready
-    | Rendered
-    | BatchLost
-    | PrepareStep
-    | Failed
-    | Pong
-)
+    Attach | Detach | OpenTrack | Append | EndTrack | CloseTrack | Render | Prepare | CancelPrepare | Ping
+    | Loading | Loaded | Attached | Ready | Rendered | BatchLost | PrepareStep | Failed | Pong
+)  # fmt: skip
 codec = Codec[Message](*typing.get_args(Message))
