@@ -1,6 +1,6 @@
-"""Judge the network on voices it never heard: ``python -m inference_server.engines.portrait.training.evaluate``.
+"""Judge the network on voices it never heard: ``python -m training.evaluate``.
 
-Everything is measured on what :class:`..visemes.VisemeTrack` answers per video frame, against the curves of the
+Everything is measured on what :class:`VisemeTrack` answers per video frame, against the curves of the
 phones. r0: correlation of the opening in speech and pauses; lag: where the correlation peaks (positive: the
 mouth is late); width: correlation where the truth is a vowel or a rounded sound; bilabials: lip closures in
 some frame of which ``close`` passes 0.5; false: frames outside every closure (and its neighbours) with ``close``
@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference_server.engines.portrait.features import HOP, RATE
-from inference_server.engines.portrait.training.corpus import VOICES, Clip
-from inference_server.engines.portrait.training.dataset import LEAD_S, test_set
-from inference_server.engines.portrait.training.phones import GROUPS, Curves, curves
 from inference_server.engines.portrait.visemes import MouthParams, VisemeTrack, load_network
 from inference_server.lipsync.measure import correlation, sampled, scan
+from inference_server.lipsync.phones import GROUPS, Curves, curves
+from training.corpus import VOICES, Clip
+from training.dataset import LEAD_S, test_set
 from visavis.frames import frame_start
 
 OPEN_IN_PAUSE = 0.06
