@@ -57,8 +57,9 @@ class Hearing(Protocol):
     def listens(self) -> bool:
         """Whether ``heard`` is wanted now; decoding is left out where it is not."""
 
-    def heard(self, pcm: NDArray[np.int16]) -> None:
-        """20 ms of the caller's voice, mono, 16 kHz, concealed where packets were lost."""
+    def heard(self, pcm: NDArray[np.int16], sent: NDArray[np.int16], rate: int) -> None:
+        """20 ms of the caller's voice, mono, 16 kHz, concealed where packets were lost, and what the caller was
+        sent in the same tick, at the codec's ``rate``."""
 
     def digit(self, digit: str, milliseconds: int) -> None:
         """A key was pressed (RFC 4733)."""

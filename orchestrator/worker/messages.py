@@ -9,6 +9,7 @@ from typing import Literal
 
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.session import SessionStats
+from orchestrator.rtp.bundle import BundleAgreement
 from orchestrator.worker.host import HostSettings
 from visavis.client.model import Avatar, FitMode
 from visavis.service.ipc import Codec
@@ -63,14 +64,16 @@ class CallMessage:
 
 @dataclass(frozen=True, slots=True)
 class OpenCall(CallMessage):
-    """Open the ports of a call; answered by ``CallOpened`` or ``CallRefused``."""
+    """Open the ports of a call, with ``bundle`` one for all its streams; answered by ``CallOpened`` or
+    ``CallRefused``."""
 
     video: bool = True
+    bundle: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CallOpened(CallMessage):
-    """Local ports of a call; RTCP is one above."""
+    """Local ports of a call; RTCP is one above, or on the same one in a bundle."""
 
     audio_port: int
     video_port: int | None
@@ -84,11 +87,43 @@ class CallRefused(CallMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class OpenVideo(CallMessage):
+    """Open video ports of a call that has none; answered by ``VideoOpened``."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoOpened(CallMessage):
+    """A call's video port, RTCP one above; ``None`` where there is none to be had."""
+
+    port: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CloseVideo(CallMessage):
+    """Close video ports that nothing was agreed for; does nothing to a picture that is sent."""
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigureCall(CallMessage):
-    """What was negotiated: before ``StartCall``, and after each re-INVITE."""
+    """What was negotiated: before ``StartCall``, and after each re-INVITE. Without video its ports are closed."""
 
     audio: AudioParameters
     video: VideoParameters | None
+    bundle: BundleAgreement | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MediaSecured(CallMessage):
+    """The handshake of a bundle is over: what is sent from now on is heard."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaLost(CallMessage):
+    """A bundle's peer said goodbye, is gone or cannot be reached, or is not the one that signalling spoke to. One
+    clear sentence."""
+
+    how: Literal["left", "lost", "failed"]
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +178,13 @@ class Listen(CallMessage):
 @dataclass(frozen=True, slots=True)
 class Heard(CallMessage):
     """The caller's voice, 16-bit little-endian mono PCM at 16 kHz; ``position`` counts samples since it
-    was first wanted, those that were left out included."""
+    was first wanted, those that were left out included. In the last ``reference`` bytes what the caller was sent
+    at that time, at ``rate`` Hz: of which an echo would be."""
 
     position: int
     payload: bytes = b""
+    reference: int = 0
+    rate: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,9 +328,10 @@ ToOwner = StartTurn | TurnAudio | EndTurn | InterruptTurns
 ToFactory = AvatarPrepared
 """For the factory of a worker's calls."""
 Message = (
-    Setup | WorkerReady | CallMessage | OpenCall | CallOpened | CallRefused | ConfigureCall | StartCall | CloseCall
-    | CallClosed | RequestKeyframe | SendDigits | DigitsRefused | Listen | Heard | StartTurn | TurnAudio | EndTurn
-    | InterruptTurns | TurnReport | AvatarState | LipsFigures | AvatarPrepared | PrepareState | TaskFailed | Digit
-    | CallFailed | CallFigures | Heartbeat | Shutdown
+    Setup | WorkerReady | CallMessage | OpenCall | CallOpened | CallRefused | OpenVideo | VideoOpened | CloseVideo
+    | ConfigureCall | StartCall | CloseCall | CallClosed | RequestKeyframe | SendDigits | DigitsRefused | Listen
+    | Heard | StartTurn | TurnAudio | EndTurn | InterruptTurns | TurnReport | AvatarState | LipsFigures
+    | AvatarPrepared | PrepareState | TaskFailed | Digit | CallFailed | CallFigures | MediaSecured | MediaLost
+    | Heartbeat | Shutdown
 )  # fmt: skip
 codec = Codec[Message](*typing.get_args(Message))

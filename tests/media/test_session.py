@@ -299,7 +299,7 @@ async def test_the_caller_is_heard_and_keys_are_seen(host: MediaHost, phone: Pho
             self.pcm: list[np.ndarray] = []
             self.digits = ""
 
-        def heard(self, pcm: np.ndarray) -> None:
+        def heard(self, pcm: np.ndarray, sent: np.ndarray, rate: int) -> None:
             self.pcm.append(pcm)
 
         def digit(self, digit: str, milliseconds: int) -> None:

@@ -81,7 +81,7 @@ async def test_only_what_the_peer_protected_is_heard(host: MediaHost, phone: Pho
         listens = True
         heard_samples = 0
 
-        def heard(self, pcm: object) -> None:
+        def heard(self, pcm: object, sent: object, rate: int) -> None:
             self.heard_samples += 1
 
         def digit(self, digit: str, milliseconds: int) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testing.ports import free_port, free_ports
+from tests.support.credentials import API, api_tokens
 from tests.support.log_lines import entries
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -188,6 +189,7 @@ async def orchestrator(
         image = folder / "portrait.png"
         image.write_bytes(portrait if portrait is not None else picture())
         low = free_ports(400)
+        api_tokens(folder / "data")
         values: dict[str, object] = {
             "sip_host": "127.0.0.1",
             "sip_port": sip_port,
@@ -210,7 +212,7 @@ async def orchestrator(
             stdin=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{api_port}", timeout=60) as api:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{api_port}", timeout=60, headers=API) as api:
             house = House(process, sip_port, api)
             follower = asyncio.create_task(house.follow())
             try:

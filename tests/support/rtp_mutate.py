@@ -147,7 +147,7 @@ class _Listener:
 
     listens = True
 
-    def heard(self, pcm: object) -> None:
+    def heard(self, pcm: object, sent: object, rate: int) -> None:
         pass
 
     def digit(self, digit: str, milliseconds: int) -> None:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from orchestrator.media.clock import CATCH_UP_SECONDS, MediaClock
 from orchestrator.media.parameters import AudioParameters
 from orchestrator.media.report import StreamReports
 from orchestrator.media.sender import RtpSender
 from orchestrator.media.sources import Hearing, Voice
-from orchestrator.media.transport import MediaSocket, Poller
+from orchestrator.media.stream_socket import OpenSocket
 from orchestrator.rtp import xr
 from orchestrator.rtp.codecs import CLOCK_RATES, AudioCodec, make_codec
-from orchestrator.rtp.consent import Consent
 from orchestrator.rtp.dtmf import DtmfReceiver, DtmfSender, TelephoneEvent
 from orchestrator.rtp.jitter import JitterBuffer
 from orchestrator.rtp.packet import HEADER_SIZE, Header
-from orchestrator.rtp.ports import PortPair
 from orchestrator.rtp.stats import Reception
 from visavis.service.logs import Log
 
@@ -52,6 +53,10 @@ def formats(parameters: AudioParameters) -> dict[int, tuple[Kind, int]]:
     return found
 
 
+def _nobody() -> None:
+    """A voice goes on whenever the way opens."""
+
+
 class AudioStream:
     """Sends ``voice`` from ``start`` on, silence included; piece k is due at ``t0 + k * 20 ms``.
 
@@ -61,19 +66,17 @@ class AudioStream:
     def __init__(
         self,
         clock: MediaClock,
-        pair: PortPair,
-        poller: Poller,
+        open_socket: OpenSocket,
         voice: Voice,
         hearing: Hearing | None,
         cname: str,
-        consent: Consent | None = None,
     ) -> None:
         self.clock = clock
         self.voice = voice
         self.hearing = hearing
         self.skipped = 0
         self.late = 0
-        self.socket = MediaSocket(pair, poller, self._received, self._reported, consent)
+        self.socket = open_socket(self._received, self._reported, _nobody)
         self.reports = StreamReports(cname)
         self._sender = RtpSender(self.socket, self.reports)
         self.reception = Reception(8000)
@@ -94,6 +97,7 @@ class AudioStream:
         self._t0_slot = 0
         self._next = 0
         self._running = False
+        self._sent: NDArray[np.int16] | None = None
 
     def configure(self, parameters: AudioParameters) -> None:
         """Take what was negotiated, at the start or later; raises ``ValueError`` for an unknown codec."""
@@ -101,12 +105,8 @@ class AudioStream:
         codec = self._codec
         if old is None or (old.codec, old.packet_ms) != (parameters.codec, parameters.packet_ms):
             codec = make_codec(parameters.codec, parameters.packet_ms)
-        self.socket.set_keys(parameters.keys)
         wheel = self.clock.wheel
-        now = wheel.time_of(wheel.slot)
-        self.socket.set_remote(
-            parameters.remote, parameters.remote_rtcp, parameters.rtcp_mux, parameters.peer, now
-        )
+        self.socket.agree(parameters, wheel.time_of(wheel.slot))
         if codec is not self._codec or old is None:
             self._codec = codec
             rate = CLOCK_RATES[codec.name]
@@ -150,6 +150,7 @@ class AudioStream:
                 self.skipped += missed
                 number += missed
         self._next = number + 1
+        self._sent = None
         if self._sends:
             self._send(number)
         if self._buffer is not None:
@@ -162,6 +163,7 @@ class AudioStream:
         except Exception:
             log.exception("voice_failed")
             pcm = None
+        self._sent = pcm
         packet, codec, sender = self._packet, self._codec, self._sender
         event = self._next_event(number) if self._keys.busy else None
         if event is not None:
@@ -238,7 +240,9 @@ class AudioStream:
             return
         pcm = self._buffer.pop()
         if pcm is not None:
-            self.hearing.heard(pcm)
+            rate = self._codec.sample_rate
+            sent = self._sent if self._sent is not None else np.zeros(rate // 50, np.int16)
+            self.hearing.heard(pcm, sent, rate)
 
     def _reported(self, data: bytes, now: float) -> None:
         for packet in self.reports.take(data, self.clock.unix(now)):

@@ -12,15 +12,13 @@ from orchestrator.media.parameters import Encoding, VideoParameters, bitrate_tie
 from orchestrator.media.report import StreamReports
 from orchestrator.media.sender import RtpSender
 from orchestrator.media.sources import Body, Face
-from orchestrator.media.transport import MediaSocket, Poller
+from orchestrator.media.stream_socket import OpenSocket
 from orchestrator.media.video.director import VideoDirector
 from orchestrator.media.video.idle_loop import Cached, IdleCache, IdleKey, IdleLoop, idle_key
 from orchestrator.media.video.live import EncoderPool, LiveEncoder, LivePicture
 from orchestrator.media.video.pacer import PacketPacer
 from orchestrator.media.video.retransmitter import Retransmitter
-from orchestrator.rtp.consent import Consent
 from orchestrator.rtp.feedback import KeyframeRequests
-from orchestrator.rtp.ports import PortPair
 from orchestrator.rtp.rate import RateControl
 from orchestrator.rtp.rtcp import BitrateLimit, FullIntra, Nack, PictureLoss
 from visavis.playout.playout import Picture
@@ -59,18 +57,16 @@ class VideoStream:
     def __init__(
         self,
         engine: VideoEngine,
-        pair: PortPair,
-        poller: Poller,
+        open_socket: OpenSocket,
         face: Face | None,
         cname: str,
-        consent: Consent | None = None,
     ) -> None:
         self.face = face
         self.counters = VideoCounters()
         self.keyframes = KeyframeRequests()
         self.reports = StreamReports(cname)
         self.rate = RateControl(0)
-        self.socket = MediaSocket(pair, poller, None, self._reported, consent, self.keyframes.request)
+        self.socket = open_socket(None, self._reported, self.keyframes.request)
         self._sender = RtpSender(self.socket, self.reports)
         self.repeater = Retransmitter(engine.clock, self.socket, self._sender)
         self._engine = engine
@@ -81,7 +77,7 @@ class VideoStream:
         self._outbox = PacketPacer(self._sender.send, self._sent)
         self._idle: tuple[Body, IdleKey] | None = None
         self._loop: IdleLoop | None = None
-        self._rate, self._scale = 25, 1
+        self._rate, self._scale, self._every = 25, 1, 1
         self._t0 = 0.0
         self._next = 0
         self._skipped = False
@@ -105,15 +101,12 @@ class VideoStream:
         Raises ``ValueError`` for what cannot be sent; the stream then goes on as it was.
         """
         encoding = parameters.encoding
-        self.socket.set_keys(parameters.keys)
         wheel = self._engine.clock.wheel
-        now = wheel.time_of(wheel.slot)
-        self.socket.set_remote(
-            parameters.remote, parameters.remote_rtcp, parameters.rtcp_mux, parameters.peer, now
-        )
+        self.socket.agree(parameters, wheel.time_of(wheel.slot))
         old, self._parameters = self._parameters, parameters
         self._sender.payload_type = parameters.payload_type
         self._rate, self._scale = parameters.fps.numerator, parameters.fps.denominator
+        self._every = parameters.every
         if old is not None and old.fps != parameters.fps and self.running:
             # The picture numbers go on from the same instant in the new rate.
             self._next = int(self._next * parameters.fps / old.fps) + 1
@@ -199,8 +192,11 @@ class VideoStream:
             log.exception("face_failed")
             self._skipped = True
             return
+        every = self._every
+        if number % every:
+            return
         timestamp = self._sender.timestamp(number * CLOCK_RATE * self._scale // self._rate)
-        loop = self._idle_loop(body)
+        loop = self._idle_loop(body) if every == 1 else None  # which leaves no picture out
         keyframe = self.keyframes.due(now)
         action = self._director.decide(picture, loop, skipped=self._skipped, keyframe=keyframe)
         self._skipped = action is None

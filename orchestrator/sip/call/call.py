@@ -43,6 +43,10 @@ class Call(InDialog):
         self._info = Info(agent.client, self)
 
     @property
+    def offered(self) -> bool:
+        return self._renegotiation.is_open or super().offered
+
+    @property
     def offering(self) -> bool:
         """Whether a re-INVITE of ours is open."""
         return self._reinvites.offering
@@ -122,6 +126,7 @@ class Call(InDialog):
                     return
                 self.session.withdraw()
                 log.info("answer_unusable", call=self.id, reason=error)
+                self.emit(self.handler.on_reoffer_failed, self)
             else:
                 self.emit(self.handler.on_media, self, media)
         if not pending.is_reinvite:

@@ -108,6 +108,11 @@ class InDialog:
         return False
 
     @property
+    def offered(self) -> bool:
+        """Whether a new offer of the peer's is being answered, so that ours has to wait."""
+        return self.awaits_ack
+
+    @property
     def offer_open(self) -> bool:
         """Whether an offer of ours waits for its answer, so that the peer's own has to wait (491)."""
         return self.offering or self.session.offer_pending

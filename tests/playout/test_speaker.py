@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.avatar.speaker import Speaker
-from orchestrator.avatar.turn import PCM, TurnEvent
 from visavis.client.start_delay import StartDelay
 from visavis.frames import SAMPLE_RATE, Frame, Rect, frame_start
 from visavis.playout.loop import IdleVariation
 from visavis.playout.playout import Picture, Playout
+from visavis.playout.speaker import Speaker
+from visavis.playout.turn import PCM, TurnEvent
 
 LOOP = 40
 RATE = 8000
