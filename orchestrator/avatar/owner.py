@@ -101,7 +101,7 @@ class CallAvatarFactory:
             bitrate=self._settings.bitrate,
             feedback=frozenset({"nack pli"}),
         )
-        idle.get(ready.loop, idle_key(ready.loop, usual))
+        idle.get(ready.body, idle_key(ready.body, usual))
         while not idle.ready:  # noqa: ASYNC110 - another thread codes, at starts only
             await asyncio.sleep(CODING_POLL_S)
 
