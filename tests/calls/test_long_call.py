@@ -29,7 +29,7 @@ from tests.support.sip_fake import AUDIO, PEER, VIDEO, established, reply_to, re
 
 ROUND_S = 120.0
 WARM, ROUNDS = 30, 300
-"""Rounds until everything that is bounded is full, and of the whole call; eight turns each, seven offers, two keys."""
+"""Until everything that is bounded is full, and of the whole call: eight turns each, seven offers, two keys."""
 OFF = "m=video 0 RTP/AVP 96\n"
 HELD = (AUDIO + "a=sendonly\n", VIDEO + "a=sendonly\n")
 FAST_UPDATE = "<media_control><vc_primitive><to_encoder><picture_fast_update/></to_encoder></vc_primitive>"
