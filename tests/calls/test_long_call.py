@@ -155,6 +155,7 @@ class LongCall:
         assert self.call.ended_at is None, self.call.cause
 
 
+@pytest.mark.slow
 async def test_ten_hours_of_a_call_leave_no_more_than_one(house: Control, clock: Clock) -> None:
     headers = "Supported: timer\nSession-Expires: 1800;refresher=uac"
     tag = await established(house.wire, body=sdp(AUDIO, VIDEO), headers=headers)
