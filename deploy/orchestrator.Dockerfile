@@ -14,6 +14,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
  && find /opt/venv -type d -name tests -prune -exec rm -rf {} + \
  && find /opt/venv -path '*/onnxruntime/*' \( -name transformers -o -name tools -o -name quantization \
       -o -name datasets -o -name 'libonnxruntime.so.*' \) -prune -exec rm -rf {} + \
+ && find /opt/venv -path '*/moonshine_voice*' \( -name '*.so*' -o -name '*.wav' -o -name '*.tsv' \) -delete \
  && python -m compileall -q --invalidation-mode unchecked-hash /opt/venv
 
 FROM ${BASE_IMAGE} AS project

@@ -31,6 +31,7 @@ from examples.services import ENDS, Readiness, end, start
 from testing.caller import CallFailed, Phone
 from testing.caller.movie import contact_sheet, report, write_movie
 from testing.ports import free_port
+from visavis.service.security import make_token_file, read_token
 
 TEXT = (
     "Hello! I am Visavis, a face for voice calls. "
@@ -157,6 +158,9 @@ async def demo(options: argparse.Namespace) -> None:
     sip, control, grpc = free_port(), free_port(), free_port()
     with tempfile.TemporaryDirectory(prefix="visavis-demo-") as scratch:
         folder = Path(scratch)
+        token_file = folder / "data" / "tokens" / "api"
+        make_token_file(token_file, "demo")
+        token = read_token(token_file).reveal()
         face: dict[str, object] = {"avatar_image": options.image} if options.image else {}
         async with (
             service(
@@ -183,7 +187,11 @@ async def demo(options: argparse.Namespace) -> None:
                 cache_dir=folder / "cache",
                 **face,
             ) as orchestrator,
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{control}", timeout=30) as api,
+            httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{control}",
+                timeout=30,
+                headers={"Authorization": f"Bearer {token}"},
+            ) as api,
         ):
             processes = {"inference_server": inference, "orchestrator": orchestrator}
             await wait_ready(api, processes, progress, folder)

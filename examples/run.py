@@ -16,7 +16,8 @@ import httpx
 
 from examples.services import ENDS, Readiness, start, terminate
 from inference_server.settings import load as load_inference_settings
-from orchestrator.config import load_settings
+from orchestrator.config import Settings, load_settings
+from visavis.service.security import read_token
 from visavis.service.settings import SettingsError
 
 
@@ -78,7 +79,7 @@ async def run() -> int:
     processes = [await start(module) for module in ("inference_server", "orchestrator")]
     ends = [asyncio.create_task(process.wait()) for process in processes]
     stopping = asyncio.create_task(stop.wait())
-    said = asyncio.create_task(announce(settings.api_port, settings.sip_port))
+    said = asyncio.create_task(announce(settings))
     await asyncio.wait([*ends, stopping], return_when=asyncio.FIRST_COMPLETED)
     said.cancel()
     stopping.cancel()
@@ -93,20 +94,30 @@ async def run() -> int:
     return max(1, *codes)
 
 
-async def announce(api_port: int, sip_port: int) -> None:
-    """Say what to dial once calls get a talking face, and until then what is missing, whenever that changes."""
-    told: list[str] = []
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{api_port}") as api:
+async def announce(settings: Settings) -> None:
+    """Say what to dial and where the API is, once calls get a talking face; until then what is missing.
+
+    The API's token is in the URL.
+    """
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.api_host, settings.api_host)
+    scheme = "https" if settings.api_tls else "http"
+    url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.api_port}"
+    token, told = "", list[str]()
+    async with httpx.AsyncClient(base_url=url, verify=False) as api:  # our own child process on this machine
         readiness = Readiness(api)
         while missing := await readiness.missing():
+            token = read_token(settings.api_token_file).reveal()
+            api.headers = {"Authorization": f"Bearer {token}"} if token else {}
             if missing != told:
                 print(f"Not ready yet: {'; '.join(missing)}.", flush=True)
                 told = missing
             await asyncio.sleep(0.2)
-    host = own_address()
-    port = "" if sip_port == 5060 else f":{sip_port}"
-    print(f"\nReady. Call sip:demo@{host}{port} with a SIP video phone on this network.")
-    print(f"API: http://127.0.0.1:{api_port}/docs    Ctrl-C stops both services.\n", flush=True)
+    port = "" if settings.sip_port == 5060 else f":{settings.sip_port}"
+    print(f"\nReady. Call sip:demo@{own_address()}{port} with a SIP video phone on this network.")
+    print(f"API: {url}/docs#token={token}")
+    print(
+        "Whoever has this URL may use the API: keep it to yourself. Ctrl-C stops both services.\n", flush=True
+    )
 
 
 if __name__ == "__main__":

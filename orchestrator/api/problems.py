@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from orchestrator.api.schemas import Problem
 from orchestrator.calls.call import CallGone
-from orchestrator.calls.gateway import DialRefused, RequestRefused
+from orchestrator.calls.gateway import DialForbidden, DialLimit, DialRefused, RequestRefused
 from orchestrator.calls.portraits import AvatarError
 from orchestrator.calls.turns import TooManyTurns
 from orchestrator.speech.base import SpeechError
@@ -22,6 +22,8 @@ _STATUS: dict[type[Exception], int] = {
     SpeechError: 400,
     CallGone: 410,
     TooManyTurns: 429,
+    DialForbidden: 403,
+    DialLimit: 429,
     DialRefused: 409,
     RequestRefused: 409,
 }

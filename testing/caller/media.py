@@ -102,12 +102,16 @@ class MediaSockets:
 
     def connect(self, answer: str) -> None:
         """Start sending to what the answer's SDP names."""
+        self.redirect(answer)
+        self._recording.answered = time.monotonic()
+        self._task = asyncio.create_task(self._send())
+
+    def redirect(self, answer: str) -> None:
+        """Send to what this answer's SDP names from now on."""
         self._remote = addresses(answer)
         for kind, path in self._paths.items():
             if path is not None and kind in self._remote:
                 self._remote[kind] = path.towards(self._remote[kind])
-        self._recording.answered = time.monotonic()
-        self._task = asyncio.create_task(self._send())
 
     def _on_video(self, data: bytes, now: float) -> None:
         stream = self._recording.video

@@ -46,6 +46,7 @@ class Phone:
         blind: bool = False,
     ) -> None:
         self._dialog = Dialog(uri, local)
+        self._had_video = video
         self._local, self._video, self._codec, self._bandwidth = local, video, codec, bandwidth
         self._path, self._audio_path, self._nack, self._blind = path, audio_path, nack, blind
         self._feedback = (*feedback, *(["nack"] if nack else []))
@@ -99,6 +100,15 @@ class Phone:
         self._version += 1
         await self._dialog.reinvite(self._offer(direction))
 
+    async def switch_camera(self, on: bool) -> bool:
+        """Offer the same with or without video; whether there is a picture now."""
+        assert self._media is not None
+        self._video, self._had_video = on, self._had_video or self._video
+        self._version += 1
+        answer = await self._dialog.reinvite(self._offer())
+        self._media.redirect(answer)
+        return "m=video 0 " not in answer and "m=video" in answer
+
     def lose_keyframes(self, lost: bool) -> None:
         """Whether every packet of a key frame is lost from now on."""
         assert self._media is not None
@@ -131,7 +141,7 @@ class Phone:
             rtx=self._rtx,
             version=self._version,
             direction=direction,
-        )
+        ) + ("" if self._video or not self._had_video else f"m=video 0 RTP/AVP {VIDEO}\r\n")
 
 
 def offer(

@@ -63,6 +63,9 @@ class Stream:
         if len(data) < 12 or data[0] >> 6 != 2:
             return
         sequence, timestamp, ssrc = struct.unpack_from("!HII", data, 2)
+        if self.ssrc not in (None, ssrc):  # a new stream begins
+            self.packets.clear()
+            self.reports.clear()
         self.ssrc = ssrc
         if self.packets:
             last = self.packets[-1]
