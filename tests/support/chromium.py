@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import cv2
 import httpx
@@ -119,7 +120,7 @@ class Browser:
     async def open(self, page: str) -> Tab:
         """One more tab."""
         async with httpx.AsyncClient(trust_env=False) as client:
-            tab = (await client.put(f"http://127.0.0.1:{self.port}/json/new?{page}")).json()
+            tab = (await client.put(f"http://127.0.0.1:{self.port}/json/new?{quote(page, safe=':/')}")).json()
         return await self.attach(tab["webSocketDebuggerUrl"])
 
     async def attach(self, address: str) -> Tab:
