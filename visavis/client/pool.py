@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 
 from visavis.client.body_cache import Body, BodyCache
+from visavis.client.credentials import ServerCredentials
 from visavis.client.discovery import Discovery, Resolver
 from visavis.client.events import OnEvent
 from visavis.client.model import Avatar, AvatarSource
@@ -14,7 +15,7 @@ from visavis.client.placement import Failure, Placement
 from visavis.client.replicas import Replicas
 from visavis.client.server import Progress, ServerClient
 from visavis.client.stream import AvatarStream
-from visavis.errors import AvatarUnknown, InvalidRequest, ServerUnavailable, VisavisError
+from visavis.errors import AccessDenied, AvatarUnknown, InvalidRequest, ServerUnavailable, VisavisError
 from visavis.service.unhandled import logged
 
 __all__ = ["Resolver", "ServerPool"]
@@ -31,8 +32,9 @@ _EVEN_S = 0.25
 class ServerPool:
     """All servers behind ``addresses``: ``host:port``, or ``dns:///name:port`` for every A and AAAA record.
 
-    Belongs to one event loop. ``connect`` makes the client of one address (without it: over gRPC); ``resolver``
-    is asked in place of the system's. Raises ``ValueError`` where no address is named.
+    Belongs to one event loop. ``connect`` makes the client of one address; without it that is one over gRPC, with
+    ``token`` or ``credentials`` (see :class:`ServerCredentials`). ``resolver`` is asked in place of the system's.
+    Raises ``ValueError`` where no address is named.
     """
 
     def __init__(
@@ -41,13 +43,15 @@ class ServerPool:
         *,
         connect: Callable[[str], ServerClient] | None = None,
         resolver: Resolver | None = None,
+        token: str | None = None,
+        credentials: ServerCredentials | None = None,
     ) -> None:
         given = [addresses] if isinstance(addresses, str) else list(addresses)
         if not given:
             raise ValueError("name at least one avatar server")
         self.placement = Placement()
         self._given = given
-        self._discovery = Discovery(given, self.placement, connect or _over_grpc, resolver)
+        self._discovery = Discovery(given, self.placement, connect or over_grpc(token, credentials), resolver)
         self._replicas = Replicas(self.placement, self._discovery.clients)
         self._warm: asyncio.Task[None] | None = None
         self._even_after = 0.0
@@ -90,6 +94,8 @@ class ServerPool:
                 while self.choose("") is None:
                     await self.wait_change(1.0)
         except TimeoutError:
+            for refusal in self._discovery.refusals.values():
+                raise AccessDenied(refusal) from None
             names = ", ".join(self._given)
             raise ServerUnavailable(f"no avatar server at {names} can be used now: start one") from None
 
@@ -263,7 +269,12 @@ class ServerPool:
         await self._discovery.wait(timeout_s)
 
 
-def _over_grpc(address: str) -> ServerClient:
-    from visavis.client.grpc import GrpcServerClient  # here, so that a pool over HTTP loads no gRPC
+def over_grpc(token: str | None, credentials: ServerCredentials | None) -> Callable[[str], ServerClient]:
+    """Makes clients over gRPC with these credentials."""
 
-    return GrpcServerClient(address)
+    def connect(address: str) -> ServerClient:
+        from visavis.client.grpc import GrpcServerClient  # here, so that a pool over HTTP loads no gRPC
+
+        return GrpcServerClient(address, token=token, credentials=credentials)
+
+    return connect

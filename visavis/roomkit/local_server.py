@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from visavis.errors import InvalidRequest, ServerUnavailable
+from visavis.service.security import fleet_file
 
 _STOP_S = 10.0
 
@@ -26,6 +27,7 @@ class LocalServer:
             "host": "127.0.0.1",
             "port": 0,
             "http": "false",
+            "tokens": fleet_file(),
             "engine": engine,
             "engine_settings": json.dumps({k: str(v) for k, v in engine_settings.items()}),
             **settings,
