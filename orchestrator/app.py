@@ -18,9 +18,11 @@ from orchestrator.calls.records import RecordBook
 from orchestrator.calls.registry import CallRegistry
 from orchestrator.config import Settings
 from orchestrator.gateways.sip import SipGateway
+from orchestrator.gateways.web import WebGateway
 from orchestrator.metrics import OrchestratorCollector, make_registry
 from orchestrator.nameserver import resolver_of
-from orchestrator.speech.voices import installed_voices
+from orchestrator.rtp.dtls import identity_fingerprint, new_identity
+from orchestrator.speech.remote import VoicesProcess, remote_voices
 from orchestrator.status import StatusDesk
 from orchestrator.webhook.webhook import Webhook, make_webhook
 from orchestrator.worker.host import HostSettings
@@ -55,13 +57,16 @@ class App:
         self.supervisor = Supervisor()
         self._bus = EventBus()
         self._webhook: Webhook | None = None
-        self._voices = installed_voices()
+        self._speech = VoicesProcess()
+        self._voices = remote_voices(self._speech)
         self._catalog = AvatarCatalog(
             settings.data_dir / "avatars", settings.avatar_image or portraits.DEFAULT
         )
-        self._pool = WorkerPool(pool_settings(settings), self._on_message, self.supervisor)
+        identity = new_identity()
+        self._pool = WorkerPool(pool_settings(settings, identity), self._on_message, self.supervisor)
         self._calls = CallRegistry(settings, self._pool, self._catalog, self._voices, self._bus)
         self._sip = SipGateway(settings, self._calls, self.supervisor)
+        self._web = WebGateway(settings, self._calls, identity_fingerprint(identity), self.supervisor)
         self._collector = OrchestratorCollector(
             self._calls, self._pool, self._bus, self.supervisor, lambda: self._desk.talking_face()
         )
@@ -119,6 +124,7 @@ class App:
     def trace_calls(self, calls: int) -> None:
         """Keep the SIP messages of the next so many calls."""
         self._sip.trace_calls(calls)
+        self._web.trace_calls(calls)
 
     @property
     def active(self) -> int:
@@ -167,12 +173,14 @@ class App:
         self._start_webhook()
         serving: asyncio.Task[None] | None = None
         try:
+            self._speech.start(self.supervisor)
             await asyncio.gather(self._servers.start(), self._pool.start())
             if portrait := self._catalog.get(DEFAULT):
                 self._preparation.want(portrait)
             self.supervisor.keep("preparation", self._preparation.watch)
             self.supervisor.watch("first words", self._voices.warm(self.settings.language))
             await self._sip.start()
+            await self._web.start()
             self.sip_up = True
             serving = asyncio.create_task(api.serve())
             log.info("started", sip=self._sip.addresses, api=api.address)
@@ -186,7 +194,9 @@ class App:
             self.draining = True
             if self.sip_up:
                 self._sip.drain()
+                self._web.drain()
                 await self._calls.close()
+                await self._web.close()
                 await self._sip.close()
             await api.close()
             if serving is not None:
@@ -196,6 +206,7 @@ class App:
             await self._preparation.close()
             await self._servers.close()
             await self._pool.close()
+            await self._speech.close()
             await self.supervisor.close()
             log.info("stopped")
 
@@ -205,6 +216,7 @@ class App:
         """No new calls; returns when those under way have ended, at the deadline, or at a second signal."""
         self.draining = True
         self._sip.drain()
+        self._web.drain()
         self._stop.clear()
         calls, seconds = self._calls.active, self.settings.drain_s
         log.info("draining", calls=calls, deadline_s=seconds)
@@ -252,15 +264,20 @@ class App:
 
     def _api(self) -> ApiServer:
         registry = make_registry(self._collector)
-        services = Services(self, self._catalog, self._bus, registry, self.settings.language)
+        services = Services(self, self._catalog, self._bus, registry, self.settings.language, self._web)
         return ApiServer(self.settings, services)
 
 
-def pool_settings(settings: Settings) -> PoolSettings:
-    """What media workers are told of the settings."""
+def pool_settings(settings: Settings, identity: str = "") -> PoolSettings:
+    """What media workers are told of the settings; ``identity`` is their certificate for DTLS, as PEM."""
     width, height = settings.video_size
     host = HostSettings(
-        settings.sip_host, settings.rtp_port_min, settings.rtp_port_max, str(settings.cache_dir)
+        settings.sip_host,
+        settings.rtp_port_min,
+        settings.rtp_port_max,
+        str(settings.cache_dir),
+        identity=identity,
+        web_port=settings.web_udp_port,
     )
     avatar = AvatarSettings(
         servers=tuple(settings.avatar_servers),

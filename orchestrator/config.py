@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
+import phonenumbers
 from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from orchestrator.calls.dial_plan import DialRule
 from orchestrator.nameserver import split_address
 from orchestrator.speech.base import SpeechError
 from orchestrator.speech.voices import installed_voices
@@ -52,6 +54,7 @@ class AccountSettings(BaseModel):
     expires: int = Field(300, ge=30)
     register_: bool = Field(True, alias="register")
     ping: float = Field(0.0, ge=0)
+    realm: str = ""
     srtp: Srtp | None = None
     av_trim_ms: int | None = Field(None, ge=-200, le=200)
 
@@ -82,10 +85,30 @@ class Settings(ServiceSettings):
         description='user names and passwords that callers must give, as JSON: {"anna": "secret"}',
         repr=False,
     )
+    sip_digest: Annotated[list[Literal["SHA-256", "MD5"]], BeforeValidator(_split)] = Field(
+        ["SHA-256", "MD5"],
+        min_length=1,
+        description="digest algorithms that callers with a password may use, the preferred one first",
+    )
     sip_accounts: Annotated[list[AccountSettings], BeforeValidator(from_json)] = Field(
         [],
         description='registrars and trunks, as JSON: [{"uri": "sip:avatar@pbx", "password": "secret"}]',
         repr=False,
+    )
+    dial_plan: CommaList = Field(
+        [],
+        description="whom calls, transfers and redirects may reach: allow +49*, deny *@pbx.example; the first rule "
+        "that matches decides; where none does, all but premium numbers",
+    )
+    dial_region: str = Field(
+        "", description="country of numbers that are dialled without one (DE, US); empty: they need a rule"
+    )
+    dial_per_minute: int = Field(
+        60, ge=0, description="calls, transfers and redirects in a minute; 0: no limit"
+    )
+    dial_at_once: int = Field(0, ge=0, description="calls of ours under way at once; 0: no limit")
+    dial_minutes: int = Field(
+        1440, ge=0, description="minutes of calls to numbers within 24 hours; 0: no limit"
     )
     sip_proxies: CommaList = Field(
         ["127.0.0.0/8", "::1/128"],
@@ -97,6 +120,22 @@ class Settings(ServiceSettings):
     )
     rtp_port_min: int = Field(30000, ge=1024, le=65534, description="first UDP port for RTP and RTCP")
     rtp_port_max: int = Field(31999, ge=1025, le=65535, description="last UDP port for RTP and RTCP")
+    web_udp_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="one UDP port for the media of all browsers, with one more for each further worker; 0: each "
+        "call has its own",
+    )
+    web_ice_servers: CommaList = Field(
+        [],
+        description="STUN and TURN servers that browsers are told (stun:host, turn:host:3478?transport=udp)",
+    )
+    web_turn_secret: Secret = Field(
+        Secret(),
+        description="makes credentials for those TURN servers (coturn's static-auth-secret)",
+        repr=False,
+    )
     srtp: Srtp = Field(
         "off", description="SRTP with keys in SDP; the keys are secret only where SIP runs over TLS"
     )
@@ -264,6 +303,30 @@ class Settings(ServiceSettings):
                 raise ValueError(f"'{network}' is not a network: write it as 10.0.0.0/8") from None
         return value
 
+    @field_validator("dial_plan")
+    @classmethod
+    def _check_dial_plan(cls, value: list[str]) -> list[str]:
+        for rule in value:
+            DialRule.parse(rule)
+        return value
+
+    @field_validator("dial_region")
+    @classmethod
+    def _check_dial_region(cls, value: str) -> str:
+        if value and value.upper() not in phonenumbers.SUPPORTED_REGIONS:
+            raise ValueError(f"'{value}' is no country: write it as DE or US")
+        return value.upper()
+
+    @field_validator("web_ice_servers")
+    @classmethod
+    def _check_ice_servers(cls, value: list[str]) -> list[str]:
+        for url in value:
+            if not url.startswith(("stun:", "stuns:", "turn:", "turns:")):
+                raise ValueError(
+                    f"'{url}' is no STUN or TURN server: write it as stun:host or turn:host:3478"
+                )
+        return value
+
     @field_validator("language")
     @classmethod
     def _check_language(cls, value: str) -> str:
@@ -317,6 +380,8 @@ class Settings(ServiceSettings):
     def _check_ports(self) -> Settings:
         self.api_tls.check()
         self.avatar_credentials.check()
+        if any(url.startswith("turn") for url in self.web_ice_servers) and not self.web_turn_secret:
+            raise ValueError("web_ice_servers names a TURN server, which needs web_turn_secret")
         if self.sip_tls_port and not (self.sip_tls_certificate and self.sip_tls_key):
             raise ValueError("sip_tls_port needs sip_tls_certificate and sip_tls_key")
         if self.rtp_port_max - self.rtp_port_min < 3:

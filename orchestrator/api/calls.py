@@ -18,6 +18,7 @@ from orchestrator.api.schemas import (
     KeysRequest,
     NotShown,
     SayRequest,
+    ShowRequest,
     TransferRequest,
     TransferView,
     TurnView,
@@ -116,6 +117,12 @@ async def play(
 @needs("calls:speak")
 async def press(call_id: CallId, request: KeysRequest, services: ServicesDep) -> None:
     await services.call(call_id).press(request.digits, request.milliseconds)
+
+
+@router.put("/{call_id}/video", status_code=204, summary="Give the caller a picture, or take it away")
+@needs("calls:speak")
+async def show(call_id: CallId, request: ShowRequest, services: ServicesDep) -> None:
+    await services.call(call_id).show(request.shown)
 
 
 @router.post("/{call_id}/transfer", summary="Send the caller to somebody else")

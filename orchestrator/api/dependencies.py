@@ -14,6 +14,7 @@ from orchestrator.calls.events import EventBus
 from orchestrator.calls.gateway import DialOrder
 from orchestrator.calls.portraits import AvatarCatalog, Portrait
 from orchestrator.calls.records import RecordBook
+from orchestrator.gateways.web import WebGateway
 from orchestrator.status import StatusDesk
 
 
@@ -44,6 +45,7 @@ class Services:
     bus: EventBus
     registry: CollectorRegistry
     language: str
+    web: WebGateway
 
     def call(self, call_id: str) -> Call:
         """The call with this id. Raises ``HTTPException`` 404."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from orchestrator.api.dependencies import ServicesDep
@@ -13,6 +13,22 @@ from visavis.service.routes import needs, public
 
 probes = APIRouter(tags=["health"])
 router = APIRouter(tags=["health"])
+
+
+INDEX = """Visavis orchestrator {version}
+
+/docs          this API, route by route
+/v1/status     whether calls get a talking face, and what is missing
+/v1/calls      calls under way
+/v1/avatars    faces
+/healthz  /readyz  /metrics
+"""
+
+
+@router.get("/", include_in_schema=False)
+@public
+async def index(request: Request) -> PlainTextResponse:
+    return PlainTextResponse(INDEX.format(version=request.app.version))
 
 
 @probes.get("/healthz", summary="The process lives and its loops turn")

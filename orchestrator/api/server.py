@@ -7,12 +7,14 @@ import contextlib
 import os
 import socket
 from importlib import metadata
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
 from orchestrator.api.app import create_app, create_probes
 from orchestrator.api.dependencies import Services
+from orchestrator.api.shared_port import sharing
 from orchestrator.config import Settings
 from visavis.service.listening import Tls, exposure
 from visavis.service.logs import Log
@@ -54,7 +56,15 @@ class ApiServer:
         self._faces: list[tuple[uvicorn.Server, socket.socket]] = []
         self._tasks: list[asyncio.Task[None]] = []
         try:
-            self._listen(app, tls, "the API", settings.api_host, settings.api_port, "VISAVIS_API_PORT")
+            self._listen(
+                app,
+                tls,
+                "the API",
+                settings.api_host,
+                settings.api_port,
+                "VISAVIS_API_PORT",
+                sharing(services.web.tcp.accept),
+            )
             if settings.probe_port:
                 host, port = settings.probe_host, settings.probe_port
                 self._listen(create_probes(services), Tls(), "probes", host, port, "VISAVIS_PROBE_PORT")
@@ -76,8 +86,12 @@ class ApiServer:
                 await task
         self._let_go()
 
-    def _listen(self, app: FastAPI, tls: Tls, what: str, host: str, port: int, setting: str) -> None:
-        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2)
+    def _listen(
+        self, app: FastAPI, tls: Tls, what: str, host: str, port: int, setting: str, http: Any = "auto"
+    ) -> None:
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, timeout_graceful_shutdown=2, http=http
+        )
         if tls:
             config.ssl_context_factory = lambda *_: tls.context()
         server = uvicorn.Server(config)

@@ -19,6 +19,7 @@ from visavis.service.routes import needs, rules_of
 from visavis.service.security import API_SCOPES
 
 OPEN = {
+    "/",
     "/healthz",
     "/readyz",
     "/metrics",
@@ -77,7 +78,7 @@ async def test_every_route_wants_its_scope(tmp_path: Path, gate: httpx.AsyncClie
     table = documented(app)
     assert {path for _, path in routes(app)} - {path for _, path in table} == {
         p for p in OPEN if "docs" in p
-    } | {"/openapi.json"}
+    } | {"/", "/openapi.json"}
     assert {path for (_, path), scope in table.items() if not scope} == {"/healthz", "/readyz", "/metrics"}
     for method, path in routes(app):
         scope = table.get((method, path), "")
@@ -102,7 +103,7 @@ async def test_the_whole_application_is_behind_it(tmp_path: Path) -> None:
             assert answer.headers["content-type"] == "application/problem+json"
             assert answer.headers["www-authenticate"].startswith("Bearer")
             assert "visavis-token" in answer.json()["detail"]
-        for unknown in ("/", "/v2/calls", "/v1/calls/"):
+        for unknown in ("/v2/calls", "/v1/calls/"):
             assert (await client.get(unknown)).status_code == 401
             assert (await client.get(unknown, headers=bearer(token_of("status:read")))).status_code in (
                 404,

@@ -11,26 +11,18 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 
-from inference_server.engines.card import CardReading, read_card
+from testing.card import CardReading
 from tests.peers.peers import require
-from tests.support.browser import Tab, chromium
+from tests.support.chromium import chromium
 from tests.support.credentials import FLEET_TOKEN
 from tests.support.house import picture, tone, wav_header
 from tests.support.http import url
 from tests.support.servers import ROOT, running_server
 
 pytestmark = pytest.mark.process
-
-
-async def canvas(tab: Tab) -> CardReading | None:
-    """What the page shows of the test card."""
-    data = await tab.run("document.querySelector('canvas').toDataURL('image/png').split(',')[1]")
-    image = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
-    return read_card(image[..., ::-1])
+READY = "document.readyState === 'complete' && 'onclick' in (window.go || {})"
 
 
 @contextlib.contextmanager
@@ -62,7 +54,7 @@ async def test_the_page_speaks_in_a_browser(tmp_path: Path) -> None:
     with examples() as origin:
         async with (
             running_server(slots=2, http_origins=origin) as server,
-            chromium(f"{origin}/browser_client.html", "'onclick' in (window.go || {})") as tab,
+            chromium(f"{origin}/browser_client.html", ready=READY) as tab,
         ):
             await tab.choose("#image", image)
             await tab.choose("#speech", speech)
@@ -74,7 +66,7 @@ async def test_the_page_speaks_in_a_browser(tmp_path: Path) -> None:
                 while "frames" not in (
                     state := await tab.run("document.querySelector('#state').textContent")
                 ):
-                    card = await canvas(tab) if "speaking" in state else None
+                    card = await tab.canvas() if "speaking" in state else None
                     if card is not None and card.mouth is not None:
                         mouths.append(card)
                     await asyncio.sleep(0.05)

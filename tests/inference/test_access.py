@@ -24,7 +24,7 @@ from visavis.service.routes import rules_of
 from visavis.service.security import FLEET_SCOPES
 
 METHODS = pb.DESCRIPTOR.services_by_name["AvatarService"].methods
-OPEN = {"/healthz", "/readyz", "/metrics", "/openapi.json"}
+OPEN = {"/", "/healthz", "/readyz", "/metrics", "/openapi.json"}
 REFUSED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -144,6 +145,26 @@ class House:
                 return turn
             await asyncio.sleep(0.05)
         raise TimeoutError(f"turn {turn_id} is not over after {within_s} s")
+
+    @contextlib.asynccontextmanager
+    async def events(self) -> AsyncIterator[list[dict[str, Any]]]:
+        """Every event from now on, as it comes."""
+        heard: list[dict[str, Any]] = []
+        async with self.api.stream("GET", "/v1/events") as stream:
+            lines = stream.aiter_lines()
+            await anext(lines)  # connected
+
+            async def listen() -> None:
+                async for line in lines:
+                    if line.startswith("data: "):
+                        heard.append(json.loads(line.removeprefix("data: ")))
+
+            task = asyncio.create_task(listen())
+            try:
+                yield heard
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
 
     async def follow(self) -> None:
         """Read the log until the process ends."""
