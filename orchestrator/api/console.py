@@ -3,6 +3,7 @@ elsewhere."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
@@ -29,18 +30,24 @@ _HEADERS = {
 
 
 def add_console(app: FastAPI) -> None:
-    """Its page at ``/``, its files below ``/console/``: those that are there now, and no path leads elsewhere."""
+    """Its files below ``/console/``: those that are there now, and no path leads elsewhere."""
     router = APIRouter(include_in_schema=False)
-    router.add_api_route("/", _file(FOLDER / "index.html"))
     for path in sorted(FOLDER.rglob("*")):
         if path.suffix in _TYPES:
-            router.add_api_route(f"/console/{path.relative_to(FOLDER).as_posix()}", _file(path))
+            name = path.relative_to(FOLDER).as_posix()
+            router.add_api_route(f"/console/{name}", _file(name))
     app.include_router(router)
 
 
-def _file(path: Path):  # type: ignore[no-untyped-def]  # FastAPI reads the annotations of what is returned
+def page(name: str) -> FileResponse:
+    """One of its files."""
+    path = FOLDER / name
+    return FileResponse(path, media_type=_TYPES[path.suffix], headers=_HEADERS)
+
+
+def _file(name: str) -> Callable[[], Awaitable[FileResponse]]:
     @public
     async def file() -> FileResponse:
-        return FileResponse(path, media_type=_TYPES[path.suffix], headers=_HEADERS)
+        return page(name)
 
     return file

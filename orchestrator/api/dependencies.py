@@ -38,14 +38,15 @@ class Orchestrator(Protocol):
 
 @dataclass(frozen=True)
 class Services:
-    """One orchestrator and what belongs to it; ``language`` is spoken where a request names none."""
+    """One orchestrator and what belongs to it; ``language`` is spoken where a request names none, ``web`` takes the
+    calls of browsers."""
 
     orchestrator: Orchestrator
     catalog: AvatarCatalog
     bus: EventBus
     registry: CollectorRegistry
     language: str
-    web: WebGateway
+    web: WebGateway | None = None
 
     def call(self, call_id: str) -> Call:
         """The call with this id. Raises ``HTTPException`` 404."""

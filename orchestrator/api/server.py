@@ -63,7 +63,7 @@ class ApiServer:
                 settings.api_host,
                 settings.api_port,
                 "VISAVIS_API_PORT",
-                sharing(services.web.tcp.accept),
+                sharing(services.web.tcp.accept) if services.web is not None else "auto",
             )
             if settings.probe_port:
                 host, port = settings.probe_host, settings.probe_port

@@ -25,7 +25,8 @@ router = APIRouter(tags=["web"])
 )
 @needs("calls:join")
 async def web(services: ServicesDep) -> WebView:
-    return WebView(path=PATH, ice_servers=services.web.ice_servers(time.time()))
+    servers = services.web.ice_servers(time.time()) if services.web is not None else []
+    return WebView(path=PATH, ice_servers=servers)
 
 
 @router.websocket(PATH)
@@ -37,7 +38,8 @@ async def sip(socket: WebSocket) -> None:
         return
     local, remote = socket.scope.get("server") or ("", 0), socket.scope.get("client") or ("", 0)
     host = socket.headers.get("host", "")
-    connection = await services.web.connect((local[0], local[1] or 0), (remote[0], remote[1]), host)
+    ends = (local[0], local[1] or 0), (remote[0], remote[1])
+    connection = await services.web.connect(*ends, host) if services.web is not None else None
     if connection is None:
         await socket.close(TRY_AGAIN, "too many browsers are connected, or none are served now")
         return

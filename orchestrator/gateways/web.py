@@ -220,6 +220,11 @@ class WebGateway(SipGateway):
     def _took_ufrag(self, invitation: WebInvitation, ufrag: str, port: int) -> None:
         self._media[ufrag] = (invitation.sip.id, port)
 
+    async def on_reoffer(self, call: SipCall, offer: SessionDescription | None) -> MediaCapabilities:
+        if offer is None:
+            raise NotAcceptable("a re-INVITE over WebSocket must bring an offer")
+        return await super().on_reoffer(call, offer)
+
     async def on_ended(self, call: SipCall, cause: EndCause) -> None:
         self._media = {name: one for name, one in self._media.items() if one[0] != call.id}
         await super().on_ended(call, cause)

@@ -54,7 +54,7 @@ class NoMedia:
         self.exhausted = False
         self._ports = itertools.count(40_002, 2)
 
-    async def open_call(self, call_id: str, *, video: bool = True) -> CallOpened:
+    async def open_call(self, call_id: str, *, video: bool = True, bundle: bool = False) -> CallOpened:
         return CallOpened(call_id, 40_000, await self.open_video(call_id) if video else None)
 
     async def open_video(self, call_id: str) -> int | None:
