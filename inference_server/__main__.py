@@ -45,6 +45,7 @@ async def serve(settings: Settings, log: Log) -> int:
         loop.add_signal_handler(number, on_signal)
     core = Core(settings, log)
     guard = make_guard(settings)
+    core.metrics.without_token.set_function(lambda: guard.without_token)
     face = GrpcFrontend(core, guard)
     http = HttpListener(core, guard) if settings.http else None
     for what, host in (("gRPC", settings.host), ("HTTP", settings.http_host))[: 2 if settings.http else 1]:

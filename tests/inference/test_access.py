@@ -231,3 +231,6 @@ async def test_clients_without_a_token_for_the_time_of_a_rollout(tmp_path: Path)
             for method in METHODS:
                 assert (await outcome(channel, method))[0] not in REFUSED
                 assert (await outcome(channel, method, "Bearer visavis_wrong-wrong-wrong"))[0] in REFUSED
+        async with httpx.AsyncClient() as http:
+            metrics = (await http.get(f"http://127.0.0.1:{server.http_port}/metrics")).text
+        assert f"visavis_requests_without_token {float(len(METHODS))}" in metrics

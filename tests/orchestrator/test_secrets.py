@@ -89,6 +89,8 @@ async def test_no_secret_is_told(tmp_path: Path) -> None:
         lines = command_lines(house.process.pid) + command_lines(server.pid)
         logs = [json.dumps(entry) for entry in [*house.log, *server.log]]
     assert "inference_server" in lines and "orchestrator" in lines
-    assert any("webhook_failed" in entry for entry in logs) and any("token_ignored" in entry for entry in logs)
+    assert any("webhook_failed" in entry for entry in logs) and any(
+        "token_ignored" in entry for entry in logs
+    )
     for what in (*answers, lines, *logs):
         assert "seeded" not in what and "c2VlZGVk" not in what

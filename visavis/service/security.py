@@ -232,6 +232,8 @@ class Guard:
         self._tokens = tokens
         self._help = help_
         self._open = insecure or certificates
+        self.without_token = 0
+        """Requests so far that were served although they brought none."""
         name = "certificate" if certificates else "anonymous"
         self._anybody = Grant(name, frozenset(scopes))
 
@@ -250,6 +252,7 @@ class Guard:
         """Who asks, whatever for. Raises :class:`Refused`."""
         if not authorization:
             if self._open:
+                self.without_token += 1
                 return self._anybody
             raise Refused(f"This request has no token: {self._help}", unauthenticated=True)
         grant = self.known(authorization)
