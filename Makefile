@@ -10,7 +10,7 @@ TORCH_STAMP := $(VENV)/.setup-torch
 # Tests start many processes: what is compiled once is kept, as Python does where nobody says otherwise.
 unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup run demo check quick test test-all test-peers test-peers-hidden test-torch test-python test-roomkit \
-  test-livekit test-pipecat test-compose check-kubernetes test-oldest lint types proto proto-tools train-visemes bench bench-fleet gpu-kit clean
+  test-livekit test-pipecat test-compose check-kubernetes secrets test-oldest lint types proto proto-tools train-visemes bench bench-fleet gpu-kit clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -160,6 +160,9 @@ lint: $(TEST_STAMP)  ## ruff, rules and format
 
 types: $(TEST_STAMP)  ## mypy --strict
 	$(BIN)/mypy
+
+secrets:  ## Kubernetes: make the tokens that the manifests mount, once [NAMESPACE=visavis KUBECTL=kubectl]
+	@NAMESPACE=$(or $(NAMESPACE),visavis) KUBECTL="$(or $(KUBECTL),kubectl)" deploy/kubernetes/secrets.sh
 
 check-kubernetes:  ## schemas of Kubernetes, checkov and hadolint over the manifests and Dockerfiles (needs kubectl)
 	deploy/kubernetes/check.sh $(PYTHON)

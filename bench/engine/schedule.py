@@ -5,7 +5,7 @@
 Costs per bucket: of one row those measured on an H200 (docs/musetalk.md), of more rows what the networks took
 there one by one, which is pessimistic; "fast" is a device that nobody has measured, for many callers at once. All
 the rest is the server's own code (:mod:`bench.engine.world`). Callers' ticks are all at the same moment; speech
-comes at twice its own speed in chunks of 200 ms, and is heard from the tick that the client's own start delay names.
+comes at twice its speed in chunks of 200 ms, and is heard from the tick that the client's own start delay names.
 """
 
 from __future__ import annotations

@@ -56,7 +56,10 @@ def write(avatar: StoredAvatar) -> Iterator[bytes]:
 
 
 def install(store: AvatarStore, scratch: Path, engine: str, build: str) -> StoredAvatar:
-    """Install ``scratch/bundle``. Raises :class:`Damaged`, or :class:`RequestError` for another engine's bundle."""
+    """Install ``scratch/bundle``; an avatar that is here already stays as it is.
+
+    Raises :class:`Damaged`, or :class:`RequestError` for another engine's bundle.
+    """
     with (scratch / "bundle").open("rb") as file:
         header = _read_header(file)
         if (header["engine"], header["build"]) != (engine, build):
@@ -75,6 +78,9 @@ def install(store: AvatarStore, scratch: Path, engine: str, build: str) -> Store
     if read_body(scratch / "body", verify=True).body_id != body_id:
         raise Damaged("its body is another one")
     read_meta(scratch / "prepared", verify=True)
+    known = store.avatar(avatar_id)
+    if known is not None:
+        return known  # an id says what an avatar was made of, and nothing of what lies in a bundle
     if store.body(body_id) is None:
         store.install_body(scratch / "body")
     final = store.scratch()

@@ -13,6 +13,7 @@ from orchestrator.avatar.source import PortraitFile
 from orchestrator.avatar.still import still_body
 from orchestrator.media.sources import StillBody
 from visavis.client.body_cache import Body, BodyCache
+from visavis.client.credentials import ServerCredentials
 from visavis.client.events import OnEvent
 from visavis.client.model import Avatar, AvatarSource
 from visavis.client.pool import Resolver, ServerPool
@@ -53,8 +54,9 @@ class WorkerAvatars:
         cache_bytes: int,
         on_state: OnState,
         resolver: Resolver | None = None,
+        credentials: ServerCredentials | None = None,
     ) -> None:
-        self._pool = ServerPool(servers, resolver=resolver)
+        self._pool = ServerPool(servers, resolver=resolver, credentials=credentials)
         self._bodies = BodyCache(cache / "bodies", cache_bytes)
         self._on_state = on_state
         self._avatars: dict[PortraitFile, asyncio.Task[ReadyAvatar]] = {}

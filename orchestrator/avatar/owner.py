@@ -63,6 +63,7 @@ class CallAvatarFactory:
             self._settings.cache_bytes,
             self._on_state,
             resolver_of(self._settings.nameserver),
+            self._settings.credentials,
         )
         await self._avatars.start()
 
