@@ -16,6 +16,7 @@ from inference_server.engines.discovery import engine_names
 from inference_server.frontends.grpc import GrpcFrontend
 from inference_server.frontends.http.listener import HttpListener
 from inference_server.settings import Settings, load
+from visavis.service.acceptor import raise_descriptor_limit
 from visavis.service.logs import Log, configure_logging
 from visavis.service.settings import SettingsError
 from visavis.service.unhandled import log_loop, log_threads
@@ -74,6 +75,7 @@ def main(argv: list[str]) -> int:
             )
         settings.cache_dir.mkdir(parents=True, exist_ok=True)
         configure_logging(settings.log_level)
+        raise_descriptor_limit()
         return asyncio.run(serve(settings, Log("inference_server")))
     except (SettingsError, EngineError) as error:
         print(error, file=sys.stderr)

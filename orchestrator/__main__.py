@@ -9,6 +9,7 @@ from orchestrator.app import App
 from orchestrator.calls.portraits import AvatarError
 from orchestrator.config import load_settings
 from orchestrator.worker.pool import NoRoom
+from visavis.service.acceptor import raise_descriptor_limit
 from visavis.service.logs import configure_logging
 from visavis.service.unhandled import log_loop, log_threads
 
@@ -19,6 +20,7 @@ def main() -> None:
     configure_logging(settings.log_level)
 
     log_threads()
+    raise_descriptor_limit()
 
     async def serve() -> None:
         log_loop(asyncio.get_running_loop())

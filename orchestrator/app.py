@@ -43,12 +43,14 @@ from visavis import portraits
 from visavis.client.body_cache import BodyCache
 from visavis.client.model import Avatar
 from visavis.client.pool import ServerPool
+from visavis.service.http_server import HttpServer
 from visavis.service.logs import Log
 from visavis.service.supervisor import Supervisor
 
 log = Log(__name__)
 
 LAST_POSTS_S = 2.0
+API_CONNECTIONS = 512
 
 
 class App:
@@ -245,7 +247,7 @@ class App:
             while True:
                 self._collector.count(await events.get())
 
-    def _api(self) -> uvicorn.Server:
+    def _api(self) -> HttpServer:
         registry = make_registry(self._collector)
         services = Services(self, self._catalog, self._bus, registry, self.settings.language)
         app = create_app(services, metadata.version("visavis"))
@@ -257,9 +259,7 @@ class App:
             access_log=False,
             timeout_graceful_shutdown=2,
         )
-        server = uvicorn.Server(config)
-        server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
-        return server
+        return HttpServer(config, API_CONNECTIONS)
 
     def _api_socket(self) -> socket.socket:
         """The API's listening socket, taken before anything else starts."""
