@@ -18,6 +18,7 @@ from inference_server.errors import RequestError, unavailable
 from inference_server.metrics import Metrics
 from inference_server.settings import MIB, Settings
 from inference_server.streams.admission import SpeakingSlots, measured_slots
+from inference_server.streams.ahead import AheadBudget
 from inference_server.streams.opening import agree
 from inference_server.streams.outbox import ResponseQueue
 from inference_server.streams.pictures import Pictures
@@ -28,6 +29,7 @@ from visavis.frames import SAMPLE_RATE
 from visavis.service.logs import Log
 from visavis.service.unhandled import logged
 
+AHEAD_BYTES = 256 * MIB
 IDLE_GRACE_S = 2.0  # an idle stream of a draining server may go by itself before it is ended
 
 
@@ -64,6 +66,7 @@ class Core:
         self.metrics.slots_used.set_function(lambda: self.slots.used)
         self.metrics.sessions.set_function(lambda: len(self.streams))
         self.metrics.avatars_resident_bytes.set_function(lambda: self.residency.nbytes)
+        self._ahead = AheadBudget(AHEAD_BYTES, AHEAD_BYTES // settings.max_sessions)
         self._numbers = itertools.count(1)
         self._ticker: asyncio.Task[None] | None = None
 
@@ -111,8 +114,8 @@ class Core:
 
     # --- streams --------------------------------------------------------------------------------------
 
-    async def open(self, request: Open) -> Stream:
-        """A stream for one conversation. Raises :class:`RequestError`."""
+    async def open(self, request: Open, client: str = "") -> Stream:
+        """A stream for one conversation of ``client``. Raises :class:`RequestError`."""
         self.check_open_to_new()
         self._check_room()
         avatar = await self.avatars.get(request.avatar_id)
@@ -139,6 +142,7 @@ class Core:
             s.window_ms * SAMPLE_RATE // 1000,
             s.audio_bytes,
             s.turn_ms * SAMPLE_RATE // 1000,
+            client,
         )
         outbox = ResponseQueue(int(s.window_ms / 1000 * body.fps) + 8)
         session = Session(
@@ -148,6 +152,7 @@ class Core:
             command=self.renderer.command,
             say=lambda response: stream.say(response),
             first_frame=self.metrics.first_frame_seconds.observe,
+            budget=self._ahead,
         )
         stream = Stream(
             session,

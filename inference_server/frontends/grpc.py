@@ -21,6 +21,7 @@ from inference_server.streams.stream import Stream
 from visavis.avatar.v1 import avatar_pb2 as pb
 from visavis.contract import protobuf_codec as codec
 
+OPEN_S = 10.0  # a stream without Open
 WATCH_S = 0.1
 FLUSH_S = 2.0  # what a stream that ends may take to hand over what is in its outbox
 
@@ -183,14 +184,19 @@ class GrpcFrontend:
         """One avatar in one conversation."""
         async with self._answering("Converse", context):
             try:
-                first = _checked(await anext(requests))
+                async with asyncio.timeout(OPEN_S):
+                    first = _checked(await anext(requests))
             except StopAsyncIteration:
                 raise invalid("The stream ended before Open: send Open first.") from None
+            except TimeoutError:
+                raise RequestError(
+                    "deadline_exceeded", f"No Open came within {OPEN_S:g} s: send it first, at once."
+                ) from None
             kind = first.WhichOneof("message")
             if kind != "open":
                 name = "an unknown message" if kind is None else "".join(w.title() for w in kind.split("_"))
                 raise invalid(f"{name} came before Open: send Open first.")
-            stream = await self._core.open(convert.open_request(first.open))
+            stream = await self._core.open(convert.open_request(first.open), client_of(context.peer()))
             tasks: list[asyncio.Task[Any]] = []
             try:
                 await context.write(codec.encode_response(describe.opened(self._core, stream)))
@@ -242,6 +248,12 @@ class GrpcFrontend:
         except Exception:
             self._log.exception("internal_error", rpc=name)
             await _abort(context, RequestError("internal", "The server failed at this request: see its log."))
+
+
+def client_of(peer: str) -> str:
+    """Who asks, by address: of ``ipv4:127.0.0.1:5000`` the middle."""
+    kind, _, rest = peer.partition(":")
+    return rest.rpartition(":")[0] if kind in ("ipv4", "ipv6") else kind
 
 
 def _serialize(message: Message) -> bytes:
