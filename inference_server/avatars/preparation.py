@@ -27,6 +27,7 @@ from visavis.service.logs import Log
 
 BODY_SHARE = 0.6  # of the progress shown
 MOST_WAITING = 32
+SANDBOX_HINT = "this kernel lacks it, so that uploads are decoded with less around them: Linux 5.13 has both"
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class PreparationQueue:
         self._jobs: dict[str, _Job] = {}
         self._workers = asyncio.Semaphore(settings.prepare_workers)
         self._numbers = itertools.count(1)
+        self._told_lacking = False
         self._steps: dict[int, asyncio.Queue[m.PrepareStep | m.Failed]] = {}
 
     def handle(self, message: m.PrepareStep | m.Failed) -> None:
@@ -232,7 +234,10 @@ class PreparationQueue:
                         job.move(share * BODY_SHARE)
                     case Rejected(sentence):
                         return sentence
-                    case Made():
+                    case Made(lacking):
+                        if lacking and not self._told_lacking:
+                            self._told_lacking = True
+                            self._log.warning("sandbox_incomplete", lacking=lacking, hint=SANDBOX_HINT)
                         return ""
         except ChannelClosed as error:
             self._log.error("body_process_failed", reason=str(error))
