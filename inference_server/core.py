@@ -24,6 +24,7 @@ from inference_server.streams.outbox import ResponseQueue
 from inference_server.streams.pictures import Pictures
 from inference_server.streams.session import Session, SessionParameters
 from inference_server.streams.stream import Stream
+from inference_server.uploads import Uploads
 from visavis.avatar.v1.contract import Capacity, Open
 from visavis.frames import SAMPLE_RATE
 from visavis.service.logs import Log
@@ -66,6 +67,7 @@ class Core:
         self.metrics.slots_used.set_function(lambda: self.slots.used)
         self.metrics.sessions.set_function(lambda: len(self.streams))
         self.metrics.avatars_resident_bytes.set_function(lambda: self.residency.nbytes)
+        self.uploads = Uploads()
         self._ahead = AheadBudget(AHEAD_BYTES, AHEAD_BYTES // settings.max_sessions)
         self._numbers = itertools.count(1)
         self._ticker: asyncio.Task[None] | None = None

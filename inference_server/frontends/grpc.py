@@ -108,7 +108,7 @@ class GrpcFrontend:
             {
                 "GetCapabilities": entry("unary_unary", self.get_capabilities, pb.GetCapabilitiesRequest),
                 "WatchCapacity": entry("unary_stream", self.watch_capacity, pb.WatchCapacityRequest),
-                "PrepareAvatar": entry("unary_stream", self.prepare_avatar, pb.PrepareAvatarRequest),
+                "PrepareAvatar": entry("stream_stream", self.prepare_avatar, pb.PrepareAvatarRequest),
                 "FetchBody": entry("unary_stream", self.fetch_body, pb.FetchBodyRequest),
                 "ExportAvatar": entry("unary_stream", self.export_avatar, pb.ExportAvatarRequest),
                 "ImportAvatar": entry("stream_unary", self.import_avatar, pb.BundleChunk),
@@ -136,11 +136,23 @@ class GrpcFrontend:
                     await context.write(codec.encode(now))
                 await asyncio.sleep(WATCH_S)
 
-    async def prepare_avatar(self, request: pb.PrepareAvatarRequest | Malformed, context: Context) -> None:
-        """Progress, then the avatar."""
+    async def prepare_avatar(
+        self, requests: AsyncIterator[pb.PrepareAvatarRequest | Malformed], context: Context
+    ) -> None:
+        """Progress, then the avatar.
+
+        The one request is read when there is a place for it: until then it waits with the client, and one that is
+        refused is not read at all.
+        """
         async with self._answering("PrepareAvatar", context):
             self._core.check_open_to_new()
-            steps = self._core.avatars.prepare(convert.prepare_request(_checked(request)))
+            client = client_of(context.peer())
+            async with self._core.uploads.place(client):
+                try:
+                    request = convert.prepare_request(_checked(await anext(requests)), client)
+                except StopAsyncIteration:
+                    raise invalid("The call ended before its request: send one.") from None
+            steps = self._core.avatars.prepare(request)
             async with contextlib.aclosing(steps):
                 async for step in steps:
                     if isinstance(step, float):
