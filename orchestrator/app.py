@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import signal
-import socket
 from collections.abc import Sequence
-from importlib import metadata
 
-import uvicorn
-
-from orchestrator.api.app import create_app
 from orchestrator.api.dependencies import Services
+from orchestrator.api.server import ApiServer
 from orchestrator.calls.call import Call
 from orchestrator.calls.events import EventBus
 from orchestrator.calls.gateway import DialOrder, DialRefused
@@ -23,9 +17,11 @@ from orchestrator.calls.records import RecordBook
 from orchestrator.calls.registry import CallRegistry
 from orchestrator.config import Settings
 from orchestrator.gateways.sip import SipGateway
+from orchestrator.gateways.web import WebGateway
 from orchestrator.metrics import OrchestratorCollector, make_registry
 from orchestrator.nameserver import resolver_of
-from orchestrator.speech.voices import installed_voices
+from orchestrator.rtp.dtls import identity_fingerprint, new_identity
+from orchestrator.speech.remote import VoicesProcess, remote_voices
 from orchestrator.status import StatusDesk
 from orchestrator.webhook.webhook import Webhook, make_webhook
 from orchestrator.worker.host import HostSettings
@@ -43,14 +39,12 @@ from visavis import portraits
 from visavis.client.body_cache import BodyCache
 from visavis.client.model import Avatar
 from visavis.client.pool import ServerPool
-from visavis.service.http_server import HttpServer
 from visavis.service.logs import Log
 from visavis.service.supervisor import Supervisor
 
 log = Log(__name__)
 
 LAST_POSTS_S = 2.0
-API_CONNECTIONS = 512
 
 
 class App:
@@ -61,13 +55,16 @@ class App:
         self.supervisor = Supervisor()
         self._bus = EventBus()
         self._webhook: Webhook | None = None
-        self._voices = installed_voices()
+        self._speech = VoicesProcess()
+        self._voices = remote_voices(self._speech)
         self._catalog = AvatarCatalog(
             settings.data_dir / "avatars", settings.avatar_image or portraits.DEFAULT
         )
-        self._pool = WorkerPool(pool_settings(settings), self._on_message, self.supervisor)
+        identity = new_identity()
+        self._pool = WorkerPool(pool_settings(settings, identity), self._on_message, self.supervisor)
         self._calls = CallRegistry(settings, self._pool, self._catalog, self._voices, self._bus)
         self._sip = SipGateway(settings, self._calls, self.supervisor)
+        self._web = WebGateway(settings, self._calls, identity_fingerprint(identity), self.supervisor)
         self._collector = OrchestratorCollector(
             self._calls, self._pool, self._bus, self.supervisor, lambda: self._desk.talking_face()
         )
@@ -123,6 +120,7 @@ class App:
     def trace_calls(self, calls: int) -> None:
         """Keep the SIP messages of the next so many calls."""
         self._sip.trace_calls(calls)
+        self._web.trace_calls(calls)
 
     @property
     def active(self) -> int:
@@ -165,42 +163,45 @@ class App:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         self.supervisor.oversee()
-        server, listening = self._api(), self._api_socket()
+        api = self._api()
         self.supervisor.keep("metrics", self._count_events)
         self._start_webhook()
         serving: asyncio.Task[None] | None = None
         try:
+            self._speech.start(self.supervisor)
             await asyncio.gather(self._servers.start(), self._pool.start())
             if portrait := self._catalog.get(DEFAULT):
                 self._preparation.want(portrait)
             self.supervisor.keep("preparation", self._preparation.watch)
             self.supervisor.watch("first words", self._voices.warm(self.settings.language))
             await self._sip.start()
+            await self._web.start()
             self.sip_up = True
-            serving = asyncio.create_task(server.serve([listening]))
-            log.info("started", sip=self._sip.addresses, api=self._api_address())
+            serving = asyncio.create_task(api.serve())
+            log.info("started", sip=self._sip.addresses, api=api.address)
             stopping = asyncio.create_task(self._stop.wait())
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
             if serving.done() and not self._stop.is_set():
-                raise OSError(f"the API on {self._api_address()} ended by itself: see the log")
+                raise OSError(f"the API on {api.address} ended by itself: see the log")
             await self._drain()
         finally:
             self.draining = True
             if self.sip_up:
                 self._sip.drain()
+                self._web.drain()
                 await self._calls.close()
+                await self._web.close()
                 await self._sip.close()
-            server.should_exit = True
+            await api.close()
             if serving is not None:
-                with contextlib.suppress(SystemExit):
-                    await serving
-            listening.close()
+                await serving
             if self._webhook is not None:
                 await self._webhook.close(LAST_POSTS_S)
             await self._preparation.close()
             await self._servers.close()
             await self._pool.close()
+            await self._speech.close()
             await self.supervisor.close()
             log.info("stopped")
 
@@ -210,6 +211,7 @@ class App:
         """No new calls; returns when those under way have ended, at the deadline, or at a second signal."""
         self.draining = True
         self._sip.drain()
+        self._web.drain()
         self._stop.clear()
         calls, seconds = self._calls.active, self.settings.drain_s
         log.info("draining", calls=calls, deadline_s=seconds)
@@ -247,41 +249,22 @@ class App:
             while True:
                 self._collector.count(await events.get())
 
-    def _api(self) -> HttpServer:
+    def _api(self) -> ApiServer:
         registry = make_registry(self._collector)
-        services = Services(self, self._catalog, self._bus, registry, self.settings.language)
-        app = create_app(services, metadata.version("visavis"))
-        config = uvicorn.Config(
-            app,
-            self.settings.api_host,
-            self.settings.api_port,
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=2,
-        )
-        return HttpServer(config, API_CONNECTIONS)
-
-    def _api_socket(self) -> socket.socket:
-        """The API's listening socket, taken before anything else starts."""
-        host, port = self.settings.api_host, self.settings.api_port
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        try:
-            return socket.create_server((host, port), family=family)
-        except OSError as error:
-            raise OSError(
-                f"the API cannot listen on {host}:{port} ({os.strerror(error.errno or 0)}): "
-                "choose another VISAVIS_API_PORT"
-            ) from None
-
-    def _api_address(self) -> str:
-        return f"{self.settings.api_host}:{self.settings.api_port}"
+        services = Services(self, self._catalog, self._bus, registry, self.settings.language, self._web)
+        return ApiServer(self.settings, services)
 
 
-def pool_settings(settings: Settings) -> PoolSettings:
-    """What media workers are told of the settings."""
+def pool_settings(settings: Settings, identity: str = "") -> PoolSettings:
+    """What media workers are told of the settings; ``identity`` is their certificate for DTLS, as PEM."""
     width, height = settings.video_size
     host = HostSettings(
-        settings.sip_host, settings.rtp_port_min, settings.rtp_port_max, str(settings.cache_dir)
+        settings.sip_host,
+        settings.rtp_port_min,
+        settings.rtp_port_max,
+        str(settings.cache_dir),
+        identity=identity,
+        web_port=settings.web_udp_port,
     )
     avatar = AvatarSettings(
         servers=tuple(settings.avatar_servers),

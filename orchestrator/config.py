@@ -13,11 +13,12 @@ from urllib.parse import urlsplit
 import phonenumbers
 from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from orchestrator.calls.dial_plan import Rule
+from orchestrator.calls.dial_plan import DialRule
 from orchestrator.nameserver import split_address
 from orchestrator.speech.base import SpeechError
 from orchestrator.speech.voices import installed_voices
 from orchestrator.webhook.signing import signing_key
+from visavis.service.listening import Tls
 from visavis.service.secret import Secret, SecretUrl
 from visavis.service.settings import ServiceSettings, SettingsError, SettingsSource, from_json
 
@@ -117,6 +118,22 @@ class Settings(ServiceSettings):
     )
     rtp_port_min: int = Field(30000, ge=1024, le=65534, description="first UDP port for RTP and RTCP")
     rtp_port_max: int = Field(31999, ge=1025, le=65535, description="last UDP port for RTP and RTCP")
+    web_udp_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="one UDP port for the media of all browsers, with one more for each further worker; 0: each "
+        "call has its own",
+    )
+    web_ice_servers: CommaList = Field(
+        [],
+        description="STUN and TURN servers that browsers are told (stun:host, turn:host:3478?transport=udp)",
+    )
+    web_turn_secret: Secret = Field(
+        Secret(),
+        description="makes credentials for those TURN servers (coturn's static-auth-secret)",
+        repr=False,
+    )
     srtp: Srtp = Field(
         "off", description="SRTP with keys in SDP; the keys are secret only where SIP runs over TLS"
     )
@@ -140,6 +157,28 @@ class Settings(ServiceSettings):
 
     api_host: str = Field("127.0.0.1", description="address of the control API")
     api_port: int = Field(8080, ge=0, le=65535, description="port of the control API; 0 takes a free one")
+
+    api_tokens: Path | None = Field(
+        None, description="file with the API's tokens, made at the first start; empty: tokens/api in data_dir"
+    )
+    api_insecure: bool = Field(
+        False, description="also serves requests that bring no token; only for the time of a rollout"
+    )
+    api_hosts: CommaList = Field(
+        [], description="public names of the API: its pages and probes answer to no others (DNS rebinding)"
+    )
+    api_origins: CommaList = Field(
+        [], description="web origins (https://app.example.com) whose pages may use the API, with a token"
+    )
+    api_tls_certificate: str = Field("", description="PEM file with the API's certificate and chain, for TLS")
+    api_tls_key: str = Field("", description="PEM file with its private key")
+    api_tls_client_ca: str = Field(
+        "", description="PEM file with the CAs of clients: with it each needs a certificate, and no token"
+    )
+    probe_host: str = Field("127.0.0.1", description="address of the port of probes and /metrics")
+    probe_port: int = Field(
+        0, ge=0, le=65535, description="port of their own for probes and /metrics; 0: the API's port"
+    )
 
     avatar_servers: CommaList = Field(
         ["127.0.0.1:50051"], description="inference servers, host:port or dns:///name:port, comma separated"
@@ -191,6 +230,16 @@ class Settings(ServiceSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
 
     @property
+    def api_token_file(self) -> Path:
+        """Where the API's tokens lie."""
+        return self.api_tokens or self.data_dir / "tokens" / "api"
+
+    @property
+    def api_tls(self) -> Tls:
+        """The API's TLS files."""
+        return Tls(self.api_tls_certificate, self.api_tls_key, self.api_tls_client_ca)
+
+    @property
     def video_size(self) -> tuple[int, int]:
         """Width and height in pixels."""
         width, _, height = self.size.lower().partition("x")
@@ -230,7 +279,7 @@ class Settings(ServiceSettings):
     @classmethod
     def _check_dial_plan(cls, value: list[str]) -> list[str]:
         for rule in value:
-            Rule.parse(rule)
+            DialRule.parse(rule)
         return value
 
     @field_validator("dial_region")
@@ -239,6 +288,16 @@ class Settings(ServiceSettings):
         if value and value.upper() not in phonenumbers.SUPPORTED_REGIONS:
             raise ValueError(f"'{value}' is no country: write it as DE or US")
         return value.upper()
+
+    @field_validator("web_ice_servers")
+    @classmethod
+    def _check_ice_servers(cls, value: list[str]) -> list[str]:
+        for url in value:
+            if not url.startswith(("stun:", "stuns:", "turn:", "turns:")):
+                raise ValueError(
+                    f"'{url}' is no STUN or TURN server: write it as stun:host or turn:host:3478"
+                )
+        return value
 
     @field_validator("language")
     @classmethod
@@ -268,7 +327,7 @@ class Settings(ServiceSettings):
             signing_key(value.reveal())
         return value
 
-    @field_validator("avatar_image", mode="before")
+    @field_validator("avatar_image", "api_tokens", mode="before")
     @classmethod
     def _empty(cls, value: object) -> object:
         return value or None
@@ -284,13 +343,16 @@ class Settings(ServiceSettings):
             split_address(value)
         return value
 
-    @field_validator("data_dir", "cache_dir")
+    @field_validator("data_dir", "cache_dir", "api_tokens")
     @classmethod
-    def _expand(cls, value: Path) -> Path:
-        return value.expanduser()
+    def _expand(cls, value: Path | None) -> Path | None:
+        return value.expanduser() if value else None
 
     @model_validator(mode="after")
     def _check_ports(self) -> Settings:
+        self.api_tls.check()
+        if any(url.startswith("turn") for url in self.web_ice_servers) and not self.web_turn_secret:
+            raise ValueError("web_ice_servers names a TURN server, which needs web_turn_secret")
         if self.sip_tls_port and not (self.sip_tls_certificate and self.sip_tls_key):
             raise ValueError("sip_tls_port needs sip_tls_certificate and sip_tls_key")
         if self.rtp_port_max - self.rtp_port_min < 3:

@@ -14,6 +14,7 @@ from orchestrator.calls.events import EventBus
 from orchestrator.calls.gateway import DialOrder
 from orchestrator.calls.portraits import AvatarCatalog, Portrait
 from orchestrator.calls.records import RecordBook
+from orchestrator.gateways.web import WebGateway
 from orchestrator.status import StatusDesk
 
 
@@ -37,13 +38,15 @@ class Orchestrator(Protocol):
 
 @dataclass(frozen=True)
 class Services:
-    """One orchestrator and what belongs to it; ``language`` is spoken where a request names none."""
+    """One orchestrator and what belongs to it; ``language`` is spoken where a request names none, ``web`` takes the
+    calls of browsers."""
 
     orchestrator: Orchestrator
     catalog: AvatarCatalog
     bus: EventBus
     registry: CollectorRegistry
     language: str
+    web: WebGateway | None = None
 
     def call(self, call_id: str) -> Call:
         """The call with this id. Raises ``HTTPException`` 404."""

@@ -37,7 +37,7 @@ _COSTLY_COUNTRIES = {870, 878, 881, 882, 883, 888, 979}
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class DialRule:
     """Targets that match `pattern` may be called, or may not.
 
     A pattern has `*` and `?`; with `@` it is held against user@host, else against the user part: a number as it was
@@ -48,7 +48,7 @@ class Rule:
     pattern: str
 
     @classmethod
-    def parse(cls, text: str) -> Rule:
+    def parse(cls, text: str) -> DialRule:
         """Raises ValueError, in one sentence."""
         match = _RULE.fullmatch(" ".join(text.lower().split()))
         if match is None:
@@ -79,7 +79,7 @@ class DialPlan:
     knows which of them cost extra.
     """
 
-    rules: Sequence[Rule] = ()
+    rules: Sequence[DialRule] = ()
     limits: DialLimits = DialLimits()
     region: str = ""
     _attempts: deque[float] = field(default_factory=deque)

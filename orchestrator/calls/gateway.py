@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any, Literal, Protocol
 
 from orchestrator.media.parameters import AudioParameters, VideoParameters
+from orchestrator.rtp.bundle import BundleAgreement
 from orchestrator.worker.messages import CallOpened
 
 
@@ -43,13 +44,15 @@ class DialOrder:
 class Agreement:
     """What was negotiated for a call's media; ``fps`` is that of the body, the same for the whole call.
 
-    ``trim_ms``: how much later the picture is shown than the voice is heard.
+    ``trim_ms``: how much later the picture is shown than the voice is heard. ``bundle``: the one transport of all
+    streams, where they share one.
     """
 
     audio: AudioParameters
     video: VideoParameters | None
     fps: Fraction
     trim_ms: int = 0
+    bundle: BundleAgreement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,9 @@ class Signalling(Protocol):
 
     async def press(self, digits: str, milliseconds: int) -> None:
         """Send keys by signalling, where no way in RTP was agreed. Raises :class:`RequestRefused`, ``CallGone``."""
+
+    async def show(self, shown: bool) -> None:
+        """Offer the peer a picture, or take it away. Raises as :meth:`press`."""
 
     async def transfer(self, to: str) -> int:
         """Have the peer call somebody else; the status that it reports.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any, Literal, cast
 
@@ -18,6 +20,7 @@ from orchestrator.sip.call.call import Call as SipCall
 from orchestrator.sip.call.call import CallEnded
 from orchestrator.sip.call.events import EndCause, RefusedCall
 from orchestrator.sip.call.incoming import IncomingCall
+from orchestrator.sip.config import SipConfig
 from orchestrator.sip.handler import BaseHandler
 from orchestrator.sip.message.grammar import parse_uri
 from orchestrator.sip.message.text import PeerText
@@ -39,7 +42,13 @@ class SipSignalling:
     """Implements :class:`orchestrator.calls.gateway.Signalling` with one call of the SIP stack."""
 
     def __init__(
-        self, settings: Settings, registry: CallRegistry, sip: SipCall, ports: CallOpened | None = None
+        self,
+        settings: Settings,
+        registry: CallRegistry,
+        sip: SipCall,
+        ports: CallOpened | None = None,
+        *,
+        video: bool = True,
     ) -> None:
         self.sip = sip
         self.established = False
@@ -48,6 +57,8 @@ class SipSignalling:
         self._registry = registry
         self._ports = ports
         self._fps: Fraction | None = None
+        self._shown = video  # whether the call may have a picture
+        self._opening = asyncio.Lock()
 
     @property
     def direction(self) -> Literal["in", "out"]:
@@ -108,13 +119,57 @@ class SipSignalling:
         except CallEnded as error:
             raise CallGone(str(error)) from None
 
+    async def show(self, shown: bool) -> None:
+        """By re-INVITE."""
+        if shown == self._pictured:
+            self._shown = shown
+            return
+        before, self._shown = self._shown, shown
+        try:
+            self.agreed(await self.sip.reoffer(await self.invited() if shown else self.capabilities()))
+        except NotAcceptable as error:
+            self._shown = before
+            self.unchanged()
+            raise RequestRefused(str(error)) from None
+        except CallEnded as error:
+            raise CallGone(str(error)) from None
+        if shown and not self._pictured:
+            raise RequestRefused("the phone takes no picture")
+
     # -- what the gateway needs --
 
-    def capabilities(self) -> MediaCapabilities:
-        """What the call can do now."""
+    async def invited(self, offer: SessionDescription | None = None) -> MediaCapabilities:
+        """What the call can do where the peer makes this offer, or asks for ours: a picture is made room for."""
+        async with self._opening:
+            if (
+                self._ports is not None
+                and self._ports.video_port is None
+                and offers_video(offer)
+                and self._shown
+            ):
+                port = await self._registry.open_video(self.sip.id)
+                self._ports = replace(self._ports, video_port=port)
+        return self.capabilities(offer)
+
+    def unchanged(self) -> None:
+        """Nothing came of an offer: what was opened for it is closed."""
+        if self._ports is None or self._ports.video_port is None:
+            return
+        if not self._pictured and not self.sip.offer_open:
+            self._registry.close_video(self.sip.id)
+            self._ports = replace(self._ports, video_port=None)
+
+    @property
+    def _pictured(self) -> bool:
+        """Whether a picture is agreed."""
+        return self.sip.media is not None and self.sip.media.video is not None
+
+    def capabilities(self, offer: SessionDescription | None = None) -> MediaCapabilities:
+        """What the call can do now, also when the peer offers anew."""
         assert self._ports is not None
         host = self.sip.capabilities.address if self.established else self.sip.local_host
-        return capabilities(self._settings, self._ports, host, self.account)
+        ports = self._ports if self._shown else replace(self._ports, video_port=None)
+        return capabilities(self._settings, ports, host, self.account)
 
     def agreed(self, media: NegotiatedMedia) -> None:
         """Tell the call what was negotiated; the body's frame rate stays that of the first time."""
@@ -124,6 +179,8 @@ class SipSignalling:
         made = agreement(self._settings, media, self.sip.signalling_hosts, self.account, self._fps)
         if made is not None:
             self._fps = made.fps
+            if made.video is None and self._ports is not None:
+                self._ports = replace(self._ports, video_port=None)  # its media worker closes it
         call.on_media(made)
 
     def end(self, cause: EndCause) -> CallEnd:
@@ -150,12 +207,19 @@ class SipInvitation(SipSignalling):
 class SipGateway(BaseHandler):
     """Implements :class:`orchestrator.calls.gateway.Gateway`, and the stack's handler."""
 
+    bundled = False
+    """Whether the media of its calls share one transport."""
+
     def __init__(
-        self, settings: Settings, registry: CallRegistry, supervisor: Supervisor | None = None
+        self,
+        settings: Settings,
+        registry: CallRegistry,
+        supervisor: Supervisor | None = None,
+        config: SipConfig | None = None,
     ) -> None:
         self._settings = settings
         self._registry = registry
-        self._stack = SipStack(sip_config(settings), self, supervisor)
+        self._stack = SipStack(config or sip_config(settings), self, supervisor)
         self._calls: dict[str, SipSignalling] = {}
 
     # -- as a gateway --
@@ -183,7 +247,9 @@ class SipGateway(BaseHandler):
             raise
         except ValueError as error:
             raise DialRefused(str(error)) from None
-        signalling = self._calls[call_id] = SipSignalling(self._settings, self._registry, sip, ports)
+        signalling = self._calls[call_id] = SipSignalling(
+            self._settings, self._registry, sip, ports, video=order.video
+        )
         return signalling
 
     def trace_calls(self, calls: int) -> None:
@@ -201,9 +267,10 @@ class SipGateway(BaseHandler):
 
     async def on_invite(self, call: IncomingCall) -> None:
         """Answered by the registry, where there is room."""
-        invitation = self._calls[call.id] = SipInvitation(self._settings, self._registry, call)
+        invitation = self._calls[call.id] = self._invitation(call)
         try:
-            await self._registry.accept(call.id, invitation, video=offers_video(call.offer))
+            video = offers_video(call.offer)
+            await self._registry.accept(call.id, invitation, video=video, bundle=self.bundled)
         except NoRoom as error:
             self._calls.pop(call.id, None)
             call.turn_away(error.told, RETRY_AFTER)
@@ -213,6 +280,9 @@ class SipGateway(BaseHandler):
                 call.id, caller, called, source, call.account, "no_room", str(error), kept
             )
             self._registry.refuse(refusal)
+
+    def _invitation(self, call: IncomingCall) -> SipInvitation:
+        return SipInvitation(self._settings, self._registry, call)
 
     async def on_refused(self, call: RefusedCall) -> None:
         """There is no room, or none any more."""
@@ -247,9 +317,13 @@ class SipGateway(BaseHandler):
             self._registry.dial_plan.answered(call.id, time.monotonic())
             signalling.established = ours.answered_at is not None
 
-    async def on_reoffer(self, call: SipCall, offer: SessionDescription) -> MediaCapabilities:
-        """What we can do now: the same, with video where it is offered."""
-        return self._calls[call.id].capabilities()
+    async def on_reoffer(self, call: SipCall, offer: SessionDescription | None) -> MediaCapabilities:
+        """What we can do now: the same, with video where it is offered or may be."""
+        return await self._calls[call.id].invited(offer)
+
+    async def on_reoffer_failed(self, call: SipCall) -> None:
+        if signalling := self._calls.get(call.id):
+            signalling.unchanged()
 
     async def on_keyframe_request(self, call: SipCall) -> None:
         if ours := self._registry.under_way(call.id):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.calls.dial_plan import DialLimits, DialPlan, Rule, is_number
+from orchestrator.calls.dial_plan import DialLimits, DialPlan, DialRule, is_number
 from orchestrator.calls.gateway import DialForbidden, DialLimit
 
 
 def plan(*rules: str, region: str = "", **limits: int) -> DialPlan:
-    return DialPlan([Rule.parse(rule) for rule in rules], DialLimits(**limits), region)
+    return DialPlan([DialRule.parse(rule) for rule in rules], DialLimits(**limits), region)
 
 
 def allowed(plan: DialPlan, target: str, *, of_peer: bool = False) -> bool:
@@ -83,7 +83,7 @@ def test_the_first_rule_that_matches_decides() -> None:
 @pytest.mark.parametrize("text", ["", "+49*", "permit +49*", "allow", "allow a b", "deny: *"])
 def test_what_is_no_rule_is_told(text: str) -> None:
     with pytest.raises(ValueError, match="is no rule: write it as"):
-        Rule.parse(text)
+        DialRule.parse(text)
 
 
 def test_what_a_peer_names_needs_a_rule() -> None:

@@ -125,10 +125,18 @@ class HttpProtocol(H11Protocol):
 class HttpServer(uvicorn.Server):
     """Serves sockets that are given to it, at most ``most`` connections. Signals are the process's own business."""
 
-    def __init__(self, config: uvicorn.Config, most: int, refusal: Refusal = plain_problem) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        most: int,
+        refusal: Refusal = plain_problem,
+        *,
+        kind: type[HttpProtocol] = HttpProtocol,
+    ) -> None:
         super().__init__(config)
         self._limits = ConnectionLimits(most)
         self._refusal = refusal
+        self._kind = kind
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -144,6 +152,6 @@ class HttpServer(uvicorn.Server):
         self.started = True
 
     def _protocol(self, guest: Guest) -> HttpProtocol:
-        protocol = HttpProtocol(self.config, self.server_state, self.lifespan.state)
+        protocol = self._kind(self.config, self.server_state, self.lifespan.state)
         protocol.guest, protocol.refusal, protocol.most = guest, self._refusal, self._limits.most
         return protocol
