@@ -21,6 +21,7 @@ from inference_server.frontends.access import make_guard
 from inference_server.frontends.grpc import GrpcFrontend
 from inference_server.frontends.http.listener import HttpListener
 from inference_server.settings import SOURCE, Settings, load
+from visavis.service.acceptor import raise_descriptor_limit
 from visavis.service.listening import exposure
 from visavis.service.logs import Log, configure_logging
 from visavis.service.security import TokenFileError, need_token_file
@@ -89,6 +90,7 @@ def main(argv: list[str]) -> int:
         need_token_file(settings.token_file, "fleet")
         settings.cache_dir.mkdir(parents=True, exist_ok=True)
         configure_logging(settings.log_level)
+        raise_descriptor_limit()
         return asyncio.run(serve(settings, Log("inference_server")))
     except (SettingsError, EngineError) as error:
         print(error, file=sys.stderr)

@@ -14,6 +14,7 @@ from orchestrator.app import App
 from orchestrator.calls.portraits import AvatarError
 from orchestrator.config import load_settings
 from orchestrator.worker.pool import NoRoom
+from visavis.service.acceptor import raise_descriptor_limit
 from visavis.service.logs import configure_logging
 
 
@@ -21,6 +22,8 @@ def main() -> None:
     """Exit status 0 after an orderly end, 1 when it cannot start, 2 for a wrong setting."""
     settings = load_settings()
     configure_logging(settings.log_level)
+
+    raise_descriptor_limit()
 
     async def serve() -> None:
         await App(settings).run()

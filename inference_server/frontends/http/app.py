@@ -126,8 +126,11 @@ def _avatar_routes(app: FastAPI, core: Core) -> None:
         """
         core.check_open_to_new()
         rate: Fraction = http_wire.fraction(fps)
-        file, video = await upload(request, core.settings)
-        order = PrepareRequest(file, width, height, rate, fit, _texts(settings), video)
+        client = http_socket.client_of(request)
+        async with core.uploads.place(client):
+            file, video = await upload(request, core.settings)
+        order = PrepareRequest(file, width, height, rate, fit, _texts(settings), video, client)
+        del file
         steps = core.avatars.prepare(order)
         if _EVENTS in accept:
             return _stream(_progress(steps))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import Any
 
+from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from inference_server.core import Core
@@ -52,6 +53,11 @@ async def converse(core: Core, websocket: WebSocket) -> None:
         await refuse(websocket, RequestError("internal", FAILED))
 
 
+def client_of(connection: HTTPConnection) -> str:
+    """Who asks, by address."""
+    return connection.client.host if connection.client else ""
+
+
 async def _converse(core: Core, websocket: WebSocket) -> None:
     try:
         async with asyncio.timeout(OPEN_S):
@@ -62,7 +68,7 @@ async def _converse(core: Core, websocket: WebSocket) -> None:
         ) from None
     if first is None:
         return
-    stream = await core.open(http_wire.open_request(first))
+    stream = await core.open(http_wire.open_request(first), client_of(websocket))
     tasks: list[asyncio.Task[Any]] = []
     try:
         await websocket.send_text(http_wire.opened(core, stream))
