@@ -15,6 +15,26 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 _OURS = ("inference_server", "orchestrator", "visavis")
 
 
+class _Told(str):
+    """An event whose message tells its fields too: an ordinary application's formatter prints messages alone."""
+
+    fields: Mapping[str, Any]
+
+    def __new__(cls, event: str, fields: Mapping[str, Any]) -> _Told:
+        told = super().__new__(cls, event)
+        told.fields = fields
+        return told
+
+    def __str__(self) -> str:
+        told = [f"{key}={_shown(value)}" for key, value in self.fields.items() if value not in ("", None)]
+        return f"{self[:]}: {' '.join(told)}" if told else self[:]
+
+
+def _shown(value: object) -> str:
+    text = _text(value)
+    return json.dumps(text, ensure_ascii=False) if not text or set(text) & set(' "=') else text
+
+
 class JsonFormatter(logging.Formatter):
     """``time``, ``level``, ``logger``, ``event`` and whatever was given as ``extra``.
 
@@ -28,7 +48,7 @@ class JsonFormatter(logging.Formatter):
             "time": f"{moment}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
-            "event": record.getMessage(),
+            "event": record.msg[:] if isinstance(record.msg, _Told) else record.getMessage(),
         }
         line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
         for key, value in getattr(record, "fields", {}).items():
@@ -57,6 +77,9 @@ class Log:
     def __init__(self, name: str, /, **fields: Any) -> None:
         self._logger = logging.getLogger(name)
         self._fields = fields
+        self._spelt_out = not name.startswith(
+            ("inference_server", "orchestrator")
+        )  # they log JSON lines always
 
     def bind(self, **fields: Any) -> Log:
         """The same log with more fields."""
@@ -80,10 +103,12 @@ class Log:
 
     def exception(self, event: str, error: BaseException | None = None, /, **fields: Any) -> None:
         """A mistake of ours, with the trace of ``error`` or of the exception that is being handled."""
-        self._logger.error(event, exc_info=error or True, extra={"fields": self._fields | fields})
+        self._write(logging.ERROR, event, fields, exc_info=error or True)
 
-    def _write(self, level: int, event: str, fields: dict[str, Any]) -> None:
-        self._logger.log(level, event, extra={"fields": self._fields | fields})
+    def _write(self, level: int, event: str, fields: dict[str, Any], **options: Any) -> None:
+        told = self._fields | fields
+        message = _Told(event, told) if self._spelt_out else event
+        self._logger.log(level, message, extra={"fields": told}, **options)
 
 
 def configure_logging(level: str = "info") -> None:
