@@ -50,5 +50,7 @@ def speak(image: bytes, pcm: bytes, url: str) -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
     with wave.open(sys.argv[2]) as voice:
         speak(Path(sys.argv[1]).read_bytes(), voice.readframes(voice.getnframes()), sys.argv[3])

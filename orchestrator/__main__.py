@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from orchestrator.app import App
-from orchestrator.calls.portraits import AvatarError
-from orchestrator.config import load_settings
-from orchestrator.worker.pool import NoRoom
-from visavis.service.logs import configure_logging
-from visavis.service.unhandled import log_loop, log_threads
+from visavis.service.extras import missing_extra
+
+try:
+    from orchestrator.app import App
+    from orchestrator.calls.portraits import AvatarError
+    from orchestrator.config import load_settings
+    from orchestrator.worker.pool import NoRoom
+    from visavis.service.logs import configure_logging
+    from visavis.service.unhandled import log_loop, log_threads
+except ModuleNotFoundError as error:
+    raise SystemExit(missing_extra(error, "the orchestrator", "orchestrator")) from None
 
 
 def main() -> None:
