@@ -91,6 +91,14 @@ class Stream:
             self.outbox.heard(turn_id, sample - int(SAMPLE_RATE / self.fps))
         self._renderer.touch(self.session)
 
+    def unpaced(self, frame: FrameReady) -> None:
+        """A frame has been taken by a client without a playhead: what it has taken counts as heard.
+
+        So the window bounds what is drawn beyond that, and nothing is ever late.
+        """
+        before = 0 if frame.last else int(SAMPLE_RATE / self.fps)
+        self.playhead(frame.turn_id, frame.epoch, frame.sample - before, True)
+
     def interrupt(self, epoch: int) -> None:
         """See :meth:`Session.interrupt`."""
         self.session.interrupt(epoch, self._now())
