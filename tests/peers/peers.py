@@ -11,6 +11,7 @@ import pytest
 PACKAGES = {
     "baresip": "baresip-core baresip-ffmpeg",
     "chromium": "chromium",
+    "curl": "curl",
     "espeak-ng": "espeak-ng",
     "ffmpeg": "ffmpeg",
     "gst-launch-1.0": "gstreamer1.0-tools gstreamer1.0-plugins-good gstreamer1.0-libav",
