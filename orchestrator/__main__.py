@@ -10,12 +10,17 @@ if __name__ == "__main__":
 import asyncio
 import sys
 
-from orchestrator.app import App
-from orchestrator.calls.portraits import AvatarError
-from orchestrator.config import load_settings
-from orchestrator.worker.pool import NoRoom
-from visavis.service.acceptor import raise_descriptor_limit
-from visavis.service.logs import configure_logging
+from visavis.service.extras import missing_extra
+
+try:
+    from orchestrator.app import App
+    from orchestrator.calls.portraits import AvatarError
+    from orchestrator.config import load_settings
+    from orchestrator.worker.pool import NoRoom
+    from visavis.service.acceptor import raise_descriptor_limit
+    from visavis.service.logs import configure_logging
+except ModuleNotFoundError as error:
+    raise SystemExit(missing_extra(error, "the orchestrator", "orchestrator")) from None
 
 
 def main() -> None:

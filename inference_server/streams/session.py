@@ -136,7 +136,7 @@ class Session:
         if turn is None or not pcm:
             return
         if turn.ended:
-            raise invalid(f"Audio: turn {turn_id} has ended: nothing may follow its EndOfTurn.")
+            raise invalid(f"Audio: turn {turn_id} has ended: nothing may follow its end.")
         if turn.origin is None:
             turn.begin(first_sample, now)
             self._command(
@@ -283,9 +283,7 @@ class Session:
             return None
         if turn is not None:
             raise invalid(f"{what}: turn {turn_id} belongs to epoch {turn.epoch}, not {epoch}.")
-        raise RequestError(
-            "invalid_argument", f"{what}: turn {turn_id} was never started: send TurnStart before it."
-        )
+        raise RequestError("invalid_argument", f"{what}: turn {turn_id} was never started: start it before.")
 
     def _raise_epoch(self, epoch: int, answer: bool = False) -> None:
         self.epoch = epoch

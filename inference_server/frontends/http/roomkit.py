@@ -13,6 +13,7 @@ import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from fastapi import FastAPI, Request, Response, WebSocket
 from pydantic import ValidationError
@@ -135,11 +136,19 @@ async def _start(core: Core, request: Request) -> tuple[_Start, int]:
     raise RequestError("internal", "The preparation ended without an avatar: see the server's log.")
 
 
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": http_schemas.Start.model_json_schema()}},
+    }
+}
+
+
 def install(app: FastAPI, core: Core) -> None:
     """Add RoomKit's routes."""
     starts = _Starts()
 
-    @app.post("/start", summary="RoomKit: the portrait", tags=["roomkit"])
+    @app.post("/start", summary="RoomKit: the portrait", tags=["roomkit"], openapi_extra=_BODY)
     @needs("prepare")
     async def start(request: Request) -> http_schemas.Started:
         """JSON: ``reference_image`` (base64), ``width``, ``height``, ``sample_rate``. Cheap the second time."""
