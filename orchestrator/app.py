@@ -22,6 +22,8 @@ from orchestrator.calls.preparation import PortraitPreparation, PortraitShape
 from orchestrator.calls.records import RecordBook
 from orchestrator.calls.registry import CallRegistry
 from orchestrator.config import Settings
+from orchestrator.conversation.conversations import Conversations
+from orchestrator.conversation.setup import assistants_of
 from orchestrator.gateways.sip import SipGateway
 from orchestrator.metrics import OrchestratorCollector, make_registry
 from orchestrator.nameserver import resolver_of
@@ -66,6 +68,14 @@ class App:
         )
         self._pool = WorkerPool(pool_settings(settings), self._on_message, self.supervisor)
         self._calls = CallRegistry(settings, self._pool, self._catalog, self._voices, self._bus)
+        self.conversations = Conversations(
+            self._calls,
+            assistants_of(settings),
+            settings.assistant,
+            most=settings.max_conversations,
+            transfer_to=settings.assistant_transfer_to,
+        )
+        self._calls.on_answered = self.conversations.answered
         self._sip = SipGateway(settings, self._calls, self.supervisor)
         self._collector = OrchestratorCollector(
             self._calls, self._pool, self._bus, self.supervisor, lambda: self._desk.talking_face()
@@ -170,6 +180,7 @@ class App:
         serving: asyncio.Task[None] | None = None
         try:
             self._speech.start(self.supervisor)
+            await self.conversations.start(self.supervisor, self._voices, self._speech.cache)
             await asyncio.gather(self._servers.start(), self._pool.start())
             if portrait := self._catalog.get(DEFAULT):
                 self._preparation.want(portrait)
@@ -201,6 +212,7 @@ class App:
             await self._preparation.close()
             await self._servers.close()
             await self._pool.close()
+            await self.conversations.close()
             await self._speech.close()
             await self.supervisor.close()
             log.info("stopped")

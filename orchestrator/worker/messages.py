@@ -194,6 +194,15 @@ class InterruptTurns:
 
 
 @dataclass(frozen=True, slots=True)
+class GiveWay:
+    """How the turns of a call are spoken from now on, since somebody else speaks: as they are, more quietly
+    (``duck``), or not at all, to go on later where they stopped (``hold``)."""
+
+    call_id: str
+    how: Literal["none", "duck", "hold"]
+
+
+@dataclass(frozen=True, slots=True)
 class TurnReport:
     """What happened to a turn. ``heard_ms``: how much of its sound the caller was sent; ``wait_ms``: from its first
     sound to its start."""
@@ -306,14 +315,14 @@ class Shutdown:
     """End every call and exit."""
 
 
-ToOwner = StartTurn | TurnAudio | EndTurn | InterruptTurns
+ToOwner = StartTurn | TurnAudio | EndTurn | InterruptTurns | GiveWay
 """For the owner of a call: the worker only passes it on."""
 ToFactory = AvatarPrepared
 """For the factory of a worker's calls."""
 Message = (
     Setup | WorkerReady | OpenCall | CallOpened | CallRefused | ConfigureCall | StartCall | CloseCall
     | CallClosed | RequestKeyframe | SendDigits | DigitsRefused | Listen | Heard | StartTurn | TurnAudio | EndTurn
-    | InterruptTurns | TurnReport | AvatarState | LipsFigures | AvatarPrepared | PrepareState | TaskFailed | Digit
-    | CallFailed | CallFigures | Heartbeat | Shutdown
+    | InterruptTurns | GiveWay | TurnReport | AvatarState | LipsFigures | AvatarPrepared | PrepareState | TaskFailed
+    | Digit | CallFailed | CallFigures | Heartbeat | Shutdown
 )  # fmt: skip
 codec = Codec[Message](*typing.get_args(Message))
