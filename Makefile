@@ -10,7 +10,7 @@ TORCH_STAMP := $(VENV)/.setup-torch
 # Tests start many processes: what is compiled once is kept, as Python does where nobody says otherwise.
 unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup run demo check quick test test-all test-peers test-peers-hidden test-torch test-python test-roomkit \
-  test-compose check-kubernetes test-protobuf6 lint types proto proto-tools train-visemes bench bench-fleet gpu-kit clean
+  test-livekit test-pipecat test-compose check-kubernetes test-protobuf6 lint types proto proto-tools train-visemes bench bench-fleet gpu-kit clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -49,7 +49,7 @@ test: $(TEST_STAMP) proto-tools  ## all tests that need neither torch nor progra
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not process and not torch' $(ARGS) || test $$? -eq 5
 	$(BIN)/python -m pytest -m 'process and not peer and not container and not torch' $(ARGS)
 
-test-all: test test-protobuf6 test-peers test-torch test-compose test-roomkit  ## the same, then peers, torch, RoomKit, containers
+test-all: test test-protobuf6 test-peers test-torch test-compose test-roomkit test-livekit test-pipecat  ## the same, then peers, torch, frameworks, containers
 
 test-peers: $(TEST_STAMP)  ## tests with baresip, SIPp, Kamailio, Linphone, GStreamer... (CONTRIBUTING.md lists them)
 	$(BIN)/python -m pytest -m 'peer and not container and not torch' $(ARGS)
@@ -101,11 +101,27 @@ $(ROOMKIT_STAMP): pyproject.toml
 	@echo "installing RoomKit, the services and the tests into $(ROOMKIT_VENV): about 250 MB to fetch, one minute"
 	@test -x $(ROOMKIT_VENV)/bin/pip || $(PYTHON312) -m venv $(ROOMKIT_VENV)
 	@$(ROOMKIT_VENV)/bin/pip install -q --disable-pip-version-check -e '.[orchestrator,inference,roomkit]' \
-	  pytest==9.2.0 pytest-asyncio==1.5.0 'websockets>=14'
+	  roomkit==0.109.0 pytest==9.2.0 pytest-asyncio==1.5.0 'websockets>=14'
 	@touch $@
 
 test-roomkit: $(ROOMKIT_STAMP)  ## the tests with the real RoomKit (Python 3.12, baresip) [ARGS=]
-	$(ROOMKIT_VENV)/bin/python -m pytest tests/with_roomkit $(ARGS)
+	$(ROOMKIT_VENV)/bin/python -m pytest tests/with_roomkit tests/frameworks $(ARGS)
+
+# Every framework has an environment of its own, with the version that docs/frameworks.md names.
+.venv-livekit/.setup: FRAMEWORK := livekit-agents==1.8.9
+.venv-pipecat/.setup: FRAMEWORK := pipecat-ai==1.14.0
+.venv-livekit/.setup .venv-pipecat/.setup: .venv-%/.setup: pyproject.toml
+	@echo "installing $(FRAMEWORK), the inference server and the tests into .venv-$*: one minute"
+	@test -x .venv-$*/bin/pip || $(PYTHON) -m venv .venv-$*
+	@.venv-$*/bin/pip install -q --disable-pip-version-check -e '.[inference,$*]' $(FRAMEWORK) pytest==9.2.0 \
+	  pytest-asyncio==1.5.0 'pillow>=12,<14' 'av>=18,<20'
+	@touch $@
+
+test-livekit: .venv-livekit/.setup  ## the tests with the real LiveKit Agents [ARGS=]
+	.venv-livekit/bin/python -m pytest tests/with_livekit tests/frameworks $(ARGS)
+
+test-pipecat: .venv-pipecat/.setup  ## the tests with the real Pipecat [ARGS=]
+	.venv-pipecat/bin/python -m pytest tests/with_pipecat tests/frameworks $(ARGS)
 
 run: $(STAMP)  ## start both services; prints what to dial (Ctrl-C stops them)
 	@$(BIN)/python -m examples.run

@@ -39,7 +39,7 @@ async def demo(options: argparse.Namespace) -> None:
     async with httpx.AsyncClient(base_url=options.api, timeout=30) as api:
         await wait_ready(api, {}, progress, options.out)
         progress.say("dialling")
-        async with Phone(f"sip:{options.user}@{sip}", local=local) as phone:
+        async with Phone(f"sip:{options.user}@{sip}", local=local, codec="opus") as phone:
             await converse(api, phone, options.text, options.language, progress)
     progress.say("writing what the phone received")
     frames = phone.recording.frames()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 import sys
 
 TIMEOUT_S = 3.0
@@ -21,14 +22,24 @@ def reachable(host: str) -> str:
     return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
+def connection_to(host: str, port: int, tls: bool) -> http.client.HTTPConnection:
+    """To this container's own listener, whatever name its certificate has."""
+    if not tls:
+        return http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context)
+
+
 def orchestrator() -> str:
     """What ``/healthz`` says is wrong; "" when nothing is."""
     from orchestrator.config import load_settings
 
     settings = load_settings([])
-    connection = http.client.HTTPConnection(
-        reachable(settings.api_host), settings.api_port, timeout=TIMEOUT_S
-    )
+    host, port, tls = settings.api_host, settings.api_port, bool(settings.api_tls)
+    if settings.probe_port:
+        host, port, tls = settings.probe_host, settings.probe_port, False
+    connection = connection_to(reachable(host), port, tls)
     connection.request("GET", "/healthz")
     answer = connection.getresponse()
     body = answer.read()

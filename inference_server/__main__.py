@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while modules load ends it without a trace
+
 import asyncio
 import gc
 import os
-import signal
 import sys
 
 import cv2
@@ -46,7 +50,8 @@ async def serve(settings: Settings, log: Log) -> int:
     except OSError as error:
         await face.close(0)
         raise SettingsError(
-            f"{error}: another server may be running there; choose another port or host."
+            f"{error}: another server may be running there; choose another VISAVIS_INFERENCE_PORT or "
+            "VISAVIS_INFERENCE_HTTP_PORT."
         ) from None
     log.info("listening", grpc_host=settings.host, grpc_port=port, http_port=http.port if http else None)
     core.start()

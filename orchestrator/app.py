@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import signal
-import socket
 from collections.abc import Sequence
-from importlib import metadata
 
-import uvicorn
-
-from orchestrator.api.app import create_app
 from orchestrator.api.dependencies import Services
+from orchestrator.api.server import ApiServer
 from orchestrator.calls.call import Call
 from orchestrator.calls.events import EventBus
 from orchestrator.calls.gateway import DialOrder, DialRefused
@@ -174,7 +168,7 @@ class App:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         self.supervisor.oversee()
-        server, listening = self._api(), self._api_socket()
+        api = self._api()
         self.supervisor.keep("metrics", self._count_events)
         self._start_webhook()
         serving: asyncio.Task[None] | None = None
@@ -188,13 +182,13 @@ class App:
             self.supervisor.watch("first words", self._voices.warm(self.settings.language))
             await self._sip.start()
             self.sip_up = True
-            serving = asyncio.create_task(server.serve([listening]))
-            log.info("started", sip=self._sip.addresses, api=self._api_address())
+            serving = asyncio.create_task(api.serve())
+            log.info("started", sip=self._sip.addresses, api=api.address)
             stopping = asyncio.create_task(self._stop.wait())
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
             if serving.done() and not self._stop.is_set():
-                raise OSError(f"the API on {self._api_address()} ended by itself: see the log")
+                raise OSError(f"the API on {api.address} ended by itself: see the log")
             await self._drain()
         finally:
             self.draining = True
@@ -202,11 +196,9 @@ class App:
                 self._sip.drain()
                 await self._calls.close()
                 await self._sip.close()
-            server.should_exit = True
+            await api.close()
             if serving is not None:
-                with contextlib.suppress(SystemExit):
-                    await serving
-            listening.close()
+                await serving
             if self._webhook is not None:
                 await self._webhook.close(LAST_POSTS_S)
             await self._preparation.close()
@@ -260,36 +252,10 @@ class App:
             while True:
                 self._collector.count(await events.get())
 
-    def _api(self) -> uvicorn.Server:
+    def _api(self) -> ApiServer:
         registry = make_registry(self._collector)
         services = Services(self, self._catalog, self._bus, registry, self.settings.language)
-        app = create_app(services, metadata.version("visavis"))
-        config = uvicorn.Config(
-            app,
-            self.settings.api_host,
-            self.settings.api_port,
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=2,
-        )
-        server = uvicorn.Server(config)
-        server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
-        return server
-
-    def _api_socket(self) -> socket.socket:
-        """The API's listening socket, taken before anything else starts."""
-        host, port = self.settings.api_host, self.settings.api_port
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        try:
-            return socket.create_server((host, port), family=family)
-        except OSError as error:
-            raise OSError(
-                f"the API cannot listen on {host}:{port} ({os.strerror(error.errno or 0)}): "
-                "choose another VISAVIS_API_PORT"
-            ) from None
-
-    def _api_address(self) -> str:
-        return f"{self.settings.api_host}:{self.settings.api_port}"
+        return ApiServer(self.settings, services)
 
 
 def pool_settings(settings: Settings) -> PoolSettings:

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
+import phonenumbers
 from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from orchestrator.calls.dial_plan import DialRule
 from orchestrator.nameserver import split_address
 from orchestrator.speech.base import SpeechError
 from orchestrator.speech.voices import installed_voices
 from orchestrator.webhook.signing import signing_key
+from visavis.service.listening import Tls
 from visavis.service.secret import Secret, SecretUrl
 from visavis.service.settings import ServiceSettings, SettingsError, SettingsSource, from_json
 
@@ -49,6 +52,7 @@ class AccountSettings(BaseModel):
     expires: int = Field(300, ge=30)
     register_: bool = Field(True, alias="register")
     ping: float = Field(0.0, ge=0)
+    realm: str = ""
     srtp: Srtp | None = None
     av_trim_ms: int | None = Field(None, ge=-200, le=200)
 
@@ -79,10 +83,30 @@ class Settings(ServiceSettings):
         description='user names and passwords that callers must give, as JSON: {"anna": "secret"}',
         repr=False,
     )
+    sip_digest: Annotated[list[Literal["SHA-256", "MD5"]], BeforeValidator(_split)] = Field(
+        ["SHA-256", "MD5"],
+        min_length=1,
+        description="digest algorithms that callers with a password may use, the preferred one first",
+    )
     sip_accounts: Annotated[list[AccountSettings], BeforeValidator(from_json)] = Field(
         [],
         description='registrars and trunks, as JSON: [{"uri": "sip:avatar@pbx", "password": "secret"}]',
         repr=False,
+    )
+    dial_plan: CommaList = Field(
+        [],
+        description="whom calls, transfers and redirects may reach: allow +49*, deny *@pbx.example; the first rule "
+        "that matches decides; where none does, all but premium numbers",
+    )
+    dial_region: str = Field(
+        "", description="country of numbers that are dialled without one (DE, US); empty: they need a rule"
+    )
+    dial_per_minute: int = Field(
+        60, ge=0, description="calls, transfers and redirects in a minute; 0: no limit"
+    )
+    dial_at_once: int = Field(0, ge=0, description="calls of ours under way at once; 0: no limit")
+    dial_minutes: int = Field(
+        1440, ge=0, description="minutes of calls to numbers within 24 hours; 0: no limit"
     )
     sip_proxies: CommaList = Field(
         ["127.0.0.0/8", "::1/128"],
@@ -117,6 +141,28 @@ class Settings(ServiceSettings):
 
     api_host: str = Field("127.0.0.1", description="address of the control API")
     api_port: int = Field(8080, ge=0, le=65535, description="port of the control API; 0 takes a free one")
+
+    api_tokens: Path | None = Field(
+        None, description="file with the API's tokens, made at the first start; empty: tokens/api in data_dir"
+    )
+    api_insecure: bool = Field(
+        False, description="also serves requests that bring no token; only for the time of a rollout"
+    )
+    api_hosts: CommaList = Field(
+        [], description="public names of the API: its pages and probes answer to no others (DNS rebinding)"
+    )
+    api_origins: CommaList = Field(
+        [], description="web origins (https://app.example.com) whose pages may use the API, with a token"
+    )
+    api_tls_certificate: str = Field("", description="PEM file with the API's certificate and chain, for TLS")
+    api_tls_key: str = Field("", description="PEM file with its private key")
+    api_tls_client_ca: str = Field(
+        "", description="PEM file with the CAs of clients: with it each needs a certificate, and no token"
+    )
+    probe_host: str = Field("127.0.0.1", description="address of the port of probes and /metrics")
+    probe_port: int = Field(
+        0, ge=0, le=65535, description="port of their own for probes and /metrics; 0: the API's port"
+    )
 
     avatar_servers: CommaList = Field(
         ["127.0.0.1:50051"], description="inference servers, host:port or dns:///name:port, comma separated"
@@ -180,6 +226,16 @@ class Settings(ServiceSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
 
     @property
+    def api_token_file(self) -> Path:
+        """Where the API's tokens lie."""
+        return self.api_tokens or self.data_dir / "tokens" / "api"
+
+    @property
+    def api_tls(self) -> Tls:
+        """The API's TLS files."""
+        return Tls(self.api_tls_certificate, self.api_tls_key, self.api_tls_client_ca)
+
+    @property
     def video_size(self) -> tuple[int, int]:
         """Width and height in pixels."""
         width, _, height = self.size.lower().partition("x")
@@ -221,6 +277,20 @@ class Settings(ServiceSettings):
                 raise ValueError(f"'{network}' is not a network: write it as 10.0.0.0/8") from None
         return value
 
+    @field_validator("dial_plan")
+    @classmethod
+    def _check_dial_plan(cls, value: list[str]) -> list[str]:
+        for rule in value:
+            DialRule.parse(rule)
+        return value
+
+    @field_validator("dial_region")
+    @classmethod
+    def _check_dial_region(cls, value: str) -> str:
+        if value and value.upper() not in phonenumbers.SUPPORTED_REGIONS:
+            raise ValueError(f"'{value}' is no country: write it as DE or US")
+        return value.upper()
+
     @field_validator("language")
     @classmethod
     def _check_language(cls, value: str) -> str:
@@ -249,7 +319,7 @@ class Settings(ServiceSettings):
             signing_key(value.reveal())
         return value
 
-    @field_validator("avatar_image", "assistant_script", mode="before")
+    @field_validator("avatar_image", "assistant_script", "api_tokens", mode="before")
     @classmethod
     def _empty(cls, value: object) -> object:
         return value or None
@@ -265,13 +335,14 @@ class Settings(ServiceSettings):
             split_address(value)
         return value
 
-    @field_validator("data_dir", "cache_dir")
+    @field_validator("data_dir", "cache_dir", "api_tokens")
     @classmethod
-    def _expand(cls, value: Path) -> Path:
-        return value.expanduser()
+    def _expand(cls, value: Path | None) -> Path | None:
+        return value.expanduser() if value else None
 
     @model_validator(mode="after")
     def _check_ports(self) -> Settings:
+        self.api_tls.check()
         if self.sip_tls_port and not (self.sip_tls_certificate and self.sip_tls_key):
             raise ValueError("sip_tls_port needs sip_tls_certificate and sip_tls_key")
         if self.rtp_port_max - self.rtp_port_min < 3:

@@ -1,8 +1,9 @@
 """A face for voice calls: stream speech in, lip-synced video frames out.
 
-The contract's client (:class:`AvatarClient`, :class:`ServerPool`, :class:`AvatarStream`), what decides which
-picture is due (:class:`Playout`), the body cache, and RoomKit-shaped providers. Names are imported when they
-are first used, so that ``visavis.frames`` alone costs neither gRPC nor RoomKit.
+A face that says what it is fed (:class:`AvatarSession`), the contract's client (:class:`AvatarClient`,
+:class:`ServerPool`, :class:`AvatarStream`), what decides which picture is due (:class:`Playout`), the body cache,
+and RoomKit-shaped providers. Names are imported when they are first used, so that ``visavis.frames`` alone costs
+neither gRPC nor RoomKit.
 """
 
 from __future__ import annotations
@@ -55,6 +56,10 @@ if TYPE_CHECKING:
     from visavis.roomkit.mock_provider import MockAvatarProvider as MockAvatarProvider
     from visavis.roomkit.musetalk_provider import MuseTalkAvatarProvider as MuseTalkAvatarProvider
     from visavis.roomkit.types import AvatarProvider as AvatarProvider
+    from visavis.session import AvatarSession as AvatarSession
+    from visavis.session import FacePicture as FacePicture
+    from visavis.session import SpeechFinished as SpeechFinished
+    from visavis.session import SpeechStarted as SpeechStarted
 
 _HOME = {
     "audio": ("Resampler",),
@@ -92,6 +97,7 @@ _HOME = {
     "playout.playout": ("Picture", "Playout"),
     "client.pool": ("ServerPool",),
     "roomkit.types": ("AvatarProvider",),
+    "session": ("AvatarSession", "FacePicture", "SpeechFinished", "SpeechStarted"),
     "client.start_delay": ("StartDelay",),
     "client.stream": ("AvatarStream",),
 }

@@ -18,8 +18,8 @@ import torch
 
 from bench.engine import run
 from bench.engine.public import public_speeds
-from inference_server.engines.musetalk import random_weights
 from inference_server.engines.musetalk.device import choose_device
+from testing import musetalk_weights
 
 
 def main() -> int:
@@ -42,7 +42,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as made:
         root = options.dir or Path(made) / "models"
         if options.dir is None:
-            random_weights.write(root, options.size)
+            musetalk_weights.write(root, options.size)
         _all(options, root, options.cache or Path(made) / "cache")
     return 0
 

@@ -14,10 +14,10 @@ import torch
 
 from bench.engine import run
 from inference_server.engines.base import BatchFailed, Progress, Track
-from inference_server.engines.musetalk import random_weights
 from inference_server.engines.musetalk.device import choose_device
 from inference_server.engines.musetalk.network import COLUMNS, PLACES
 from inference_server.streams.admission import measured_slots
+from testing import musetalk_weights
 
 Figures = dict[str, Any]
 
@@ -78,7 +78,7 @@ def load(order: Order) -> Figures:
     """Random weights where there are no real ones, then loading and warm-up by stage."""
     if not order.weights.is_dir():
         began = time.monotonic()
-        random_weights.write(order.weights, "tiny" if order.tiny else "full", seed=7)
+        musetalk_weights.write(order.weights, "tiny" if order.tiny else "full", seed=7)
         print(f"random weights after {time.monotonic() - began:.1f} s", flush=True)
     began, stages = time.monotonic(), []
 
@@ -211,7 +211,7 @@ def helps(order: Order) -> Figures:
     with torch.inference_mode():
         coded = torch.randn(rows, 4, side, side, dtype=engine._dtype, device=engine._device)
         coded = coded.contiguous(memory_format=torch.channels_last)
-        config = random_weights._taesd_config(order.tiny)
+        config = musetalk_weights._taesd_config(order.tiny)
         made: Any = AutoencoderTiny.from_config(config)  # type: ignore[no-untyped-call]
         tiny = made.to(engine._device, engine._dtype)
         tiny = tiny.to(memory_format=torch.channels_last).eval()

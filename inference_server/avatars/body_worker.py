@@ -1,6 +1,6 @@
 """A portrait or a video to a body loop, in a process of its own: it can hurt nobody but this process.
 
-It is sent one :class:`MakeBody`, and answers with :class:`Progress`, and at last with one of the other two.
+It is sent one :class:`MakeBody`, and answers with :class:`Progress`, and at last with one of the others.
 """
 
 from __future__ import annotations
@@ -67,8 +67,15 @@ class Rejected:
     sentence: str
 
 
-Message = MakeBody | Progress | Made | Rejected
-codec = Codec[Message](MakeBody, Progress, Made, Rejected, limit=(1 << 32) - 1)
+@dataclass(frozen=True, slots=True)
+class NotWritten:
+    """``out_dir`` cannot take the body: why."""
+
+    reason: str
+
+
+Message = MakeBody | Progress | Made | Rejected | NotWritten
+codec = Codec[Message](MakeBody, Progress, Made, Rejected, NotWritten, limit=(1 << 32) - 1)
 PROGRAM = Program("body maker", "inference_server.avatars.body_worker", codec)
 
 
@@ -126,8 +133,12 @@ def main() -> int:
         assert isinstance(request, MakeBody)
         for step in make(request):
             if isinstance(step, BodyLoop):
-                write_body(Path(request.out_dir), step)
-                say(Made())
+                try:
+                    write_body(Path(request.out_dir), step)
+                except OSError as error:
+                    say(NotWritten(error.strerror or str(error)))
+                else:
+                    say(Made())
             else:
                 say(Progress(float(step)))
     except ImageRejected as error:

@@ -12,7 +12,7 @@ from typing import cast
 
 from inference_server.avatars import ids
 from inference_server.avatars.arrays import Damaged
-from inference_server.avatars.body_worker import PROGRAM, Made, MakeBody, Progress, Rejected
+from inference_server.avatars.body_worker import PROGRAM, Made, MakeBody, NotWritten, Progress, Rejected
 from inference_server.avatars.portrait.framing import Fit
 from inference_server.avatars.portrait.image import ImageRejected, read_header
 from inference_server.avatars.store import AvatarStore, StoredAvatar
@@ -186,10 +186,17 @@ class PreparationQueue:
         except Damaged as error:
             raise RequestError("internal", f"What was prepared could not be stored: {error}.") from None
         except OSError as error:
-            raise RequestError("internal", f"The avatar cache cannot be written: {error.strerror}.") from None
+            raise self._unwritable(error.strerror or str(error)) from None
         log.info("avatar_prepared", body_id=body_id, frames=len(avatar.body))
         self._done(avatar_id)
         return avatar
+
+    def _unwritable(self, reason: str) -> RequestError:
+        """A disk that is full or was taken away: not the upload's fault, so another try may do."""
+        return unavailable(
+            f"The cache of avatars, {self._settings.cache_dir}, cannot be written ({reason.rstrip('.')}): make "
+            "room there, or name another folder in VISAVIS_INFERENCE_CACHE_DIR."
+        )
 
     async def _make_body(self, job: _Job, request: PrepareRequest, own: bool, body_id: str) -> None:
         scratch = self._store.scratch()
@@ -234,6 +241,8 @@ class PreparationQueue:
                         return sentence
                     case Made():
                         return ""
+                    case NotWritten(reason):
+                        raise self._unwritable(reason)
         except ChannelClosed as error:
             self._log.error("body_process_failed", reason=str(error))
             return "The upload could not be made into a body loop: try another one."

@@ -239,7 +239,10 @@ class GrpcFrontend:
             await _abort(context, error)
         except (asyncio.CancelledError, grpc.aio.AbortError, grpc.aio.UsageError):
             raise
-        except Exception:
+        except Exception as error:
+            if isinstance(error, grpc.aio.InternalError):  # what it writes cannot be sent any more
+                self._log.info("client_gone", rpc=name)
+                raise asyncio.CancelledError from None
             self._log.exception("internal_error", rpc=name)
             await _abort(context, RequestError("internal", "The server failed at this request: see its log."))
 

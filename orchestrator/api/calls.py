@@ -18,6 +18,7 @@ from orchestrator.api.schemas import (
     KeysRequest,
     NotShown,
     SayRequest,
+    ShowRequest,
     TransferRequest,
     TransferView,
     TurnView,
@@ -27,6 +28,7 @@ from orchestrator.calls.gateway import DialOrder
 from orchestrator.calls.turns import TurnRecord
 from orchestrator.speech.base import PCM
 from orchestrator.speech.wav import WavReader
+from visavis.service.routes import needs
 from visavis.service.unhandled import logged
 
 ARRIVING = 64
@@ -36,11 +38,13 @@ router = APIRouter(prefix="/v1/calls", tags=["calls"])
 
 
 @router.get("", summary="Calls under way, and the last ended ones", response_model=list[CallView | NotShown])
+@needs("calls:read")
 async def list_calls(services: ServicesDep) -> Response:
     return json_list(shown(CallView.of, call, call.call_id) for call in services.orchestrator.calls)
 
 
 @router.post("", status_code=202, summary="Call somebody")
+@needs("calls:dial")
 async def dial(request: DialRequest, services: ServicesDep) -> Dialled:
     order = DialOrder(
         to=request.to,
@@ -54,16 +58,19 @@ async def dial(request: DialRequest, services: ServicesDep) -> Dialled:
 
 
 @router.get("/{call_id}", summary="One call", response_model=CallView | NotShown)
+@needs("calls:read")
 async def get_call(call_id: CallId, services: ServicesDep) -> Response:
     return json_object(shown(CallView.of, services.call(call_id), call_id))
 
 
 @router.delete("/{call_id}", status_code=204, summary="Hang up")
+@needs("calls:speak")
 async def hang_up(call_id: CallId, services: ServicesDep) -> None:
     services.call(call_id).hang_up()
 
 
 @router.post("/{call_id}/say", status_code=202, summary="Speak a text")
+@needs("calls:speak")
 async def say(call_id: CallId, request: SayRequest, services: ServicesDep) -> TurnView:
     call, language = services.call(call_id), request.language or services.language
     turn = call.say(request.text, language, replace=request.mode == "replace")
@@ -77,6 +84,7 @@ async def say(call_id: CallId, request: SayRequest, services: ServicesDep) -> Tu
     status_code=202,
     summary="Speak a WAV file; the body is the file, played while it arrives",
 )
+@needs("calls:speak")
 async def play(
     call_id: CallId,
     request: Request,
@@ -106,16 +114,25 @@ async def play(
 
 
 @router.post("/{call_id}/dtmf", status_code=204, summary="Press keys")
+@needs("calls:speak")
 async def press(call_id: CallId, request: KeysRequest, services: ServicesDep) -> None:
     await services.call(call_id).press(request.digits, request.milliseconds)
 
 
+@router.put("/{call_id}/video", status_code=204, summary="Give the caller a picture, or take it away")
+@needs("calls:speak")
+async def show(call_id: CallId, request: ShowRequest, services: ServicesDep) -> None:
+    await services.call(call_id).show(request.shown)
+
+
 @router.post("/{call_id}/transfer", summary="Send the caller to somebody else")
+@needs("calls:dial")
 async def transfer(call_id: CallId, request: TransferRequest, services: ServicesDep) -> TransferView:
     return TransferView(status=await services.call(call_id).transfer(request.to))
 
 
 @router.post("/{call_id}/interrupt", status_code=204, summary="Be silent now")
+@needs("calls:speak")
 async def interrupt(call_id: CallId, services: ServicesDep) -> None:
     services.call(call_id).interrupt()
 

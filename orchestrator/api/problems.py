@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from orchestrator.api.schemas import Problem
 from orchestrator.calls.call import CallGone
-from orchestrator.calls.gateway import DialRefused, RequestRefused
+from orchestrator.calls.gateway import DialForbidden, DialLimit, DialRefused, RequestRefused
 from orchestrator.calls.portraits import AvatarError
 from orchestrator.calls.turns import TooManyTurns
 from orchestrator.speech.base import SpeechError
@@ -22,6 +22,8 @@ _STATUS: dict[type[Exception], int] = {
     SpeechError: 400,
     CallGone: 410,
     TooManyTurns: 429,
+    DialForbidden: 403,
+    DialLimit: 429,
     DialRefused: 409,
     RequestRefused: 409,
 }
@@ -37,14 +39,20 @@ def install_problems(app: FastAPI) -> None:
     """Answer with problem details wherever FastAPI or the orchestrator raises."""
 
     @app.exception_handler(HTTPException)
-    async def _http(_: Request, error: HTTPException) -> JSONResponse:
-        return problem(error.status_code, str(error.detail))
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        detail = str(error.detail)
+        if detail == HTTPStatus(404).phrase:
+            detail = f"There is nothing at {request.url.path[:200]}: /docs lists the routes."
+        return problem(error.status_code, detail)
 
     @app.exception_handler(RequestValidationError)
-    async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part != "body")
-        return problem(422, f"{where or 'body'}: {first['msg']}")
+        said = f"{where or 'body'}: {first['msg']}"
+        if not where and "json" not in (given := request.headers.get("content-type", "")):
+            said += f" (send it with content-type: application/json, not {given[:80] or 'without one'})"
+        return problem(422, said)
 
     async def _known(_: Request, error: Exception) -> JSONResponse:
         return problem(next(s for kind, s in _STATUS.items() if isinstance(error, kind)), str(error))

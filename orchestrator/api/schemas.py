@@ -183,6 +183,12 @@ class KeysRequest(BaseModel):
     milliseconds: int = Field(100, ge=SHORTEST_MS, le=LONGEST_MS, description="how long each is held")
 
 
+class ShowRequest(BaseModel):
+    """Whether the caller is shown the avatar; the phone is offered that anew."""
+
+    shown: bool
+
+
 class TransferRequest(BaseModel):
     """Send the caller to somebody else (blind transfer, REFER)."""
 

@@ -8,9 +8,7 @@ from fractions import Fraction
 
 from orchestrator.avatar.avatars import ReadyAvatar, WorkerAvatars
 from orchestrator.avatar.source import PortraitFile
-from orchestrator.avatar.speaker import Speaker
 from orchestrator.avatar.still import grey_body
-from orchestrator.avatar.turn import PCM, OnTurn
 from orchestrator.media.sources import Body, StillBody
 from orchestrator.worker.messages import LipsStats
 from visavis.client.messages import Connected, Disconnected, Event, TurnRejected
@@ -19,6 +17,8 @@ from visavis.client.stream import AvatarStream
 from visavis.frames import Frame
 from visavis.playout.loop import IdleVariation
 from visavis.playout.playout import Picture, Playout
+from visavis.playout.speaker import Speaker
+from visavis.playout.turn import PCM, OnTurn
 
 OnAvatar = Callable[[str, str], None]
 """Called with ``ready | connected | lost | rejected | failed`` and one sentence."""

@@ -13,7 +13,6 @@ import numpy as np
 from orchestrator.avatar.avatars import ReadyAvatar, WorkerAvatars
 from orchestrator.avatar.call_avatar import CallAvatar
 from orchestrator.avatar.source import PortraitFile
-from orchestrator.avatar.turn import TurnEvent
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.sources import Face, Hearing, Voice
 from orchestrator.media.video.idle_loop import idle_key
@@ -37,6 +36,7 @@ from orchestrator.worker.messages import (
 )
 from orchestrator.worker.owner import CallContext, WorkerContext
 from visavis.errors import InvalidRequest
+from visavis.playout.turn import TurnEvent
 from visavis.service.logs import Log
 
 log = Log(__name__)
@@ -156,7 +156,7 @@ class CallAvatarOwner:
         return None
 
     def take(self, message: ToOwner) -> None:
-        """See :class:`orchestrator.avatar.speaker.Speaker`."""
+        """See :class:`visavis.playout.speaker.Speaker`."""
         speaker = self._avatar.speaker
         match message:
             case StartTurn(_, turn_id):

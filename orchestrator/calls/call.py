@@ -20,6 +20,7 @@ from orchestrator.worker.messages import (
     AvatarState,
     CallFailed,
     CallFigures,
+    CallMessage,
     ConfigureCall,
     Digit,
     DigitsRefused,
@@ -70,7 +71,7 @@ class Call:
         call_id: str,
         signalling: Signalling,
         portrait: Portrait,
-        send: Callable[[Message], None],
+        send: Callable[[CallMessage], None],
         voices: VoiceByLanguage,
         bus: EventBus,
         *,
@@ -157,8 +158,7 @@ class Call:
 
     def tell(self, kind: EventKind, data: dict[str, Any], **logged: Any) -> None:
         """Publish an event whose data are no log's business; ``logged`` are."""
-        self._bus.publish(CallEvent(kind, self.call_id, data))
-        log.info(kind, call=self.call_id, **logged)
+        self._publish(kind, logged, **data)
 
     def hang_up(self, cause: str = "api") -> None:
         """End the call; the first cause stays."""
@@ -173,6 +173,14 @@ class Call:
             self._send(SendDigits(self.call_id, digits, milliseconds))
         else:
             await self.signalling.press(digits, milliseconds)
+
+    async def show(self, shown: bool) -> None:
+        """Give the caller a picture, in a voice call as well, or take it away.
+
+        Raises :class:`RequestRefused` where the phone takes none, :class:`CallGone`.
+        """
+        self._check_alive()
+        await self.signalling.show(shown)
 
     async def transfer(self, to: str) -> int:
         """Send the caller to somebody else and hang up when they answered; the status they answered with.
@@ -237,7 +245,7 @@ class Call:
         if not self._keys.take(time.monotonic()):
             self._keys_dropped += 1
             return
-        self._publish("dtmf", {"digit": digit, **self._dropped()})
+        self._publish("dtmf", self._dropped(), digit=digit)
         if self._attendant is not None:
             self._attendant.on_key(digit)
 
@@ -305,8 +313,9 @@ class Call:
         if self.ended_at is not None:
             raise CallGone(f"call {self.call_id} has ended")
 
-    def _publish(self, kind: EventKind, data: dict[str, Any]) -> None:
-        self._bus.publish(CallEvent(kind, self.call_id, data))
+    def _publish(self, kind: EventKind, data: dict[str, Any], **untold: Any) -> None:
+        """``untold``: for listeners only. What callers type may be the number of a card, so no log has it."""
+        self._bus.publish(CallEvent(kind, self.call_id, {**untold, **data}))
         log.info(kind, call=self.call_id, **data)
 
 

@@ -15,6 +15,14 @@ class DialRefused(ValueError):
     """A call of ours that cannot be placed; the message is one sentence."""
 
 
+class DialForbidden(DialRefused):
+    """The dial plan does not allow that target; the message is one sentence."""
+
+
+class DialLimit(DialRefused):
+    """The dial plan allows it, but not now; the message is one sentence."""
+
+
 class RequestRefused(Exception):
     """The other end does not do what was asked of it, or cannot be asked now; the message is one sentence."""
 
@@ -119,8 +127,14 @@ class Signalling(Protocol):
     async def press(self, digits: str, milliseconds: int) -> None:
         """Send keys by signalling, where no way in RTP was agreed. Raises :class:`RequestRefused`, ``CallGone``."""
 
+    async def show(self, shown: bool) -> None:
+        """Offer the peer a picture, or take it away. Raises as :meth:`press`."""
+
     async def transfer(self, to: str) -> int:
-        """Have the peer call somebody else; the status that it reports. Raises as :meth:`press`."""
+        """Have the peer call somebody else; the status that it reports.
+
+        Raises as :meth:`press`, and :class:`DialRefused` where the dial plan does not allow it.
+        """
 
 
 class Invitation(Signalling, Protocol):

@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.worker.messages import Heard, Listen, Message
+from orchestrator.worker.messages import CallMessage, Heard, Listen
 
 RATE = 16_000
 _KEPT = 50
@@ -74,7 +74,7 @@ class Listener:
 class Listening:
     """Every call's listeners; ``send`` is the way to the workers."""
 
-    def __init__(self, send: Callable[[Message], None]) -> None:
+    def __init__(self, send: Callable[[CallMessage], None]) -> None:
         self._send = send
         self._listeners: dict[str, list[Listener]] = {}
         self._taps: dict[str, Callable[[Heard], None]] = {}

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from orchestrator.calls.call import Call, figures_of
+from orchestrator.calls.dial_plan import DialLimits, DialPlan, DialRule
 from orchestrator.calls.events import EventBus
 from orchestrator.calls.gateway import (
     CallEnd,
@@ -22,7 +23,7 @@ from orchestrator.calls.portraits import DEFAULT, AvatarCatalog, Portrait
 from orchestrator.calls.records import RecordBook, make_record, refused_record
 from orchestrator.config import Settings
 from orchestrator.speech.base import VoiceByLanguage
-from orchestrator.worker.messages import CallOpened, Heard, Message
+from orchestrator.worker.messages import CallMessage, CallOpened, CloseVideo, Heard, Message
 from orchestrator.worker.pool import NoRoom, WorkerPool
 
 ENDED_KEPT = 100
@@ -51,6 +52,11 @@ class CallRegistry:
         self.on_answered: Callable[[Call], None] = lambda call: None
         """Is told of each call that is answered."""
         self._listening = Listening(pool.send)
+        self.dial_plan = DialPlan(
+            [DialRule.parse(text) for text in settings.dial_plan],
+            DialLimits(settings.dial_per_minute, settings.dial_at_once, settings.dial_minutes),
+            settings.dial_region,
+        )
 
     # -- what the API asks --
 
@@ -111,6 +117,7 @@ class CallRegistry:
         try:
             signalling = gateway.dial(call_id, order, ports)
         except DialRefused:
+            self.dial_plan.ended(call_id, time.monotonic())
             await self._pool.close_call(call_id)
             raise
         self._add(call_id, signalling, portrait, order.text, order.language)
@@ -142,6 +149,14 @@ class CallRegistry:
         else:
             invitation.answer(ports)
 
+    async def open_video(self, call_id: str) -> int | None:
+        """Open video ports of a call that has none: the port of RTP, None where there is none to be had."""
+        return await self._pool.open_video(call_id)
+
+    def close_video(self, call_id: str) -> None:
+        """Close video ports of a call that nothing was agreed for."""
+        self._pool.send(CloseVideo(call_id))
+
     def refuse(self, refusal: RefusedInvitation) -> None:
         """There was no room for a call."""
         self.refused += 1
@@ -154,6 +169,7 @@ class CallRegistry:
         if call is None:
             return
         self._listening.ended(call_id)
+        self.dial_plan.ended(call_id, time.monotonic())
         call.on_end(end)
         if call.answered_at is not None:
             self._ended = [*self._ended, call][-ENDED_KEPT:]
@@ -169,7 +185,7 @@ class CallRegistry:
         """What calls' media workers report."""
         if isinstance(message, Heard):
             self._listening.heard(message)
-        elif call := self._under_way.get(getattr(message, "call_id", "")):
+        elif isinstance(message, CallMessage) and (call := self._under_way.get(message.call_id)):
             call.take(message)
 
     # -- life --

@@ -15,10 +15,10 @@ from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
 from orchestrator.speech.heard_text import HeardText
 from orchestrator.speech.spoken import spoken, whole
 from orchestrator.worker.messages import (
+    CallMessage,
     EndTurn,
     GiveWay,
     InterruptTurns,
-    Message,
     StartTurn,
     TurnAudio,
     TurnReport,
@@ -75,7 +75,7 @@ class Turns:
     def __init__(
         self,
         call_id: str,
-        send: Callable[[Message], None],
+        send: Callable[[CallMessage], None],
         voices: VoiceByLanguage,
         publish: Callable[[EventKind, dict[str, Any]], None],
     ) -> None:

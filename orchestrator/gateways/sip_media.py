@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, replace
 from fractions import Fraction
 from typing import Any
@@ -103,10 +104,14 @@ def audio_parameters(media: AudioMedia, peer: SignallingPeer) -> AudioParameters
 def video_parameters(
     media: VideoMedia, fps: Fraction, refresh: Refresh, peer: SignallingPeer
 ) -> VideoParameters:
-    """An agreed picture for its worker, who repeats lost packets only where they can be asked for."""
+    """An agreed picture for its worker, who repeats lost packets only where they can be asked for.
+
+    ``fps`` is the body's: a phone that takes fewer, and had no picture when that was settled, is sent a share.
+    """
     rtx = media.rtx_payload_type if "nack" in media.feedback else None
+    every = math.ceil(fps / media.fps)
     agreed = _agreed(replace(media, fps=fps, rtx_payload_type=rtx))
-    return VideoParameters(**agreed, refresh=refresh, peer=peer)
+    return VideoParameters(**agreed, refresh=refresh, peer=peer, every=every)
 
 
 def _agreed(media: AudioMedia | VideoMedia) -> dict[str, Any]:

@@ -133,6 +133,21 @@ class MediaSession:
         """Monotonic seconds of audio packet 0 and video picture 0."""
         return self._t0
 
+    def open_video(self) -> int:
+        """Open video ports where there are none; the port of RTP. Raises ``PortsExhausted``, ``OSError``."""
+        stream = self.video or self._add_video()
+        return stream.socket.port
+
+    def close_video(self) -> None:
+        """Give back video ports that nothing was agreed for."""
+        if self.video is not None and not self.video.configured:
+            self._drop_video(self.video)
+
+    def _drop_video(self, stream: VideoStream) -> None:
+        wheel = self._engine.video.clock.wheel
+        stream.stop(wheel.time_of(wheel.slot))
+        self.video = None
+
     def _add_video(self) -> VideoStream:
         self.video = VideoStream(
             self._engine.video,
@@ -173,8 +188,7 @@ class MediaSession:
             self._awaited = now.time_of(now.slot)
         if video is None:
             if self.video is not None:
-                self.video.stop(now.time_of(now.slot))
-                self.video = None
+                self._drop_video(self.video)
             return
         fresh = self.video is None
         stream = self.video or self._add_video()

@@ -83,13 +83,3 @@ class SilentVoice:
 
     def read(self, packet: int) -> NDArray[np.int16] | None:
         return None
-
-
-class LoopFace:
-    """The body's loop and nothing else."""
-
-    def __init__(self, body: Body) -> None:
-        self.body = body
-
-    def tick(self, frame: int) -> Picture:
-        return Picture(frame % len(self.body.frames))

@@ -113,11 +113,11 @@ class SipStack:
         """
         registration = self._registration(account)
         if registration is not None:
-            local, credentials, proxies = registration.local, registration.credentials, registration.proxies()
+            local, credentials = registration.local, registration.credentials
         else:
             host = self.config.advertised_host or capabilities.address
             uri = Uri("sip", self.config.contact_user, bracketed(host))  # without a host: the INVITE's own
-            local, credentials, proxies = NameAddr(uri), None, ()
+            local, credentials = NameAddr(uri), None
         target = dialled_uri(to, local.uri.host if registration else "")
         call = OutgoingCall(
             self.agent,
@@ -126,7 +126,7 @@ class SipStack:
             capabilities,
             local=NameAddr(local.uri, display_name),
             credentials=credentials,
-            proxies=proxies,
+            way=registration,
             timeout=timeout,
             account=registration.account.uri if registration else "",
         )

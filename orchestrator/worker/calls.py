@@ -16,18 +16,22 @@ from orchestrator.worker.messages import (
     CallClosed,
     CallFailed,
     CallFigures,
+    CallMessage,
     CallOpened,
     CallRefused,
     CloseCall,
+    CloseVideo,
     ConfigureCall,
     DigitsRefused,
     Listen,
     Message,
     OpenCall,
+    OpenVideo,
     RequestKeyframe,
     SendDigits,
     StartCall,
     ToOwner,
+    VideoOpened,
 )
 from orchestrator.worker.owner import CallContext, CallFactory, CallOwner, Send
 from visavis.service.logs import Log
@@ -70,21 +74,25 @@ class CallTable:
         if isinstance(message, OpenCall):
             self._open(message)
             return
-        call = self._calls.get(getattr(message, "call_id", ""))
+        if not isinstance(message, CallMessage):
+            return
+        call = self._calls.get(message.call_id)
         if call is None:
             if isinstance(message, CloseCall):
                 self._send(CallClosed(message.call_id, None))
+            elif isinstance(message, OpenVideo):
+                self._send(VideoOpened(message.call_id, None))
             return
         try:
             self._take(message, call)
         except ValueError as error:
-            self._send(CallFailed(getattr(message, "call_id", ""), str(error)))
+            self._send(CallFailed(message.call_id, str(error)))
         except Exception:
             if isinstance(message, StartCall):
                 self._send(CallFailed(message.call_id, "the avatar of this call could not be started"))
             raise
 
-    def _take(self, message: Message, call: _WorkerCall) -> None:
+    def _take(self, message: CallMessage, call: _WorkerCall) -> None:
         if isinstance(message, ToOwner):
             if call.owner is not None:
                 call.owner.take(message)
@@ -97,6 +105,10 @@ class CallTable:
                     call.owner.configured(audio, video)
             case StartCall():
                 self._start(message, call)
+            case OpenVideo():
+                self._open_video(message, call)
+            case CloseVideo():
+                call.session.close_video()
             case RequestKeyframe():
                 call.session.request_keyframe()
             case SendDigits():
@@ -121,6 +133,14 @@ class CallTable:
         session.hearing = inbound
         self._send(CallOpened(call_id, session.audio_port, session.video_port))
 
+    def _open_video(self, message: OpenVideo, call: _WorkerCall) -> None:
+        port = None
+        try:
+            port = call.session.open_video()
+        except (PortsExhausted, OSError) as error:
+            log.warning("video_refused", call=message.call_id, reason=error)
+        self._send(VideoOpened(message.call_id, port))
+
     def _hearing(self, call_id: str) -> Hearing | None:
         owner = self._calls[call_id].owner if call_id in self._calls else None
         return owner.hearing if owner is not None else None
@@ -140,9 +160,7 @@ class CallTable:
                 call_id,
                 call.settings.audio,
                 call.settings.video,
-                call.session,
                 self._send,
-                lambda reason: self._send(CallFailed(call_id, reason)),
             )
             call.owner = self._factory.open(context, message)
             call.session.perform(call.owner.voice, call.owner.face)

@@ -92,7 +92,7 @@ def write_movie(recording: Recording, frames: Sequence[VideoFrame], path: Path) 
         )
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         video.time_base = video.codec_context.time_base = Fraction(1, 1000)
-        audio: Any = file.add_stream("aac", rate=8000, layout="mono")
+        audio: Any = file.add_stream("aac", rate=recording.rate, layout="mono")
         last = -1
         for frame, time in zip(frames, times, strict=True):
             stamp = max(round(time * 1000), last + 1)
@@ -107,7 +107,7 @@ def write_movie(recording: Recording, frames: Sequence[VideoFrame], path: Path) 
             sound: Any = av.AudioFrame.from_ndarray(
                 samples[None, at : at + 1024], format="s16", layout="mono"
             )
-            sound.sample_rate, sound.pts, sound.time_base = 8000, at, Fraction(1, 8000)
+            sound.sample_rate, sound.pts, sound.time_base = recording.rate, at, Fraction(1, recording.rate)
             file.mux(audio.encode(sound))
         file.mux(audio.encode(None))
 
@@ -117,7 +117,8 @@ def contact_sheet(recording: Recording, frames: Sequence[VideoFrame], path: Path
     times = np.array(aligned(recording, frames))
     samples = recording.samples().astype(np.float32) / 32768
     loud = np.flatnonzero(np.abs(samples) > 0.02)
-    start, end = (loud[0] / 8000, loud[-1] / 8000) if len(loud) else (0.0, len(samples) / 8000)
+    rate = recording.rate
+    start, end = (loud[0] / rate, loud[-1] / rate) if len(loud) else (0.0, len(samples) / rate)
     moments = np.linspace(max(0.0, start - 0.3), end + 0.2, 2 * columns)
     cell, margin, strip = 240, 6, 150
     scale = cell / frames[0].image.shape[1]
@@ -144,14 +145,14 @@ def contact_sheet(recording: Recording, frames: Sequence[VideoFrame], path: Path
             1,
             cv2.LINE_AA,
         )
-    _waveform(sheet[-strip:, margin:-margin], samples, moments)
-    cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    _waveform(sheet[-strip:, margin:-margin], samples, rate, moments)
+    path.write_bytes(cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes())
 
 
-def _waveform(area: Image, samples: NDArray[np.floating[Any]], moments: NDArray[Any]) -> None:
+def _waveform(area: Image, samples: NDArray[np.floating[Any]], rate: int, moments: NDArray[Any]) -> None:
     height, width = area.shape[:2]
     first, last = float(moments[0]), float(moments[-1])
-    edges = np.linspace(first, last, width + 1) * 8000
+    edges = np.linspace(first, last, width + 1) * rate
     peak = max(0.05, float(np.abs(samples).max(initial=0.0)))
     for x in range(width):
         part = samples[max(0, int(edges[x])) : max(0, int(edges[x + 1])) + 1]

@@ -1,4 +1,4 @@
-"""The phone: signalling and media of one call, an offer of PCMU and H.264 (RFC 3264, RFC 6184)."""
+"""The phone: signalling and media of one call, an offer of one audio codec and H.264 (RFC 3264, RFC 6184)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from testing.caller.media import RTX, VIDEO, MediaSockets
 from testing.caller.path import LossyPath
-from testing.caller.recording import Recording
+from testing.caller.recording import CLOCK_RATES, PAYLOAD_TYPES, Recording
 from testing.caller.repair import Repair
 from testing.caller.signalling import Dialog
 
@@ -22,7 +22,7 @@ _FAST_UPDATE = (
 class Phone:
     """One call to ``sip:user@host:port``. Use as ``async with Phone(uri) as phone``; leaving hangs up.
 
-    ``codec`` is PCMU or PCMA, ``video`` False makes a voice call, ``local`` is the address of this end.
+    ``codec`` is PCMU, PCMA or opus, ``video`` False makes a voice call, ``local`` is the address of this end.
     ``path`` is between its video ports and the far end, ``audio_path`` between its audio ports; with ``nack`` it
     asks for what is lost, to be sent in an RTX stream with ``rtx``; with ``blind`` every key frame is lost until
     ``lose_keyframes`` says otherwise. ``feedback`` is what it offers as ``a=rtcp-fb``; without, it asks for no key
@@ -46,6 +46,7 @@ class Phone:
         blind: bool = False,
     ) -> None:
         self._dialog = Dialog(uri, local)
+        self._had_video = video
         self._local, self._video, self._codec, self._bandwidth = local, video, codec, bandwidth
         self._path, self._audio_path, self._nack, self._blind = path, audio_path, nack, blind
         self._feedback = (*feedback, *(["nack"] if nack else []))
@@ -99,6 +100,15 @@ class Phone:
         self._version += 1
         await self._dialog.reinvite(self._offer(direction))
 
+    async def switch_camera(self, on: bool) -> bool:
+        """Offer the same with or without video; whether there is a picture now."""
+        assert self._media is not None
+        self._video, self._had_video = on, self._had_video or self._video
+        self._version += 1
+        answer = await self._dialog.reinvite(self._offer())
+        self._media.redirect(answer)
+        return "m=video 0 " not in answer and "m=video" in answer
+
     def lose_keyframes(self, lost: bool) -> None:
         """Whether every packet of a key frame is lost from now on."""
         assert self._media is not None
@@ -131,7 +141,7 @@ class Phone:
             rtx=self._rtx,
             version=self._version,
             direction=direction,
-        )
+        ) + ("" if self._video or not self._had_video else f"m=video 0 RTP/AVP {VIDEO}\r\n")
 
 
 def offer(
@@ -147,7 +157,9 @@ def offer(
     direction: str = "sendrecv",
 ) -> str:
     """What a phone at these ports can do, as SDP."""
-    payload_type = {"PCMU": 0, "PCMA": 8}[codec]
+    payload_type = PAYLOAD_TYPES[codec]
+    clock_rate = CLOCK_RATES[codec]
+    channels = "/2" if codec == "opus" else ""  # always two in SDP (RFC 7587 section 7)
     lines = [
         "v=0",
         f"o=- 1 {version} IN IP4 {local}",
@@ -155,8 +167,8 @@ def offer(
         f"c=IN IP4 {local}",
         "t=0 0",
         f"m=audio {audio_port} RTP/AVP {payload_type} 101",
-        f"a=rtpmap:{payload_type} {codec}/8000",
-        "a=rtpmap:101 telephone-event/8000",
+        f"a=rtpmap:{payload_type} {codec}/{clock_rate}{channels}",
+        f"a=rtpmap:101 telephone-event/{clock_rate}",
         "a=fmtp:101 0-15",
         f"a={direction}",
     ]

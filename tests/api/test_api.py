@@ -14,6 +14,7 @@ from typing import Any, cast
 import httpx
 import numpy as np
 import pytest
+from fastapi.routing import iter_route_contexts
 from prometheus_client import CollectorRegistry
 
 from orchestrator.api.app import create_app
@@ -28,6 +29,7 @@ from orchestrator.config import load_settings
 from orchestrator.metrics import OrchestratorCollector, make_registry
 from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
 from tests.support.calls import Peer, Sink, answered_call, report
+from tests.support.credentials import API, api_guard
 from tests.support.house import wav_header
 
 JSON = {"content-type": "application/json"}
@@ -67,8 +69,12 @@ class House(Peer):
         self.catalog = AvatarCatalog(self.tmp / "avatars", default)
 
         self.one = answered_call(VoiceByLanguage({"en": Voice}), self.bus, self, self.sink)
-        app = create_app(Services(self, self.catalog, self.bus, self.registry, "en"), "0")
-        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+        self.app = create_app(
+            Services(self, self.catalog, self.bus, self.registry, "en"), "0", api_guard(self.tmp)
+        )
+        self.client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(self.app), base_url="http://test", headers=API
+        )
 
     def hang_up(self, reason: str) -> None:
         self.hung_up.append(reason)
@@ -132,6 +138,13 @@ async def test_health(house: House) -> None:
     house.dead = "no media worker has been heard for 100 s: see the log"
     answer = await house.client.get("/healthz")
     assert (answer.status_code, answer.json()) == (503, {"status": house.dead})
+
+
+async def test_the_root_says_where_to_go(house: House) -> None:
+    answer = await house.client.get("/")
+    assert answer.status_code == 200
+    named = [line.split()[0] for line in answer.text.splitlines() if line.startswith("/")]
+    assert set(named) <= {route.path for route in iter_route_contexts(house.app.routes)}
 
 
 async def test_metrics_sum_the_lips_of_ended_calls(tmp_path: Path) -> None:
@@ -234,6 +247,14 @@ async def test_a_sender_goes_on_to_its_end_after_an_interruption(house: House) -
         ("POST", "/v1/calls/c1/dtmf", {"json": {"digits": "1", "milliseconds": 5}}, 422, "milliseconds"),
         ("POST", "/v1/calls/c1/dtmf", {"json": {"digits": "D"}}, 409, "takes no keys"),
         ("GET", "/v1/avatars/nobody", {}, 404, "GET /v1/avatars lists them"),
+        ("GET", "/v1/nothing", {}, 404, "nothing at /v1/nothing: /docs lists the routes"),
+        (
+            "POST",
+            "/v1/calls",
+            {"content": b'{"to": "sip:a@b"}'},
+            422,
+            "content-type: application/json, not",
+        ),
         ("GET", "/v1/avatars/..%2f..%2fetc", {}, 404, ""),
     ],
 )

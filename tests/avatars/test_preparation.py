@@ -62,3 +62,21 @@ async def test_a_body_process_that_dies_is_one_sentence_and_leaves_nothing(
             pass
     (line,) = [vars(record)["fields"] for record in caplog.records if record.msg == "body_process_failed"]
     assert line["reason"] == "the body maker process ended with code 1"
+
+
+@pytest.mark.process
+async def test_a_disk_that_cannot_take_the_body_is_not_the_uploads_fault(tmp_path: Path) -> None:
+    loaded = SimpleNamespace(own_body="own", info={"name": "mock", "build": "1"})
+    engine: Any = SimpleNamespace(loaded=loaded)
+    (tmp_path / "file").touch()
+    scratch = tmp_path / "file" / "scratch"  # nothing can be written below a file
+    store: Any = SimpleNamespace(
+        avatar=lambda avatar_id: None, body=lambda body_id: None, scratch=lambda: scratch
+    )
+    settings = Settings(engine="mock", cache_dir=tmp_path)
+    preparation = PreparationQueue(settings, store, engine, Log(__name__), lambda avatar_id: None)
+    with pytest.raises(RequestError) as refused:
+        async for _ in preparation.prepare(PrepareRequest(portrait(), 320, 240, Fraction(25), "crop", {})):
+            pass
+    assert refused.value.kind == "unavailable"
+    assert f"{tmp_path}, cannot be written (Not a directory): make room there" in refused.value.sentence

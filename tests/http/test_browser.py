@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from inference_server.engines.card import CardReading, read_card
+from testing.card import CardReading, read_card
 from testing.ports import free_port
 from tests.peers.peers import require
 from tests.support.house import picture, tone, wav_header

@@ -77,6 +77,10 @@ async def test_what_the_server_is_and_how_busy() -> None:
         assert about["limits"]["window_ms"] == 400 and about["limits"]["connections"] == 1024
         assert (await http.get("/v1/capacity")).json()["speaking_slots_free"] == 3
         assert (await http.get("/healthz")).json() == {"status": "ok"}
+        named = [line.split() for line in (await http.get("/")).text.splitlines() if line.startswith("/")]
+        assert {path for path, *_ in named} >= {"/docs", "/v1/capabilities"}
+        for path, *_ in named:
+            assert (await http.get(path)).status_code == 200, path
         assert (await http.get("/readyz")).json() == {"status": "ready"}
         assert "visavis_engine_ready 1.0" in (await http.get("/metrics")).text
         document = (await http.get("/openapi.json")).json()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testing.ports import free_port, free_ports
+from tests.support.credentials import API, api_tokens
 from tests.support.log_lines import entries
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,6 +146,26 @@ class House:
             await asyncio.sleep(0.05)
         raise TimeoutError(f"turn {turn_id} is not over after {within_s} s")
 
+    @contextlib.asynccontextmanager
+    async def events(self) -> AsyncIterator[list[dict[str, Any]]]:
+        """Every event from now on, as it comes."""
+        heard: list[dict[str, Any]] = []
+        async with self.api.stream("GET", "/v1/events") as stream:
+            lines = stream.aiter_lines()
+            await anext(lines)  # connected
+
+            async def listen() -> None:
+                async for line in lines:
+                    if line.startswith("data: "):
+                        heard.append(json.loads(line.removeprefix("data: ")))
+
+            task = asyncio.create_task(listen())
+            try:
+                yield heard
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
     async def follow(self) -> None:
         """Read the log until the process ends."""
         async for entry in entries(self.process.stderr):
@@ -167,6 +189,7 @@ async def orchestrator(
         image = folder / "portrait.png"
         image.write_bytes(portrait if portrait is not None else picture())
         low = free_ports(400)
+        api_tokens(folder / "data")
         values: dict[str, object] = {
             "sip_host": "127.0.0.1",
             "sip_port": sip_port,
@@ -189,7 +212,7 @@ async def orchestrator(
             stdin=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{api_port}", timeout=60) as api:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{api_port}", timeout=60, headers=API) as api:
             house = House(process, sip_port, api)
             follower = asyncio.create_task(house.follow())
             try:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from roomkit.video.avatar.websocket import WebSocketAvatarProvider
 
-from inference_server.engines.card import read_card
+from testing.card import read_card
 from tests.support.house import picture, tone
 from tests.support.servers import InferenceServer, running_server
 

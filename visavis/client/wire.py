@@ -116,8 +116,7 @@ def response_from(r: pb.ConverseResponse, opened: model.Opened) -> messages.Serv
         return frame_from(r.frame, opened)
     if name is None or name == "opened":
         return None
-    message: messages.ServerMessage = _decoded(RESPONSES[name], getattr(r, name))
-    return message
+    return _decoded(RESPONSES[name], getattr(r, name))
 
 
 def _decoded(kind: type[T], message: Message) -> T:

@@ -7,7 +7,6 @@ import concurrent.futures
 import os
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -72,7 +71,7 @@ class ServerAvatarProvider(AvatarProvider):
         self._fit: FitMode = fit
         self._settings = dict(settings or {})
         self._codec: OutputCodec = codec
-        self._cache = BodyCache(cache_directory or default_cache(), cache_bytes)
+        self._cache = BodyCache(cache_directory, cache_bytes)
         self._callbacks: list[Callable[[VideoFrame], Any]] = []
         self._background: Background | None = None
         self._preparing: concurrent.futures.Future[None] | None = None
@@ -273,9 +272,3 @@ class ServerAvatarProvider(AvatarProvider):
 def _tell_refusal(preparing: concurrent.futures.Future[None]) -> None:
     if not preparing.cancelled() and (error := preparing.exception()) is not None:
         log.error("avatar_refused", reason=str(error))
-
-
-def default_cache() -> Path:
-    """Where bodies are kept unless told otherwise."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "visavis" / "bodies"

@@ -32,6 +32,13 @@ from visavis.service.unhandled import logged
 WATCH_S = 0.1
 BEAT_S = 5.0  # a comment at least this often, so that a client sees a server that is gone
 _EVENTS = "text/event-stream"
+INDEX = """Visavis inference server {version}
+
+/docs               this server, route by route; the socket /v1/converse is in docs/http.md
+/v1/capabilities    what it is and can do
+/v1/capacity        how busy it is
+/healthz  /readyz  /metrics
+"""
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     "default": {
         "description": "Problem details (RFC 9457)",
@@ -177,6 +184,10 @@ def _avatar_routes(app: FastAPI, core: Core) -> None:
 
 
 def _server_routes(app: FastAPI, core: Core, closing: asyncio.Event) -> None:
+    @app.get("/", include_in_schema=False)
+    async def index() -> PlainTextResponse:
+        return PlainTextResponse(INDEX.format(version=app.version))
+
     @app.get(
         "/v1/capabilities",
         summary="What this server is and can do",

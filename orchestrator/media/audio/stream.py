@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Literal
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from orchestrator.media.clock import CATCH_UP_SECONDS, MediaClock
 from orchestrator.media.parameters import AudioParameters
 from orchestrator.media.report import StreamReports
+from orchestrator.media.sender import RtpSender
 from orchestrator.media.sources import Hearing, Voice
 from orchestrator.media.transport import MediaSocket, Poller
 from orchestrator.rtp import xr
@@ -18,7 +18,7 @@ from orchestrator.rtp.codecs import CLOCK_RATES, AudioCodec, make_codec
 from orchestrator.rtp.consent import Consent
 from orchestrator.rtp.dtmf import DtmfReceiver, DtmfSender, TelephoneEvent
 from orchestrator.rtp.jitter import JitterBuffer
-from orchestrator.rtp.packet import HEADER_SIZE, Header, write_header
+from orchestrator.rtp.packet import HEADER_SIZE, Header
 from orchestrator.rtp.ports import PortPair
 from orchestrator.rtp.stats import Reception
 from visavis.service.logs import Log
@@ -78,18 +78,17 @@ class AudioStream:
         self.late = 0
         self.socket = MediaSocket(pair, poller, self._received, self._reported, consent)
         self.reports = StreamReports(cname)
+        self._sender = RtpSender(self.socket, self.reports)
         self.reception = Reception(8000)
         self._parameters: AudioParameters | None = None
         self._codec: AudioCodec = make_codec("PCMU")
-        self._payload_type, self._sends = 0, False
+        self._sends = False
         self._buffer: JitterBuffer | None = None
         self._arrivals: xr.Arrivals | None = None
         self._dtmf = DtmfReceiver()
         self._keys = DtmfSender()
         self._event_type = 0
         self._formats: dict[int, tuple[Kind, int]] = {}
-        self._sequence = secrets.randbelow(1 << 15)
-        self._base = secrets.randbits(32)
         self._packet = bytearray(HEADER_SIZE)
         self._is_silence = False
         self._marker = True
@@ -125,7 +124,7 @@ class AudioStream:
         elif self._arrivals is None:
             self._arrivals = xr.Arrivals(self.reception.clock_rate)
         self._parameters = parameters
-        self._payload_type, self._sends = parameters.payload_type, parameters.sends
+        self._sender.payload_type, self._sends = parameters.payload_type, parameters.sends
         self._formats = formats(parameters)
         self._marker = True
 
@@ -169,39 +168,26 @@ class AudioStream:
             log.exception("voice_failed")
             pcm = None
         self._sent = pcm
-        packet, codec = self._packet, self._codec
+        packet, codec, sender = self._packet, self._codec, self._sender
         event = self._next_event(number) if self._keys.busy else None
         if event is not None:
             packet[HEADER_SIZE:] = event.payload
-            self._is_silence, self._marker = False, event.marker
-            self._deliver(self._event_type, event.start * self._ticks)
-            self._marker = True  # after keys the voice begins anew (RFC 3551 section 4.1)
+            sender.send(packet, event.marker, sender.timestamp(event.start * self._ticks), self._event_type)
+            self._is_silence, self._marker = False, True  # the voice begins anew (RFC 3551 section 4.1)
             return
-        for part in range(self._parts):
+        parts = self._parts
+        for part in range(parts):
             if pcm is not None:
-                size = len(pcm) // self._parts
-                packet[HEADER_SIZE:] = codec.encode(pcm[part * size : (part + 1) * size])
+                size = len(pcm) // parts
+                piece = pcm if parts == 1 else pcm[part * size : (part + 1) * size]
+                packet[HEADER_SIZE:] = codec.encode(piece)
                 self._is_silence = False
             elif not self._is_silence or codec.stateful:
                 packet[HEADER_SIZE:] = codec.silence()
                 self._is_silence = True
-            self._deliver(self._payload_type, number * self._ticks + part * self._ticks // self._parts)
+            ticks = number * self._ticks + part * self._ticks // parts
+            sender.send(packet, self._marker, (sender.base + ticks) & 0xFFFFFFFF)
             self._marker = False
-
-    def _deliver(self, payload_type: int, ticks: int) -> None:
-        """Send what is in the packet, stamped so many ticks after the call's start."""
-        packet, reports, sequence = self._packet, self.reports, self._sequence
-        self._sequence = (sequence + 1) & 0xFFFF
-        timestamp = (self._base + ticks) & 0xFFFFFFFF
-        write_header(packet, payload_type, self._marker, sequence, timestamp, reports.ssrc)
-        try:
-            sent = self.socket.deliver(packet)
-        except OSError:
-            self.socket.send_errors += 1
-            return
-        if sent:
-            reports.packets += 1
-            reports.octets += len(packet) - HEADER_SIZE
 
     def _next_event(self, number: int) -> TelephoneEvent | None:
         parameters = self._parameters
@@ -213,7 +199,7 @@ class AudioStream:
     def report(self, now: float) -> None:
         """Send an RTCP report; the SR's pair of times is the clock's own (RFC 3550 section 6.4.1)."""
         block = self.reception.report(now)
-        timestamp = self._base + int((now - self._t0) * self._ticks / PACKET_SECONDS)
+        timestamp = self._sender.timestamp(int((now - self._t0) * self._ticks / PACKET_SECONDS))
         report = self.reports.build(self.clock.unix(now), timestamp, block)
         if self._arrivals and (metrics := self._arrivals.metrics(self.reports.peer.round_trip, self._buffer)):
             report += xr.build(self.reports.ssrc, metrics)

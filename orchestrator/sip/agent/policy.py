@@ -13,9 +13,6 @@ from dataclasses import dataclass
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 MAX_SOURCES = 4096
-BLOCK_SECONDS = 300.0
-MAX_FAILURES = 20
-FORGIVEN_PER_SECOND = 0.1
 
 _PRIVATE = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16",
             "::1/128", "fc00::/7", "fe80::/10")  # fmt: skip
@@ -39,12 +36,10 @@ class Source:
     messages: float
     invites: float
     seen: float
-    failures: float = 0.0
-    blocked_until: float = 0.0
 
 
 class SourcePolicy:
-    """Token buckets and a block list over at most MAX_SOURCES addresses, the longest silent forgotten first."""
+    """Token buckets over at most MAX_SOURCES addresses, the longest silent forgotten first."""
 
     def __init__(
         self,
@@ -66,7 +61,7 @@ class SourcePolicy:
     def admits(self, host: str) -> bool:
         """Whether one more message from `host` is looked at; counts it."""
         source = self._source(host)
-        if source is None or source.blocked_until > self._now() or source.messages < 1:
+        if source is None or source.messages < 1:
             self.dropped += 1
             return False
         source.messages -= 1
@@ -102,16 +97,6 @@ class SourcePolicy:
         """Whether `host` may send requests that belong to no dialog."""
         return host in self._trusted or within(host, self._networks)
 
-    def failed(self, host: str) -> None:
-        """Count a wrong password against `host`; too many in a short time block it for a while."""
-        source = self._source(host)
-        if source is None:
-            return
-        source.failures += 1
-        if source.failures >= MAX_FAILURES:
-            source.failures = 0.0
-            source.blocked_until = self._now() + BLOCK_SECONDS
-
     def _source(self, host: str) -> Source | None:
         now = self._now()
         source = self._sources.get(host)
@@ -124,7 +109,6 @@ class SourcePolicy:
                 self._sources.popitem(last=False)
         elapsed = now - source.seen
         source.seen = now
-        source.failures = max(0.0, source.failures - elapsed * FORGIVEN_PER_SECOND)
         source.messages = min(2 * self._message_rate, source.messages + elapsed * self._message_rate)
         source.invites = min(2 * self._invite_rate, source.invites + elapsed * self._invite_rate)
         self._sources.move_to_end(host)

@@ -134,6 +134,11 @@ class Call:
         return self._reinvites.offering
 
     @property
+    def offered(self) -> bool:
+        """Whether a new offer of the peer's is being answered, so that ours has to wait."""
+        return self._renegotiation.is_open or self.awaits_ack
+
+    @property
     def negotiable(self) -> bool:
         """Whether the first offer is settled, so that the peer may make another."""
         return self.state in ("answered", "established")
@@ -237,6 +242,7 @@ class Call:
                     return
                 self.session.withdraw()
                 log.info("answer_unusable", call=self.id, reason=error)
+                self.emit(self.handler.on_reoffer_failed, self)
             else:
                 self.emit(self.handler.on_media, self, media)
         if not pending.is_reinvite:

@@ -37,6 +37,9 @@ class InDialog(Caller, Protocol):
     def offer_open(self) -> bool: ...
 
     @property
+    def offered(self) -> bool: ...
+
+    @property
     def negotiable(self) -> bool: ...
 
     @property

@@ -32,7 +32,7 @@ class SdpSession:
         self._keys: Keys = {}
         self._body: tuple[str, ...] | None = None
         self._local: SessionDescription | None = None
-        self._offered: tuple[SessionDescription, MediaCapabilities] | None = None
+        self._offered: tuple[SessionDescription, MediaCapabilities, str] | None = None
         self._before: tuple[str, ...] | None = None
         self.local_text: str = ""
         self.media: NegotiatedMedia | None = None
@@ -43,7 +43,10 @@ class SdpSession:
         return self._offered is not None
 
     def answer(self, offer: SessionDescription | bytes | str, capabilities: MediaCapabilities) -> str:
-        """Answer an offer; `media` is the agreement afterwards. Raises NotAcceptable, SdpError."""
+        """Answer an offer; `media` is the agreement afterwards. Raises NotAcceptable, SdpError.
+
+        What was agreed before stands where it raises.
+        """
         parsed = offer if isinstance(offer, SessionDescription) else parse_sdp(offer)
         sections, media = answer_offer(parsed, capabilities, self._keys)
         self._check(media)
@@ -58,7 +61,7 @@ class SdpSession:
         layout = self._local.media if self._local is not None else []
         text = self._compose(capabilities, make_offer(capabilities, layout, self._keys))
         assert self._local is not None
-        self._offered = (self._local, capabilities)
+        self._offered = (self._local, capabilities, text)
         return text
 
     def accept(
@@ -71,7 +74,7 @@ class SdpSession:
         """
         if self._offered is None:
             raise NotAcceptable("no offer of ours is open")
-        offered, capabilities = self._offered
+        offered, capabilities, _ = self._offered
         try:
             parsed = answer if isinstance(answer, SessionDescription) else parse_sdp(answer)
             media = read_answer(offered, parsed, capabilities, self._keys)
@@ -86,8 +89,13 @@ class SdpSession:
         self.media = media
         return media
 
-    def withdraw(self) -> None:
-        """Our offer was refused: what was agreed before stands, and so does our description of it."""
+    def withdraw(self, offer: str = "") -> None:
+        """Our offer was refused: what was agreed before stands, and so does our description of it.
+
+        Where `offer` is given and another one is open by now, that one stays.
+        """
+        if offer and self._offered is not None and self._offered[2] != offer:
+            return
         if self._offered is not None and self._before is not None:
             self._describe(self._before)
         self._offered = self._before = None

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.avatar.speaker import DUCKED
-from tests.avatar.test_speaker import RATE, Call
+from tests.playout.test_speaker import RATE, Call
+from visavis.playout.speaker import DUCKED
 
 
 def test_a_ducked_voice_fades_within_60_ms_and_comes_back() -> None:

@@ -1,10 +1,10 @@
-"""The speaker of a call: what is heard in each audio packet and which turn sample is on screen at each tick.
+"""The speaker of a conversation: what is heard when, and which turn sample is on screen at each tick.
 
-Sans-IO. The media session reads 20 ms of sound per packet and asks for one picture per video tick; both are
-numbered from the same moment, so that packet ``p`` starts ``p * 20 ms`` and tick ``n`` is due ``n / fps`` after
-it. A turn starts on a video tick a little ahead and then plays, whatever has arrived from the avatar. When its
-audio runs dry before its end, the rest is anchored anew at a later tick, on the body frame due there, with the
-audio shifted by less than a frame so that frames keep their place.
+Sans-IO. A call reads 20 ms of sound per packet, an avatar session the sound of a picture, and asks for one picture
+per video tick; both are numbered from the same moment, so that packet ``p`` starts ``p * 20 ms`` and tick ``n`` is
+due ``n / fps`` after it. A turn starts on a video tick a little ahead and then plays, whatever has arrived from the
+avatar. When its audio runs dry before its end, the rest is anchored anew at a later tick, on the body frame due
+there, with the audio shifted by less than a frame so that frames keep their place.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Literal
 
 import numpy as np
 
-from orchestrator.avatar.turn import PCM, OnTurn, QueuedTurn, TurnEvent
 from visavis.client.start_delay import StartDelay
 from visavis.frames import SAMPLE_RATE, frame_at, frame_start
 from visavis.playout.pacer import TurnWriter
 from visavis.playout.playout import Picture, Playout, TurnAnchor
+from visavis.playout.turn import PCM, OnTurn, QueuedTurn, TurnEvent
 
 PACKET_MS = 20
 CLOSING_TICKS = 12
@@ -33,13 +33,16 @@ DUCK_MS = 60
 UNSEEN_TICKS = 3
 """Ticks without a picture after which the body moves on unseen, so that turns end in a voice call too."""
 
+HELD_MS = 300
+"""A turn whose sound is so far behind is on hold. A clock that catches up is less late (``CATCH_UP_SECONDS``)."""
+
 
 class Speaker:
     """The turns of one call, its voice and the pictures that go with it.
 
     ``rate`` is the codec's sample rate; audio is fed twice, at 16 kHz for the avatar and at ``rate`` for the
     caller. ``trim_ms`` shifts the picture against the voice (positive: the picture later), for phones that play
-    one of them late.
+    one of them late. ``holds``: sound that is not read for a while is held; else the clock missed its ticks.
     """
 
     def __init__(
@@ -52,8 +55,10 @@ class Speaker:
         start_delay: StartDelay,
         emit: OnTurn,
         trim_ms: int = 0,
+        holds: bool = True,
     ) -> None:
         self._rate = rate
+        self._held_for = HELD_MS * rate // 1000 if holds else math.inf
         self._fps = fps
         self._num, self._den = fps.numerator, fps.denominator  # a Fraction's own take longer than the sum
         self._avatar = avatar
@@ -76,7 +81,7 @@ class Speaker:
         self._closing_until = 0
         self._begun = False  # the playout knows the turn
         self._anchor: TurnAnchor | None = None
-        self._held = False
+        self._on_hold = False
         self._volume = self._loudness = 1.0  # as it is, and as it is to be
 
     @property
@@ -88,6 +93,21 @@ class Speaker:
     def speaking(self) -> bool:
         """A turn is under way or waits."""
         return self._turn is not None or bool(self._queue)
+
+    @property
+    def turn_id(self) -> int | None:
+        """The turn whose sound is on or comes next; ``None`` where the last one has been heard to its end."""
+        return None if self._turn is None or self._state == "closing" else self._turn.turn_id
+
+    @property
+    def closing(self) -> int | None:
+        """The turn that has been heard to its end and whose mouth closes yet."""
+        return self._turn.turn_id if self._turn is not None and self._state == "closing" else None
+
+    @property
+    def heard(self) -> int:
+        """Samples of the turn of the moment that have been read, at the codec's rate."""
+        return 0 if self._turn is None else self._turn.read
 
     def use(self, avatar: TurnWriter, playout: Playout, start_delay: StartDelay) -> None:
         """Take another avatar. Raises ``RuntimeError`` while a turn is under way."""
@@ -132,7 +152,7 @@ class Speaker:
         dropped = ([self._turn] if self._turn else []) + list(self._queue)
         self._queue.clear()
         self._turn, self._state = None, "idle"
-        self._held, self._volume, self._loudness = False, 1.0, 1.0
+        self._on_hold, self._volume, self._loudness = False, 1.0, 1.0
         if not dropped:
             return
         self._epoch += 1
@@ -146,44 +166,53 @@ class Speaker:
 
         What was held goes on where it stopped, as after a stall.
         """
-        self._held, self._loudness = how == "hold", 1.0 if how == "none" else DUCKED
+        self._on_hold, self._loudness = how == "hold", 1.0 if how == "none" else DUCKED
         turn = self._turn
         if turn is None or self._state == "closing":
             return
-        if self._held and self._state in ("waiting", "playing"):
+        if self._on_hold and self._state in ("waiting", "playing"):
             self._state = "stalled"
             self._emit(TurnEvent("stalled", turn.turn_id, self._heard_ms(turn)))
-        elif not self._held and self._state in ("idle", "stalled"):
+        elif not self._on_hold and self._state in ("idle", "stalled"):
             self._volume = self._loudness
             self._schedule(turn)
 
     def read(self, packet_index: int) -> PCM | None:
         """20 ms of sound at the codec's rate for this packet, or ``None`` for silence."""
-        start = packet_index * self._packet
+        sound = self.sound(packet_index * self._packet, self._packet)
+        if sound is None or len(sound) == self._packet:
+            return sound
+        out = np.zeros(self._packet, np.int16)
+        out[: len(sound)] = sound
+        return out
+
+    def sound(self, start: int, length: int) -> PCM | None:
+        """The sound of ``length`` samples from media sample ``start`` on; shorter where it stops in between.
+
+        ``None`` for silence.
+        """
         passed = start * self._num // (self._rate * self._den)
         if passed > self._tick + UNSEEN_TICKS:  # nobody asks for pictures: a voice call
             self.tick(passed)
         turn = self._turn
-        jumped, self._audio_at = start != self._audio_at, start + self._packet
+        jumped, self._audio_at = start != self._audio_at, start + length
         if turn is None or self._state not in ("waiting", "playing"):
             return None
         if self._state == "waiting":
-            if self._resume_at >= start + self._packet:
+            if self._resume_at >= start + length:
                 return None
             self._state = "playing"
-            jumped = False
-        if jumped:  # packets were not sent for a while (hold): go on where the caller stopped hearing
+            jumped = jumped and self._resume_at < start
+        if jumped:  # sound was not asked for a while (hold): go on where the listener stopped hearing
             self._resume_at = start
             self._plan(turn, self._next_tick_at(start))
-            return self.read(packet_index) if self._resume_at < start + self._packet else None
+            return self.sound(start, length) if self._resume_at < start + length else None
         lead = max(0, self._resume_at - start)
-        sound = turn.take(self._packet - lead)
-        out = np.zeros(self._packet, np.int16)
-        out[lead : lead + len(sound)] = sound
-        self._resume_at = start + self._packet
-        if lead + len(sound) < self._packet or (turn.ended and not turn.buffered):
+        sound = turn.take(length - lead)
+        self._resume_at = start + length
+        if lead + len(sound) < length or (turn.ended and not turn.buffered):
             self._dry(turn)
-        return self._loud(out)
+        return self._loud(np.concatenate((np.zeros(lead, np.int16), sound)) if lead else sound)
 
     def _loud(self, pcm: PCM) -> PCM:
         """At the volume of now, which changes over ``DUCK_MS``."""
@@ -208,7 +237,7 @@ class Speaker:
         turn = self._turn
         if turn is None:
             return self._playout.tick(None)
-        if self._state in ("idle", "stalled"):
+        if self._state in ("idle", "stalled") or self._held(index):
             return self._playout.tick(None)
         sample = frame_start(self._start_frame + index - self._start_tick - self._trim, self._fps)
         self._avatar.playhead(sample, True)
@@ -217,6 +246,11 @@ class Speaker:
         if self._state == "closing" and (self._playout.turn_id is None or index >= self._closing_until):
             self._finish()
         return picture
+
+    def _held(self, index: int) -> bool:
+        """No sound is sent at this tick, though there is some: its pictures are not due either."""
+        unsent = self._media_at(index) - self._audio_at
+        return self._state in ("waiting", "playing") and unsent > self._held_for
 
     def _tell_anchor(self, anchor: TurnAnchor | None) -> None:
         if anchor is not None and anchor != self._anchor:
@@ -241,7 +275,7 @@ class Speaker:
 
     def _schedule(self, turn: QueuedTurn) -> None:
         """Choose the tick at which the audio starts, or goes on, once there is some."""
-        if self._state not in ("idle", "stalled") or self._held:
+        if self._state not in ("idle", "stalled") or self._on_hold:
             return
         if not turn.buffered:
             if turn.ended:

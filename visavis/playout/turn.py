@@ -1,4 +1,4 @@
-"""A turn of speech on its way through a call: its sound while it waits, and what is told of it."""
+"""A turn of speech on its way to who listens: its sound while it waits, and what is told of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PCM = NDArray[np.int16]
 
 @dataclass(frozen=True, slots=True)
 class TurnEvent:
-    """``heard_ms``: how much of the turn's audio the caller was sent; ``wait_ms``: first audio to start."""
+    """``heard_ms``: how much of the turn's audio the listener was sent; ``wait_ms``: first audio to start."""
 
     kind: Literal["started", "finished", "interrupted", "stalled", "resumed"]
     turn_id: int
@@ -30,7 +30,7 @@ OnTurn = Callable[[TurnEvent], None]
 
 @dataclass(slots=True)
 class QueuedTurn:
-    """A turn's sound that waits, for the caller at the codec's rate and for the avatar at 16 kHz."""
+    """A turn's sound that waits, for the listener at the codec's rate and for the avatar at 16 kHz."""
 
     turn_id: int
     chunks: deque[PCM] = field(default_factory=deque)
@@ -49,7 +49,7 @@ class QueuedTurn:
             self.unpushed.append(pcm_16k)
 
     def take(self, count: int) -> PCM:
-        """Up to so many samples for the caller."""
+        """Up to so many samples for the listener."""
         parts: list[PCM] = []
         while count and self.chunks:
             chunk = self.chunks.popleft()
