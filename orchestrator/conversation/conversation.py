@@ -121,12 +121,10 @@ class Conversation:
             return
         now, number = self._loop.time(), self._turns.get(turn.turn_id, 0)
         if not turn.done.is_set():
-            self._heard_turns.add(turn.turn_id)
             self._current = turn
-            self._machine.saying = turn.words.text
-            self._do(self._machine.voice_began(number))
             if number and self._moments.answered:
                 self._tell_latency(turn, now)
+            self._loop.call_later(turn.wait_ms / 1000, self._sounds, turn, number)
             return
         self._turns.pop(turn.turn_id, None)
         self._note(turn, number)
@@ -134,6 +132,13 @@ class Conversation:
         if turn.turn_id in self._heard_turns:
             self._heard_turns.discard(turn.turn_id)
             self._do(self._machine.voice_over(now, whole=turn.state == "finished"))
+
+    def _sounds(self, turn: TurnRecord, number: int) -> None:
+        """The caller hears the beginning of a turn, unless it was dropped before."""
+        if not turn.done.is_set():
+            self._heard_turns.add(turn.turn_id)
+            self._machine.saying = turn.words.text
+            self._do(self._machine.voice_began(number))
 
     def on_key(self, digit: str) -> None:
         """See :class:`orchestrator.calls.call.Attendant`."""

@@ -20,8 +20,8 @@ def _set(words: str) -> frozenset[str]:
 
 
 _LAST_OPEN = _set(
-    "a an the and or but to of for in on at with my your his her our their is are was were i we you he she it that "
-    "if because so then from by as um uh er like about into than when where who which"
+    "a an the and or but to of for in on at with my your his our their is are was were i we if because so then "
+    "from by as um uh er like about into than when where who which"
 )
 _BACKCHANNELS = _set(
     "mhm mmhm mm hm hmm hmmm mmm uh-huh uhhuh huh uh um ah aha oh yeah yep yes yup ok okay right sure good great "
