@@ -49,6 +49,8 @@ class CallRegistry:
         self._ended: list[Call] = []
         self.records = RecordBook(settings.records_kept)
         self.refused = 0
+        self.on_answered: Callable[[Call], None] = lambda call: None
+        """Is told of each call that is answered."""
         self._listening = Listening(pool.send)
         self.dial_plan = DialPlan(
             [DialRule.parse(text) for text in settings.dial_plan],
@@ -144,7 +146,7 @@ class CallRegistry:
         ports = await self._open(call_id, video, bundle=bundle)
         portrait = self._catalog.for_user(invitation.dialled)
         settings = self._settings
-        self._add(call_id, invitation, portrait, settings.greeting, settings.language)
+        self._add(call_id, invitation, portrait, settings.first_words, settings.language)
         if invitation.ended is not None:  # cancelled meanwhile
             await self.end(call_id, invitation.ended)
         else:
@@ -214,7 +216,7 @@ class CallRegistry:
     def _add(
         self, call_id: str, signalling: Signalling, portrait: Portrait, text: str, language: str
     ) -> None:
-        self._under_way[call_id] = Call(
+        call = self._under_way[call_id] = Call(
             call_id,
             signalling,
             portrait,
@@ -225,3 +227,4 @@ class CallRegistry:
             language=language,
             rtp_timeout_s=self._settings.rtp_timeout_s,
         )
+        call.on_answered = lambda answered: self.on_answered(answered)
