@@ -18,6 +18,7 @@ PACKAGES = {
     "kamailio": "kamailio",
     "linphonec": "linphone-cli mediastreamer2-plugin-openh264",
     "nft": "nftables",
+    "npm": "npm",
     "openssl": "openssl",
     "sipp": "sip-tester",
     "sox": "sox",

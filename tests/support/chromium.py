@@ -35,7 +35,7 @@ FLAGS = (
     "--autoplay-policy=no-user-gesture-required",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 )
-LOADED = "document.readyState === 'complete'"
+LOADED = "location.href !== 'about:blank' && document.readyState === 'complete'"
 FAKE_DEVICES = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 """A microphone that beeps and a camera that shows a ball; nobody is asked for either."""
 
