@@ -96,9 +96,9 @@ function Turns({ turns }) {
 export function Events({ events }) {
   if (!events.length) return html`<p class="hint">None since this page was opened.</p>`;
   return html`<ol class="lines mono">
-    ${events.slice(-30).map((event, index) => html`<li key=${index}><time>${clock(event.time ?? event.at)}</time> ${event.event} ${brief(event.data)}</li>`)}
+    ${events.slice(-30).map((event, index) => html`<li key=${index}><time>${clock(event.time)}</time> ${event.event} ${brief(event)}</li>`)}
   </ol>`;
 }
 
-const brief = (data) =>
-  Object.entries(data ?? {}).filter(([, value]) => value !== "" && value != null).map(([name, value]) => `${name}=${typeof value === "object" ? JSON.stringify(value) : value}`).join(" ");
+const brief = ({ event: _kind, call_id: _id, time: _time, ...data }) =>
+  Object.entries(data).filter(([, value]) => value !== "" && value != null).map(([name, value]) => `${name}=${typeof value === "object" ? JSON.stringify(value) : value}`).join(" ");
