@@ -138,7 +138,7 @@ def _from_query(scope: Scope) -> str:
     if scope["type"] != "websocket":
         return ""
     pairs = parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
-    tokens = [value for name, value in pairs if name == "access_token"]
+    tokens: list[str] = [value for name, value in pairs if name == "access_token"]
     if not tokens:
         return ""
     scope["query_string"] = urlencode([pair for pair in pairs if pair[0] != "access_token"]).encode()
