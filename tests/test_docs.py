@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,11 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 FENCE = re.compile(r"^ *(?:\d+\. )?```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 IN_AN_IMAGE = {"visavis.deletion_cost"}
 """Modules that a page shows as they are called inside a container, by the image's own Python."""
+
+MARK = re.compile(
+    r"^ *<!-- (needs|run by): ([^\n]+) -->\n *(?:\d+\. )?```sh\n(.*?)^ *```$", re.MULTILINE | re.DOTALL
+)
+"""What stands before every shell block: what it needs to run, or the test that runs it as it stands there."""
 
 NO_FILES = {"visavis/orchestrator", "visavis/inference", "deploy/monitoring/grafana/password"}
 """Names of images, and a file that the reader makes."""
@@ -51,6 +58,45 @@ def test_shell_parses() -> None:
 
 
 @pages
+def test_every_shell_block_is_run_or_says_what_it_needs(page: Path) -> None:
+    marked = [(kind, what) for kind, what, _ in MARK.findall(page.read_text())]
+    assert len(marked) == len(blocks(page)), (
+        "write <!-- needs: ... --> or <!-- run by: TEST --> before each ```sh"
+    )
+    assert [what for kind, what in marked if kind == "run by" and not (ROOT / what).is_file()] == []
+
+
+OWN = [
+    block
+    for page in PAGES
+    for _, what, block in MARK.findall(page.read_text())
+    if what == Path(__file__).relative_to(ROOT).as_posix()
+]
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("block", OWN, ids=range(len(OWN)))
+def test_what_can_run_anywhere_runs(block: str, tmp_path: Path) -> None:
+    """In a home and a folder of its own, with this environment as the checkout's."""
+    folder = tmp_path / "checkout"
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    for name in ("python", "pip"):
+        command = f'#!/bin/sh\nexec {sys.executable} {"-m pip " if name == "pip" else ""}"$@"\n'
+        (folder / ".venv" / "bin" / name).write_text(command)
+        (folder / ".venv" / "bin" / name).chmod(0o755)
+    for kept in (".local/share/visavis", ".cache/visavis", ".cache/other"):
+        (tmp_path / kept).mkdir(parents=True)
+    own = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    done = subprocess.run(["bash", "-ec", block], cwd=folder, env=own, capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    if "rm -rf" in block:
+        assert [path.name for path in (tmp_path / ".cache").iterdir()] == ["other"]
+        assert not (tmp_path / ".local/share/visavis").exists()
+    else:
+        assert re.search(r"^numpy\t\d", done.stdout, re.MULTILINE), done.stdout
+
+
+@pages
 def test_make_targets_exist(page: Path) -> None:
     targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"(?:^|&& |; )make ([a-z][a-z0-9-]*)", code(page), re.MULTILINE)) - targets == set()
@@ -70,7 +116,7 @@ def test_modules_exist_and_are_called_as_they_can_be_pasted(page: Path) -> None:
 def test_programs_of_the_environment_are_called_by_their_path(page: Path) -> None:
     """Nobody says ``. .venv/bin/activate``, and Debian has no ``python``."""
     for block in blocks(page):
-        assert not re.findall(r"(?:^|[\s;&])(?:python|visavis-\w+) ", block, re.MULTILINE), block
+        assert not re.findall(r"(?:^|[\s;&(])(?:python|visavis-\w+)[ )]", block, re.MULTILINE), block
 
 
 @pages

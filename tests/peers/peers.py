@@ -11,6 +11,7 @@ import pytest
 PACKAGES = {
     "baresip": "baresip-core baresip-ffmpeg",
     "chromium": "chromium",
+    "debootstrap": "debootstrap",
     "espeak-ng": "espeak-ng",
     "ffmpeg": "ffmpeg",
     "gst-launch-1.0": "gstreamer1.0-tools gstreamer1.0-plugins-good gstreamer1.0-libav",
@@ -19,6 +20,7 @@ PACKAGES = {
     "linphonec": "linphone-cli mediastreamer2-plugin-openh264",
     "nft": "nftables",
     "npm": "npm",
+    "rtpengine": "rtpengine-daemon",
     "openssl": "openssl",
     "sipp": "sip-tester",
     "sox": "sox",
