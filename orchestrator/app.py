@@ -16,6 +16,7 @@ from orchestrator.calls.portraits import DEFAULT, AvatarCatalog, Portrait
 from orchestrator.calls.preparation import PortraitPreparation, PortraitShape
 from orchestrator.calls.records import RecordBook
 from orchestrator.calls.registry import CallRegistry
+from orchestrator.calls.viewers import Viewer
 from orchestrator.config import Settings
 from orchestrator.conversation.conversations import Conversations
 from orchestrator.conversation.setup import assistants_of
@@ -117,6 +118,10 @@ class App:
         if not self.sip_up or self.draining:
             raise DialRefused("the orchestrator takes no calls now: try again later")
         return await self._calls.dial(self._sip, order)
+
+    def view(self, call_id: str) -> Viewer:
+        """The pictures of a call under way, as they leave for the caller."""
+        return self._calls.view(call_id)
 
     @property
     def records(self) -> RecordBook:

@@ -179,6 +179,22 @@ class Listen(CallMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class View(CallMessage):
+    """Whether the pictures that the caller is sent are wanted from now on; they come as ``Viewed``."""
+
+    wanted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Viewed(CallMessage):
+    """One picture as it left for the caller: H.264 in Annex B; ``timestamp`` at 90 kHz, ``key``: with an IDR."""
+
+    timestamp: int
+    key: bool
+    payload: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class Heard(CallMessage):
     """The caller's voice, 16-bit little-endian mono PCM at 16 kHz; ``position`` counts samples since it
     was first wanted, those that were left out included. In the last ``reference`` bytes what the caller was sent
@@ -341,8 +357,8 @@ ToFactory = AvatarPrepared
 Message = (
     Setup | WorkerReady | CallMessage | OpenCall | CallOpened | CallRefused | OpenVideo | VideoOpened | CloseVideo
     | ConfigureCall | StartCall | CloseCall | CallClosed | RequestKeyframe | SendDigits | DigitsRefused | Listen
-    | Heard | StartTurn | TurnAudio | EndTurn | InterruptTurns | GiveWay | TurnReport | AvatarState | LipsFigures
-    | AvatarPrepared | PrepareState | TaskFailed | Digit | CallFailed | CallFigures | MediaSecured | MediaLost
-    | Heartbeat | Shutdown
+    | View | Viewed | Heard | StartTurn | TurnAudio | EndTurn | InterruptTurns | GiveWay | TurnReport | AvatarState
+    | LipsFigures | AvatarPrepared | PrepareState | TaskFailed | Digit | CallFailed | CallFigures | MediaSecured
+    | MediaLost | Heartbeat | Shutdown
 )  # fmt: skip
 codec = Codec[Message](*typing.get_args(Message))

@@ -20,6 +20,7 @@ PACKAGES = {
     "kamailio": "kamailio",
     "linphonec": "linphone-cli mediastreamer2-plugin-openh264",
     "nft": "nftables",
+    "npm": "npm",
     "rtpengine": "rtpengine-daemon",
     "openssl": "openssl",
     "sipp": "sip-tester",
