@@ -68,7 +68,7 @@ class Scheduler:
             job = turn.peek()
             if job is not None:
                 heap.append((*self._urgency(job, now), order, job))
-        if any(not later for later, *_ in heap):
+        if any(not later for _, later, *_ in heap):
             limit = min(limit, self.soon)
         heapq.heapify(heap)
         jobs: list[FrameJob] = []

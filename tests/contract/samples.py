@@ -13,6 +13,7 @@ import numpy as np
 from inference_server.avatars.store import StoredAvatar
 from inference_server.engines.base import BodyLoop
 from inference_server.settings import Settings
+from inference_server.uploads import Uploads
 from inference_server.streams.pictures import Pictures
 from inference_server.streams.responses import FrameReady, Response
 from inference_server.streams.stream import Stream
@@ -117,6 +118,7 @@ class Server:
         self.engine = SimpleNamespace(loaded=SimpleNamespace(info=info))
         self.metrics = SimpleNamespace(registry=None)
         self.log = SimpleNamespace(info=lambda *args, **fields: None)
+        self.uploads = Uploads()
         self.avatars = self
         self._capacity = capacity
 

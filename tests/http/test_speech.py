@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from inference_server.engines.card import read_card
+from testing.card import read_card
 from inference_server.frontends.http.clip import read_wav
 from tests.support.avatar_client import portrait
 from tests.support.house import tone
