@@ -10,7 +10,7 @@ TORCH_STAMP := $(VENV)/.setup-torch
 # Tests start many processes: what is compiled once is kept, as Python does where nobody says otherwise.
 unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup run demo check quick test test-all test-peers test-peers-hidden test-torch test-python test-roomkit \
-  test-livekit test-pipecat test-compose check-kubernetes test-oldest lint types proto proto-tools train-visemes bench bench-fleet gpu-kit clean
+  test-livekit test-pipecat test-compose check-kubernetes secrets test-oldest lint types proto proto-tools train-visemes bench bench-fleet gpu-kit clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,7 +36,7 @@ $(TEST_STAMP): $(STAMP)
 $(TORCH_STAMP): $(TEST_STAMP)
 	@echo "installing torch into $(VENV): 2.8 GB to fetch and 5 GB on disk with CUDA (a build for the CPU alone:"
 	@echo "0.2 GB, see CONTRIBUTING.md); several minutes"
-	@$(BIN)/pip install -q --disable-pip-version-check -e '.[orchestrator,inference,musetalk,dev]'
+	@$(BIN)/pip install -q --disable-pip-version-check -e '.[orchestrator,inference,musetalk,dev]' triton
 	@touch $@
 
 setup: $(STAMP)  ## install both services into .venv
@@ -163,13 +163,16 @@ lint: $(TEST_STAMP)  ## ruff, rules and format
 types: $(TEST_STAMP)  ## mypy --strict
 	$(BIN)/mypy
 
+secrets:  ## Kubernetes: make the tokens that the manifests mount, once [NAMESPACE=visavis KUBECTL=kubectl]
+	@NAMESPACE=$(or $(NAMESPACE),visavis) KUBECTL="$(or $(KUBECTL),kubectl)" deploy/kubernetes/secrets.sh
+
 check-kubernetes:  ## schemas of Kubernetes, checkov and hadolint over the manifests and Dockerfiles (needs kubectl)
 	deploy/kubernetes/check.sh $(PYTHON)
 
 train-visemes: $(STAMP)  ## make the sound-to-mouth weights and judge them (see docs/visemes.md)
 	$(BIN)/pip install -q --disable-pip-version-check -e '.[train,inference]'
-	$(BIN)/python -m inference_server.engines.portrait.training.train
-	$(BIN)/python -m inference_server.engines.portrait.training.evaluate
+	$(BIN)/python -m training.train
+	$(BIN)/python -m training.evaluate
 
 # Code that an older protoc made runs with newer protobuf: an environment of its own, with the oldest.
 PROTO_VENV := .venv-proto

@@ -14,6 +14,7 @@ from inference_server.engine import messages as m
 from inference_server.engine.process import EngineProcess
 from inference_server.engine.renderer import Renderer
 from inference_server.engine.residency import Residency
+from inference_server.engine.scheduler import Scheduler
 from inference_server.errors import RequestError, unavailable
 from inference_server.metrics import Metrics
 from inference_server.settings import MIB, Settings
@@ -47,7 +48,9 @@ class Core:
             settings.cache_disk_mib * MIB,
             on_damage=lambda sentence: log.warning("cache_damaged", reason=sentence),
         )
-        self.renderer = Renderer(self.metrics, log, settings.batch_ms)
+        self.renderer = Renderer(
+            self.metrics, log, Scheduler([], settings.batch_ms, settings.longest_batch_ms)
+        )
         self.engine = EngineProcess(
             settings.engine,
             settings.engine_settings,
@@ -266,7 +269,8 @@ class Core:
     def _use_costs(self, costs: list[tuple[int, float]]) -> None:
         self.renderer.scheduler.set_costs(costs)
         self.slots.total = self.settings.slots or min(
-            measured_slots(costs, self.settings.batch_ms, self.settings.slot_load), self.settings.max_sessions
+            measured_slots(costs, self.renderer.scheduler.longest_batch_ms, self.settings.slot_load),
+            self.settings.max_sessions,
         )
 
     def _tell_health(self) -> None:

@@ -15,7 +15,6 @@ from orchestrator.calls.portraits import AvatarError
 from orchestrator.config import load_settings
 from orchestrator.worker.pool import NoRoom
 from visavis.service.logs import configure_logging
-from visavis.service.unhandled import log_loop, log_threads
 
 
 def main() -> None:
@@ -23,10 +22,7 @@ def main() -> None:
     settings = load_settings()
     configure_logging(settings.log_level)
 
-    log_threads()
-
     async def serve() -> None:
-        log_loop(asyncio.get_running_loop())
         await App(settings).run()
 
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 
 from orchestrator.api.dependencies import Services
 from orchestrator.api.server import ApiServer
@@ -40,6 +41,7 @@ from visavis.client.body_cache import BodyCache
 from visavis.client.model import Avatar
 from visavis.client.pool import ServerPool
 from visavis.service.logs import Log
+from visavis.service.security import make_token_file
 from visavis.service.supervisor import Supervisor
 
 log = Log(__name__)
@@ -71,7 +73,9 @@ class App:
         self.sip_up = False
         self.draining = False
         names = resolver_of(settings.avatar_nameserver)
-        self._servers = ServerPool(settings.avatar_servers, resolver=names)
+        self._servers = ServerPool(
+            settings.avatar_servers, resolver=names, credentials=settings.avatar_credentials
+        )
         bodies = BodyCache(settings.cache_dir / "bodies", settings.cache_bytes)
         shape = PortraitShape(*settings.video_size, settings.frame_rate, settings.avatar_fit)
         self._preparation = PortraitPreparation(self._servers, bodies, shape, self._tell_prepared)
@@ -163,6 +167,7 @@ class App:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         self.supervisor.oversee()
+        self._make_fleet_token()
         api = self._api()
         self.supervisor.keep("metrics", self._count_events)
         self._start_webhook()
@@ -236,6 +241,14 @@ class App:
     def _tell_prepared(self, portrait: Portrait, avatar: Avatar) -> None:
         self._pool.broadcast(AvatarPrepared(str(portrait.path), avatar))
 
+    def _make_fleet_token(self) -> None:
+        """Whichever service of a machine starts first makes the token that they share."""
+        file = Path(self.settings.avatar_credentials.token_file)
+        try:
+            make_token_file(file, "fleet")
+        except OSError as error:
+            log.warning("fleet_token_not_made", file=str(file), reason=error.strerror)
+
     def _start_webhook(self) -> None:
         settings = self.settings
         if settings.webhook:
@@ -276,6 +289,7 @@ def pool_settings(settings: Settings, identity: str = "") -> PoolSettings:
         bitrate=settings.video_bitrate,
         fit=settings.avatar_fit,
         nameserver=settings.avatar_nameserver,
+        credentials=settings.avatar_credentials,
     )
     setup = Setup(host, "orchestrator.avatar.owner:make", avatar, settings.log_level)
     return PoolSettings(setup, settings.media_workers)

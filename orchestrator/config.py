@@ -18,8 +18,10 @@ from orchestrator.nameserver import split_address
 from orchestrator.speech.base import SpeechError
 from orchestrator.speech.voices import installed_voices
 from orchestrator.webhook.signing import signing_key
+from visavis.client.credentials import ServerCredentials
 from visavis.service.listening import Tls
 from visavis.service.secret import Secret, SecretUrl
+from visavis.service.security import fleet_file
 from visavis.service.settings import ServiceSettings, SettingsError, SettingsSource, from_json
 
 SOURCE = SettingsSource(
@@ -183,6 +185,21 @@ class Settings(ServiceSettings):
     avatar_servers: CommaList = Field(
         ["127.0.0.1:50051"], description="inference servers, host:port or dns:///name:port, comma separated"
     )
+    avatar_tokens: Path | None = Field(
+        None,
+        description="token file of the inference servers, whose first token is sent; empty: "
+        "~/.local/share/visavis/tokens/fleet, made by whichever service starts first",
+    )
+    avatar_tls_ca: str = Field(
+        "", description="PEM file with the CAs of inference servers, or system: they are spoken to over TLS"
+    )
+    avatar_tls_name: str = Field(
+        "", description="name in their certificates, where dns:/// finds them by another"
+    )
+    avatar_tls_certificate: str = Field(
+        "", description="PEM file with our certificate, where they ask for one"
+    )
+    avatar_tls_key: str = Field("", description="PEM file with its private key")
     avatar_nameserver: str = Field(
         "",
         description="DNS server (ip or ip:port) that is asked for dns:/// names; empty: the system's resolver",
@@ -238,6 +255,17 @@ class Settings(ServiceSettings):
     def api_tls(self) -> Tls:
         """The API's TLS files."""
         return Tls(self.api_tls_certificate, self.api_tls_key, self.api_tls_client_ca)
+
+    @property
+    def avatar_credentials(self) -> ServerCredentials:
+        """What inference servers are shown, and how they are known."""
+        return ServerCredentials(
+            token_file=str(self.avatar_tokens or fleet_file()),
+            tls_ca=self.avatar_tls_ca,
+            tls_name=self.avatar_tls_name,
+            tls_certificate=self.avatar_tls_certificate,
+            tls_key=self.avatar_tls_key,
+        )
 
     @property
     def video_size(self) -> tuple[int, int]:
@@ -327,7 +355,7 @@ class Settings(ServiceSettings):
             signing_key(value.reveal())
         return value
 
-    @field_validator("avatar_image", "api_tokens", mode="before")
+    @field_validator("avatar_image", "api_tokens", "avatar_tokens", mode="before")
     @classmethod
     def _empty(cls, value: object) -> object:
         return value or None
@@ -343,7 +371,7 @@ class Settings(ServiceSettings):
             split_address(value)
         return value
 
-    @field_validator("data_dir", "cache_dir", "api_tokens")
+    @field_validator("data_dir", "cache_dir", "api_tokens", "avatar_tokens")
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
         return value.expanduser() if value else None
@@ -351,6 +379,7 @@ class Settings(ServiceSettings):
     @model_validator(mode="after")
     def _check_ports(self) -> Settings:
         self.api_tls.check()
+        self.avatar_credentials.check()
         if any(url.startswith("turn") for url in self.web_ice_servers) and not self.web_turn_secret:
             raise ValueError("web_ice_servers names a TURN server, which needs web_turn_secret")
         if self.sip_tls_port and not (self.sip_tls_certificate and self.sip_tls_key):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
@@ -15,11 +16,14 @@ from grpc_reflection.v1alpha import reflection
 from inference_server.core import Core
 from inference_server.errors import ErrorKind, RequestError, invalid
 from inference_server.frontends import convert, describe
+from inference_server.frontends.access import AccessInterceptor
 from inference_server.frontends.health import SERVICE, Health
 from inference_server.settings import MIB, Settings
 from inference_server.streams.stream import Stream
 from visavis.avatar.v1 import avatar_pb2 as pb
 from visavis.contract import protobuf_codec as codec
+from visavis.service.listening import Tls
+from visavis.service.security import Guard
 
 WATCH_S = 0.1
 FLUSH_S = 2.0  # what a stream that ends may take to hand over what is in its outbox
@@ -69,10 +73,12 @@ async def _abort(context: Context, error: RequestError) -> None:
 class GrpcFrontend:
     """Serves one :class:`Core`."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, guard: Guard) -> None:
         self._core = core
         self._log = core.log
-        self._server = grpc.aio.server(options=server_options(core.settings))
+        self._server = grpc.aio.server(
+            interceptors=[AccessInterceptor(guard)], options=server_options(core.settings)
+        )
         self._health = Health(core.log)
         self.port = 0
 
@@ -86,7 +92,11 @@ class GrpcFrontend:
         self._core.on_health.append(self._health.tell)
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            self.port = self._server.add_insecure_port(address)
+            self.port = (
+                self._server.add_secure_port(address, _tls(self._core.settings.tls))
+                if self._core.settings.tls
+                else self._server.add_insecure_port(address)
+            )
         except RuntimeError:
             raise OSError(f"gRPC cannot listen on {address}") from None
         await self._server.start()
@@ -245,6 +255,12 @@ class GrpcFrontend:
                 raise asyncio.CancelledError from None
             self._log.exception("internal_error", rpc=name)
             await _abort(context, RequestError("internal", "The server failed at this request: see its log."))
+
+
+def _tls(files: Tls) -> grpc.ServerCredentials:
+    pair = (Path(files.key).read_bytes(), Path(files.certificate).read_bytes())
+    ca = Path(files.client_ca).read_bytes() if files.client_ca else None
+    return grpc.ssl_server_credentials([pair], ca, require_client_auth=ca is not None)
 
 
 def _serialize(message: Message) -> bytes:

@@ -89,7 +89,7 @@ class Session:
                 )
         reason = self._refusal
         if reason is None and not self._holds_slot:
-            self._holds_slot = self._slots.take()
+            self._holds_slot = self._slots.take(self.parameters.fps)
             if not self._holds_slot:
                 reason = f"all {self._slots.total} speaking slots are taken: try another server"
         if reason is not None:
@@ -324,4 +324,4 @@ class Session:
             self._command(CloseTrack(turn.track))
         if self._holds_slot and not self._turns:
             self._holds_slot = False
-            self._slots.give()
+            self._slots.give(self.parameters.fps)

@@ -17,8 +17,8 @@ from orchestrator.config import Settings
 from orchestrator.gateways.sip_media import agreement, capabilities, offers_video
 from orchestrator.gateways.sip_settings import sip_config
 from orchestrator.sip.call.call import Call as SipCall
-from orchestrator.sip.call.call import CallEnded
 from orchestrator.sip.call.events import EndCause, RefusedCall
+from orchestrator.sip.call.in_dialog import CallEnded
 from orchestrator.sip.call.incoming import IncomingCall
 from orchestrator.sip.config import SipConfig
 from orchestrator.sip.handler import BaseHandler

@@ -11,9 +11,11 @@ from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.session import SessionStats
 from orchestrator.rtp.bundle import BundleAgreement
 from orchestrator.worker.host import HostSettings
+from visavis.client.credentials import ServerCredentials
 from visavis.client.model import Avatar, FitMode
 from visavis.service.ipc import Codec
 
+_OF_THIS_MACHINE = ServerCredentials()
 Progress = Literal["preparing", "waiting", "coding", "ready", "failed"]
 """How far a portrait is on its way to an avatar."""
 
@@ -24,7 +26,7 @@ class AvatarSettings:
     second, at most ``bitrate`` bits a second.
 
     ``nameserver`` (ip or ip:port) finds the ``servers``, "" is the system's; bodies take ``cache_bytes`` of the
-    folder ``cache``.
+    folder ``cache``. ``credentials`` are what the servers are shown: files, no token itself.
     """
 
     servers: tuple[str, ...]
@@ -36,6 +38,7 @@ class AvatarSettings:
     bitrate: int
     fit: FitMode = "crop"
     nameserver: str = ""
+    credentials: ServerCredentials = _OF_THIS_MACHINE
 
 
 @dataclass(frozen=True, slots=True)

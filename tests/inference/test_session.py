@@ -471,6 +471,18 @@ def test_absurd_numbers_are_survived() -> None:
     assert len(b.told(TurnFinished)) == 1
 
 
+def test_slots_are_counted_in_frames_a_second() -> None:
+    slots = SpeakingSlots(2)
+    assert slots.take(Fraction(30)) and (slots.used, slots.free) == (2, 0)
+    assert not slots.take(Fraction(25)) and slots.take(Fraction(20))
+    slots.give(Fraction(30))
+    assert (slots.used, slots.free) == (1, 1)
+    slots.give(Fraction(20))
+    assert slots.used == 0 and slots.take(Fraction(60)), "where nobody speaks any turn is taken"
+    assert not slots.take(Fraction(5))
+    assert not SpeakingSlots(0).take(Fraction(25))
+
+
 def test_slots_follow_the_measured_cost() -> None:
     assert measured_slots([(1, 10.0), (8, 14.0), (16, 20.0)], 15, 0.75) == int(8 / 14 * 1000 * 0.75 / 25)
     assert measured_slots([(1, 100.0)], 15, 0.75) == 1  # slow, but not mute

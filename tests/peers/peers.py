@@ -19,6 +19,7 @@ PACKAGES = {
     "kamailio": "kamailio",
     "linphonec": "linphone-cli mediastreamer2-plugin-openh264",
     "nft": "nftables",
+    "rtpengine": "rtpengine-daemon",
     "openssl": "openssl",
     "sipp": "sip-tester",
     "sox": "sox",

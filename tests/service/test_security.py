@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from inference_server.frontends.access import HELP
 from visavis.service import listening, origins, security
 from visavis.service.security import FLEET_SCOPES, Guard, Refused, Tokens
 
@@ -164,3 +165,11 @@ def test_one_sentence_for_whoever_opens_a_port() -> None:
     )
     assert "everybody who reaches this machine may use it" in told("0.0.0.0", insecure=True, tls=True)
     assert "every program of this machine may use it" in told("127.0.0.1", insecure=True)
+
+
+def test_the_page_quotes_what_is_said() -> None:
+    page = " ".join(
+        (Path(__file__).parents[2] / "docs/hardening.md").read_text().replace("\n> ", "\n").split()
+    )
+    assert listening.exposure("The API", "0.0.0.0", "VISAVIS_API_", insecure=False, tls=False) in page
+    assert f"This request has no token: {HELP}" in page

@@ -28,6 +28,7 @@ SUBPROTOCOL = "visavis"
 TOKEN_SUBPROTOCOL = "visavis.token."
 """A page can send no headers: it names the subprotocols ``visavis`` and ``visavis.token.TOKEN``."""
 
+PROBLEM = b"application/problem+json"
 _LINGER_S = 2.0  # a refused body is read on so long, so that the client sees the answer
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -152,9 +153,11 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, refused: Refused) 
     status = 401 if refused.unauthenticated else 403
     kind = "unauthenticated" if refused.unauthenticated else "permission_denied"
     about = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
-    body = json.dumps({**about, "detail": refused.sentence, "kind": kind}).encode()
+    body, media_type = json.dumps({**about, "detail": refused.sentence, "kind": kind}).encode(), PROBLEM
+    if "text/html" in _header(scope, b"accept"):  # a person's browser, which shows no JSON of this type
+        body, media_type = refused.sentence.encode(), b"text/plain; charset=utf-8"
     headers = [
-        (b"content-type", b"application/problem+json"),
+        (b"content-type", media_type),
         (b"content-length", str(len(body)).encode()),
         (b"connection", b"close"),
     ]

@@ -15,6 +15,7 @@ from inference_server.frontends.http.app import make_app
 from inference_server.frontends.http.connections import SocketProtocol, http_protocol
 from inference_server.settings import MIB
 from visavis.service.logs import Log
+from visavis.service.security import Guard
 from visavis.service.unhandled import logged
 
 BACKLOG = 4096
@@ -46,12 +47,13 @@ class _Forward(logging.Handler):
 class HttpListener:
     """Serves one :class:`Core`."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, guard: Guard) -> None:
         settings = core.settings
         self._closing = asyncio.Event()
         self._server = _Server(
             uvicorn.Config(
-                make_app(core, self._closing),
+                make_app(core, guard, self._closing),
+                ssl_context_factory=(lambda *_: settings.tls.context()) if settings.tls else None,
                 http=http_protocol(settings.http_connections),
                 ws=SocketProtocol,
                 ws_max_size=max(4 * settings.audio_bytes, MIB),

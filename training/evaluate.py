@@ -1,6 +1,6 @@
-"""Judge the network on voices it never heard: ``python -m inference_server.engines.portrait.training.evaluate``.
+"""Judge the network on voices it never heard: ``python -m training.evaluate``.
 
-Everything is measured on what :class:`..visemes.VisemeTrack` answers per video frame, against the curves of the
+Everything is measured on what :class:`VisemeTrack` answers per video frame, against the curves of the
 phones. r0: correlation of the opening in speech and pauses; lag: where the correlation peaks (positive: the
 mouth is late); width: correlation where the truth is a vowel or a rounded sound; bilabials: lip closures in
 some frame of which ``close`` passes 0.5; false: frames outside every closure (and its neighbours) with ``close``
@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference_server.engines.portrait.features import HOP, RATE
-from inference_server.engines.portrait.training.corpus import VOICES, Clip
-from inference_server.engines.portrait.training.dataset import LEAD_S, test_set
-from inference_server.engines.portrait.training.phones import GROUPS, Curves, curves
 from inference_server.engines.portrait.visemes import MouthParams, VisemeTrack, load_network
+from inference_server.lipsync.measure import correlation, sampled, scan
+from inference_server.lipsync.phones import GROUPS, Curves, curves
+from training.corpus import VOICES, Clip
+from training.dataset import LEAD_S, test_set
 from visavis.frames import frame_start
 
 OPEN_IN_PAUSE = 0.06
@@ -74,32 +75,6 @@ def louder(clip: Clip, gain_db: float) -> Clip:
     return Clip(pcm.astype(np.int16), clip.phones)
 
 
-def correlation(a: Signal, b: Signal) -> float:
-    """Pearson's r; 0 for a constant."""
-    a, b = a - a.mean(), b - b.mean()
-    scale = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / scale if scale > 1e-12 else 0.0
-
-
-def best_lag(shown: Signal, truth_100: Signal, starts_s: Signal, slot_s: float, limit_ms: int = 300) -> float:
-    """Shift of ``shown`` against the truth in ms where they correlate best, by a parabola through the peak."""
-    lags = np.arange(-limit_ms, limit_ms + 1, 10)
-    rs = np.array([correlation(shown, sample(truth_100, starts_s - lag / 1000, slot_s)) for lag in lags])
-    i = int(rs.argmax())
-    if 0 < i < len(rs) - 1:
-        left, mid, right = rs[i - 1 : i + 2]
-        return float(lags[i] + 10 * 0.5 * (left - right) / (left - 2 * mid + right))
-    return float(lags[i])
-
-
-def sample(truth_100: Signal, starts_s: Signal, slot_s: float) -> Signal:
-    """Mean of a 100 Hz curve over ``slot_s`` from each start; constant beyond its ends."""
-    total = np.concatenate(([0.0], np.cumsum(truth_100)))
-    grid = np.arange(len(total)) / 100
-    ends = np.interp(starts_s + slot_s, grid, total), np.interp(starts_s, grid, total)
-    return np.asarray((ends[0] - ends[1]) / (slot_s * 100))
-
-
 def score(clips: Sequence[Clip], fps: Fraction) -> Scores:
     """Scores of all clips together."""
     slot = float(1 / fps)
@@ -141,16 +116,16 @@ def score(clips: Sequence[Clip], fps: Fraction) -> Scores:
         joined.append(np.concatenate((truth.mouth[:, 0], np.zeros(100))))
         times.append(t + at)
         at += len(truth.mouth) / 100 + gap
-        wide_truth.append(sample(truth.mouth[:, 1].astype(float), t, slot))
+        wide_truth.append(sampled(truth.mouth[:, 1].astype(float), t, slot))
         lips = np.isin(truth.group, [GROUPS.index("vowel"), GROUPS.index("rounded")]).astype(float)
-        shaped.append(sample(lips, t, slot) > 0.5)
+        shaped.append(sampled(lips, t, slot) > 0.5)
     truth_100, when = np.concatenate(joined).astype(float), np.concatenate(times)
     mask = np.concatenate(shaped)
-    r0 = correlation(opening, sample(truth_100, when, slot))
-    misaligned = correlation(opening, sample(truth_100, when - 1.5, slot))
+    r0 = correlation(opening, sampled(truth_100, when, slot))
+    misaligned = correlation(opening, sampled(truth_100, when - 1.5, slot))
     return Scores(
         r0,
-        best_lag(opening, truth_100, when, slot),
+        scan(opening, truth_100, when, slot)[0],
         correlation(width[mask], np.concatenate(wide_truth)[mask]),
         hit / max(1, total),
         false / max(1, outside),

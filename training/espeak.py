@@ -12,7 +12,7 @@ import espeakng_loader
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_server.engines.portrait.training.phones import Phone
+from inference_server.lipsync.phones import Phone
 
 _RETRIEVAL, _PHONEME_EVENTS, _PHONEME_IPA = 1, 1, 2
 _EVENT_END, _EVENT_PHONEME = 0, 7

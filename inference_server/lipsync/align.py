@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_server.engines.portrait.training.phones import Phone, arpabet
+from inference_server.lipsync.phones import Phone, arpabet
 
-TESTDATA = Path("/usr/share/pocketsphinx/test/data")
 _CENTRE_S = 0.008  # its 25.6 ms windows begin, and do not centre, at multiples of 10 ms
 
 
@@ -58,17 +57,3 @@ def align(pcm: NDArray[np.int16], text: str) -> list[Phone] | None:
     except RuntimeError:
         return None
     return phones or None
-
-
-def librivox() -> list[tuple[NDArray[np.int16], str]]:
-    """The five LibriVox clips of Debian's ``pocketsphinx-testdata`` with their texts."""
-    from inference_server.engines.portrait.training.synthesizers import read_wave
-
-    listing = TESTDATA / "librivox" / "transcription"
-    if not listing.exists():
-        raise FileNotFoundError(f"{listing} is missing: apt-get install pocketsphinx-testdata")
-    clips = []
-    for text, name in re.findall(r"<s> (.*?) </s> \((.*?)\)", listing.read_text()):
-        pcm, _ = read_wave(TESTDATA / "librivox" / f"{name}.wav")
-        clips.append((pcm, text))
-    return clips

