@@ -7,9 +7,12 @@ import os
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -139,3 +142,25 @@ def test_files_exist(page: Path) -> None:
     missing = {name for name in named if not (ROOT / name).exists()}
     missing |= {link for link in links if not (page.parent / link).exists()}
     assert missing - NO_FILES == set()
+
+
+def installed_with(name: str, extras: frozenset[str], seen: set[tuple[str, frozenset[str]]]) -> set[str]:
+    """Names of every distribution that installing this one brings."""
+    if (name, extras) in seen:
+        return set()
+    seen.add((name, extras))
+    found = {canonicalize_name(name)}
+    for line in metadata.requires(name) or []:
+        wanted = Requirement(line)
+        if any(wanted.marker is None or wanted.marker.evaluate({"extra": extra}) for extra in extras | {""}):
+            found |= installed_with(wanted.name, frozenset(wanted.extras), seen)
+    return found
+
+
+def test_the_licence_of_every_package_of_the_services_is_told() -> None:
+    brought = installed_with("visavis", frozenset({"orchestrator", "inference"}), set()) - {"visavis"}
+    for which in ("orchestrator", "inference"):
+        pins = (ROOT / f"deploy/requirements-{which}.txt").read_text().splitlines()
+        brought |= {canonicalize_name(pin.partition("==")[0]) for pin in pins if "==" in pin}
+    named = re.findall(r"`([\w.-]+)`", (ROOT / "docs/licences.md").read_text())
+    assert len(brought) > 40 and brought - {canonicalize_name(name) for name in named} == set()
