@@ -99,6 +99,23 @@ def test_what_can_run_anywhere_runs(block: str, tmp_path: Path) -> None:
         assert re.search(r"^numpy\t\d", done.stdout, re.MULTILINE), done.stdout
 
 
+def test_the_index_names_every_page_and_links_lead_to_headings() -> None:
+    index = (ROOT / "docs/README.md").read_text()
+    there = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert there - set(re.findall(r"\]\(([\w.-]+\.md)\)", index)) == set()
+    broken = []
+    for page in PAGES:
+        for name, anchor in re.findall(r"\]\(([\w./-]*)#([^)]+)\)", page.read_text()):
+            if name and not name.endswith(".md"):
+                continue
+            target = (page.parent / name if name else page).read_text()
+            headings = re.findall(r"^#+ (.+)$", target, re.MULTILINE)
+            # as GitHub makes them: lower case, blanks to dashes, nothing but letters, digits, dashes, underscores
+            anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            broken += [] if anchor in anchors else [f"{page.name}: {name}#{anchor}"]
+    assert broken == []
+
+
 @pages
 def test_make_targets_exist(page: Path) -> None:
     targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
