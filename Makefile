@@ -102,7 +102,7 @@ $(ROOMKIT_STAMP): pyproject.toml
 	@echo "installing RoomKit, the services and the tests into $(ROOMKIT_VENV): about 250 MB to fetch, one minute"
 	@test -x $(ROOMKIT_VENV)/bin/pip || $(PYTHON312) -m venv $(ROOMKIT_VENV)
 	@$(ROOMKIT_VENV)/bin/pip install -q --disable-pip-version-check -e '.[orchestrator,inference,roomkit]' \
-	  roomkit==0.109.0 pytest==9.2.0 pytest-asyncio==1.5.0 'websockets>=14'
+	  roomkit==0.109.0 'aiortp[g722,opus]' pytest==9.2.0 pytest-asyncio==1.5.0 'websockets>=14'
 	@touch $@
 
 test-roomkit: $(ROOMKIT_STAMP)  ## the tests with the real RoomKit (Python 3.12, baresip) [ARGS=]

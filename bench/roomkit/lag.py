@@ -106,7 +106,7 @@ async def application(case: Case, server: InferenceServer, portrait: bytes, side
         if shared is not None and case.attach:
             shared.attach(app.backend, session)
 
-    settings = {"speed": case.speed, "pacer_prebuffer_ms": case.prebuffer}
+    settings: dict[str, Any] = {"speed": case.speed, "pacer_prebuffer_ms": case.prebuffer}
     with folder:
         async with roomkit_app(channel, on_session=on_session, **settings) as app:
             yield app

@@ -190,7 +190,7 @@ class Recording:
         return out
 
     def _g711(self, payload: bytes) -> NDArray[np.int16]:
-        pcm: NDArray[np.int16] = (_ULAW if self.codec == "PCMU" else _ALAW)[np.frombuffer(payload, np.uint8)]
+        pcm: NDArray[np.int16] = G711[self.codec][np.frombuffer(payload, np.uint8)]
         return pcm
 
     def access_units(self) -> list[tuple[bytes, int, float]]:
@@ -267,5 +267,5 @@ def _alaw_table() -> NDArray[np.int16]:
     return table
 
 
-_ULAW = _ulaw_table()
-_ALAW = _alaw_table()
+G711 = {"PCMU": _ulaw_table(), "PCMA": _alaw_table()}
+"""Samples by code."""

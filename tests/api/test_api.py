@@ -17,6 +17,7 @@ import pytest
 from fastapi.routing import iter_route_contexts
 from prometheus_client import CollectorRegistry
 
+from orchestrator.api import calls
 from orchestrator.api.app import create_app
 from orchestrator.api.dependencies import Services
 from orchestrator.calls.call import Call
@@ -189,6 +190,18 @@ async def test_replace_interrupts_first(house: House) -> None:
     assert house.sink.interrupted == 1
     turns = (await house.client.get("/v1/calls/c1")).json()["turns"]
     assert [turn["state"] for turn in turns] == ["interrupted", "queued"]
+
+
+async def test_play_ends_after_an_hour(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "LONGEST_S", 1)
+
+    async def three_seconds() -> AsyncIterator[bytes]:
+        yield wav_header()
+        for _ in range(150):
+            yield bytes(640)
+
+    answer = await house.client.post("/v1/calls/c1/play", content=three_seconds())
+    assert (answer.status_code, "more than 1 seconds of sound" in answer.json()["detail"]) == (413, True)
 
 
 async def test_play_takes_a_wav(house: House) -> None:

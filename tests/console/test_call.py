@@ -123,7 +123,14 @@ async def test_a_whole_call() -> None:
         await tab.run("window.visavis.call.hold(false)")
         await tab.until(f"{frames} > {held} + 10")
 
-        await tab.run("document.querySelector('.bar .stop').click()")
+        await tab.run("location.hash = 'calls'")
+        await tab.until("Boolean(document.querySelector('.item'))")
+        await tab.run("document.querySelector('.item').click()")
+        await tab.until("Boolean(document.querySelector('.detail'))")
+        await tab.run("document.querySelector('.detail > button').click()")
+        await tab.until("Number(document.querySelector('canvas.live')?.dataset.pictures) > 10")
+        assert await tab.canvas() is not None
+        await tab.run("document.querySelector('.floating .stop').click()")
         record = await record_of(house, call_id, 3.0)
         assert (record["cause"], record["ended_by"], record["srtp"]) == ("bye by peer", "peer", True)
         await tab.until("window.visavis.call.state === 'ended'")

@@ -11,6 +11,7 @@ import pytest
 PACKAGES = {
     "baresip": "baresip-core baresip-ffmpeg",
     "chromium": "chromium",
+    "curl": "curl",
     "debootstrap": "debootstrap",
     "espeak-ng": "espeak-ng",
     "ffmpeg": "ffmpeg",
@@ -19,6 +20,7 @@ PACKAGES = {
     "kamailio": "kamailio",
     "linphonec": "linphone-cli mediastreamer2-plugin-openh264",
     "nft": "nftables",
+    "npm": "npm",
     "rtpengine": "rtpengine-daemon",
     "openssl": "openssl",
     "sipp": "sip-tester",

@@ -18,6 +18,7 @@ from visavis.client.http_wire import AUDIO, AUDIO_TYPE, BODY, FRAME, FRAME_TYPE,
 from visavis.contract import json_codec as codec
 
 MOST_TEXT = 16_384
+PACES = ("playhead", "none")
 MOST_NAME = 128
 _TEXT_REQUESTS = {name: kind for name, kind in REQUESTS.items() if kind is not Audio}
 
@@ -60,18 +61,21 @@ def parse(text: str) -> Any:
         raise invalid(f"This text message is none of the protocol: {error}.") from None
 
 
-def open_request(data: str | bytes) -> Open:
-    """The first message of a socket. Raises ``invalid_argument``."""
+def open_request(data: str | bytes) -> tuple[Open, bool]:
+    """The first message of a socket, and whether its client tells a playhead. Raises ``invalid_argument``."""
     if isinstance(data, bytes):
         raise invalid("A binary message came before open: send the JSON message open first.")
     message = parse(data)
+    pace = codec.parse_message(data)[1].get("pace", PACES[0])
+    if pace not in PACES:
+        raise invalid(f"open: pace must be one of {', '.join(PACES)}.")
     if not isinstance(message, Open):
         raise invalid(f"{codec.NAMES[type(message)]} came before open: send open first.")
     if max(len(message.avatar_id), len(message.session_id)) > MOST_NAME:
         raise invalid(f"open: avatar_id and session_id may have {MOST_NAME} characters.")
     if len(message.body_sha256) not in (0, 32):
         raise invalid("open: body_sha256 must be 64 hex digits, or nothing.")
-    return message
+    return message, pace == PACES[0]
 
 
 def apply(stream: Stream, data: str | bytes) -> None:
