@@ -171,8 +171,8 @@ check-kubernetes:  ## schemas of Kubernetes, checkov and hadolint over the manif
 
 train-visemes: $(STAMP)  ## make the sound-to-mouth weights and judge them (see docs/visemes.md)
 	$(BIN)/pip install -q --disable-pip-version-check -e '.[train,inference]'
-	$(BIN)/python -m training.train
-	$(BIN)/python -m training.evaluate
+	$(BIN)/python -m testing.training.train
+	$(BIN)/python -m testing.training.evaluate
 
 # Code that an older protoc made runs with newer protobuf: an environment of its own, with the oldest.
 PROTO_VENV := .venv-proto
