@@ -16,6 +16,8 @@ help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(STAMP): pyproject.toml
+	@test "$$(uname)" = Linux || { \
+	  echo "Visavis runs on Linux: on a Mac or Windows take Docker or WSL 2 (docs/faq.md)"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
 	  echo "Visavis needs Python 3.11 to 3.13: name one with make PYTHON=python3.11"; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { \

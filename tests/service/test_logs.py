@@ -47,6 +47,7 @@ def test_one_json_line_per_event() -> None:
     assert all(line["time"].endswith("Z") for line in lines)
 
 
+@pytest.mark.process
 def test_a_terminal_gets_lines_to_read() -> None:
     script = (
         "import logging\nfrom visavis.service.logs import Log, configure_logging\nconfigure_logging()\n"
