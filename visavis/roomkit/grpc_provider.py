@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Unpack
 
 from visavis.client.grpc import GrpcServerClient
-from visavis.roomkit.provider import ServerAvatarProvider
+from visavis.roomkit.provider import ProviderOptions, ServerAvatarProvider
 
 
 class GrpcAvatarProvider(ServerAvatarProvider):
@@ -19,7 +19,11 @@ class GrpcAvatarProvider(ServerAvatarProvider):
     """
 
     def __init__(
-        self, base_url: str | Sequence[str] = "127.0.0.1:50051", *, fps: int | Fraction = 30, **options: Any
+        self,
+        base_url: str | Sequence[str] = "127.0.0.1:50051",
+        *,
+        fps: int | Fraction = 30,
+        **options: Unpack[ProviderOptions],
     ) -> None:
         super().__init__(grpc_addresses(base_url), connect=GrpcServerClient, fps=fps, **options)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 from visavis.client.grpc import GrpcServerClient
 from visavis.roomkit.local_server import LocalServer
-from visavis.roomkit.provider import ServerAvatarProvider
+from visavis.roomkit.provider import ProviderOptions, ServerAvatarProvider
 
 __all__ = ["MuseTalkAvatarProvider"]
 
@@ -42,7 +42,7 @@ class MuseTalkAvatarProvider(ServerAvatarProvider):
         whisper_dir: str = "models/whisper",
         load_timeout: float = 600.0,
         engine_settings: dict[str, object] | None = None,
-        **options: Any,
+        **options: Unpack[ProviderOptions],
     ) -> None:
         if whisper_dir not in ("models/whisper", "whisper"):
             raise ValueError("the weights of Whisper are read from models/whisper or whisper in musetalk_dir")
