@@ -19,11 +19,14 @@ from visavis.playout.loop import IdleVariation
 from visavis.playout.player import FacePicture, Player, SpeechFinished, SpeechStarted
 from visavis.playout.playout import Playout
 from visavis.playout.turn import PCM
+from visavis.service.logs import Log
 
 __all__ = ["AvatarSession", "FacePicture", "SessionEvent", "SpeechFinished", "SpeechStarted"]
 
 SessionEvent = SpeechStarted | SpeechFinished | Connected | Disconnected | TurnRejected
 """What ``on_event`` is called with."""
+
+log = Log(__name__)
 
 _MOST_LATE_S = 0.5
 """A reader that is later than this misses pictures; below, it gets them at once, so that the sound has no gap."""
@@ -204,8 +207,11 @@ class AvatarSession:
             ) from None
 
     def _tell(self, event: SessionEvent) -> None:
-        if self._on_event is not None:
-            self._on_event(event)
+        try:
+            if self._on_event is not None:
+                self._on_event(event)
+        except Exception:
+            log.exception("event_handler_failed", session=self._session_id)
 
     def _on_stream(self, event: Event) -> None:
         if isinstance(event, Frame):
