@@ -445,7 +445,7 @@ def test_audio_after_the_end_is_a_mistake() -> None:
     b.session.playhead(1, 0, -100, False, b.now)
     b.session.audio(1, 0, 0, bytes(2), b.now)
     b.session.end_of_turn(1, 0, b.now)
-    with pytest.raises(RequestError, match="nothing may follow its EndOfTurn"):
+    with pytest.raises(RequestError, match="nothing may follow its end"):
         b.session.audio(1, 0, 1, bytes(2), b.now)
 
 
