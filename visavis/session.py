@@ -28,8 +28,8 @@ SessionEvent = SpeechStarted | SpeechFinished | Connected | Disconnected | TurnR
 
 log = Log(__name__)
 
-_MOST_LATE_S = 0.5
-"""A reader that is later than this misses pictures; below, it gets them at once, so that the sound has no gap."""
+_JITTER = 0.5
+"""Of a picture: how late one may be without putting off those after it."""
 
 
 class SessionServers(Protocol):
@@ -175,10 +175,9 @@ class AvatarSession:
             await asyncio.sleep(max(0.0, due - clock.time()))
             if me != self._readers:
                 return
-            late = clock.time() - due
-            if late > _MOST_LATE_S:
-                player.skip(int(late / period))
-                due += int(late / period) * period
+            # What plays the sound as it comes is behind from now on: so are the pictures, else they would be ahead.
+            if clock.time() - due > _JITTER * period:
+                due = clock.time()
             due += period
             yield player.tick()
 
