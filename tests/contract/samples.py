@@ -13,10 +13,10 @@ import numpy as np
 from inference_server.avatars.store import StoredAvatar
 from inference_server.engines.base import BodyLoop
 from inference_server.settings import Settings
-from inference_server.uploads import Uploads
 from inference_server.streams.pictures import Pictures
 from inference_server.streams.responses import FrameReady, Response
 from inference_server.streams.stream import Stream
+from inference_server.uploads import Uploads
 from visavis.client import messages as m
 from visavis.client.model import AvatarSource
 from visavis.frames import Rect

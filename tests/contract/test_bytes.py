@@ -242,12 +242,12 @@ def test_the_server_reads_open() -> None:
     for name, wanted in {"open": whole, "open, as it comes": plain}.items():
         message = pb.ConverseRequest.FromString(recorded(f"grpc {name}"))
         assert opened(convert.open_request(message.open)) == wanted
-        assert opened(server_http.open_request(recorded(f"http {name}"))[0]) == wanted
-    assert opened(server_http.open_request('{"type":"open","avatar_id":"anna","fps":""}')[0]) == plain
+        assert opened(server_http.open_request(recorded(f"http {name}"))) == wanted
+    assert opened(server_http.open_request('{"type":"open","avatar_id":"anna","fps":""}')) == plain
     assert opened(convert.open_request(pb.Open(avatar_id="anna"))) == plain
     sized = ("anna", 64, 48, Fraction(30000, 1001), "i420", "rectangle", "", b"")
     told = json.dumps({"type": "open", "avatar_id": "anna", "width": 64, "height": 48, "fps": "30000/1001"})
-    assert opened(server_http.open_request(told)[0]) == sized
+    assert opened(server_http.open_request(told)) == sized
     rate = pb.FrameRate(num=30000, den=1001)
     assert opened(convert.open_request(pb.Open(avatar_id="anna", width=64, height=48, fps=rate))) == sized
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from tests.support.bt601 import exact_rgb
 from tests.support.fake_server import HEIGHT, LOOP, WIDTH, FakeServer, fake_server
 from visavis import GrpcAvatarProvider, MockAvatarProvider, errors
 from visavis.roomkit.grpc_provider import grpc_addresses
+from visavis.roomkit.provider import ProviderOptions, ServerAvatarProvider
 from visavis.roomkit.types import AvatarProvider, VideoFrame
 
 pytestmark = pytest.mark.usefixtures("providers_loop")
@@ -258,3 +260,16 @@ async def test_the_mock_shows_the_portrait() -> None:
     idle = face.get_idle_frame()
     assert idle is not None and idle.data == bytes((255, 0, 0)) * 8 == face.feed_audio(SECOND)[0].data
     assert (face.width, face.height) == (4, 2)
+
+
+def test_every_option_of_a_provider_is_known_to_type_checkers() -> None:
+    """A misspelt one is an error there, and a TypeError here."""
+    told = set(inspect.signature(ServerAvatarProvider.__init__).parameters) - {
+        "self",
+        "addresses",
+        "connect",
+        "fps",
+    }
+    assert set(ProviderOptions.__annotations__) == told
+    with pytest.raises(TypeError, match="playback_dealy"):
+        GrpcAvatarProvider("a:1", playback_dealy=1.0)  # type: ignore[call-arg]

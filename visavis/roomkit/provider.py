@@ -7,7 +7,7 @@ import concurrent.futures
 import os
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
@@ -28,6 +28,22 @@ from visavis.service.logs import Log
 log = Log("visavis.roomkit.provider")
 
 OutputCodec = Literal["raw_rgb24", "raw_yuv420p"]
+
+
+class ProviderOptions(TypedDict, total=False):
+    """What every provider over a server takes beside its address; see :class:`ServerAvatarProvider`."""
+
+    timeout: float
+    connect_timeout: float
+    sample_rate: int | None
+    is_async: bool
+    continuous: bool
+    playback_delay: float
+    fit: FitMode
+    settings: Mapping[str, str] | None
+    codec: OutputCodec
+    cache_directory: str | os.PathLike[str] | None
+    cache_bytes: int
 
 
 class ServerAvatarProvider(AvatarProvider):

@@ -69,7 +69,8 @@ async def _converse(core: Core, websocket: WebSocket) -> None:
         ) from None
     if first is None:
         return
-    request, has_playhead = http_wire.open_request(first)
+    request = http_wire.open_request(first)
+    has_playhead = http_wire.has_playhead(str(first))
     stream = await core.open(request, client_of(websocket))
     tasks: list[asyncio.Task[Any]] = []
     try:

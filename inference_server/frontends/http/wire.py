@@ -61,21 +61,26 @@ def parse(text: str) -> Any:
         raise invalid(f"This text message is none of the protocol: {error}.") from None
 
 
-def open_request(data: str | bytes) -> tuple[Open, bool]:
-    """The first message of a socket, and whether its client tells a playhead. Raises ``invalid_argument``."""
+def open_request(data: str | bytes) -> Open:
+    """The first message of a socket. Raises ``invalid_argument``."""
     if isinstance(data, bytes):
         raise invalid("A binary message came before open: send the JSON message open first.")
     message = parse(data)
-    pace = codec.parse_message(data)[1].get("pace", PACES[0])
-    if pace not in PACES:
-        raise invalid(f"open: pace must be one of {', '.join(PACES)}.")
     if not isinstance(message, Open):
         raise invalid(f"{codec.NAMES[type(message)]} came before open: send open first.")
     if max(len(message.avatar_id), len(message.session_id)) > MOST_NAME:
         raise invalid(f"open: avatar_id and session_id may have {MOST_NAME} characters.")
     if len(message.body_sha256) not in (0, 32):
         raise invalid("open: body_sha256 must be 64 hex digits, or nothing.")
-    return message, pace == PACES[0]
+    return message
+
+
+def has_playhead(data: str) -> bool:
+    """Whether the client of this ``open`` tells what it plays. Raises ``invalid_argument``."""
+    pace = codec.parse_message(data)[1].get("pace", PACES[0])
+    if pace not in PACES:
+        raise invalid(f"open: pace must be one of {', '.join(PACES)}.")
+    return bool(pace == PACES[0])
 
 
 def apply(stream: Stream, data: str | bytes) -> None:
