@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fastapi import FastAPI
 
-from orchestrator.api import avatars, calls, events, operations, records
+from orchestrator.api import avatars, calls, conversations, events, operations, records
 from orchestrator.api.dependencies import Services
 from orchestrator.api.problems import install_problems
 from orchestrator.api.schemas import Problem
@@ -39,7 +39,7 @@ def create_app(
     )
     app.state.services = services
     install_problems(app)
-    for noun in (records, operations, calls, events, avatars):
+    for noun in (records, operations, calls, conversations, events, avatars):
         app.include_router(noun.router)
     if probes:
         app.include_router(operations.probes)
