@@ -73,6 +73,7 @@ class App:
             assistants_of(settings),
             settings.assistant,
             most=settings.max_conversations,
+            greets=settings.assistant_greets,
             transfer_to=settings.assistant_transfer_to,
         )
         self._calls.on_answered = self.conversations.answered
@@ -189,7 +190,7 @@ class App:
         serving: asyncio.Task[None] | None = None
         try:
             self._speech.start(self.supervisor)
-            await self.conversations.start(self.supervisor, self._voices, self._speech.cache)
+            self.conversations.start(self.supervisor, self._voices, self._speech.cache)
             await asyncio.gather(self._servers.start(), self._pool.start())
             if portrait := self._catalog.get(DEFAULT):
                 self._preparation.want(portrait)

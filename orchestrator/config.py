@@ -286,10 +286,14 @@ class Settings(ServiceSettings):
         return int(width), int(height)
 
     @property
+    def assistant_greets(self) -> bool:
+        """An assistant brings a greeting of its own, unless one is set, be it an empty one."""
+        return self.assistant != "none" and "greeting" not in self.model_fields_set
+
+    @property
     def first_words(self) -> str:
-        """The greeting; an assistant brings its own, unless one is set."""
-        own = self.assistant != "none" and "greeting" not in self.model_fields_set
-        return "" if own else self.greeting
+        """What is said when a call is answered, but for an assistant's greeting."""
+        return "" if self.assistant_greets else self.greeting
 
     @property
     def frame_rate(self) -> Fraction:

@@ -100,6 +100,8 @@ class Call:
         self.stats: dict[str, Any] = {}
         self.over = asyncio.Event()
         self.on_answered: Callable[[Call], None] = lambda call: None
+        self.assistant: str | None = None
+        """Who is to talk with the caller once it is answered; None: whoever is configured."""
         self._attendant: Attendant | None = None
         self._send = send
         self._bus = bus

@@ -126,7 +126,8 @@ class CallRegistry:
             self.dial_plan.ended(call_id, time.monotonic())
             await self._pool.close_call(call_id)
             raise
-        self._add(call_id, signalling, portrait, order.text, order.language)
+        call = self._add(call_id, signalling, portrait, order.text, order.language)
+        call.assistant = order.assistant
         return call_id
 
     def erased(self, portrait: Portrait) -> None:
@@ -224,7 +225,7 @@ class CallRegistry:
 
     def _add(
         self, call_id: str, signalling: Signalling, portrait: Portrait, text: str, language: str
-    ) -> None:
+    ) -> Call:
         call = self._under_way[call_id] = Call(
             call_id,
             signalling,
@@ -237,3 +238,4 @@ class CallRegistry:
             rtp_timeout_s=self._settings.rtp_timeout_s,
         )
         call.on_answered = lambda answered: self.on_answered(answered)
+        return call

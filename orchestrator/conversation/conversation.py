@@ -68,6 +68,7 @@ class Conversation:
         self.memory = Memory()
         self._call, self._ears = call, ears
         self._dialogue, self._tools = dialogue, tools
+        self._language = call.language or LANGUAGE
         self._on_close = on_close
         self._machine = TurnMachine()
         self._moments = _Moments()
@@ -212,7 +213,7 @@ class Conversation:
             if last is not None and not last.done.is_set():
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(last.done.wait(), _SETTLE_S)
-            return self._dialogue.reply(self.memory.messages, text)
+            return self._dialogue.reply(self.memory.before(text), text)
 
         for old in list(self._replies):
             self._drop(old, False)
@@ -259,7 +260,7 @@ class Conversation:
                 piece = await reply.take()
                 continue
             self._moments.written = self._moments.written or self._loop.time()
-            turn = self._say(reply.text_from(piece), self._call.language, reply.number)
+            turn = self._say(reply.text_from(piece), self._language, reply.number)
             if turn is None:
                 return
             spoke = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from orchestrator.assistants.base import Assistant, AssistantError, CallFacts
 from orchestrator.calls.call import Call
@@ -32,8 +32,10 @@ class TooManyConversations(Exception):
 
 
 class Conversations:
-    """``assistants`` by name; ``usual`` is that of calls which name none. ``on_entry`` takes every transcript's
-    entries; ``allowed`` says where assistants may send callers."""
+    """``assistants`` by name; ``usual`` is that of calls which name none, and ``greets``.
+
+    ``on_entry`` takes every transcript's entries; ``allowed`` says where assistants may send callers.
+    """
 
     def __init__(
         self,
@@ -42,6 +44,7 @@ class Conversations:
         usual: str = NONE,
         *,
         most: int = 20,
+        greets: bool = True,
         transfer_to: str = "",
         allowed: Allowed | None = None,
         on_entry: OnEntry = lambda call_id, entry: None,
@@ -49,12 +52,13 @@ class Conversations:
         self._calls = calls
         self._assistants = dict(assistants)
         self._usual, self._most = usual, most
-        self._transfer_to = transfer_to
+        self._greets, self._transfer_to = greets, transfer_to
         self._allowed = allowed or only(transfer_to)
         self._on_entry = on_entry
         self._under_way: dict[str, tuple[str, Conversation]] = {}
         self._transcripts: dict[str, Transcript] = {}
         self._ears = Ears(self._deaf)
+        self._prepare: Callable[[], None] = lambda: None
 
     @property
     def ears(self) -> Ears:
@@ -67,17 +71,21 @@ class Conversations:
         return len(self._under_way)
 
     @property
+    def hears(self) -> bool:
+        """Whether the listening process is there and recognises words."""
+        return self._ears.state is not None and self._ears.state.recognises
+
+    @property
     def names(self) -> list[str]:
         """What a call's assistant may be."""
         return [NONE, *self._assistants]
 
-    async def start(self, supervisor: Supervisor, voices: VoiceByLanguage, cache: SentenceCache) -> None:
-        """Begin to listen, and speak what must never wait ahead of time, where there is an assistant."""
-        if self._assistants:
-            self._ears.start(supervisor)
-            for sentence in CONSTANT:
-                cache.keep(sentence, LANGUAGE)
-            supervisor.watch("constant sentences", _spoken_ahead(voices))
+    def start(self, supervisor: Supervisor, voices: VoiceByLanguage, cache: SentenceCache) -> None:
+        """Begin to listen, and speak what must never wait ahead of time: now where every call has an assistant,
+        else when the first one gets one."""
+        self._prepare = lambda: self._begin_to_listen(supervisor, voices, cache)
+        if self._usual != NONE:
+            self._begin_to_listen(supervisor, voices, cache)
 
     async def close(self) -> None:
         """Let go of every call."""
@@ -103,22 +111,27 @@ class Conversations:
 
     def answered(self, call: Call) -> None:
         """A call has been answered: its usual assistant takes it."""
-        if self._usual == NONE:
+        name = self._usual if call.assistant is None else call.assistant
+        if name == NONE:
             return
         try:
-            self.choose(call, self._usual)
+            self.choose(call, name, greet=self._greets)
         except TooManyConversations:
             log.warning("too_many_conversations", call=call.call_id, most=self._most)
             turn = call.say(FULL, LANGUAGE)
             logged(asyncio.create_task(_hang_up_after(call, turn.done)), "goodbye")
 
-    def choose(self, call: Call, name: str, *, hold: bool = False) -> None:
-        """Have somebody else talk with the caller, or nobody (``none``). Raises :class:`AssistantError`,
-        :class:`TooManyConversations`."""
-        if name != NONE and name not in self._assistants:
+    def check(self, name: str) -> None:
+        """Raises :class:`AssistantError` where there is no such assistant."""
+        if name not in self.names:
             raise AssistantError(
                 f"there is no assistant '{name[:40]}': choose one of {', '.join(self.names)}"
             )
+
+    def choose(self, call: Call, name: str, *, hold: bool = False, greet: bool = True) -> None:
+        """Have somebody else talk with the caller, or nobody (``none``). Raises :class:`AssistantError`,
+        :class:`TooManyConversations`."""
+        self.check(name)
         current = self._under_way.get(call.call_id)
         if current is not None and current[0] == name:
             current[1].hold(hold)
@@ -129,10 +142,18 @@ class Conversations:
             current[1].close()
             call.attendant = None
         if name != NONE:
-            self._begin(call, name, hold)
+            self._begin(call, name, hold, greet and not call.turns)
         call.tell("assistant", {"assistant": name, "held": hold}, assistant=name)
 
-    def _begin(self, call: Call, name: str, hold: bool) -> None:
+    def _begin_to_listen(self, supervisor: Supervisor, voices: VoiceByLanguage, cache: SentenceCache) -> None:
+        self._prepare = lambda: None
+        self._ears.start(supervisor)
+        for sentence in CONSTANT:
+            cache.keep(sentence, LANGUAGE)
+        supervisor.watch("constant sentences", _spoken_ahead(voices))
+
+    def _begin(self, call: Call, name: str, hold: bool, greet: bool) -> None:
+        self._prepare()
         call_id, signalling = call.call_id, call.signalling
         facts = CallFacts(
             call_id, signalling.caller, signalling.dialled, call.language or LANGUAGE, self._transfer_to
@@ -149,7 +170,7 @@ class Conversations:
         self._calls.tap(call_id, self._heard)
         call.attendant = conversation
         sentences = []
-        if not call.turns:
+        if greet:
             sentences.append((dialogue.greeting, LANGUAGE))
         if lookup(facts.language, LANGUAGES) is None:
             sentences.append(unheard(facts.language))

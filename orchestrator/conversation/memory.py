@@ -21,6 +21,11 @@ class Memory:
         """The oldest first."""
         return list(self._messages)
 
+    def before(self, text: str) -> list[Message]:
+        """The messages before the caller said this, where that is the last one."""
+        messages = self.messages
+        return messages[:-1] if messages[-1:] == [Message("caller", text)] else messages
+
     def said(self, text: str) -> None:
         """By the caller."""
         self._add(Message("caller", text))

@@ -20,7 +20,5 @@ class AssistantSettings(Protocol):
 
 
 def assistants_of(settings: AssistantSettings) -> dict[str, Assistant]:
-    """By name; none where nobody is to talk with callers. Raises :class:`AssistantError`."""
-    if settings.assistant == "none":
-        return {}
+    """By name: those that have what they need. Raises :class:`AssistantError`."""
     return {"scripted": ScriptedAssistant(read_script(settings.assistant_script or DEFAULT))}

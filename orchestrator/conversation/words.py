@@ -20,7 +20,7 @@ def _set(words: str) -> frozenset[str]:
 
 
 _LAST_OPEN = _set(
-    "a an the and or but to of for in on at with my your his our their is are was were i we if because so then "
+    "a an the and or but to of for in on at with my your his our their i we if because so then "
     "from by as um uh er like about into than when where who which"
 )
 _BACKCHANNELS = _set(

@@ -76,6 +76,7 @@ class Phone:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        self.recording.said = self.microphone.said
         await self._leave.aclose()
 
     @property

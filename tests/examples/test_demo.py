@@ -126,11 +126,12 @@ def test_the_film_sounds_wide_and_the_mouth_moves_with_it(tmp_path: Path) -> Non
         [*command, f"--out={tmp_path}"], cwd=ROOT, capture_output=True, text=True, timeout=180
     )
     assert done.returncode == 0, done.stderr
+    assert "caller          When are you open?" in done.stdout and "(interrupted)" in done.stdout
     assert "no inference server" not in done.stderr and "0 lost" in done.stdout
     with av.open(str(tmp_path / "demo.mp4")) as film:
         sound = film.streams.audio[0]
         rate = sound.rate
-        pcm = np.concatenate([frame.to_ndarray().reshape(-1) for frame in film.decode(sound)])
+        pcm = np.concatenate([frame.to_ndarray()[0] for frame in film.decode(sound)])
         film.seek(0)
         pictures = [(frame.time, frame.to_ndarray(format="gray")) for frame in film.decode(video=0)]
     assert rate == 48_000
