@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.calls import portraits
 from orchestrator.calls.portraits import AvatarCatalog, AvatarError, avatar_name, media_type
 from orchestrator.sip.message.message import parse_request_uri
 
@@ -118,3 +119,14 @@ def test_media_types() -> None:
 def test_the_name_of_a_name_is_itself() -> None:
     for user in ("+49 30-123", "Anna.Smith", "+x", "a;b"):
         assert avatar_name(avatar_name(user)) == avatar_name(user)
+
+
+def test_avatars_are_bounded(catalog: AvatarCatalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(portraits, "MOST_AVATARS", len(catalog.names()) + 1)
+    for name in ("one", "two"):
+        catalog.put(name, PNG)
+    with pytest.raises(AvatarError, match="delete one that is not needed"):
+        catalog.put("three", PNG)
+    catalog.put("two", PNG)
+    catalog.delete("one")
+    catalog.put("three", PNG)
