@@ -17,7 +17,7 @@ from orchestrator.calls.records import RecordBook
 from orchestrator.calls.registry import CallRegistry
 from orchestrator.config import Settings
 from orchestrator.conversation.conversations import Conversations
-from orchestrator.conversation.setup import assistants_of
+from orchestrator.conversation.setup import assistants_of, http_tools_of
 from orchestrator.gateways.sip import SipGateway
 from orchestrator.metrics import OrchestratorCollector, make_registry
 from orchestrator.nameserver import resolver_of
@@ -69,6 +69,7 @@ class App:
             most=settings.max_conversations,
             greets=settings.assistant_greets,
             transfer_to=settings.assistant_transfer_to,
+            http_tools=http_tools_of(settings),
         )
         self._calls.on_answered = self.conversations.answered
         self._sip = SipGateway(settings, self._calls, self.supervisor)
