@@ -49,7 +49,8 @@ def orchestrator() -> str:
 
 
 def inference() -> str:
-    """What ``grpc.health.v1`` says of the process, whatever its engine does; "" when it lives."""
+    """What ``grpc.health.v1`` says of the process, whatever its engine does, or over TLS ``/healthz``; "" when it
+    lives."""
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -57,6 +58,11 @@ def inference() -> str:
     from inference_server.settings import load
 
     settings = load([])
+    if settings.tls:
+        connection = connection_to(reachable(settings.http_host), settings.http_port, tls=True)
+        connection.request("GET", "/healthz")
+        status = connection.getresponse().status
+        return "" if status == 200 else f"not healthy: HTTP {status}"
     with grpc.insecure_channel(f"{reachable(settings.host)}:{settings.port}") as channel:
         request = health_pb2.HealthCheckRequest(service=LIVE)
         answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=TIMEOUT_S)

@@ -33,7 +33,8 @@ COPY deploy/healthcheck.py /opt/visavis/
 
 FROM ${BASE_IMAGE} AS orchestrator
 RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent visavis \
- && install -d -o 10001 -g 10001 /var/lib/visavis /var/cache/visavis
+ && install -d -o 10001 -g 10001 /var/lib/visavis /var/cache/visavis \
+ && install -d -o 10001 -g 10001 -m 0750 /var/lib/visavis-api /var/lib/visavis-fleet
 COPY --from=dependencies /opt/venv /opt/venv
 COPY --from=project /opt/visavis /opt/visavis
 ENV PATH=/opt/venv/bin:/opt/visavis/bin:$PATH \

@@ -117,11 +117,12 @@ async def announce(settings: Settings) -> None:
                 told = missing
             await asyncio.sleep(0.2)
     port = "" if settings.sip_port == 5060 else f":{settings.sip_port}"
-    print(f"\nReady. Call sip:demo@{own_address()}{port} with a SIP video phone on this network.")
+    print(f"\nReady. Call in a browser: {url}/#token={token}")
+    print(f"or dial sip:demo@{own_address()}{port} with a SIP video phone on this network.")
     print("It listens and answers, following a script: ask when they are open, or what it can do.")
-    print(f"API: {url}/docs#token={token}")
     print(
-        "Whoever has this URL may use the API: keep it to yourself. Ctrl-C stops both services.\n", flush=True
+        "Whoever has this URL may do everything here: keep it to yourself. Ctrl-C stops both services.\n",
+        flush=True,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 
 from orchestrator.api.dependencies import Services
 from orchestrator.api.server import ApiServer
@@ -15,12 +16,15 @@ from orchestrator.calls.portraits import DEFAULT, AvatarCatalog, Portrait
 from orchestrator.calls.preparation import PortraitPreparation, PortraitShape
 from orchestrator.calls.records import RecordBook
 from orchestrator.calls.registry import CallRegistry
+from orchestrator.calls.viewers import Viewer
 from orchestrator.config import Settings
 from orchestrator.conversation.conversations import Conversations
 from orchestrator.conversation.setup import assistants_of, http_tools_of
 from orchestrator.gateways.sip import SipGateway
+from orchestrator.gateways.web import WebGateway
 from orchestrator.metrics import OrchestratorCollector, make_registry
 from orchestrator.nameserver import resolver_of
+from orchestrator.rtp.dtls import identity_fingerprint, new_identity
 from orchestrator.speech.remote import VoicesProcess, remote_voices
 from orchestrator.status import StatusDesk
 from orchestrator.webhook.webhook import Webhook, make_webhook
@@ -40,6 +44,7 @@ from visavis.client.body_cache import BodyCache
 from visavis.client.model import Avatar
 from visavis.client.pool import ServerPool
 from visavis.service.logs import Log
+from visavis.service.security import make_token_file
 from visavis.service.supervisor import Supervisor
 
 log = Log(__name__)
@@ -60,7 +65,8 @@ class App:
         self._catalog = AvatarCatalog(
             settings.data_dir / "avatars", settings.avatar_image or portraits.DEFAULT
         )
-        self._pool = WorkerPool(pool_settings(settings), self._on_message, self.supervisor)
+        identity = new_identity()
+        self._pool = WorkerPool(pool_settings(settings, identity), self._on_message, self.supervisor)
         self._calls = CallRegistry(settings, self._pool, self._catalog, self._voices, self._bus)
         self.conversations = Conversations(
             self._calls,
@@ -73,13 +79,17 @@ class App:
         )
         self._calls.on_answered = self.conversations.answered
         self._sip = SipGateway(settings, self._calls, self.supervisor)
+        self._web = WebGateway(settings, self._calls, identity_fingerprint(identity), self.supervisor)
         self._collector = OrchestratorCollector(
             self._calls, self._pool, self._bus, self.supervisor, lambda: self._desk.talking_face()
         )
+        self._collector.conversations = lambda: (self.conversations.active, self.conversations.hears)
         self.sip_up = False
         self.draining = False
         names = resolver_of(settings.avatar_nameserver)
-        self._servers = ServerPool(settings.avatar_servers, resolver=names)
+        self._servers = ServerPool(
+            settings.avatar_servers, resolver=names, credentials=settings.avatar_credentials
+        )
         bodies = BodyCache(settings.cache_dir / "bodies", settings.cache_bytes)
         shape = PortraitShape(*settings.video_size, settings.frame_rate, settings.avatar_fit)
         self._preparation = PortraitPreparation(self._servers, bodies, shape, self._tell_prepared)
@@ -112,6 +122,10 @@ class App:
             raise DialRefused("the orchestrator takes no calls now: try again later")
         return await self._calls.dial(self._sip, order)
 
+    def view(self, call_id: str) -> Viewer:
+        """The pictures of a call under way, as they leave for the caller."""
+        return self._calls.view(call_id)
+
     @property
     def records(self) -> RecordBook:
         """See :class:`orchestrator.api.dependencies.Orchestrator`."""
@@ -128,6 +142,7 @@ class App:
     def trace_calls(self, calls: int) -> None:
         """Keep the SIP messages of the next so many calls."""
         self._sip.trace_calls(calls)
+        self._web.trace_calls(calls)
 
     @property
     def active(self) -> int:
@@ -170,6 +185,7 @@ class App:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         self.supervisor.oversee()
+        self._make_fleet_token()
         api = self._api()
         self.supervisor.keep("metrics", self._count_events)
         self._start_webhook()
@@ -183,6 +199,7 @@ class App:
             self.supervisor.keep("preparation", self._preparation.watch)
             self.supervisor.watch("first words", self._voices.warm(self.settings.language))
             await self._sip.start()
+            await self._web.start()
             self.sip_up = True
             serving = asyncio.create_task(api.serve())
             log.info("started", sip=self._sip.addresses, api=api.address)
@@ -196,7 +213,9 @@ class App:
             self.draining = True
             if self.sip_up:
                 self._sip.drain()
+                self._web.drain()
                 await self._calls.close()
+                await self._web.close()
                 await self._sip.close()
             await api.close()
             if serving is not None:
@@ -217,6 +236,7 @@ class App:
         """No new calls; returns when those under way have ended, at the deadline, or at a second signal."""
         self.draining = True
         self._sip.drain()
+        self._web.drain()
         self._stop.clear()
         calls, seconds = self._calls.active, self.settings.drain_s
         log.info("draining", calls=calls, deadline_s=seconds)
@@ -241,6 +261,14 @@ class App:
     def _tell_prepared(self, portrait: Portrait, avatar: Avatar) -> None:
         self._pool.broadcast(AvatarPrepared(str(portrait.path), avatar))
 
+    def _make_fleet_token(self) -> None:
+        """Whichever service of a machine starts first makes the token that they share."""
+        file = Path(self.settings.avatar_credentials.token_file)
+        try:
+            make_token_file(file, "fleet")
+        except OSError as error:
+            log.warning("fleet_token_not_made", file=str(file), reason=error.strerror)
+
     def _start_webhook(self) -> None:
         settings = self.settings
         if settings.webhook:
@@ -256,15 +284,20 @@ class App:
 
     def _api(self) -> ApiServer:
         registry = make_registry(self._collector)
-        services = Services(self, self._catalog, self._bus, registry, self.settings.language)
+        services = Services(self, self._catalog, self._bus, registry, self.settings.language, self._web)
         return ApiServer(self.settings, services)
 
 
-def pool_settings(settings: Settings) -> PoolSettings:
-    """What media workers are told of the settings."""
+def pool_settings(settings: Settings, identity: str = "") -> PoolSettings:
+    """What media workers are told of the settings; ``identity`` is their certificate for DTLS, as PEM."""
     width, height = settings.video_size
     host = HostSettings(
-        settings.sip_host, settings.rtp_port_min, settings.rtp_port_max, str(settings.cache_dir)
+        settings.sip_host,
+        settings.rtp_port_min,
+        settings.rtp_port_max,
+        str(settings.cache_dir),
+        identity=identity,
+        web_port=settings.web_udp_port,
     )
     avatar = AvatarSettings(
         servers=tuple(settings.avatar_servers),
@@ -276,6 +309,7 @@ def pool_settings(settings: Settings) -> PoolSettings:
         bitrate=settings.video_bitrate,
         fit=settings.avatar_fit,
         nameserver=settings.avatar_nameserver,
+        credentials=settings.avatar_credentials,
     )
     setup = Setup(host, "orchestrator.avatar.owner:make", avatar, settings.log_level)
     return PoolSettings(setup, settings.media_workers)

@@ -19,8 +19,10 @@ from orchestrator.nameserver import split_address
 from orchestrator.speech.base import SpeechError
 from orchestrator.speech.voices import installed_voices
 from orchestrator.webhook.signing import signing_key
+from visavis.client.credentials import ServerCredentials
 from visavis.service.listening import Tls
 from visavis.service.secret import Secret, SecretUrl
+from visavis.service.security import fleet_file
 from visavis.service.settings import ServiceSettings, SettingsError, SettingsSource, from_json
 
 SOURCE = SettingsSource(
@@ -119,6 +121,22 @@ class Settings(ServiceSettings):
     )
     rtp_port_min: int = Field(30000, ge=1024, le=65534, description="first UDP port for RTP and RTCP")
     rtp_port_max: int = Field(31999, ge=1025, le=65535, description="last UDP port for RTP and RTCP")
+    web_udp_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="one UDP port for the media of all browsers, with one more for each further worker; 0: each "
+        "call has its own",
+    )
+    web_ice_servers: CommaList = Field(
+        [],
+        description="STUN and TURN servers that browsers are told (stun:host, turn:host:3478?transport=udp)",
+    )
+    web_turn_secret: Secret = Field(
+        Secret(),
+        description="makes credentials for those TURN servers (coturn's static-auth-secret)",
+        repr=False,
+    )
     srtp: Srtp = Field(
         "off", description="SRTP with keys in SDP; the keys are secret only where SIP runs over TLS"
     )
@@ -168,6 +186,21 @@ class Settings(ServiceSettings):
     avatar_servers: CommaList = Field(
         ["127.0.0.1:50051"], description="inference servers, host:port or dns:///name:port, comma separated"
     )
+    avatar_tokens: Path | None = Field(
+        None,
+        description="token file of the inference servers, whose first token is sent; empty: "
+        "~/.local/share/visavis/tokens/fleet, made by whichever service starts first",
+    )
+    avatar_tls_ca: str = Field(
+        "", description="PEM file with the CAs of inference servers, or system: they are spoken to over TLS"
+    )
+    avatar_tls_name: str = Field(
+        "", description="name in their certificates, where dns:/// finds them by another"
+    )
+    avatar_tls_certificate: str = Field(
+        "", description="PEM file with our certificate, where they ask for one"
+    )
+    avatar_tls_key: str = Field("", description="PEM file with its private key")
     avatar_nameserver: str = Field(
         "",
         description="DNS server (ip or ip:port) that is asked for dns:/// names; empty: the system's resolver",
@@ -258,6 +291,17 @@ class Settings(ServiceSettings):
         return Tls(self.api_tls_certificate, self.api_tls_key, self.api_tls_client_ca)
 
     @property
+    def avatar_credentials(self) -> ServerCredentials:
+        """What inference servers are shown, and how they are known."""
+        return ServerCredentials(
+            token_file=str(self.avatar_tokens or fleet_file()),
+            tls_ca=self.avatar_tls_ca,
+            tls_name=self.avatar_tls_name,
+            tls_certificate=self.avatar_tls_certificate,
+            tls_key=self.avatar_tls_key,
+        )
+
+    @property
     def video_size(self) -> tuple[int, int]:
         """Width and height in pixels."""
         width, _, height = self.size.lower().partition("x")
@@ -317,6 +361,16 @@ class Settings(ServiceSettings):
             raise ValueError(f"'{value}' is no country: write it as DE or US")
         return value.upper()
 
+    @field_validator("web_ice_servers")
+    @classmethod
+    def _check_ice_servers(cls, value: list[str]) -> list[str]:
+        for url in value:
+            if not url.startswith(("stun:", "stuns:", "turn:", "turns:")):
+                raise ValueError(
+                    f"'{url}' is no STUN or TURN server: write it as stun:host or turn:host:3478"
+                )
+        return value
+
     @field_validator("language")
     @classmethod
     def _check_language(cls, value: str) -> str:
@@ -345,7 +399,7 @@ class Settings(ServiceSettings):
             signing_key(value.reveal())
         return value
 
-    @field_validator("avatar_image", "assistant_script", "api_tokens", mode="before")
+    @field_validator("avatar_image", "assistant_script", "api_tokens", "avatar_tokens", mode="before")
     @classmethod
     def _empty(cls, value: object) -> object:
         return value or None
@@ -361,7 +415,7 @@ class Settings(ServiceSettings):
             split_address(value)
         return value
 
-    @field_validator("data_dir", "cache_dir", "api_tokens")
+    @field_validator("data_dir", "cache_dir", "api_tokens", "avatar_tokens")
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
         return value.expanduser() if value else None
@@ -369,6 +423,9 @@ class Settings(ServiceSettings):
     @model_validator(mode="after")
     def _check_ports(self) -> Settings:
         self.api_tls.check()
+        self.avatar_credentials.check()
+        if any(url.startswith("turn") for url in self.web_ice_servers) and not self.web_turn_secret:
+            raise ValueError("web_ice_servers names a TURN server, which needs web_turn_secret")
         if self.sip_tls_port and not (self.sip_tls_certificate and self.sip_tls_key):
             raise ValueError("sip_tls_port needs sip_tls_certificate and sip_tls_key")
         if self.rtp_port_max - self.rtp_port_min < 3:

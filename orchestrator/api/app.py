@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from fastapi import FastAPI
 
-from orchestrator.api import avatars, calls, conversations, events, operations, records
+from orchestrator.api import avatars, calls, conversations, events, operations, records, view, web
+from orchestrator.api.console import add_console
 from orchestrator.api.dependencies import Services
 from orchestrator.api.problems import install_problems
 from orchestrator.api.schemas import Problem
@@ -39,11 +40,12 @@ def create_app(
     )
     app.state.services = services
     install_problems(app)
-    for noun in (records, operations, calls, conversations, events, avatars):
+    for noun in (records, operations, calls, conversations, events, avatars, view, web):
         app.include_router(noun.router)
     if probes:
         app.include_router(operations.probes)
     add_docs(app)
+    add_console(app)
     tell_security(app)
     app.add_middleware(Gate, guard=guard, rules=rules_of(app), hosts=hosts, origins=origins)
     return app

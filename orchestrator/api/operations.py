@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from orchestrator.api.console import page
 from orchestrator.api.dependencies import ServicesDep
 from orchestrator.api.schemas import Readiness
 from orchestrator.status import Status
@@ -17,6 +18,7 @@ router = APIRouter(tags=["health"])
 
 INDEX = """Visavis orchestrator {version}
 
+/              the console, in a browser
 /docs          this API, route by route
 /v1/status     whether calls get a talking face, and what is missing
 /v1/calls      calls under way
@@ -27,7 +29,10 @@ INDEX = """Visavis orchestrator {version}
 
 @router.get("/", include_in_schema=False)
 @public
-async def index(request: Request) -> PlainTextResponse:
+async def index(request: Request) -> Response:
+    """The console for browsers, a few lines for whoever asks by hand."""
+    if "text/html" in request.headers.get("accept", ""):
+        return page("index.html")
     return PlainTextResponse(INDEX.format(version=request.app.version))
 
 

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from orchestrator.api.schemas import Problem
 from orchestrator.assistants.base import AssistantError
@@ -48,6 +49,10 @@ def install_problems(app: FastAPI) -> None:
         if detail == HTTPStatus(404).phrase:
             detail = f"There is nothing at {request.url.path[:200]}: /docs lists the routes."
         return problem(error.status_code, detail)
+
+    @app.exception_handler(ClientDisconnect)
+    async def _gone(_: Request, __: ClientDisconnect) -> JSONResponse:
+        return problem(400, "the request ended before its body did")
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -223,6 +223,13 @@ class AvatarView(BaseModel):
         )
 
 
+class WebView(BaseModel):
+    """What a browser needs to call."""
+
+    path: str = Field(description="of the WebSocket that speaks SIP (RFC 7118)")
+    ice_servers: list[dict[str, Any]] = Field(description="as RTCPeerConnection takes them")
+
+
 class Readiness(BaseModel):
     """Whether it can take a call; lips are no part of it."""
 

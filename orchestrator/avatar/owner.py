@@ -64,6 +64,7 @@ class CallAvatarFactory:
             self._settings.cache_bytes,
             self._on_state,
             resolver_of(self._settings.nameserver),
+            self._settings.credentials,
         )
         await self._avatars.start()
 
@@ -102,7 +103,7 @@ class CallAvatarFactory:
             bitrate=self._settings.bitrate,
             feedback=frozenset({"nack pli"}),
         )
-        idle.get(ready.loop, idle_key(ready.loop, usual))
+        idle.get(ready.body, idle_key(ready.body, usual))
         while not idle.ready:  # noqa: ASYNC110 - another thread codes, at starts only
             await asyncio.sleep(CODING_POLL_S)
 

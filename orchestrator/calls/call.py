@@ -25,6 +25,8 @@ from orchestrator.worker.messages import (
     Digit,
     DigitsRefused,
     LipsFigures,
+    MediaLost,
+    MediaSecured,
     Message,
     RequestKeyframe,
     SendDigits,
@@ -36,6 +38,13 @@ from visavis.service.logs import Log
 log = Log(__name__)
 
 KEYS_PER_SECOND = 20.0
+SECURED_S = 5.0
+"""How long the first word waits for a browser's handshake."""
+BYE_S = 0.4
+"""How long a browser that has closed its transport may take to say so by signalling, too."""
+
+
+_MEDIA_LOST = {"left": "browser left", "lost": "browser lost", "failed": "media failed"}
 
 
 class CallGone(Exception):
@@ -104,6 +113,8 @@ class Call:
         self._keys = TokenBucket(KEYS_PER_SECOND, KEYS_PER_SECOND, time.monotonic())
         self._keys_dropped = 0
         self._strays = 0  # that the log was told of
+        self._secured = False
+        self._waiting: asyncio.TimerHandle | None = None
 
     @property
     def turns(self) -> list[TurnRecord]:
@@ -113,7 +124,8 @@ class Call:
     @property
     def srtp(self) -> bool:
         """Whether the voice is encrypted, as last agreed."""
-        return self._agreed is not None and self._agreed.audio.keys is not None
+        agreed = self._agreed
+        return agreed is not None and (agreed.audio.keys is not None or agreed.bundle is not None)
 
     # -- what the API does --
 
@@ -209,15 +221,24 @@ class Call:
             return
         audio, video = agreed.audio, agreed.video
         self._turns.sample_rate = SAMPLE_RATES[audio.codec]
-        self._send(ConfigureCall(self.call_id, audio, video))
+        self._send(ConfigureCall(self.call_id, audio, video, agreed.bundle))
         if self.answered_at is None:
             self.audio = f"{audio.codec}/{CLOCK_RATES[audio.codec]}"
             self.video = f"H264 {video.width}x{video.height}@{float(video.fps):g}" if video else None
 
     def on_established(self) -> None:
-        """The other end is there, and is spoken to from now on."""
-        agreed, signalling = self._agreed, self.signalling
+        """The other end is there, and is spoken to from now on: a browser once its handshake is over."""
+        agreed = self._agreed
         if self.answered_at is not None or agreed is None:
+            return
+        if agreed.bundle is None or self._secured:
+            self._begin()
+        elif self._waiting is None:
+            self._waiting = asyncio.get_running_loop().call_later(SECURED_S, self._begin)
+
+    def _begin(self) -> None:
+        agreed, signalling = self._agreed, self.signalling
+        if self.answered_at is not None or agreed is None or self.ended_at is not None:
             return
         self._send(StartCall(self.call_id, str(self.portrait.path), agreed.fps, agreed.trim_ms))
         self.answered_at = time.time()
@@ -255,6 +276,8 @@ class Call:
         """The call is over, whoever ended it."""
         if self.ended_at is not None:
             return
+        if self._waiting is not None:
+            self._waiting.cancel()
         by_whom = f"bye by {end.by}" if end.kind == "hangup" else end.kind
         self.ended_at, self.cause = time.time(), self._hung_up_for or by_whom
         self._turns.close()
@@ -279,6 +302,14 @@ class Call:
                 self.hang_up(reason)
             case Digit(_, digit, _):
                 self.on_dtmf(digit)
+            case MediaSecured():
+                self._secured = True
+                if self._waiting is not None:
+                    self._begin()
+            case MediaLost(_, how, reason):
+                log.info("media_lost", call=self.call_id, reason=reason)
+                pause = BYE_S if how == "left" else 0.0
+                self._waiting = asyncio.get_running_loop().call_later(pause, self.hang_up, _MEDIA_LOST[how])
             case DigitsRefused(_, reason):
                 log.warning("keys_refused", call=self.call_id, reason=reason)
             case CallFigures(_, stats):

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any, Literal, Protocol
 
 from orchestrator.media.parameters import AudioParameters, VideoParameters
+from orchestrator.rtp.bundle import BundleAgreement
 from orchestrator.worker.messages import CallOpened
 
 
@@ -45,13 +46,15 @@ class DialOrder:
 class Agreement:
     """What was negotiated for a call's media; ``fps`` is that of the body, the same for the whole call.
 
-    ``trim_ms``: how much later the picture is shown than the voice is heard.
+    ``trim_ms``: how much later the picture is shown than the voice is heard. ``bundle``: the one transport of all
+    streams, where they share one.
     """
 
     audio: AudioParameters
     video: VideoParameters | None
     fps: Fraction
     trim_ms: int = 0
+    bundle: BundleAgreement | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,10 @@ from orchestrator.calls.gateway import (
 from orchestrator.calls.listeners import Listener, Listening
 from orchestrator.calls.portraits import DEFAULT, AvatarCatalog, Portrait
 from orchestrator.calls.records import RecordBook, make_record, refused_record
+from orchestrator.calls.viewers import Viewer, Viewing
 from orchestrator.config import Settings
 from orchestrator.speech.base import VoiceByLanguage
-from orchestrator.worker.messages import CallMessage, CallOpened, CloseVideo, Heard, Message
+from orchestrator.worker.messages import CallMessage, CallOpened, CloseVideo, Heard, Message, Viewed
 from orchestrator.worker.pool import NoRoom, WorkerPool
 
 ENDED_KEPT = 100
@@ -52,6 +53,7 @@ class CallRegistry:
         self.on_answered: Callable[[Call], None] = lambda call: None
         """Is told of each call that is answered."""
         self._listening = Listening(pool.send)
+        self._viewing = Viewing(pool.send)
         self.dial_plan = DialPlan(
             [DialRule.parse(text) for text in settings.dial_plan],
             DialLimits(settings.dial_per_minute, settings.dial_at_once, settings.dial_minutes),
@@ -93,6 +95,10 @@ class CallRegistry:
     def listen(self, call_id: str) -> Listener:
         """The caller's voice of a call under way, from now on."""
         return self._listening.listen(call_id)
+
+    def view(self, call_id: str) -> Viewer:
+        """The pictures of a call under way, from the next key frame on."""
+        return self._viewing.view(call_id)
 
     def tap(self, call_id: str, take: Callable[[Heard], None] | None) -> None:
         """See :meth:`orchestrator.calls.listeners.Listening.tap`."""
@@ -136,12 +142,15 @@ class CallRegistry:
         """The call with this id, answered or not, until it has ended."""
         return self._under_way.get(call_id)
 
-    async def accept(self, call_id: str, invitation: Invitation, *, video: bool) -> None:
-        """Answer a call that came in with the avatar that was dialled; ``video``: it may be shown one.
+    async def accept(
+        self, call_id: str, invitation: Invitation, *, video: bool, bundle: bool = False
+    ) -> None:
+        """Answer a call that came in with the avatar that was dialled; ``video``: it may be shown one; ``bundle``:
+        all its media share one transport.
 
         Raises :class:`NoRoom`, and what answering raises; :meth:`end` is due in the second case only.
         """
-        ports = await self._open(call_id, video)
+        ports = await self._open(call_id, video, bundle=bundle)
         portrait = self._catalog.for_user(invitation.dialled)
         settings = self._settings
         self._add(call_id, invitation, portrait, settings.first_words, settings.language)
@@ -170,6 +179,7 @@ class CallRegistry:
         if call is None:
             return
         self._listening.ended(call_id)
+        self._viewing.ended(call_id)
         self.dial_plan.ended(call_id, time.monotonic())
         call.on_end(end)
         if call.answered_at is not None:
@@ -186,6 +196,8 @@ class CallRegistry:
         """What calls' media workers report."""
         if isinstance(message, Heard):
             self._listening.heard(message)
+        elif isinstance(message, Viewed):
+            self._viewing.viewed(message)
         elif isinstance(message, CallMessage) and (call := self._under_way.get(message.call_id)):
             call.take(message)
 
@@ -206,10 +218,10 @@ class CallRegistry:
 
     # -- inside --
 
-    async def _open(self, call_id: str, video: bool, advice: str = "") -> CallOpened:
+    async def _open(self, call_id: str, video: bool, advice: str = "", *, bundle: bool = False) -> CallOpened:
         if len(self._under_way) >= self._settings.max_calls:
             raise NoRoom(f"{self._settings.max_calls} calls are under way already{advice}")
-        return await self._pool.open_call(call_id, video=video)
+        return await self._pool.open_call(call_id, video=video, bundle=bundle)
 
     def _add(
         self, call_id: str, signalling: Signalling, portrait: Portrait, text: str, language: str

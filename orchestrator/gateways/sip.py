@@ -17,9 +17,10 @@ from orchestrator.config import Settings
 from orchestrator.gateways.sip_media import agreement, capabilities, offers_video
 from orchestrator.gateways.sip_settings import sip_config
 from orchestrator.sip.call.call import Call as SipCall
-from orchestrator.sip.call.call import CallEnded
 from orchestrator.sip.call.events import EndCause, RefusedCall
+from orchestrator.sip.call.in_dialog import CallEnded
 from orchestrator.sip.call.incoming import IncomingCall
+from orchestrator.sip.config import SipConfig
 from orchestrator.sip.handler import BaseHandler
 from orchestrator.sip.message.grammar import parse_uri
 from orchestrator.sip.message.text import PeerText
@@ -148,7 +149,7 @@ class SipSignalling:
             ):
                 port = await self._registry.open_video(self.sip.id)
                 self._ports = replace(self._ports, video_port=port)
-        return self.capabilities()
+        return self.capabilities(offer)
 
     def unchanged(self) -> None:
         """Nothing came of an offer: what was opened for it is closed."""
@@ -163,8 +164,8 @@ class SipSignalling:
         """Whether a picture is agreed."""
         return self.sip.media is not None and self.sip.media.video is not None
 
-    def capabilities(self) -> MediaCapabilities:
-        """What the call can do now."""
+    def capabilities(self, offer: SessionDescription | None = None) -> MediaCapabilities:
+        """What the call can do now, also when the peer offers anew."""
         assert self._ports is not None
         host = self.sip.capabilities.address if self.established else self.sip.local_host
         ports = self._ports if self._shown else replace(self._ports, video_port=None)
@@ -206,12 +207,19 @@ class SipInvitation(SipSignalling):
 class SipGateway(BaseHandler):
     """Implements :class:`orchestrator.calls.gateway.Gateway`, and the stack's handler."""
 
+    bundled = False
+    """Whether the media of its calls share one transport."""
+
     def __init__(
-        self, settings: Settings, registry: CallRegistry, supervisor: Supervisor | None = None
+        self,
+        settings: Settings,
+        registry: CallRegistry,
+        supervisor: Supervisor | None = None,
+        config: SipConfig | None = None,
     ) -> None:
         self._settings = settings
         self._registry = registry
-        self._stack = SipStack(sip_config(settings), self, supervisor)
+        self._stack = SipStack(config or sip_config(settings), self, supervisor)
         self._calls: dict[str, SipSignalling] = {}
 
     # -- as a gateway --
@@ -224,7 +232,10 @@ class SipGateway(BaseHandler):
 
     async def start(self) -> None:
         """Raises ``OSError`` in one sentence where an address cannot be had."""
-        await self._stack.start()
+        try:
+            await self._stack.start()
+        except OSError as error:
+            raise OSError(f"{error}: choose another VISAVIS_SIP_PORT or VISAVIS_SIP_TLS_PORT") from error
 
     def dial(self, call_id: str, order: DialOrder, ports: CallOpened) -> SipSignalling:
         """Raises :class:`DialRefused`."""
@@ -259,9 +270,10 @@ class SipGateway(BaseHandler):
 
     async def on_invite(self, call: IncomingCall) -> None:
         """Answered by the registry, where there is room."""
-        invitation = self._calls[call.id] = SipInvitation(self._settings, self._registry, call)
+        invitation = self._calls[call.id] = self._invitation(call)
         try:
-            await self._registry.accept(call.id, invitation, video=offers_video(call.offer))
+            video = offers_video(call.offer)
+            await self._registry.accept(call.id, invitation, video=video, bundle=self.bundled)
         except NoRoom as error:
             self._calls.pop(call.id, None)
             call.turn_away(error.told, RETRY_AFTER)
@@ -271,6 +283,9 @@ class SipGateway(BaseHandler):
                 call.id, caller, called, source, call.account, "no_room", str(error), kept
             )
             self._registry.refuse(refusal)
+
+    def _invitation(self, call: IncomingCall) -> SipInvitation:
+        return SipInvitation(self._settings, self._registry, call)
 
     async def on_refused(self, call: RefusedCall) -> None:
         """There is no room, or none any more."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 
 from orchestrator.media.report import StreamReports
-from orchestrator.media.transport import MediaSocket
+from orchestrator.media.stream_socket import StreamSocket
 from orchestrator.rtp.packet import HEADER_SIZE, write_header
 
 
@@ -13,7 +13,7 @@ class RtpSender:
     """``sequence`` is the number of the packet that comes next, ``payload_type`` what most packets have, ``base``
     the time stamp of the start."""
 
-    def __init__(self, socket: MediaSocket, reports: StreamReports) -> None:
+    def __init__(self, socket: StreamSocket, reports: StreamReports) -> None:
         self.payload_type = 0
         self.sequence = secrets.randbelow(1 << 15)
         self.base = secrets.randbits(32)

@@ -9,10 +9,13 @@ from typing import Literal
 
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.session import SessionStats
+from orchestrator.rtp.bundle import BundleAgreement
 from orchestrator.worker.host import HostSettings
+from visavis.client.credentials import ServerCredentials
 from visavis.client.model import Avatar, FitMode
 from visavis.service.ipc import Codec
 
+_OF_THIS_MACHINE = ServerCredentials()
 Progress = Literal["preparing", "waiting", "coding", "ready", "failed"]
 """How far a portrait is on its way to an avatar."""
 
@@ -23,7 +26,7 @@ class AvatarSettings:
     second, at most ``bitrate`` bits a second.
 
     ``nameserver`` (ip or ip:port) finds the ``servers``, "" is the system's; bodies take ``cache_bytes`` of the
-    folder ``cache``.
+    folder ``cache``. ``credentials`` are what the servers are shown: files, no token itself.
     """
 
     servers: tuple[str, ...]
@@ -35,6 +38,7 @@ class AvatarSettings:
     bitrate: int
     fit: FitMode = "crop"
     nameserver: str = ""
+    credentials: ServerCredentials = _OF_THIS_MACHINE
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +67,16 @@ class CallMessage:
 
 @dataclass(frozen=True, slots=True)
 class OpenCall(CallMessage):
-    """Open the ports of a call; answered by ``CallOpened`` or ``CallRefused``."""
+    """Open the ports of a call, with ``bundle`` one for all its streams; answered by ``CallOpened`` or
+    ``CallRefused``."""
 
     video: bool = True
+    bundle: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CallOpened(CallMessage):
-    """Local ports of a call; RTCP is one above."""
+    """Local ports of a call; RTCP is one above, or on the same one in a bundle."""
 
     audio_port: int
     video_port: int | None
@@ -106,6 +112,21 @@ class ConfigureCall(CallMessage):
 
     audio: AudioParameters
     video: VideoParameters | None
+    bundle: BundleAgreement | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MediaSecured(CallMessage):
+    """The handshake of a bundle is over: what is sent from now on is heard."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaLost(CallMessage):
+    """A bundle's peer said goodbye, is gone or cannot be reached, or is not the one that signalling spoke to. One
+    clear sentence."""
+
+    how: Literal["left", "lost", "failed"]
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +176,22 @@ class Listen(CallMessage):
     """Whether the caller's voice is wanted from now on; it comes as ``Heard``."""
 
     wanted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class View(CallMessage):
+    """Whether the pictures that the caller is sent are wanted from now on; they come as ``Viewed``."""
+
+    wanted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Viewed(CallMessage):
+    """One picture as it left for the caller: H.264 in Annex B; ``timestamp`` at 90 kHz, ``key``: with an IDR."""
+
+    timestamp: int
+    key: bool
+    payload: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +357,8 @@ ToFactory = AvatarPrepared
 Message = (
     Setup | WorkerReady | CallMessage | OpenCall | CallOpened | CallRefused | OpenVideo | VideoOpened | CloseVideo
     | ConfigureCall | StartCall | CloseCall | CallClosed | RequestKeyframe | SendDigits | DigitsRefused | Listen
-    | Heard | StartTurn | TurnAudio | EndTurn | InterruptTurns | GiveWay | TurnReport | AvatarState | LipsFigures
-    | AvatarPrepared | PrepareState | TaskFailed | Digit | CallFailed | CallFigures | Heartbeat | Shutdown
+    | View | Viewed | Heard | StartTurn | TurnAudio | EndTurn | InterruptTurns | GiveWay | TurnReport | AvatarState
+    | LipsFigures | AvatarPrepared | PrepareState | TaskFailed | Digit | CallFailed | CallFigures | MediaSecured
+    | MediaLost | Heartbeat | Shutdown
 )  # fmt: skip
 codec = Codec[Message](*typing.get_args(Message))

@@ -160,7 +160,7 @@ class WorkerPool:
             worker.ready.clear()
         await asyncio.gather(*(worker.process.close(Shutdown()) for worker in self.workers if worker.process))
 
-    async def open_call(self, call_id: str, *, video: bool = True) -> CallOpened:
+    async def open_call(self, call_id: str, *, video: bool = True, bundle: bool = False) -> CallOpened:
         """Place a call on the least busy worker and open its ports; raises ``NoRoom``."""
         workers = [worker for worker in self.workers if worker.has_room]
         if not workers:
@@ -170,7 +170,7 @@ class WorkerPool:
         worker.calls.add(call_id)
         self._home[call_id] = worker
         try:
-            answer = await self._ask(OpenCall(call_id, video))
+            answer = await self._ask(OpenCall(call_id, video, bundle))
         except (ChannelClosed, TimeoutError) as error:
             self._forget(call_id)
             raise NoRoom(
@@ -266,6 +266,9 @@ class WorkerPool:
     def _setup(self, index: int) -> Setup:
         setup, count = self._settings.setup, self._settings.workers
         host = setup.host
+        if host.web_port:
+            host = replace(host, web_port=host.web_port + index)
+            setup = replace(setup, host=host)
         if not host.port_low:
             return setup
         share = (host.port_high - host.port_low) // count // 2 * 2

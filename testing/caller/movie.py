@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from testing.caller.recording import Recording, VideoFrame
 
 Image = NDArray[np.uint8]
+_HEADERS = 28  # of UDP and IPv4
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Report:
     skew_median_ms: float
     skew_worst_ms: float
     first_picture_ms: float
+    kilobits: float
+    """A second, both streams, with the headers of UDP and IPv4."""
 
     def lines(self) -> list[str]:
         """The report as a person reads it."""
@@ -43,6 +46,7 @@ class Report:
             f"video packets   {self.video_packets} received, {self.video_lost} lost",
             f"video frames    {self.frames} of {self.frames_expected}, {self.late_frames} more than a frame late,"
             f" longest gap {self.longest_gap_ms:.0f} ms",
+            f"on the wire     {self.kilobits:.0f} kbit/s, headers included",
             f"first picture   {self.first_picture_ms:.0f} ms after the answer",
             f"A/V offset      median {self.skew_median_ms:+.1f} ms, worst {self.skew_worst_ms:+.1f} ms"
             " (positive: picture later than voice)",
@@ -55,9 +59,12 @@ def report(recording: Recording, frames: Sequence[VideoFrame], fps: float) -> Re
     skew = [ms for _, ms in recording.skew_ms()]
     arrivals = np.array([frame.arrived for frame in frames])
     stamps = [frame.timestamp for frame in frames]
+    streams = (recording.audio, recording.video)
+    octets = sum(stream.octets + _HEADERS * len(stream.packets) for stream in streams)
+    seconds = voice[-1].arrived - voice[0].arrived + 0.02 if voice else 0.0
     expected = round((stamps[-1] - stamps[0]) / 90_000 * fps) + 1 if stamps else 0
     return Report(
-        seconds=voice[-1].arrived - voice[0].arrived + 0.02 if voice else 0.0,
+        seconds=seconds,
         audio_packets=len(voice),
         audio_lost=recording.audio.lost,
         video_packets=len(recording.video.packets),
@@ -69,6 +76,7 @@ def report(recording: Recording, frames: Sequence[VideoFrame], fps: float) -> Re
         skew_median_ms=float(np.median(skew)) if skew else 0.0,
         skew_worst_ms=max(skew, key=abs, default=0.0),
         first_picture_ms=(arrivals[0] - recording.answered) * 1000 if len(arrivals) else 0.0,
+        kilobits=octets * 8 / 1000 / seconds if seconds else 0.0,
     )
 
 

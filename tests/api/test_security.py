@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +14,7 @@ from fastapi.routing import iter_route_contexts
 
 from orchestrator.api import operations
 from orchestrator.api.app import create_app, create_probes
+from orchestrator.api.console import FOLDER
 from tests.support.credentials import API_TOKEN, api_guard, token_of
 from visavis.service.gate import Gate
 from visavis.service.routes import needs, rules_of
@@ -28,6 +30,7 @@ OPEN = {
     "/docs/swagger-ui-bundle.js",
     "/docs/swagger-ui.css",
     "/docs/start.js",
+    *(f"/console/{path.relative_to(FOLDER)}" for path in FOLDER.rglob("*.*")),
 }
 HOST = "http://127.0.0.1:8080"
 
@@ -77,7 +80,7 @@ async def test_every_route_wants_its_scope(tmp_path: Path, gate: httpx.AsyncClie
     app = api(tmp_path)
     table = documented(app)
     assert {path for _, path in routes(app)} - {path for _, path in table} == {
-        p for p in OPEN if "docs" in p
+        p for p in OPEN if "docs" in p or "console" in p
     } | {"/", "/openapi.json"}
     assert {path for (_, path), scope in table.items() if not scope} == {"/healthz", "/readyz", "/metrics"}
     for method, path in routes(app):
@@ -89,7 +92,7 @@ async def test_every_route_wants_its_scope(tmp_path: Path, gate: httpx.AsyncClie
             status = (await gate.request(method, path, headers=bearer(token_of(own)))).status_code
             assert status == (204 if own in (scope, "admin") or not scope else 403), (method, path, own)
         assert (await gate.request(method, path, headers=bearer(API_TOKEN))).status_code == 204
-    assert set(table.values()) - {""} == set(API_SCOPES) - {"calls:listen", "calls:join"}  # not served yet
+    assert set(table.values()) - {""} == set(API_SCOPES) - {"calls:listen"}  # not served yet
 
 
 async def test_the_whole_application_is_behind_it(tmp_path: Path) -> None:
@@ -166,6 +169,29 @@ async def test_browsers_are_told_to_keep_it_to_themselves(gate: httpx.AsyncClien
         headers = (await gate.get(path)).headers
         assert headers["x-content-type-options"] == "nosniff" and headers["x-frame-options"] == "DENY"
         assert headers["cross-origin-resource-policy"] == "same-origin"
+
+
+async def test_the_console_is_a_page_of_ours_behind_a_strict_policy(tmp_path: Path) -> None:
+    app = api(tmp_path)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=HOST) as client:
+        page = await client.get("/", headers={"Accept": "text/html"})
+        assert page.headers["content-type"].startswith("text/html")
+        policy = page.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "script-src 'self';" in policy
+        assert "unsafe" not in policy
+        assert "http" not in policy
+        assert (
+            (await client.get("/", headers={"Accept": "*/*"}))
+            .headers["content-type"]
+            .startswith("text/plain")
+        )
+        assert (await client.get("/console/../config.py")).status_code in (401, 404)
+
+
+def test_what_the_console_has_of_others_is_unchanged() -> None:
+    notice = (FOLDER / "vendor/NOTICE.md").read_text()
+    assert hashlib.sha256((FOLDER / "vendor/htm-preact.js").read_bytes()).hexdigest() in notice
 
 
 async def test_the_docs_come_from_here_alone(tmp_path: Path) -> None:

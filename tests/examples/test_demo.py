@@ -68,6 +68,31 @@ def test_nothing_of_the_environment_is_an_option(tmp_path: Path) -> None:
     assert handed_over(tmp_path, ["FPS=30"], **own) == ["--fps=30"]
 
 
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("stand_in", "script", "told"),
+    [
+        ("uname", "echo Darwin", "take Docker or WSL 2"),
+        ("python3", "exit 1", "needs Python 3.11 to 3.13"),
+        ("python3", 'case "$*" in *venv*) exit 1; esac', "Can this folder be written to? Is python3-venv"),
+    ],
+)
+def test_a_machine_that_cannot_is_told_before_anything_is_installed(
+    tmp_path: Path, stand_in: str, script: str, told: str
+) -> None:
+    make = require("make", "make")
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    program = tmp_path / "bin" / stand_in
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    own = {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+    done = subprocess.run([make, "demo"], cwd=tmp_path, env=own, capture_output=True, text=True)
+    assert done.returncode == 2 and told in done.stdout and "installing" not in done.stdout, done.stdout
+    assert not (tmp_path / ".venv").exists()
+
+
 @pytest.mark.parametrize(
     ("turn", "words"),
     [

@@ -12,14 +12,12 @@ from orchestrator.media.parameters import AudioParameters
 from orchestrator.media.report import StreamReports
 from orchestrator.media.sender import RtpSender
 from orchestrator.media.sources import Hearing, Voice
-from orchestrator.media.transport import MediaSocket, Poller
+from orchestrator.media.stream_socket import OpenSocket
 from orchestrator.rtp import xr
 from orchestrator.rtp.codecs import CLOCK_RATES, AudioCodec, make_codec
-from orchestrator.rtp.consent import Consent
 from orchestrator.rtp.dtmf import DtmfReceiver, DtmfSender, TelephoneEvent
 from orchestrator.rtp.jitter import JitterBuffer
 from orchestrator.rtp.packet import HEADER_SIZE, Header
-from orchestrator.rtp.ports import PortPair
 from orchestrator.rtp.stats import Reception
 from visavis.service.logs import Log
 
@@ -55,6 +53,10 @@ def formats(parameters: AudioParameters) -> dict[int, tuple[Kind, int]]:
     return found
 
 
+def _nobody() -> None:
+    """A voice goes on whenever the way opens."""
+
+
 class AudioStream:
     """Sends ``voice`` from ``start`` on, silence included; piece k is due at ``t0 + k * 20 ms``.
 
@@ -64,19 +66,17 @@ class AudioStream:
     def __init__(
         self,
         clock: MediaClock,
-        pair: PortPair,
-        poller: Poller,
+        open_socket: OpenSocket,
         voice: Voice,
         hearing: Hearing | None,
         cname: str,
-        consent: Consent | None = None,
     ) -> None:
         self.clock = clock
         self.voice = voice
         self.hearing = hearing
         self.skipped = 0
         self.late = 0
-        self.socket = MediaSocket(pair, poller, self._received, self._reported, consent)
+        self.socket = open_socket(self._received, self._reported, _nobody)
         self.reports = StreamReports(cname)
         self._sender = RtpSender(self.socket, self.reports)
         self.reception = Reception(8000)
@@ -105,12 +105,8 @@ class AudioStream:
         codec = self._codec
         if old is None or (old.codec, old.packet_ms) != (parameters.codec, parameters.packet_ms):
             codec = make_codec(parameters.codec, parameters.packet_ms)
-        self.socket.set_keys(parameters.keys)
         wheel = self.clock.wheel
-        now = wheel.time_of(wheel.slot)
-        self.socket.set_remote(
-            parameters.remote, parameters.remote_rtcp, parameters.rtcp_mux, parameters.peer, now
-        )
+        self.socket.agree(parameters, wheel.time_of(wheel.slot))
         if codec is not self._codec or old is None:
             self._codec = codec
             rate = CLOCK_RATES[codec.name]

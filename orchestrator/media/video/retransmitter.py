@@ -8,7 +8,7 @@ from orchestrator.media.clock import VIDEO, MediaClock
 from orchestrator.media.parameters import VideoParameters
 from orchestrator.media.report import StreamReports
 from orchestrator.media.sender import RtpSender
-from orchestrator.media.transport import MediaSocket
+from orchestrator.media.stream_socket import StreamSocket
 from orchestrator.rtp.h264 import MAX_PAYLOAD
 from orchestrator.rtp.history import Sent, SentPackets
 from orchestrator.rtp.packet import HEADER_SIZE
@@ -27,7 +27,7 @@ class Retransmitter:
     not only in those that have packets to send.
     """
 
-    def __init__(self, clock: MediaClock, socket: MediaSocket, sender: RtpSender) -> None:
+    def __init__(self, clock: MediaClock, socket: StreamSocket, sender: RtpSender) -> None:
         self.history = SentPackets(0)
         self._clock = clock
         self._socket = socket

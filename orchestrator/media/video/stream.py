@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from dataclasses import dataclass
@@ -12,15 +13,13 @@ from orchestrator.media.parameters import Encoding, VideoParameters, bitrate_tie
 from orchestrator.media.report import StreamReports
 from orchestrator.media.sender import RtpSender
 from orchestrator.media.sources import Body, Face
-from orchestrator.media.transport import MediaSocket, Poller
+from orchestrator.media.stream_socket import OpenSocket
 from orchestrator.media.video.director import VideoDirector
 from orchestrator.media.video.idle_loop import Cached, IdleCache, IdleKey, IdleLoop, idle_key
 from orchestrator.media.video.live import EncoderPool, LiveEncoder, LivePicture
-from orchestrator.media.video.pacer import PacketPacer
+from orchestrator.media.video.pacer import PacketPacer, SendPacket
 from orchestrator.media.video.retransmitter import Retransmitter
-from orchestrator.rtp.consent import Consent
 from orchestrator.rtp.feedback import KeyframeRequests
-from orchestrator.rtp.ports import PortPair
 from orchestrator.rtp.rate import RateControl
 from orchestrator.rtp.rtcp import BitrateLimit, FullIntra, Nack, PictureLoss
 from visavis.playout.playout import Picture
@@ -59,24 +58,24 @@ class VideoStream:
     def __init__(
         self,
         engine: VideoEngine,
-        pair: PortPair,
-        poller: Poller,
+        open_socket: OpenSocket,
         face: Face | None,
         cname: str,
-        consent: Consent | None = None,
     ) -> None:
         self.face = face
         self.counters = VideoCounters()
         self.keyframes = KeyframeRequests()
         self.reports = StreamReports(cname)
         self.rate = RateControl(0)
-        self.socket = MediaSocket(pair, poller, None, self._reported, consent, self.keyframes.request)
+        self.socket = open_socket(None, self._reported, self.keyframes.request)
         self._sender = RtpSender(self.socket, self.reports)
         self.repeater = Retransmitter(engine.clock, self.socket, self._sender)
         self._engine = engine
         self._parameters: VideoParameters | None = None
         self._encoding: Encoding | None = None
         self._encoder: LiveEncoder | None = None
+        self._keeps = False
+        self._viewer: SendPacket | None = None
         self._director = VideoDirector()
         self._outbox = PacketPacer(self._sender.send, self._sent)
         self._idle: tuple[Body, IdleKey] | None = None
@@ -105,12 +104,8 @@ class VideoStream:
         Raises ``ValueError`` for what cannot be sent; the stream then goes on as it was.
         """
         encoding = parameters.encoding
-        self.socket.set_keys(parameters.keys)
         wheel = self._engine.clock.wheel
-        now = wheel.time_of(wheel.slot)
-        self.socket.set_remote(
-            parameters.remote, parameters.remote_rtcp, parameters.rtcp_mux, parameters.peer, now
-        )
+        self.socket.agree(parameters, wheel.time_of(wheel.slot))
         old, self._parameters = self._parameters, parameters
         self._sender.payload_type = parameters.payload_type
         self._rate, self._scale = parameters.fps.numerator, parameters.fps.denominator
@@ -126,7 +121,8 @@ class VideoStream:
         )
         if old is None or _loss(old) != _loss(parameters):
             self.repeater.agree(parameters)
-            self._outbox.use(self._send_and_keep if parameters.wants_retransmission else self._sender.send)
+            self._keeps = parameters.wants_retransmission
+            self._choose()
             self.rate = RateControl(bitrate_tier(parameters.bitrate))
         if other:
             if self._encoder is not None:
@@ -253,6 +249,15 @@ class VideoStream:
             self._loop = self._engine.idle.get(*self._idle)
         return self._loop
 
+    def show(self, viewer: SendPacket | None) -> None:
+        """Hand every packet to this one as well; ``None``: to nobody any more."""
+        self._viewer = viewer
+        self._choose()
+
+    def _choose(self) -> None:
+        send = self._send_and_keep if self._keeps else self._sender.send
+        self._outbox.use(send if self._viewer is None else functools.partial(_shown, self._viewer, send))
+
     def _send_and_keep(self, packet: bytearray, marker: bool, timestamp: int) -> None:
         self.repeater.history.keep(self._sender.sequence, packet, marker, timestamp)
         self._sender.send(packet, marker, timestamp)
@@ -305,6 +310,11 @@ class VideoStream:
             self.socket.send_rtcp(self.reports.notify_limit(bits, sender))
         elif not temporary and "goog-remb" in feedback:
             self.rate.limit(bits)
+
+
+def _shown(viewer: SendPacket, send: SendPacket, packet: bytearray, marker: bool, timestamp: int) -> None:
+    send(packet, marker, timestamp)
+    viewer(packet, marker, timestamp)
 
 
 def _loss(parameters: VideoParameters) -> tuple[object, ...]:
