@@ -74,7 +74,7 @@ COPY --from=caller-dependencies /opt/caller /opt/caller
 ENV PYTHONPATH=/opt/visavis:/opt/caller
 COPY testing/__init__.py testing/ports.py /opt/visavis/testing/
 COPY testing/caller /opt/visavis/testing/caller
-COPY examples/demo.py examples/services.py /opt/visavis/examples/
+COPY examples/demo.py examples/services.py examples/dialogue.py /opt/visavis/examples/
 COPY deploy/demo.py /opt/visavis/demo.py
 HEALTHCHECK NONE
 ENTRYPOINT ["python", "/opt/visavis/demo.py"]

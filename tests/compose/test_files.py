@@ -258,3 +258,17 @@ def test_each_service_has_the_secrets_that_it_needs_and_no_others() -> None:
     assert "api-tokens" in volumes("demo") and "fleet-tokens" not in volumes("demo")
     assert not secrets("names") and not volumes("names")
     assert "inference" not in tomllib.loads((ROOT / "deploy/settings.toml").read_text())
+
+
+def test_the_calling_image_has_the_examples_that_its_phone_imports() -> None:
+    wanted, looked = ["deploy/demo.py"], set[str]()
+    while wanted:
+        name = wanted.pop()
+        looked.add(name)
+        imported = re.findall(r"^from examples\.(\w+) import", (ROOT / name).read_text(), re.MULTILINE)
+        wanted += [path for each in imported if (path := f"examples/{each}.py") not in looked]
+    examples = {name for name in looked if name.startswith("examples/")}
+    assert len(examples) >= 2
+    copied = set((ROOT / "deploy/orchestrator.Dockerfile").read_text().split())
+    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert examples - copied == set() and examples - kept == set()
