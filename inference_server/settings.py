@@ -65,12 +65,17 @@ class Settings(ServiceSettings):
         20.0, gt=0, description="an engine process silent for this long is killed and started again"
     )
     slots: int = Field(
-        0, ge=0, description="streams that may speak at once; 0 asks the engine's measured cost"
+        0,
+        ge=0,
+        description="streams that may speak at once at 25 frames a second; 0 asks the engine's measured cost",
     )
     slot_load: float = Field(
         0.75, gt=0, le=1, description="share of the engine's throughput that slots may use"
     )
-    batch_ms: float = Field(15.0, gt=0, description="no batch is planned to take longer")
+    batch_ms: float = Field(
+        15.0, gt=0, description="no batch is planned to take longer while the first frame of a turn waits"
+    )
+    longest_batch_ms: float = Field(40.0, gt=0, description="no batch is planned to take longer at any time")
 
     cache_dir: Path = Field(
         Path("~/.cache/visavis/inference"), description="folder of body loops and prepared avatars"
@@ -90,6 +95,7 @@ class Settings(ServiceSettings):
     video_s: float = Field(10.0, ge=0.2, le=60, description="longest video that is made an avatar")
     bundle_bytes: int = Field(1024 * MIB, ge=MIB, description="largest avatar bundle that is imported")
     audio_bytes: int = Field(640_000, ge=640, description="largest Audio message (640000 is 20 s)")
+    speech_bytes: int = Field(32 * MIB, ge=1024, description="largest WAV file that is made a clip")
     turn_ms: int = Field(600_000, ge=1000, description="longest turn")
     idle_ms: int = Field(
         3_600_000, ge=1000, description="a stream that sends nothing for this long is closed"

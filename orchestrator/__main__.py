@@ -10,12 +10,17 @@ if __name__ == "__main__":
 import asyncio
 import sys
 
-from orchestrator.app import App
-from orchestrator.calls.portraits import AvatarError
-from orchestrator.config import load_settings
-from orchestrator.worker.pool import NoRoom
-from visavis.service.logs import configure_logging
-from visavis.service.unhandled import log_loop, log_threads
+from visavis.service.extras import missing_extra
+
+try:
+    from orchestrator.app import App
+    from orchestrator.calls.portraits import AvatarError
+    from orchestrator.config import load_settings
+    from orchestrator.worker.pool import NoRoom
+    from visavis.service.acceptor import raise_descriptor_limit
+    from visavis.service.logs import configure_logging
+except ModuleNotFoundError as error:
+    raise SystemExit(missing_extra(error, "the orchestrator", "orchestrator")) from None
 
 
 def main() -> None:
@@ -23,10 +28,9 @@ def main() -> None:
     settings = load_settings()
     configure_logging(settings.log_level)
 
-    log_threads()
+    raise_descriptor_limit()
 
     async def serve() -> None:
-        log_loop(asyncio.get_running_loop())
         await App(settings).run()
 
     try:

@@ -16,7 +16,10 @@ from orchestrator.calls.portraits import DEFAULT, AvatarCatalog, Portrait
 from orchestrator.calls.preparation import PortraitPreparation, PortraitShape
 from orchestrator.calls.records import RecordBook
 from orchestrator.calls.registry import CallRegistry
+from orchestrator.calls.viewers import Viewer
 from orchestrator.config import Settings
+from orchestrator.conversation.conversations import Conversations
+from orchestrator.conversation.setup import assistants_of
 from orchestrator.gateways.sip import SipGateway
 from orchestrator.gateways.web import WebGateway
 from orchestrator.metrics import OrchestratorCollector, make_registry
@@ -65,6 +68,15 @@ class App:
         identity = new_identity()
         self._pool = WorkerPool(pool_settings(settings, identity), self._on_message, self.supervisor)
         self._calls = CallRegistry(settings, self._pool, self._catalog, self._voices, self._bus)
+        self.conversations = Conversations(
+            self._calls,
+            assistants_of(settings),
+            settings.assistant,
+            most=settings.max_conversations,
+            greets=settings.assistant_greets,
+            transfer_to=settings.assistant_transfer_to,
+        )
+        self._calls.on_answered = self.conversations.answered
         self._sip = SipGateway(settings, self._calls, self.supervisor)
         self._web = WebGateway(settings, self._calls, identity_fingerprint(identity), self.supervisor)
         self._collector = OrchestratorCollector(
@@ -107,6 +119,10 @@ class App:
         if not self.sip_up or self.draining:
             raise DialRefused("the orchestrator takes no calls now: try again later")
         return await self._calls.dial(self._sip, order)
+
+    def view(self, call_id: str) -> Viewer:
+        """The pictures of a call under way, as they leave for the caller."""
+        return self._calls.view(call_id)
 
     @property
     def records(self) -> RecordBook:
@@ -174,6 +190,7 @@ class App:
         serving: asyncio.Task[None] | None = None
         try:
             self._speech.start(self.supervisor)
+            self.conversations.start(self.supervisor, self._voices, self._speech.cache)
             await asyncio.gather(self._servers.start(), self._pool.start())
             if portrait := self._catalog.get(DEFAULT):
                 self._preparation.want(portrait)
@@ -206,6 +223,7 @@ class App:
             await self._preparation.close()
             await self._servers.close()
             await self._pool.close()
+            await self.conversations.close()
             await self._speech.close()
             await self.supervisor.close()
             log.info("stopped")

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from inference_server.avatars.arrays import Damaged, read_body, read_meta
+from inference_server.avatars.arrays import Damaged, file_sha256, read_body, read_meta
 from inference_server.avatars.ids import avatar_id as make_avatar_id
 from inference_server.avatars.ids import is_id
 from inference_server.avatars.store import AvatarStore, StoredAvatar
@@ -34,7 +34,9 @@ def write(avatar: StoredAvatar) -> Iterator[bytes]:
         for path in sorted(folder.iterdir())
         if path.is_file()
     ]
-    files = [{"path": name, "size": path.stat().st_size, "sha256": _sha256(path)} for name, path in places]
+    files = [
+        {"path": name, "size": path.stat().st_size, "sha256": file_sha256(path)} for name, path in places
+    ]
     header = json.dumps(
         {
             "version": 1,
@@ -130,8 +132,3 @@ def _copy(file: BinaryIO, scratch: Path, entry: dict[str, Any]) -> None:
             left -= len(chunk)
     if digest.hexdigest() != entry["sha256"]:
         raise Damaged(f"{entry['path']} has changed")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

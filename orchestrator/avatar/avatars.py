@@ -9,9 +9,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from orchestrator.avatar.source import PortraitFile
 from orchestrator.avatar.still import still_body
 from orchestrator.media.sources import StillBody
@@ -34,29 +31,12 @@ _PREPARING = "the avatar is being prepared"
 
 
 @dataclass(frozen=True)
-class LoopBody:
-    """A prepared avatar's body as the media path takes it: ``(n, height * 3 // 2, width)`` uint8 I420."""
-
-    body_id: str
-    width: int
-    height: int
-    frames: NDArray[np.uint8]
-    jumps: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
 class ReadyAvatar:
     """A prepared avatar with its body, ready to speak."""
 
     avatar: Avatar
     source: AvatarSource
     body: Body
-
-    @property
-    def loop(self) -> LoopBody:
-        """The body for the media path."""
-        body = self.body
-        return LoopBody(body.sha256.hex()[:32], body.width, body.height, body.frames, body.jumps)
 
 
 OnState = Callable[[PortraitFile, str, str, str], None]

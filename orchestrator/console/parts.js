@@ -18,11 +18,13 @@ export function usePolled(path, every) {
   const again = useRef(() => {});
   useEffect(() => {
     let gone = false;
+    let first = true;
     let timer = 0;
     const look = async () => {
       clearTimeout(timer);
       try {
-        const value = path && !document.hidden ? await ask(path) : undefined;
+        const value = path && (first || !document.hidden) ? await ask(path) : undefined;
+        first = false;
         if (!gone && value !== undefined) setState({ value, error: null });
       } catch (error) {
         if (!gone) setState((old) => ({ value: old.value, error }));

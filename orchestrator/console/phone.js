@@ -25,6 +25,9 @@ export class Phone {
     this.host = `${token(6)}.invalid`;
     this.from = `sip:console-${token(3)}@${this.host}`;
     this.opened = null;
+    this.socket = null;
+    // A tab that is closed hangs up: what is sent now still leaves.
+    addEventListener("pagehide", () => this.calls.forEach((call) => call.hangUp()));
   }
 
   /** The open socket; raises an Error with one sentence. */
@@ -34,11 +37,12 @@ export class Phone {
       let ping = 0;
       socket.onopen = () => {
         ping = setInterval(() => socket.send("\r\n\r\n"), KEEPALIVE_MS);
+        this.socket = socket;
         resolve(socket);
       };
       socket.onclose = () => {
         clearInterval(ping);
-        this.opened = null;
+        this.opened = this.socket = null;
         reject(new Error("the orchestrator does not take this browser's connection: is the token valid?"));
       };
       socket.onmessage = (event) => this.#received(String(event.data));
@@ -47,7 +51,7 @@ export class Phone {
   }
 
   async send(text) {
-    (await this.connect()).send(text);
+    (this.socket ?? (await this.connect())).send(text);
   }
 
   close() {

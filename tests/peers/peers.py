@@ -11,6 +11,8 @@ import pytest
 PACKAGES = {
     "baresip": "baresip-core baresip-ffmpeg",
     "chromium": "chromium",
+    "curl": "curl",
+    "debootstrap": "debootstrap",
     "espeak-ng": "espeak-ng",
     "ffmpeg": "ffmpeg",
     "gst-launch-1.0": "gstreamer1.0-tools gstreamer1.0-plugins-good gstreamer1.0-libav",
@@ -18,6 +20,8 @@ PACKAGES = {
     "kamailio": "kamailio",
     "linphonec": "linphone-cli mediastreamer2-plugin-openh264",
     "nft": "nftables",
+    "npm": "npm",
+    "rtpengine": "rtpengine-daemon",
     "openssl": "openssl",
     "sipp": "sip-tester",
     "sox": "sox",

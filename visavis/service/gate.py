@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from re import Pattern
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 from visavis.service.origins import is_foreign, is_own_name
 from visavis.service.security import Grant, Guard, Refused
@@ -90,7 +91,7 @@ class Gate:
                 unauthenticated=False,
             )
         needed = self._scope_of(scope)
-        authorization = _header(scope, b"authorization") or _from_subprotocols(scope)
+        authorization = _header(scope, b"authorization") or _from_subprotocols(scope) or _from_query(scope)
         if needed == "":
             grant = self._guard.known(authorization)
         elif needed is None:
@@ -130,6 +131,19 @@ def _from_subprotocols(scope: Scope) -> str:
     scope["subprotocols"] = [name for name in offered if name not in tokens]
     scope["headers"] = [(k, v) for k, v in scope["headers"] if k != b"sec-websocket-protocol"]
     return "Bearer " + tokens[0].removeprefix(TOKEN_SUBPROTOCOL)
+
+
+def _from_query(scope: Scope) -> str:
+    """The token in a WebSocket's URL (RFC 6750 section 2.3), for user agents of others that name no subprotocol but
+    their own; nobody behind this sees it."""
+    if scope["type"] != "websocket":
+        return ""
+    pairs = parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+    tokens: list[str] = [value for name, value in pairs if name == "access_token"]
+    if not tokens:
+        return ""
+    scope["query_string"] = urlencode([pair for pair in pairs if pair[0] != "access_token"]).encode()
+    return "Bearer " + tokens[0]
 
 
 def _hardened(send: Send, scope: Scope) -> Send:
