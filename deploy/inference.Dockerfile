@@ -42,7 +42,8 @@ COPY deploy/healthcheck.py deploy/names.py /opt/visavis/
 
 FROM ${BASE_IMAGE} AS runtime
 RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent visavis \
- && install -d -o 10001 -g 10001 /var/cache/visavis /models
+ && install -d -o 10001 -g 10001 /var/cache/visavis /models \
+ && install -d -o 10001 -g 10001 -m 0750 /var/lib/visavis-fleet
 ENV PATH=/opt/venv/bin:/opt/visavis/bin:$PATH \
     PYTHONPATH=/opt/visavis \
     PYTHONUNBUFFERED=1 \

@@ -14,6 +14,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
  && find /opt/venv -type d -name tests -prune -exec rm -rf {} + \
  && find /opt/venv -path '*/onnxruntime/*' \( -name transformers -o -name tools -o -name quantization \
       -o -name datasets -o -name 'libonnxruntime.so.*' \) -prune -exec rm -rf {} + \
+ && find /opt/venv -path '*/moonshine_voice*' \( -name '*.so*' -o -name '*.wav' -o -name '*.tsv' \) -delete \
  && python -m compileall -q --invalidation-mode unchecked-hash /opt/venv
 
 FROM ${BASE_IMAGE} AS project
@@ -32,7 +33,8 @@ COPY deploy/healthcheck.py /opt/visavis/
 
 FROM ${BASE_IMAGE} AS orchestrator
 RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent visavis \
- && install -d -o 10001 -g 10001 /var/lib/visavis /var/cache/visavis
+ && install -d -o 10001 -g 10001 /var/lib/visavis /var/cache/visavis \
+ && install -d -o 10001 -g 10001 -m 0750 /var/lib/visavis-api /var/lib/visavis-fleet
 COPY --from=dependencies /opt/venv /opt/venv
 COPY --from=project /opt/visavis /opt/visavis
 ENV PATH=/opt/venv/bin:/opt/visavis/bin:$PATH \
@@ -70,7 +72,7 @@ COPY --from=caller-dependencies /opt/caller /opt/caller
 ENV PYTHONPATH=/opt/visavis:/opt/caller
 COPY testing/__init__.py testing/ports.py /opt/visavis/testing/
 COPY testing/caller /opt/visavis/testing/caller
-COPY examples/demo.py /opt/visavis/examples/demo.py
+COPY examples/demo.py examples/services.py /opt/visavis/examples/
 COPY deploy/demo.py /opt/visavis/demo.py
 HEALTHCHECK NONE
 ENTRYPOINT ["python", "/opt/visavis/demo.py"]

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while modules load ends it without a trace
+
 import asyncio
 import sys
 
@@ -12,8 +17,8 @@ try:
     from orchestrator.calls.portraits import AvatarError
     from orchestrator.config import load_settings
     from orchestrator.worker.pool import NoRoom
+    from visavis.service.acceptor import raise_descriptor_limit
     from visavis.service.logs import configure_logging
-    from visavis.service.unhandled import log_loop, log_threads
 except ModuleNotFoundError as error:
     raise SystemExit(missing_extra(error, "the orchestrator", "orchestrator")) from None
 
@@ -23,10 +28,9 @@ def main() -> None:
     settings = load_settings()
     configure_logging(settings.log_level)
 
-    log_threads()
+    raise_descriptor_limit()
 
     async def serve() -> None:
-        log_loop(asyncio.get_running_loop())
         await App(settings).run()
 
     try:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from visavis.client.avatar_client import AvatarClient as AvatarClient
     from visavis.client.body_cache import Body as Body
     from visavis.client.body_cache import BodyCache as BodyCache
+    from visavis.client.credentials import ServerCredentials as ServerCredentials
     from visavis.client.http import HttpServerClient as HttpServerClient
     from visavis.client.messages import Connected as Connected
     from visavis.client.messages import Disconnected as Disconnected
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from visavis.client.pool import ServerPool as ServerPool
     from visavis.client.start_delay import StartDelay as StartDelay
     from visavis.client.stream import AvatarStream as AvatarStream
+    from visavis.errors import AccessDenied as AccessDenied
     from visavis.errors import AvatarUnknown as AvatarUnknown
     from visavis.errors import BodyCorrupt as BodyCorrupt
     from visavis.errors import InvalidRequest as InvalidRequest
@@ -66,7 +68,9 @@ _HOME = {
     "audio": ("Resampler",),
     "client.body_cache": ("Body", "BodyCache"),
     "client.avatar_client": ("AvatarClient",),
+    "client.credentials": ("ServerCredentials",),
     "errors": (
+        "AccessDenied",
         "AvatarUnknown",
         "BodyCorrupt",
         "InvalidRequest",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_server.engines.card import read_card
+from testing.card import read_card
 from tests.support.house import tone
 
 SIZE, FPS, RATE = 320, 25, 24_000

@@ -10,13 +10,13 @@ import numpy as np
 
 from bench.lipsync.call import RECEIVED_RATE, found
 from inference_server.engines.portrait.features import HOP
-from inference_server.engines.portrait.training.corpus import Clip
 from inference_server.lipsync.clip import RATE, read_pictures, read_sound
 from inference_server.lipsync.lips import track_lips
 from inference_server.lipsync.measure import LipSyncReport, compare
 from inference_server.lipsync.target import from_phones
 from testing.caller.phone import offer
 from testing.caller.signalling import Dialog
+from testing.training.corpus import Clip
 from tests.peers.receivers import ffmpeg_clip
 
 Clock = Literal["rtcp", "arrival"]

@@ -28,12 +28,12 @@ from bench.lipsync.engine import joined
 from bench.roomkit import ffmpeg
 from bench.roomkit.ffmpeg import CLOCKS, REPORTED_S, Clock
 from inference_server.engines.portrait.features import HOP, RATE
-from inference_server.engines.portrait.training.corpus import VOICES, Clip
-from inference_server.engines.portrait.training.dataset import test_set
 from inference_server.lipsync.lips import track_lips
 from inference_server.lipsync.measure import compare
 from inference_server.lipsync.target import from_phones
 from testing.caller import Phone
+from testing.training.corpus import VOICES, Clip
+from testing.training.dataset import test_set
 from tests.support.house import picture, tone
 from tests.support.servers import InferenceServer, running_server
 from tests.with_roomkit.app import App, roomkit_app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, replace
 from fractions import Fraction
 from typing import Any
@@ -11,6 +12,7 @@ from orchestrator.config import Settings
 from orchestrator.media.parameters import AudioParameters, Refresh, VideoParameters
 from orchestrator.rtp.agreed import AudioMedia, VideoMedia
 from orchestrator.rtp.consent import Networks, SignallingPeer
+from orchestrator.sip.sdp.bundle import is_offered
 from orchestrator.sip.sdp.capabilities import (
     AudioCapabilities,
     MediaCapabilities,
@@ -57,7 +59,7 @@ def trim_ms(settings: Settings, account: str) -> int:
 
 def offers_video(offer: SessionDescription | None) -> bool:
     """Whether a caller could be shown a picture; one who leaves the offer to us might."""
-    return offer is None or any(media.kind == "video" and media.port for media in offer.media)
+    return offer is None or any(media.kind == "video" and is_offered(media) for media in offer.media)
 
 
 def agreement(
@@ -70,7 +72,8 @@ def agreement(
     fps = fps or frame_rate(settings, media.video)
     peer = signalling_peer(settings, hosts, media)
     video = video_parameters(media.video, fps, settings.video_refresh, peer) if media.video else None
-    return Agreement(audio_parameters(media.audio, peer), video, fps, trim_ms(settings, account))
+    audio = audio_parameters(media.audio, peer)
+    return Agreement(audio, video, fps, trim_ms(settings, account), media.bundle)
 
 
 def frame_rate(settings: Settings, video: VideoMedia | None) -> Fraction:
@@ -103,10 +106,14 @@ def audio_parameters(media: AudioMedia, peer: SignallingPeer) -> AudioParameters
 def video_parameters(
     media: VideoMedia, fps: Fraction, refresh: Refresh, peer: SignallingPeer
 ) -> VideoParameters:
-    """An agreed picture for its worker, who repeats lost packets only where they can be asked for."""
+    """An agreed picture for its worker, who repeats lost packets only where they can be asked for.
+
+    ``fps`` is the body's: a phone that takes fewer, and had no picture when that was settled, is sent a share.
+    """
     rtx = media.rtx_payload_type if "nack" in media.feedback else None
+    every = math.ceil(fps / media.fps)
     agreed = _agreed(replace(media, fps=fps, rtx_payload_type=rtx))
-    return VideoParameters(**agreed, refresh=refresh, peer=peer)
+    return VideoParameters(**agreed, refresh=refresh, peer=peer, every=every)
 
 
 def _agreed(media: AudioMedia | VideoMedia) -> dict[str, Any]:

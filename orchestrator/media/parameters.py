@@ -24,10 +24,14 @@ class AudioParameters(AudioMedia):
 
 @dataclass(frozen=True, slots=True)
 class VideoParameters(VideoMedia):
-    """One H.264 stream. ``refresh`` is for a phone that cannot ask for a key frame; ``peer`` as for the voice."""
+    """One H.264 stream. ``refresh`` is for a phone that cannot ask for a key frame; ``peer`` as for the voice.
+
+    ``fps`` is the body's; one in ``every`` of its pictures is sent, to a phone that takes fewer.
+    """
 
     refresh: Refresh = "keyframes"
     peer: SignallingPeer | None = None
+    every: int = 1
 
     def __post_init__(self) -> None:
         if self.width % 2 or self.height % 2 or self.width < 16 or self.height < 16:
@@ -55,19 +59,20 @@ class VideoParameters(VideoMedia):
         """Pictures from one key frame that nobody asked for to the next; 0: there are none."""
         if self.asks_for_keyframes:
             return 0
-        return round(self.fps) * (_WAVES_PER_KEYFRAME if self.intra_refresh else 1)
+        return round(self.fps / self.every) * (_WAVES_PER_KEYFRAME if self.intra_refresh else 1)
 
     @property
     def encoding(self) -> Encoding:
         """What the encoder must be told."""
+        fps = self.fps / self.every
         return Encoding(
             self.width,
             self.height,
-            self.fps,
+            fps,
             bitrate_tier(self.bitrate),
-            lowest_level(self.width, self.height, self.fps, self.bitrate),
+            lowest_level(self.width, self.height, fps, self.bitrate),
             0 if self.packetization_mode else 1,
-            wave=round(self.fps) if self.intra_refresh else 0,
+            wave=round(fps) if self.intra_refresh else 0,
         )
 
 

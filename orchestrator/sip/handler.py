@@ -44,8 +44,11 @@ class BaseHandler:
     async def on_established(self, call: Call) -> None:
         pass
 
-    async def on_reoffer(self, call: Call, offer: SessionDescription) -> MediaCapabilities:
+    async def on_reoffer(self, call: Call, offer: SessionDescription | None) -> MediaCapabilities:
         return call.capabilities
+
+    async def on_reoffer_failed(self, call: Call) -> None:
+        pass
 
     async def on_progress(self, call: Call, status: int) -> None:
         pass
@@ -57,6 +60,9 @@ class BaseHandler:
         pass
 
     async def on_transfer(self, call: Call, target: PeerText) -> bool:
+        return False
+
+    async def on_redirect(self, call: Call, target: PeerText) -> bool:
         return False
 
     async def on_ended(self, call: Call, cause: EndCause) -> None:

@@ -13,14 +13,17 @@ from orchestrator.media.session import SessionStats
 from orchestrator.worker.messages import (
     CallClosed,
     CallFailed,
+    CallMessage,
     CallOpened,
     CallRefused,
     CloseCall,
     Heartbeat,
     Message,
     OpenCall,
+    OpenVideo,
     Setup,
     Shutdown,
+    VideoOpened,
     WorkerReady,
     codec,
 )
@@ -42,6 +45,7 @@ PROGRAM = Program(
     "orchestrator.worker.worker",
     codec,
     hello=WorkerReady,
+    own_session=True,
     start_s=START_SECONDS,
     silence_s=SILENCE_SECONDS,
 )
@@ -115,7 +119,7 @@ class WorkerPool:
         self._supervisor = supervisor or Supervisor()
         self.workers: list[MediaWorker] = []
         self._home: dict[str, MediaWorker] = {}
-        self._answers: dict[str, asyncio.Future[Message]] = {}
+        self._answers: dict[tuple[str, bool], asyncio.Future[Message]] = {}  # of a call, of its video
         self._one_ready = asyncio.Event()
         self._heard_at = 0.0
 
@@ -156,7 +160,7 @@ class WorkerPool:
             worker.ready.clear()
         await asyncio.gather(*(worker.process.close(Shutdown()) for worker in self.workers if worker.process))
 
-    async def open_call(self, call_id: str, *, video: bool = True) -> CallOpened:
+    async def open_call(self, call_id: str, *, video: bool = True, bundle: bool = False) -> CallOpened:
         """Place a call on the least busy worker and open its ports; raises ``NoRoom``."""
         workers = [worker for worker in self.workers if worker.has_room]
         if not workers:
@@ -166,7 +170,7 @@ class WorkerPool:
         worker.calls.add(call_id)
         self._home[call_id] = worker
         try:
-            answer = await self._ask(OpenCall(call_id, video))
+            answer = await self._ask(OpenCall(call_id, video, bundle))
         except (ChannelClosed, TimeoutError) as error:
             self._forget(call_id)
             raise NoRoom(
@@ -177,9 +181,21 @@ class WorkerPool:
         self._forget(call_id)
         raise NoRoom(answer.reason if isinstance(answer, CallRefused | CallFailed) else "no media worker")
 
-    def send(self, message: Message) -> None:
+    async def open_video(self, call_id: str) -> int | None:
+        """Open the video ports of a call that has none: the port of RTP, ``None`` where there is none to be had.
+
+        One at a time for each call.
+        """
+        if call_id not in self._home:
+            return None
+        answer: Message | None = None
+        with contextlib.suppress(ChannelClosed, TimeoutError):
+            answer = await self._ask(OpenVideo(call_id))
+        return answer.port if isinstance(answer, VideoOpened) else None
+
+    def send(self, message: CallMessage) -> None:
         """For a call of this pool; one that is gone is no error."""
-        worker = self._home.get(getattr(message, "call_id", ""))
+        worker = self._home.get(message.call_id)
         if worker is not None:
             with contextlib.suppress(ChannelClosed):
                 worker.send(message)
@@ -200,15 +216,16 @@ class WorkerPool:
         self._forget(call_id)
         return answer.stats if isinstance(answer, CallClosed) else None
 
-    async def _ask(self, message: OpenCall | CloseCall) -> Message:
+    async def _ask(self, message: OpenCall | CloseCall | OpenVideo) -> Message:
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        self._answers[message.call_id] = future
+        question = message.call_id, isinstance(message, OpenVideo)
+        self._answers[question] = future
         try:
             self._home[message.call_id].send(message)
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await future
         finally:
-            self._answers.pop(message.call_id, None)
+            self._answers.pop(question, None)
 
     def _forget(self, call_id: str) -> None:
         worker = self._home.pop(call_id, None)
@@ -236,8 +253,8 @@ class WorkerPool:
             self._take(CallFailed(call_id, "the media worker of this call has died"))
 
     def _take(self, message: Message) -> None:
-        if isinstance(message, CallOpened | CallRefused | CallClosed | CallFailed):
-            future = self._answers.get(message.call_id)
+        if isinstance(message, CallOpened | CallRefused | CallClosed | CallFailed | VideoOpened):
+            future = self._answers.get((message.call_id, isinstance(message, VideoOpened)))
             if future is not None and not future.done():
                 future.set_result(message)
                 return
@@ -249,6 +266,9 @@ class WorkerPool:
     def _setup(self, index: int) -> Setup:
         setup, count = self._settings.setup, self._settings.workers
         host = setup.host
+        if host.web_port:
+            host = replace(host, web_port=host.web_port + index)
+            setup = replace(setup, host=host)
         if not host.port_low:
             return setup
         share = (host.port_high - host.port_low) // count // 2 * 2

@@ -1,4 +1,4 @@
-"""The phone: signalling and media of one call, an offer of PCMU and H.264 (RFC 3264, RFC 6184)."""
+"""The phone: signalling and media of one call, an offer of one audio codec and H.264 (RFC 3264, RFC 6184)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import contextlib
 from typing import Literal, Self
 
 from testing.caller.media import RTX, VIDEO, MediaSockets
+from testing.caller.microphone import Microphone
 from testing.caller.path import LossyPath
-from testing.caller.recording import Recording
+from testing.caller.recording import CLOCK_RATES, PAYLOAD_TYPES, Recording
 from testing.caller.repair import Repair
 from testing.caller.signalling import Dialog
 
@@ -22,7 +23,7 @@ _FAST_UPDATE = (
 class Phone:
     """One call to ``sip:user@host:port``. Use as ``async with Phone(uri) as phone``; leaving hangs up.
 
-    ``codec`` is PCMU or PCMA, ``video`` False makes a voice call, ``local`` is the address of this end.
+    ``codec`` is PCMU, PCMA or opus, ``video`` False makes a voice call, ``local`` is the address of this end.
     ``path`` is between its video ports and the far end, ``audio_path`` between its audio ports; with ``nack`` it
     asks for what is lost, to be sent in an RTX stream with ``rtx``; with ``blind`` every key frame is lost until
     ``lose_keyframes`` says otherwise. ``feedback`` is what it offers as ``a=rtcp-fb``; without, it asks for no key
@@ -46,6 +47,7 @@ class Phone:
         blind: bool = False,
     ) -> None:
         self._dialog = Dialog(uri, local)
+        self._had_video = video
         self._local, self._video, self._codec, self._bandwidth = local, video, codec, bandwidth
         self._path, self._audio_path, self._nack, self._blind = path, audio_path, nack, blind
         self._feedback = (*feedback, *(["nack"] if nack else []))
@@ -74,7 +76,14 @@ class Phone:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        self.recording.said = self.microphone.said
         await self._leave.aclose()
+
+    @property
+    def microphone(self) -> Microphone:
+        """What this end says."""
+        assert self._media is not None
+        return self._media.microphone
 
     def press(self, digit: str) -> None:
         """Send a DTMF digit (RFC 4733)."""
@@ -94,10 +103,34 @@ class Phone:
             case "info":
                 await self._dialog.request("INFO", _FAST_UPDATE, "application/media_control+xml")
 
-    async def renegotiate(self, direction: str) -> None:
-        """Offer the same with another direction: ``sendonly`` holds the far end (RFC 3264 section 8.4)."""
+    async def renegotiate(self, direction: str, headers: tuple[str, ...] = ()) -> None:
+        """Offer the same with another direction: ``sendonly`` holds the far end (RFC 3264 section 8.4).
+
+        ``headers`` are further lines of the request.
+        """
+        assert self._media is not None
         self._version += 1
-        await self._dialog.reinvite(self._offer(direction))
+        self._media.redirect(await self._dialog.reinvite(self._offer(direction), headers))
+
+    async def move(self) -> None:
+        """Offer the same from other ports, and leave the old ones."""
+        assert self._media is not None
+        before = self._media
+        self._media = await MediaSockets.open(self._local, self.recording)
+        self._leave.callback(self._media.close)
+        self._version += 1
+        answer = await self._dialog.reinvite(self._offer())
+        before.close()
+        self._media.connect(answer)
+
+    async def switch_camera(self, on: bool) -> bool:
+        """Offer the same with or without video; whether there is a picture now."""
+        assert self._media is not None
+        self._video, self._had_video = on, self._had_video or self._video
+        self._version += 1
+        answer = await self._dialog.reinvite(self._offer())
+        self._media.redirect(answer)
+        return "m=video 0 " not in answer and "m=video" in answer
 
     def lose_keyframes(self, lost: bool) -> None:
         """Whether every packet of a key frame is lost from now on."""
@@ -131,7 +164,7 @@ class Phone:
             rtx=self._rtx,
             version=self._version,
             direction=direction,
-        )
+        ) + ("" if self._video or not self._had_video else f"m=video 0 RTP/AVP {VIDEO}\r\n")
 
 
 def offer(
@@ -147,7 +180,9 @@ def offer(
     direction: str = "sendrecv",
 ) -> str:
     """What a phone at these ports can do, as SDP."""
-    payload_type = {"PCMU": 0, "PCMA": 8}[codec]
+    payload_type = PAYLOAD_TYPES[codec]
+    clock_rate = CLOCK_RATES[codec]
+    channels = "/2" if codec == "opus" else ""  # always two in SDP (RFC 7587 section 7)
     lines = [
         "v=0",
         f"o=- 1 {version} IN IP4 {local}",
@@ -155,8 +190,8 @@ def offer(
         f"c=IN IP4 {local}",
         "t=0 0",
         f"m=audio {audio_port} RTP/AVP {payload_type} 101",
-        f"a=rtpmap:{payload_type} {codec}/8000",
-        "a=rtpmap:101 telephone-event/8000",
+        f"a=rtpmap:{payload_type} {codec}/{clock_rate}{channels}",
+        f"a=rtpmap:101 telephone-event/{clock_rate}",
         "a=fmtp:101 0-15",
         f"a={direction}",
     ]

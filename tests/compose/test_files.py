@@ -228,3 +228,20 @@ def test_nothing_private_goes_to_the_engine() -> None:
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
     assert lines[0] == "*"
     assert not any(".env" in line or "settings.toml" in line for line in lines if line.startswith("!"))
+
+
+def test_each_service_has_the_secrets_that_it_needs_and_no_others() -> None:
+    services = compose("docker-compose.yml")["services"]
+
+    def secrets(name: str) -> set[str]:
+        return {s if isinstance(s, str) else s["source"] for s in services[name].get("secrets", [])}
+
+    def volumes(name: str) -> set[str]:
+        return {volume.partition(":")[0] for volume in services[name].get("volumes", [])}
+
+    assert secrets("orchestrator") == {"settings"} and secrets("inference") == {"inference_settings"}
+    assert volumes("orchestrator") & {"api-tokens", "fleet-tokens"} == {"api-tokens", "fleet-tokens"}
+    assert volumes("inference") == {"inference-cache", "fleet-tokens"}
+    assert "api-tokens" in volumes("demo") and "fleet-tokens" not in volumes("demo")
+    assert not secrets("names") and not volumes("names")
+    assert "inference" not in tomllib.loads((ROOT / "deploy/settings.toml").read_text())

@@ -13,6 +13,7 @@ import pytest
 
 from tests.peers.peers import require
 from tests.support.avatar_client import portrait, voice
+from tests.support.credentials import FLEET_TOKEN
 from tests.support.http import url
 from tests.support.servers import running_server
 from visavis.client.http_wire import AUDIO, CLOSE_CODES, FRAME
@@ -31,7 +32,7 @@ async def test_the_plain_client_speaks(tmp_path: Path, capsys: pytest.CaptureFix
     async with running_server(slots=2) as server:
         with wave.open(str(speech)) as file:
             pcm = file.readframes(file.getnframes())
-        count = await asyncio.to_thread(speak, image.read_bytes(), pcm, url(server))
+        count = await asyncio.to_thread(speak, image.read_bytes(), pcm, url(server), FLEET_TOKEN)
     assert count >= 38  # a second and a half, and the mouth closes
     printed = capsys.readouterr().out
     assert "over body frame" in printed and "'late': 0" in printed

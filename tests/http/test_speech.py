@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from inference_server.engines.card import read_card
 from inference_server.frontends.http.clip import read_wav
+from testing.card import read_card
 from tests.support.avatar_client import portrait
 from tests.support.house import tone
 from tests.support.http import Talk, client, refusal, socket

@@ -14,7 +14,8 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from inference_server.engines.card import audio_crc, read_card
+from inference_server.engines.card import audio_crc
+from testing.card import read_card
 from tests.support.avatar_client import Conversation, connect, portrait, prepare, refusal, voice
 from tests.support.bt601 import exact_rgb
 from tests.support.servers import InferenceServer, inference_server, running_server

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 import visavis
-from inference_server.engines.card import read_card
+from testing.card import read_card
 from tests.support.avatar_client import portrait
 from tests.support.servers import inference_server
 from visavis.playout.player import FacePicture

@@ -288,6 +288,26 @@ def test_hold_pauses_the_turn() -> None:
     assert call.kinds()[-1] == "finished"
 
 
+@pytest.mark.parametrize("video", [True, False])
+@pytest.mark.parametrize("before_ms", [60, 600])
+def test_pictures_of_a_turn_on_hold_are_not_late(video: bool, before_ms: int) -> None:
+    """Nor are they before the server, which drops what the playhead has passed; afterwards lips and voice agree."""
+    call = Call()
+    call.say(1, 4000)
+    call.run(before_ms)
+    held = len(call.pictures)
+    for index in range(held, held + 50):
+        if video:  # the voice alone is on hold
+            call.speaker.tick(index)
+    call.packet += 100
+    call.pictures += [Picture(0)] * 50
+    call.run(6000)
+    assert np.count_nonzero(call.heard) == 32_000
+    assert call.kinds()[-1] == "finished"
+    assert call.playout.stats.late == 0
+    assert min(np.diff(call.face.playheads)) >= -0.3 * SAMPLE_RATE  # it goes on where it was
+
+
 def test_a_turn_without_sound_ends() -> None:
     call = Call()
     call.speaker.start_turn(1)

@@ -1,7 +1,9 @@
 """Logs of every process: one JSON line per event, whatever logs it."""
 
+import contextlib
 import json
 import logging
+import os
 import subprocess
 import sys
 
@@ -43,6 +45,32 @@ def test_one_json_line_per_event() -> None:
     assert all("ZeroDivisionError" in line["error"] for line in failed)
     assert "told later" in failed[2]["error"]
     assert all(line["time"].endswith("Z") for line in lines)
+
+
+@pytest.mark.process
+def test_a_terminal_gets_lines_to_read() -> None:
+    script = (
+        "import logging\nfrom visavis.service.logs import Log, configure_logging\nconfigure_logging()\n"
+        "log = Log('orchestrator.calls', call='c1')\n"
+        "log.info('answered', sip={'udp': ['127.0.0.1:5060']}, ms=1.5, reason='', caller='a \\x1b[2J b')\n"
+        "logging.getLogger('orchestrator').warning('late', extra={'reason': 'x'})\n"
+        "try:\n    1 / 0\nexcept ZeroDivisionError:\n    log.exception('failed')\n"
+    )
+    ours, theirs = os.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as ours_file:
+        with os.fdopen(theirs, "wb") as theirs_file:
+            subprocess.run([sys.executable, "-c", script], stderr=theirs_file, check=True)
+        told = b""
+        with contextlib.suppress(OSError):  # EIO: the other side is closed
+            while more := ours_file.read(65536):
+                told += more
+        lines = told.decode().replace("\r\n", "\n").splitlines()
+    assert [line[8:] for line in lines[:3]] == [
+        ' orchestrator answered call=c1 sip=udp:127.0.0.1:5060 ms=1.5 caller="a \\x1b[2J b"',
+        " orchestrator WARNING late reason=x",
+        " orchestrator ERROR failed call=c1",
+    ]
+    assert lines[-1] == "ZeroDivisionError: division by zero"
 
 
 def test_in_an_ordinary_application_the_message_says_it_all(caplog: pytest.LogCaptureFixture) -> None:

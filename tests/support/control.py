@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +29,8 @@ from orchestrator.speech.base import VoiceByLanguage
 from orchestrator.webhook.signing import Signer
 from orchestrator.webhook.spool import Spool
 from orchestrator.webhook.webhook import Webhook
-from orchestrator.worker.messages import CallOpened, Message
+from orchestrator.worker.messages import CallOpened, CloseVideo, ConfigureCall, Message
+from tests.support.credentials import API, api_guard
 from tests.support.sip_fake import Wire
 from visavis import portraits
 from visavis.service.secret import Secret, SecretUrl
@@ -39,38 +41,70 @@ URL = "https://user:seeded-password@hook.example/calls?token=seeded-token"
 
 
 class NoMedia:
-    """A pool of media workers that opens ports on paper."""
+    """A pool of media workers that opens ports on paper, no video port twice; ``video`` are those that are open.
+
+    ``agreed`` is what each call's media were configured with, in order.
+    """
 
     workers: Sequence[Any] = ()
 
-    async def open_call(self, call_id: str, *, video: bool = True) -> CallOpened:
-        return CallOpened(call_id, 40_000, 40_002)
+    def __init__(self) -> None:
+        self.video: dict[str, int] = {}
+        self.agreed: list[ConfigureCall] = []
+        self.exhausted = False
+        self._ports = itertools.count(40_002, 2)
+
+    async def open_call(self, call_id: str, *, video: bool = True, bundle: bool = False) -> CallOpened:
+        return CallOpened(call_id, 40_000, await self.open_video(call_id) if video else None)
+
+    async def open_video(self, call_id: str) -> int | None:
+        await asyncio.sleep(0)
+        if not self.exhausted:
+            self.video.setdefault(call_id, next(self._ports))
+        return self.video.get(call_id)
 
     async def close_call(self, call_id: str) -> SessionStats | None:
+        self.video.pop(call_id, None)
         return None
 
     def send(self, message: Message) -> None:
-        pass
+        match message:
+            case ConfigureCall(call_id, _, video):
+                self.agreed.append(message)
+                assert video is None or call_id in self.video, "a picture from a port that nobody was told"
+                if video is None:
+                    self.video.pop(call_id, None)
+            case CloseVideo(call_id):
+                self.video.pop(call_id, None)
 
 
 class Control:
     """``wire`` is the peer's pen, ``api`` a client, ``posted`` what the webhook took, ``status`` how it answers."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, max_call_s: float = 14_400.0) -> None:
         settings = Settings(greeting="", data_dir=folder, max_calls=10_000)
         self.bus, self.supervisor = EventBus(), Supervisor(delay_s=0.01)
         catalog = AvatarCatalog(folder / "avatars", portraits.DEFAULT)
-        pool = cast(Any, NoMedia())
+        self.media = NoMedia()
+        pool = cast(Any, self.media)
         self.registry = CallRegistry(settings, pool, catalog, VoiceByLanguage({}), self.bus)
         fast = SipConfig(
-            messages_per_second=1e9, invites_per_second=1e9, max_calls=10_000, max_calls_per_source=10_000
+            messages_per_second=1e9,
+            invites_per_second=1e9,
+            max_calls=10_000,
+            max_calls_per_source=10_000,
+            max_call_seconds=max_call_s,
         )
-        self.wire = Wire(cast(Any, SipGateway(settings, self.registry)), fast)
+        self.gateway = SipGateway(settings, self.registry)
+        self.wire = Wire(cast(Any, self.gateway), fast)
+        self.gateway._stack._agent = self.wire.agent  # as if it had been started
         self.wire.agent.tracer.upcoming = None
         collector = OrchestratorCollector(self.registry, pool, self.bus, self.supervisor)
         services = Services(cast(Any, self), catalog, self.bus, make_registry(collector), "en")
-        transport = httpx.ASGITransport(create_app(services, "0"), raise_app_exceptions=False)
-        self.api = httpx.AsyncClient(transport=transport, base_url="http://test")
+        transport = httpx.ASGITransport(
+            create_app(services, "0", api_guard(folder)), raise_app_exceptions=False
+        )
+        self.api = httpx.AsyncClient(transport=transport, base_url="http://test", headers=API)
         self.status = 200
         self.posted: list[dict[str, Any]] = []
         self.requests: list[httpx.Request] = []
@@ -121,7 +155,7 @@ class Control:
         return SimpleNamespace(not_ready=list, not_alive=str)
 
     async def dial(self, order: DialOrder) -> str:
-        raise NotImplementedError
+        return await self.registry.dial(self.gateway, order)
 
     @property
     def records(self) -> RecordBook:

@@ -15,7 +15,7 @@ from livekit.agents.voice.avatar import AvatarOptions, AvatarRunner, QueueAudioO
 from livekit.agents.voice.io import PlaybackFinishedEvent, PlaybackStartedEvent
 from numpy.typing import NDArray
 
-from inference_server.engines.card import CardReading, read_card
+from testing.card import CardReading, read_card
 from tests.support.house import picture
 from visavis import AvatarSource, ServerPool
 from visavis.livekit import VisavisVideoGenerator

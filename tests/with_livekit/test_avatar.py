@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inference_server.engines.card import CardReading
+from testing.card import CardReading
 from tests.support.house import tone
 from tests.support.servers import running_server, start_inference_server
 from tests.with_livekit.room import FPS, RATE, show

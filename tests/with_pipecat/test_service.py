@@ -23,7 +23,7 @@ from pipecat.frames.frames import (
 from pipecat.pipeline.worker import PipelineParams
 from pipecat.tests.utils import SleepFrame, run_test
 
-from inference_server.engines.card import CardReading, read_card
+from testing.card import CardReading, read_card
 from tests.support.house import picture, tone
 from tests.support.servers import running_server, start_inference_server
 from visavis import ServerPool

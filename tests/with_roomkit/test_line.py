@@ -19,8 +19,8 @@ from roomkit.recorder.base import ChannelRecordingConfig, MediaRecordingConfig, 
 from roomkit.recorder.pyav import PyAVMediaRecorder
 from roomkit.video.pipeline.encoder.pyav import PyAVVideoEncoder
 
-from inference_server.engines.card import read_card
 from testing.caller import Phone
+from testing.card import read_card
 from tests.peers.baresip import baresip
 from tests.support.house import picture, tone
 from tests.support.servers import running_server

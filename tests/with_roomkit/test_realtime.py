@@ -16,8 +16,8 @@ from roomkit.video.pipeline.encoder.pyav import PyAVVideoEncoder
 from roomkit.voice.realtime.bridge import RealtimeAVBridge
 from roomkit.voice.realtime.mock import MockRealtimeProvider
 
-from inference_server.engines.card import read_card
 from testing.caller import Phone
+from testing.card import read_card
 from testing.ports import free_port, free_ports
 from tests.support.house import picture, tone
 from tests.support.servers import running_server

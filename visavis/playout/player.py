@@ -86,6 +86,7 @@ class Player:
             playout=playout,
             start_delay=start_delay,
             emit=self._on_turn,
+            holds=False,
         )
         self._early: list[tuple[PCM, int] | None] = []  # until the rate is known; None: the end of a turn
         self._turn_id = 0

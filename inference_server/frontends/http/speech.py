@@ -15,11 +15,13 @@ from inference_server.core import Core
 from inference_server.engines.base import BodyLoop
 from inference_server.errors import RequestError
 from inference_server.frontends.http.problems import limited
+from inference_server.frontends.http.socket import client_of
 from inference_server.streams.responses import FrameReady, TurnAccepted, TurnFinished, TurnRejected
 from inference_server.streams.stream import Stream
 from visavis.audio import Resampler
-from visavis.avatar.v1.contract import Open
+from visavis.avatar.v1.contract import Anchor, Audio, EndOfTurn, Open, TurnStart
 from visavis.frames import I420, paste_i420
+from visavis.service.routes import needs
 
 _WAV: dict[str, Any] = {
     "requestBody": {
@@ -40,6 +42,7 @@ def install(app: FastAPI, core: Core) -> None:
         openapi_extra=_WAV,
         responses={200: {"content": {"video/mp4": {}}, "description": "Fragmented MP4, H.264 and AAC"}},
     )
+    @needs("stream")
     async def speech(avatar_id: str, request: Request) -> Response:
         """The body is a WAV file of any rate. The clip comes while it is drawn, faster than it plays where the
         engine can; it takes a speaking slot for that long.
@@ -47,11 +50,13 @@ def install(app: FastAPI, core: Core) -> None:
         core.check_open_to_new()
         body = (await core.avatars.get(avatar_id)).body
         most = core.settings.speech_bytes
-        data = b"".join([chunk async for chunk in limited(request, most, "The WAV file").stream()])
+        client = client_of(request)
+        async with core.uploads.place(client):
+            data = b"".join([chunk async for chunk in limited(request, most, "The WAV file").stream()])
         from inference_server.frontends.http import clip  # a third of a second, and few servers are asked
 
         sound, rate = await asyncio.to_thread(clip.read_wav, data)
-        stream = await core.open(Open(avatar_id=avatar_id, body_sha256=body.sha256))
+        stream = await core.open(Open(avatar_id=avatar_id, body_sha256=body.sha256), client)
         try:
             await _begin(stream, sound, rate)
         except BaseException:
@@ -63,7 +68,7 @@ def install(app: FastAPI, core: Core) -> None:
 
 async def _begin(stream: Stream, sound: NDArray[np.int16], rate: int) -> None:
     """Say all of it. Raises ``resource_exhausted`` where no slot is free, and what the turn is refused for."""
-    stream.turn_start(1, 0, 0)
+    stream.take(TurnStart(1, 0, 0))
     while not isinstance(said := await stream.outbox.get(), TurnAccepted):
         if isinstance(said, TurnRejected):
             raise RequestError("resource_exhausted", f"{said.reason[:1].upper()}{said.reason[1:]}.")
@@ -71,11 +76,11 @@ async def _begin(stream: Stream, sound: NDArray[np.int16], rate: int) -> None:
             raise stream.error or RequestError("unavailable", "The stream has ended: try again.")
     to_face = Resampler(rate)
     pcm = np.concatenate((await asyncio.to_thread(to_face.push, sound), to_face.flush()))
-    stream.anchor(1, 0, 0, 0)
+    stream.take(Anchor(1, 0, 0, 0))
     step = stream.session.parameters.audio_bytes // 2
     for at in range(0, len(pcm), step):
-        stream.audio(1, 0, at, pcm[at : at + step].tobytes())
-    stream.end_of_turn(1, 0)
+        stream.take(Audio(1, 0, at, pcm[at : at + step].tobytes()))
+    stream.take(EndOfTurn(1, 0))
 
 
 async def _drawn(

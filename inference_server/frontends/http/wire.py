@@ -11,7 +11,6 @@ from inference_server.core import Core
 from inference_server.errors import RequestError, invalid
 from inference_server.frontends import describe
 from inference_server.frontends.http.problems import details
-from inference_server.streams import requests
 from inference_server.streams.responses import FrameReady, Response
 from inference_server.streams.stream import Stream
 from visavis.avatar.v1.contract import REQUESTS, Audio, Open
@@ -87,7 +86,7 @@ def has_playhead(data: str) -> bool:
 def apply(stream: Stream, data: str | bytes) -> None:
     """A message after open. Raises :class:`RequestError` where the client made a mistake."""
     if isinstance(data, str):
-        requests.apply(stream, parse(data))
+        stream.take(parse(data))
         return
     if len(data) < AUDIO.size or data[0] != AUDIO_TYPE:
         raise invalid(
@@ -97,7 +96,7 @@ def apply(stream: Stream, data: str | bytes) -> None:
     _, _, _, epoch, turn_id, first_sample = AUDIO.unpack_from(data)
     if max(turn_id, first_sample) >= 1 << 62:
         raise invalid("Audio: turn_id and first_sample must be below 2**62.")
-    stream.audio(turn_id, epoch, first_sample, data[AUDIO.size :])
+    stream.take(Audio(turn_id, epoch, first_sample, data[AUDIO.size :]))
 
 
 def opened(core: Core, stream: Stream) -> str:

@@ -59,12 +59,13 @@ class Admission:
         if verdict.refused:
             return unavailable(verdict.refused, later, "no_room" if verdict.ours else "")
         if self._config.users and not within(source, self._trusted):
-            challenge = self._challenger.check(transaction.request)
+            relayed = self._is_exempt(source)
+            challenge = self._challenger.check(transaction.request, source, relayed=relayed)
+            if challenge is not None and challenge.wait:
+                return unavailable(challenge.problem, challenge.wait)
             if challenge is not None:
-                if challenge.wrong:
-                    self._policy.failed(source)
-                values = challenge.challenges
-                return Refusal(401, headers=tuple(("WWW-Authenticate", value) for value in values))
+                values = tuple(("WWW-Authenticate", value) for value in challenge.challenges)
+                return Refusal(401, headers=values, text=challenge.problem)
         if verdict.replaced is not None:
             verdict.replaced.give_way(REPLACED, REPLACED_RETRY_AFTER)
         return None

@@ -63,8 +63,12 @@ class CallEvents(Protocol[C]):
         No media may be sent before this or `on_early`: until then nobody has shown that he wants them.
         """
 
-    async def on_reoffer(self, call: C, offer: SessionDescription) -> MediaCapabilities:
-        """The peer offers anew (hold, resume, new address, video added): what can we do now?"""
+    async def on_reoffer(self, call: C, offer: SessionDescription | None) -> MediaCapabilities:
+        """The peer offers anew (hold, resume, new address, video added), or asks for our offer (None): what can
+        we do now? `on_media` or `on_reoffer_failed` follows, unless the call ends."""
+
+    async def on_reoffer_failed(self, call: C) -> None:
+        """Nothing came of the offer that `on_reoffer` was asked about: the call goes on as it was."""
 
     async def on_progress(self, call: C, status: int) -> None:
         """A call of ours rings (180) or progresses (183)."""
@@ -77,6 +81,9 @@ class CallEvents(Protocol[C]):
 
     async def on_transfer(self, call: C, target: PeerText) -> bool:
         """REFER asks us to call `target`: whether we will."""
+
+    async def on_redirect(self, call: C, target: PeerText) -> bool:
+        """Whoever we call names `target`, a SIP URI, instead (302): whether it is called."""
 
     async def on_ended(self, call: C, cause: EndCause) -> None:
         """The last event of a call, exactly once."""

@@ -35,7 +35,7 @@ class Renegotiation:
         call = self._call
         if call.offering:
             call.respond(transaction, 491)
-        elif call.state not in ("answered", "established") or call.awaits_ack or self._is_open():
+        elif call.state not in ("answered", "established") or call.awaits_ack or self.is_open:
             call.respond(transaction, 500, headers=RETRY)
         else:
             self._begin(transaction)
@@ -50,7 +50,7 @@ class Renegotiation:
             call.respond(transaction, 200, headers=self._timer_headers(transaction.request))
         elif call.offer_open:
             call.respond(transaction, 491)
-        elif not call.negotiable or self._is_open():
+        elif not call.negotiable or self.is_open:
             call.respond(transaction, 500, headers=RETRY)
         else:
             self._begin(transaction)
@@ -64,10 +64,12 @@ class Renegotiation:
 
     def abandon(self) -> None:
         """The call has ended: an offer that is still open is refused."""
-        if self._open is not None and self._is_open():
+        if self._open is not None and self.is_open:
             self._call.respond(self._open, 487)
 
-    def _is_open(self) -> bool:
+    @property
+    def is_open(self) -> bool:
+        """Whether an offer of the peer's is not answered yet."""
         return self._open is not None and not self._open.final_sent
 
     def _timer_headers(self, request: Request) -> HeaderLines:
@@ -86,26 +88,9 @@ class Renegotiation:
         if refusal := call.timer.refuses(request):
             call.respond(transaction, 422, headers=refusal)
             return
-        body = sdp_body(request)
-        try:
-            if body is None:
-                text = call.session.offer(call.capabilities)
-            else:
-                offer = parse_sdp(body)
-                capabilities = await call.handler.on_reoffer(call, offer)
-                if transaction.final_sent:
-                    return
-                text = call.session.answer(offer, capabilities)
-                call.capabilities = capabilities
-        except NotAcceptable as error:
-            call.respond(transaction, 488, headers=(warning(str(error)),))
-            return
-        except SdpError as error:
-            call.respond(transaction, 400, "Bad SDP", headers=(warning(str(error)),))
-            return
-        except Exception:
-            log.exception("reoffer_failed", call=call.id)
-            call.respond(transaction, 500)
+        text = await self._settle(transaction)
+        if text is None:
+            await call.handler.on_reoffer_failed(call)
             return
         if request.method != "PRACK":
             call.dialog.refresh_target(request)
@@ -114,8 +99,32 @@ class Renegotiation:
         else:
             call.respond(transaction, 200, body=text, headers=self._timer_headers(request))
         call.renegotiated()
-        if body is not None and call.session.media is not None:
+        if sdp_body(request) is not None and call.session.media is not None:
             await call.handler.on_media(call, call.session.media)
+
+    async def _settle(self, transaction: ServerTransaction) -> str | None:
+        """Our answer, or our offer where there is none in the request; None where it was refused."""
+        call, body = self._call, sdp_body(transaction.request)
+        try:
+            offer = None if body is None else parse_sdp(body)
+            capabilities = await call.handler.on_reoffer(call, offer)
+            if transaction.final_sent:
+                return None
+            text = (
+                call.session.offer(capabilities)
+                if offer is None
+                else call.session.answer(offer, capabilities)
+            )
+            call.capabilities = capabilities
+            return text
+        except NotAcceptable as error:
+            call.respond(transaction, 488, headers=(warning(str(error)),))
+        except SdpError as error:
+            call.respond(transaction, 400, "Bad SDP", headers=(warning(str(error)),))
+        except Exception:
+            log.exception("reoffer_failed", call=call.id)
+            call.respond(transaction, 500)
+        return None
 
 
 class Reinvites:
@@ -129,13 +138,13 @@ class Reinvites:
     async def reoffer(self, capabilities: MediaCapabilities) -> NegotiatedMedia:
         """Offer anew. Raises NotAcceptable where the peer refuses or the call is not in a state to ask."""
         call = self._call
-        if call.state != "established" or self.offering:
+        if call.state != "established" or self.offering or call.offered:
             raise NotAcceptable("the call cannot take a new offer now")
         text = call.session.offer(capabilities)
         response = await self._transact(text)
         body = sdp_body(response) if response.status < 300 else None
         if body is None:
-            call.session.withdraw()
+            call.session.withdraw(text)
             raise NotAcceptable(f"the peer answered {response.status} {response.reason}")
         try:
             media = call.session.accept(body)
@@ -165,6 +174,8 @@ class Reinvites:
             low, high = (2.1, 4.0) if own_call_id else (0.0, 2.0)
             if attempt < 3:
                 await pause(self._client.clock, low + (high - low) * secrets.randbelow(100) / 100)
+                if call.session.local_text != body:  # their offer came in between and was answered
+                    return response
         return Response(status=481, reason="the call has ended")
 
     async def _once(self, body: str) -> Response:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from orchestrator.sip.sdp.answer import answer_offer
+from orchestrator.sip.sdp.bundle import session_lines
 from orchestrator.sip.sdp.capabilities import MediaCapabilities, NegotiatedMedia, NotAcceptable
 from orchestrator.sip.sdp.crypto import Keys
 from orchestrator.sip.sdp.description import SdpError, SessionDescription, parse_sdp
@@ -32,7 +33,7 @@ class SdpSession:
         self._keys: Keys = {}
         self._body: tuple[str, ...] | None = None
         self._local: SessionDescription | None = None
-        self._offered: tuple[SessionDescription, MediaCapabilities] | None = None
+        self._offered: tuple[SessionDescription, MediaCapabilities, str] | None = None
         self._before: tuple[str, ...] | None = None
         self.local_text: str = ""
         self.media: NegotiatedMedia | None = None
@@ -43,11 +44,18 @@ class SdpSession:
         return self._offered is not None
 
     def answer(self, offer: SessionDescription | bytes | str, capabilities: MediaCapabilities) -> str:
-        """Answer an offer; `media` is the agreement afterwards. Raises NotAcceptable, SdpError."""
+        """Answer an offer; `media` is the agreement afterwards. Raises NotAcceptable, SdpError.
+
+        What was agreed before stands where it raises.
+        """
         parsed = offer if isinstance(offer, SessionDescription) else parse_sdp(offer)
         sections, media = answer_offer(parsed, capabilities, self._keys)
         self._check(media)
-        text = self._compose(capabilities, sections)
+        before_streams = []
+        if media.bundle is not None:
+            taken = [m for m, section in zip(parsed.media, sections, strict=True) if len(section) > 1]
+            before_streams = session_lines(taken)
+        text = self._compose(capabilities, sections, before_streams)
         self._before = None
         self.media = media
         return text
@@ -58,7 +66,7 @@ class SdpSession:
         layout = self._local.media if self._local is not None else []
         text = self._compose(capabilities, make_offer(capabilities, layout, self._keys))
         assert self._local is not None
-        self._offered = (self._local, capabilities)
+        self._offered = (self._local, capabilities, text)
         return text
 
     def accept(
@@ -71,7 +79,7 @@ class SdpSession:
         """
         if self._offered is None:
             raise NotAcceptable("no offer of ours is open")
-        offered, capabilities = self._offered
+        offered, capabilities, _ = self._offered
         try:
             parsed = answer if isinstance(answer, SessionDescription) else parse_sdp(answer)
             media = read_answer(offered, parsed, capabilities, self._keys)
@@ -86,16 +94,23 @@ class SdpSession:
         self.media = media
         return media
 
-    def withdraw(self) -> None:
-        """Our offer was refused: what was agreed before stands, and so does our description of it."""
+    def withdraw(self, offer: str = "") -> None:
+        """Our offer was refused: what was agreed before stands, and so does our description of it.
+
+        Where `offer` is given and another one is open by now, that one stays.
+        """
+        if offer and self._offered is not None and self._offered[2] != offer:
+            return
         if self._offered is not None and self._before is not None:
             self._describe(self._before)
         self._offered = self._before = None
 
-    def _compose(self, capabilities: MediaCapabilities, sections: list[list[str]]) -> str:
+    def _compose(
+        self, capabilities: MediaCapabilities, sections: list[list[str]], attributes: Sequence[str] = ()
+    ) -> str:
         family = "IP6" if ":" in capabilities.address else "IP4"
         connection = f"c=IN {family} {capabilities.address}"
-        body = (connection, "t=0 0", *(line for section in sections for line in section))
+        body = (connection, "t=0 0", *attributes, *(line for section in sections for line in section))
         self._describe(body)
         return self.local_text
 
