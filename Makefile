@@ -16,6 +16,8 @@ help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(STAMP): pyproject.toml
+	@test "$$(uname)" = Linux || { \
+	  echo "Visavis runs on Linux: on a Mac or Windows take Docker or WSL 2 (docs/faq.md)"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
 	  echo "Visavis needs Python 3.11 to 3.13: name one with make PYTHON=python3.11"; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { \
@@ -100,7 +102,7 @@ $(ROOMKIT_STAMP): pyproject.toml
 	@echo "installing RoomKit, the services and the tests into $(ROOMKIT_VENV): about 250 MB to fetch, one minute"
 	@test -x $(ROOMKIT_VENV)/bin/pip || $(PYTHON312) -m venv $(ROOMKIT_VENV)
 	@$(ROOMKIT_VENV)/bin/pip install -q --disable-pip-version-check -e '.[orchestrator,inference,roomkit]' \
-	  roomkit==0.109.0 pytest==9.2.0 pytest-asyncio==1.5.0 'websockets>=14'
+	  roomkit==0.109.0 'aiortp[g722,opus]' pytest==9.2.0 pytest-asyncio==1.5.0 'websockets>=14'
 	@touch $@
 
 test-roomkit: $(ROOMKIT_STAMP)  ## the tests with the real RoomKit (Python 3.12, baresip) [ARGS=]
@@ -169,8 +171,8 @@ check-kubernetes:  ## schemas of Kubernetes, checkov and hadolint over the manif
 
 train-visemes: $(STAMP)  ## make the sound-to-mouth weights and judge them (see docs/visemes.md)
 	$(BIN)/pip install -q --disable-pip-version-check -e '.[train,inference]'
-	$(BIN)/python -m training.train
-	$(BIN)/python -m training.evaluate
+	$(BIN)/python -m testing.training.train
+	$(BIN)/python -m testing.training.evaluate
 
 # Code that an older protoc made runs with newer protobuf: an environment of its own, with the oldest.
 PROTO_VENV := .venv-proto

@@ -17,8 +17,10 @@ from pathlib import Path
 import httpx
 
 from examples.demo import TEXT, DemoFailed, Progress, converse, wait_ready
+from examples.dialogue import callers_words, hold_dialogue, talk_with
 from testing.caller import CallFailed, Phone
 from testing.caller.movie import contact_sheet, report, write_movie
+from testing.caller.recording import CLOCK_RATES
 from visavis.service.security import read_token
 
 
@@ -41,9 +43,13 @@ async def demo(options: argparse.Namespace) -> None:
     who = {"Authorization": f"Bearer {read_token(options.tokens).reveal()}"}
     async with httpx.AsyncClient(base_url=options.api, timeout=30, headers=who) as api:
         await wait_ready(api, {}, progress, options.out)
+        words = await callers_words(CLOCK_RATES["opus"])
         progress.say("dialling")
         async with Phone(f"sip:{options.user}@{sip}", local=local, codec="opus") as phone:
-            await converse(api, phone, options.text, options.language, progress)
+            call = await converse(api, phone, options.text, options.language, progress)
+            progress.say("a caller asks, and interrupts")
+            await talk_with(api, call["call_id"], "scripted")
+            said = await hold_dialogue(api, phone, call["call_id"], words)
     progress.say("writing what the phone received")
     frames = phone.recording.frames()
     if not frames:
@@ -51,6 +57,7 @@ async def demo(options: argparse.Namespace) -> None:
     write_movie(phone.recording, frames, options.out / "demo.mp4")
     contact_sheet(phone.recording, frames, options.out / "demo.png")
     progress.end()
+    print("\n".join(said))
     print("\n".join(report(phone.recording, frames, options.fps).lines()))
     print("seen by the phone: demo.mp4 and demo.png in ./out")
 

@@ -27,9 +27,11 @@ from typing import Any
 import av
 import httpx
 
+from examples.dialogue import callers_words, hold_dialogue
 from examples.services import ENDS, Readiness, end, start
 from testing.caller import CallFailed, Phone
 from testing.caller.movie import contact_sheet, report, write_movie
+from testing.caller.recording import CLOCK_RATES
 from testing.ports import free_port
 from visavis.service.security import make_token_file, read_token
 
@@ -183,6 +185,7 @@ async def demo(options: argparse.Namespace) -> None:
                 size=options.size,
                 fps=options.fps,
                 greeting="",
+                assistant="scripted",
                 data_dir=folder / "data",
                 cache_dir=folder / "cache",
                 **face,
@@ -195,9 +198,13 @@ async def demo(options: argparse.Namespace) -> None:
         ):
             processes = {"inference_server": inference, "orchestrator": orchestrator}
             await wait_ready(api, processes, progress, folder)
+            words = await callers_words(CLOCK_RATES["opus"])
             progress.say("dialling")
             async with Phone(f"sip:demo@127.0.0.1:{sip}", codec="opus") as phone:
                 call = await converse(api, phone, options.text, options.language, progress)
+                progress.say("a caller asks, and interrupts")
+                said = await hold_dialogue(api, phone, call["call_id"], words)
+                await asyncio.sleep(LISTEN_S)
             recording = phone.recording
     progress.say("writing what the phone received")
     frames = recording.frames()
@@ -210,6 +217,7 @@ async def demo(options: argparse.Namespace) -> None:
     except (OSError, av.FFmpegError) as error:
         raise DemoFailed(f"{out} cannot be written: {error.strerror}") from None
     progress.end()
+    print("\n".join(said))
     latency = call["media"].get("first_frame_ms")
     print("\n".join(figures.lines()))
     print(
@@ -246,6 +254,8 @@ def main() -> None:
         asyncio.run(interruptible(options))
     except (DemoFailed, CallFailed) as error:
         raise SystemExit(f"\ndemo: {error}") from None
+    except TimeoutError:
+        raise SystemExit("\ndemo: the caller's question got no answer: is the machine very busy?") from None
     except asyncio.CancelledError:
         print("\ndemo: stopped", file=sys.stderr)
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -55,6 +55,8 @@ def speak(image: bytes, pcm: bytes, url: str, token: str) -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
     with wave.open(sys.argv[2]) as voice:
         speak(
             Path(sys.argv[1]).read_bytes(),

@@ -12,20 +12,26 @@ import gc
 import os
 import sys
 
-import cv2
+from visavis.service.extras import missing_extra
 
-from inference_server.core import Core
-from inference_server.engines.base import EngineError
-from inference_server.engines.discovery import engine_names
-from inference_server.frontends.access import make_guard
-from inference_server.frontends.grpc import GrpcFrontend
-from inference_server.frontends.http.listener import HttpListener
-from inference_server.settings import SOURCE, Settings, load
-from visavis.service.listening import exposure
-from visavis.service.logs import Log, configure_logging
-from visavis.service.security import TokenFileError, need_token_file
-from visavis.service.settings import SettingsError
-from visavis.service.unhandled import log_loop, log_threads
+try:
+    import cv2
+
+    from inference_server.core import Core
+    from inference_server.engines.base import EngineError
+    from inference_server.engines.discovery import engine_names
+    from inference_server.frontends.access import make_guard
+    from inference_server.frontends.grpc import GrpcFrontend
+    from inference_server.frontends.http.listener import HttpListener
+    from inference_server.settings import SOURCE, Settings, load
+    from visavis.service.acceptor import raise_descriptor_limit
+    from visavis.service.listening import exposure
+    from visavis.service.logs import Log, configure_logging
+    from visavis.service.security import TokenFileError, need_token_file
+    from visavis.service.settings import SettingsError
+    from visavis.service.unhandled import log_loop, log_threads
+except ModuleNotFoundError as error:
+    raise SystemExit(missing_extra(error, "the inference server", "inference")) from None
 
 
 async def serve(settings: Settings, log: Log) -> int:
@@ -89,6 +95,7 @@ def main(argv: list[str]) -> int:
         need_token_file(settings.token_file, "fleet")
         settings.cache_dir.mkdir(parents=True, exist_ok=True)
         configure_logging(settings.log_level)
+        raise_descriptor_limit()
         return asyncio.run(serve(settings, Log("inference_server")))
     except (SettingsError, EngineError) as error:
         print(error, file=sys.stderr)

@@ -19,16 +19,19 @@ from inference_server.errors import RequestError, unavailable
 from inference_server.metrics import Metrics
 from inference_server.settings import MIB, Settings
 from inference_server.streams.admission import SpeakingSlots, measured_slots
+from inference_server.streams.ahead import AheadBudget
 from inference_server.streams.opening import agree
 from inference_server.streams.outbox import ResponseQueue
 from inference_server.streams.pictures import Pictures
 from inference_server.streams.session import Session, SessionParameters
 from inference_server.streams.stream import Stream
+from inference_server.uploads import Uploads
 from visavis.avatar.v1.contract import Capacity, Open
 from visavis.frames import SAMPLE_RATE
 from visavis.service.logs import Log
 from visavis.service.unhandled import logged
 
+AHEAD_BYTES = 256 * MIB
 IDLE_GRACE_S = 2.0  # an idle stream of a draining server may go by itself before it is ended
 
 
@@ -67,6 +70,8 @@ class Core:
         self.metrics.slots_used.set_function(lambda: self.slots.used)
         self.metrics.sessions.set_function(lambda: len(self.streams))
         self.metrics.avatars_resident_bytes.set_function(lambda: self.residency.nbytes)
+        self.uploads = Uploads()
+        self._ahead = AheadBudget(AHEAD_BYTES, AHEAD_BYTES // settings.max_sessions)
         self._numbers = itertools.count(1)
         self._ticker: asyncio.Task[None] | None = None
 
@@ -114,8 +119,8 @@ class Core:
 
     # --- streams --------------------------------------------------------------------------------------
 
-    async def open(self, request: Open) -> Stream:
-        """A stream for one conversation. Raises :class:`RequestError`."""
+    async def open(self, request: Open, client: str = "") -> Stream:
+        """A stream for one conversation of ``client``. Raises :class:`RequestError`."""
         self.check_open_to_new()
         self._check_room()
         avatar = await self.avatars.get(request.avatar_id)
@@ -142,6 +147,7 @@ class Core:
             s.window_ms * SAMPLE_RATE // 1000,
             s.audio_bytes,
             s.turn_ms * SAMPLE_RATE // 1000,
+            client,
         )
         outbox = ResponseQueue(int(s.window_ms / 1000 * body.fps) + 8)
         session = Session(
@@ -151,6 +157,7 @@ class Core:
             command=self.renderer.command,
             say=lambda response: stream.say(response),
             first_frame=self.metrics.first_frame_seconds.observe,
+            budget=self._ahead,
         )
         stream = Stream(
             session,

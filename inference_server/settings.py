@@ -95,6 +95,7 @@ class Settings(ServiceSettings):
     video_s: float = Field(10.0, ge=0.2, le=60, description="longest video that is made an avatar")
     bundle_bytes: int = Field(1024 * MIB, ge=MIB, description="largest avatar bundle that is imported")
     audio_bytes: int = Field(640_000, ge=640, description="largest Audio message (640000 is 20 s)")
+    speech_bytes: int = Field(32 * MIB, ge=1024, description="largest WAV file that is made a clip")
     turn_ms: int = Field(600_000, ge=1000, description="longest turn")
     idle_ms: int = Field(
         3_600_000, ge=1000, description="a stream that sends nothing for this long is closed"

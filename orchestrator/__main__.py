@@ -10,17 +10,25 @@ if __name__ == "__main__":
 import asyncio
 import sys
 
-from orchestrator.app import App
-from orchestrator.calls.portraits import AvatarError
-from orchestrator.config import load_settings
-from orchestrator.worker.pool import NoRoom
-from visavis.service.logs import configure_logging
+from visavis.service.extras import missing_extra
+
+try:
+    from orchestrator.app import App
+    from orchestrator.calls.portraits import AvatarError
+    from orchestrator.config import load_settings
+    from orchestrator.worker.pool import NoRoom
+    from visavis.service.acceptor import raise_descriptor_limit
+    from visavis.service.logs import configure_logging
+except ModuleNotFoundError as error:
+    raise SystemExit(missing_extra(error, "the orchestrator", "orchestrator")) from None
 
 
 def main() -> None:
     """Exit status 0 after an orderly end, 1 when it cannot start, 2 for a wrong setting."""
     settings = load_settings()
     configure_logging(settings.log_level)
+
+    raise_descriptor_limit()
 
     async def serve() -> None:
         await App(settings).run()

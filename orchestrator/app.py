@@ -18,6 +18,8 @@ from orchestrator.calls.records import RecordBook
 from orchestrator.calls.registry import CallRegistry
 from orchestrator.calls.viewers import Viewer
 from orchestrator.config import Settings
+from orchestrator.conversation.conversations import Conversations
+from orchestrator.conversation.setup import assistants_of
 from orchestrator.gateways.sip import SipGateway
 from orchestrator.gateways.web import WebGateway
 from orchestrator.metrics import OrchestratorCollector, make_registry
@@ -66,6 +68,15 @@ class App:
         identity = new_identity()
         self._pool = WorkerPool(pool_settings(settings, identity), self._on_message, self.supervisor)
         self._calls = CallRegistry(settings, self._pool, self._catalog, self._voices, self._bus)
+        self.conversations = Conversations(
+            self._calls,
+            assistants_of(settings),
+            settings.assistant,
+            most=settings.max_conversations,
+            greets=settings.assistant_greets,
+            transfer_to=settings.assistant_transfer_to,
+        )
+        self._calls.on_answered = self.conversations.answered
         self._sip = SipGateway(settings, self._calls, self.supervisor)
         self._web = WebGateway(settings, self._calls, identity_fingerprint(identity), self.supervisor)
         self._collector = OrchestratorCollector(
@@ -179,6 +190,7 @@ class App:
         serving: asyncio.Task[None] | None = None
         try:
             self._speech.start(self.supervisor)
+            self.conversations.start(self.supervisor, self._voices, self._speech.cache)
             await asyncio.gather(self._servers.start(), self._pool.start())
             if portrait := self._catalog.get(DEFAULT):
                 self._preparation.want(portrait)
@@ -211,6 +223,7 @@ class App:
             await self._preparation.close()
             await self._servers.close()
             await self._pool.close()
+            await self.conversations.close()
             await self._speech.close()
             await self.supervisor.close()
             log.info("stopped")

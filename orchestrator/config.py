@@ -227,6 +227,18 @@ class Settings(ServiceSettings):
         "Hello, I am the face of this call. Ask the API to make me say something.",
         description="spoken when a call is answered; empty: nothing",
     )
+    assistant: Literal["none", "scripted"] = Field(
+        "none", description="who talks with callers; none: the API alone does"
+    )
+    assistant_script: Path | None = Field(
+        None, description="YAML file of the scripted assistant; empty: the built-in one"
+    )
+    assistant_transfer_to: str = Field(
+        "", description="where an assistant may send callers (sip:help@example.com); empty: nowhere"
+    )
+    max_conversations: int = Field(
+        20, ge=1, description="callers that assistants talk with at once; the next one is told so"
+    )
     language: str = Field("en", description="language of greeting and say: en, de, fr, es, cmn...")
 
     webhook: SecretUrl = Field(
@@ -272,6 +284,16 @@ class Settings(ServiceSettings):
         """Width and height in pixels."""
         width, _, height = self.size.lower().partition("x")
         return int(width), int(height)
+
+    @property
+    def assistant_greets(self) -> bool:
+        """An assistant brings a greeting of its own, unless one is set, be it an empty one."""
+        return self.assistant != "none" and "greeting" not in self.model_fields_set
+
+    @property
+    def first_words(self) -> str:
+        """What is said when a call is answered, but for an assistant's greeting."""
+        return "" if self.assistant_greets else self.greeting
 
     @property
     def frame_rate(self) -> Fraction:
@@ -355,7 +377,7 @@ class Settings(ServiceSettings):
             signing_key(value.reveal())
         return value
 
-    @field_validator("avatar_image", "api_tokens", "avatar_tokens", mode="before")
+    @field_validator("avatar_image", "assistant_script", "api_tokens", "avatar_tokens", mode="before")
     @classmethod
     def _empty(cls, value: object) -> object:
         return value or None

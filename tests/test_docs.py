@@ -7,9 +7,12 @@ import os
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -96,6 +99,23 @@ def test_what_can_run_anywhere_runs(block: str, tmp_path: Path) -> None:
         assert re.search(r"^numpy\t\d", done.stdout, re.MULTILINE), done.stdout
 
 
+def test_the_index_names_every_page_and_links_lead_to_headings() -> None:
+    index = (ROOT / "docs/README.md").read_text()
+    there = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert there - set(re.findall(r"\]\(([\w.-]+\.md)\)", index)) == set()
+    broken = []
+    for page in PAGES:
+        for name, anchor in re.findall(r"\]\(([\w./-]*)#([^)]+)\)", page.read_text()):
+            if name and not name.endswith(".md"):
+                continue
+            target = (page.parent / name if name else page).read_text()
+            headings = re.findall(r"^#+ (.+)$", target, re.MULTILINE)
+            # as GitHub makes them: lower case, blanks to dashes, nothing but letters, digits, dashes, underscores
+            anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            broken += [] if anchor in anchors else [f"{page.name}: {name}#{anchor}"]
+    assert broken == []
+
+
 @pages
 def test_make_targets_exist(page: Path) -> None:
     targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -139,3 +159,25 @@ def test_files_exist(page: Path) -> None:
     missing = {name for name in named if not (ROOT / name).exists()}
     missing |= {link for link in links if not (page.parent / link).exists()}
     assert missing - NO_FILES == set()
+
+
+def installed_with(name: str, extras: frozenset[str], seen: set[tuple[str, frozenset[str]]]) -> set[str]:
+    """Names of every distribution that installing this one brings."""
+    if (name, extras) in seen:
+        return set()
+    seen.add((name, extras))
+    found = {canonicalize_name(name)}
+    for line in metadata.requires(name) or []:
+        wanted = Requirement(line)
+        if any(wanted.marker is None or wanted.marker.evaluate({"extra": extra}) for extra in extras | {""}):
+            found |= installed_with(wanted.name, frozenset(wanted.extras), seen)
+    return found
+
+
+def test_the_licence_of_every_package_of_the_services_is_told() -> None:
+    brought = installed_with("visavis", frozenset({"orchestrator", "inference"}), set()) - {"visavis"}
+    for which in ("orchestrator", "inference"):
+        pins = (ROOT / f"deploy/requirements-{which}.txt").read_text().splitlines()
+        brought |= {canonicalize_name(pin.partition("==")[0]) for pin in pins if "==" in pin}
+    named = re.findall(r"`([\w.-]+)`", (ROOT / "docs/licences.md").read_text())
+    assert len(brought) > 40 and brought - {canonicalize_name(name) for name in named} == set()

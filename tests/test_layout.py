@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-PACKAGES = ("visavis", "orchestrator", "inference_server", "testing", "training")
+PACKAGES = ("visavis", "orchestrator", "inference_server", "testing")
 
 
 def imports(path: Path) -> set[str]:
@@ -168,7 +168,7 @@ def test_the_inference_server_knows_no_phone_call() -> None:
 @pytest.mark.parametrize("folder", ["orchestrator", "inference_server", "visavis"])
 def test_what_is_installed_imports_nothing_of_a_checkout(folder: str) -> None:
     for path, name in imported(folder):
-        assert name.split(".")[0] not in ("bench", "tests", "testing", "training", "examples"), (path, name)
+        assert name.split(".")[0] not in ("bench", "tests", "testing", "examples"), (path, name)
 
 
 def test_what_tests_and_benches_share_imports_neither() -> None:

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from visavis.roomkit.http_provider import HTTPAvatarProvider as HTTPAvatarProvider
     from visavis.roomkit.mock_provider import MockAvatarProvider as MockAvatarProvider
     from visavis.roomkit.musetalk_provider import MuseTalkAvatarProvider as MuseTalkAvatarProvider
+    from visavis.roomkit.realtime import stop_lips_with_speech as stop_lips_with_speech
     from visavis.roomkit.types import AvatarProvider as AvatarProvider
     from visavis.session import AvatarSession as AvatarSession
     from visavis.session import FacePicture as FacePicture
@@ -100,6 +101,7 @@ _HOME = {
     "client.placement": ("Placement",),
     "playout.playout": ("Picture", "Playout"),
     "client.pool": ("ServerPool",),
+    "roomkit.realtime": ("stop_lips_with_speech",),
     "roomkit.types": ("AvatarProvider",),
     "session": ("AvatarSession", "FacePicture", "SpeechFinished", "SpeechStarted"),
     "client.start_delay": ("StartDelay",),

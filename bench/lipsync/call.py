@@ -26,10 +26,10 @@ from inference_server.lipsync.target import from_phones
 from testing import caller
 from testing.caller.movie import aligned
 from testing.caller.recording import Recording
+from testing.training.corpus import VOICES, Clip
+from testing.training.dataset import test_set
 from tests.support.house import orchestrator
 from tests.support.servers import running_server
-from training.corpus import VOICES, Clip
-from training.dataset import test_set
 from visavis import portraits
 
 RECEIVED_RATE = 8000

@@ -25,8 +25,8 @@ from inference_server.lipsync.lips import LipTrack, track_lips
 from inference_server.lipsync.measure import LipSyncReport, compare
 from inference_server.lipsync.phones import Phone
 from inference_server.lipsync.target import from_phones
-from training.corpus import VOICES, Clip
-from training.dataset import test_set
+from testing.training.corpus import VOICES, Clip
+from testing.training.dataset import test_set
 from visavis.frames import frame_start, paste_i420
 from visavis.rgb import to_rgb
 

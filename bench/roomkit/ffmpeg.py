@@ -17,8 +17,8 @@ from inference_server.lipsync.measure import LipSyncReport, compare
 from inference_server.lipsync.target import from_phones
 from testing.caller.phone import offer
 from testing.caller.signalling import Dialog
+from testing.training.corpus import Clip
 from tests.peers.receivers import ffmpeg_clip
-from training.corpus import Clip
 
 Clock = Literal["rtcp", "arrival"]
 CLOCKS: tuple[Clock, ...] = get_args(Clock)

@@ -33,12 +33,12 @@ from inference_server.lipsync.lips import track_lips
 from inference_server.lipsync.measure import compare
 from inference_server.lipsync.target import from_phones
 from testing.caller import Phone
+from testing.training.corpus import VOICES, Clip
+from testing.training.dataset import test_set
 from tests.support.house import picture, tone
 from tests.support.servers import InferenceServer, running_server
 from tests.with_roomkit.app import App, roomkit_app
 from tests.with_roomkit.lag import heard_when, lips, voices
-from training.corpus import VOICES, Clip
-from training.dataset import test_set
 from visavis import AvatarVideoChannel, HTTPAvatarProvider, portraits
 
 FPS = 30
@@ -106,7 +106,7 @@ async def application(case: Case, server: InferenceServer, portrait: bytes, side
         if shared is not None and case.attach:
             shared.attach(app.backend, session)
 
-    settings = {"speed": case.speed, "pacer_prebuffer_ms": case.prebuffer}
+    settings: dict[str, Any] = {"speed": case.speed, "pacer_prebuffer_ms": case.prebuffer}
     with folder:
         async with roomkit_app(channel, on_session=on_session, **settings) as app:
             yield app

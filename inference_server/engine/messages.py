@@ -30,12 +30,13 @@ class Detach:
 
 @dataclass(slots=True)
 class OpenTrack:
-    """Audio of a new turn, whose first appended sample is number ``origin``."""
+    """Audio of a new turn of ``client``, whose first appended sample is number ``origin``."""
 
     track: int
     avatar_id: str
     fps: tuple[int, int]
     origin: int
+    client: str = ""
 
 
 @dataclass(slots=True)

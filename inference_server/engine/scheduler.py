@@ -1,4 +1,7 @@
-"""Which frames the engine draws next: earliest deadline first over all sessions. Sans-IO."""
+"""Which frames the engine draws next: earliest deadline first over all sessions. Sans-IO.
+
+Frames that a stream is not entitled to, because it asks for more than are shown, come after everybody's others.
+"""
 
 from __future__ import annotations
 
@@ -60,18 +63,18 @@ class Scheduler:
         limit = min(self.largest, most) if most is not None else self.largest
         if self._retries:
             return self._next_retry(limit)
-        heap: list[tuple[bool, float, int, FrameJob]] = []
+        heap: list[tuple[bool, bool, float, int, FrameJob]] = []
         for order, turn in enumerate(turns):
             job = turn.peek()
             if job is not None:
                 heap.append((*self._urgency(job, now), order, job))
-        if any(not later for later, *_ in heap):
+        if any(not later for _, later, *_ in heap):
             limit = min(limit, self.soon)
         heapq.heapify(heap)
         jobs: list[FrameJob] = []
         while heap and len(jobs) < limit:
-            _, _, order, job = heapq.heappop(heap)
-            job.turn.take(job)
+            *_, order, job = heapq.heappop(heap)
+            job.turn.take(job, now)
             jobs.append(job)
             following = job.turn.peek()
             if following is not None:
@@ -113,8 +116,9 @@ class Scheduler:
         return batch
 
     @staticmethod
-    def _urgency(job: FrameJob, now: float) -> tuple[bool, float]:
-        return (not job.turn.first_frame(job.frame), job.turn.deadline(job.frame, now))
+    def _urgency(job: FrameJob, now: float) -> tuple[bool, bool, float]:
+        turn = job.turn
+        return (not turn.entitled(now), not turn.first_frame(job.frame), turn.deadline(job.frame, now))
 
 
 def _worth(job: FrameJob) -> bool:

@@ -154,6 +154,7 @@ class MockEngine:
             history=int(s.history_ms * SAMPLE_RATE / 1000),
             buckets=tuple(sorted(int(b) for b in s.buckets.split("+"))),
             closing_frames=s.closing_frames,
+            avatar_settings=("number", "fault"),
         )
         self._random = random.Random(1)
         self._device_free = 0.0

@@ -18,7 +18,7 @@ DEFAULT_FPS = Fraction(25)
 _KINDS = {"mouth": pb.FRAME_KIND_MOUTH, "body": pb.FRAME_KIND_BODY}
 
 
-def prepare_request(request: pb.PrepareAvatarRequest) -> PrepareRequest:
+def prepare_request(request: pb.PrepareAvatarRequest, client: str) -> PrepareRequest:
     """With defaults filled in."""
     video = request.WhichOneof("source") == "video"
     try:
@@ -33,6 +33,7 @@ def prepare_request(request: pb.PrepareAvatarRequest) -> PrepareRequest:
         fit,
         dict(request.settings),
         video,
+        client,
     )
 
 

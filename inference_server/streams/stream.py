@@ -95,6 +95,14 @@ class Stream:
                     "Open: this stream is open already: open another stream for another conversation."
                 )
 
+    def unpaced(self, frame: FrameReady) -> None:
+        """A frame has been taken by a client without a playhead: what it has taken counts as heard.
+
+        So the window bounds what is drawn beyond that, and nothing is ever late.
+        """
+        before = 0 if frame.last else int(SAMPLE_RATE / self.fps)
+        self.take(Playhead(frame.turn_id, frame.epoch, frame.sample - before, True))
+
     def half_close(self) -> None:
         """The client sends no more: what has ended is finished, then the stream ends."""
         self._half_closed = True

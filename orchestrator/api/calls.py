@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 import numpy as np
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 
 from orchestrator.api.dependencies import ServicesDep
 from orchestrator.api.schemas import (
@@ -33,6 +33,8 @@ from visavis.service.unhandled import logged
 
 ARRIVING = 64
 """Pieces of an upload that wait to be played; then the sender waits."""
+LONGEST_S = 3600
+"""Seconds of sound that one upload may play."""
 
 router = APIRouter(prefix="/v1/calls", tags=["calls"])
 
@@ -53,7 +55,10 @@ async def dial(request: DialRequest, services: ServicesDep) -> Dialled:
         language=request.language or services.language,
         video=request.video,
         account=request.account,
+        assistant=request.assistant,
     )
+    if order.assistant is not None:
+        services.orchestrator.conversations.check(order.assistant)
     return Dialled(call_id=await services.orchestrator.dial(order))
 
 
@@ -104,9 +109,16 @@ async def play(
     turn = call.play(_drain(arriving), reader.sample_rate, replace=mode == "replace")
     rest = logged(asyncio.create_task(_discard(turn, arriving)), "upload")
     try:
+        left = LONGEST_S * reader.sample_rate - len(first)
         await arriving.put(first)
         async for data in body:
-            await arriving.put(reader.feed(data))
+            samples = reader.feed(data)
+            left -= len(samples)
+            if left < 0:
+                raise HTTPException(
+                    413, f"more than {LONGEST_S} seconds of sound: send the rest in another request"
+                )
+            await arriving.put(samples)
     finally:
         await arriving.put(None)
         rest.cancel()

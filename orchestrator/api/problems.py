@@ -8,12 +8,15 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from orchestrator.api.schemas import Problem
+from orchestrator.assistants.base import AssistantError
 from orchestrator.calls.call import CallGone
 from orchestrator.calls.gateway import DialForbidden, DialLimit, DialRefused, RequestRefused
 from orchestrator.calls.portraits import AvatarError
 from orchestrator.calls.turns import TooManyTurns
+from orchestrator.conversation.conversations import TooManyConversations
 from orchestrator.speech.base import SpeechError
 from visavis.service.text import escaped
 
@@ -22,6 +25,8 @@ _STATUS: dict[type[Exception], int] = {
     SpeechError: 400,
     CallGone: 410,
     TooManyTurns: 429,
+    AssistantError: 400,
+    TooManyConversations: 429,
     DialForbidden: 403,
     DialLimit: 429,
     DialRefused: 409,
@@ -44,6 +49,10 @@ def install_problems(app: FastAPI) -> None:
         if detail == HTTPStatus(404).phrase:
             detail = f"There is nothing at {request.url.path[:200]}: /docs lists the routes."
         return problem(error.status_code, detail)
+
+    @app.exception_handler(ClientDisconnect)
+    async def _gone(_: Request, __: ClientDisconnect) -> JSONResponse:
+        return problem(400, "the request ended before its body did")
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -7,7 +7,6 @@ import contextlib
 import os
 import socket
 from importlib import metadata
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -16,11 +15,14 @@ from orchestrator.api.app import create_app, create_probes
 from orchestrator.api.dependencies import Services
 from orchestrator.api.shared_port import sharing
 from orchestrator.config import Settings
+from visavis.service.http_server import HttpProtocol, HttpServer
 from visavis.service.listening import Tls, exposure
 from visavis.service.logs import Log
 from visavis.service.security import API_SCOPES, Guard, Tokens, need_token_file
 
 log = Log(__name__)
+
+CONNECTIONS = 512
 
 HELP = "send the header Authorization: Bearer TOKEN; visavis-token prints it where the orchestrator runs."
 
@@ -53,7 +55,7 @@ class ApiServer:
             origins=settings.api_origins,
             probes=not settings.probe_port,
         )
-        self._faces: list[tuple[uvicorn.Server, socket.socket]] = []
+        self._faces: list[tuple[HttpServer, socket.socket]] = []
         self._tasks: list[asyncio.Task[None]] = []
         try:
             self._listen(
@@ -63,7 +65,7 @@ class ApiServer:
                 settings.api_host,
                 settings.api_port,
                 "VISAVIS_API_PORT",
-                sharing(services.web.tcp.accept) if services.web is not None else "auto",
+                sharing(services.web.tcp.accept) if services.web is not None else HttpProtocol,
             )
             if settings.probe_port:
                 host, port = settings.probe_host, settings.probe_port
@@ -87,15 +89,19 @@ class ApiServer:
         self._let_go()
 
     def _listen(
-        self, app: FastAPI, tls: Tls, what: str, host: str, port: int, setting: str, http: Any = "auto"
+        self,
+        app: FastAPI,
+        tls: Tls,
+        what: str,
+        host: str,
+        port: int,
+        setting: str,
+        kind: type[HttpProtocol] = HttpProtocol,
     ) -> None:
-        config = uvicorn.Config(
-            app, log_config=None, access_log=False, timeout_graceful_shutdown=2, http=http
-        )
+        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2)
         if tls:
             config.ssl_context_factory = lambda *_: tls.context()
-        server = uvicorn.Server(config)
-        server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
+        server = HttpServer(config, CONNECTIONS, kind=kind)
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             self._faces.append((server, socket.create_server((host, port), family=family)))

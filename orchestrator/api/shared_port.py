@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from visavis.service.http_server import HttpProtocol
 
 MEDIA_FIRST = b"\0"
 """A framed connectivity check begins with its length, which is below 256 (RFC 4571); a request with a letter."""
 
 
-def sharing(other: Callable[[], asyncio.Protocol]) -> type[asyncio.Protocol]:
-    """A protocol class for uvicorn that gives connections of media to a protocol that ``other`` makes."""
+def sharing(other: Callable[[], asyncio.Protocol]) -> type[HttpProtocol]:
+    """A protocol class for the API's server that gives connections of media to a protocol that ``other`` makes."""
 
-    class SharedPort(H11Protocol):
+    class SharedPort(HttpProtocol):
         _decided = False
 
         def data_received(self, data: bytes) -> None:
@@ -22,6 +22,7 @@ def sharing(other: Callable[[], asyncio.Protocol]) -> type[asyncio.Protocol]:
                 self._decided = True
                 if data.startswith(MEDIA_FIRST) and self.scheme == "http":
                     self.connections.discard(self)
+                    self.guest.spoke = True
                     protocol = other()
                     self.transport.set_protocol(protocol)
                     protocol.connection_made(self.transport)

@@ -22,6 +22,7 @@ from orchestrator.worker.messages import (
     AvatarSettings,
     AvatarState,
     EndTurn,
+    GiveWay,
     InterruptTurns,
     LipsFigures,
     PrepareState,
@@ -169,6 +170,8 @@ class CallAvatarOwner:
                 speaker.end_turn(turn_id)
             case InterruptTurns():
                 speaker.interrupt()
+            case GiveWay(_, how):
+                speaker.give_way(how)
 
     def configured(self, audio: AudioParameters, video: VideoParameters | None) -> None:
         """A codec of another rate ends what is being said; the next turn comes at the new rate."""

@@ -50,6 +50,8 @@ class CallRegistry:
         self._ended: list[Call] = []
         self.records = RecordBook(settings.records_kept)
         self.refused = 0
+        self.on_answered: Callable[[Call], None] = lambda call: None
+        """Is told of each call that is answered."""
         self._listening = Listening(pool.send)
         self._viewing = Viewing(pool.send)
         self.dial_plan = DialPlan(
@@ -124,7 +126,8 @@ class CallRegistry:
             self.dial_plan.ended(call_id, time.monotonic())
             await self._pool.close_call(call_id)
             raise
-        self._add(call_id, signalling, portrait, order.text, order.language)
+        call = self._add(call_id, signalling, portrait, order.text, order.language)
+        call.assistant = order.assistant
         return call_id
 
     def erased(self, portrait: Portrait) -> None:
@@ -150,7 +153,7 @@ class CallRegistry:
         ports = await self._open(call_id, video, bundle=bundle)
         portrait = self._catalog.for_user(invitation.dialled)
         settings = self._settings
-        self._add(call_id, invitation, portrait, settings.greeting, settings.language)
+        self._add(call_id, invitation, portrait, settings.first_words, settings.language)
         if invitation.ended is not None:  # cancelled meanwhile
             await self.end(call_id, invitation.ended)
         else:
@@ -222,8 +225,8 @@ class CallRegistry:
 
     def _add(
         self, call_id: str, signalling: Signalling, portrait: Portrait, text: str, language: str
-    ) -> None:
-        self._under_way[call_id] = Call(
+    ) -> Call:
+        call = self._under_way[call_id] = Call(
             call_id,
             signalling,
             portrait,
@@ -234,3 +237,5 @@ class CallRegistry:
             language=language,
             rtp_timeout_s=self._settings.rtp_timeout_s,
         )
+        call.on_answered = lambda answered: self.on_answered(answered)
+        return call

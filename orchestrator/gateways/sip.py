@@ -232,7 +232,10 @@ class SipGateway(BaseHandler):
 
     async def start(self) -> None:
         """Raises ``OSError`` in one sentence where an address cannot be had."""
-        await self._stack.start()
+        try:
+            await self._stack.start()
+        except OSError as error:
+            raise OSError(f"{error}: choose another VISAVIS_SIP_PORT or VISAVIS_SIP_TLS_PORT") from error
 
     def dial(self, call_id: str, order: DialOrder, ports: CallOpened) -> SipSignalling:
         """Raises :class:`DialRefused`."""

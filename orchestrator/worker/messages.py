@@ -236,6 +236,14 @@ class InterruptTurns(CallMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class GiveWay(CallMessage):
+    """How the turns of a call are spoken from now on, since somebody else speaks: as they are, more quietly
+    (``duck``), or not at all, to go on later where they stopped (``hold``)."""
+
+    how: Literal["none", "duck", "hold"]
+
+
+@dataclass(frozen=True, slots=True)
 class TurnReport(CallMessage):
     """What happened to a turn. ``heard_ms``: how much of its sound the caller was sent; ``wait_ms``: from its first
     sound to its start."""
@@ -342,14 +350,14 @@ class Shutdown:
     """End every call and exit."""
 
 
-ToOwner = StartTurn | TurnAudio | EndTurn | InterruptTurns
+ToOwner = StartTurn | TurnAudio | EndTurn | InterruptTurns | GiveWay
 """For the owner of a call: the worker only passes it on."""
 ToFactory = AvatarPrepared
 """For the factory of a worker's calls."""
 Message = (
     Setup | WorkerReady | CallMessage | OpenCall | CallOpened | CallRefused | OpenVideo | VideoOpened | CloseVideo
     | ConfigureCall | StartCall | CloseCall | CallClosed | RequestKeyframe | SendDigits | DigitsRefused | Listen
-    | View | Viewed | Heard | StartTurn | TurnAudio | EndTurn | InterruptTurns | TurnReport | AvatarState
+    | View | Viewed | Heard | StartTurn | TurnAudio | EndTurn | InterruptTurns | GiveWay | TurnReport | AvatarState
     | LipsFigures | AvatarPrepared | PrepareState | TaskFailed | Digit | CallFailed | CallFigures | MediaSecured
     | MediaLost | Heartbeat | Shutdown
 )  # fmt: skip

@@ -91,7 +91,10 @@ def aligned(recording: Recording, frames: Sequence[VideoFrame]) -> list[float]:
 
 
 def write_movie(recording: Recording, frames: Sequence[VideoFrame], path: Path) -> None:
-    """An MP4 with each picture at the time the sender meant it to be seen with the voice."""
+    """An MP4 with each picture at the time the sender meant it to be seen with the voice.
+
+    The voice is on the left, what was said to it on the right.
+    """
     times = aligned(recording, frames)
     height, width = frames[0].image.shape[:2]
     with av.open(str(path), "w") as file:
@@ -100,7 +103,7 @@ def write_movie(recording: Recording, frames: Sequence[VideoFrame], path: Path) 
         )
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         video.time_base = video.codec_context.time_base = Fraction(1, 1000)
-        audio: Any = file.add_stream("aac", rate=recording.rate, layout="mono")
+        audio: Any = file.add_stream("aac", rate=recording.rate, layout="stereo")
         last = -1
         for frame, time in zip(frames, times, strict=True):
             stamp = max(round(time * 1000), last + 1)
@@ -110,20 +113,20 @@ def write_movie(recording: Recording, frames: Sequence[VideoFrame], path: Path) 
             picture.pts, picture.time_base, last = stamp, Fraction(1, 1000), stamp
             file.mux(video.encode(picture))
         file.mux(video.encode(None))
-        samples = recording.samples()
-        for at in range(0, len(samples), 1024):
-            sound: Any = av.AudioFrame.from_ndarray(
-                samples[None, at : at + 1024], format="s16", layout="mono"
-            )
+        voices = np.stack((recording.samples(), recording.said_meanwhile()))
+        for at in range(0, voices.shape[1], 1024):
+            piece = np.ascontiguousarray(voices[:, at : at + 1024].T).reshape(1, -1)
+            sound: Any = av.AudioFrame.from_ndarray(piece, format="s16", layout="stereo")
             sound.sample_rate, sound.pts, sound.time_base = recording.rate, at, Fraction(1, recording.rate)
             file.mux(audio.encode(sound))
         file.mux(audio.encode(None))
 
 
 def contact_sheet(recording: Recording, frames: Sequence[VideoFrame], path: Path, columns: int = 6) -> None:
-    """Twelve pictures around the speech over the waveform, as a PNG."""
+    """Twelve pictures around the speech over the waveforms of what was received and, below, of what was sent."""
     times = np.array(aligned(recording, frames))
     samples = recording.samples().astype(np.float32) / 32768
+    said = recording.said_meanwhile().astype(np.float32) / 32768
     loud = np.flatnonzero(np.abs(samples) > 0.02)
     rate = recording.rate
     start, end = (loud[0] / rate, loud[-1] / rate) if len(loud) else (0.0, len(samples) / rate)
@@ -153,7 +156,11 @@ def contact_sheet(recording: Recording, frames: Sequence[VideoFrame], path: Path
             1,
             cv2.LINE_AA,
         )
-    _waveform(sheet[-strip:, margin:-margin], samples, rate, moments)
+    strips = [samples, said] if said.any() else [samples]
+    for n, voice in enumerate(strips):
+        part = strip // len(strips)
+        area = sheet[len(sheet) - strip + n * part :][:part, margin:-margin]
+        _waveform(area, voice, rate, moments)
     path.write_bytes(cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes())
 
 

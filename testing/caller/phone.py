@@ -7,6 +7,7 @@ import contextlib
 from typing import Literal, Self
 
 from testing.caller.media import RTX, VIDEO, MediaSockets
+from testing.caller.microphone import Microphone
 from testing.caller.path import LossyPath
 from testing.caller.recording import CLOCK_RATES, PAYLOAD_TYPES, Recording
 from testing.caller.repair import Repair
@@ -75,7 +76,14 @@ class Phone:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        self.recording.said = self.microphone.said
         await self._leave.aclose()
+
+    @property
+    def microphone(self) -> Microphone:
+        """What this end says."""
+        assert self._media is not None
+        return self._media.microphone
 
     def press(self, digit: str) -> None:
         """Send a DTMF digit (RFC 4733)."""

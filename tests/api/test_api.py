@@ -17,8 +17,11 @@ import pytest
 from fastapi.routing import iter_route_contexts
 from prometheus_client import CollectorRegistry
 
+from orchestrator.api import calls
 from orchestrator.api.app import create_app
 from orchestrator.api.dependencies import Services
+from orchestrator.assistants.script import DEFAULT, read_script
+from orchestrator.assistants.scripted import ScriptedAssistant
 from orchestrator.calls.call import Call
 from orchestrator.calls.events import CallEvent, EventBus
 from orchestrator.calls.gateway import CallEnd, DialOrder, DialRefused, RequestRefused
@@ -26,6 +29,7 @@ from orchestrator.calls.portraits import AvatarCatalog, Portrait
 from orchestrator.calls.records import CallRecord, RecordBook
 from orchestrator.calls.registry import CallRegistry
 from orchestrator.config import load_settings
+from orchestrator.conversation.conversations import Conversations
 from orchestrator.metrics import OrchestratorCollector, make_registry
 from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
 from tests.support.calls import Peer, Sink, answered_call, report
@@ -64,6 +68,8 @@ class House(Peer):
     pressed: list[tuple[str, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        taps = cast(Any, SimpleNamespace(tap=lambda call_id, take: None))
+        self.talks = Conversations(taps, {"scripted": ScriptedAssistant(read_script(DEFAULT))})
         default = self.tmp / "default.png"
         default.write_bytes(PNG)
         self.catalog = AvatarCatalog(self.tmp / "avatars", default)
@@ -94,6 +100,10 @@ class House(Peer):
 
     def call(self, call_id: str) -> Call | None:
         return self.one if call_id == "c1" else None
+
+    @property
+    def conversations(self) -> Any:
+        return self.talks
 
     @property
     def desk(self) -> Any:
@@ -189,6 +199,18 @@ async def test_replace_interrupts_first(house: House) -> None:
     assert house.sink.interrupted == 1
     turns = (await house.client.get("/v1/calls/c1")).json()["turns"]
     assert [turn["state"] for turn in turns] == ["interrupted", "queued"]
+
+
+async def test_play_ends_after_an_hour(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "LONGEST_S", 1)
+
+    async def three_seconds() -> AsyncIterator[bytes]:
+        yield wav_header()
+        for _ in range(150):
+            yield bytes(640)
+
+    answer = await house.client.post("/v1/calls/c1/play", content=three_seconds())
+    assert (answer.status_code, "more than 1 seconds of sound" in answer.json()["detail"]) == (413, True)
 
 
 async def test_play_takes_a_wav(house: House) -> None:
@@ -410,6 +432,26 @@ def test_refused_calls_take_a_share_of_the_records(caplog: pytest.LogCaptureFixt
     lines = [(one.message, vars(one)["fields"]) for one in caplog.records]
     assert len([name for name, _ in lines if name == "call_record"]) == 22
     assert [fields for name, fields in lines if name == "refused_unrecorded"] == [{"calls": 30}]
+
+
+async def test_who_talks_with_a_caller_is_asked_and_changed(house: House) -> None:
+    path = "/v1/calls/c1/assistant"
+    assert (await house.client.get(path)).json() == {"assistant": "none", "state": "", "hears": False}
+    assert (await house.client.get("/v1/calls/c1/transcript")).status_code == 404
+    answer = await house.client.patch(path, json={"assistant": "scripted"})
+    assert answer.json() == {"assistant": "scripted", "state": "listening", "hears": False}
+    assert (await house.client.patch(path, json={"held": True})).json()["state"] == "held"
+    assert (await house.client.patch(path, json={"held": False})).json()["state"] == "listening"
+    wrong = await house.client.patch(path, json={"assistant": "nobody"})
+    assert (wrong.status_code, wrong.json()["detail"]) == (
+        400,
+        "there is no assistant 'nobody': choose one of none, scripted",
+    )
+    assert (await house.client.get("/v1/calls/c1/transcript")).json() == {"call_id": "c1", "entries": []}
+    assert (await house.client.patch(path, json={"assistant": "none"})).json()["state"] == ""
+    wrong = await house.client.post("/v1/calls", json={"to": "sip:a@b", "assistant": "nobody"})
+    assert wrong.status_code == 400
+    house.one._turns.close()
 
 
 async def test_traces_are_read_as_text(house: House) -> None:

@@ -16,6 +16,7 @@ from inference_server.settings import Settings
 from inference_server.streams.pictures import Pictures
 from inference_server.streams.responses import FrameReady, Response
 from inference_server.streams.stream import Stream
+from inference_server.uploads import Uploads
 from visavis.client import messages as m
 from visavis.client.model import AvatarSource
 from visavis.frames import Rect
@@ -117,6 +118,7 @@ class Server:
         self.engine = SimpleNamespace(loaded=SimpleNamespace(info=info))
         self.metrics = SimpleNamespace(registry=None)
         self.log = SimpleNamespace(info=lambda *args, **fields: None)
+        self.uploads = Uploads()
         self.avatars = self
         self._capacity = capacity
 

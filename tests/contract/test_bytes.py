@@ -46,8 +46,8 @@ def requests() -> dict[str, str]:
     for name, source in s.SOURCES.items():
         made[f"grpc {name}"] = text(wire.prepare_to(source).SerializeToString())
     for name, first in s.OPENS.items():
-        made[f"grpc {name}"] = text(wire.open_to(first).SerializeToString())
-        made[f"http {name}"] = text(http_wire.open_to(first))
+        made[f"grpc {name}"] = text(wire.request_to(first).SerializeToString())
+        made[f"http {name}"] = text(http_wire.request_to(first))
     for name, request in s.REQUESTS.items():
         made[f"grpc {name}"] = text(wire.request_to(request).SerializeToString())
         made[f"http {name}"] = text(http_wire.request_to(request))

@@ -159,8 +159,14 @@ async def test_bad_requests_are_answered_in_one_sentence() -> None:
 async def test_connections_beyond_the_limit_are_refused_and_disturb_nobody() -> None:
     async with running_server(http_connections=20) as server, client(server) as http:
         assert (await http.get("/healthz")).status_code == 200
-        opened = await asyncio.gather(
-            *(asyncio.open_connection("127.0.0.1", server.http_port) for _ in range(1000))
+        opened = []
+        for _ in range(19):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.http_port)
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
+            assert b" 200 " in await reader.readline()
+            opened.append((reader, writer))
+        opened += await asyncio.gather(
+            *(asyncio.open_connection("127.0.0.1", server.http_port) for _ in range(981))
         )
         answers = await asyncio.gather(
             *(asyncio.wait_for(r.read(), 30) for r, _ in opened[19:]), return_exceptions=True

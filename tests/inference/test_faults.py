@@ -112,7 +112,7 @@ async def test_streams_that_are_refused() -> None:
             (
                 [{"open": pb.Open(avatar_id="0" * 32)}],
                 grpc.StatusCode.NOT_FOUND,
-                "send PrepareAvatar or ImportAvatar",
+                "prepare or import it here",
             ),
             ([{"open": pb.Open(avatar_id="../../etc")}], grpc.StatusCode.NOT_FOUND, "not prepared"),
             (

@@ -257,7 +257,7 @@ async def test_avatars_survive_a_restart_and_damage(tmp_path: Any) -> None:
     frames.write_bytes(data)
     async with running_server(cache_dir=tmp_path) as server, connect(server.address) as stub:
         code, sentence = await refusal(Conversation(stub).open(avatar.avatar_id))
-        assert code == grpc.StatusCode.NOT_FOUND and "PrepareAvatar" in sentence
+        assert code == grpc.StatusCode.NOT_FOUND and "prepare or import it here" in sentence
         assert any(line["event"] == "cache_damaged" for line in server.log)
         assert await prepare(stub, width=320, height=240) == avatar
         await Conversation(stub).open(avatar.avatar_id)

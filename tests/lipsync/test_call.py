@@ -14,7 +14,7 @@ from inference_server.lipsync.lips import LipTrack
 from inference_server.lipsync.measure import sampled
 from inference_server.lipsync.phones import Phone
 from inference_server.lipsync.target import from_phones
-from training.corpus import Clip
+from testing.training.corpus import Clip
 
 Pcm = NDArray[np.int16]
 

@@ -15,9 +15,9 @@ from inference_server.engines.portrait import PortraitEngine
 from inference_server.lipsync import compare, measure
 from inference_server.lipsync.lips import LipTrack, track_lips
 from inference_server.lipsync.target import Target, from_phones
-from training import espeak
-from training.corpus import Clip, to_16k
-from training.dataset import padded
+from testing.training import espeak
+from testing.training.corpus import Clip, to_16k
+from testing.training.dataset import padded
 from visavis import portraits
 
 PORTRAIT = portraits.DEFAULT

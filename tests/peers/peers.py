@@ -11,6 +11,7 @@ import pytest
 PACKAGES = {
     "baresip": "baresip-core baresip-ffmpeg",
     "chromium": "chromium",
+    "curl": "curl",
     "debootstrap": "debootstrap",
     "espeak-ng": "espeak-ng",
     "ffmpeg": "ffmpeg",

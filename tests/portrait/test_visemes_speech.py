@@ -9,9 +9,9 @@ import pytest
 
 from inference_server.engines.portrait.visemes import MouthParams, VisemeTrack
 from inference_server.lipsync.phones import GROUPS, Phone, curves
-from training import espeak, evaluate
-from training.corpus import Clip, to_16k
-from training.dataset import padded
+from testing.training import espeak, evaluate
+from testing.training.corpus import Clip, to_16k
+from testing.training.dataset import padded
 
 FPS = Fraction(25)
 TEXT = (

@@ -69,7 +69,7 @@ async def open_link(
                 ssl=tls,
             )
             try:
-                await socket.send(http_wire.open_to(request))
+                await socket.send(http_wire.request_to(request))
                 opened = await _receive(socket, None, address)
                 if not isinstance(opened, model.Opened):
                     raise errors.ProtocolError(

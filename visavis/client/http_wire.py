@@ -61,13 +61,8 @@ def error_of(kind: str, detail: str, address: str) -> errors.VisavisError:
     return error(detail or f"the avatar server at {address} answered {kind}")
 
 
-def open_to(request: messages.Open) -> str:
-    """The first message."""
-    return codec.encode_message(request)
-
-
-def request_to(request: messages.Request) -> str | bytes:
-    """Every later message."""
+def request_to(request: messages.Open | messages.Request) -> str | bytes:
+    """A message as it travels."""
     if isinstance(request, messages.Audio):
         return (
             AUDIO.pack(AUDIO_TYPE, 0, 0, request.epoch, request.turn_id, request.first_sample) + request.pcm

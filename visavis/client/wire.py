@@ -83,12 +83,7 @@ def opened_from(told: pb.Opened) -> model.Opened:
     return checked_opened(_decoded(model.Opened, told))
 
 
-def open_to(request: messages.Open) -> pb.ConverseRequest:
-    """The first message."""
-    return codec.encode_request(request)
-
-
-def request_to(request: messages.Request) -> pb.ConverseRequest:
+def request_to(request: messages.Open | messages.Request) -> pb.ConverseRequest:
     """The contract's message for one of ours."""
     return codec.encode_request(request)
 

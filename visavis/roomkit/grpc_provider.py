@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Unpack
 
 from visavis.client.credentials import ServerCredentials, credentials_of
 from visavis.client.grpc import GrpcServerClient
-from visavis.roomkit.provider import ServerAvatarProvider
+from visavis.roomkit.provider import ProviderOptions, ServerAvatarProvider
 
 
 class GrpcAvatarProvider(ServerAvatarProvider):
@@ -28,7 +28,7 @@ class GrpcAvatarProvider(ServerAvatarProvider):
         fps: int | Fraction = 30,
         token: str | None = None,
         credentials: ServerCredentials | None = None,
-        **options: Any,
+        **options: Unpack[ProviderOptions],
     ) -> None:
         connect = functools.partial(GrpcServerClient, credentials=credentials_of(token, credentials))
         super().__init__(grpc_addresses(base_url), connect=connect, fps=fps, **options)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Unpack
 from urllib.parse import urlsplit
 
 from visavis.client.credentials import ServerCredentials, credentials_of
 from visavis.client.http import HttpServerClient
-from visavis.roomkit.provider import ServerAvatarProvider
+from visavis.roomkit.provider import ProviderOptions, ServerAvatarProvider
 
 __all__ = ["HTTPAvatarProvider"]
 
@@ -31,20 +31,12 @@ class HTTPAvatarProvider(ServerAvatarProvider):
         base_url: str | Sequence[str] = "http://127.0.0.1:8500",
         *,
         fps: int | Fraction = 30,
-        timeout: float = 30.0,
-        sample_rate: int | None = None,
         token: str | None = None,
         credentials: ServerCredentials | None = None,
-        **options: Any,
+        **options: Unpack[ProviderOptions],
     ) -> None:
-        super().__init__(
-            http_addresses(base_url),
-            connect=functools.partial(HttpServerClient, credentials=credentials_of(token, credentials)),
-            fps=fps,
-            timeout=timeout,
-            sample_rate=sample_rate,
-            **options,
-        )
+        connect = functools.partial(HttpServerClient, credentials=credentials_of(token, credentials))
+        super().__init__(http_addresses(base_url), connect=connect, fps=fps, **options)
 
     @property
     def name(self) -> str:

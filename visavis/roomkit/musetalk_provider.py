@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import os
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 from visavis.client.credentials import ServerCredentials
 from visavis.client.grpc import GrpcServerClient
 from visavis.roomkit.local_server import LocalServer
-from visavis.roomkit.provider import ServerAvatarProvider
+from visavis.roomkit.provider import ProviderOptions, ServerAvatarProvider
 from visavis.service.security import fleet_file
 
 __all__ = ["MuseTalkAvatarProvider"]
@@ -45,7 +45,7 @@ class MuseTalkAvatarProvider(ServerAvatarProvider):
         whisper_dir: str = "models/whisper",
         load_timeout: float = 600.0,
         engine_settings: dict[str, object] | None = None,
-        **options: Any,
+        **options: Unpack[ProviderOptions],
     ) -> None:
         if whisper_dir not in ("models/whisper", "whisper"):
             raise ValueError("the weights of Whisper are read from models/whisper or whisper in musetalk_dir")

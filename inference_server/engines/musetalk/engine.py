@@ -38,6 +38,7 @@ from inference_server.engines.musetalk.speech import HISTORY, Plan, Speech
 from inference_server.models.manifest import FILES
 
 CODE = "2"  # raised with every change that alters pixels
+AVATAR_SETTINGS = ("bbox_shift", "extra_margin", "parsing_mode")
 LONGEST_BATCH_MS = 60.0  # a server plans none that is longer, whatever its settings
 
 
@@ -100,7 +101,9 @@ class MuseTalkEngine:
             self._batcher = Batcher(self._runner, self._residents, plan, self._dtype)
             buckets = self._warm_up(progress)
         self._plan = plan
-        self._info = EngineInfo("musetalk", build, plan.after, HISTORY * 320, buckets)
+        self._info = EngineInfo(
+            "musetalk", build, plan.after, HISTORY * 320, buckets, avatar_settings=AVATAR_SETTINGS
+        )
         gc.collect()
         gc.freeze()  # a collection over the weights' objects is a stall in the middle of speech
         progress(1.0, f"ready after {time.monotonic() - began:.0f} s, {self._memory_words()}")
@@ -141,7 +144,7 @@ class MuseTalkEngine:
     def prepare(self, body: BodyLoop, settings: Mapping[str, str]) -> Iterator[float | Prepared]:
         """See :func:`prepare.prepare`. ``settings`` may change ``bbox_shift``, ``extra_margin`` and
         ``parsing_mode`` for this avatar."""
-        own = {k: settings[k] for k in ("bbox_shift", "extra_margin", "parsing_mode") if k in settings}
+        own = {k: settings[k] for k in AVATAR_SETTINGS if k in settings}
         chosen = self.settings.changed(own)
         return prepare.prepare(body, self._network, chosen, self._side, self.info.build, self._parser)
 

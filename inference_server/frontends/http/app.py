@@ -23,6 +23,7 @@ from inference_server.frontends import convert
 from inference_server.frontends.http import roomkit as http_stock
 from inference_server.frontends.http import schemas as http_schemas
 from inference_server.frontends.http import socket as http_socket
+from inference_server.frontends.http import speech as http_speech
 from inference_server.frontends.http import wire as http_wire
 from inference_server.frontends.http.problems import details, install_problems, limited
 from inference_server.frontends.http.upload import BODY, upload
@@ -70,6 +71,7 @@ def make_app(core: Core, guard: Guard, closing: asyncio.Event) -> FastAPI:
     install_problems(app, core.log)
     _avatar_routes(app, core)
     _server_routes(app, core, closing)
+    http_speech.install(app, core)
     http_stock.install(app, core)
 
     @app.websocket("/v1/converse")
@@ -126,8 +128,11 @@ def _avatar_routes(app: FastAPI, core: Core) -> None:
         """
         core.check_open_to_new()
         rate: Fraction = http_wire.fraction(fps)
-        file, video = await upload(request, core.settings)
-        order = PrepareRequest(file, width, height, rate, fit, _texts(settings), video)
+        client = http_socket.client_of(request)
+        async with core.uploads.place(client):
+            file, video = await upload(request, core.settings)
+        order = PrepareRequest(file, width, height, rate, fit, _texts(settings), video, client)
+        del file
         steps = core.avatars.prepare(order)
         if _EVENTS in accept:
             return _stream(_progress(steps))

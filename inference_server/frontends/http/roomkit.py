@@ -13,6 +13,7 @@ import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from fastapi import FastAPI, Request, Response, WebSocket
 from pydantic import ValidationError
@@ -105,7 +106,9 @@ def picture_bytes(text: str) -> bytes:
 async def _start(core: Core, request: Request) -> tuple[_Start, int]:
     core.check_open_to_new()
     most = core.settings.image_bytes * 3 // 2 + 4096  # base64 and its line breaks
-    data = b"".join([chunk async for chunk in limited(request, most, "The body").stream()])
+    client = http_socket.client_of(request)
+    async with core.uploads.place(client):
+        data = b"".join([chunk async for chunk in limited(request, most, "The body").stream()])
     try:
         order = http_schemas.Start.model_validate_json(data)
         image = picture_bytes(order.reference_image)
@@ -123,7 +126,9 @@ async def _start(core: Core, request: Request) -> tuple[_Start, int]:
         raise invalid(f"/start: {error}.") from None
     check_size(order.width, order.height)
     fps = order.fps or core.settings.stock_fps
-    steps = core.avatars.prepare(PrepareRequest(image, order.width, order.height, Fraction(fps), "crop", {}))
+    wanted = PrepareRequest(image, order.width, order.height, Fraction(fps), "crop", {}, client=client)
+    del data, image
+    steps = core.avatars.prepare(wanted)
     async with contextlib.aclosing(steps):
         async for step in steps:
             if isinstance(step, StoredAvatar):
@@ -131,11 +136,19 @@ async def _start(core: Core, request: Request) -> tuple[_Start, int]:
     raise RequestError("internal", "The preparation ended without an avatar: see the server's log.")
 
 
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": http_schemas.Start.model_json_schema()}},
+    }
+}
+
+
 def install(app: FastAPI, core: Core) -> None:
     """Add RoomKit's routes."""
     starts = _Starts()
 
-    @app.post("/start", summary="RoomKit: the portrait", tags=["roomkit"])
+    @app.post("/start", summary="RoomKit: the portrait", tags=["roomkit"], openapi_extra=_BODY)
     @needs("prepare")
     async def start(request: Request) -> http_schemas.Started:
         """JSON: ``reference_image`` (base64), ``width``, ``height``, ``sample_rate``. Cheap the second time."""
@@ -169,7 +182,7 @@ def install(app: FastAPI, core: Core) -> None:
             avatar = await core.avatars.get(begun.avatar_id)
             check_size(avatar.body.width, avatar.body.height)
             open_request = Open(avatar.avatar_id, pixel_format="rgb24", scope="whole")
-            opened = await core.open(open_request)
+            opened = await core.open(open_request, http_socket.client_of(websocket))
             try:
                 await StockTalk(core, opened, begun.sample_rate).serve(websocket)
             finally:

@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 from typing import Any
 
+from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from inference_server.core import Core
 from inference_server.errors import RequestError, invalid
 from inference_server.frontends.http import wire as http_wire
+from inference_server.streams.responses import FrameReady
 from inference_server.streams.stream import Stream
 from visavis.client.http_wire import CLOSE_CODES
 
@@ -52,6 +54,11 @@ async def converse(core: Core, websocket: WebSocket) -> None:
         await refuse(websocket, RequestError("internal", FAILED))
 
 
+def client_of(connection: HTTPConnection) -> str:
+    """Who asks, by address."""
+    return connection.client.host if connection.client else ""
+
+
 async def _converse(core: Core, websocket: WebSocket) -> None:
     try:
         async with asyncio.timeout(OPEN_S):
@@ -62,11 +69,13 @@ async def _converse(core: Core, websocket: WebSocket) -> None:
         ) from None
     if first is None:
         return
-    stream = await core.open(http_wire.open_request(first))
+    request = http_wire.open_request(first)
+    has_playhead = http_wire.has_playhead(str(first))
+    stream = await core.open(request, client_of(websocket))
     tasks: list[asyncio.Task[Any]] = []
     try:
         await websocket.send_text(http_wire.opened(core, stream))
-        writer = asyncio.create_task(_write(stream, websocket))
+        writer = asyncio.create_task(_write(stream, websocket, has_playhead))
         reader = asyncio.create_task(_read(stream, websocket))
         ended = asyncio.create_task(stream.ended.wait())
         tasks = [writer, reader, ended]
@@ -100,10 +109,12 @@ async def _read(stream: Stream, websocket: WebSocket) -> None:
         await asyncio.Event().wait()
 
 
-async def _write(stream: Stream, websocket: WebSocket) -> None:
+async def _write(stream: Stream, websocket: WebSocket, has_playhead: bool) -> None:
     while (said := await stream.outbox.get()) is not None:
         data = http_wire.response(stream, said)
         if isinstance(data, str):
             await websocket.send_text(data)
         else:
             await websocket.send_bytes(data)
+        if not has_playhead and isinstance(said, FrameReady):
+            stream.unpaced(said)

@@ -18,6 +18,7 @@ from visavis.client.http_wire import AUDIO, AUDIO_TYPE, BODY, FRAME, FRAME_TYPE,
 from visavis.contract import json_codec as codec
 
 MOST_TEXT = 16_384
+PACES = ("playhead", "none")
 MOST_NAME = 128
 _TEXT_REQUESTS = {name: kind for name, kind in REQUESTS.items() if kind is not Audio}
 
@@ -72,6 +73,14 @@ def open_request(data: str | bytes) -> Open:
     if len(message.body_sha256) not in (0, 32):
         raise invalid("open: body_sha256 must be 64 hex digits, or nothing.")
     return message
+
+
+def has_playhead(data: str) -> bool:
+    """Whether the client of this ``open`` tells what it plays. Raises ``invalid_argument``."""
+    pace = codec.parse_message(data)[1].get("pace", PACES[0])
+    if pace not in PACES:
+        raise invalid(f"open: pace must be one of {', '.join(PACES)}.")
+    return bool(pace == PACES[0])
 
 
 def apply(stream: Stream, data: str | bytes) -> None:

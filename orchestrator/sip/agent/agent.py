@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Coroutine, Iterable
 from dataclasses import replace
 from typing import Any
@@ -57,6 +58,7 @@ class Agent:
         self.policy = SourcePolicy(
             clock.now,
             allow_from=config.allow_from,
+            proxies=config.proxies,
             messages_per_second=config.messages_per_second,
             invites_per_second=config.invites_per_second,
         )
@@ -75,8 +77,14 @@ class Agent:
 
     def receive(self, data: bytes, flow: Flow, *, stream: bool = False) -> None:
         """One message as it came. Nothing in it makes this raise."""
-        if not self.policy.admits(flow.remote[0]):
+        source = flow.remote[0]
+        if not self.policy.admits(source, len(data)):
             return
+        began = time.thread_time()
+        self._read(data, flow, stream=stream)
+        self.policy.worked(source, time.thread_time() - began)
+
+    def _read(self, data: bytes, flow: Flow, *, stream: bool) -> None:
         self.tracer.note("in", flow.remote, data)
         try:
             message = parse_message(data, stream=stream)

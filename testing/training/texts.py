@@ -90,7 +90,7 @@ def sentences(language: str) -> list[str]:
         for file in files:
             if not file.is_file():
                 raise FileNotFoundError(
-                    f"{file} is missing: apt-get install the packages of training/README.md"
+                    f"{file} is missing: apt-get install the packages of testing/training/README.md"
                 )
             text = file.read_text("utf-8", "replace")
             for quote in re.split(r"\n%\n", text):

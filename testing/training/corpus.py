@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from inference_server.engines.portrait.features import RATE
 from inference_server.lipsync import align
 from inference_server.lipsync.phones import Phone
-from training import espeak, synthesizers, texts
+from testing.training import espeak, synthesizers, texts
 
 CACHE = Path(".cache/visemes")
 TEST_SENTENCES = 40

