@@ -60,7 +60,7 @@ function App() {
 
   if (!signedIn) return html`<${SignIn} done=${() => setSignedIn(true)} wrong=${error?.status === 401} />`;
   const views = {
-    call: () => html`<${CallView} phone=${phone} call=${call} setCall=${setCall} status=${status} statusError=${error} />`,
+    call: () => html`<${CallView} phone=${phone} call=${call} setCall=${setCall} status=${status} statusError=${error} events=${events} />`,
     calls: () => html`<${CallsView} events=${events} chosen=${chosen} choose=${choose} />`,
     records: () => html`<${RecordsView} />`,
     faces: () => html`<${AvatarsView} callFace=${(name) => (setCall(phone.call(name)), (location.hash = "call"))} />`,

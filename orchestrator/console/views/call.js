@@ -2,7 +2,7 @@
 
 import { html, useEffect, useRef, useState } from "../vendor/htm-preact.js";
 import { ask } from "../api.js";
-import { Figure, Keypad, Message, Portrait, seconds } from "../parts.js";
+import { Captions, Figure, Keypad, Message, Portrait, seconds } from "../parts.js";
 
 const WORDS = {
   new: "",
@@ -30,7 +30,7 @@ function remark(status, canHear) {
   return "";
 }
 
-export function CallView({ phone, call, setCall, status, statusError }) {
+export function CallView({ phone, call, setCall, status, statusError, events }) {
   const [avatars, setAvatars] = useState([]);
   const [user, setUser] = useState("default");
   const [microphone, setMicrophone] = useState(true);
@@ -92,9 +92,16 @@ export function CallView({ phone, call, setCall, status, statusError }) {
         <label class="switch"><input type="checkbox" checked=${camera && canHear} disabled=${!canHear} onChange=${(event) => setCamera(event.target.checked)} /> Camera <small>(the face does not look at it)</small></label>
       </fieldset>`}
       ${live && html`<${Say} call=${call} />`}
+      ${call && html`<${Captions} events=${own(events, call)} />`}
       ${call && html`<${Numbers} call=${call} />`}
     </div>
   </section>`;
+}
+
+/** The events of the call that this page has made, which the event of its answer names. */
+function own(events, call) {
+  call.id ||= events.findLast((event) => event.event === "answered" && event.caller === call.dialog.from)?.call_id ?? "";
+  return events.filter((event) => event.call_id === call.id);
 }
 
 const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
