@@ -19,8 +19,8 @@ import statistics
 import time
 from pathlib import Path
 
-from bench.browser.agent import set_up
 from testing.caller import Phone
+from testing.web_agent import set_up
 from tests.console.test_call import CALL, READY, console, record_of
 from tests.support.chromium import FAKE_DEVICES, chromium
 from tests.support.credentials import API_TOKEN

@@ -11,7 +11,7 @@ import time
 from websockets.asyncio.client import connect
 
 from orchestrator.rtp import stun
-from tests.support.dtls_client import DtlsClient
+from testing.dtls_client import DtlsClient
 
 _SDP = """v=0
 o=- 1 1 IN IP4 127.0.0.1
@@ -107,8 +107,13 @@ async def set_up(port: int, token: str, hold_s: float) -> tuple[float, float]:
                     stun.build(stun.BINDING_REQUEST, os.urandom(12), attributes, password.encode())
                 )
 
-            check()
-            await asyncio.wait_for(media.came.get(), 5)
+            async with asyncio.timeout(5):
+                while (
+                    media.came.empty()
+                ):  # as ICE does: the answer may be there before the media worker knows of it
+                    check()
+                    await asyncio.sleep(0.02)
+            media.came.get_nowait()
             for datagram in client.receive(None, time.monotonic()):
                 transport.sendto(datagram)
             async with asyncio.timeout(5):
