@@ -9,7 +9,7 @@ RUN python -m venv /opt/venv
 COPY deploy/requirements-orchestrator.txt /tmp/requirements.txt
 # the wheel of onnxruntime has its library twice; Python uses the other one
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/venv/bin/pip install --no-deps --no-compile -r /tmp/requirements.txt \
+    /opt/venv/bin/pip install --no-deps --no-compile --require-hashes -r /tmp/requirements.txt \
  && /opt/venv/bin/pip uninstall -y -q setuptools pip \
  && find /opt/venv -type d -name tests -prune -exec rm -rf {} + \
  && find /opt/venv -path '*/onnxruntime/*' \( -name transformers -o -name tools -o -name quantization \
@@ -20,7 +20,9 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 FROM ${BASE_IMAGE} AS project
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv /opt/build
-RUN --mount=type=cache,target=/root/.cache/pip /opt/build/bin/pip install -q setuptools==84.2.1
+COPY deploy/requirements-build.txt /tmp/requirements.txt
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/build/bin/pip install -q --no-deps --require-hashes -r /tmp/requirements.txt
 WORKDIR /src
 COPY pyproject.toml LICENSE ./
 COPY visavis visavis
@@ -64,7 +66,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv /opt/build
 COPY deploy/requirements-caller.txt /tmp/requirements.txt
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/build/bin/pip install --no-deps --no-compile --target /opt/caller -r /tmp/requirements.txt
+    /opt/build/bin/pip install --no-deps --no-compile --target /opt/caller --require-hashes -r /tmp/requirements.txt
 
 # a phone that records what it receives, for `docker compose --profile demo run --rm demo`
 FROM orchestrator AS caller

@@ -46,6 +46,9 @@ class Core:
         self.draining = False
         self.streams: dict[Stream, None] = {}
         self.on_health: list[Callable[[bool], None]] = []
+        self.hopeless = ""
+        """Why the engine can never load with these settings and files, one sentence."""
+        self.on_hopeless: Callable[[], None] = lambda: None
         self.store = AvatarStore(
             settings.cache_dir,
             settings.cache_disk_mib * MIB,
@@ -62,6 +65,7 @@ class Core:
             on_message=self._on_message,
             on_read=self._on_read,
             on_change=self._on_engine,
+            on_hopeless=self._on_hopeless,
         )
         self.renderer.use(self.engine)
         self.residency = Residency(self.engine, self.store, settings.avatar_memory_mib * MIB)
@@ -115,6 +119,7 @@ class Core:
             self.ready,
             self.draining,
             frozenset(self.avatars.ids),
+            self.not_ready_reason,
         )
 
     # --- streams --------------------------------------------------------------------------------------
@@ -272,6 +277,10 @@ class Core:
                 stream.session.go_away("the engine stopped", 0)
                 stream.end(unavailable("The engine stopped: open the stream again, here or elsewhere."))
         self._tell_health()
+
+    def _on_hopeless(self, sentence: str) -> None:
+        self.hopeless = sentence
+        self.on_hopeless()
 
     def _use_costs(self, costs: list[tuple[int, float]]) -> None:
         self.renderer.scheduler.set_costs(costs)

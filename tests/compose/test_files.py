@@ -154,8 +154,21 @@ def test_dockerfiles_build_anywhere(file: str) -> None:
 
 @pytest.mark.parametrize("file", sorted(path.name for path in DEPLOY.glob("requirements-*.txt")))
 def test_requirements_are_pinned_and_name_no_place(file: str) -> None:
-    for line in (DEPLOY / file).read_text().splitlines():
-        assert re.fullmatch(r"[a-z0-9._-]+==[A-Za-z0-9.+!]+", line), line
+    pinned = (DEPLOY / file).read_text().replace("\\\n", "").splitlines()
+    assert pinned
+    for line in pinned:
+        assert re.fullmatch(r"[a-z0-9._-]+==[A-Za-z0-9.+!]+( +--hash=sha256:[0-9a-f]{64})+ *", line), line[
+            :100
+        ]
+
+
+@pytest.mark.parametrize("file", ["orchestrator.Dockerfile", "inference.Dockerfile"])
+def test_images_install_nothing_without_its_hash(file: str) -> None:
+    text = (DEPLOY / file).read_text().replace("\\\n", "")
+    installs = re.findall(r"pip install [^&\n]*", text)
+    assert installs and all(
+        "--require-hashes -r" in each or " --target /opt/visavis ." in each for each in installs
+    )
 
 
 @pytest.mark.parametrize(
@@ -170,7 +183,7 @@ def test_requirements_are_those_of_the_project(file: str, extras: list[str]) -> 
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
-    pins = dict(line.split("==") for line in (DEPLOY / file).read_text().splitlines())
+    pins = dict(re.findall(r"^([a-z0-9._-]+)==(\S+)", (DEPLOY / file).read_text(), re.MULTILINE))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = list(project["dependencies"])
     for extra in extras:

@@ -324,6 +324,28 @@ async def test_one_caller_too_many_is_told_and_hung_up_on() -> None:
     await all_.close()
 
 
+async def test_an_assistant_that_fails_twice_is_followed_by_the_script() -> None:
+    class Broken(Parrots):
+        name = "openai"
+
+        def dialogue(self, call: CallFacts, tools: Sequence[Tool]) -> Parrot:
+            return Parrot([AssistantError("it answered 500")], [AssistantError("it answered 500")])
+
+    taps = cast(Any, type("Taps", (), {"tap": lambda self, call_id, take: None})())
+    all_ = Conversations(taps, {"scripted": Parrots(), "openai": Broken()}, "openai", greets=False)
+    ears = Ears()
+    all_._ears = cast(Any, ears)
+    call = answered_call(VoiceByLanguage({"en": Voice}), EventBus(), Phone(), Worker())
+    all_.answered(call)
+    for number in (1, 2):
+        ears.say("When are you open?")
+        await until(lambda number=number: len(call.turns) == number and call.turns[-1].words.text)  # type: ignore[misc]
+        report(call, "started", number)
+        report(call, "finished", number, 1000)
+    await until(lambda: all_.assistant_of("c1") == "scripted")
+    all_.choose(call, "none")
+
+
 async def test_a_caller_whose_language_is_not_heard_is_told_a_way_on() -> None:
     assert unheard("de-AT")[1] == "de" and "Null" in unheard("de-AT")[0]
     assert unheard("fi") == (unheard("xx")[0], "en")

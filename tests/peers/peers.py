@@ -23,8 +23,10 @@ PACKAGES = {
     "npm": "npm",
     "rtpengine": "rtpengine-daemon",
     "openssl": "openssl",
+    "pulseaudio": "pulseaudio pulseaudio-utils libasound2-plugins",
     "sipp": "sip-tester",
     "sox": "sox",
+    "twinkle-console": "twinkle-console",
     "xvfb-run": "xvfb xauth",
 }
 """What ``pytest.mark.peer("baresip")`` looks for before anything of a test is started, by program."""
