@@ -1,6 +1,6 @@
 """Calls from a browser: how soon there is a picture and a voice, what they cost a media worker, a burst of them.
 
-    python -m bench.browser [--calls 20] [--cost 4] [--burst 20] [--seconds 15]
+    python -m bench.browser [--calls 20] [--age 10] [--cost 4] [--burst 20] [--seconds 15]
 
 Chromium calls from the console over the loopback, with the test card (mock engine). "cost" is the CPU time of the
 media worker with so many calls that speak all the time, from Chromium and from plain SIP phones (Opus, H.264), in
@@ -100,6 +100,39 @@ async def starts(calls: int) -> None:
     )
 
 
+FOLLOW = """(() => {
+  const video = document.querySelector("video");
+  window.ages = [];
+  const look = (now, about) => {
+    if (about.captureTime) window.ages.push([about.receiveTime - about.captureTime, about.presentationTime - about.captureTime]);
+    video.requestVideoFrameCallback(look);
+  };
+  video.requestVideoFrameCallback(look);
+  return true;
+})()"""  # noqa: E501
+
+
+async def pictures_age(seconds: float) -> None:
+    """How old pictures are that the page shows: their time is the clock's, by RTP and sender reports."""
+    async with (
+        inference_server() as server,
+        orchestrator([server]) as house,
+        chromium(console(house), *FAKE_DEVICES, ready=READY) as tab,
+    ):
+        await tab.run(f"{CALL}, true")
+        await tab.until("window.visavis.call?.marks.picture")
+        await house.play(await house.call_id(), [(0.0, tone(seconds + 6))])
+        await asyncio.sleep(5.0)  # sender reports come every few seconds
+        await tab.run(FOLLOW)
+        await asyncio.sleep(seconds)
+        ages = await tab.run("window.ages")
+    if not ages:
+        print("pictures' age: this browser does not tell")
+        return
+    print(f"picture due → received, {len(ages)} live pictures: {spread([one[0] for one in ages])}")
+    print(f"picture due → on the screen: {spread([one[1] for one in ages])}")
+
+
 def cpu_of(pid: int) -> float:
     """Seconds of CPU time that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -186,12 +219,15 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=20)
     parser.add_argument("--cost", type=int, default=4)
     parser.add_argument("--burst", type=int, default=20)
+    parser.add_argument("--age", type=float, default=10.0, help="seconds of pictures whose age is measured")
     parser.add_argument("--seconds", type=float, default=15.0)
     options = parser.parse_args()
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"{os.cpu_count()} cores, load {load} before the bench")
     if options.calls:
         asyncio.run(starts(options.calls))
+    if options.age:
+        asyncio.run(pictures_age(options.age))
     if options.cost:
         asyncio.run(cost(options.cost, options.seconds))
     if options.burst:
