@@ -13,8 +13,7 @@ import pytest
 
 from tests.peers.peers import require
 from tests.support.avatar_client import portrait, voice
-from tests.support.credentials import local_token
-from tests.support.credentials import FLEET_TOKEN
+from tests.support.credentials import FLEET_TOKEN, local_token
 from tests.support.http import url
 from tests.support.servers import running_server
 from visavis.client.http_wire import AUDIO, CLOSE_CODES, FRAME
