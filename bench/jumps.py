@@ -25,8 +25,8 @@ from orchestrator.media.parameters import VideoParameters
 from orchestrator.media.sources import StillBody
 from orchestrator.media.video.director import VideoDirector
 from orchestrator.media.video.idle_loop import Cached, encode_phases, idle_key, packetize_phases
-from orchestrator.rtp import h264
 from orchestrator.rtp.packet import HEADER_SIZE
+from testing.h264 import Depacketizer, annex_b
 from visavis import portraits
 from visavis.playout.loop import IdleVariation
 from visavis.playout.playout import Playout
@@ -68,7 +68,7 @@ def decode(units: list[Cached]) -> list[NDArray[np.uint8]]:
     """Luma of every picture; raises on anything damaged."""
     decoder = av.CodecContext.create("h264", "r")
     decoder.options = {"err_detect": "explode"}
-    depacketizer, sequence, pictures = h264.Depacketizer(), 0, []
+    depacketizer, sequence, pictures = Depacketizer(), 0, []
     for unit in units:
         out = None
         for packet in unit.packets:
@@ -76,7 +76,7 @@ def decode(units: list[Cached]) -> list[NDArray[np.uint8]]:
             out = depacketizer.push(sequence, 0, marker, bytes(packet[HEADER_SIZE:])) or out
             sequence += 1
         assert out is not None
-        pictures += decoder.decode(av.Packet(h264.annex_b(out[1])))
+        pictures += decoder.decode(av.Packet(annex_b(out[1])))
     pictures += decoder.decode(None)
     return [picture.to_ndarray()[: picture.height].astype(np.uint8) for picture in pictures]
 

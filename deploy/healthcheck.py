@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 import sys
 
 TIMEOUT_S = 3.0
@@ -21,14 +22,24 @@ def reachable(host: str) -> str:
     return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
+def connection_to(host: str, port: int, tls: bool) -> http.client.HTTPConnection:
+    """To this container's own listener, whatever name its certificate has."""
+    if not tls:
+        return http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context)
+
+
 def orchestrator() -> str:
     """What ``/healthz`` says is wrong; "" when nothing is."""
     from orchestrator.config import load_settings
 
     settings = load_settings([])
-    connection = http.client.HTTPConnection(
-        reachable(settings.api_host), settings.api_port, timeout=TIMEOUT_S
-    )
+    host, port, tls = settings.api_host, settings.api_port, bool(settings.api_tls)
+    if settings.probe_port:
+        host, port, tls = settings.probe_host, settings.probe_port, False
+    connection = connection_to(reachable(host), port, tls)
     connection.request("GET", "/healthz")
     answer = connection.getresponse()
     body = answer.read()
@@ -38,7 +49,8 @@ def orchestrator() -> str:
 
 
 def inference() -> str:
-    """What ``grpc.health.v1`` says of the process, whatever its engine does; "" when it lives."""
+    """What ``grpc.health.v1`` says of the process, whatever its engine does, or over TLS ``/healthz``; "" when it
+    lives."""
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -46,6 +58,11 @@ def inference() -> str:
     from inference_server.settings import load
 
     settings = load([])
+    if settings.tls:
+        connection = connection_to(reachable(settings.http_host), settings.http_port, tls=True)
+        connection.request("GET", "/healthz")
+        status = connection.getresponse().status
+        return "" if status == 200 else f"not healthy: HTTP {status}"
     with grpc.insecure_channel(f"{reachable(settings.host)}:{settings.port}") as channel:
         request = health_pb2.HealthCheckRequest(service=LIVE)
         answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=TIMEOUT_S)

@@ -13,7 +13,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv /opt/venv
 COPY deploy/requirements-inference.txt /tmp/requirements.txt
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/venv/bin/pip install --no-deps --no-compile -r /tmp/requirements.txt \
+    /opt/venv/bin/pip install --no-deps --no-compile --require-hashes -r /tmp/requirements.txt \
  && /opt/venv/bin/pip uninstall -y -q setuptools pip \
  && find /opt/venv -type d -name tests -prune -exec rm -rf {} + \
  && python -m compileall -q --invalidation-mode unchecked-hash /opt/venv
@@ -23,13 +23,15 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv /opt/venv
 COPY deploy/requirements-inference-cuda.txt /tmp/requirements.txt
 # no cache mount: these wheels have 3 GB
-RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --no-compile -r /tmp/requirements.txt \
+RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --no-compile --require-hashes -r /tmp/requirements.txt \
  && /opt/venv/bin/pip uninstall -y -q pip
 
 FROM ${BASE_IMAGE} AS project
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv /opt/build
-RUN --mount=type=cache,target=/root/.cache/pip /opt/build/bin/pip install -q setuptools==84.2.1
+COPY deploy/requirements-build.txt /tmp/requirements.txt
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/build/bin/pip install -q --no-deps --require-hashes -r /tmp/requirements.txt
 WORKDIR /src
 COPY pyproject.toml LICENSE ./
 COPY visavis visavis
@@ -42,7 +44,8 @@ COPY deploy/healthcheck.py deploy/names.py /opt/visavis/
 
 FROM ${BASE_IMAGE} AS runtime
 RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent visavis \
- && install -d -o 10001 -g 10001 /var/cache/visavis /models
+ && install -d -o 10001 -g 10001 /var/cache/visavis /models \
+ && install -d -o 10001 -g 10001 -m 0750 /var/lib/visavis-fleet
 ENV PATH=/opt/venv/bin:/opt/visavis/bin:$PATH \
     PYTHONPATH=/opt/visavis \
     PYTHONUNBUFFERED=1 \

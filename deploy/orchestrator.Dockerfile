@@ -9,17 +9,20 @@ RUN python -m venv /opt/venv
 COPY deploy/requirements-orchestrator.txt /tmp/requirements.txt
 # the wheel of onnxruntime has its library twice; Python uses the other one
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/venv/bin/pip install --no-deps --no-compile -r /tmp/requirements.txt \
+    /opt/venv/bin/pip install --no-deps --no-compile --require-hashes -r /tmp/requirements.txt \
  && /opt/venv/bin/pip uninstall -y -q setuptools pip \
  && find /opt/venv -type d -name tests -prune -exec rm -rf {} + \
  && find /opt/venv -path '*/onnxruntime/*' \( -name transformers -o -name tools -o -name quantization \
       -o -name datasets -o -name 'libonnxruntime.so.*' \) -prune -exec rm -rf {} + \
+ && find /opt/venv -path '*/moonshine_voice*' \( -name '*.so*' -o -name '*.wav' -o -name '*.tsv' \) -delete \
  && python -m compileall -q --invalidation-mode unchecked-hash /opt/venv
 
 FROM ${BASE_IMAGE} AS project
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv /opt/build
-RUN --mount=type=cache,target=/root/.cache/pip /opt/build/bin/pip install -q setuptools==84.2.1
+COPY deploy/requirements-build.txt /tmp/requirements.txt
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/build/bin/pip install -q --no-deps --require-hashes -r /tmp/requirements.txt
 WORKDIR /src
 COPY pyproject.toml LICENSE ./
 COPY visavis visavis
@@ -32,7 +35,8 @@ COPY deploy/healthcheck.py /opt/visavis/
 
 FROM ${BASE_IMAGE} AS orchestrator
 RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent visavis \
- && install -d -o 10001 -g 10001 /var/lib/visavis /var/cache/visavis
+ && install -d -o 10001 -g 10001 /var/lib/visavis /var/cache/visavis \
+ && install -d -o 10001 -g 10001 -m 0750 /var/lib/visavis-api /var/lib/visavis-fleet
 COPY --from=dependencies /opt/venv /opt/venv
 COPY --from=project /opt/visavis /opt/visavis
 ENV PATH=/opt/venv/bin:/opt/visavis/bin:$PATH \
@@ -62,7 +66,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv /opt/build
 COPY deploy/requirements-caller.txt /tmp/requirements.txt
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/build/bin/pip install --no-deps --no-compile --target /opt/caller -r /tmp/requirements.txt
+    /opt/build/bin/pip install --no-deps --no-compile --target /opt/caller --require-hashes -r /tmp/requirements.txt
 
 # a phone that records what it receives, for `docker compose --profile demo run --rm demo`
 FROM orchestrator AS caller
@@ -70,7 +74,7 @@ COPY --from=caller-dependencies /opt/caller /opt/caller
 ENV PYTHONPATH=/opt/visavis:/opt/caller
 COPY testing/__init__.py testing/ports.py /opt/visavis/testing/
 COPY testing/caller /opt/visavis/testing/caller
-COPY examples/demo.py /opt/visavis/examples/demo.py
+COPY examples/demo.py examples/services.py /opt/visavis/examples/
 COPY deploy/demo.py /opt/visavis/demo.py
 HEALTHCHECK NONE
 ENTRYPOINT ["python", "/opt/visavis/demo.py"]

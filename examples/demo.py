@@ -7,12 +7,16 @@ with the waveform). Run it as ``make demo``, with a person's own picture and wor
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while modules load ends it without a trace
+
 import argparse
 import asyncio
 import contextlib
-import functools
 import os
-import signal
+import shutil
 import sys
 import tempfile
 import time
@@ -20,17 +24,25 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import av
 import httpx
 
+from examples.dialogue import callers_words, hold_dialogue
+from examples.services import ENDS, Readiness, end, start
 from testing.caller import CallFailed, Phone
 from testing.caller.movie import contact_sheet, report, write_movie
+from testing.caller.recording import CLOCK_RATES
 from testing.ports import free_port
-from visavis.service.child import end_with_parent
+from visavis.service.security import make_token_file, read_token
 
 TEXT = (
     "Hello! I am Visavis, a face for voice calls. "
     "You hear my voice over an ordinary phone call, and my lips follow every word."
 )
+FILM, SHEET = "demo.mp4", "demo.png"
+FILM_BYTES = 16_000_000
+SCRATCH_BYTES = 250_000_000
+"""Room for a body loop twice (server and client), coded loops and logs at the default size, and some to spare."""
 START_S = 120.0
 LISTEN_S = 1.5
 
@@ -67,23 +79,29 @@ async def service(module: str, log: Path, **settings: object) -> AsyncIterator[a
     prefix = "VISAVIS_INFERENCE_" if module == "inference_server" else "VISAVIS_"
     environment = os.environ | {prefix + name.upper(): str(value) for name, value in settings.items()}
     with log.open("wb") as sink:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", module),
-            env=environment,
-            stdout=sink,
-            stderr=sink,
-            preexec_fn=functools.partial(end_with_parent, signal.SIGTERM),
-        )
+        process = await start(module, environment, sink)
     try:
         yield process
     finally:
-        if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                await asyncio.wait_for(process.wait(), 10)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
+        await end(process)
+
+
+def check_room(out: Path) -> None:
+    """Open what is written at the end, and look for room. Raises :class:`DemoFailed`."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name in (FILM, SHEET):
+            (out / name).open("ab").close()
+    except OSError as error:
+        raise DemoFailed(
+            f"{error.filename} cannot be written ({error.strerror}): name another --out"
+        ) from None
+    for folder, least in ((out, FILM_BYTES), (Path(tempfile.gettempdir()), SCRATCH_BYTES)):
+        if shutil.disk_usage(folder).free < least:
+            raise DemoFailed(
+                f"{folder} has less than {least // 10**6} MB left: make room, or name another folder (--out for "
+                "the film, TMPDIR for what is made on the way)"
+            )
 
 
 async def wait_ready(
@@ -91,19 +109,18 @@ async def wait_ready(
 ) -> None:
     """Until calls get a talking face. Raises :class:`DemoFailed` with what is missing."""
     deadline = time.monotonic() + START_S
-    missing = ["the services are starting"]
+    readiness = Readiness(api)
+    missing: list[str] = []
     while time.monotonic() < deadline:
         for name, process in processes.items():
             if process.returncode is not None:
                 lines = (folder / f"{name}.log").read_text(errors="replace").strip().splitlines()
                 raise DemoFailed(f"{name} ended: {lines[-1] if lines else 'it said nothing'}")
-        with contextlib.suppress(httpx.TransportError):
-            status = (await api.get("/v1/status")).raise_for_status().json()
-            if status["talking_face"]:
-                return
-            missing = status["missing"]
-            if status["avatar"]["state"] == "failed":
-                raise DemoFailed(f"avatar refused: {status['avatar']['reason']}")
+        missing = await readiness.missing()
+        if not missing:
+            return
+        if refused := [sentence for sentence in missing if sentence.startswith("avatar refused")]:
+            raise DemoFailed(refused[0])
         progress.say("; ".join(missing))
         await asyncio.sleep(0.1)
     raise DemoFailed(f"not ready after {START_S:.0f} s: {'; '.join(missing)}")
@@ -139,9 +156,13 @@ async def demo(options: argparse.Namespace) -> None:
     """The whole of it."""
     progress = Progress()
     out: Path = options.out
+    check_room(out)
     sip, control, grpc = free_port(), free_port(), free_port()
     with tempfile.TemporaryDirectory(prefix="visavis-demo-") as scratch:
         folder = Path(scratch)
+        token_file = folder / "data" / "tokens" / "api"
+        make_token_file(token_file, "demo")
+        token = read_token(token_file).reveal()
         face: dict[str, object] = {"avatar_image": options.image} if options.image else {}
         async with (
             service(
@@ -164,32 +185,54 @@ async def demo(options: argparse.Namespace) -> None:
                 size=options.size,
                 fps=options.fps,
                 greeting="",
+                assistant="scripted",
                 data_dir=folder / "data",
                 cache_dir=folder / "cache",
                 **face,
             ) as orchestrator,
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{control}", timeout=30) as api,
+            httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{control}",
+                timeout=30,
+                headers={"Authorization": f"Bearer {token}"},
+            ) as api,
         ):
             processes = {"inference_server": inference, "orchestrator": orchestrator}
             await wait_ready(api, processes, progress, folder)
+            words = await callers_words(CLOCK_RATES["opus"])
             progress.say("dialling")
-            async with Phone(f"sip:demo@127.0.0.1:{sip}") as phone:
+            async with Phone(f"sip:demo@127.0.0.1:{sip}", codec="opus") as phone:
                 call = await converse(api, phone, options.text, options.language, progress)
+                progress.say("a caller asks, and interrupts")
+                said = await hold_dialogue(api, phone, call["call_id"], words)
+                await asyncio.sleep(LISTEN_S)
             recording = phone.recording
     progress.say("writing what the phone received")
     frames = recording.frames()
     if not frames:
         raise DemoFailed("the phone received no picture that decodes")
     figures = report(recording, frames, options.fps)
-    write_movie(recording, frames, out / "demo.mp4")
-    contact_sheet(recording, frames, out / "demo.png")
+    try:
+        write_movie(recording, frames, out / FILM)
+        contact_sheet(recording, frames, out / SHEET)
+    except (OSError, av.FFmpegError) as error:
+        raise DemoFailed(f"{out} cannot be written: {error.strerror}") from None
     progress.end()
+    print("\n".join(said))
     latency = call["media"].get("first_frame_ms")
     print("\n".join(figures.lines()))
     print(
         f"first frame     {latency:.0f} ms after the first audio" if latency else "first frame     never came"
     )
-    print(f"seen by the phone: {out / 'demo.mp4'} and {out / 'demo.png'}")
+    print(f"seen by the phone: {out / FILM} and {out / SHEET}")
+
+
+async def interruptible(options: argparse.Namespace) -> None:
+    """The same until Ctrl-C, a closed terminal or SIGTERM, which raise ``CancelledError``."""
+    task = asyncio.current_task()
+    assert task
+    for number in ENDS:
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    await demo(options)
 
 
 def main() -> None:
@@ -205,13 +248,18 @@ def main() -> None:
     parser.add_argument("--engine", default="portrait", help="lip-sync engine of the inference server")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for what was received")
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
     if options.image is not None and not options.image.is_file():
         raise SystemExit(f"demo: there is no picture {options.image}")
     try:
-        asyncio.run(demo(options))
+        asyncio.run(interruptible(options))
     except (DemoFailed, CallFailed) as error:
         raise SystemExit(f"\ndemo: {error}") from None
+    except TimeoutError:
+        raise SystemExit("\ndemo: the caller's question got no answer: is the machine very busy?") from None
+    except asyncio.CancelledError:
+        print("\ndemo: stopped", file=sys.stderr)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)  # so that make and the shell know
 
 
 if __name__ == "__main__":

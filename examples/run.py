@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import errno
-import functools
 import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while modules load ends it without a trace
+
+import asyncio
+import errno
+import os
 import socket
 import sys
 
 import httpx
 
+from examples.services import ENDS, Readiness, start, terminate
 from inference_server.settings import load as load_inference_settings
-from orchestrator.config import load_settings
-from visavis.service.child import end_with_parent
+from orchestrator.config import Settings, load_settings
+from visavis.service.security import read_token
 from visavis.service.settings import SettingsError
 
 
@@ -71,42 +75,55 @@ async def run() -> int:
         return 1
     settings = load_settings([])
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in ENDS:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    processes = [
-        await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", module),
-            start_new_session=True,
-            preexec_fn=functools.partial(end_with_parent, signal.SIGTERM),
-        )
-        for module in ("inference_server", "orchestrator")
-    ]
+    environment = dict(os.environ)
+    if "assistant" not in settings.model_fields_set:  # here somebody is to answer, with nothing else at hand
+        environment["VISAVIS_ASSISTANT"] = "scripted"
+    processes = [await start(module, environment) for module in ("inference_server", "orchestrator")]
     ends = [asyncio.create_task(process.wait()) for process in processes]
     stopping = asyncio.create_task(stop.wait())
-    said = asyncio.create_task(announce(settings.api_port, settings.sip_port))
+    said = asyncio.create_task(announce(settings))
     await asyncio.wait([*ends, stopping], return_when=asyncio.FIRST_COMPLETED)
     said.cancel()
     stopping.cancel()
-    for process in reversed(processes):
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
+    for number in ENDS:  # once more ends what drains
+        asyncio.get_running_loop().add_signal_handler(number, terminate, processes)
+    terminate(processes)
     codes = await asyncio.gather(*ends)
-    return max(codes) if stop.is_set() else max(1, *codes)
+    if stop.is_set():
+        return max(
+            0 if code == -signal.SIGTERM else abs(code) for code in codes
+        )  # told before it could listen
+    return max(1, *codes)
 
 
-async def announce(api_port: int, sip_port: int) -> None:
-    """Say what to dial once calls get a talking face."""
-    async with httpx.AsyncClient() as client:
-        while True:
-            with contextlib.suppress(httpx.TransportError):
-                status = await client.get(f"http://127.0.0.1:{api_port}/v1/status")
-                if status.status_code == 200 and status.json()["talking_face"]:
-                    break
+async def announce(settings: Settings) -> None:
+    """Say what to dial and where the API is, once calls get a talking face; until then what is missing.
+
+    The API's token is in the URL.
+    """
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.api_host, settings.api_host)
+    scheme = "https" if settings.api_tls else "http"
+    url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.api_port}"
+    token, told = "", list[str]()
+    async with httpx.AsyncClient(base_url=url, verify=False) as api:  # our own child process on this machine
+        readiness = Readiness(api)
+        while missing := await readiness.missing():
+            token = read_token(settings.api_token_file).reveal()
+            api.headers = {"Authorization": f"Bearer {token}"} if token else {}
+            if missing != told:
+                print(f"Not ready yet: {'; '.join(missing)}.", flush=True)
+                told = missing
             await asyncio.sleep(0.2)
-    host = own_address()
-    port = "" if sip_port == 5060 else f":{sip_port}"
-    print(f"\nReady. Call sip:demo@{host}{port} with a SIP video phone on this network.")
-    print(f"API: http://127.0.0.1:{api_port}/docs    Ctrl-C stops both services.\n", flush=True)
+    port = "" if settings.sip_port == 5060 else f":{settings.sip_port}"
+    print(f"\nReady. Call in a browser: {url}/#token={token}")
+    print(f"or dial sip:demo@{own_address()}{port} with a SIP video phone on this network.")
+    print("It listens and answers, following a script: ask when they are open, or what it can do.")
+    print(
+        "Whoever has this URL may do everything here: keep it to yourself. Ctrl-C stops both services.\n",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -14,20 +14,24 @@ from inference_server.engine import messages as m
 from inference_server.engine.process import EngineProcess
 from inference_server.engine.renderer import Renderer
 from inference_server.engine.residency import Residency
+from inference_server.engine.scheduler import Scheduler
 from inference_server.errors import RequestError, unavailable
 from inference_server.metrics import Metrics
 from inference_server.settings import MIB, Settings
 from inference_server.streams.admission import SpeakingSlots, measured_slots
+from inference_server.streams.ahead import AheadBudget
 from inference_server.streams.opening import agree
 from inference_server.streams.outbox import ResponseQueue
 from inference_server.streams.pictures import Pictures
 from inference_server.streams.session import Session, SessionParameters
 from inference_server.streams.stream import Stream
+from inference_server.uploads import Uploads
 from visavis.avatar.v1.contract import Capacity, Open
 from visavis.frames import SAMPLE_RATE
 from visavis.service.logs import Log
 from visavis.service.unhandled import logged
 
+AHEAD_BYTES = 256 * MIB
 IDLE_GRACE_S = 2.0  # an idle stream of a draining server may go by itself before it is ended
 
 
@@ -42,12 +46,17 @@ class Core:
         self.draining = False
         self.streams: dict[Stream, None] = {}
         self.on_health: list[Callable[[bool], None]] = []
+        self.hopeless = ""
+        """Why the engine can never load with these settings and files, one sentence."""
+        self.on_hopeless: Callable[[], None] = lambda: None
         self.store = AvatarStore(
             settings.cache_dir,
             settings.cache_disk_mib * MIB,
             on_damage=lambda sentence: log.warning("cache_damaged", reason=sentence),
         )
-        self.renderer = Renderer(self.metrics, log, settings.batch_ms)
+        self.renderer = Renderer(
+            self.metrics, log, Scheduler([], settings.batch_ms, settings.longest_batch_ms)
+        )
         self.engine = EngineProcess(
             settings.engine,
             settings.engine_settings,
@@ -56,6 +65,7 @@ class Core:
             on_message=self._on_message,
             on_read=self._on_read,
             on_change=self._on_engine,
+            on_hopeless=self._on_hopeless,
         )
         self.renderer.use(self.engine)
         self.residency = Residency(self.engine, self.store, settings.avatar_memory_mib * MIB)
@@ -64,6 +74,8 @@ class Core:
         self.metrics.slots_used.set_function(lambda: self.slots.used)
         self.metrics.sessions.set_function(lambda: len(self.streams))
         self.metrics.avatars_resident_bytes.set_function(lambda: self.residency.nbytes)
+        self.uploads = Uploads()
+        self._ahead = AheadBudget(AHEAD_BYTES, AHEAD_BYTES // settings.max_sessions)
         self._numbers = itertools.count(1)
         self._ticker: asyncio.Task[None] | None = None
 
@@ -107,12 +119,13 @@ class Core:
             self.ready,
             self.draining,
             frozenset(self.avatars.ids),
+            self.not_ready_reason,
         )
 
     # --- streams --------------------------------------------------------------------------------------
 
-    async def open(self, request: Open) -> Stream:
-        """A stream for one conversation. Raises :class:`RequestError`."""
+    async def open(self, request: Open, client: str = "") -> Stream:
+        """A stream for one conversation of ``client``. Raises :class:`RequestError`."""
         self.check_open_to_new()
         self._check_room()
         avatar = await self.avatars.get(request.avatar_id)
@@ -139,6 +152,7 @@ class Core:
             s.window_ms * SAMPLE_RATE // 1000,
             s.audio_bytes,
             s.turn_ms * SAMPLE_RATE // 1000,
+            client,
         )
         outbox = ResponseQueue(int(s.window_ms / 1000 * body.fps) + 8)
         session = Session(
@@ -148,6 +162,7 @@ class Core:
             command=self.renderer.command,
             say=lambda response: stream.say(response),
             first_frame=self.metrics.first_frame_seconds.observe,
+            budget=self._ahead,
         )
         stream = Stream(
             session,
@@ -263,10 +278,15 @@ class Core:
                 stream.end(unavailable("The engine stopped: open the stream again, here or elsewhere."))
         self._tell_health()
 
+    def _on_hopeless(self, sentence: str) -> None:
+        self.hopeless = sentence
+        self.on_hopeless()
+
     def _use_costs(self, costs: list[tuple[int, float]]) -> None:
         self.renderer.scheduler.set_costs(costs)
         self.slots.total = self.settings.slots or min(
-            measured_slots(costs, self.settings.batch_ms, self.settings.slot_load), self.settings.max_sessions
+            measured_slots(costs, self.renderer.scheduler.longest_batch_ms, self.settings.slot_load),
+            self.settings.max_sessions,
         )
 
     def _tell_health(self) -> None:

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import signal
-import socket
 from collections.abc import Sequence
-from importlib import metadata
+from pathlib import Path
 
-import uvicorn
-
-from orchestrator.api.app import create_app
 from orchestrator.api.dependencies import Services
+from orchestrator.api.server import ApiServer
 from orchestrator.calls.call import Call
 from orchestrator.calls.events import EventBus
 from orchestrator.calls.gateway import DialOrder, DialRefused
@@ -21,11 +16,16 @@ from orchestrator.calls.portraits import DEFAULT, AvatarCatalog, Portrait
 from orchestrator.calls.preparation import PortraitPreparation, PortraitShape
 from orchestrator.calls.records import RecordBook
 from orchestrator.calls.registry import CallRegistry
+from orchestrator.calls.viewers import Viewer
 from orchestrator.config import Settings
+from orchestrator.conversation.conversations import Conversations
+from orchestrator.conversation.setup import assistants_of, http_tools_of
 from orchestrator.gateways.sip import SipGateway
+from orchestrator.gateways.web import WebGateway
 from orchestrator.metrics import OrchestratorCollector, make_registry
 from orchestrator.nameserver import resolver_of
-from orchestrator.speech.voices import installed_voices
+from orchestrator.rtp.dtls import identity_fingerprint, new_identity
+from orchestrator.speech.remote import VoicesProcess, remote_voices
 from orchestrator.status import StatusDesk
 from orchestrator.webhook.webhook import Webhook, make_webhook
 from orchestrator.worker.host import HostSettings
@@ -44,6 +44,7 @@ from visavis.client.body_cache import BodyCache
 from visavis.client.model import Avatar
 from visavis.client.pool import ServerPool
 from visavis.service.logs import Log
+from visavis.service.security import make_token_file
 from visavis.service.supervisor import Supervisor
 
 log = Log(__name__)
@@ -59,20 +60,36 @@ class App:
         self.supervisor = Supervisor()
         self._bus = EventBus()
         self._webhook: Webhook | None = None
-        self._voices = installed_voices()
+        self._speech = VoicesProcess()
+        self._voices = remote_voices(self._speech)
         self._catalog = AvatarCatalog(
             settings.data_dir / "avatars", settings.avatar_image or portraits.DEFAULT
         )
-        self._pool = WorkerPool(pool_settings(settings), self._on_message, self.supervisor)
+        identity = new_identity()
+        self._pool = WorkerPool(pool_settings(settings, identity), self._on_message, self.supervisor)
         self._calls = CallRegistry(settings, self._pool, self._catalog, self._voices, self._bus)
+        self.conversations = Conversations(
+            self._calls,
+            assistants_of(settings),
+            settings.assistant,
+            most=settings.max_conversations,
+            greets=settings.assistant_greets,
+            transfer_to=settings.assistant_transfer_to,
+            http_tools=http_tools_of(settings),
+        )
+        self._calls.on_answered = self.conversations.answered
         self._sip = SipGateway(settings, self._calls, self.supervisor)
+        self._web = WebGateway(settings, self._calls, identity_fingerprint(identity), self.supervisor)
         self._collector = OrchestratorCollector(
             self._calls, self._pool, self._bus, self.supervisor, lambda: self._desk.talking_face()
         )
+        self._collector.conversations = lambda: (self.conversations.active, self.conversations.hears)
         self.sip_up = False
         self.draining = False
         names = resolver_of(settings.avatar_nameserver)
-        self._servers = ServerPool(settings.avatar_servers, resolver=names)
+        self._servers = ServerPool(
+            settings.avatar_servers, resolver=names, credentials=settings.avatar_credentials
+        )
         bodies = BodyCache(settings.cache_dir / "bodies", settings.cache_bytes)
         shape = PortraitShape(*settings.video_size, settings.frame_rate, settings.avatar_fit)
         self._preparation = PortraitPreparation(self._servers, bodies, shape, self._tell_prepared)
@@ -105,6 +122,10 @@ class App:
             raise DialRefused("the orchestrator takes no calls now: try again later")
         return await self._calls.dial(self._sip, order)
 
+    def view(self, call_id: str) -> Viewer:
+        """The pictures of a call under way, as they leave for the caller."""
+        return self._calls.view(call_id)
+
     @property
     def records(self) -> RecordBook:
         """See :class:`orchestrator.api.dependencies.Orchestrator`."""
@@ -121,6 +142,7 @@ class App:
     def trace_calls(self, calls: int) -> None:
         """Keep the SIP messages of the next so many calls."""
         self._sip.trace_calls(calls)
+        self._web.trace_calls(calls)
 
     @property
     def active(self) -> int:
@@ -163,42 +185,48 @@ class App:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         self.supervisor.oversee()
-        server, listening = self._api(), self._api_socket()
+        self._make_fleet_token()
+        api = self._api()
         self.supervisor.keep("metrics", self._count_events)
         self._start_webhook()
         serving: asyncio.Task[None] | None = None
         try:
+            self._speech.start(self.supervisor)
+            self.conversations.start(self.supervisor, self._voices, self._speech.cache)
             await asyncio.gather(self._servers.start(), self._pool.start())
             if portrait := self._catalog.get(DEFAULT):
                 self._preparation.want(portrait)
             self.supervisor.keep("preparation", self._preparation.watch)
             self.supervisor.watch("first words", self._voices.warm(self.settings.language))
             await self._sip.start()
+            await self._web.start()
             self.sip_up = True
-            serving = asyncio.create_task(server.serve([listening]))
-            log.info("started", sip=self._sip.addresses, api=self._api_address())
+            serving = asyncio.create_task(api.serve())
+            log.info("started", sip=self._sip.addresses, api=api.address)
             stopping = asyncio.create_task(self._stop.wait())
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
             if serving.done() and not self._stop.is_set():
-                raise OSError(f"the API on {self._api_address()} ended by itself: see the log")
+                raise OSError(f"the API on {api.address} ended by itself: see the log")
             await self._drain()
         finally:
             self.draining = True
             if self.sip_up:
                 self._sip.drain()
+                self._web.drain()
                 await self._calls.close()
+                await self._web.close()
                 await self._sip.close()
-            server.should_exit = True
+            await api.close()
             if serving is not None:
-                with contextlib.suppress(SystemExit):
-                    await serving
-            listening.close()
+                await serving
             if self._webhook is not None:
                 await self._webhook.close(LAST_POSTS_S)
             await self._preparation.close()
             await self._servers.close()
             await self._pool.close()
+            await self.conversations.close()
+            await self._speech.close()
             await self.supervisor.close()
             log.info("stopped")
 
@@ -208,6 +236,7 @@ class App:
         """No new calls; returns when those under way have ended, at the deadline, or at a second signal."""
         self.draining = True
         self._sip.drain()
+        self._web.drain()
         self._stop.clear()
         calls, seconds = self._calls.active, self.settings.drain_s
         log.info("draining", calls=calls, deadline_s=seconds)
@@ -232,6 +261,14 @@ class App:
     def _tell_prepared(self, portrait: Portrait, avatar: Avatar) -> None:
         self._pool.broadcast(AvatarPrepared(str(portrait.path), avatar))
 
+    def _make_fleet_token(self) -> None:
+        """Whichever service of a machine starts first makes the token that they share."""
+        file = Path(self.settings.avatar_credentials.token_file)
+        try:
+            make_token_file(file, "fleet")
+        except OSError as error:
+            log.warning("fleet_token_not_made", file=str(file), reason=error.strerror)
+
     def _start_webhook(self) -> None:
         settings = self.settings
         if settings.webhook:
@@ -245,43 +282,22 @@ class App:
             while True:
                 self._collector.count(await events.get())
 
-    def _api(self) -> uvicorn.Server:
+    def _api(self) -> ApiServer:
         registry = make_registry(self._collector)
-        services = Services(self, self._catalog, self._bus, registry, self.settings.language)
-        app = create_app(services, metadata.version("visavis"))
-        config = uvicorn.Config(
-            app,
-            self.settings.api_host,
-            self.settings.api_port,
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=2,
-        )
-        server = uvicorn.Server(config)
-        server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
-        return server
-
-    def _api_socket(self) -> socket.socket:
-        """The API's listening socket, taken before anything else starts."""
-        host, port = self.settings.api_host, self.settings.api_port
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        try:
-            return socket.create_server((host, port), family=family)
-        except OSError as error:
-            raise OSError(
-                f"the API cannot listen on {host}:{port} ({os.strerror(error.errno or 0)}): "
-                "choose another VISAVIS_API_PORT"
-            ) from None
-
-    def _api_address(self) -> str:
-        return f"{self.settings.api_host}:{self.settings.api_port}"
+        services = Services(self, self._catalog, self._bus, registry, self.settings.language, self._web)
+        return ApiServer(self.settings, services)
 
 
-def pool_settings(settings: Settings) -> PoolSettings:
-    """What media workers are told of the settings."""
+def pool_settings(settings: Settings, identity: str = "") -> PoolSettings:
+    """What media workers are told of the settings; ``identity`` is their certificate for DTLS, as PEM."""
     width, height = settings.video_size
     host = HostSettings(
-        settings.sip_host, settings.rtp_port_min, settings.rtp_port_max, str(settings.cache_dir)
+        settings.sip_host,
+        settings.rtp_port_min,
+        settings.rtp_port_max,
+        str(settings.cache_dir),
+        identity=identity,
+        web_port=settings.web_udp_port,
     )
     avatar = AvatarSettings(
         servers=tuple(settings.avatar_servers),
@@ -293,6 +309,7 @@ def pool_settings(settings: Settings) -> PoolSettings:
         bitrate=settings.video_bitrate,
         fit=settings.avatar_fit,
         nameserver=settings.avatar_nameserver,
+        credentials=settings.avatar_credentials,
     )
     setup = Setup(host, "orchestrator.avatar.owner:make", avatar, settings.log_level)
     return PoolSettings(setup, settings.media_workers)

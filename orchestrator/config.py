@@ -10,13 +10,19 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
+import phonenumbers
 from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from orchestrator.assistants.http_tool import HttpToolSettings
+from orchestrator.calls.dial_plan import DialRule
 from orchestrator.nameserver import split_address
 from orchestrator.speech.base import SpeechError
 from orchestrator.speech.voices import installed_voices
 from orchestrator.webhook.signing import signing_key
+from visavis.client.credentials import ServerCredentials
+from visavis.service.listening import Tls
 from visavis.service.secret import Secret, SecretUrl
+from visavis.service.security import fleet_file
 from visavis.service.settings import ServiceSettings, SettingsError, SettingsSource, from_json
 
 SOURCE = SettingsSource(
@@ -49,6 +55,7 @@ class AccountSettings(BaseModel):
     expires: int = Field(300, ge=30)
     register_: bool = Field(True, alias="register")
     ping: float = Field(0.0, ge=0)
+    realm: str = ""
     srtp: Srtp | None = None
     av_trim_ms: int | None = Field(None, ge=-200, le=200)
 
@@ -79,10 +86,30 @@ class Settings(ServiceSettings):
         description='user names and passwords that callers must give, as JSON: {"anna": "secret"}',
         repr=False,
     )
+    sip_digest: Annotated[list[Literal["SHA-256", "MD5"]], BeforeValidator(_split)] = Field(
+        ["SHA-256", "MD5"],
+        min_length=1,
+        description="digest algorithms that callers with a password may use, the preferred one first",
+    )
     sip_accounts: Annotated[list[AccountSettings], BeforeValidator(from_json)] = Field(
         [],
         description='registrars and trunks, as JSON: [{"uri": "sip:avatar@pbx", "password": "secret"}]',
         repr=False,
+    )
+    dial_plan: CommaList = Field(
+        [],
+        description="whom calls, transfers and redirects may reach: allow +49*, deny *@pbx.example; the first rule "
+        "that matches decides; where none does, all but premium numbers",
+    )
+    dial_region: str = Field(
+        "", description="country of numbers that are dialled without one (DE, US); empty: they need a rule"
+    )
+    dial_per_minute: int = Field(
+        60, ge=0, description="calls, transfers and redirects in a minute; 0: no limit"
+    )
+    dial_at_once: int = Field(0, ge=0, description="calls of ours under way at once; 0: no limit")
+    dial_minutes: int = Field(
+        1440, ge=0, description="minutes of calls to numbers within 24 hours; 0: no limit"
     )
     sip_proxies: CommaList = Field(
         ["127.0.0.0/8", "::1/128"],
@@ -94,6 +121,22 @@ class Settings(ServiceSettings):
     )
     rtp_port_min: int = Field(30000, ge=1024, le=65534, description="first UDP port for RTP and RTCP")
     rtp_port_max: int = Field(31999, ge=1025, le=65535, description="last UDP port for RTP and RTCP")
+    web_udp_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="one UDP port for the media of all browsers, with one more for each further worker; 0: each "
+        "call has its own",
+    )
+    web_ice_servers: CommaList = Field(
+        [],
+        description="STUN and TURN servers that browsers are told (stun:host, turn:host:3478?transport=udp)",
+    )
+    web_turn_secret: Secret = Field(
+        Secret(),
+        description="makes credentials for those TURN servers (coturn's static-auth-secret)",
+        repr=False,
+    )
     srtp: Srtp = Field(
         "off", description="SRTP with keys in SDP; the keys are secret only where SIP runs over TLS"
     )
@@ -118,9 +161,46 @@ class Settings(ServiceSettings):
     api_host: str = Field("127.0.0.1", description="address of the control API")
     api_port: int = Field(8080, ge=0, le=65535, description="port of the control API; 0 takes a free one")
 
+    api_tokens: Path | None = Field(
+        None, description="file with the API's tokens, made at the first start; empty: tokens/api in data_dir"
+    )
+    api_insecure: bool = Field(
+        False, description="also serves requests that bring no token; only for the time of a rollout"
+    )
+    api_hosts: CommaList = Field(
+        [], description="public names of the API: its pages and probes answer to no others (DNS rebinding)"
+    )
+    api_origins: CommaList = Field(
+        [], description="web origins (https://app.example.com) whose pages may use the API, with a token"
+    )
+    api_tls_certificate: str = Field("", description="PEM file with the API's certificate and chain, for TLS")
+    api_tls_key: str = Field("", description="PEM file with its private key")
+    api_tls_client_ca: str = Field(
+        "", description="PEM file with the CAs of clients: with it each needs a certificate, and no token"
+    )
+    probe_host: str = Field("127.0.0.1", description="address of the port of probes and /metrics")
+    probe_port: int = Field(
+        0, ge=0, le=65535, description="port of their own for probes and /metrics; 0: the API's port"
+    )
+
     avatar_servers: CommaList = Field(
         ["127.0.0.1:50051"], description="inference servers, host:port or dns:///name:port, comma separated"
     )
+    avatar_tokens: Path | None = Field(
+        None,
+        description="token file of the inference servers, whose first token is sent; empty: "
+        "~/.local/share/visavis/tokens/fleet, made by whichever service starts first",
+    )
+    avatar_tls_ca: str = Field(
+        "", description="PEM file with the CAs of inference servers, or system: they are spoken to over TLS"
+    )
+    avatar_tls_name: str = Field(
+        "", description="name in their certificates, where dns:/// finds them by another"
+    )
+    avatar_tls_certificate: str = Field(
+        "", description="PEM file with our certificate, where they ask for one"
+    )
+    avatar_tls_key: str = Field("", description="PEM file with its private key")
     avatar_nameserver: str = Field(
         "",
         description="DNS server (ip or ip:port) that is asked for dns:/// names; empty: the system's resolver",
@@ -148,6 +228,39 @@ class Settings(ServiceSettings):
         "Hello, I am the face of this call. Ask the API to make me say something.",
         description="spoken when a call is answered; empty: nothing",
     )
+    assistant: Literal["none", "scripted", "openai", "anthropic", "websocket"] = Field(
+        "none", description="who talks with callers; none: the API alone does"
+    )
+    assistant_script: Path | None = Field(
+        None, description="YAML file of the scripted assistant; empty: the built-in one"
+    )
+    assistant_url: SecretUrl = Field(
+        SecretUrl(),
+        description="root of an OpenAI-compatible or Anthropic service (http://127.0.0.1:11434/v1), or the "
+        "ws:// or wss:// address of your own",
+        repr=False,
+    )
+    assistant_key: Secret = Field(Secret(), description="key of the assistant's service", repr=False)
+    assistant_model: str = Field("", description="name of the model")
+    assistant_prompt: str = Field("", description="what the model is told of its task; empty: to be brief")
+    assistant_greeting: str = Field(
+        "Hello, I am an automatic assistant. How can I help you?",
+        description="what an assistant says first that is no script",
+    )
+    assistant_max_tokens: int = Field(300, ge=1, description="most tokens of one reply")
+    assistant_tools: Annotated[list[HttpToolSettings], BeforeValidator(from_json)] = Field(
+        [],
+        description='web services that models may ask, as JSON: [{"name": "weather", "description": "...", '
+        '"url": "https://...", "parameters": {...}}]',
+        repr=False,
+    )
+    assistant_tool_hosts: CommaList = Field([], description="hosts that these tools may ask")
+    assistant_transfer_to: str = Field(
+        "", description="where an assistant may send callers (sip:help@example.com); empty: nowhere"
+    )
+    max_conversations: int = Field(
+        20, ge=1, description="callers that assistants talk with at once; the next one is told so"
+    )
     language: str = Field("en", description="language of greeting and say: en, de, fr, es, cmn...")
 
     webhook: SecretUrl = Field(
@@ -168,10 +281,41 @@ class Settings(ServiceSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
 
     @property
+    def api_token_file(self) -> Path:
+        """Where the API's tokens lie."""
+        return self.api_tokens or self.data_dir / "tokens" / "api"
+
+    @property
+    def api_tls(self) -> Tls:
+        """The API's TLS files."""
+        return Tls(self.api_tls_certificate, self.api_tls_key, self.api_tls_client_ca)
+
+    @property
+    def avatar_credentials(self) -> ServerCredentials:
+        """What inference servers are shown, and how they are known."""
+        return ServerCredentials(
+            token_file=str(self.avatar_tokens or fleet_file()),
+            tls_ca=self.avatar_tls_ca,
+            tls_name=self.avatar_tls_name,
+            tls_certificate=self.avatar_tls_certificate,
+            tls_key=self.avatar_tls_key,
+        )
+
+    @property
     def video_size(self) -> tuple[int, int]:
         """Width and height in pixels."""
         width, _, height = self.size.lower().partition("x")
         return int(width), int(height)
+
+    @property
+    def assistant_greets(self) -> bool:
+        """An assistant brings a greeting of its own, unless one is set, be it an empty one."""
+        return self.assistant != "none" and "greeting" not in self.model_fields_set
+
+    @property
+    def first_words(self) -> str:
+        """What is said when a call is answered, but for an assistant's greeting."""
+        return "" if self.assistant_greets else self.greeting
 
     @property
     def frame_rate(self) -> Fraction:
@@ -203,6 +347,30 @@ class Settings(ServiceSettings):
                 raise ValueError(f"'{network}' is not a network: write it as 10.0.0.0/8") from None
         return value
 
+    @field_validator("dial_plan")
+    @classmethod
+    def _check_dial_plan(cls, value: list[str]) -> list[str]:
+        for rule in value:
+            DialRule.parse(rule)
+        return value
+
+    @field_validator("dial_region")
+    @classmethod
+    def _check_dial_region(cls, value: str) -> str:
+        if value and value.upper() not in phonenumbers.SUPPORTED_REGIONS:
+            raise ValueError(f"'{value}' is no country: write it as DE or US")
+        return value.upper()
+
+    @field_validator("web_ice_servers")
+    @classmethod
+    def _check_ice_servers(cls, value: list[str]) -> list[str]:
+        for url in value:
+            if not url.startswith(("stun:", "stuns:", "turn:", "turns:")):
+                raise ValueError(
+                    f"'{url}' is no STUN or TURN server: write it as stun:host or turn:host:3478"
+                )
+        return value
+
     @field_validator("language")
     @classmethod
     def _check_language(cls, value: str) -> str:
@@ -231,7 +399,7 @@ class Settings(ServiceSettings):
             signing_key(value.reveal())
         return value
 
-    @field_validator("avatar_image", mode="before")
+    @field_validator("avatar_image", "assistant_script", "api_tokens", "avatar_tokens", mode="before")
     @classmethod
     def _empty(cls, value: object) -> object:
         return value or None
@@ -247,13 +415,17 @@ class Settings(ServiceSettings):
             split_address(value)
         return value
 
-    @field_validator("data_dir", "cache_dir")
+    @field_validator("data_dir", "cache_dir", "api_tokens", "avatar_tokens")
     @classmethod
-    def _expand(cls, value: Path) -> Path:
-        return value.expanduser()
+    def _expand(cls, value: Path | None) -> Path | None:
+        return value.expanduser() if value else None
 
     @model_validator(mode="after")
     def _check_ports(self) -> Settings:
+        self.api_tls.check()
+        self.avatar_credentials.check()
+        if any(url.startswith("turn") for url in self.web_ice_servers) and not self.web_turn_secret:
+            raise ValueError("web_ice_servers names a TURN server, which needs web_turn_secret")
         if self.sip_tls_port and not (self.sip_tls_certificate and self.sip_tls_key):
             raise ValueError("sip_tls_port needs sip_tls_certificate and sip_tls_key")
         if self.rtp_port_max - self.rtp_port_min < 3:

@@ -59,7 +59,11 @@ class OrchestratorCollector(Collector):
         self._events: Counter[tuple[str, str]] = Counter()
         self._lips: Counter[str] = Counter()
         self._streams: Counter[str] = Counter()
+        self._replies: Counter[str] = Counter()
         self._wait_ms: list[float] = []
+        self._answer_ms: list[float] = []
+        self.conversations: Callable[[], tuple[int, bool]] | None = None
+        """How many callers are talked with, and whether what they say is understood now."""
 
     def count(self, event: CallEvent) -> None:
         """Take one event of the bus."""
@@ -72,6 +76,10 @@ class OrchestratorCollector(Collector):
         self._keys_dropped += int(event.data.get("dropped", 0))
         if event.kind == "turn_started":
             self._wait_ms = [*self._wait_ms, float(event.data["wait_ms"])][-200:]
+        if event.kind == "latency":
+            self._answer_ms = [*self._answer_ms, float(event.data["total_ms"])][-200:]
+        if event.kind == "reply":
+            self._replies["whole" if event.data["whole"] else "cut"] += 1
         if event.kind == "ended" and (call := self._calls.call(event.call_id)) is not None:
             for figure in _LIPS:
                 self._lips[figure] += int(call.stats.get(figure, 0))
@@ -115,8 +123,32 @@ class OrchestratorCollector(Collector):
             yield GaugeMetricFamily(
                 "visavis_turn_start_wait_seconds", "First audio to start of turn, p95", p95
             )
+        yield from self._talk()
         yield from self._workers()
         yield from self._delivery()
+
+    def _talk(self) -> Iterable[Metric]:
+        replies = CounterMetricFamily(
+            "visavis_replies", "Replies that callers heard, whole or cut", labels=["outcome"]
+        )
+        for outcome in ("whole", "cut"):
+            replies.add_metric([outcome], self._replies[outcome])
+        yield replies
+        if self.conversations is not None:
+            active, hears = self.conversations()
+            yield GaugeMetricFamily("visavis_conversations", "Callers that are talked with", active)
+            yield GaugeMetricFamily("visavis_listening", "Whether callers are understood now", int(hears))
+        if self._answer_ms:
+            ordered = sorted(self._answer_ms)
+            latency = GaugeMetricFamily(
+                "visavis_answer_seconds",
+                "From a caller's last word to the first sound of the answer, last 200",
+                labels=["quantile"],
+            )
+            for quantile in (0.5, 0.95):
+                at = ordered[int(quantile * (len(ordered) - 1))] / 1000
+                latency.add_metric([str(quantile)], at)
+            yield latency
 
     def _delivery(self) -> Iterable[Metric]:
         lost = CounterMetricFamily(

@@ -80,6 +80,8 @@ FLOORS = {
     "sip": "media worker calls gateways api avatar speech conversation app config",
     "media": "sip worker calls gateways api avatar speech conversation app config",
     "speech": "media sip rtp worker calls gateways api avatar conversation app config",
+    "listening": "media sip rtp worker calls gateways api avatar speech conversation assistants app config",
+    "assistants": "media sip rtp worker calls gateways api avatar listening conversation app config",
     "calls": "gateways sip api app",
     "conversation": "gateways sip media app",
     "worker": "sip calls gateways api avatar speech conversation app config",

@@ -12,8 +12,8 @@ from typing import Any
 import av
 import numpy as np
 
-from inference_server.engines.card import CardReading, read_card
 from testing.caller import Phone
+from testing.card import CardReading, read_card
 from tests.support.house import House, tone
 
 SENTENCE_S = 6.0

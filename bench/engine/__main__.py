@@ -18,8 +18,9 @@ import torch
 
 from bench.engine import run
 from bench.engine.public import public_speeds
-from inference_server.engines.musetalk import random_weights
 from inference_server.engines.musetalk.device import choose_device
+from inference_server.settings import Settings
+from testing import musetalk_weights
 
 
 def main() -> int:
@@ -42,7 +43,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as made:
         root = options.dir or Path(made) / "models"
         if options.dir is None:
-            random_weights.write(root, options.size)
+            musetalk_weights.write(root, options.size)
         _all(options, root, options.cache or Path(made) / "cache")
     return 0
 
@@ -111,7 +112,7 @@ def _one(
     )
     streams = int(fps / 25)
     while streams > 0:
-        seen = run.live(at, streams, options.seconds)
+        seen = run.live(at, streams, options.seconds, Settings.model_fields["longest_batch_ms"].default)
         print(f"  {streams} streams at 25 fps for {options.seconds:g} s: p99 lateness {seen.p99:.1f} ms")
         if seen.p99 <= 40:
             break

@@ -14,9 +14,9 @@ from typing import Any
 import av
 import numpy as np
 
-from inference_server.engines.card import read_card
 from testing.caller import CallFailed, Phone
 from testing.caller.recording import Recording
+from testing.card import read_card
 
 CALLS_A_SECOND = 15
 REFUSED_S = 60.0

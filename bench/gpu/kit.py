@@ -32,7 +32,7 @@ left() {{ echo $(( 585 - SECONDS + began )); }}
 nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader
 python3 -c "
 from pathlib import Path
-from inference_server.engines.musetalk.random_weights import write
+from testing.musetalk_weights import write
 write(Path('$work/models'), 'full', seed=7)"
 echo "== weights after $((SECONDS - began)) s"
 public=()

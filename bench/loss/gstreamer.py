@@ -15,9 +15,9 @@ import numpy as np
 
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.session import MediaSession
-from orchestrator.media.sources import LoopFace
 from orchestrator.worker.host import HostSettings, MediaHost
 from testing.caller.path import LossyPath
+from testing.loop_face import LoopFace
 from testing.loss_judge import CLOCK_RATE, FREEZE_S, Shown, decode, is_corrupt
 from tests.peers.receivers import SIZE, gstreamer
 from tests.support.media import card_body, read_card

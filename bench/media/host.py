@@ -17,7 +17,6 @@ import uvloop
 from numpy.typing import NDArray
 
 from orchestrator.avatar.call_avatar import NoAvatar
-from orchestrator.avatar.speaker import Speaker
 from orchestrator.media.clock import Lateness
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.session import MediaSession
@@ -28,6 +27,7 @@ from visavis.client.start_delay import StartDelay
 from visavis.frames import Frame, Rect
 from visavis.playout.loop import IdleVariation
 from visavis.playout.playout import Picture, Playout
+from visavis.playout.speaker import Speaker
 
 FPS = 25
 JUMPS = ((44, 0), (44, 77), (76, 0), (76, 45), (124, 45), (124, 77))  # as those of a portrait's loop

@@ -1,6 +1,8 @@
 """A portrait or a video to a body loop, in a process of its own: it can hurt nobody but this process.
 
-It is sent one :class:`MakeBody`, and answers with :class:`Progress`, and at last with one of the other two.
+It is sent one :class:`MakeBody`, and answers with :class:`Progress`, and at last with one of the others. Before
+it looks at the file it enters a sandbox: no file but those of ``out_dir``, no socket, no other process, an empty
+environment, bounded memory. Only an engine's own body maker is left out of it, since it may need more.
 """
 
 from __future__ import annotations
@@ -8,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import resource
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,15 +17,21 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+
 from inference_server.avatars.arrays import write_body
+from inference_server.avatars.loop import face_mesh, make_loop
 from inference_server.avatars.portrait.framing import Fit
 from inference_server.avatars.portrait.image import ImageLimits, load_image
 from inference_server.avatars.video import VideoClip, VideoLimits
+from inference_server.avatars.video_loop import make_video_loop
 from inference_server.engines.base import BodyLoop, ImageRejected
 from visavis.service.child import Program, parent_socket
 from visavis.service.ipc import Codec
+from visavis.service.sandbox import bound_memory, enter
 
-MEMORY_LIMIT = 6 << 30
+MEMORY_LIMIT = 2 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +64,9 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """``out_dir`` holds the body."""
+    """``out_dir`` holds the body; ``lacking``: parts of the sandbox that this kernel does not have."""
+
+    lacking: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +76,24 @@ class Rejected:
     sentence: str
 
 
-Message = MakeBody | Progress | Made | Rejected
-codec = Codec[Message](MakeBody, Progress, Made, Rejected, limit=(1 << 32) - 1)
-PROGRAM = Program("body maker", "inference_server.avatars.body_worker", codec)
+@dataclass(frozen=True, slots=True)
+class NotWritten:
+    """``out_dir`` cannot take the body: why."""
+
+    reason: str
+
+
+Message = MakeBody | Progress | Made | Rejected | NotWritten
+codec = Codec[Message](MakeBody, Progress, Made, Rejected, NotWritten, limit=(1 << 32) - 1)
+PROGRAM = Program(
+    "body maker",
+    "inference_server.avatars.body_worker",
+    codec,
+    environment={
+        **{name: os.environ[name] for name in ("PATH", "PYTHONPATH", "VIRTUAL_ENV") if name in os.environ},
+        "OPENBLAS_NUM_THREADS": "1",  # its threads would begin before the sandbox
+    },
+)
 
 
 def make(request: MakeBody) -> Iterator[float | BodyLoop]:
@@ -95,12 +119,8 @@ def make(request: MakeBody) -> Iterator[float | BodyLoop]:
         maker: Any = engine
         yield from maker.make_body(picture, **shape)
     elif clip is not None:
-        from inference_server.avatars.video_loop import make_video_loop
-
         yield from make_video_loop(clip, fit=request.fit, **shape)
     else:
-        from inference_server.avatars.loop import make_loop
-
         yield from make_loop(picture, fit=request.fit, **shape)
 
 
@@ -111,7 +131,7 @@ def main() -> int:
     channel = parent_socket(parser.parse_args().channel)
     with contextlib.suppress(OSError):
         os.nice(15)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
+    lacking: list[str] = []
 
     def say(message: Message) -> None:
         channel.sendall(codec.encode(message))
@@ -124,10 +144,23 @@ def main() -> int:
                 return 1
             decoder.feed(data)
         assert isinstance(request, MakeBody)
+        bound_memory(MEMORY_LIMIT)
+        if not request.own_body:
+            cv2.setNumThreads(1)  # those that it starts now would stay outside
+            face_mesh()  # its networks are files
+            os.environ.clear()
+            lacking = enter(
+                Path(request.out_dir), [Path(str(module.__file__)).parent for module in (os, np, cv2)]
+            )
+            cv2.setNumThreads(-1)
         for step in make(request):
             if isinstance(step, BodyLoop):
-                write_body(Path(request.out_dir), step)
-                say(Made())
+                try:
+                    write_body(Path(request.out_dir), step)
+                except OSError as error:
+                    say(NotWritten(error.strerror or str(error)))
+                else:
+                    say(Made(lacking))
             else:
                 say(Progress(float(step)))
     except ImageRejected as error:

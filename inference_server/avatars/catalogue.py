@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from pathlib import Path
 
 from inference_server.avatars import bundle
 from inference_server.avatars.arrays import Damaged
@@ -14,6 +15,9 @@ from inference_server.errors import RequestError, invalid, unavailable
 from inference_server.metrics import Metrics
 from inference_server.settings import Settings
 from visavis.service.logs import Log
+
+IMPORTS = 2  # bundles that come in at once
+IMPORT_S = 300.0  # what one may take, with its wait
 
 
 class Catalogue:
@@ -29,6 +33,7 @@ class Catalogue:
         self._engine = engine
         self._metrics = metrics
         self._log = log
+        self._imports = asyncio.Semaphore(IMPORTS)
 
     def look(self) -> None:
         """See what is on disk for the engine that has just been loaded."""
@@ -72,7 +77,7 @@ class Catalogue:
             shown = avatar_id[:64] or "(empty)"
             raise RequestError(
                 "not_found",
-                f"Avatar {shown} is not prepared on this server: send PrepareAvatar or ImportAvatar, then again.",
+                f"Avatar {shown} is not prepared on this server: prepare or import it here, then again.",
             )
         return avatar
 
@@ -96,18 +101,15 @@ class Catalogue:
             )
         scratch = self._store.scratch()
         try:
-            with (scratch / "bundle").open("wb") as file:
-                size = 0
-                async for chunk in chunks:
-                    size += len(chunk)
-                    if size > self._settings.bundle_bytes:
-                        raise invalid(
-                            f"The bundle is larger than the {self._settings.bundle_bytes} bytes taken here."
-                        )
-                    file.write(chunk)
+            async with asyncio.timeout(IMPORT_S), self._imports:
+                await self._receive(chunks, scratch / "bundle")
             avatar = await asyncio.to_thread(
                 bundle.install, self._store, scratch, loaded.info["name"], loaded.info["build"]
             )
+        except TimeoutError:
+            raise RequestError(
+                "deadline_exceeded", f"The bundle did not come within {IMPORT_S:g} s: send it again."
+            ) from None
         except Damaged as error:
             raise invalid(f"The bundle is damaged ({error}): export it again.") from None
         finally:
@@ -115,6 +117,17 @@ class Catalogue:
         self._added(avatar.avatar_id)
         self._log.info("avatar_imported", avatar_id=avatar.avatar_id)
         return avatar
+
+    async def _receive(self, chunks: AsyncIterator[bytes], path: Path) -> None:
+        with path.open("wb") as file:
+            size = 0
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > self._settings.bundle_bytes:
+                    raise invalid(
+                        f"The bundle is larger than the {self._settings.bundle_bytes} bytes taken here."
+                    )
+                await asyncio.to_thread(file.write, chunk)
 
     def _added(self, avatar_id: str) -> None:
         self.ids = {each for each in self.ids if self._store.holds(each)} | {avatar_id}  # some made room

@@ -8,11 +8,11 @@ import shutil
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import cast
+from typing import Any, cast
 
 from inference_server.avatars import ids
 from inference_server.avatars.arrays import Damaged
-from inference_server.avatars.body_worker import PROGRAM, Made, MakeBody, Progress, Rejected
+from inference_server.avatars.body_worker import PROGRAM, Made, MakeBody, NotWritten, Progress, Rejected
 from inference_server.avatars.portrait.framing import Fit
 from inference_server.avatars.portrait.image import ImageRejected, read_header
 from inference_server.avatars.store import AvatarStore, StoredAvatar
@@ -20,18 +20,24 @@ from inference_server.avatars.video import check_container
 from inference_server.engine import messages as m
 from inference_server.engine.process import EngineProcess
 from inference_server.errors import RequestError, invalid, unavailable
+from inference_server.fair_turns import FairTurns
 from inference_server.settings import Settings
 from visavis.service.channel import ChannelClosed
 from visavis.service.child import Child
 from visavis.service.logs import Log
 
 BODY_SHARE = 0.6  # of the progress shown
-MOST_WAITING = 32
+MOST_WAITING = 64
+MOST_OF_ONE = MOST_WAITING // 2
+SANDBOX_HINT = "this kernel lacks it, so that uploads are decoded with less around them: Linux 5.13 has both"
 
 
-@dataclass(frozen=True)
+@dataclass
 class PrepareRequest:
-    """What PrepareAvatar asks for, with defaults filled in. ``file``: of a picture, or of a video."""
+    """What PrepareAvatar asks for, with defaults filled in.
+
+    ``file``: of a picture, or of a video; it is let go once it is on disk. ``client``: who asks.
+    """
 
     file: bytes
     width: int
@@ -40,10 +46,17 @@ class PrepareRequest:
     fit: str
     settings: dict[str, str]
     video: bool = False
+    client: str = ""
+
+    @property
+    def cost(self) -> float:
+        """Pixels times frames, as good as they are known."""
+        return float(self.width * self.height * self.fps)
 
 
 @dataclass
 class _Job:
+    client: str
     progress: float = 0.0
     task: asyncio.Task[StoredAvatar] | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -82,8 +95,9 @@ class PreparationQueue:
         self._log = log
         self._done = done
         self._jobs: dict[str, _Job] = {}
-        self._workers = asyncio.Semaphore(settings.prepare_workers)
+        self._turns = FairTurns(settings.prepare_workers)
         self._numbers = itertools.count(1)
+        self._told_lacking = False
         self._steps: dict[int, asyncio.Queue[m.PrepareStep | m.Failed]] = {}
 
     def handle(self, message: m.PrepareStep | m.Failed) -> None:
@@ -106,6 +120,7 @@ class PreparationQueue:
                 f"The engine is not ready ({self._engine.reason}): try again soon or elsewhere."
             )
         self._check(request)
+        _check_settings(request.settings, loaded.info)
         own = loaded.own_body
         build = own or _loop_build(request.video)
         body_id = ids.body_id(request.file, request.width, request.height, request.fps, request.fit, build)
@@ -121,7 +136,11 @@ class PreparationQueue:
                 raise RequestError(
                     "resource_exhausted", f"{MOST_WAITING} preparations are waiting already: try again later."
                 )
-            job = self._jobs[avatar_id] = _Job()
+            if sum(other.client == request.client for other in self._jobs.values()) >= MOST_OF_ONE:
+                raise RequestError(
+                    "resource_exhausted", f"{MOST_OF_ONE} preparations of yours are waiting: try again later."
+                )
+            job = self._jobs[avatar_id] = _Job(request.client)
             job.task = asyncio.create_task(self._work(job, request, bool(own), body_id, avatar_id, loaded))
             job.task.add_done_callback(lambda _: self._jobs.pop(avatar_id, None))
         job.waiting += 1
@@ -172,10 +191,17 @@ class PreparationQueue:
         self, job: _Job, request: PrepareRequest, own: bool, body_id: str, avatar_id: str, loaded: m.Loaded
     ) -> StoredAvatar:
         log = self._log.bind(avatar_id=avatar_id)
+        upload = self._store.scratch()
         try:
-            async with asyncio.timeout(self._settings.prepare_timeout_s), self._workers:
+            file, request.file = request.file, b""  # it waits on disk, not in memory
+            await asyncio.to_thread((upload / "file").write_bytes, file)
+            del file
+            turn = self._turns.turn(request.client, request.cost)
+            async with asyncio.timeout(self._settings.prepare_timeout_s), turn:
                 if await asyncio.to_thread(self._store.body, body_id) is None:
-                    await self._make_body(job, request, own, body_id)
+                    payload = await asyncio.to_thread((upload / "file").read_bytes)
+                    await self._make_body(job, request, payload, own, body_id)
+                    del payload
                 job.move(BODY_SHARE)
                 avatar = await self._ask_engine(job, request, body_id, avatar_id, loaded)
         except TimeoutError:
@@ -186,12 +212,23 @@ class PreparationQueue:
         except Damaged as error:
             raise RequestError("internal", f"What was prepared could not be stored: {error}.") from None
         except OSError as error:
-            raise RequestError("internal", f"The avatar cache cannot be written: {error.strerror}.") from None
+            raise self._unwritable(error.strerror or str(error)) from None
+        finally:
+            self._store.discard(upload)
         log.info("avatar_prepared", body_id=body_id, frames=len(avatar.body))
         self._done(avatar_id)
         return avatar
 
-    async def _make_body(self, job: _Job, request: PrepareRequest, own: bool, body_id: str) -> None:
+    def _unwritable(self, reason: str) -> RequestError:
+        """A disk that is full or was taken away: not the upload's fault, so another try may do."""
+        return unavailable(
+            f"The cache of avatars, {self._settings.cache_dir}, cannot be written ({reason.rstrip('.')}): make "
+            "room there, or name another folder in VISAVIS_INFERENCE_CACHE_DIR."
+        )
+
+    async def _make_body(
+        self, job: _Job, request: PrepareRequest, payload: bytes, own: bool, body_id: str
+    ) -> None:
         scratch = self._store.scratch()
         try:
             limits = self._settings
@@ -210,7 +247,7 @@ class PreparationQueue:
                 engine=limits.engine,
                 engine_settings=limits.engine_settings,
                 out_dir=str(scratch),
-                payload=request.file,
+                payload=payload,
             )
             rejected = await self._run_body_process(job, order)
             if rejected:
@@ -232,8 +269,13 @@ class PreparationQueue:
                         job.move(share * BODY_SHARE)
                     case Rejected(sentence):
                         return sentence
-                    case Made():
+                    case Made(lacking):
+                        if lacking and not self._told_lacking:
+                            self._told_lacking = True
+                            self._log.warning("sandbox_incomplete", lacking=lacking, hint=SANDBOX_HINT)
                         return ""
+                    case NotWritten(reason):
+                        raise self._unwritable(reason)
         except ChannelClosed as error:
             self._log.error("body_process_failed", reason=str(error))
             return "The upload could not be made into a body loop: try another one."
@@ -293,3 +335,16 @@ def _loop_build(video: bool) -> str:
     from inference_server.avatars.video_loop import VIDEO_BUILD
 
     return VIDEO_BUILD if video else LOOP_BUILD
+
+
+def _check_settings(given: dict[str, str], engine: dict[str, Any]) -> None:
+    """A misspelt setting would make another avatar, which looks the same."""
+    known = engine.get("avatar_settings")
+    if known is None:
+        return
+    for name in given:
+        if name not in known:
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise invalid(
+                f"settings: the {engine['name']} engine has no avatar setting {name[:64]!r}; {has}."
+            )

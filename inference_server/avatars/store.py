@@ -7,6 +7,7 @@ once per process, when it is first used; what is damaged is removed and made aga
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import threading
@@ -52,6 +53,13 @@ class AvatarStore:
         self._lock = threading.RLock()  # several requests may read and install at once, in threads
         for folder in (self._bodies, self._avatars, self._tmp):
             folder.mkdir(parents=True, exist_ok=True)
+        self._own: Path | None = None
+        self._owned = -1
+        self._clean()
+
+    def __del__(self) -> None:
+        if getattr(self, "_owned", -1) >= 0:
+            os.close(self._owned)
 
     # --- reading --------------------------------------------------------------------------------------
 
@@ -129,7 +137,13 @@ class AvatarStore:
 
     def scratch(self) -> Path:
         """A new, empty folder on the same disk, for something to be installed."""
-        folder = self._tmp / uuid.uuid4().hex
+        if self._own is None:
+            own = self._tmp / uuid.uuid4().hex
+            own.mkdir()
+            self._owned = os.open(own, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(self._owned, fcntl.LOCK_EX)
+            self._own = own
+        folder = self._own / uuid.uuid4().hex
         folder.mkdir()
         return folder
 
@@ -176,6 +190,21 @@ class AvatarStore:
 
     # --------------------------------------------------------------------------------------------------
 
+    def _clean(self) -> None:
+        """Remove what processes left behind that are no more: they held a lock on their scratch folders."""
+        for folder in self._tmp.iterdir():
+            try:
+                held = os.open(folder, os.O_RDONLY)
+            except OSError:
+                continue
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            except OSError:
+                pass  # somebody works there
+            finally:
+                os.close(held)
+
     def _rename(self, scratch: Path, place: Path) -> None:
         try:
             scratch.rename(place)
@@ -198,7 +227,8 @@ class AvatarStore:
         in_use = {self._open[a].body.body_id for a in self._pinned if a in self._open}
         in_use |= {keep.avatar_id, keep.body.body_id, *self._pinned}
         kept = {folder for folder in folders if folder.name in in_use}
-        for folder in beyond_budget(there, self._disk_bytes, kept):
+        under_way = sum(path.stat().st_size for path in self._tmp.rglob("*") if path.is_file())
+        for folder in beyond_budget(there, max(0, self._disk_bytes - under_way), kept):
             shutil.rmtree(folder, ignore_errors=True)
             self._open.pop(folder.name, None)
             for avatar_id in [a for a, s in self._open.items() if s.body.body_id == folder.name]:

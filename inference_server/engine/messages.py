@@ -8,6 +8,11 @@ from typing import Any
 
 from visavis.service.ipc import Codec
 
+Answer = tuple[str, tuple[int, int, int, int] | None, str | None]
+"""What became of a row: kind, rectangle, error."""
+HOPELESS = "Hopeless"
+"""``kind`` of a failed load that no second try can mend: a setting, an import, a missing or damaged file."""
+
 
 @dataclass(slots=True)
 class Attach:
@@ -27,12 +32,13 @@ class Detach:
 
 @dataclass(slots=True)
 class OpenTrack:
-    """Audio of a new turn, whose first appended sample is number ``origin``."""
+    """Audio of a new turn of ``client``, whose first appended sample is number ``origin``."""
 
     track: int
     avatar_id: str
     fps: tuple[int, int]
     origin: int
+    client: str = ""
 
 
 @dataclass(slots=True)
@@ -127,10 +133,10 @@ class Ready:
 
 @dataclass(slots=True)
 class Rendered:
-    """Results in the rows' order: kind, rectangle, error. ``ms``: what the batch took."""
+    """Results in the rows' order. ``ms``: what the batch took."""
 
     batch: int
-    results: list[tuple[str, tuple[int, int, int, int] | None, str | None]]
+    results: list[Answer]
     ms: float
 
 
@@ -172,24 +178,7 @@ class Pong:
 
 
 Message = (
-    Attach
-    | Detach
-    | OpenTrack
-    | Append
-    | EndTrack
-    | CloseTrack
-    | Render
-    | Prepare
-    | CancelPrepare
-    | Ping
-    | Loading
-    | Loaded
-    | Attached
-    | Ready
-    | Rendered
-    | BatchLost
-    | PrepareStep
-    | Failed
-    | Pong
-)
+    Attach | Detach | OpenTrack | Append | EndTrack | CloseTrack | Render | Prepare | CancelPrepare | Ping
+    | Loading | Loaded | Attached | Ready | Rendered | BatchLost | PrepareStep | Failed | Pong
+)  # fmt: skip
 codec = Codec[Message](*typing.get_args(Message))

@@ -1,4 +1,7 @@
-"""Which frames the engine draws next: earliest deadline first over all sessions. Sans-IO."""
+"""Which frames the engine draws next: earliest deadline first over all sessions. Sans-IO.
+
+Frames that a stream is not entitled to, because it asks for more than are shown, come after everybody's others.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,17 @@ class Batch:
 
 
 class Scheduler:
-    """Plans batches that take at most ``batch_ms`` by the engine's own cost, and never waits to fill one."""
+    """Plans batches by the engine's own cost, and never waits to fill one.
 
-    def __init__(self, costs: Sequence[tuple[int, float]], batch_ms: float) -> None:
+    A batch takes at most ``batch_ms`` while the first frame of a turn is due, and at most ``longest_batch_ms``
+    while none is: later frames are drawn ahead of their time and lose nothing in a batch that is long and cheap.
+    """
+
+    def __init__(
+        self, costs: Sequence[tuple[int, float]], batch_ms: float, longest_batch_ms: float = 0.0
+    ) -> None:
         self.batch_ms = batch_ms
+        self.longest_batch_ms = max(batch_ms, longest_batch_ms)
         self._retries: deque[tuple[FrameJob, int, int]] = (
             deque()
         )  # job, most rows of its next batch, failures
@@ -33,8 +43,12 @@ class Scheduler:
     def set_costs(self, costs: Sequence[tuple[int, float]]) -> None:
         """Milliseconds per bucket, ascending."""
         self._costs = sorted((int(rows), float(ms)) for rows, ms in costs) or [(1, 1.0)]
-        fitting = [rows for rows, ms in self._costs if ms <= self.batch_ms]
-        self.largest = max(fitting) if fitting else self._costs[0][0]
+        self.soon, self.largest = self._fitting(self.batch_ms), self._fitting(self.longest_batch_ms)
+
+    def _fitting(self, milliseconds: float) -> int:
+        """The bucket of the best throughput among those that take no longer; at least the smallest."""
+        fitting = [(rows, ms) for rows, ms in self._costs if ms <= milliseconds] or self._costs[:1]
+        return max(fitting, key=lambda cost: (cost[0] / max(cost[1], 0.01), cost[0]))[0]
 
     def cost_ms(self, rows: int) -> float:
         """What a batch of so many rows takes: that of the smallest bucket that holds it."""
@@ -49,16 +63,18 @@ class Scheduler:
         limit = min(self.largest, most) if most is not None else self.largest
         if self._retries:
             return self._next_retry(limit)
-        heap: list[tuple[bool, float, int, FrameJob]] = []
+        heap: list[tuple[bool, bool, float, int, FrameJob]] = []
         for order, turn in enumerate(turns):
             job = turn.peek()
             if job is not None:
                 heap.append((*self._urgency(job, now), order, job))
+        if any(not later for _, later, *_ in heap):
+            limit = min(limit, self.soon)
         heapq.heapify(heap)
         jobs: list[FrameJob] = []
         while heap and len(jobs) < limit:
-            _, _, order, job = heapq.heappop(heap)
-            job.turn.take(job)
+            *_, order, job = heapq.heappop(heap)
+            job.turn.take(job, now)
             jobs.append(job)
             following = job.turn.peek()
             if following is not None:
@@ -100,8 +116,9 @@ class Scheduler:
         return batch
 
     @staticmethod
-    def _urgency(job: FrameJob, now: float) -> tuple[bool, float]:
-        return (not job.turn.first_frame(job.frame), job.turn.deadline(job.frame, now))
+    def _urgency(job: FrameJob, now: float) -> tuple[bool, bool, float]:
+        turn = job.turn
+        return (not turn.entitled(now), not turn.first_frame(job.frame), turn.deadline(job.frame, now))
 
 
 def _worth(job: FrameJob) -> bool:

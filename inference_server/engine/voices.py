@@ -1,4 +1,8 @@
-"""The audio of the turns in the engine process, listened to in slices so that no turn makes the others wait."""
+"""The audio of the turns in the engine process, listened to in slices so that no turn makes the others wait.
+
+Clients take turns by the time that their audio took (deficit round robin), and the turns of a client among
+themselves, so that a client with many has no more than one with a single turn.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +19,22 @@ from inference_server.engines.base import Engine, EngineDead, Handle, Track
 
 SLICE_BYTES = 6400  # 200 ms of 16 kHz s16le
 SHARE_S = 0.004  # of listening between two looks at what is to be drawn
+MOST_CLIENTS = 1024  # whose debts are remembered
+QUANTUM_S = 0.001  # of listening for a client before the next one
+
+
+@dataclass(slots=True)
+class _Client:
+    behind: deque[int] = field(
+        default_factory=deque
+    )  # its tracks with audio to listen to; the next one first
+    credit: float = QUANTUM_S
 
 
 @dataclass(slots=True)
 class _Voice:
     track: Track
+    client: str
     audio: deque[memoryview] = field(default_factory=deque)  # not listened to yet
     ended: bool = False  # no more audio comes
     heard_end: bool = False
@@ -42,12 +57,13 @@ class Voices:
         self._handles = handles
         self._send = send
         self._voices: dict[int, _Voice] = {}
-        self._behind: deque[int] = deque()  # tracks with audio to listen to; the next one first
+        self._clients: dict[str, _Client] = {}
+        self._order: deque[str] = deque()  # clients with audio to listen to; the next one first
 
     @property
     def busy(self) -> bool:
         """There is audio to listen to."""
-        return bool(self._behind)
+        return bool(self._order)
 
     def track(self, number: int) -> Track | None:
         """The engine's track; ``None`` once it is closed or failed."""
@@ -68,7 +84,10 @@ class Voices:
             self._guard(number, voice.track.close)
             return
         if not voice.behind:
-            self._behind.append(number)
+            client = self._clients[voice.client]
+            if not client.behind:
+                self._order.append(voice.client)
+            client.behind.append(number)
         if isinstance(message, m.EndTrack):
             voice.ended = True
         else:
@@ -79,16 +98,27 @@ class Voices:
         """Let the engine hear some of what waits, a slice a turn, and tell which frames became ready."""
         until = time.monotonic() + SHARE_S
         touched: set[int] = set()
-        while self._behind:
-            number = self._behind.popleft()
-            voice = self._voices.get(number)
-            if voice is None:
+        while self._order:
+            name = self._order[0]
+            client = self._clients[name]
+            if client.credit <= 0:
+                client.credit += QUANTUM_S
+                self._order.rotate(-1)
                 continue
-            self._guard(number, lambda voice=voice: _hear(voice))  # type: ignore[misc]
-            touched.add(number)
-            if voice.behind and number in self._voices:
-                self._behind.append(number)
-            if time.monotonic() >= until:
+            number = client.behind.popleft()
+            began = time.monotonic()
+            voice = self._voices.get(number)
+            if voice is not None:
+                self._guard(number, lambda voice=voice: _hear(voice))  # type: ignore[misc]
+                touched.add(number)
+                if voice.behind and number in self._voices:
+                    client.behind.append(number)
+            now = time.monotonic()
+            client.credit -= now - began
+            if not client.behind:
+                self._order.popleft()
+                client.credit = min(client.credit, QUANTUM_S)
+            if now >= until:
                 break
         for number in touched:
             self._tell(number)
@@ -96,7 +126,12 @@ class Voices:
     def _open(self, message: m.OpenTrack) -> None:
         handle = self._handles[message.avatar_id]
         track = self._engine.track(handle, Fraction(*message.fps), message.origin)
-        self._voices[message.track] = _Voice(track)
+        self._voices[message.track] = _Voice(track, message.client)
+        if message.client not in self._clients:
+            if len(self._clients) >= MOST_CLIENTS:
+                here = {voice.client for voice in self._voices.values()}
+                self._clients = {name: each for name, each in self._clients.items() if name in here}
+            self._clients[message.client] = _Client()
 
     def _tell(self, number: int) -> None:
         voice = self._voices.get(number)

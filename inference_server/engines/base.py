@@ -57,6 +57,9 @@ class EngineInfo:
     closing_frames: int = 3  # frames after the end of a turn that bring the mouth to rest
     max_width: int = 1920
     max_height: int = 1080
+    avatar_settings: tuple[str, ...] | None = (
+        None  # those of prepare(); others are refused. None: any are taken
+    )
 
 
 @dataclass(frozen=True)
@@ -109,11 +112,9 @@ class Handle(Protocol):
     @property
     def largest_rect(self) -> Rect:
         """No rectangle of this avatar is outside it."""
-        ...
 
     def rect(self, loop_index: int) -> Rect:
         """The rectangle of a mouth drawn on this body frame; constant per loop index."""
-        ...
 
 
 class Track(Protocol):
@@ -121,19 +122,15 @@ class Track(Protocol):
 
     def append(self, pcm: NDArray[np.int16]) -> None:
         """More audio, 16 kHz mono, of any length."""
-        ...
 
     def end(self) -> None:
         """No more audio comes: what is there can be rendered to its end."""
-        ...
 
     def ready(self) -> int:
         """Frames, counted from the turn's frame 0, that can be rendered now."""
-        ...
 
     def close(self) -> None:
         """Drop the audio and cancel queued rows."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,47 +175,36 @@ class Engine(Protocol):
     @property
     def info(self) -> EngineInfo:
         """Known after :meth:`load`."""
-        ...
 
     def load(self, progress: Progress) -> None:
         """Load weights and warm up every bucket. Raises :class:`ModelMissing`."""
-        ...
 
     def prepare(self, body: BodyLoop, settings: Mapping[str, str]) -> Iterator[float | Prepared]:
         """Steps of at most 10 ms; yields progress 0..1, at last the result. Raises :class:`ImageRejected`."""
-        ...
 
     def attach(self, prepared: Prepared, body: BodyLoop) -> Handle:
         """Make an avatar resident. Raises :class:`NoMemory`."""
-        ...
 
     def detach(self, handle: Handle) -> None:
         """Let go of it, deferred past work in flight."""
-        ...
 
     def track(self, handle: Handle, fps: Fraction, origin: int) -> Track:
         """A new turn's audio whose first appended sample is number ``origin`` of the turn."""
-        ...
 
     def cost_ms(self, rows: int) -> float:
         """Measured time of a batch; admission and batch size use it."""
-        ...
 
     def submit(self, rows: Sequence[Row]) -> Ticket:
         """Start a batch. Raises :class:`BatchFailed` or :class:`EngineDead`."""
-        ...
 
     def collect(self, ticket: Ticket, wait_s: float) -> list[Result] | None:
         """Results in the rows' order, or ``None`` when not ready after ``wait_s``. Raises as ``submit``."""
-        ...
 
     def memory(self) -> Memory:
         """Bytes used and available."""
-        ...
 
     def close(self) -> None:
         """Give everything back."""
-        ...
 
 
 EngineFactory = Callable[[Mapping[str, str]], Engine]

@@ -9,39 +9,18 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from visavis.frames import I420, Rect, i420_planes
+from visavis.frames import I420, Rect, i420_planes, inside
 
 BITS = 16
 LOOP_BITS = 10
 BLACK, GREY, WHITE = 16, 126, 235
 CONTRAST = 18  # grey levels that a cell must differ from grey by; a closing mouth is blended to a third
 _BARS = ((180, 44, 142), (168, 136, 44), (145, 147, 34), (133, 63, 52), (112, 114, 212), (84, 212, 114))
-
-
-@dataclass(frozen=True)
-class MouthReading:
-    """What the mouth rectangle says. ``level`` is 0..1."""
-
-    frame: int
-    loop_index: int
-    number: int
-    audio_crc: int
-    level: float
-
-
-@dataclass(frozen=True)
-class CardReading:
-    """What a picture says; ``mouth`` is ``None`` where the picture is the plain body."""
-
-    loop_index: int
-    number: int
-    mouth: MouthReading | None
 
 
 def audio_crc(pcm: NDArray[np.int16]) -> int:
@@ -67,7 +46,7 @@ def draw_body(
     y, u, v = i420_planes(picture, width, height)
     luma, cb, cr = colour or (GREY, 128, 128)
     y[:], u[:], v[:] = luma, cb, cr
-    for word, (top, bottom) in zip(_body_words(loop_index, number), _body_rows(height), strict=True):
+    for word, (top, bottom) in zip(body_words(loop_index, number), body_rows(height), strict=True):
         y[top:bottom] = _cells(word, width)
         u[top // 2 : bottom // 2], v[top // 2 : bottom // 2] = 128, 128
     if colour is None:
@@ -75,13 +54,8 @@ def draw_body(
     top, bottom = int(height * 0.48), int(height * 0.54)
     at = int((width - 8) * loop_index / max(length - 1, 1))
     y[top:bottom, at : at + 8] = WHITE
-    rect = mouth_rect(width, height)
-    y[rect.y : rect.y + rect.height, rect.x : rect.x + rect.width] = GREY
-    half = (
-        slice(rect.y // 2, (rect.y + rect.height) // 2),
-        slice(rect.x // 2, (rect.x + rect.width) // 2),
-    )
-    u[half], v[half] = 128, 128
+    for plane, value in zip(inside((y, u, v), mouth_rect(width, height)), (GREY, 128, 128), strict=True):
+        plane[:] = value
     return picture
 
 
@@ -92,95 +66,46 @@ def draw_mouth(
     y, u, v = i420_planes(out, rect.width, rect.height)
     y[:] = GREY
     u[:], v[:] = 128, 128
-    rows = _mouth_rows(rect.height)
-    for word, (top, bottom) in zip(_mouth_words(frame, loop_index, number, crc), rows, strict=False):
+    rows = mouth_rows(rect.height)
+    for word, (top, bottom) in zip(mouth_words(frame, loop_index, number, crc), rows, strict=False):
         y[top:bottom] = _cells(word, rect.width)
     top, bottom = rows[-1]
     y[top:bottom] = BLACK
     y[top:bottom, : int(rect.width * min(max(level, 0.0), 1.0))] = WHITE
 
 
-def read_card(picture: NDArray[np.uint8]) -> CardReading | None:
-    """Read a picture: RGB ``(height, width, 3)`` or luma ``(height, width)``; ``None`` if it is no card."""
-    luma = picture.astype(np.float32)
-    if luma.ndim == 3:
-        luma = (luma @ np.array([65.481, 128.553, 24.966]) / 255 + 16).astype(np.float32)
-    height, width = luma.shape
-    words = [_read_word(luma, 0, width, top, bottom) for top, bottom in _body_rows(height)]
-    if None in words:
-        return None
-    first, number = int(words[0] or 0), int(words[1] or 0)
-    loop_index = first >> (BITS - LOOP_BITS)
-    if _body_words(loop_index, number)[0] != first:
-        return None
-    return CardReading(loop_index, number, _read_mouth(luma, mouth_rect(width, height)))
-
-
-def _read_mouth(luma: NDArray[np.float32], rect: Rect) -> MouthReading | None:
-    rows = [(rect.y + top, rect.y + bottom) for top, bottom in _mouth_rows(rect.height)]
-    words = [_read_word(luma, rect.x, rect.width, top, bottom) for top, bottom in rows[:4]]
-    if any(word is None for word in words):
-        return None
-    frame, second, number, crc = (int(word or 0) for word in words)
-    loop_index = second >> (BITS - LOOP_BITS)
-    if _mouth_words(frame, loop_index, number, crc)[1] != second:
-        return None
-    top, bottom = rows[-1]
-    middle = (top + bottom) // 2
-    bar = luma[middle - 1 : middle + 2, rect.x : rect.x + rect.width].mean(axis=0)
-    return MouthReading(frame, loop_index, number, crc, float((bar > GREY).mean()))
-
-
-def _read_word(luma: NDArray[np.float32], x: int, width: int, top: int, bottom: int) -> int | None:
-    """Sixteen cells; ``None`` where one of them is neither black nor white."""
-    edges = x + np.arange(BITS + 1) * width / BITS
-    margin, quarter = width / BITS / 4, (bottom - top) / 4
-    rows = slice(int(top + quarter), max(int(bottom - quarter), int(top + quarter) + 1))
-    word = 0
-    for left, right in itertools.pairwise(edges):
-        value = float(
-            luma[rows, int(left + margin) : max(int(right - margin), int(left + margin) + 1)].mean()
-        )
-        if abs(value - GREY) < CONTRAST:
-            return None
-        word = word << 1 | (value > GREY)
-    return word
-
-
 def _check(*values: int) -> int:
     return zlib.crc32(b"".join(v.to_bytes(4, "big") for v in values)) & ((1 << (BITS - LOOP_BITS)) - 1)
 
 
-def _body_words(loop_index: int, number: int) -> tuple[int, int]:
+def body_words(loop_index: int, number: int) -> tuple[int, int]:
     loop, number = loop_index & ((1 << LOOP_BITS) - 1), number & 0xFFFF
     return loop << (BITS - LOOP_BITS) | _check(loop, number), number
 
 
-def _mouth_words(frame: int, loop_index: int, number: int, crc: int) -> tuple[int, int, int, int]:
+def mouth_words(frame: int, loop_index: int, number: int, crc: int) -> tuple[int, int, int, int]:
     frame, loop, number = frame & 0xFFFF, loop_index & ((1 << LOOP_BITS) - 1), number & 0xFFFF
     return frame, loop << (BITS - LOOP_BITS) | _check(frame, loop, number, crc), number, crc
 
 
-def _body_rows(height: int) -> list[tuple[int, int]]:
+def body_rows(height: int) -> list[tuple[int, int]]:
     edges = [int(height * share) // 2 * 2 for share in (0, 0.1, 0.2)]
     return list(itertools.pairwise(edges))
 
 
-def _mouth_rows(height: int) -> list[tuple[int, int]]:
+def mouth_rows(height: int) -> list[tuple[int, int]]:
     edges = [int(height * share / 5) for share in range(6)]
     return list(itertools.pairwise(edges))
 
 
 @lru_cache(maxsize=64)
 def _columns(width: int) -> NDArray[np.int64]:
-    columns: NDArray[np.int64] = np.arange(width) * BITS // width
-    return columns
+    return np.arange(width) * BITS // width
 
 
 def _cells(word: int, width: int) -> NDArray[np.uint8]:
     bits = np.array([WHITE if word >> (BITS - 1 - i) & 1 else BLACK for i in range(BITS)], np.uint8)
-    row: NDArray[np.uint8] = bits[_columns(width)]
-    return row
+    return bits[_columns(width)]
 
 
 def _draw_bars(y: I420, u: I420, v: I420, width: int, height: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
@@ -15,12 +16,16 @@ from grpc_reflection.v1alpha import reflection
 from inference_server.core import Core
 from inference_server.errors import ErrorKind, RequestError, invalid
 from inference_server.frontends import convert, describe
+from inference_server.frontends.access import AccessInterceptor
 from inference_server.frontends.health import SERVICE, Health
 from inference_server.settings import MIB, Settings
 from inference_server.streams.stream import Stream
 from visavis.avatar.v1 import avatar_pb2 as pb
 from visavis.contract import protobuf_codec as codec
+from visavis.service.listening import Tls
+from visavis.service.security import Guard
 
+OPEN_S = 10.0  # a stream without Open
 WATCH_S = 0.1
 FLUSH_S = 2.0  # what a stream that ends may take to hand over what is in its outbox
 
@@ -69,10 +74,12 @@ async def _abort(context: Context, error: RequestError) -> None:
 class GrpcFrontend:
     """Serves one :class:`Core`."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, guard: Guard) -> None:
         self._core = core
         self._log = core.log
-        self._server = grpc.aio.server(options=server_options(core.settings))
+        self._server = grpc.aio.server(
+            interceptors=[AccessInterceptor(guard)], options=server_options(core.settings)
+        )
         self._health = Health(core.log)
         self.port = 0
 
@@ -86,7 +93,11 @@ class GrpcFrontend:
         self._core.on_health.append(self._health.tell)
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            self.port = self._server.add_insecure_port(address)
+            self.port = (
+                self._server.add_secure_port(address, _tls(self._core.settings.tls))
+                if self._core.settings.tls
+                else self._server.add_insecure_port(address)
+            )
         except RuntimeError:
             raise OSError(f"gRPC cannot listen on {address}") from None
         await self._server.start()
@@ -107,7 +118,7 @@ class GrpcFrontend:
             {
                 "GetCapabilities": entry("unary_unary", self.get_capabilities, pb.GetCapabilitiesRequest),
                 "WatchCapacity": entry("unary_stream", self.watch_capacity, pb.WatchCapacityRequest),
-                "PrepareAvatar": entry("unary_stream", self.prepare_avatar, pb.PrepareAvatarRequest),
+                "PrepareAvatar": entry("stream_stream", self.prepare_avatar, pb.PrepareAvatarRequest),
                 "FetchBody": entry("unary_stream", self.fetch_body, pb.FetchBodyRequest),
                 "ExportAvatar": entry("unary_stream", self.export_avatar, pb.ExportAvatarRequest),
                 "ImportAvatar": entry("stream_unary", self.import_avatar, pb.BundleChunk),
@@ -135,11 +146,23 @@ class GrpcFrontend:
                     await context.write(codec.encode(now))
                 await asyncio.sleep(WATCH_S)
 
-    async def prepare_avatar(self, request: pb.PrepareAvatarRequest | Malformed, context: Context) -> None:
-        """Progress, then the avatar."""
+    async def prepare_avatar(
+        self, requests: AsyncIterator[pb.PrepareAvatarRequest | Malformed], context: Context
+    ) -> None:
+        """Progress, then the avatar.
+
+        The one request is read when there is a place for it: until then it waits with the client, and one that is
+        refused is not read at all.
+        """
         async with self._answering("PrepareAvatar", context):
             self._core.check_open_to_new()
-            steps = self._core.avatars.prepare(convert.prepare_request(_checked(request)))
+            client = client_of(context.peer())
+            async with self._core.uploads.place(client):
+                try:
+                    request = convert.prepare_request(_checked(await anext(requests)), client)
+                except StopAsyncIteration:
+                    raise invalid("The call ended before its request: send one.") from None
+            steps = self._core.avatars.prepare(request)
             async with contextlib.aclosing(steps):
                 async for step in steps:
                     if isinstance(step, float):
@@ -183,14 +206,19 @@ class GrpcFrontend:
         """One avatar in one conversation."""
         async with self._answering("Converse", context):
             try:
-                first = _checked(await anext(requests))
+                async with asyncio.timeout(OPEN_S):
+                    first = _checked(await anext(requests))
             except StopAsyncIteration:
                 raise invalid("The stream ended before Open: send Open first.") from None
+            except TimeoutError:
+                raise RequestError(
+                    "deadline_exceeded", f"No Open came within {OPEN_S:g} s: send it first, at once."
+                ) from None
             kind = first.WhichOneof("message")
             if kind != "open":
                 name = "an unknown message" if kind is None else "".join(w.title() for w in kind.split("_"))
                 raise invalid(f"{name} came before Open: send Open first.")
-            stream = await self._core.open(convert.open_request(first.open))
+            stream = await self._core.open(convert.open_request(first.open), client_of(context.peer()))
             tasks: list[asyncio.Task[Any]] = []
             try:
                 await context.write(codec.encode_response(describe.opened(self._core, stream)))
@@ -239,9 +267,24 @@ class GrpcFrontend:
             await _abort(context, error)
         except (asyncio.CancelledError, grpc.aio.AbortError, grpc.aio.UsageError):
             raise
-        except Exception:
+        except Exception as error:
+            if isinstance(error, grpc.aio.InternalError):  # what it writes cannot be sent any more
+                self._log.info("client_gone", rpc=name)
+                raise asyncio.CancelledError from None
             self._log.exception("internal_error", rpc=name)
             await _abort(context, RequestError("internal", "The server failed at this request: see its log."))
+
+
+def _tls(files: Tls) -> grpc.ServerCredentials:
+    pair = (Path(files.key).read_bytes(), Path(files.certificate).read_bytes())
+    ca = Path(files.client_ca).read_bytes() if files.client_ca else None
+    return grpc.ssl_server_credentials([pair], ca, require_client_auth=ca is not None)
+
+
+def client_of(peer: str) -> str:
+    """Who asks, by address: of ``ipv4:127.0.0.1:5000`` the middle."""
+    kind, _, rest = peer.partition(":")
+    return rest.rpartition(":")[0] if kind in ("ipv4", "ipv6") else kind
 
 
 def _serialize(message: Message) -> bytes:

@@ -15,6 +15,8 @@ from fractions import Fraction
 from inference_server.engine.messages import Append, CloseTrack, EndTrack, Message, OpenTrack
 from inference_server.errors import RequestError, invalid
 from inference_server.streams.admission import SpeakingSlots
+from inference_server.streams.ahead import AheadBudget
+from inference_server.streams.pace import Pace
 from inference_server.streams.responses import (
     FrameReady,
     GoAway,
@@ -24,7 +26,7 @@ from inference_server.streams.responses import (
     TurnFinished,
     TurnRejected,
 )
-from inference_server.streams.turn import FrameJob, TurnFrames
+from inference_server.streams.turn import FIRST_FRAMES, FrameJob, TurnFrames
 from visavis.frames import SAMPLE_RATE, Rect, frame_start
 
 STALE_S = 1.0  # a rendered turn whose client says no more is finished after this
@@ -42,6 +44,7 @@ class SessionParameters:
     window: int  # samples
     audio_bytes: int
     turn_samples: int
+    client: str = ""
 
 
 class Session:
@@ -56,6 +59,7 @@ class Session:
         command: Callable[[Message], None],
         say: Callable[[Response], None],
         first_frame: Callable[[float], None] = lambda seconds: None,
+        budget: AheadBudget | None = None,
     ) -> None:
         self.parameters = parameters
         self.epoch = 0
@@ -70,6 +74,8 @@ class Session:
         self._turns: dict[int, TurnFrames] = {}  # alive, in order of their start
         self._past: deque[int] = deque(maxlen=1024)  # finished, refused or interrupted
         self._refusal: str | None = None
+        self._budget = budget
+        self._pace: Pace | None = None
 
     # --- requests -------------------------------------------------------------------------------------
 
@@ -89,7 +95,7 @@ class Session:
                 )
         reason = self._refusal
         if reason is None and not self._holds_slot:
-            self._holds_slot = self._slots.take()
+            self._holds_slot = self._slots.take(self.parameters.fps)
             if not self._holds_slot:
                 reason = f"all {self._slots.total} speaking slots are taken: try another server"
         if reason is not None:
@@ -97,6 +103,9 @@ class Session:
             self._say(TurnRejected(turn_id, reason))
             return
         p = self.parameters
+        if self._pace is None:
+            window = int(p.window * p.fps / SAMPLE_RATE)
+            self._pace = Pace(p.fps, 2 * window + 2 * FIRST_FRAMES, now)
         self._turns[turn_id] = TurnFrames(
             turn_id,
             epoch,
@@ -107,6 +116,8 @@ class Session:
             loop_length=p.loop_length,
             render_from=render_from,
             now=now,
+            pace=self._pace,
+            budget=self._budget,
         )
         self._say(TurnAccepted(turn_id))
 
@@ -125,11 +136,17 @@ class Session:
         if turn is None or not pcm:
             return
         if turn.ended:
-            raise invalid(f"Audio: turn {turn_id} has ended: nothing may follow its EndOfTurn.")
+            raise invalid(f"Audio: turn {turn_id} has ended: nothing may follow its end.")
         if turn.origin is None:
             turn.begin(first_sample, now)
             self._command(
-                OpenTrack(turn.track, self.parameters.avatar_id, turn.fps.as_integer_ratio(), first_sample)
+                OpenTrack(
+                    turn.track,
+                    self.parameters.avatar_id,
+                    turn.fps.as_integer_ratio(),
+                    first_sample,
+                    self.parameters.client,
+                )
             )
         elif first_sample != turn.received:
             raise invalid(
@@ -143,10 +160,11 @@ class Session:
                 f"Audio: turn {turn_id} is longer than the {self.parameters.turn_samples // SAMPLE_RATE} s "
                 "of one turn: end it and start another."
             )
+        if len(samples):
+            turn.ahead.push(turn.received, samples.tobytes())
         turn.received += len(samples)
         turn.last_heard = now
-        if len(samples):
-            self._command(Append(turn.track, samples.tobytes()))
+        self._hand_on(turn)
 
     def end_of_turn(self, turn_id: int, epoch: int, now: float) -> None:
         """No more audio of this turn comes."""
@@ -155,8 +173,7 @@ class Session:
             return
         turn.ended = True
         turn.last_heard = now
-        if turn.origin is not None:
-            self._command(EndTrack(turn.track))
+        self._hand_on(turn)
         self._settle(turn, now)
 
     def anchor(self, turn_id: int, epoch: int, sample: int, loop_index: int, now: float) -> None:
@@ -178,6 +195,7 @@ class Session:
         if turn is None:
             return
         turn.playhead(sample, playing, now)
+        self._hand_on(turn)
         self._settle(turn, now)
 
     def interrupt(self, epoch: int, now: float) -> None:
@@ -265,9 +283,7 @@ class Session:
             return None
         if turn is not None:
             raise invalid(f"{what}: turn {turn_id} belongs to epoch {turn.epoch}, not {epoch}.")
-        raise RequestError(
-            "invalid_argument", f"{what}: turn {turn_id} was never started: send TurnStart before it."
-        )
+        raise RequestError("invalid_argument", f"{what}: turn {turn_id} was never started: start it before.")
 
     def _raise_epoch(self, epoch: int, answer: bool = False) -> None:
         self.epoch = epoch
@@ -302,6 +318,14 @@ class Session:
             )
         )
 
+    def _hand_on(self, turn: TurnFrames) -> None:
+        """Give the engine the audio that it is to hear by now, and the end after the last of it."""
+        if due := turn.audio_due():
+            self._command(Append(turn.track, due))
+        if turn.ended and turn.origin is not None and not turn.ahead.held and not turn.told_end:
+            turn.told_end = True
+            self._command(EndTrack(turn.track))
+
     def _settle(self, turn: TurnFrames, now: float) -> None:
         """Send the last frame once everything before it is out; finish once it has been heard."""
         if turn.alive:
@@ -318,10 +342,11 @@ class Session:
 
     def _end(self, turn: TurnFrames) -> None:
         turn.alive = False
+        turn.ahead.clear()
         del self._turns[turn.turn_id]
         self._past.append(turn.turn_id)
         if turn.origin is not None:
             self._command(CloseTrack(turn.track))
         if self._holds_slot and not self._turns:
             self._holds_slot = False
-            self._slots.give()
+            self._slots.give(self.parameters.fps)

@@ -6,6 +6,8 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from fractions import Fraction
 
+from inference_server.streams.ahead import AHEAD, AheadAudio, AheadBudget
+from inference_server.streams.pace import Pace
 from visavis.audio import WholeSamples
 from visavis.frames import SAMPLE_RATE, frame_at, frame_start
 
@@ -39,7 +41,11 @@ class TurnFrames:
         loop_length: int,
         render_from: int,
         now: float,
+        pace: Pace | None = None,
+        budget: AheadBudget | None = None,
     ) -> None:
+        self.pace = pace
+        self.ahead = AheadAudio(budget)
         self.turn_id = turn_id
         self.epoch = epoch
         self.track = track
@@ -53,6 +59,7 @@ class TurnFrames:
         self.received = 0  # the next sample of audio expected
         self.whole = WholeSamples()
         self.ended = False
+        self.told_end = False  # the engine has got all audio
         self.flushed = False  # the engine knows the end
         self.ready = 0
         self.cursor = 0  # the next frame to hand out
@@ -119,6 +126,15 @@ class TurnFrames:
         self.playing = playing
         self.last_heard = now
 
+    def entitled(self, now: float) -> bool:
+        """Whether its next frame is one that its stream is entitled to."""
+        return self.pace is None or self.pace.entitled(now)
+
+    def audio_due(self) -> bytes:
+        """Audio that the engine is to hear now."""
+        start = max(self.origin or 0, self.render_from, self._playhead or 0)
+        return self.ahead.due(start + AHEAD)
+
     @property
     def heard(self) -> int | None:
         """The last playhead."""
@@ -169,8 +185,10 @@ class TurnFrames:
         source = max(min(frame, self.ready - 1), 0) if self.flushed else frame
         return FrameJob(self, frame, source, self.loop_index(frame), alpha)
 
-    def take(self, job: FrameJob) -> None:
+    def take(self, job: FrameJob, now: float) -> None:
         """The job goes into a batch."""
+        if self.pace is not None:
+            self.pace.spend(now)
         self.cursor = job.frame + 1
         self.under_way += 1
 

@@ -10,6 +10,7 @@ from fastapi.responses import FileResponse
 from orchestrator.api.dependencies import ServicesDep
 from orchestrator.api.schemas import AvatarView
 from orchestrator.calls.portraits import MAX_BYTES, AvatarError
+from visavis.service.routes import needs
 
 AvatarName = Annotated[str, Path(description="name of the avatar: the user part callers dial")]
 
@@ -17,12 +18,14 @@ router = APIRouter(prefix="/v1/avatars", tags=["avatars"])
 
 
 @router.get("", summary="Portraits that calls can use")
+@needs("status:read")
 async def list_avatars(services: ServicesDep) -> list[AvatarView]:
     catalog = services.catalog
     return [AvatarView.of(portrait) for name in catalog.names() if (portrait := catalog.get(name))]
 
 
 @router.get("/{name}", summary="The portrait's picture")
+@needs("status:read")
 async def get_avatar(name: AvatarName, services: ServicesDep) -> FileResponse:
     portrait = services.catalog.get(name)
     if portrait is None:
@@ -31,12 +34,14 @@ async def get_avatar(name: AvatarName, services: ServicesDep) -> FileResponse:
 
 
 @router.put("/{name}", summary="Upload a portrait; the body is the picture")
+@needs("avatars:write")
 async def put_avatar(name: AvatarName, request: Request, services: ServicesDep) -> AvatarView:
     portrait = await services.orchestrator.put_portrait(name, await _picture(request))
     return AvatarView.of(portrait)
 
 
 @router.delete("/{name}", status_code=204, summary="Erase a portrait; calls that show it keep it")
+@needs("avatars:write")
 async def delete_avatar(name: AvatarName, services: ServicesDep) -> None:
     if await services.orchestrator.delete_portrait(name) is None:
         raise _no_avatar(name)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 import numpy as np
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 
 from orchestrator.api.dependencies import ServicesDep
 from orchestrator.api.schemas import (
@@ -28,20 +28,25 @@ from orchestrator.calls.gateway import DialOrder
 from orchestrator.calls.turns import TurnRecord
 from orchestrator.speech.base import PCM
 from orchestrator.speech.wav import WavReader
+from visavis.service.routes import needs
 from visavis.service.unhandled import logged
 
 ARRIVING = 64
 """Pieces of an upload that wait to be played; then the sender waits."""
+LONGEST_S = 3600
+"""Seconds of sound that one upload may play."""
 
 router = APIRouter(prefix="/v1/calls", tags=["calls"])
 
 
 @router.get("", summary="Calls under way, and the last ended ones", response_model=list[CallView | NotShown])
+@needs("calls:read")
 async def list_calls(services: ServicesDep) -> Response:
     return json_list(shown(CallView.of, call, call.call_id) for call in services.orchestrator.calls)
 
 
 @router.post("", status_code=202, summary="Call somebody")
+@needs("calls:dial")
 async def dial(request: DialRequest, services: ServicesDep) -> Dialled:
     order = DialOrder(
         to=request.to,
@@ -50,21 +55,27 @@ async def dial(request: DialRequest, services: ServicesDep) -> Dialled:
         language=request.language or services.language,
         video=request.video,
         account=request.account,
+        assistant=request.assistant,
     )
+    if order.assistant is not None:
+        services.orchestrator.conversations.check(order.assistant)
     return Dialled(call_id=await services.orchestrator.dial(order))
 
 
 @router.get("/{call_id}", summary="One call", response_model=CallView | NotShown)
+@needs("calls:read")
 async def get_call(call_id: CallId, services: ServicesDep) -> Response:
     return json_object(shown(CallView.of, services.call(call_id), call_id))
 
 
 @router.delete("/{call_id}", status_code=204, summary="Hang up")
+@needs("calls:speak")
 async def hang_up(call_id: CallId, services: ServicesDep) -> None:
     services.call(call_id).hang_up()
 
 
 @router.post("/{call_id}/say", status_code=202, summary="Speak a text")
+@needs("calls:speak")
 async def say(call_id: CallId, request: SayRequest, services: ServicesDep) -> TurnView:
     call, language = services.call(call_id), request.language or services.language
     turn = call.say(request.text, language, replace=request.mode == "replace")
@@ -78,6 +89,7 @@ async def say(call_id: CallId, request: SayRequest, services: ServicesDep) -> Tu
     status_code=202,
     summary="Speak a WAV file; the body is the file, played while it arrives",
 )
+@needs("calls:speak")
 async def play(
     call_id: CallId,
     request: Request,
@@ -97,9 +109,16 @@ async def play(
     turn = call.play(_drain(arriving), reader.sample_rate, replace=mode == "replace")
     rest = logged(asyncio.create_task(_discard(turn, arriving)), "upload")
     try:
+        left = LONGEST_S * reader.sample_rate - len(first)
         await arriving.put(first)
         async for data in body:
-            await arriving.put(reader.feed(data))
+            samples = reader.feed(data)
+            left -= len(samples)
+            if left < 0:
+                raise HTTPException(
+                    413, f"more than {LONGEST_S} seconds of sound: send the rest in another request"
+                )
+            await arriving.put(samples)
     finally:
         await arriving.put(None)
         rest.cancel()
@@ -107,21 +126,25 @@ async def play(
 
 
 @router.post("/{call_id}/dtmf", status_code=204, summary="Press keys")
+@needs("calls:speak")
 async def press(call_id: CallId, request: KeysRequest, services: ServicesDep) -> None:
     await services.call(call_id).press(request.digits, request.milliseconds)
 
 
 @router.put("/{call_id}/video", status_code=204, summary="Give the caller a picture, or take it away")
+@needs("calls:speak")
 async def show(call_id: CallId, request: ShowRequest, services: ServicesDep) -> None:
     await services.call(call_id).show(request.shown)
 
 
 @router.post("/{call_id}/transfer", summary="Send the caller to somebody else")
+@needs("calls:dial")
 async def transfer(call_id: CallId, request: TransferRequest, services: ServicesDep) -> TransferView:
     return TransferView(status=await services.call(call_id).transfer(request.to))
 
 
 @router.post("/{call_id}/interrupt", status_code=204, summary="Be silent now")
+@needs("calls:speak")
 async def interrupt(call_id: CallId, services: ServicesDep) -> None:
     services.call(call_id).interrupt()
 

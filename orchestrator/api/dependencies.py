@@ -14,6 +14,9 @@ from orchestrator.calls.events import EventBus
 from orchestrator.calls.gateway import DialOrder
 from orchestrator.calls.portraits import AvatarCatalog, Portrait
 from orchestrator.calls.records import RecordBook
+from orchestrator.calls.viewers import Viewer
+from orchestrator.conversation.conversations import Conversations
+from orchestrator.gateways.web import WebGateway
 from orchestrator.status import StatusDesk
 
 
@@ -23,8 +26,11 @@ class Orchestrator(Protocol):
     @property
     def calls(self) -> Sequence[Call]: ...
     def call(self, call_id: str) -> Call | None: ...
+    def view(self, call_id: str) -> Viewer: ...
     @property
     def desk(self) -> StatusDesk: ...
+    @property
+    def conversations(self) -> Conversations: ...
     async def dial(self, order: DialOrder) -> str: ...
     async def put_portrait(self, name: str, data: bytes) -> Portrait: ...
     async def delete_portrait(self, name: str) -> Portrait | None: ...
@@ -37,13 +43,15 @@ class Orchestrator(Protocol):
 
 @dataclass(frozen=True)
 class Services:
-    """One orchestrator and what belongs to it; ``language`` is spoken where a request names none."""
+    """One orchestrator and what belongs to it; ``language`` is spoken where a request names none, ``web`` takes the
+    calls of browsers."""
 
     orchestrator: Orchestrator
     catalog: AvatarCatalog
     bus: EventBus
     registry: CollectorRegistry
     language: str
+    web: WebGateway | None = None
 
     def call(self, call_id: str) -> Call:
         """The call with this id. Raises ``HTTPException`` 404."""

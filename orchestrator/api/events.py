@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
 from orchestrator.api.dependencies import ServicesDep
+from visavis.service.routes import needs
 
 KEEPALIVE_S = 15.0
 
@@ -16,6 +17,7 @@ router = APIRouter(tags=["events"])
 
 
 @router.get("/v1/events", summary="Call events as server-sent events")
+@needs("calls:read")
 async def events(request: Request, services: ServicesDep, call_id: str | None = None) -> StreamingResponse:
     async def stream() -> AsyncIterator[str]:
         async with services.bus.listen(call_id=call_id) as queue:

@@ -8,12 +8,15 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from orchestrator.api.schemas import Problem
+from orchestrator.assistants.base import AssistantError
 from orchestrator.calls.call import CallGone
-from orchestrator.calls.gateway import DialRefused, RequestRefused
+from orchestrator.calls.gateway import DialForbidden, DialLimit, DialRefused, RequestRefused
 from orchestrator.calls.portraits import AvatarError
 from orchestrator.calls.turns import TooManyTurns
+from orchestrator.conversation.conversations import TooManyConversations
 from orchestrator.speech.base import SpeechError
 from visavis.service.text import escaped
 
@@ -22,6 +25,10 @@ _STATUS: dict[type[Exception], int] = {
     SpeechError: 400,
     CallGone: 410,
     TooManyTurns: 429,
+    AssistantError: 400,
+    TooManyConversations: 429,
+    DialForbidden: 403,
+    DialLimit: 429,
     DialRefused: 409,
     RequestRefused: 409,
 }
@@ -37,14 +44,24 @@ def install_problems(app: FastAPI) -> None:
     """Answer with problem details wherever FastAPI or the orchestrator raises."""
 
     @app.exception_handler(HTTPException)
-    async def _http(_: Request, error: HTTPException) -> JSONResponse:
-        return problem(error.status_code, str(error.detail))
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        detail = str(error.detail)
+        if detail == HTTPStatus(404).phrase:
+            detail = f"There is nothing at {request.url.path[:200]}: /docs lists the routes."
+        return problem(error.status_code, detail)
+
+    @app.exception_handler(ClientDisconnect)
+    async def _gone(_: Request, __: ClientDisconnect) -> JSONResponse:
+        return problem(400, "the request ended before its body did")
 
     @app.exception_handler(RequestValidationError)
-    async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part != "body")
-        return problem(422, f"{where or 'body'}: {first['msg']}")
+        said = f"{where or 'body'}: {first['msg']}"
+        if not where and "json" not in (given := request.headers.get("content-type", "")):
+            said += f" (send it with content-type: application/json, not {given[:80] or 'without one'})"
+        return problem(422, said)
 
     async def _known(_: Request, error: Exception) -> JSONResponse:
         return problem(next(s for kind, s in _STATUS.items() if isinstance(error, kind)), str(error))

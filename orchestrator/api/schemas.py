@@ -150,6 +150,9 @@ class DialRequest(BaseModel):
     )
     video: bool = Field(True, description="offer video")
     account: str = Field("", description="uri of the account to call over; empty: the first, or none")
+    assistant: str | None = Field(
+        None, max_length=100, description="who talks with whoever answers; null: as is configured"
+    )
 
 
 class Dialled(BaseModel):
@@ -218,6 +221,13 @@ class AvatarView(BaseModel):
             bytes=portrait.path.stat().st_size,
             default=portrait.name == DEFAULT,
         )
+
+
+class WebView(BaseModel):
+    """What a browser needs to call."""
+
+    path: str = Field(description="of the WebSocket that speaks SIP (RFC 7118)")
+    ice_servers: list[dict[str, Any]] = Field(description="as RTCPeerConnection takes them")
 
 
 class Readiness(BaseModel):

@@ -8,9 +8,7 @@ from fractions import Fraction
 
 from orchestrator.avatar.avatars import ReadyAvatar, WorkerAvatars
 from orchestrator.avatar.source import PortraitFile
-from orchestrator.avatar.speaker import Speaker
 from orchestrator.avatar.still import grey_body
-from orchestrator.avatar.turn import PCM, OnTurn
 from orchestrator.media.sources import Body, StillBody
 from orchestrator.worker.messages import LipsStats
 from visavis.client.messages import Connected, Disconnected, Event, TurnRejected
@@ -19,6 +17,8 @@ from visavis.client.stream import AvatarStream
 from visavis.frames import Frame
 from visavis.playout.loop import IdleVariation
 from visavis.playout.playout import Picture, Playout
+from visavis.playout.speaker import Speaker
+from visavis.playout.turn import PCM, OnTurn
 
 OnAvatar = Callable[[str, str], None]
 """Called with ``ready | connected | lost | rejected | failed`` and one sentence."""
@@ -64,7 +64,7 @@ class CallAvatar:
         ready = task.result() if task.done() and not task.cancelled() and task.exception() is None else None
         self._waiting: asyncio.Task[None] | None = None
         self._playout = Playout(1, portrait.fps)
-        self.body = grey_body(portrait.width, portrait.height) if ready is None else ready.loop
+        self.body = grey_body(portrait.width, portrait.height) if ready is None else ready.body
         self.speaker = Speaker(
             rate=rate,
             fps=portrait.fps,
@@ -138,7 +138,7 @@ class CallAvatar:
         variation = IdleVariation(length, self._session_id)
         self._playout = Playout(length, fps, jumps=jumps, choose_jump=variation, loop_index=first)
         self._stream = self._avatars.converse(ready, self._session_id, self._on_event)
-        self.body = ready.loop
+        self.body = ready.body
         self.speaker.use(self._stream, self._playout, self._stream.start_delay)
         self._on_avatar("ready", "")
 

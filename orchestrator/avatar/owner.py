@@ -13,7 +13,6 @@ import numpy as np
 from orchestrator.avatar.avatars import ReadyAvatar, WorkerAvatars
 from orchestrator.avatar.call_avatar import CallAvatar
 from orchestrator.avatar.source import PortraitFile
-from orchestrator.avatar.turn import TurnEvent
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.sources import Face, Hearing, Voice
 from orchestrator.media.video.idle_loop import idle_key
@@ -23,6 +22,7 @@ from orchestrator.worker.messages import (
     AvatarSettings,
     AvatarState,
     EndTurn,
+    GiveWay,
     InterruptTurns,
     LipsFigures,
     PrepareState,
@@ -36,6 +36,7 @@ from orchestrator.worker.messages import (
 )
 from orchestrator.worker.owner import CallContext, WorkerContext
 from visavis.errors import InvalidRequest
+from visavis.playout.turn import TurnEvent
 from visavis.service.logs import Log
 
 log = Log(__name__)
@@ -63,6 +64,7 @@ class CallAvatarFactory:
             self._settings.cache_bytes,
             self._on_state,
             resolver_of(self._settings.nameserver),
+            self._settings.credentials,
         )
         await self._avatars.start()
 
@@ -101,7 +103,7 @@ class CallAvatarFactory:
             bitrate=self._settings.bitrate,
             feedback=frozenset({"nack pli"}),
         )
-        idle.get(ready.loop, idle_key(ready.loop, usual))
+        idle.get(ready.body, idle_key(ready.body, usual))
         while not idle.ready:  # noqa: ASYNC110 - another thread codes, at starts only
             await asyncio.sleep(CODING_POLL_S)
 
@@ -155,7 +157,7 @@ class CallAvatarOwner:
         return None
 
     def take(self, message: ToOwner) -> None:
-        """See :class:`orchestrator.avatar.speaker.Speaker`."""
+        """See :class:`visavis.playout.speaker.Speaker`."""
         speaker = self._avatar.speaker
         match message:
             case StartTurn(_, turn_id):
@@ -168,6 +170,8 @@ class CallAvatarOwner:
                 speaker.end_turn(turn_id)
             case InterruptTurns():
                 speaker.interrupt()
+            case GiveWay(_, how):
+                speaker.give_way(how)
 
     def configured(self, audio: AudioParameters, video: VideoParameters | None) -> None:
         """A codec of another rate ends what is being said; the next turn comes at the new rate."""

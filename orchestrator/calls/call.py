@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal, Protocol
 
 from orchestrator.calls.events import CallEvent, EventBus, EventKind
 from orchestrator.calls.gateway import Agreement, CallEnd, Signalling
@@ -20,10 +20,13 @@ from orchestrator.worker.messages import (
     AvatarState,
     CallFailed,
     CallFigures,
+    CallMessage,
     ConfigureCall,
     Digit,
     DigitsRefused,
     LipsFigures,
+    MediaLost,
+    MediaSecured,
     Message,
     RequestKeyframe,
     SendDigits,
@@ -35,10 +38,30 @@ from visavis.service.logs import Log
 log = Log(__name__)
 
 KEYS_PER_SECOND = 20.0
+SECURED_S = 5.0
+"""How long the first word waits for a browser's handshake."""
+BYE_S = 0.4
+"""How long a browser that has closed its transport may take to say so by signalling, too."""
+
+
+_MEDIA_LOST = {"left": "browser left", "lost": "browser lost", "failed": "media failed"}
 
 
 class CallGone(Exception):
     """The call has ended."""
+
+
+class Attendant(Protocol):
+    """Who holds a conversation with a caller."""
+
+    def on_turn(self, turn: TurnRecord) -> None:
+        """A turn has started, or is over."""
+
+    def on_key(self, digit: str) -> None:
+        """The caller pressed a key."""
+
+    def on_end(self) -> None:
+        """The call is over."""
 
 
 class Call:
@@ -57,7 +80,7 @@ class Call:
         call_id: str,
         signalling: Signalling,
         portrait: Portrait,
-        send: Callable[[Message], None],
+        send: Callable[[CallMessage], None],
         voices: VoiceByLanguage,
         bus: EventBus,
         *,
@@ -76,6 +99,10 @@ class Call:
         self.cause = ""
         self.stats: dict[str, Any] = {}
         self.over = asyncio.Event()
+        self.on_answered: Callable[[Call], None] = lambda call: None
+        self.assistant: str | None = None
+        """Who is to talk with the caller once it is answered; None: whoever is configured."""
+        self._attendant: Attendant | None = None
         self._send = send
         self._bus = bus
         self._text, self._language = text, language
@@ -86,6 +113,8 @@ class Call:
         self._keys = TokenBucket(KEYS_PER_SECOND, KEYS_PER_SECOND, time.monotonic())
         self._keys_dropped = 0
         self._strays = 0  # that the log was told of
+        self._secured = False
+        self._waiting: asyncio.TimerHandle | None = None
 
     @property
     def turns(self) -> list[TurnRecord]:
@@ -95,12 +124,13 @@ class Call:
     @property
     def srtp(self) -> bool:
         """Whether the voice is encrypted, as last agreed."""
-        return self._agreed is not None and self._agreed.audio.keys is not None
+        agreed = self._agreed
+        return agreed is not None and (agreed.audio.keys is not None or agreed.bundle is not None)
 
     # -- what the API does --
 
-    def say(self, text: str, language: str, *, replace: bool = False) -> TurnRecord:
-        """Speak ``text`` after what is already queued, or instead of it.
+    def say(self, text: str | AsyncIterator[str], language: str, *, replace: bool = False) -> TurnRecord:
+        """Speak ``text``, whole or in pieces as it is written, after what is already queued, or instead of it.
 
         Raises :class:`SpeechError`, :class:`CallGone` or :class:`TooManyTurns`.
         """
@@ -115,6 +145,34 @@ class Call:
     def interrupt(self) -> None:
         """Silence and a still mouth now; every queued turn is dropped."""
         self._turns.interrupt()
+
+    def give_way(self, how: Literal["none", "duck", "hold"]) -> None:
+        """See :class:`orchestrator.worker.messages.GiveWay`."""
+        self._turns.give_way(how)
+
+    @property
+    def language(self) -> str:
+        """That of its first words."""
+        return self._language
+
+    @property
+    def first_words(self) -> str:
+        """What is said first; "" for nothing."""
+        return self._text.strip()
+
+    @property
+    def attendant(self) -> Attendant | None:
+        """Who talks with the caller."""
+        return self._attendant
+
+    @attendant.setter
+    def attendant(self, attendant: Attendant | None) -> None:
+        self._attendant = attendant
+        self._turns.on_turn = attendant.on_turn if attendant is not None else lambda turn: None
+
+    def tell(self, kind: EventKind, data: dict[str, Any], **logged: Any) -> None:
+        """Publish an event whose data are no log's business; ``logged`` are."""
+        self._publish(kind, logged, **data)
 
     def hang_up(self, cause: str = "api") -> None:
         """End the call; the first cause stays."""
@@ -163,15 +221,24 @@ class Call:
             return
         audio, video = agreed.audio, agreed.video
         self._turns.sample_rate = SAMPLE_RATES[audio.codec]
-        self._send(ConfigureCall(self.call_id, audio, video))
+        self._send(ConfigureCall(self.call_id, audio, video, agreed.bundle))
         if self.answered_at is None:
             self.audio = f"{audio.codec}/{CLOCK_RATES[audio.codec]}"
             self.video = f"H264 {video.width}x{video.height}@{float(video.fps):g}" if video else None
 
     def on_established(self) -> None:
-        """The other end is there, and is spoken to from now on."""
-        agreed, signalling = self._agreed, self.signalling
+        """The other end is there, and is spoken to from now on: a browser once its handshake is over."""
+        agreed = self._agreed
         if self.answered_at is not None or agreed is None:
+            return
+        if agreed.bundle is None or self._secured:
+            self._begin()
+        elif self._waiting is None:
+            self._waiting = asyncio.get_running_loop().call_later(SECURED_S, self._begin)
+
+    def _begin(self) -> None:
+        agreed, signalling = self._agreed, self.signalling
+        if self.answered_at is not None or agreed is None or self.ended_at is not None:
             return
         self._send(StartCall(self.call_id, str(self.portrait.path), agreed.fps, agreed.trim_ms))
         self.answered_at = time.time()
@@ -188,6 +255,7 @@ class Call:
         )
         if self._text.strip():
             self.say(self._text, self._language)
+        self.on_answered(self)
 
     def on_keyframe_request(self) -> None:
         """The other end asks for a key frame by signalling (RFC 5168)."""
@@ -200,15 +268,23 @@ class Call:
         if not self._keys.take(time.monotonic()):
             self._keys_dropped += 1
             return
-        self._publish("dtmf", {"digit": digit, **self._dropped()})
+        self._publish("dtmf", self._dropped(), digit=digit)
+        if self._attendant is not None:
+            self._attendant.on_key(digit)
 
     def on_end(self, end: CallEnd) -> None:
         """The call is over, whoever ended it."""
         if self.ended_at is not None:
             return
+        if self._waiting is not None:
+            self._waiting.cancel()
         by_whom = f"bye by {end.by}" if end.kind == "hangup" else end.kind
         self.ended_at, self.cause = time.time(), self._hung_up_for or by_whom
         self._turns.close()
+        if self._attendant is not None:
+            self._attendant.on_end()
+            self.attendant = None
+        self.on_answered = lambda call: None
         if self.answered_at is not None:
             seconds = round(self.ended_at - self.answered_at, 3)
             self._publish("ended", {"cause": self.cause, "seconds": seconds, **self._dropped()})
@@ -226,6 +302,14 @@ class Call:
                 self.hang_up(reason)
             case Digit(_, digit, _):
                 self.on_dtmf(digit)
+            case MediaSecured():
+                self._secured = True
+                if self._waiting is not None:
+                    self._begin()
+            case MediaLost(_, how, reason):
+                log.info("media_lost", call=self.call_id, reason=reason)
+                pause = BYE_S if how == "left" else 0.0
+                self._waiting = asyncio.get_running_loop().call_later(pause, self.hang_up, _MEDIA_LOST[how])
             case DigitsRefused(_, reason):
                 log.warning("keys_refused", call=self.call_id, reason=reason)
             case CallFigures(_, stats):
@@ -262,8 +346,9 @@ class Call:
         if self.ended_at is not None:
             raise CallGone(f"call {self.call_id} has ended")
 
-    def _publish(self, kind: EventKind, data: dict[str, Any]) -> None:
-        self._bus.publish(CallEvent(kind, self.call_id, data))
+    def _publish(self, kind: EventKind, data: dict[str, Any], **untold: Any) -> None:
+        """``untold``: for listeners only. What callers type may be the number of a card, so no log has it."""
+        self._bus.publish(CallEvent(kind, self.call_id, {**untold, **data}))
         log.info(kind, call=self.call_id, **data)
 
 

@@ -8,11 +8,20 @@ from fractions import Fraction
 from typing import Any, Literal, Protocol
 
 from orchestrator.media.parameters import AudioParameters, VideoParameters
+from orchestrator.rtp.bundle import BundleAgreement
 from orchestrator.worker.messages import CallOpened
 
 
 class DialRefused(ValueError):
     """A call of ours that cannot be placed; the message is one sentence."""
+
+
+class DialForbidden(DialRefused):
+    """The dial plan does not allow that target; the message is one sentence."""
+
+
+class DialLimit(DialRefused):
+    """The dial plan allows it, but not now; the message is one sentence."""
 
 
 class RequestRefused(Exception):
@@ -21,7 +30,8 @@ class RequestRefused(Exception):
 
 @dataclass(frozen=True)
 class DialOrder:
-    """A call to place: ``text`` is spoken when it is answered; ``account`` "" is the first there is."""
+    """A call to place: ``text`` is spoken when it is answered; ``account`` "" is the first there is, ``assistant``
+    None the configured one."""
 
     to: str
     avatar: str
@@ -29,19 +39,22 @@ class DialOrder:
     language: str
     video: bool = True
     account: str = ""
+    assistant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
     """What was negotiated for a call's media; ``fps`` is that of the body, the same for the whole call.
 
-    ``trim_ms``: how much later the picture is shown than the voice is heard.
+    ``trim_ms``: how much later the picture is shown than the voice is heard. ``bundle``: the one transport of all
+    streams, where they share one.
     """
 
     audio: AudioParameters
     video: VideoParameters | None
     fps: Fraction
     trim_ms: int = 0
+    bundle: BundleAgreement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +136,10 @@ class Signalling(Protocol):
         """Offer the peer a picture, or take it away. Raises as :meth:`press`."""
 
     async def transfer(self, to: str) -> int:
-        """Have the peer call somebody else; the status that it reports. Raises as :meth:`press`."""
+        """Have the peer call somebody else; the status that it reports.
+
+        Raises as :meth:`press`, and :class:`DialRefused` where the dial plan does not allow it.
+        """
 
 
 class Invitation(Signalling, Protocol):

@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.worker.messages import Heard, Listen, Message
+from orchestrator.worker.messages import CallMessage, Heard, Listen
 
 RATE = 16_000
 _KEPT = 50
@@ -74,9 +74,10 @@ class Listener:
 class Listening:
     """Every call's listeners; ``send`` is the way to the workers."""
 
-    def __init__(self, send: Callable[[Message], None]) -> None:
+    def __init__(self, send: Callable[[CallMessage], None]) -> None:
         self._send = send
         self._listeners: dict[str, list[Listener]] = {}
+        self._taps: dict[str, Callable[[Heard], None]] = {}
 
     def listen(self, call_id: str) -> Listener:
         """Hear a call under way from now on."""
@@ -85,14 +86,27 @@ class Listening:
         self._send(Listen(call_id, True))
         return listener
 
+    def tap(self, call_id: str, take: Callable[[Heard], None] | None) -> None:
+        """Have a call's sound as it comes from the worker, with what the caller was sent; ``None``: no more."""
+        if take is not None:
+            self._taps[call_id] = take
+        else:
+            self._taps.pop(call_id, None)
+        self._send(Listen(call_id, take is not None or call_id in self._listeners))
+
     def heard(self, message: Heard) -> None:
         """A worker sent a call's voice."""
-        audio = CallerAudio(message.position, np.frombuffer(message.payload, "<i2").astype(np.int16))
-        for listener in self._listeners.get(message.call_id, ()):
-            listener.put(audio)
+        if tap := self._taps.get(message.call_id):
+            tap(message)
+        if listeners := self._listeners.get(message.call_id):
+            voice = message.payload[: len(message.payload) - message.reference]
+            audio = CallerAudio(message.position, np.frombuffer(voice, "<i2").astype(np.int16))
+            for listener in listeners:
+                listener.put(audio)
 
     def ended(self, call_id: str) -> None:
         """A call is over."""
+        self._taps.pop(call_id, None)
         for listener in self._listeners.pop(call_id, ()):
             listener.end()
 
@@ -102,4 +116,4 @@ class Listening:
             listeners.remove(listener)
             if not listeners:
                 del self._listeners[call_id]
-                self._send(Listen(call_id, False))
+                self._send(Listen(call_id, call_id in self._taps))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from orchestrator.calls.call import Call, figures_of
+from orchestrator.calls.dial_plan import DialLimits, DialPlan, DialRule
 from orchestrator.calls.events import EventBus
 from orchestrator.calls.gateway import (
     CallEnd,
@@ -20,12 +23,15 @@ from orchestrator.calls.gateway import (
 from orchestrator.calls.listeners import Listener, Listening
 from orchestrator.calls.portraits import DEFAULT, AvatarCatalog, Portrait
 from orchestrator.calls.records import RecordBook, make_record, refused_record
+from orchestrator.calls.viewers import Viewer, Viewing
 from orchestrator.config import Settings
 from orchestrator.speech.base import VoiceByLanguage
-from orchestrator.worker.messages import CallOpened, CloseVideo, Heard, Message
+from orchestrator.worker.messages import CallMessage, CallOpened, CloseVideo, Heard, Message, Viewed
 from orchestrator.worker.pool import NoRoom, WorkerPool
 
 ENDED_KEPT = 100
+ENDING_S = 2.0
+"""What calls may take to end when the orchestrator does; whoever has not acknowledged is hung up all the same."""
 
 
 class CallRegistry:
@@ -48,7 +54,15 @@ class CallRegistry:
         self._ended: list[Call] = []
         self.records = RecordBook(settings.records_kept)
         self.refused = 0
+        self.on_answered: Callable[[Call], None] = lambda call: None
+        """Is told of each call that is answered."""
         self._listening = Listening(pool.send)
+        self._viewing = Viewing(pool.send)
+        self.dial_plan = DialPlan(
+            [DialRule.parse(text) for text in settings.dial_plan],
+            DialLimits(settings.dial_per_minute, settings.dial_at_once, settings.dial_minutes),
+            settings.dial_region,
+        )
 
     # -- what the API asks --
 
@@ -86,6 +100,14 @@ class CallRegistry:
         """The caller's voice of a call under way, from now on."""
         return self._listening.listen(call_id)
 
+    def view(self, call_id: str) -> Viewer:
+        """The pictures of a call under way, from the next key frame on."""
+        return self._viewing.view(call_id)
+
+    def tap(self, call_id: str, take: Callable[[Heard], None] | None) -> None:
+        """See :meth:`orchestrator.calls.listeners.Listening.tap`."""
+        self._listening.tap(call_id, take)
+
     async def dial(self, gateway: Gateway, order: DialOrder) -> str:
         """Call somebody; returns the call's id at once.
 
@@ -105,9 +127,11 @@ class CallRegistry:
         try:
             signalling = gateway.dial(call_id, order, ports)
         except DialRefused:
+            self.dial_plan.ended(call_id, time.monotonic())
             await self._pool.close_call(call_id)
             raise
-        self._add(call_id, signalling, portrait, order.text, order.language)
+        call = self._add(call_id, signalling, portrait, order.text, order.language)
+        call.assistant = order.assistant
         return call_id
 
     def erased(self, portrait: Portrait) -> None:
@@ -122,15 +146,18 @@ class CallRegistry:
         """The call with this id, answered or not, until it has ended."""
         return self._under_way.get(call_id)
 
-    async def accept(self, call_id: str, invitation: Invitation, *, video: bool) -> None:
-        """Answer a call that came in with the avatar that was dialled; ``video``: it may be shown one.
+    async def accept(
+        self, call_id: str, invitation: Invitation, *, video: bool, bundle: bool = False
+    ) -> None:
+        """Answer a call that came in with the avatar that was dialled; ``video``: it may be shown one; ``bundle``:
+        all its media share one transport.
 
         Raises :class:`NoRoom`, and what answering raises; :meth:`end` is due in the second case only.
         """
-        ports = await self._open(call_id, video)
+        ports = await self._open(call_id, video, bundle=bundle)
         portrait = self._catalog.for_user(invitation.dialled)
         settings = self._settings
-        self._add(call_id, invitation, portrait, settings.greeting, settings.language)
+        self._add(call_id, invitation, portrait, settings.first_words, settings.language)
         if invitation.ended is not None:  # cancelled meanwhile
             await self.end(call_id, invitation.ended)
         else:
@@ -156,6 +183,8 @@ class CallRegistry:
         if call is None:
             return
         self._listening.ended(call_id)
+        self._viewing.ended(call_id)
+        self.dial_plan.ended(call_id, time.monotonic())
         call.on_end(end)
         if call.answered_at is not None:
             self._ended = [*self._ended, call][-ENDED_KEPT:]
@@ -171,7 +200,9 @@ class CallRegistry:
         """What calls' media workers report."""
         if isinstance(message, Heard):
             self._listening.heard(message)
-        elif call := self._under_way.get(getattr(message, "call_id", "")):
+        elif isinstance(message, Viewed):
+            self._viewing.viewed(message)
+        elif isinstance(message, CallMessage) and (call := self._under_way.get(message.call_id)):
             call.take(message)
 
     # -- life --
@@ -182,24 +213,26 @@ class CallRegistry:
             await next(iter(self._under_way.values())).over.wait()
 
     async def close(self) -> None:
-        """Hang up every call and wait until each has ended."""
+        """Hang up every call and wait until each has ended, but not for those that are not acknowledged yet."""
         calls = list(self._under_way.values())
         for call in calls:
             call.hang_up("shutdown")
-        for call in calls:
-            await call.over.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ENDING_S):
+                for call in calls:
+                    await call.over.wait()
 
     # -- inside --
 
-    async def _open(self, call_id: str, video: bool, advice: str = "") -> CallOpened:
+    async def _open(self, call_id: str, video: bool, advice: str = "", *, bundle: bool = False) -> CallOpened:
         if len(self._under_way) >= self._settings.max_calls:
             raise NoRoom(f"{self._settings.max_calls} calls are under way already{advice}")
-        return await self._pool.open_call(call_id, video=video)
+        return await self._pool.open_call(call_id, video=video, bundle=bundle)
 
     def _add(
         self, call_id: str, signalling: Signalling, portrait: Portrait, text: str, language: str
-    ) -> None:
-        self._under_way[call_id] = Call(
+    ) -> Call:
+        call = self._under_way[call_id] = Call(
             call_id,
             signalling,
             portrait,
@@ -210,3 +243,5 @@ class CallRegistry:
             language=language,
             rtp_timeout_s=self._settings.rtp_timeout_s,
         )
+        call.on_answered = lambda answered: self.on_answered(answered)
+        return call

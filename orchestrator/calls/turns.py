@@ -12,7 +12,17 @@ from typing import Any, Literal
 
 from orchestrator.calls.events import EventKind
 from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
-from orchestrator.worker.messages import EndTurn, InterruptTurns, Message, StartTurn, TurnAudio, TurnReport
+from orchestrator.speech.heard_text import HeardText
+from orchestrator.speech.spoken import spoken, whole
+from orchestrator.worker.messages import (
+    CallMessage,
+    EndTurn,
+    GiveWay,
+    InterruptTurns,
+    StartTurn,
+    TurnAudio,
+    TurnReport,
+)
 from visavis.audio import Resampler
 from visavis.service.logs import Log
 
@@ -45,6 +55,15 @@ class TurnRecord:
     done: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     started: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     started_at: float = 0.0
+    wait_ms: float = 0.0
+    words: HeardText = field(default_factory=HeardText, repr=False)
+
+    @property
+    def text(self) -> str:
+        """The words that the caller has been sent; while it is spoken, by the clock."""
+        if self.state == "speaking":
+            return self.words.heard((time.monotonic() - self.started_at) * 1000)
+        return self.words.heard(self.heard_ms)
 
 
 class Turns:
@@ -56,11 +75,13 @@ class Turns:
     def __init__(
         self,
         call_id: str,
-        send: Callable[[Message], None],
+        send: Callable[[CallMessage], None],
         voices: VoiceByLanguage,
         publish: Callable[[EventKind, dict[str, Any]], None],
     ) -> None:
         self.sample_rate = 8000
+        self.on_turn: Callable[[TurnRecord], None] = lambda turn: None
+        """Is told when a turn has started, and when it is over."""
         self._call_id = call_id
         self._send = send
         self._voices = voices
@@ -76,13 +97,16 @@ class Turns:
         """The last turns that are over, at most ``ENDED_TURNS_KEPT``, and every other one, the oldest first."""
         return sorted((*self._ended, *self._turns.values()), key=lambda turn: turn.turn_id)
 
-    def say(self, text: str, language: str, *, replace: bool) -> TurnRecord:
-        """Speak ``text`` after what is queued, or instead of it. Raises :class:`SpeechError`,
-        :class:`TooManyTurns`."""
-        if not text.strip():
-            raise SpeechError("the text is empty: send what should be spoken")
-        voice = self._voices.voice(language)
-        return self._begin("say", voice.stream(text, language), lambda: voice.sample_rate, replace)
+    def say(self, text: str | AsyncIterator[str], language: str, *, replace: bool) -> TurnRecord:
+        """Speak ``text`` after what is queued, or instead of it; one that comes in pieces, sentence by sentence as
+        they are whole. Raises :class:`SpeechError`, :class:`TooManyTurns`."""
+        if isinstance(text, str):
+            if not text.strip():
+                raise SpeechError("the text is empty: send what should be spoken")
+            text = whole(text)
+        voice, words = self._voices.voice(language), HeardText()
+        sound = spoken(voice, text, language, words)
+        return self._begin("say", sound, lambda: voice.sample_rate, replace, words)
 
     def play(self, sound: AsyncIterator[PCM], rate: int, *, replace: bool) -> TurnRecord:
         """Speak recorded sound of ``rate`` samples per second. Raises :class:`TooManyTurns`."""
@@ -97,6 +121,10 @@ class Turns:
             if turn.state == "queued":
                 self._over(turn, "interrupted", 0.0)
 
+    def give_way(self, how: Literal["none", "duck", "hold"]) -> None:
+        """See :class:`orchestrator.worker.messages.GiveWay`."""
+        self._send(GiveWay(self._call_id, how))
+
     def report(self, report: TurnReport) -> None:
         """A turn started, finished or was interrupted in the media worker."""
         turn = self._turns.get(report.turn_id)
@@ -104,7 +132,9 @@ class Turns:
             return
         if report.event == "started":
             turn.state, turn.started_at = "speaking", time.monotonic()
+            turn.wait_ms = report.wait_ms
             turn.started.set()
+            self.on_turn(turn)
             self._publish("turn_started", {"turn_id": turn.turn_id, "wait_ms": round(report.wait_ms, 1)})
         elif report.event == "finished":
             self._over(turn, "failed" if turn.reason else "finished", report.heard_ms)
@@ -121,13 +151,18 @@ class Turns:
     # -- inside --
 
     def _begin(
-        self, kind: Literal["say", "play"], sound: AsyncIterator[PCM], rate: Callable[[], int], replace: bool
+        self,
+        kind: Literal["say", "play"],
+        sound: AsyncIterator[PCM],
+        rate: Callable[[], int],
+        replace: bool,
+        words: HeardText | None = None,
     ) -> TurnRecord:
         if replace:
             self.interrupt()
         if len(self._turns) >= MAX_QUEUED_TURNS:
             raise TooManyTurns(f"{MAX_QUEUED_TURNS} turns wait already: interrupt or wait for one to finish")
-        turn = TurnRecord(next(self._ids), kind)
+        turn = TurnRecord(next(self._ids), kind, words=words or HeardText())
         self._turns[turn.turn_id] = turn
         task = asyncio.create_task(self._speak(turn, sound, rate))
         self._tasks[turn.turn_id] = task
@@ -199,4 +234,5 @@ class Turns:
         turn.done.set()
         kind: EventKind = "turn_finished" if state == "finished" else "turn_interrupted"
         why = {"reason": turn.reason} if turn.reason else {}
+        self.on_turn(turn)
         self._publish(kind, {"turn_id": turn.turn_id, "heard_ms": round(heard_ms, 1), "state": state, **why})

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any, Literal, cast
 
 from orchestrator.calls.call import CallGone
+from orchestrator.calls.dial_plan import is_number
 from orchestrator.calls.gateway import CallEnd, DialOrder, DialRefused, RefusedInvitation, RequestRefused
 from orchestrator.calls.registry import CallRegistry
 from orchestrator.config import Settings
 from orchestrator.gateways.sip_media import agreement, capabilities, offers_video
 from orchestrator.gateways.sip_settings import sip_config
 from orchestrator.sip.call.call import Call as SipCall
-from orchestrator.sip.call.call import CallEnded
 from orchestrator.sip.call.events import EndCause, RefusedCall
+from orchestrator.sip.call.in_dialog import CallEnded
 from orchestrator.sip.call.incoming import IncomingCall
+from orchestrator.sip.config import SipConfig
 from orchestrator.sip.handler import BaseHandler
+from orchestrator.sip.message.grammar import parse_uri
 from orchestrator.sip.message.text import PeerText
 from orchestrator.sip.sdp.capabilities import MediaCapabilities, NegotiatedMedia, NotAcceptable
 from orchestrator.sip.sdp.description import SessionDescription
@@ -26,7 +30,10 @@ from orchestrator.sip.stack import SipStack, dialled_uri
 from orchestrator.sip.transport.trace import Trace
 from orchestrator.worker.messages import CallOpened
 from orchestrator.worker.pool import NoRoom
+from visavis.service.logs import Log
 from visavis.service.supervisor import Supervisor
+
+log = Log(__name__)
 
 RETRY_AFTER = 10
 
@@ -100,10 +107,14 @@ class SipSignalling:
 
     async def transfer(self, to: str) -> int:
         """By REFER; a bare user or number is one of the account's server."""
-        host = self.account.rpartition("@")[2].partition(";")[0]
         try:
-            return await self.sip.transfer(str(dialled_uri(to, host)))
-        except (NotAcceptable, ValueError) as error:
+            target = str(dialled_uri(to, _host_of(self.account)))
+        except ValueError as error:
+            raise RequestRefused(str(error)) from None
+        self._registry.dial_plan.attempt(target, time.monotonic())
+        try:
+            return await self.sip.transfer(target)
+        except NotAcceptable as error:
             raise RequestRefused(str(error)) from None
         except CallEnded as error:
             raise CallGone(str(error)) from None
@@ -138,7 +149,7 @@ class SipSignalling:
             ):
                 port = await self._registry.open_video(self.sip.id)
                 self._ports = replace(self._ports, video_port=port)
-        return self.capabilities()
+        return self.capabilities(offer)
 
     def unchanged(self) -> None:
         """Nothing came of an offer: what was opened for it is closed."""
@@ -153,8 +164,8 @@ class SipSignalling:
         """Whether a picture is agreed."""
         return self.sip.media is not None and self.sip.media.video is not None
 
-    def capabilities(self) -> MediaCapabilities:
-        """What the call can do now."""
+    def capabilities(self, offer: SessionDescription | None = None) -> MediaCapabilities:
+        """What the call can do now, also when the peer offers anew."""
         assert self._ports is not None
         host = self.sip.capabilities.address if self.established else self.sip.local_host
         ports = self._ports if self._shown else replace(self._ports, video_port=None)
@@ -196,12 +207,19 @@ class SipInvitation(SipSignalling):
 class SipGateway(BaseHandler):
     """Implements :class:`orchestrator.calls.gateway.Gateway`, and the stack's handler."""
 
+    bundled = False
+    """Whether the media of its calls share one transport."""
+
     def __init__(
-        self, settings: Settings, registry: CallRegistry, supervisor: Supervisor | None = None
+        self,
+        settings: Settings,
+        registry: CallRegistry,
+        supervisor: Supervisor | None = None,
+        config: SipConfig | None = None,
     ) -> None:
         self._settings = settings
         self._registry = registry
-        self._stack = SipStack(sip_config(settings), self, supervisor)
+        self._stack = SipStack(config or sip_config(settings), self, supervisor)
         self._calls: dict[str, SipSignalling] = {}
 
     # -- as a gateway --
@@ -214,7 +232,10 @@ class SipGateway(BaseHandler):
 
     async def start(self) -> None:
         """Raises ``OSError`` in one sentence where an address cannot be had."""
-        await self._stack.start()
+        try:
+            await self._stack.start()
+        except OSError as error:
+            raise OSError(f"{error}: choose another VISAVIS_SIP_PORT or VISAVIS_SIP_TLS_PORT") from error
 
     def dial(self, call_id: str, order: DialOrder, ports: CallOpened) -> SipSignalling:
         """Raises :class:`DialRefused`."""
@@ -222,7 +243,11 @@ class SipGateway(BaseHandler):
         account = order.account or (accounts[0].uri if accounts else "")
         offer = capabilities(self._settings, ports, self._settings.advertised_address, account)
         try:
-            sip = self._stack.dial(order.to, offer, account=account, call_id=call_id)
+            target = str(dialled_uri(order.to, _host_of(account)))
+            self._registry.dial_plan.place(call_id, target, time.monotonic())
+            sip = self._stack.dial(target, offer, account=account, call_id=call_id)
+        except DialRefused:
+            raise
         except ValueError as error:
             raise DialRefused(str(error)) from None
         signalling = self._calls[call_id] = SipSignalling(
@@ -245,9 +270,10 @@ class SipGateway(BaseHandler):
 
     async def on_invite(self, call: IncomingCall) -> None:
         """Answered by the registry, where there is room."""
-        invitation = self._calls[call.id] = SipInvitation(self._settings, self._registry, call)
+        invitation = self._calls[call.id] = self._invitation(call)
         try:
-            await self._registry.accept(call.id, invitation, video=offers_video(call.offer))
+            video = offers_video(call.offer)
+            await self._registry.accept(call.id, invitation, video=video, bundle=self.bundled)
         except NoRoom as error:
             self._calls.pop(call.id, None)
             call.turn_away(error.told, RETRY_AFTER)
@@ -257,6 +283,9 @@ class SipGateway(BaseHandler):
                 call.id, caller, called, source, call.account, "no_room", str(error), kept
             )
             self._registry.refuse(refusal)
+
+    def _invitation(self, call: IncomingCall) -> SipInvitation:
+        return SipInvitation(self._settings, self._registry, call)
 
     async def on_refused(self, call: RefusedCall) -> None:
         """There is no room, or none any more."""
@@ -268,6 +297,18 @@ class SipGateway(BaseHandler):
         if ours := self._registry.under_way(call.id):
             ours.on_ringing(status)
 
+    async def on_redirect(self, call: SipCall, target: PeerText) -> bool:
+        """To where the dial plan allows; to another server, or a number, only where a rule of it says so."""
+        here = {parse_uri(call.remote_uri).bare_host, _host_of(call.account)}
+        uri = parse_uri(target)
+        of_peer = uri.bare_host not in here or is_number(uri.decoded_user)
+        try:
+            self._registry.dial_plan.attempt(target, time.monotonic(), of_peer=of_peer)
+        except DialRefused as error:
+            log.warning("redirect_refused", call=call.id, reason=error)
+            return False
+        return True
+
     async def on_media(self, call: SipCall, media: NegotiatedMedia) -> None:
         if signalling := self._calls.get(call.id):
             signalling.agreed(media)
@@ -276,6 +317,7 @@ class SipGateway(BaseHandler):
         """Acknowledged: whoever called is there."""
         if (signalling := self._calls.get(call.id)) and (ours := self._registry.under_way(call.id)):
             ours.on_established()
+            self._registry.dial_plan.answered(call.id, time.monotonic())
             signalling.established = ours.answered_at is not None
 
     async def on_reoffer(self, call: SipCall, offer: SessionDescription | None) -> MediaCapabilities:
@@ -297,6 +339,11 @@ class SipGateway(BaseHandler):
     async def on_ended(self, call: SipCall, cause: EndCause) -> None:
         if signalling := self._calls.pop(call.id, None):
             await self._registry.end(call.id, signalling.end(cause))
+
+
+def _host_of(account: str) -> str:
+    """The server of an account, by its address of record; "" for no account."""
+    return account.rpartition("@")[2].partition(";")[0]
 
 
 def _kept(sip_call_id: str, kind: str, status: int) -> dict[str, Any]:

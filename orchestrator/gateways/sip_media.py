@@ -12,6 +12,7 @@ from orchestrator.config import Settings
 from orchestrator.media.parameters import AudioParameters, Refresh, VideoParameters
 from orchestrator.rtp.agreed import AudioMedia, VideoMedia
 from orchestrator.rtp.consent import Networks, SignallingPeer
+from orchestrator.sip.sdp.bundle import is_offered
 from orchestrator.sip.sdp.capabilities import (
     AudioCapabilities,
     MediaCapabilities,
@@ -58,7 +59,7 @@ def trim_ms(settings: Settings, account: str) -> int:
 
 def offers_video(offer: SessionDescription | None) -> bool:
     """Whether a caller could be shown a picture; one who leaves the offer to us might."""
-    return offer is None or any(media.kind == "video" and media.port for media in offer.media)
+    return offer is None or any(media.kind == "video" and is_offered(media) for media in offer.media)
 
 
 def agreement(
@@ -71,7 +72,8 @@ def agreement(
     fps = fps or frame_rate(settings, media.video)
     peer = signalling_peer(settings, hosts, media)
     video = video_parameters(media.video, fps, settings.video_refresh, peer) if media.video else None
-    return Agreement(audio_parameters(media.audio, peer), video, fps, trim_ms(settings, account))
+    audio = audio_parameters(media.audio, peer)
+    return Agreement(audio, video, fps, trim_ms(settings, account), media.bundle)
 
 
 def frame_rate(settings: Settings, video: VideoMedia | None) -> Fraction:

@@ -25,6 +25,7 @@ def sip_config(settings: Settings) -> SipConfig:
         allow_from=tuple(settings.allow_from),
         proxies=tuple(settings.sip_proxies),
         users={name: secret.reveal() for name, secret in settings.sip_users.items()},
+        digest_algorithms=tuple(settings.sip_digest),
         nameserver=split_address(settings.sip_nameserver) if settings.sip_nameserver else None,
         accounts=tuple(_account(account) for account in settings.sip_accounts),
         max_calls=settings.max_calls,
@@ -43,4 +44,5 @@ def _account(account: AccountSettings) -> Account:
         expires=account.expires,
         register=account.register_,
         ping=account.ping,
+        realm=account.realm,
     )

@@ -7,12 +7,16 @@ import secrets
 from dataclasses import dataclass, field, replace
 
 from orchestrator.media.audio.stream import AudioStream
+from orchestrator.media.bundle import BundleTransport
 from orchestrator.media.clock import AUDIO, OTHER, SLOT_SECONDS
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.sources import Face, Hearing, SilentVoice, Voice
-from orchestrator.media.transport import Poller
+from orchestrator.media.stream_socket import OpenSocket
+from orchestrator.media.transport import MediaSocket, Poller
+from orchestrator.media.video.pacer import SendPacket
 from orchestrator.media.video.stream import CLOCK_RATE, VideoEngine, VideoStream
 from orchestrator.rtp.agreed import Address
+from orchestrator.rtp.bundle import BundleAgreement
 from orchestrator.rtp.consent import Consent
 from orchestrator.rtp.ports import PortPool
 
@@ -83,6 +87,8 @@ class MediaEngine:
 class MediaSession:
     """Opens ports at once, is told the parameters when they are known, and then runs until ``stop``.
 
+    With a ``bundle`` all its streams go through that one, which ends with them.
+
     Not thread-safe: every call belongs to the clock's event loop.
     """
 
@@ -94,13 +100,15 @@ class MediaSession:
         hearing: Hearing | None = None,
         *,
         with_video: bool = True,
+        bundle: BundleTransport | None = None,
     ) -> None:
         self._engine = engine
         self.cname = secrets.token_hex(8)
         self._consent = Consent()
-        clock, ports, poller = engine.video.clock, engine.ports, engine.poller
+        self._bundle = bundle
+        self._viewer: SendPacket | None = None
         self.audio = AudioStream(
-            clock, ports.open(), poller, voice or SilentVoice(), hearing, self.cname, self._consent
+            engine.video.clock, self._open_socket(), voice or SilentVoice(), hearing, self.cname
         )
         self.video: VideoStream | None = None
         self._face = face
@@ -149,15 +157,17 @@ class MediaSession:
         self.video = None
 
     def _add_video(self) -> VideoStream:
-        self.video = VideoStream(
-            self._engine.video,
-            self._engine.ports.open(),
-            self._engine.poller,
-            self._face,
-            self.cname,
-            self._consent,
-        )
+        self.video = VideoStream(self._engine.video, self._open_socket(), self._face, self.cname)
+        if self._viewer is not None:
+            self.video.show(self._viewer)
         return self.video
+
+    def _open_socket(self) -> OpenSocket:
+        """A stream's own pair of ports, or its share of the bundle."""
+        if self._bundle is not None:
+            return self._bundle.open_port
+        pair, poller, consent = self._engine.ports.open(), self._engine.poller, self._consent
+        return lambda on_rtp, on_rtcp, on_open: MediaSocket(pair, poller, on_rtp, on_rtcp, consent, on_open)
 
     def perform(self, voice: Voice, face: Face | None) -> None:
         """Who speaks and is seen from now on; without a face nothing is sent on the video stream."""
@@ -174,11 +184,15 @@ class MediaSession:
     def hearing(self, hearing: Hearing | None) -> None:
         self.audio.hearing = hearing
 
-    def update(self, audio: AudioParameters, video: VideoParameters | None) -> None:
+    def update(
+        self, audio: AudioParameters, video: VideoParameters | None, bundle: BundleAgreement | None = None
+    ) -> None:
         """What was negotiated, the first time and after each re-INVITE; ``video`` ``None``: no video.
 
         Raises ``ValueError`` for a codec or size that we do not have; the call then goes on as it was.
         """
+        if self._bundle is not None and bundle is not None:
+            self._bundle.agree(bundle)
         moved = self.audio.socket.signalled != audio.remote
         self.audio.configure(audio)
         now = self._engine.video.clock.wheel
@@ -208,6 +222,12 @@ class MediaSession:
         if self.video is not None and self.video.configured:
             self.video.join(t0, slot)
         wheel.add(OTHER, slot + int(_FIRST_REPORT / SLOT_SECONDS), self._report)
+
+    def show(self, viewer: SendPacket | None) -> None:
+        """Hand every packet of the picture to this one as well, from now on; ``None``: to nobody any more."""
+        self._viewer = viewer
+        if self.video is not None:
+            self.video.show(viewer)
 
     def request_keyframe(self) -> None:
         """The peer asked for a key frame by signalling (RFC 5168)."""

@@ -57,8 +57,9 @@ class Hearing(Protocol):
     def listens(self) -> bool:
         """Whether ``heard`` is wanted now; decoding is left out where it is not."""
 
-    def heard(self, pcm: NDArray[np.int16]) -> None:
-        """20 ms of the caller's voice, mono, 16 kHz, concealed where packets were lost."""
+    def heard(self, pcm: NDArray[np.int16], sent: NDArray[np.int16], rate: int) -> None:
+        """20 ms of the caller's voice, mono, 16 kHz, concealed where packets were lost, and what the caller was
+        sent in the same tick, at the codec's ``rate``."""
 
     def digit(self, digit: str, milliseconds: int) -> None:
         """A key was pressed (RFC 4733)."""
@@ -82,13 +83,3 @@ class SilentVoice:
 
     def read(self, packet: int) -> NDArray[np.int16] | None:
         return None
-
-
-class LoopFace:
-    """The body's loop and nothing else."""
-
-    def __init__(self, body: Body) -> None:
-        self.body = body
-
-    def tick(self, frame: int) -> Picture:
-        return Picture(frame % len(self.body.frames))

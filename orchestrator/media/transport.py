@@ -9,10 +9,12 @@ import socket
 import struct
 from collections.abc import Callable
 
+from orchestrator.media.parameters import AudioParameters, VideoParameters
+from orchestrator.media.stream_socket import OnRtcp, OnRtp
 from orchestrator.rtp.agreed import Address, SrtpKeys
 from orchestrator.rtp.consent import Consent, SignallingPeer
 from orchestrator.rtp.latch import Latch
-from orchestrator.rtp.packet import Header, MalformedPacket, looks_like_rtcp, parse_header
+from orchestrator.rtp.packet import MalformedPacket, looks_like_rtcp, parse_header
 from orchestrator.rtp.ports import PortPair
 from orchestrator.rtp.srtp import Protection
 from visavis.service.logs import Log
@@ -28,9 +30,6 @@ _libc = ctypes.CDLL(None, use_errno=True)
 # Classic BPF over a UDP datagram, whose payload begins at byte 8: (code, jump true, jump false, value).
 _DROP_ALL = ((0x06, 0, 0, 0),)
 _KEEP_RTCP = ((0x30, 0, 0, 9), (0x35, 0, 2, 192), (0x25, 1, 0, 223), (0x06, 0, 0, 0xFFFF), (0x06, 0, 0, 0))
-
-OnRtp = Callable[[Header, bytearray, float], None]
-OnRtcp = Callable[[bytes, float], None]
 
 
 def _is_nowhere(address: Address) -> bool:
@@ -95,7 +94,7 @@ def _nobody() -> None:
 
 
 class MediaSocket:
-    """RTP and RTCP of one stream. Nothing that a peer sends raises out of here.
+    """RTP and RTCP of one stream: implements :class:`orchestrator.media.stream_socket.StreamSocket`.
 
     ``consent`` is shared by the streams of a call. A stream without ``on_rtp`` is the picture's: it is sent to
     nobody before the address has proved itself, and ``on_open`` is called when it has and something was withheld.
@@ -159,6 +158,11 @@ class MediaSocket:
     def anything_ago(self, now: float) -> float:
         """Seconds since the peer's RTP or RTCP was last seen; infinite if never."""
         return min(self.heard_ago(now), now - self._rtcp_heard)
+
+    def agree(self, media: AudioParameters | VideoParameters, now: float) -> None:
+        """Take what was negotiated: keys and addresses. Raises ``ValueError``."""
+        self.set_keys(media.keys)
+        self.set_remote(media.remote, media.remote_rtcp, media.rtcp_mux, media.peer, now)
 
     def set_keys(self, keys: SrtpKeys | None) -> None:
         """Speak SRTP with these keys, or plain RTP; the same keys again change nothing. Raises ``ValueError``."""

@@ -66,8 +66,7 @@ class G711:
         return self._silence
 
     def decode(self, payload: bytes) -> Pcm:
-        pcm: Pcm = self._decode[np.frombuffer(payload, np.uint8)]
-        return pcm
+        return self._decode[np.frombuffer(payload, np.uint8)]
 
 
 _TABLES = {name: (_encode_table(decode), decode) for name, decode in (("PCMU", mu_law()), ("PCMA", a_law()))}

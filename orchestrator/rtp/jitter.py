@@ -136,8 +136,7 @@ class JitterBuffer:
             return self._background()
         self.lost += 1
         self._cursor = (self._cursor + self._ticks) & 0xFFFFFFFF
-        concealed: NDArray[np.int16] = (self._last[-self._size :] * _FADE**self._missing).astype(np.int16)
-        return concealed
+        return (self._last[-self._size :] * _FADE**self._missing).astype(np.int16)
 
     def _background(self) -> NDArray[np.int16]:
         """Silence, or the noise that the peer told of."""

@@ -11,7 +11,8 @@ class Account:
 
     `proxies` are tried in order (sip URIs); none means the registrar's own address. `register=False` only
     gives outbound calls their credentials. `ping` is how often each proxy is asked for OPTIONS, in seconds
-    (0: never); one that does not answer is dialled last.
+    (0: never); one that does not answer is dialled last. With a password calls go over the proxies or the
+    registrar, and only their challenges are answered, of `realm` where that is given.
     """
 
     uri: str
@@ -22,6 +23,7 @@ class Account:
     expires: int = 300
     register: bool = True
     ping: float = 0.0
+    realm: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,8 @@ class SipConfig:
     `allow_from` is networks in CIDR notation; empty means private and loopback addresses only.
     `advertised_host` is the address that peers beyond a NAT reach us at.
     `users` maps user names to passwords: where it is not empty INVITEs are challenged (digest),
-    except from `trusted` networks. `digest_algorithms` is the order of the challenges: MD5 stands first
-    because many phones read one challenge only. `nameserver` (IP address, port) is asked instead of the
+    except from `trusted` networks. `digest_algorithms` is the order of the challenges, the preferred one first
+    (RFC 8760). `nameserver` (IP address, port) is asked instead of the
     system's DNS servers. `proxies` are networks of servers that bring the calls of many callers, besides those
     of the accounts: see `budget.LineBudget`. `max_call_seconds` is how long a call may last (0: for ever).
     """
@@ -65,7 +67,7 @@ class SipConfig:
     proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     users: dict[str, str] = field(default_factory=dict, repr=False)
     realm: str = "visavis"
-    digest_algorithms: tuple[str, ...] = ("MD5", "SHA-256")
+    digest_algorithms: tuple[str, ...] = ("SHA-256", "MD5")
     accounts: tuple[Account, ...] = ()
     max_calls: int = 300
     max_calls_per_source: int = 300

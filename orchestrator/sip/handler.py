@@ -62,5 +62,8 @@ class BaseHandler:
     async def on_transfer(self, call: Call, target: PeerText) -> bool:
         return False
 
+    async def on_redirect(self, call: Call, target: PeerText) -> bool:
+        return False
+
     async def on_ended(self, call: Call, cause: EndCause) -> None:
         pass

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+from collections.abc import Callable
 
 from orchestrator.sip.agent.agent import Agent
 from orchestrator.sip.agent.registration import Registration
@@ -113,11 +114,11 @@ class SipStack:
         """
         registration = self._registration(account)
         if registration is not None:
-            local, credentials, proxies = registration.local, registration.credentials, registration.proxies()
+            local, credentials = registration.local, registration.credentials
         else:
             host = self.config.advertised_host or capabilities.address
             uri = Uri("sip", self.config.contact_user, bracketed(host))  # without a host: the INVITE's own
-            local, credentials, proxies = NameAddr(uri), None, ()
+            local, credentials = NameAddr(uri), None
         target = dialled_uri(to, local.uri.host if registration else "")
         call = OutgoingCall(
             self.agent,
@@ -126,7 +127,7 @@ class SipStack:
             capabilities,
             local=NameAddr(local.uri, display_name),
             credentials=credentials,
-            proxies=proxies,
+            way=registration,
             timeout=timeout,
             account=registration.account.uri if registration else "",
         )
@@ -140,6 +141,23 @@ class SipStack:
         if account:
             raise ValueError(f"no account {account!r} is configured")
         return None
+
+    def connect(
+        self, transport: str, local: Address, remote: Address, send: Callable[[bytes, Address], None]
+    ) -> Flow:
+        """The flow of a connection that somebody else holds, such as a WebSocket (RFC 7118): what comes over it is
+        given to ``receive``, and ``disconnect`` says that it is gone. ``send`` never raises."""
+
+        def tell(data: bytes, to: Address) -> None:
+            send(data, to)
+            self.on_sent(data, to)
+
+        return Flow(transport, local, remote, tell, f"{bracketed(local[0])}:{local[1]}")
+
+    def disconnect(self, flow: Flow) -> None:
+        """Such a connection is gone; calls that came over it go on."""
+        flow.closed = True
+        self.on_closed_flow(flow)
 
     def drain(self, draining: bool = True) -> None:
         """Answer new calls with 503 while calls in progress go on."""

@@ -22,11 +22,9 @@ class TextToSpeech(Protocol):
     @property
     def sample_rate(self) -> int:
         """Samples per second of what ``stream`` yields."""
-        ...
 
     def stream(self, text: str, language: str) -> AsyncIterator[PCM]:
         """Mono int16 chunks, the first as early as possible. Raises :class:`SpeechError`."""
-        ...
 
 
 TextToSpeechFactory = Callable[[], TextToSpeech]

@@ -37,8 +37,7 @@ class HibariVoice:
             from hibari import Hibari  # half a second of imports, on the first sentence only
 
             self._tts = Hibari()
-        stream: Iterator[Any] = iter(self._tts.stream(text, speed=self._speed))
-        return stream
+        return iter(self._tts.stream(text, speed=self._speed))
 
     def _next(self, sentences: Iterator[Any]) -> PCM | None:
         try:
@@ -47,5 +46,4 @@ class HibariVoice:
             raise SpeechError(f"the English voice cannot speak this text: {error}") from error
         if audio is None:
             return None
-        pcm: PCM = np.clip(np.asarray(audio) * 32767.0, -32768, 32767).astype(np.int16)
-        return pcm
+        return np.clip(np.asarray(audio) * 32767.0, -32768, 32767).astype(np.int16)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from orchestrator.media.bundle import Event
 from orchestrator.media.session import MediaSession
 from orchestrator.media.sources import Hearing
 from orchestrator.rtp.ports import PortsExhausted
@@ -16,6 +18,7 @@ from orchestrator.worker.messages import (
     CallClosed,
     CallFailed,
     CallFigures,
+    CallMessage,
     CallOpened,
     CallRefused,
     CloseCall,
@@ -23,6 +26,8 @@ from orchestrator.worker.messages import (
     ConfigureCall,
     DigitsRefused,
     Listen,
+    MediaLost,
+    MediaSecured,
     Message,
     OpenCall,
     OpenVideo,
@@ -31,7 +36,9 @@ from orchestrator.worker.messages import (
     StartCall,
     ToOwner,
     VideoOpened,
+    View,
 )
+from orchestrator.worker.outbound_video import OutboundVideo
 from orchestrator.worker.owner import CallContext, CallFactory, CallOwner, Send
 from visavis.service.logs import Log
 
@@ -73,7 +80,9 @@ class CallTable:
         if isinstance(message, OpenCall):
             self._open(message)
             return
-        call = self._calls.get(getattr(message, "call_id", ""))
+        if not isinstance(message, CallMessage):
+            return
+        call = self._calls.get(message.call_id)
         if call is None:
             if isinstance(message, CloseCall):
                 self._send(CallClosed(message.call_id, None))
@@ -83,20 +92,20 @@ class CallTable:
         try:
             self._take(message, call)
         except ValueError as error:
-            self._send(CallFailed(getattr(message, "call_id", ""), str(error)))
+            self._send(CallFailed(message.call_id, str(error)))
         except Exception:
             if isinstance(message, StartCall):
                 self._send(CallFailed(message.call_id, "the avatar of this call could not be started"))
             raise
 
-    def _take(self, message: Message, call: _WorkerCall) -> None:
+    def _take(self, message: CallMessage, call: _WorkerCall) -> None:
         if isinstance(message, ToOwner):
             if call.owner is not None:
                 call.owner.take(message)
             return
         match message:
-            case ConfigureCall(_, audio, video):
-                call.session.update(audio, video)
+            case ConfigureCall(_, audio, video, bundle):
+                call.session.update(audio, video, bundle)
                 call.settings = message
                 if call.owner is not None:
                     call.owner.configured(audio, video)
@@ -112,6 +121,9 @@ class CallTable:
                 self._press(message, call)
             case Listen(_, wanted):
                 call.inbound.wanted = wanted
+            case View(call_id, wanted):
+                outbound = OutboundVideo(call_id, self._send, self._congested)
+                call.session.show(outbound.take if wanted else None)
             case CloseCall(call_id):
                 self._end(call_id)
 
@@ -121,7 +133,10 @@ class CallTable:
             self._send(CallRefused(call_id, f"call {call_id} is open already"))
             return
         try:
-            session = self._host.session(with_video=message.video)
+            bundle = (
+                self._host.bundle(functools.partial(self._on_bundle, call_id)) if message.bundle else None
+            )
+            session = self._host.session(with_video=message.video, bundle=bundle)
         except (PortsExhausted, OSError) as error:
             self._send(CallRefused(call_id, str(error)))
             return
@@ -137,6 +152,14 @@ class CallTable:
         except (PortsExhausted, OSError) as error:
             log.warning("video_refused", call=message.call_id, reason=error)
         self._send(VideoOpened(message.call_id, port))
+
+    def _on_bundle(self, call_id: str, event: Event, reason: str) -> None:
+        if event != "secured":
+            self._send(MediaLost(call_id, event, reason))
+            return
+        if call_id in self._calls:
+            self._calls[call_id].session.request_keyframe()  # what was sent before has not been heard
+        self._send(MediaSecured(call_id))
 
     def _hearing(self, call_id: str) -> Hearing | None:
         owner = self._calls[call_id].owner if call_id in self._calls else None
@@ -157,9 +180,7 @@ class CallTable:
                 call_id,
                 call.settings.audio,
                 call.settings.video,
-                call.session,
                 self._send,
-                lambda reason: self._send(CallFailed(call_id, reason)),
             )
             call.owner = self._factory.open(context, message)
             call.session.perform(call.owner.voice, call.owner.face)

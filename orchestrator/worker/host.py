@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from orchestrator.media.bundle import BundleTransport, DatagramPath, Handshakes, OnEvent
 from orchestrator.media.clock import Lateness, MediaClock
+from orchestrator.media.datagrams import OwnSocket, SharedSocket
 from orchestrator.media.load import Load
 from orchestrator.media.parameters import VideoParameters
 from orchestrator.media.session import MediaEngine, MediaSession
@@ -26,13 +28,19 @@ _JUDGE_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class HostSettings:
-    """``bind``: local address of the media; ``port_low`` 0 lets the kernel choose ports."""
+    """``bind``: local address of the media; ``port_low`` 0 lets the kernel choose ports.
+
+    ``identity``: key and certificate for DTLS, as PEM. ``web_port``: the one UDP port of all calls from browsers, 0
+    where each has its own.
+    """
 
     bind: str = "127.0.0.1"
     port_low: int = 0
     port_high: int = 0
     cache: str | None = None
     encoder_threads: int | None = None
+    identity: str = field(default="", repr=False)
+    web_port: int = 0
 
 
 class MediaHost:
@@ -51,6 +59,8 @@ class MediaHost:
         self.ports = PortPool(settings.bind, settings.port_low, settings.port_high)
         video = VideoEngine(self.clock, self.idle, self.encoders, self.load)
         self.engine = MediaEngine(video, self.poller, self.ports)
+        self._handshakes = Handshakes(settings.identity, self.clock)
+        self._shared: SharedSocket | None = None
         self.last_second = Lateness()
         self.last_second_video = Lateness()
         self._watch: asyncio.Task[None] | None = None
@@ -58,6 +68,7 @@ class MediaHost:
     def start(self) -> None:
         """Begin to tick in the running loop."""
         self.clock.every_slot.append(self.poller.poll)
+        self.clock.every_slot.append(self._handshakes.step)
         self.clock.start()
         self._watch = self.supervisor.keep("media load", self._judge)
 
@@ -68,9 +79,21 @@ class MediaHost:
         hearing: Hearing | None = None,
         *,
         with_video: bool = True,
+        bundle: BundleTransport | None = None,
     ) -> MediaSession:
         """A call's media with its ports open; raises ``PortsExhausted``."""
-        return MediaSession(self.engine, voice, face, hearing, with_video=with_video)
+        return MediaSession(self.engine, voice, face, hearing, with_video=with_video, bundle=bundle)
+
+    def bundle(self, on_event: OnEvent) -> BundleTransport:
+        """The transport of a call from a browser. Raises ``PortsExhausted``, ``OSError``."""
+        path: DatagramPath
+        if self.settings.web_port:
+            if self._shared is None:
+                self._shared = SharedSocket(self.settings.bind, self.settings.web_port, self.poller)
+            path = self._shared.open()
+        else:
+            path = OwnSocket(self.ports.open(), self.poller)
+        return BundleTransport(path, self._handshakes, on_event)
 
     def warm(self, body: Body, video: VideoParameters) -> None:
         """Begin to code a body's idle loop before a call needs it."""
@@ -86,6 +109,8 @@ class MediaHost:
         self.idle.close()
         self._idle_thread.shutdown(wait=False, cancel_futures=True)
         self.encoders.close()
+        if self._shared is not None:
+            self._shared.close()
         self.poller.close()
 
     async def _judge(self) -> None:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from orchestrator.media.sources import Hearing
 from orchestrator.worker.messages import Digit, Heard, Message
 
-CHUNK_STEPS = 2
-"""20 ms steps in one message."""
+CHUNK_STEPS = 1
+"""20 ms steps in one message: whoever answers a caller must hear the end of what was said at once."""
 
 
 class InboundAudio:
@@ -29,6 +29,7 @@ class InboundAudio:
         self._send = send
         self._congested = congested
         self._chunk: list[NDArray[np.int16]] = []
+        self._sent: list[NDArray[np.int16]] = []
         self._position = 0
         self.wanted = False
         """Whether the control process listens."""
@@ -38,19 +39,24 @@ class InboundAudio:
         owner = self._owner()
         return self.wanted or (owner is not None and owner.listens)
 
-    def heard(self, pcm: NDArray[np.int16]) -> None:
+    def heard(self, pcm: NDArray[np.int16], sent: NDArray[np.int16], rate: int) -> None:
         owner = self._owner()
         if owner is not None and owner.listens:
-            owner.heard(pcm)
+            owner.heard(pcm, sent, rate)
         if not self.wanted:
             self._chunk.clear()
+            self._sent.clear()
             return
         self._chunk.append(pcm)
+        self._sent.append(sent)
         if len(self._chunk) >= CHUNK_STEPS:
             voice = np.concatenate(self._chunk)
+            reference = np.concatenate(self._sent).astype("<i2").tobytes()
             self._chunk.clear()
+            self._sent.clear()
             if not self._congested():
-                self._send(Heard(self._call_id, self._position, voice.astype("<i2").tobytes()))
+                payload = voice.astype("<i2").tobytes() + reference
+                self._send(Heard(self._call_id, self._position, payload, len(reference), rate))
             self._position += len(voice)
 
     def digit(self, digit: str, milliseconds: int) -> None:

@@ -9,10 +9,13 @@ from typing import Literal
 
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.session import SessionStats
+from orchestrator.rtp.bundle import BundleAgreement
 from orchestrator.worker.host import HostSettings
+from visavis.client.credentials import ServerCredentials
 from visavis.client.model import Avatar, FitMode
 from visavis.service.ipc import Codec
 
+_OF_THIS_MACHINE = ServerCredentials()
 Progress = Literal["preparing", "waiting", "coding", "ready", "failed"]
 """How far a portrait is on its way to an avatar."""
 
@@ -23,7 +26,7 @@ class AvatarSettings:
     second, at most ``bitrate`` bits a second.
 
     ``nameserver`` (ip or ip:port) finds the ``servers``, "" is the system's; bodies take ``cache_bytes`` of the
-    folder ``cache``.
+    folder ``cache``. ``credentials`` are what the servers are shown: files, no token itself.
     """
 
     servers: tuple[str, ...]
@@ -35,6 +38,7 @@ class AvatarSettings:
     bitrate: int
     fit: FitMode = "crop"
     nameserver: str = ""
+    credentials: ServerCredentials = _OF_THIS_MACHINE
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,169 +59,195 @@ class WorkerReady:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenCall:
-    """Open the ports of a call; answered by ``CallOpened`` or ``CallRefused``."""
+class CallMessage:
+    """Of one call, in either direction."""
 
     call_id: str
-    video: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class CallOpened:
-    """Local ports of a call; RTCP is one above."""
+class OpenCall(CallMessage):
+    """Open the ports of a call, with ``bundle`` one for all its streams; answered by ``CallOpened`` or
+    ``CallRefused``."""
 
-    call_id: str
+    video: bool = True
+    bundle: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CallOpened(CallMessage):
+    """Local ports of a call; RTCP is one above, or on the same one in a bundle."""
+
     audio_port: int
     video_port: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class CallRefused:
+class CallRefused(CallMessage):
     """No ports, or no room; one clear sentence."""
 
-    call_id: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class OpenVideo:
+class OpenVideo(CallMessage):
     """Open video ports of a call that has none; answered by ``VideoOpened``."""
-
-    call_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class VideoOpened:
+class VideoOpened(CallMessage):
     """A call's video port, RTCP one above; ``None`` where there is none to be had."""
 
-    call_id: str
     port: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class CloseVideo:
+class CloseVideo(CallMessage):
     """Close video ports that nothing was agreed for; does nothing to a picture that is sent."""
 
-    call_id: str
-
 
 @dataclass(frozen=True, slots=True)
-class ConfigureCall:
+class ConfigureCall(CallMessage):
     """What was negotiated: before ``StartCall``, and after each re-INVITE. Without video its ports are closed."""
 
-    call_id: str
     audio: AudioParameters
     video: VideoParameters | None
+    bundle: BundleAgreement | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class StartCall:
+class MediaSecured(CallMessage):
+    """The handshake of a bundle is over: what is sent from now on is heard."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaLost(CallMessage):
+    """A bundle's peer said goodbye, is gone or cannot be reached, or is not the one that signalling spoke to. One
+    clear sentence."""
+
+    how: Literal["left", "lost", "failed"]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartCall(CallMessage):
     """Hand the call to its owner and begin to send: the avatar of ``portrait`` (path) at ``fps``, shown ``trim_ms``
     later than the voice is heard."""
 
-    call_id: str
     portrait: str = ""
     fps: Fraction = Fraction(25)
     trim_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class CloseCall:
+class CloseCall(CallMessage):
     """End a call; answered by ``CallClosed``."""
-
-    call_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class CallClosed:
+class CallClosed(CallMessage):
     """A call's ports are free again; its last figures."""
 
-    call_id: str
     stats: SessionStats | None
 
 
 @dataclass(frozen=True, slots=True)
-class RequestKeyframe:
+class RequestKeyframe(CallMessage):
     """The peer asked for a key frame in SIP INFO (RFC 5168)."""
-
-    call_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class SendDigits:
+class SendDigits(CallMessage):
     """Press keys in the call (RFC 4733); what cannot be pressed is answered by ``DigitsRefused``."""
 
-    call_id: str
     digits: str
     milliseconds: int = 100
 
 
 @dataclass(frozen=True, slots=True)
-class DigitsRefused:
+class DigitsRefused(CallMessage):
     """One clear sentence."""
 
-    call_id: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Listen:
+class Listen(CallMessage):
     """Whether the caller's voice is wanted from now on; it comes as ``Heard``."""
 
-    call_id: str
     wanted: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """The caller's voice, 16-bit little-endian mono PCM at 16 kHz; ``position`` counts samples since it
-    was first wanted, those that were left out included."""
+class View(CallMessage):
+    """Whether the pictures that the caller is sent are wanted from now on; they come as ``Viewed``."""
 
-    call_id: str
-    position: int
+    wanted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Viewed(CallMessage):
+    """One picture as it left for the caller: H.264 in Annex B; ``timestamp`` at 90 kHz, ``key``: with an IDR."""
+
+    timestamp: int
+    key: bool
     payload: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
-class StartTurn:
+class Heard(CallMessage):
+    """The caller's voice, 16-bit little-endian mono PCM at 16 kHz; ``position`` counts samples since it
+    was first wanted, those that were left out included. In the last ``reference`` bytes what the caller was sent
+    at that time, at ``rate`` Hz: of which an echo would be."""
+
+    position: int
+    payload: bytes = b""
+    reference: int = 0
+    rate: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StartTurn(CallMessage):
     """A turn of speech, which is spoken after those before it."""
 
-    call_id: str
     turn_id: int
 
 
 @dataclass(frozen=True, slots=True)
-class TurnAudio:
+class TurnAudio(CallMessage):
     """A stretch of a turn's sound, 16-bit little-endian mono PCM: ``split`` bytes at 16 kHz for the lips, then the
     same stretch at the codec's rate for the caller."""
 
-    call_id: str
     turn_id: int
     split: int
     payload: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
-class EndTurn:
+class EndTurn(CallMessage):
     """No more sound comes for a turn."""
 
-    call_id: str
     turn_id: int
 
 
 @dataclass(frozen=True, slots=True)
-class InterruptTurns:
+class InterruptTurns(CallMessage):
     """Silence and a still mouth now; every turn of the call is dropped."""
-
-    call_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class TurnReport:
+class GiveWay(CallMessage):
+    """How the turns of a call are spoken from now on, since somebody else speaks: as they are, more quietly
+    (``duck``), or not at all, to go on later where they stopped (``hold``)."""
+
+    how: Literal["none", "duck", "hold"]
+
+
+@dataclass(frozen=True, slots=True)
+class TurnReport(CallMessage):
     """What happened to a turn. ``heard_ms``: how much of its sound the caller was sent; ``wait_ms``: from its first
     sound to its start."""
 
-    call_id: str
     event: Literal["started", "stalled", "resumed", "finished", "interrupted"]
     turn_id: int
     heard_ms: float = 0.0
@@ -225,10 +255,9 @@ class TurnReport:
 
 
 @dataclass(frozen=True, slots=True)
-class AvatarState:
+class AvatarState(CallMessage):
     """A call's avatar is ``ready | connected | lost | rejected | failed``, and one sentence."""
 
-    call_id: str
     state: str
     reason: str = ""
 
@@ -245,10 +274,9 @@ class LipsStats:
 
 
 @dataclass(frozen=True, slots=True)
-class LipsFigures:
+class LipsFigures(CallMessage):
     """The figures of a call's lips, after each turn."""
 
-    call_id: str
     stats: LipsStats
 
 
@@ -279,27 +307,24 @@ class TaskFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class Digit:
+class Digit(CallMessage):
     """The caller pressed a key."""
 
-    call_id: str
     digit: str
     milliseconds: int
 
 
 @dataclass(frozen=True, slots=True)
-class CallFailed:
+class CallFailed(CallMessage):
     """The call cannot go on in this worker: end it."""
 
-    call_id: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class CallFigures:
+class CallFigures(CallMessage):
     """A call's figures, every few seconds."""
 
-    call_id: str
     stats: SessionStats
 
 
@@ -325,14 +350,15 @@ class Shutdown:
     """End every call and exit."""
 
 
-ToOwner = StartTurn | TurnAudio | EndTurn | InterruptTurns
+ToOwner = StartTurn | TurnAudio | EndTurn | InterruptTurns | GiveWay
 """For the owner of a call: the worker only passes it on."""
 ToFactory = AvatarPrepared
 """For the factory of a worker's calls."""
 Message = (
-    Setup | WorkerReady | OpenCall | CallOpened | CallRefused | OpenVideo | VideoOpened | CloseVideo | ConfigureCall
-    | StartCall | CloseCall | CallClosed | RequestKeyframe | SendDigits | DigitsRefused | Listen | Heard | StartTurn
-    | TurnAudio | EndTurn | InterruptTurns | TurnReport | AvatarState | LipsFigures | AvatarPrepared | PrepareState
-    | TaskFailed | Digit | CallFailed | CallFigures | Heartbeat | Shutdown
+    Setup | WorkerReady | CallMessage | OpenCall | CallOpened | CallRefused | OpenVideo | VideoOpened | CloseVideo
+    | ConfigureCall | StartCall | CloseCall | CallClosed | RequestKeyframe | SendDigits | DigitsRefused | Listen
+    | View | Viewed | Heard | StartTurn | TurnAudio | EndTurn | InterruptTurns | GiveWay | TurnReport | AvatarState
+    | LipsFigures | AvatarPrepared | PrepareState | TaskFailed | Digit | CallFailed | CallFigures | MediaSecured
+    | MediaLost | Heartbeat | Shutdown
 )  # fmt: skip
 codec = Codec[Message](*typing.get_args(Message))

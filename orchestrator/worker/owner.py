@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from orchestrator.media.parameters import AudioParameters, VideoParameters
-from orchestrator.media.session import MediaSession
 from orchestrator.media.sources import Face, Hearing, Voice
 from orchestrator.worker.host import MediaHost
 from orchestrator.worker.messages import AvatarSettings, Message, StartCall, ToFactory, ToOwner
@@ -19,14 +18,12 @@ Send = Callable[[Message], None]
 
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """What the owner of a call is given; ``fail`` ends the call with one sentence."""
+    """What the owner of a call is given."""
 
     call_id: str
     audio: AudioParameters
     video: VideoParameters | None
-    session: MediaSession
     send: Send
-    fail: Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from orchestrator.media.session import SessionStats
 from orchestrator.worker.messages import (
     CallClosed,
     CallFailed,
+    CallMessage,
     CallOpened,
     CallRefused,
     CloseCall,
@@ -44,6 +45,7 @@ PROGRAM = Program(
     "orchestrator.worker.worker",
     codec,
     hello=WorkerReady,
+    own_session=True,
     start_s=START_SECONDS,
     silence_s=SILENCE_SECONDS,
 )
@@ -158,7 +160,7 @@ class WorkerPool:
             worker.ready.clear()
         await asyncio.gather(*(worker.process.close(Shutdown()) for worker in self.workers if worker.process))
 
-    async def open_call(self, call_id: str, *, video: bool = True) -> CallOpened:
+    async def open_call(self, call_id: str, *, video: bool = True, bundle: bool = False) -> CallOpened:
         """Place a call on the least busy worker and open its ports; raises ``NoRoom``."""
         workers = [worker for worker in self.workers if worker.has_room]
         if not workers:
@@ -168,7 +170,7 @@ class WorkerPool:
         worker.calls.add(call_id)
         self._home[call_id] = worker
         try:
-            answer = await self._ask(OpenCall(call_id, video))
+            answer = await self._ask(OpenCall(call_id, video, bundle))
         except (ChannelClosed, TimeoutError) as error:
             self._forget(call_id)
             raise NoRoom(
@@ -191,9 +193,9 @@ class WorkerPool:
             answer = await self._ask(OpenVideo(call_id))
         return answer.port if isinstance(answer, VideoOpened) else None
 
-    def send(self, message: Message) -> None:
+    def send(self, message: CallMessage) -> None:
         """For a call of this pool; one that is gone is no error."""
-        worker = self._home.get(getattr(message, "call_id", ""))
+        worker = self._home.get(message.call_id)
         if worker is not None:
             with contextlib.suppress(ChannelClosed):
                 worker.send(message)
@@ -264,6 +266,9 @@ class WorkerPool:
     def _setup(self, index: int) -> Setup:
         setup, count = self._settings.setup, self._settings.workers
         host = setup.host
+        if host.web_port:
+            host = replace(host, web_port=host.web_port + index)
+            setup = replace(setup, host=host)
         if not host.port_low:
             return setup
         share = (host.port_high - host.port_low) // count // 2 * 2

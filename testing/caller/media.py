@@ -11,12 +11,15 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from testing.caller.arrival import arrival
+from testing.caller.microphone import Microphone
 from testing.caller.path import LossyPath
-from testing.caller.recording import Recording, Stream
+from testing.caller.recording import PAYLOAD_TYPES, Recording, Stream
 from testing.caller.repair import Repair, nack
 
 _DIGITS = "0123456789*#ABCD"
 VIDEO, RTX = 96, 97
+SILENCE = {"PCMU": b"\xff" * 160, "PCMA": b"\xd5" * 160, "opus": b"\xf8\xff\xfe"}
+"""20 ms each; Opus's is one empty CELT frame."""
 ASK_TO_START_S = 0.2
 """A phone that has got no key frame yet asks for one so often, as libwebrtc does."""
 
@@ -54,6 +57,7 @@ class MediaSockets:
         self._starts = False
         self._asked_to_start = float("-inf")
         self._reported = {"audio": (0, 0), "video": (0, 0)}
+        self.microphone = Microphone(recording.codec, recording.rate)
 
     @classmethod
     async def open(
@@ -70,7 +74,7 @@ class MediaSockets:
         self.repair = Repair() if repairs else Repair(0.0) if path is not None else None
         loop = asyncio.get_running_loop()
         receivers = (
-            (recording.audio.on_rtp, recording.audio.on_rtcp),
+            (self._on_audio, recording.audio.on_rtcp),
             (self._on_video, recording.video.on_rtcp),
         )
         ports = []
@@ -110,6 +114,10 @@ class MediaSockets:
         for kind, path in self._paths.items():
             if path is not None and kind in self._remote:
                 self._remote[kind] = path.towards(self._remote[kind])
+
+    def _on_audio(self, data: bytes, now: float) -> None:
+        self._recording.audio.on_rtp(data, now)
+        self.microphone.played(data[12:])
 
     def _on_video(self, data: bytes, now: float) -> None:
         stream = self._recording.video
@@ -180,17 +188,19 @@ class MediaSockets:
 
     async def _send(self) -> None:
         start = time.monotonic()
-        silence = bytes([0xFF if self._recording.codec == "PCMU" else 0xD5]) * 160
-        payload_type = 0 if self._recording.codec == "PCMU" else 8
+        silence = SILENCE[self._recording.codec]
+        payload_type = PAYLOAD_TYPES[self._recording.codec]
+        samples = self._recording.rate // 50
         packet = 0
         while True:
             if self._events:
                 stage, event = self._events.pop(0)
                 head = 101 | (0x80 if stage == "start" else 0)
-                payload = struct.pack("!BBH", event, 0x8A if stage == "end" else 0x0A, 160 * 5)
+                payload = struct.pack("!BBH", event, 0x8A if stage == "end" else 0x0A, samples * 5)
                 stamp = self._timestamp
             else:
-                head, payload, stamp = payload_type, silence, packet * 160
+                spoken = self.microphone.next(time.monotonic())
+                head, payload, stamp = payload_type, spoken or silence, packet * samples
                 self._timestamp = stamp
             rtp = struct.pack("!BBHII", 0x80, head, self._sequence & 0xFFFF, stamp, self._ssrc) + payload
             self._sequence += 1

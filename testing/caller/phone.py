@@ -1,4 +1,4 @@
-"""The phone: signalling and media of one call, an offer of PCMU and H.264 (RFC 3264, RFC 6184)."""
+"""The phone: signalling and media of one call, an offer of one audio codec and H.264 (RFC 3264, RFC 6184)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import contextlib
 from typing import Literal, Self
 
 from testing.caller.media import RTX, VIDEO, MediaSockets
+from testing.caller.microphone import Microphone
 from testing.caller.path import LossyPath
-from testing.caller.recording import Recording
+from testing.caller.recording import CLOCK_RATES, PAYLOAD_TYPES, Recording
 from testing.caller.repair import Repair
 from testing.caller.signalling import Dialog
 
@@ -22,7 +23,7 @@ _FAST_UPDATE = (
 class Phone:
     """One call to ``sip:user@host:port``. Use as ``async with Phone(uri) as phone``; leaving hangs up.
 
-    ``codec`` is PCMU or PCMA, ``video`` False makes a voice call, ``local`` is the address of this end.
+    ``codec`` is PCMU, PCMA or opus, ``video`` False makes a voice call, ``local`` is the address of this end.
     ``path`` is between its video ports and the far end, ``audio_path`` between its audio ports; with ``nack`` it
     asks for what is lost, to be sent in an RTX stream with ``rtx``; with ``blind`` every key frame is lost until
     ``lose_keyframes`` says otherwise. ``feedback`` is what it offers as ``a=rtcp-fb``; without, it asks for no key
@@ -75,7 +76,14 @@ class Phone:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        self.recording.said = self.microphone.said
         await self._leave.aclose()
+
+    @property
+    def microphone(self) -> Microphone:
+        """What this end says."""
+        assert self._media is not None
+        return self._media.microphone
 
     def press(self, digit: str) -> None:
         """Send a DTMF digit (RFC 4733)."""
@@ -172,7 +180,9 @@ def offer(
     direction: str = "sendrecv",
 ) -> str:
     """What a phone at these ports can do, as SDP."""
-    payload_type = {"PCMU": 0, "PCMA": 8}[codec]
+    payload_type = PAYLOAD_TYPES[codec]
+    clock_rate = CLOCK_RATES[codec]
+    channels = "/2" if codec == "opus" else ""  # always two in SDP (RFC 7587 section 7)
     lines = [
         "v=0",
         f"o=- 1 {version} IN IP4 {local}",
@@ -180,8 +190,8 @@ def offer(
         f"c=IN IP4 {local}",
         "t=0 0",
         f"m=audio {audio_port} RTP/AVP {payload_type} 101",
-        f"a=rtpmap:{payload_type} {codec}/8000",
-        "a=rtpmap:101 telephone-event/8000",
+        f"a=rtpmap:{payload_type} {codec}/{clock_rate}{channels}",
+        f"a=rtpmap:101 telephone-event/{clock_rate}",
         "a=fmtp:101 0-15",
         f"a={direction}",
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 START_CODE = b"\0\0\0\1"
+PAYLOAD_TYPES = {"PCMU": 0, "PCMA": 8, "opus": 111}
+CLOCK_RATES = {"PCMU": 8000, "PCMA": 8000, "opus": 48_000}
 _NTP_UNIT = 2.0**-32
 _NTP_EPOCH = 2_208_988_800
 _NTP_WRAP = 1 << 64
@@ -165,26 +167,40 @@ class VideoFrame:
 
 
 class Recording:
-    """Both streams of one call."""
+    """Both streams of one call; ``rate`` is that of its sound, in samples a second."""
 
     def __init__(self, codec: str = "PCMU") -> None:
         self.codec = codec
-        self.audio = Stream(8000)
+        self.rate = CLOCK_RATES[codec]
+        self.audio = Stream(self.rate)
         self.video = Stream(90_000)
         self.answered = 0.0
+        self.said: NDArray[np.int16] = np.zeros(0, np.int16)
+        """What the phone has sent, from ``answered`` on."""
+
+    def said_meanwhile(self) -> NDArray[np.int16]:
+        """What the phone has sent at the time of each of the ``samples``."""
+        length, voice = len(self.samples()), self.audio.ordered()
+        late = round((voice[0].arrived - self.answered) * self.rate) if voice else 0
+        moved = self.said[late:] if late >= 0 else np.pad(self.said, (-late, 0))
+        return np.pad(moved[:length], (0, max(0, length - len(moved))))
 
     def samples(self) -> NDArray[np.int16]:
-        """The voice at 8 kHz from its first packet on; what was lost is silence."""
-        packets = [p for p in self.audio.ordered() if p.payload_type in (0, 8)]
+        """The voice at ``rate`` from its first packet on, mono; what was lost is silence."""
+        packets = [p for p in self.audio.ordered() if p.payload_type == PAYLOAD_TYPES[self.codec]]
         if not packets:
             return np.zeros(0, np.int16)
         first = packets[0].timestamp
-        out = np.zeros(packets[-1].timestamp - first + len(packets[-1].payload), np.int16)
-        table = _ULAW if self.codec == "PCMU" else _ALAW
-        for packet in packets:
+        pieces = list(map(_opus() if self.codec == "opus" else self._g711, (p.payload for p in packets)))
+        out = np.zeros(packets[-1].timestamp - first + len(pieces[-1]), np.int16)
+        for packet, pcm in zip(packets, pieces, strict=True):
             at = packet.timestamp - first
-            out[at : at + len(packet.payload)] = table[np.frombuffer(packet.payload, np.uint8)]
+            out[at : at + len(pcm)] = pcm[: len(out) - at]
         return out
+
+    def _g711(self, payload: bytes) -> NDArray[np.int16]:
+        pcm: NDArray[np.int16] = G711[self.codec][np.frombuffer(payload, np.uint8)]
+        return pcm
 
     def access_units(self) -> list[tuple[bytes, int, float]]:
         """Annex B bytes, RTP timestamp and arrival of each access unit whose packets all came."""
@@ -230,6 +246,18 @@ class Recording:
         return out
 
 
+def _opus() -> Callable[[bytes], NDArray[np.int16]]:
+    """A decoder of one stream (RFC 6716): payload to mono PCM at 48 kHz."""
+    decoder: Any = av.CodecContext.create("libopus", "r")
+    decoder.sample_rate, decoder.layout = 48_000, "mono"
+
+    def decode(payload: bytes) -> NDArray[np.int16]:
+        pcm = [frame.to_ndarray().reshape(-1) for frame in decoder.decode(av.Packet(payload))]
+        return np.concatenate(pcm).astype(np.int16, copy=False)
+
+    return decode
+
+
 def _ulaw_table() -> NDArray[np.int16]:
     code = ~np.arange(256, dtype=np.uint8)
     magnitude = (((code & 0x0F).astype(np.int32) << 3) + 0x84 << ((code >> 4) & 7).astype(np.int32)) - 0x84
@@ -248,5 +276,5 @@ def _alaw_table() -> NDArray[np.int16]:
     return table
 
 
-_ULAW = _ulaw_table()
-_ALAW = _alaw_table()
+G711 = {"PCMU": _ulaw_table(), "PCMA": _alaw_table()}
+"""Samples by code."""

@@ -14,10 +14,14 @@ from typing import Any, cast
 import httpx
 import numpy as np
 import pytest
+from fastapi.routing import iter_route_contexts
 from prometheus_client import CollectorRegistry
 
+from orchestrator.api import calls
 from orchestrator.api.app import create_app
 from orchestrator.api.dependencies import Services
+from orchestrator.assistants.script import DEFAULT, read_script
+from orchestrator.assistants.scripted import ScriptedAssistant
 from orchestrator.calls.call import Call
 from orchestrator.calls.events import CallEvent, EventBus
 from orchestrator.calls.gateway import CallEnd, DialOrder, DialRefused, RequestRefused
@@ -25,9 +29,11 @@ from orchestrator.calls.portraits import AvatarCatalog, Portrait
 from orchestrator.calls.records import CallRecord, RecordBook
 from orchestrator.calls.registry import CallRegistry
 from orchestrator.config import load_settings
+from orchestrator.conversation.conversations import Conversations
 from orchestrator.metrics import OrchestratorCollector, make_registry
 from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
 from tests.support.calls import Peer, Sink, answered_call, report
+from tests.support.credentials import API, api_guard
 from tests.support.house import wav_header
 
 JSON = {"content-type": "application/json"}
@@ -62,13 +68,19 @@ class House(Peer):
     pressed: list[tuple[str, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        taps = cast(Any, SimpleNamespace(tap=lambda call_id, take: None))
+        self.talks = Conversations(taps, {"scripted": ScriptedAssistant(read_script(DEFAULT))})
         default = self.tmp / "default.png"
         default.write_bytes(PNG)
         self.catalog = AvatarCatalog(self.tmp / "avatars", default)
 
         self.one = answered_call(VoiceByLanguage({"en": Voice}), self.bus, self, self.sink)
-        app = create_app(Services(self, self.catalog, self.bus, self.registry, "en"), "0")
-        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+        self.app = create_app(
+            Services(self, self.catalog, self.bus, self.registry, "en"), "0", api_guard(self.tmp)
+        )
+        self.client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(self.app), base_url="http://test", headers=API
+        )
 
     def hang_up(self, reason: str) -> None:
         self.hung_up.append(reason)
@@ -88,6 +100,10 @@ class House(Peer):
 
     def call(self, call_id: str) -> Call | None:
         return self.one if call_id == "c1" else None
+
+    @property
+    def conversations(self) -> Any:
+        return self.talks
 
     @property
     def desk(self) -> Any:
@@ -134,6 +150,13 @@ async def test_health(house: House) -> None:
     assert (answer.status_code, answer.json()) == (503, {"status": house.dead})
 
 
+async def test_the_root_says_where_to_go(house: House) -> None:
+    answer = await house.client.get("/")
+    assert answer.status_code == 200
+    named = [line.split()[0] for line in answer.text.splitlines() if line.startswith("/")]
+    assert set(named) <= {route.path for route in iter_route_contexts(house.app.routes)}
+
+
 async def test_metrics_sum_the_lips_of_ended_calls(tmp_path: Path) -> None:
     registry: Any = SimpleNamespace(active=0, refused=0, calls=[], call=lambda call_id: house.one)
     collector = OrchestratorCollector(registry, cast(Any, SimpleNamespace(workers=[])))
@@ -148,6 +171,25 @@ async def test_metrics_sum_the_lips_of_ended_calls(tmp_path: Path) -> None:
         "visavis_call_frames_dropped_total 8.0",
         "visavis_call_freeze_seconds_total 1.5",
     }
+
+
+async def test_metrics_of_conversations(tmp_path: Path) -> None:
+    registry: Any = SimpleNamespace(active=0, refused=0, calls=[], call=lambda call_id: None)
+    collector = OrchestratorCollector(registry, cast(Any, SimpleNamespace(workers=[])))
+    collector.conversations = lambda: (2, True)
+    house = House(tmp_path, registry=make_registry(collector))
+    for number in range(1, 101):
+        collector.count(CallEvent("latency", "c1", {"total_ms": number * 10}))
+    collector.count(CallEvent("reply", "c1", {"text": "x", "whole": False}))
+    lines = (await house.client.get("/metrics")).text.splitlines()
+    assert {
+        "visavis_conversations 2.0",
+        "visavis_listening 1.0",
+        'visavis_answer_seconds{quantile="0.5"} 0.5',
+        'visavis_answer_seconds{quantile="0.95"} 0.95',
+        'visavis_replies_total{outcome="cut"} 1.0',
+        'visavis_replies_total{outcome="whole"} 0.0',
+    } <= set(lines)
 
 
 async def test_say_streams_both_rates_and_reports(house: House) -> None:
@@ -176,6 +218,18 @@ async def test_replace_interrupts_first(house: House) -> None:
     assert house.sink.interrupted == 1
     turns = (await house.client.get("/v1/calls/c1")).json()["turns"]
     assert [turn["state"] for turn in turns] == ["interrupted", "queued"]
+
+
+async def test_play_ends_after_an_hour(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "LONGEST_S", 1)
+
+    async def three_seconds() -> AsyncIterator[bytes]:
+        yield wav_header()
+        for _ in range(150):
+            yield bytes(640)
+
+    answer = await house.client.post("/v1/calls/c1/play", content=three_seconds())
+    assert (answer.status_code, "more than 1 seconds of sound" in answer.json()["detail"]) == (413, True)
 
 
 async def test_play_takes_a_wav(house: House) -> None:
@@ -234,6 +288,14 @@ async def test_a_sender_goes_on_to_its_end_after_an_interruption(house: House) -
         ("POST", "/v1/calls/c1/dtmf", {"json": {"digits": "1", "milliseconds": 5}}, 422, "milliseconds"),
         ("POST", "/v1/calls/c1/dtmf", {"json": {"digits": "D"}}, 409, "takes no keys"),
         ("GET", "/v1/avatars/nobody", {}, 404, "GET /v1/avatars lists them"),
+        ("GET", "/v1/nothing", {}, 404, "nothing at /v1/nothing: /docs lists the routes"),
+        (
+            "POST",
+            "/v1/calls",
+            {"content": b'{"to": "sip:a@b"}'},
+            422,
+            "content-type: application/json, not",
+        ),
         ("GET", "/v1/avatars/..%2f..%2fetc", {}, 404, ""),
     ],
 )
@@ -389,6 +451,26 @@ def test_refused_calls_take_a_share_of_the_records(caplog: pytest.LogCaptureFixt
     lines = [(one.message, vars(one)["fields"]) for one in caplog.records]
     assert len([name for name, _ in lines if name == "call_record"]) == 22
     assert [fields for name, fields in lines if name == "refused_unrecorded"] == [{"calls": 30}]
+
+
+async def test_who_talks_with_a_caller_is_asked_and_changed(house: House) -> None:
+    path = "/v1/calls/c1/assistant"
+    assert (await house.client.get(path)).json() == {"assistant": "none", "state": "", "hears": False}
+    assert (await house.client.get("/v1/calls/c1/transcript")).status_code == 404
+    answer = await house.client.patch(path, json={"assistant": "scripted"})
+    assert answer.json() == {"assistant": "scripted", "state": "listening", "hears": False}
+    assert (await house.client.patch(path, json={"held": True})).json()["state"] == "held"
+    assert (await house.client.patch(path, json={"held": False})).json()["state"] == "listening"
+    wrong = await house.client.patch(path, json={"assistant": "nobody"})
+    assert (wrong.status_code, wrong.json()["detail"]) == (
+        400,
+        "there is no assistant 'nobody': choose one of none, scripted",
+    )
+    assert (await house.client.get("/v1/calls/c1/transcript")).json() == {"call_id": "c1", "entries": []}
+    assert (await house.client.patch(path, json={"assistant": "none"})).json()["state"] == ""
+    wrong = await house.client.post("/v1/calls", json={"to": "sip:a@b", "assistant": "nobody"})
+    assert wrong.status_code == 400
+    house.one._turns.close()
 
 
 async def test_traces_are_read_as_text(house: House) -> None:

@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -233,3 +234,12 @@ def test_every_cut_of_a_picture_is_read_or_refused() -> None:
                 load_image(data[:end])
             except ImageRejected:
                 continue
+
+
+def test_a_picture_that_unfolds_to_more_bytes_than_pixels_is_refused_before_it_is_decoded() -> None:
+    wide = cv2.imencode(".png", np.zeros((1000, 1000, 4), np.uint16))[1].tobytes()
+    with pytest.raises(ImageRejected, match="8 bytes a pixel"):
+        load_image(wide, ImageLimits(max_pixels=1_500_000))
+    assert load_image(wide, ImageLimits(max_pixels=2_000_000)).shape == (1000, 1000, 3)
+    plain = cv2.imencode(".png", np.zeros((1000, 1000, 4), np.uint8))[1].tobytes()
+    assert load_image(plain, ImageLimits(max_pixels=1_000_000)).shape == (1000, 1000, 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -53,8 +54,14 @@ async def test_a_body_process_that_dies_is_one_sentence_and_leaves_nothing(
     loaded = SimpleNamespace(own_body="own", info={"name": "mock", "build": "1"})
     engine: Any = SimpleNamespace(loaded=loaded)
     scratch = tmp_path / "scratch"
+    upload = tmp_path / "upload"
+    upload.mkdir()
+    folders = iter([upload, scratch])
     store: Any = SimpleNamespace(
-        avatar=lambda avatar_id: None, body=lambda body_id: None, scratch=lambda: scratch
+        avatar=lambda avatar_id: None,
+        body=lambda body_id: None,
+        scratch=lambda: next(folders),
+        discard=lambda folder: shutil.rmtree(folder, ignore_errors=True),
     )
     preparation = PreparationQueue(Settings(), store, engine, Log(__name__), lambda avatar_id: None)
     with pytest.raises(RequestError, match="could not be made into a body loop"):
@@ -62,3 +69,26 @@ async def test_a_body_process_that_dies_is_one_sentence_and_leaves_nothing(
             pass
     (line,) = [vars(record)["fields"] for record in caplog.records if record.msg == "body_process_failed"]
     assert line["reason"] == "the body maker process ended with code 1"
+    assert not upload.exists()
+
+
+@pytest.mark.process
+async def test_a_disk_that_cannot_take_the_body_is_not_the_uploads_fault(tmp_path: Path) -> None:
+    loaded = SimpleNamespace(own_body="own", info={"name": "mock", "build": "1"})
+    engine: Any = SimpleNamespace(loaded=loaded)
+    (tmp_path / "body").touch()
+    scratch = tmp_path / "body" / "scratch"  # nothing can be written below a file
+    folders = iter([tmp_path, scratch])
+    store: Any = SimpleNamespace(
+        avatar=lambda avatar_id: None,
+        body=lambda body_id: None,
+        scratch=lambda: next(folders),
+        discard=lambda folder: None,
+    )
+    settings = Settings(engine="mock", cache_dir=tmp_path)
+    preparation = PreparationQueue(settings, store, engine, Log(__name__), lambda avatar_id: None)
+    with pytest.raises(RequestError) as refused:
+        async for _ in preparation.prepare(PrepareRequest(portrait(), 320, 240, Fraction(25), "crop", {})):
+            pass
+    assert refused.value.kind == "unavailable"
+    assert f"{tmp_path}, cannot be written (Not a directory): make room there" in refused.value.sentence

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from inference_server.engines.card import CardReading, read_card
+from testing.card import CardReading, read_card
 from tests.peers.baresip import Baresip, baresip
 from tests.support.house import House, orchestrator, tone
 from tests.support.servers import inference_server
@@ -61,6 +61,7 @@ async def test_baresip_sees_and_hears(tmp_path: Path, codecs: str, suffix: str, 
         inference_server() as server,
         orchestrator([server]) as house,
         baresip(tmp_path / "phone", codecs, account=account) as phone,
+        house.events() as heard,
     ):
         call = await established(house, phone, suffix)
         view = await house.call(call)
@@ -94,7 +95,7 @@ async def test_baresip_sees_and_hears(tmp_path: Path, codecs: str, suffix: str, 
             while (await house.call(call))["ended_at"] is None:
                 await asyncio.sleep(0.05)
         assert (await house.call(call))["cause"] == "bye by peer"
-        assert any(line["event"] == "dtmf" and line["digit"] == "5" for line in house.log)
+        assert any(event["event"] == "dtmf" and event["digit"] == "5" for event in heard)
 
 
 @pytest.mark.slow

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from inference_server.engines.card import CardReading, read_card
 from testing.caller import Phone
+from testing.card import CardReading, read_card
 from tests.peers.linphone import Linphone, linphone
 from tests.support.house import House, orchestrator, tone
 from tests.support.servers import inference_server

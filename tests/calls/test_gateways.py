@@ -47,7 +47,7 @@ class Media:
     sent: list[Message] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
 
-    async def open_call(self, call_id: str, *, video: bool = True) -> CallOpened:
+    async def open_call(self, call_id: str, *, video: bool = True, bundle: bool = False) -> CallOpened:
         return CallOpened(call_id, 40_000, 40_002 if video else None)
 
     async def close_call(self, call_id: str) -> SessionStats | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import pytest
 
-from inference_server.engines.card import CardReading, read_card
+from testing.card import CardReading, read_card
 from tests.calls.test_baresip import dominant
 from tests.peers.jami import jami
 from tests.peers.namespaces import Namespaces, needed

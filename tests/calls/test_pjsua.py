@@ -87,9 +87,9 @@ async def talk(house: House, phone: Pjsua, codec: str, folder: Path) -> dict[str
     assert (await house.turn(call, turn))["state"] == "finished"
     await house.api.post(f"/v1/calls/{call}/dtmf", json={"digits": "4"})
     assert (await phone.wait("digit"))["digit"] == "4"
-    phone.say("press 8")
-    async with asyncio.timeout(10):
-        while not any(line["event"] == "dtmf" and line["digit"] == "8" for line in house.log):
+    async with house.events() as heard, asyncio.timeout(10):
+        phone.say("press 8")
+        while not any(event["event"] == "dtmf" and event["digit"] == "8" for event in heard):
             await asyncio.sleep(0.05)
     phone.say("hangup")
     figures = await phone.wait("figures")

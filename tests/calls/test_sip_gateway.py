@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.calls import registry
 from orchestrator.sip.message.message import Request
 from tests.support.control import Control
 from tests.support.sip_fake import (
@@ -94,3 +95,48 @@ async def test_a_call_that_nothing_can_be_agreed_with_is_refused_and_recorded(ho
     assert house.calls == [] and house.registry.active == 0
     (record,) = (await house.api.get("/v1/records")).json()
     assert (record["cause"], record["sip_status"], record["answered_at"]) == ("not_acceptable", 488, None)
+
+
+PREMIUM = "sip:+499001123456@127.0.0.9"
+ELSEWHERE = "Contact: <sip:anna@127.0.0.4>, <sip:+4930123456@127.0.0.9>, <sip:ben@127.0.0.9>"
+CONTACT = "Contact: <sip:peer@127.0.0.9:5099>"
+
+
+async def test_the_api_calls_nobody_whom_the_dial_plan_does_not_allow(house: Control) -> None:
+    answer = await house.api.post("/v1/calls", json={"to": PREMIUM})
+    assert (answer.status_code, "premium" in answer.json()["detail"]) == (403, True)
+    assert house.wire.take() == [] and house.registry.active == 0
+    for _ in range(60):
+        assert (await house.api.post("/v1/calls", json={"to": "sip:anna@127.0.0.9"})).status_code == 202
+    answer = await house.api.post("/v1/calls", json={"to": "sip:anna@127.0.0.9"})
+    assert (answer.status_code, "VISAVIS_DIAL_PER_MINUTE" in answer.json()["detail"]) == (429, True)
+    assert house.registry.active == 60
+
+
+async def test_nobody_is_sent_where_the_dial_plan_does_not_allow(house: Control) -> None:
+    await established(house.wire, body=sdp(VOICE))
+    (call,) = house.calls
+    answer = await house.api.post(f"/v1/calls/{call.call_id}/transfer", json={"to": PREMIUM})
+    assert (answer.status_code, "premium" in answer.json()["detail"]) == (403, True)
+    assert house.wire.take() == []
+
+
+async def test_a_callee_redirects_within_its_server_only(house: Control) -> None:
+    assert (await house.api.post("/v1/calls", json={"to": "sip:anna@127.0.0.9"})).status_code == 202
+    invite = await asked(house, "INVITE")
+    replies = await house.wire.put(reply_to(invite, 302).replace(CONTACT, ELSEWHERE))
+    assert only_request(replies, "INVITE").uri == "sip:ben@127.0.0.9"
+
+
+async def test_the_end_waits_for_nobody_who_has_not_acknowledged(
+    house: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "ENDING_S", 0.05)
+    assert statuses(await house.wire.put(request("INVITE", body=sdp(VOICE)))) == [100, 200]
+    assert house.registry.active == 1
+    async with asyncio.timeout(5):
+        await house.registry.close()
+        await house.wire.agent.close()
+        while house.registry.active:
+            await asyncio.sleep(0)
+    assert only_request([m for m in house.wire.take() if isinstance(m, Request)], "BYE")

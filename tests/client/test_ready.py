@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -105,3 +107,21 @@ async def test_a_preparation_that_is_given_up_leaves_no_portrait_behind(tmp_path
         ready.cancel()
         await asyncio.gather(ready, return_exceptions=True)
         assert pool._replicas._sources == {}
+
+
+async def test_a_cache_that_cannot_be_written_is_named_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    waits, cache = Waits(), BodyCache(tmp_path)
+    async with fake_server(FakeServer(known=set())) as server, ServerPool(server.address) as pool:
+        with monkeypatch.context() as patch:
+            patch.setattr(cache, "writer", Mock(side_effect=full))
+            ready = asyncio.create_task(pool.ready(SOURCE, cache, on_wait=waits.append))
+            await waits.until(1)
+        sentence = (
+            f"the cache of bodies, {tmp_path}, cannot be written (No space left on device): make room there"
+        )
+        assert waits == [sentence]
+        async with asyncio.timeout(15):
+            assert (await ready)[0] == ANNA

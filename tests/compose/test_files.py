@@ -154,8 +154,21 @@ def test_dockerfiles_build_anywhere(file: str) -> None:
 
 @pytest.mark.parametrize("file", sorted(path.name for path in DEPLOY.glob("requirements-*.txt")))
 def test_requirements_are_pinned_and_name_no_place(file: str) -> None:
-    for line in (DEPLOY / file).read_text().splitlines():
-        assert re.fullmatch(r"[a-z0-9._-]+==[A-Za-z0-9.+!]+", line), line
+    pinned = (DEPLOY / file).read_text().replace("\\\n", "").splitlines()
+    assert pinned
+    for line in pinned:
+        assert re.fullmatch(r"[a-z0-9._-]+==[A-Za-z0-9.+!]+( +--hash=sha256:[0-9a-f]{64})+ *", line), line[
+            :100
+        ]
+
+
+@pytest.mark.parametrize("file", ["orchestrator.Dockerfile", "inference.Dockerfile"])
+def test_images_install_nothing_without_its_hash(file: str) -> None:
+    text = (DEPLOY / file).read_text().replace("\\\n", "")
+    installs = re.findall(r"pip install [^&\n]*", text)
+    assert installs and all(
+        "--require-hashes -r" in each or " --target /opt/visavis ." in each for each in installs
+    )
 
 
 @pytest.mark.parametrize(
@@ -170,7 +183,7 @@ def test_requirements_are_those_of_the_project(file: str, extras: list[str]) -> 
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
-    pins = dict(line.split("==") for line in (DEPLOY / file).read_text().splitlines())
+    pins = dict(re.findall(r"^([a-z0-9._-]+)==(\S+)", (DEPLOY / file).read_text(), re.MULTILINE))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = list(project["dependencies"])
     for extra in extras:
@@ -228,3 +241,20 @@ def test_nothing_private_goes_to_the_engine() -> None:
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
     assert lines[0] == "*"
     assert not any(".env" in line or "settings.toml" in line for line in lines if line.startswith("!"))
+
+
+def test_each_service_has_the_secrets_that_it_needs_and_no_others() -> None:
+    services = compose("docker-compose.yml")["services"]
+
+    def secrets(name: str) -> set[str]:
+        return {s if isinstance(s, str) else s["source"] for s in services[name].get("secrets", [])}
+
+    def volumes(name: str) -> set[str]:
+        return {volume.partition(":")[0] for volume in services[name].get("volumes", [])}
+
+    assert secrets("orchestrator") == {"settings"} and secrets("inference") == {"inference_settings"}
+    assert volumes("orchestrator") & {"api-tokens", "fleet-tokens"} == {"api-tokens", "fleet-tokens"}
+    assert volumes("inference") == {"inference-cache", "fleet-tokens"}
+    assert "api-tokens" in volumes("demo") and "fleet-tokens" not in volumes("demo")
+    assert not secrets("names") and not volumes("names")
+    assert "inference" not in tomllib.loads((ROOT / "deploy/settings.toml").read_text())

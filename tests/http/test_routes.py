@@ -77,6 +77,10 @@ async def test_what_the_server_is_and_how_busy() -> None:
         assert about["limits"]["window_ms"] == 400 and about["limits"]["connections"] == 1024
         assert (await http.get("/v1/capacity")).json()["speaking_slots_free"] == 3
         assert (await http.get("/healthz")).json() == {"status": "ok"}
+        named = [line.split() for line in (await http.get("/")).text.splitlines() if line.startswith("/")]
+        assert {path for path, *_ in named} >= {"/docs", "/v1/capabilities"}
+        for path, *_ in named:
+            assert (await http.get(path)).status_code == 200, path
         assert (await http.get("/readyz")).json() == {"status": "ready"}
         assert "visavis_engine_ready 1.0" in (await http.get("/metrics")).text
         document = (await http.get("/openapi.json")).json()
@@ -155,8 +159,14 @@ async def test_bad_requests_are_answered_in_one_sentence() -> None:
 async def test_connections_beyond_the_limit_are_refused_and_disturb_nobody() -> None:
     async with running_server(http_connections=20) as server, client(server) as http:
         assert (await http.get("/healthz")).status_code == 200
-        opened = await asyncio.gather(
-            *(asyncio.open_connection("127.0.0.1", server.http_port) for _ in range(1000))
+        opened = []
+        for _ in range(19):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.http_port)
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
+            assert b" 200 " in await reader.readline()
+            opened.append((reader, writer))
+        opened += await asyncio.gather(
+            *(asyncio.open_connection("127.0.0.1", server.http_port) for _ in range(981))
         )
         answers = await asyncio.gather(
             *(asyncio.wait_for(r.read(), 30) for r, _ in opened[19:]), return_exceptions=True

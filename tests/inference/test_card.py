@@ -8,7 +8,8 @@ import av
 import numpy as np
 import pytest
 
-from inference_server.engines.card import audio_crc, draw_body, draw_mouth, mouth_rect, read_card
+from inference_server.engines.card import audio_crc, draw_body, draw_mouth, mouth_rect
+from testing.card import read_card
 from visavis.frames import crop_i420, paste_i420
 from visavis.rgb import to_rgb
 

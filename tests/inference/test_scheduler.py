@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from inference_server.engine.scheduler import MOST_FAILURES, Batch, Scheduler
+from inference_server.streams.pace import Pace
 from inference_server.streams.turn import FIRST_FRAMES, TurnFrames
 
 FRAME = 640
@@ -34,6 +35,16 @@ def test_a_batch_is_never_longer_than_its_time() -> None:
     batch = s.next_batch([turn(1), turn(2)], 0)
     assert len(rows(batch)) == 8 and s.cost_ms(8) <= 15 < s.cost_ms(16)
     assert s.cost_ms(5) == 12.0  # padded to its bucket
+
+
+def test_a_batch_is_longer_where_no_first_frame_waits() -> None:
+    s = Scheduler(COSTS, 7, 15)
+    assert (s.soon, s.largest) == (4, 8)
+    playing = turn(1, playhead=FRAME * 20)
+    assert len(rows(s.next_batch([playing], 0))) == 8
+    assert len(rows(s.next_batch([playing, turn(2)], 0))) == 4
+    costly = Scheduler([(1, 3.0), (4, 6.0), (8, 20.0)], 7, 40)
+    assert costly.largest == 4  # a longer batch that is no cheaper by the row would only be late
 
 
 def test_an_engine_slower_than_the_limit_still_draws_its_smallest_batch() -> None:
@@ -128,3 +139,32 @@ def test_what_did_not_fit_goes_next() -> None:
     assert batch is not None
     s.put_back(batch.jobs[3:])
     assert [f for _, f in rows(s.next_batch([t], 0))] == [3, 4, 5, 6, 7]
+
+
+def test_whoever_asks_for_more_than_is_shown_comes_after_the_others() -> None:
+    """A client that moves its playhead ten times too fast has the earliest deadlines of all."""
+    greedy, honest = turn(1), turn(2, playhead=FRAME * 20, now=0.0)
+    greedy.pace, honest.pace = Pace(Fraction(25), 24, 0.0), Pace(Fraction(25), 24, 0.0)
+    scheduler, drawn = Scheduler(COSTS, 15), {1: 0, 2: 0}
+    for tick in range(75):
+        now = tick * 0.04
+        greedy.received = honest.received = 10_000 * FRAME
+        greedy.ready = honest.ready = 10_000
+        greedy.playhead(FRAME * 10 * tick, True, now)
+        honest.playhead(FRAME * (20 + tick), True, now)
+        greedy.note_due(now)
+        batch = scheduler.next_batch([greedy, honest], now, most=2)  # half of what the two ask for
+        for track, _ in rows(batch):
+            drawn[track] += 1
+    assert honest.late == 0 and drawn[2] >= 74  # frames 21 to 94
+    assert drawn[1] + drawn[2] == 150  # and what is over is the other's
+
+
+def test_a_stream_alone_is_drawn_as_fast_as_it_likes() -> None:
+    alone = turn(1, frames=1000)
+    alone.pace = Pace(Fraction(25), 24, 0.0)
+    drawn = 0
+    for step in range(100):
+        alone.playhead(FRAME * 4 * step, True, 0.0)
+        drawn += len(rows(Scheduler(COSTS, 15).next_batch([alone], 0.0)))
+    assert drawn >= 400

@@ -14,7 +14,8 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from inference_server.engines.card import audio_crc, read_card
+from inference_server.engines.card import audio_crc
+from testing.card import read_card
 from tests.support.avatar_client import Conversation, connect, portrait, prepare, refusal, voice
 from tests.support.bt601 import exact_rgb
 from tests.support.servers import InferenceServer, inference_server, running_server
@@ -256,7 +257,7 @@ async def test_avatars_survive_a_restart_and_damage(tmp_path: Any) -> None:
     frames.write_bytes(data)
     async with running_server(cache_dir=tmp_path) as server, connect(server.address) as stub:
         code, sentence = await refusal(Conversation(stub).open(avatar.avatar_id))
-        assert code == grpc.StatusCode.NOT_FOUND and "PrepareAvatar" in sentence
+        assert code == grpc.StatusCode.NOT_FOUND and "prepare or import it here" in sentence
         assert any(line["event"] == "cache_damaged" for line in server.log)
         assert await prepare(stub, width=320, height=240) == avatar
         await Conversation(stub).open(avatar.avatar_id)

@@ -12,6 +12,7 @@ from inference_server.engine.messages import Append, CloseTrack, EndTrack, Messa
 from inference_server.engine.scheduler import Scheduler
 from inference_server.errors import RequestError
 from inference_server.streams.admission import SpeakingSlots, measured_slots
+from inference_server.streams.ahead import AheadAudio, AheadBudget
 from inference_server.streams.responses import (
     FrameReady,
     Interrupted,
@@ -445,7 +446,7 @@ def test_audio_after_the_end_is_a_mistake() -> None:
     b.session.playhead(1, 0, -100, False, b.now)
     b.session.audio(1, 0, 0, bytes(2), b.now)
     b.session.end_of_turn(1, 0, b.now)
-    with pytest.raises(RequestError, match="nothing may follow its EndOfTurn"):
+    with pytest.raises(RequestError, match="nothing may follow its end"):
         b.session.audio(1, 0, 1, bytes(2), b.now)
 
 
@@ -471,7 +472,74 @@ def test_absurd_numbers_are_survived() -> None:
     assert len(b.told(TurnFinished)) == 1
 
 
+def test_slots_are_counted_in_frames_a_second() -> None:
+    slots = SpeakingSlots(2)
+    assert slots.take(Fraction(30)) and (slots.used, slots.free) == (2, 0)
+    assert not slots.take(Fraction(25)) and slots.take(Fraction(20))
+    slots.give(Fraction(30))
+    assert (slots.used, slots.free) == (1, 1)
+    slots.give(Fraction(20))
+    assert slots.used == 0 and slots.take(Fraction(60)), "where nobody speaks any turn is taken"
+    assert not slots.take(Fraction(5))
+    assert not SpeakingSlots(0).take(Fraction(25))
+
+
 def test_slots_follow_the_measured_cost() -> None:
     assert measured_slots([(1, 10.0), (8, 14.0), (16, 20.0)], 15, 0.75) == int(8 / 14 * 1000 * 0.75 / 25)
     assert measured_slots([(1, 100.0)], 15, 0.75) == 1  # slow, but not mute
     assert measured_slots([], 15, 0.75) == 1
+
+
+def appended(b: Bench) -> int:
+    return sum(len(command.payload) // 2 for command in b.commands if isinstance(command, Append))
+
+
+def test_audio_of_later_than_five_seconds_waits_in_the_front() -> None:
+    b, seconds = Bench(), 16_000
+    b.turn()
+    for first in range(0, 15 * seconds, seconds):
+        b.session.audio(1, 0, first, bytes(2 * seconds), b.now)
+    b.session.end_of_turn(1, 0, b.now)
+    assert appended(b) == 5 * seconds and not any(isinstance(c, EndTrack) for c in b.commands)
+    for sample in range(0, 15 * seconds, FRAME):
+        b.play(sample)
+        assert appended(b) == min(sample + 5 * seconds, 15 * seconds)
+    assert [type(c) for c in b.commands[-2:]] == [EndTrack, CloseTrack]
+    assert len(b.frames()) == 15 * 25 + 3 and b.told(TurnFinished) == [TurnFinished(1, 15 * 25 + 3, 0)]
+
+
+def test_what_is_drawn_again_by_another_server_is_heard_from_there() -> None:
+    b, seconds = Bench(), 16_000
+    b.session.turn_start(1, 0, 10 * seconds, b.now)
+    for first in range(0, 20 * seconds, seconds):
+        b.session.audio(1, 0, first, bytes(2 * seconds), b.now)
+    assert appended(b) == 15 * seconds
+
+
+def test_audio_that_waits_is_bounded_over_all_streams() -> None:
+    budget = AheadBudget(1_000_000, 100_000)
+    streams = [AheadAudio(budget) for _ in range(4)]
+    with pytest.raises(RequestError, match="send audio no earlier than it is spoken"):
+        for _ in range(100):
+            streams[0].push(0, bytes(50_000))
+    assert budget.used == streams[0].held == 1_000_000
+    for stream in streams[1:]:  # the others have their share all the same
+        stream.push(0, bytes(50_000))
+        stream.push(25_000, bytes(50_000))
+        with pytest.raises(RequestError):
+            stream.push(50_000, bytes(2))
+    assert len(streams[1].due(10_000)) == 20_000 and streams[1].due(10_000) == b""
+    for stream in streams:
+        stream.clear()
+    assert budget.used == 0
+
+
+def test_a_turn_that_is_cut_gives_its_audio_back() -> None:
+    budget, b = AheadBudget(10**9, 10**9), Bench()
+    b.session._budget = budget
+    b.turn()
+    for first in range(0, 10 * 16_000, 16_000):
+        b.session.audio(1, 0, first, bytes(32_000), b.now)
+    assert budget.used == 5 * 32_000
+    b.session.interrupt(1, b.now)
+    assert budget.used == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from fractions import Fraction
 
 import numpy as np
@@ -108,3 +109,37 @@ def test_a_dead_engine_is_told_at_once() -> None:
     stage.voices.take(m.Append(1, pcm(640, 66)))
     with pytest.raises(EngineDead):
         stage.voices.listen()
+
+
+def test_clients_take_turns_however_many_turns_one_of_them_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    stage = Stage(0)
+
+    def slow(track: Track, pcm: np.ndarray) -> None:
+        nonlocal now
+        now += 0.001  # a slice takes a millisecond
+        track.heard.append((track.number, len(pcm)))
+
+    monkeypatch.setattr(Track, "append", slow)
+    for number in range(1, 9):
+        stage.voices.take(m.OpenTrack(number, "anna", (25, 1), 0, "greedy"))
+        stage.voices.take(m.Append(number, pcm(16_000 * 5)))
+    stage.voices.take(m.OpenTrack(9, "anna", (25, 1), 0, "modest"))
+    stage.voices.take(m.Append(9, pcm(16_000)))
+    while (
+        stage.engine.tracks[8].number not in {n for n, _ in stage.engine.heard}
+        or stage.voices._voices[9].behind
+    ):
+        stage.voices.listen()
+    theirs = sum(number != 9 for number, _ in stage.engine.heard)
+    assert sum(number == 9 for number, _ in stage.engine.heard) == 5
+    assert theirs <= 8  # about as many as it had itself, rather than eight times as many
+
+
+def test_clients_that_are_gone_are_forgotten() -> None:
+    stage = Stage(0)
+    for number in range(3000):
+        stage.voices.take(m.OpenTrack(number, "anna", (25, 1), 0, f"client {number}"))
+        stage.voices.take(m.CloseTrack(number))
+    assert len(stage.voices._clients) <= 1024

@@ -219,7 +219,7 @@ def probes(workload: Object) -> dict[str, Object]:
 def test_orchestrator_probes_are_real_routes(rendered: dict[str, list[Object]], overlay: str) -> None:
     from orchestrator.api import operations
 
-    routes = {route.path for route in operations.router.routes}
+    routes = {route.path for route in operations.probes.routes}
     workload = workloads(rendered[overlay])["orchestrator"]
     found = probes(workload)
     assert {k: p["httpGet"]["path"] for k, p in found.items()} == {

@@ -10,22 +10,46 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import visavis
+from testing.card import read_card
 from tests.support.avatar_client import portrait
 from tests.support.servers import inference_server
+from visavis.playout.player import FacePicture
 from visavis.playout.playout import Picture
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "library.md"
 
 
-@pytest.mark.process
-async def test_the_example_speaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert code is not None
+def example(number: int) -> Callable[..., Any]:
+    """The function of one of the page's examples."""
     names: dict[str, Any] = {}
-    exec(code[1], names)
+    exec(re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[number], names)
     speak: Callable[..., Any] = names["speak"]
+    return speak
+
+
+@pytest.mark.process
+async def test_the_face_says_what_it_is_fed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    shown: list[tuple[FacePicture, NDArray[np.int16] | None]] = []
+    pcm = np.random.default_rng(0).integers(-9000, 9000, 24_000, np.int16)
+    async with inference_server(slots=2) as address:
+        await example(0)(address, portrait(), pcm, lambda *both: shown.append(both))
+    assert np.array_equal(np.concatenate([sound for _, sound in shown if sound is not None]), pcm)
+    mouths: dict[int, float] = {}  # of each frame of the turn, where its sound is
+    for picture, sound in shown:
+        card = read_card(picture.pixels[: picture.height])
+        if sound is not None and card is not None and card.mouth is not None:
+            mouths.setdefault(card.mouth.frame, picture.position)
+    assert len(mouths) >= 10
+    assert {frame: round(position * 25) for frame, position in mouths.items()} == {k: k for k in mouths}
+
+
+@pytest.mark.process
+async def test_the_example_of_the_parts_speaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    speak = example(1)
     monkeypatch.chdir(tmp_path)
     pictures: list[Picture] = []
     pcm = np.random.default_rng(0).integers(-9000, 9000, 16000, np.int16)

@@ -156,11 +156,13 @@ def test_while_the_way_is_congested_the_voice_is_left_out_and_the_gap_shows() ->
     ear.wanted = True
     for number in range(6):
         congested = 2 <= number < 4
-        ear.heard(np.full(STEP, number, np.int16))
-    assert [(m.position, m.payload[:2]) for m in sent if isinstance(m, Heard)] == [
-        (0, b"\0\0"),
-        (4 * STEP, b"\4\0"),
-    ]
+        ear.heard(np.full(STEP, number, np.int16), np.full(160, 7 + number, np.int16), 8000)
+    heard = [m for m in sent if isinstance(m, Heard)]
+    assert [m.position for m in heard] == [0, STEP, 4 * STEP, 5 * STEP]
+    for m in heard:
+        number = m.position // STEP
+        assert m.payload == bytes([number, 0]) * STEP + bytes([7 + number, 0]) * 160
+        assert (m.reference, m.rate) == (320, 8000)
 
 
 async def test_a_slow_listener_loses_the_oldest_and_ends_with_the_call() -> None:

@@ -8,10 +8,10 @@ import struct
 
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.session import MediaSession
-from orchestrator.media.sources import LoopFace
 from orchestrator.rtp import h264, packet
 from orchestrator.rtp.consent import SignallingPeer
 from orchestrator.worker.host import MediaHost
+from testing.loop_face import LoopFace
 from tests.support.media import Phone, access_units, card_body
 from tests.support.waiting import until
 

@@ -14,13 +14,16 @@ import pytest
 from orchestrator.media.clock import SLOT_SECONDS, SlotWheel
 from orchestrator.media.parameters import AudioParameters, Encoding, VideoParameters
 from orchestrator.media.report import StreamReports
+from orchestrator.media.sender import RtpSender
 from orchestrator.media.session import MediaSession
-from orchestrator.media.sources import LoopFace, StillBody
+from orchestrator.media.sources import StillBody
 from orchestrator.media.video.encoder import H264Encoder, parameter_sets
 from orchestrator.media.video.live import EncoderPool, LiveEncoder, LivePicture
 from orchestrator.media.video.retransmitter import Retransmitter
 from orchestrator.rtp import h264, packet, rtcp
 from orchestrator.worker.host import MediaHost
+from testing.h264 import Depacketizer
+from testing.loop_face import LoopFace
 from tests.support.media import Phone, card_body, decode
 from tests.support.waiting import until
 from visavis.playout.playout import Picture
@@ -119,7 +122,8 @@ class Repetitions:
         self.sent: list[tuple[int, int]] = []
         clock: Any = SimpleNamespace(wheel=self.wheel)
         socket: Any = SimpleNamespace(deliver=self._deliver, send_errors=0)
-        self.repeater = Retransmitter(clock, socket, StreamReports("phone@example"))
+        sender = RtpSender(socket, StreamReports("phone@example"))
+        self.repeater = Retransmitter(clock, socket, sender)
         self.repeater.agree(VideoParameters(96, ("127.0.0.1", 9), 640, 480, feedback=ALL))
         for sequence in range(count):
             self.repeater.history.keep(sequence, bytearray(packet.HEADER_SIZE + size), True, sequence)
@@ -239,7 +243,7 @@ def test_a_live_encoder_gets_by_with_less_and_more() -> None:
             while not job.done:
                 assert time.monotonic() < deadline
                 time.sleep(0.001)
-            depacketizer = h264.Depacketizer()
+            depacketizer = Depacketizer()
             last = len(job.packets) - 1
             whole = [
                 depacketizer.push(n, job.timestamp, n == last, bytes(p[12:]))

@@ -41,7 +41,7 @@ class Ear:
         self.digits: list[tuple[str, int]] = []
         self.sound: list[np.ndarray] = []
 
-    def heard(self, pcm: np.ndarray) -> None:
+    def heard(self, pcm: np.ndarray, sent: np.ndarray, rate: int) -> None:
         self.sound.append(pcm)
 
     def digit(self, digit: str, milliseconds: int) -> None:

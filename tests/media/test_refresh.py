@@ -13,6 +13,7 @@ from orchestrator.media.parameters import Encoding, VideoParameters
 from orchestrator.media.video.encoder import H264Encoder, parameter_sets
 from orchestrator.media.video.idle_loop import encode_phases, idle_key
 from orchestrator.rtp import h264
+from testing.h264 import annex_b
 from tests.support.media import card, card_body
 
 SIZE = (192, 128)
@@ -36,7 +37,7 @@ def shown(units: list[list[bytes]]) -> list[np.ndarray]:
     decoder = av.CodecContext.create("h264", "r")
     pictures = []
     for each in units:
-        pictures += decoder.decode(av.Packet(h264.annex_b(each)))
+        pictures += decoder.decode(av.Packet(annex_b(each)))
     pictures += decoder.decode(None)
     return [picture.to_ndarray()[: SIZE[1]].astype(int) for picture in pictures]
 

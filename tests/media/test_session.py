@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from orchestrator.media.parameters import AudioParameters, VideoParameters
-from orchestrator.media.sources import LoopFace, SilentVoice
+from orchestrator.media.sources import SilentVoice
 from orchestrator.rtp import h264, packet, rtcp
 from orchestrator.rtp.codecs import SAMPLE_RATES, make_codec
 from orchestrator.worker.host import MediaHost
+from testing.loop_face import LoopFace
 from tests.support.media import Phone, access_units, card, card_body, decode, read_card
 from tests.support.waiting import until
 from visavis.frames import Frame, Rect, crop_i420
@@ -298,7 +299,7 @@ async def test_the_caller_is_heard_and_keys_are_seen(host: MediaHost, phone: Pho
             self.pcm: list[np.ndarray] = []
             self.digits = ""
 
-        def heard(self, pcm: np.ndarray) -> None:
+        def heard(self, pcm: np.ndarray, sent: np.ndarray, rate: int) -> None:
             self.pcm.append(pcm)
 
         def digit(self, digit: str, milliseconds: int) -> None:

@@ -10,11 +10,11 @@ import pytest
 from pylibsrtp import Error, Policy, Session
 
 from orchestrator.media.parameters import AudioParameters, VideoParameters
-from orchestrator.media.sources import LoopFace
 from orchestrator.rtp import packet, rtcp
 from orchestrator.rtp.agreed import SrtpKeys
 from orchestrator.worker.host import MediaHost
 from orchestrator.worker.messages import ConfigureCall, codec
+from testing.loop_face import LoopFace
 from tests.support.media import Phone, access_units, card_body
 from tests.support.media import decode as decode_pictures
 from tests.support.waiting import until
@@ -81,7 +81,7 @@ async def test_only_what_the_peer_protected_is_heard(host: MediaHost, phone: Pho
         listens = True
         heard_samples = 0
 
-        def heard(self, pcm: object) -> None:
+        def heard(self, pcm: object, sent: object, rate: int) -> None:
             self.heard_samples += 1
 
         def digit(self, digit: str, milliseconds: int) -> None:

@@ -31,6 +31,7 @@ from orchestrator.media.video.live import EncoderPool, LiveEncoder, LivePicture,
 from orchestrator.media.video.pacer import PACKETS_PER_SLOT, PacketPacer
 from orchestrator.rtp import h264
 from orchestrator.rtp.packet import HEADER_SIZE
+from testing.h264 import Depacketizer, annex_b
 from tests.support.media import card, card_body, decode, read_card
 from visavis.frames import Frame, Rect, crop_i420, paste_i420
 from visavis.playout.compositor import Compositor
@@ -75,7 +76,7 @@ def coded(body: StillBody, **options) -> IdleLoop:
 
 
 def units_of(packets) -> list[bytes]:
-    depacketizer = h264.Depacketizer()
+    depacketizer = Depacketizer()
     for number, packet in enumerate(packets):
         out = depacketizer.push(number, 0, number == len(packets) - 1, bytes(packet[HEADER_SIZE:]))
     assert out is not None
@@ -443,7 +444,7 @@ class TestEncoder:
         # profile_idc 66 (Baseline), constraint_set1 (Constrained Baseline), level 1.2.
         assert sps[1] == 66 and sps[2] & 0x40 and sps[3] == 12
         decoder = av.CodecContext.create("h264", "r")
-        picture = (decoder.decode(av.Packet(h264.annex_b(units))) + decoder.decode(None))[0]
+        picture = (decoder.decode(av.Packet(annex_b(units))) + decoder.decode(None))[0]
         assert (int(picture.color_range), int(picture.colorspace)) == (1, 6)
 
     def test_sizes_and_rates_out_of_range_are_refused(self) -> None:

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from inference_server.engines.base import BodyLoop, Handle, Prepared, Result, Row, Track
-from inference_server.engines.musetalk import MuseTalkEngine, face, random_weights
+from inference_server.engines.musetalk import MuseTalkEngine, face
+from testing import musetalk_weights
 from tests.support.house import speech as speech
 from tests.support.leftovers import keep
 
@@ -28,7 +29,7 @@ def checkpoint() -> Path:
     folder = tempfile.TemporaryDirectory(prefix="musetalk-tiny-")
     _KEPT.append(folder)
     root = keep(Path(folder.name)) / "models"
-    random_weights.write(root, "tiny", seed=1, versions=("v15", "v1"))
+    musetalk_weights.write(root, "tiny", seed=1, versions=("v15", "v1"))
     return root
 
 

@@ -133,6 +133,17 @@ async def test_a_flood_of_keys_is_cut_to_twenty_a_second_and_told(monkeypatch: p
     assert sum(event.get("dropped", 0) for event in heard) + len(keys) == 2500
 
 
+async def test_listeners_hear_keys_and_no_log_does(caplog: pytest.LogCaptureFixture) -> None:
+    bus = EventBus()
+    async with bus.listen() as events:
+        with caplog.at_level("INFO", "orchestrator"):
+            answered_call(VoiceByLanguage({}), bus).on_dtmf("7")
+        heard = [event.as_dict() for event in drained(events.queue)]
+    assert [event["digit"] for event in heard if event["event"] == "dtmf"] == ["7"]
+    told = [vars(record)["fields"] for record in caplog.records if record.message == "dtmf"]
+    assert [set(fields) for fields in told] == [{"call"}]
+
+
 async def test_a_listener_to_one_call_hears_that_one_only() -> None:
     bus = EventBus()
     async with bus.listen(call_id="a") as events:

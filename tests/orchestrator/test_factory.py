@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -49,7 +48,7 @@ class Place:
             assert isinstance(message, AvatarState)
             states.append(message.state)
 
-        context = CallContext("a", audio, None, SimpleNamespace(), send, lambda reason: None)  # type: ignore[arg-type]
+        context = CallContext("a", audio, None, send)
         return self.factory.open(context, StartCall("a", str(self.portrait)))
 
     def prepared(self) -> None:

@@ -78,10 +78,19 @@ class Project:
             wait_until("a talking face", lambda: self.status()["talking_face"], 90.0)
         return done
 
+    def headers(self) -> dict[str, str]:
+        """The API's token, as a person gets it."""
+        said = self.container("orchestrator").exec_run(["visavis-token"])
+        return {"Authorization": f"Bearer {said.output.decode().strip()}"}
+
+    def get(self, path: str) -> Any:
+        """What the API answers."""
+        url = f"http://127.0.0.1:{self.api_port}{path}"
+        return httpx.get(url, timeout=10, headers=self.headers()).raise_for_status().json()
+
     def status(self) -> Any:
         """What the orchestrator tells of itself."""
-        answer = httpx.get(f"http://127.0.0.1:{self.api_port}/v1/status", timeout=10)
-        return answer.raise_for_status().json()
+        return self.get("/v1/status")
 
     def logs(self, service: str = "") -> str:
         """What the services said."""
@@ -125,7 +134,8 @@ class Project:
     @contextlib.asynccontextmanager
     async def house(self) -> AsyncIterator[House]:
         """The control API and what phones dial, as the tests without containers have them."""
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.api_port}", timeout=60) as api:
+        url, headers = f"http://127.0.0.1:{self.api_port}", self.headers()
+        async with httpx.AsyncClient(base_url=url, timeout=60, headers=headers) as api:
             yield House(cast(Any, None), self.sip_port, api)
 
     @contextlib.asynccontextmanager

@@ -11,6 +11,8 @@ import pytest
 PACKAGES = {
     "baresip": "baresip-core baresip-ffmpeg",
     "chromium": "chromium",
+    "curl": "curl",
+    "debootstrap": "debootstrap",
     "espeak-ng": "espeak-ng",
     "ffmpeg": "ffmpeg",
     "gdbus": "libglib2.0-bin dbus",
@@ -20,6 +22,7 @@ PACKAGES = {
     "kamailio": "kamailio",
     "linphonec": "linphone-cli mediastreamer2-plugin-openh264",
     "nft": "nftables",
+    "npm": "npm",
     "rtpengine": "rtpengine-daemon",
     "openssl": "openssl",
     "pulseaudio": "pulseaudio pulseaudio-utils libasound2-plugins",

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import tests.support.hypothesis_profile  # noqa: F401
 from orchestrator.rtp import h264
+from testing.h264 import Depacketizer
 
 # A NAL unit neither holds a start code nor ends in zero (ITU-T H.264 section 7.4.1).
 bodies = st.binary(min_size=1, max_size=4000).map(
@@ -29,7 +30,7 @@ def test_annex_b_is_split_where_start_codes_are(units: list[bytes], long_codes: 
 
 
 def receive(payloads: list[bytes]) -> list[bytes]:
-    depacketizer = h264.Depacketizer()
+    depacketizer = Depacketizer()
     out = None
     for number, payload in enumerate(payloads):
         assert out is None
@@ -58,7 +59,7 @@ def test_kinds_of_packets() -> None:
 
 
 def test_a_lost_fragment_costs_one_picture() -> None:
-    depacketizer = h264.Depacketizer()
+    depacketizer = Depacketizer()
     first = h264.packetize([b"\x65" + b"a" * 3000])
     second = h264.packetize([b"\x41" + b"b" * 30])
     numbered = list(enumerate(first + second))
@@ -75,6 +76,6 @@ def test_a_lost_fragment_costs_one_picture() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.booleans(), st.binary(max_size=40)), max_size=30))
 def test_nonsense_never_raises(packets: list[tuple[int, bool, bytes]]) -> None:
-    depacketizer = h264.Depacketizer()
+    depacketizer = Depacketizer()
     for number, (timestamp, marker, payload) in enumerate(packets):
         depacketizer.push(number, timestamp, marker, payload)

@@ -12,8 +12,8 @@ import pytest
 
 from bench.loss.gstreamer import gstreamer_call
 from orchestrator.media.parameters import AudioParameters, VideoParameters
-from orchestrator.media.sources import LoopFace
 from orchestrator.worker.host import MediaHost
+from testing.loop_face import LoopFace
 from tests.peers.receivers import SIZE, Receiver, ffmpeg, gstreamer
 from tests.support.media import card_body, read_card
 from tests.support.waiting import until

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+from dataclasses import replace
 
 import pytest
 
-from orchestrator.sip.agent.authentication import Challenger, Credentials
+from orchestrator.sip.agent.authentication import Credentials
 from orchestrator.sip.agent.registration import Registration
 from orchestrator.sip.call.call import Call
 from orchestrator.sip.call.outgoing import OutgoingCall
@@ -16,7 +17,9 @@ from orchestrator.sip.config import Account, SipConfig
 from orchestrator.sip.message.grammar import NameAddr, parse_uri
 from orchestrator.sip.message.message import Request, Response
 from orchestrator.sip.message.parsing import parse_message
+from orchestrator.sip.message.text import PeerText
 from orchestrator.sip.stack import dialled_uri
+from orchestrator.sip.transport.flow import Flow
 from tests.support.sip_fake import (
     AUDIO,
     PEER,
@@ -39,17 +42,19 @@ async def dial(
     wire: Wire,
     *,
     credentials: Credentials | None = None,
-    proxies: tuple[str, ...] = (),
+    account: Account | None = None,
+    to: str = f"sip:bob@{PEER[0]}:{PEER[1]}",
     ringing: float = 60.0,
 ) -> tuple[OutgoingCall, Request]:
+    registration = Registration(wire.agent.client, account) if account else None
     call = OutgoingCall(
         wire.agent,
         "out1",
-        parse_uri(f"sip:bob@{PEER[0]}:{PEER[1]}"),
+        parse_uri(to),
         capabilities(),
         local=NameAddr(parse_uri("sip:me@127.0.0.1")),
-        credentials=credentials,
-        proxies=tuple(parse_uri(proxy) for proxy in proxies),
+        credentials=registration.credentials if registration else credentials,
+        way=registration,
         timeout=ringing,
     )
     wire.agent.start_call(call)
@@ -168,8 +173,19 @@ async def test_record_route_of_the_answer_is_followed_backwards() -> None:
     assert only_request(wire.take(), "BYE").headers.values("Route")[0] == "<sip:127.0.0.7;lr>"
 
 
+class Following(Recorder):
+    """A handler that lets callees redirect to some."""
+
+    def __init__(self, *allowed: str) -> None:
+        super().__init__()
+        self.allowed = allowed
+
+    async def on_redirect(self, call: Call, target: PeerText) -> bool:
+        return target in self.allowed
+
+
 async def test_redirection() -> None:
-    wire = Wire()
+    wire = Wire(Following("sip:high@127.0.0.5"))
     _, invite = await dial(wire)
     moved = reply_to(invite, 302).replace(
         f"Contact: <sip:peer@{PEER[0]}:{PEER[1]}>",
@@ -182,12 +198,88 @@ async def test_redirection() -> None:
 
 async def test_the_next_proxy_is_asked() -> None:
     wire = Wire()
-    _, first = await dial(wire, proxies=("sip:127.0.0.11", "sip:127.0.0.12;lr"))
+    _, first = await dial(
+        wire, account=Account("sip:me@127.0.0.1", proxies=("sip:127.0.0.11", "sip:127.0.0.12;lr"))
+    )
     assert first.headers.values("Route") == ["<sip:127.0.0.11;lr>"]
     second = only_request(await wire.put(reply_to(first, 503)), "INVITE")
     assert second.headers.values("Route") == ["<sip:127.0.0.12;lr>"]
     assert second.cseq[0] > first.cseq[0]
     assert wire.asked == ["sip:127.0.0.11", "sip:127.0.0.12;lr"]
+
+
+async def test_a_callee_sends_us_nowhere_else_unasked() -> None:
+    wire = Wire()
+    call, invite = await dial(wire)
+    contact = f"Contact: <sip:peer@{PEER[0]}:{PEER[1]}>"
+    (ack,) = await wire.put(reply_to(invite, 302).replace(contact, "Contact: <sip:+499001123456@127.0.0.5>"))
+    assert isinstance(ack, Request) and ack.method == "ACK"
+    assert call.state == "ended" and wire.handler.cause.status == 302
+
+
+TRUNK = Account("sip:me@trunk.example", "secret", registrar="sip:127.0.0.11")
+
+
+def asked(realm: str, status: int = 407) -> str:
+    name = "Proxy-Authenticate" if status == 407 else "WWW-Authenticate"
+    return f'{name}: Digest realm="{realm}", nonce="n1", qop="auth"'
+
+
+@pytest.mark.parametrize("status", [401, 407])
+async def test_a_password_answers_its_account_only(status: int) -> None:
+    wire = Wire()
+    _, invite = await dial(wire, account=TRUNK)
+    assert wire.asked == ["sip:127.0.0.11"] and invite.headers.values("Route") == ["<sip:127.0.0.11;lr>"]
+    replies = await wire.put(reply_to(invite, status, headers=asked("elsewhere.example", status)))
+    assert [one.method for one in replies if isinstance(one, Request)] == ["ACK"]
+    assert wire.handler.cause.status == status
+
+
+@pytest.mark.parametrize("realm", ["trunk.example", "TRUNK.example", "127.0.0.11"])
+async def test_the_realm_of_an_account_is_told_by_its_hosts(realm: str) -> None:
+    wire = Wire()
+    _, invite = await dial(wire, account=TRUNK)
+    again = only_request(await wire.put(reply_to(invite, 407, headers=asked(realm))), "INVITE")
+    assert again.headers.get("Proxy-Authorization")
+
+
+@pytest.mark.parametrize(("realm", "answered"), [("asterisk", True), ("trunk.example", False)])
+async def test_the_realm_of_an_account_is_a_setting(realm: str, *, answered: bool) -> None:
+    wire = Wire()
+    _, invite = await dial(wire, account=replace(TRUNK, realm="asterisk"))
+    replies = await wire.put(reply_to(invite, 407, headers=asked(realm)))
+    assert ["ACK", "INVITE"][: 1 + answered] == [one.method for one in replies if isinstance(one, Request)]
+
+
+async def test_the_realm_of_an_account_is_learnt_from_its_registrar() -> None:
+    wire = Wire()
+    registration, task = await start_registration(wire, TRUNK)
+    first = only_request(wire.take(), "REGISTER")
+    again = only_request(await wire.put(reply_to(first, 401, headers=asked("asterisk", 401))), "REGISTER")
+    await wire.put(reply_to(again, 200))
+    task.cancel()
+    challenge = Response(status=401)
+    challenge.headers.add("WWW-Authenticate", asked("asterisk", 401).partition(": ")[2])
+    assert registration.credentials.answer(Request(method="INVITE", uri="sip:x@y"), challenge)
+
+
+async def test_a_server_outside_the_account_gets_no_password() -> None:
+    """A dialog's next request may go straight to the callee."""
+    wire = Wire()
+    call, invite = await dial(wire, account=TRUNK)
+    await wire.put(reply_to(invite, 200, body=ANSWER))
+    wire.take()
+    call.hangup()
+    await settle()
+    bye = only_request(wire.take(), "BYE")
+    assert await wire.put(reply_to(bye, 407, headers=asked("trunk.example"))) == []
+
+
+async def test_a_target_at_the_registrar_needs_no_route() -> None:
+    wire = Wire()
+    _, invite = await dial(wire, account=TRUNK, to="sip:bob@127.0.0.11")
+    assert "Route" not in invite.headers and wire.asked == ["sip:bob@127.0.0.11"]
+    assert only_request(await wire.put(reply_to(invite, 407, headers=asked("trunk.example"))), "INVITE")
 
 
 @pytest.mark.parametrize("algorithm", ["MD5", "SHA-256"])
@@ -335,8 +427,8 @@ async def test_inbound_calls_are_challenged() -> None:
     (challenged,) = replies
     assert isinstance(challenged, Response) and challenged.status == 401
     assert [v.split("algorithm=")[1] for v in challenged.headers.all("WWW-Authenticate")] == [
-        "MD5",
         "SHA-256",
+        "MD5",
     ]
     retry = parse_message(
         request("INVITE", branch="z9hG4bK2", seq=2, body=sdp(AUDIO)).replace("\n", "\r\n").encode()
@@ -352,21 +444,6 @@ async def test_inbound_calls_are_challenged() -> None:
     assert statuses(await wire.put(bytes(wrong))) == [401]
 
 
-async def test_a_stale_nonce_is_said_to_be_stale() -> None:
-    now = 0.0
-    challenger = Challenger("r", {"anna": "secret"}, lambda: now)
-    plain = Request(method="INVITE", uri="sip:x@y")
-    first = challenger.check(plain)
-    assert first is not None and not first.wrong
-    challenge = Response(status=401)
-    challenge.headers.add("WWW-Authenticate", first.challenges[0])
-    assert Credentials("anna", "secret").answer(plain, challenge)
-    assert challenger.check(plain) is None
-    now = 1000.0
-    again = challenger.check(plain)
-    assert again is not None and "stale=true" in again.challenges[0] and not again.wrong
-
-
 async def test_credentials_that_are_no_text_are_wrong_ones() -> None:
     wire = Wire(config=SipConfig(users={"anna": "secret"}))
     header = (
@@ -379,15 +456,6 @@ async def test_credentials_that_are_no_text_are_wrong_ones() -> None:
     challenge = Response(status=401)
     challenge.headers.add("WWW-Authenticate", 'Digest realm="r", nonce="\udcff", qop="auth"')
     assert not Credentials("anna", "secret").answer(Request(method="INVITE", uri="sip:x@y"), challenge)
-
-
-def test_guessing_passwords_is_cut_off() -> None:
-    wire = Wire()
-    for _ in range(20):
-        wire.agent.policy.failed(PEER[0])
-    assert not wire.agent.policy.admits(PEER[0])
-    wire.clock.advance(301)
-    assert wire.agent.policy.admits(PEER[0])
 
 
 def test_what_can_be_dialled() -> None:
@@ -424,10 +492,10 @@ async def test_a_proxy_that_does_not_answer_options_is_dialled_last() -> None:
     assert (first.method, first.uri) == ("OPTIONS", "sip:127.0.0.11")
     await wire.put(reply_to(second, 404))
     await wire.pass_time(33)
-    assert [proxy.host for proxy in registration.proxies()] == ["127.0.0.12", "127.0.0.11"]
+    assert [proxy.host for proxy in registration.trunk.proxies()] == ["127.0.0.12", "127.0.0.11"]
     again = [m for m in await wire.pass_time(30) if isinstance(m, Request) and m.uri == "sip:127.0.0.11"]
     await wire.put(reply_to(again[0], 200))
-    assert registration.proxies()[0].host == "127.0.0.11"
+    assert registration.trunk.proxies()[0].host == "127.0.0.11"
     task.cancel()
 
 
@@ -459,3 +527,38 @@ async def test_a_handler_that_fails_ends_its_call() -> None:
     wire = Wire(Failing())
     _, invite = await dial(wire)
     assert only_request(await wire.put(reply_to(invite, 180)), "CANCEL")
+
+
+async def test_a_repeated_challenge_is_acknowledged_as_the_first_time() -> None:
+    """RFC 3261 section 17.1.1.3: the branch and number of the INVITE that was challenged, not of the next one."""
+    wire = Wire()
+    _, invite = await dial(wire, credentials=Credentials("me", "secret"))
+    challenged = reply_to(invite, 407, headers='Proxy-Authenticate: Digest realm="r", nonce="n1", qop="auth"')
+    first = only_request(await wire.put(challenged), "ACK")
+    again = only_request(await wire.put(challenged), "ACK")
+    assert bytes(again) == bytes(first)
+    assert (again.via.params["branch"], again.cseq[0]) == (invite.via.params["branch"], invite.cseq[0])
+
+
+async def test_who_dials_does_not_learn_which_ports_are_open() -> None:
+    reasons = set()
+    for error in (
+        ConnectionRefusedError(111, "Connect call failed ('10.0.0.1', 22)"),
+        TimeoutError(),
+        OSError("no"),
+    ):
+        wire = Wire()
+
+        async def fail(*_: object, error: Exception = error, **__: object) -> Flow:
+            raise error
+
+        wire.open_flow = fail  # type: ignore[method-assign]
+        call = OutgoingCall(
+            wire.agent, "out1", parse_uri("sip:x@10.0.0.1:22;transport=tcp"), capabilities(),
+            local=NameAddr(parse_uri("sip:me@127.0.0.1")),
+        )  # fmt: skip
+        wire.agent.start_call(call)
+        await settle()
+        assert call.cause is not None
+        reasons.add((call.cause.kind, call.cause.text))
+    assert reasons == {("unreachable", "no connection")}

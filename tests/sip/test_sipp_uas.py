@@ -217,7 +217,7 @@ async def test_we_call_over_a_trunk_that_challenges(tmp_path: Path) -> None:
     steps: list[Step] = [
         Recv("INVITE"),
         reply("401 Unauthorized",
-              headers='WWW-Authenticate: Digest realm="trunk", nonce="47ebe028cda1", qop="auth", algorithm=MD5'),
+              headers='WWW-Authenticate: Digest realm="trunk.example", nonce="47ebe0", qop="auth", algorithm=MD5'),
         Recv("ACK"),
         Recv("INVITE", ("Authorization:", "Route: <sip:127.0.0.1"),
              extra='<verifyauth assign_to="ok" username="you" password="pw"/><log message="auth [$ok]"/>'),

@@ -30,6 +30,7 @@ from orchestrator.webhook.signing import Signer
 from orchestrator.webhook.spool import Spool
 from orchestrator.webhook.webhook import Webhook
 from orchestrator.worker.messages import CallOpened, CloseVideo, ConfigureCall, Message
+from tests.support.credentials import API, api_guard
 from tests.support.sip_fake import Wire
 from visavis import portraits
 from visavis.service.secret import Secret, SecretUrl
@@ -53,7 +54,7 @@ class NoMedia:
         self.exhausted = False
         self._ports = itertools.count(40_002, 2)
 
-    async def open_call(self, call_id: str, *, video: bool = True) -> CallOpened:
+    async def open_call(self, call_id: str, *, video: bool = True, bundle: bool = False) -> CallOpened:
         return CallOpened(call_id, 40_000, await self.open_video(call_id) if video else None)
 
     async def open_video(self, call_id: str) -> int | None:
@@ -94,12 +95,16 @@ class Control:
             max_calls_per_source=10_000,
             max_call_seconds=max_call_s,
         )
-        self.wire = Wire(cast(Any, SipGateway(settings, self.registry)), fast)
+        self.gateway = SipGateway(settings, self.registry)
+        self.wire = Wire(cast(Any, self.gateway), fast)
+        self.gateway._stack._agent = self.wire.agent  # as if it had been started
         self.wire.agent.tracer.upcoming = None
         collector = OrchestratorCollector(self.registry, pool, self.bus, self.supervisor)
         services = Services(cast(Any, self), catalog, self.bus, make_registry(collector), "en")
-        transport = httpx.ASGITransport(create_app(services, "0"), raise_app_exceptions=False)
-        self.api = httpx.AsyncClient(transport=transport, base_url="http://test")
+        transport = httpx.ASGITransport(
+            create_app(services, "0", api_guard(folder)), raise_app_exceptions=False
+        )
+        self.api = httpx.AsyncClient(transport=transport, base_url="http://test", headers=API)
         self.status = 200
         self.posted: list[dict[str, Any]] = []
         self.requests: list[httpx.Request] = []
@@ -150,7 +155,7 @@ class Control:
         return SimpleNamespace(not_ready=list, not_alive=str)
 
     async def dial(self, order: DialOrder) -> str:
-        raise NotImplementedError
+        return await self.registry.dial(self.gateway, order)
 
     @property
     def records(self) -> RecordBook:

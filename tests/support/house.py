@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testing.ports import free_port, free_ports
+from tests.support.credentials import API, api_tokens
 from tests.support.log_lines import entries
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,6 +146,26 @@ class House:
             await asyncio.sleep(0.05)
         raise TimeoutError(f"turn {turn_id} is not over after {within_s} s")
 
+    @contextlib.asynccontextmanager
+    async def events(self) -> AsyncIterator[list[dict[str, Any]]]:
+        """Every event from now on, as it comes."""
+        heard: list[dict[str, Any]] = []
+        async with self.api.stream("GET", "/v1/events") as stream:
+            lines = stream.aiter_lines()
+            await anext(lines)  # connected
+
+            async def listen() -> None:
+                async for line in lines:
+                    if line.startswith("data: "):
+                        heard.append(json.loads(line.removeprefix("data: ")))
+
+            task = asyncio.create_task(listen())
+            try:
+                yield heard
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
     async def follow(self) -> None:
         """Read the log until the process ends."""
         async for entry in entries(self.process.stderr):
@@ -158,15 +180,24 @@ class House:
 
 @contextlib.asynccontextmanager
 async def orchestrator(
-    servers: Sequence[str] | str, *, wait: bool = True, portrait: bytes | None = None, **settings: object
+    servers: Sequence[str] | str,
+    *,
+    wait: bool = True,
+    portrait: bytes | None = None,
+    code: Path = ROOT,
+    **settings: object,
 ) -> AsyncIterator[House]:
-    """An orchestrator with these inference servers; ``wait``: until it is ready. Settings as in its config."""
+    """An orchestrator with these inference servers; ``wait``: until it is ready. Settings as in its config.
+
+    ``code`` is the checkout that is run.
+    """
     sip_port, api_port = free_port(), free_port()
     with tempfile.TemporaryDirectory(prefix="visavis-test-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         image = folder / "portrait.png"
         image.write_bytes(portrait if portrait is not None else picture())
         low = free_ports(400)
+        api_tokens(folder / "data")
         values: dict[str, object] = {
             "sip_host": "127.0.0.1",
             "sip_port": sip_port,
@@ -185,11 +216,11 @@ async def orchestrator(
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "orchestrator"),
             env=environment,
-            cwd=ROOT,
+            cwd=code,
             stdin=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{api_port}", timeout=60) as api:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{api_port}", timeout=60, headers=API) as api:
             house = House(process, sip_port, api)
             follower = asyncio.create_task(house.follow())
             try:

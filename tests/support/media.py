@@ -9,10 +9,12 @@ import av
 import numpy as np
 
 from orchestrator.media.parameters import AudioParameters, VideoParameters
-from orchestrator.media.sources import LoopFace, SilentVoice, StillBody
-from orchestrator.rtp import h264, packet
+from orchestrator.media.sources import SilentVoice, StillBody
+from orchestrator.rtp import packet
 from orchestrator.worker.messages import InterruptTurns, StartCall, ToFactory, ToOwner, TurnAudio, TurnReport
 from orchestrator.worker.owner import CallContext, WorkerContext
+from testing.h264 import Depacketizer, annex_b
+from testing.loop_face import LoopFace
 
 _BITS = 10
 _BLOCK = 16
@@ -46,7 +48,7 @@ def decode(access_units: list[list[bytes]]) -> list[np.ndarray]:
     decoder.options = {"err_detect": "explode"}
     pictures = []
     for units in access_units:
-        pictures += decoder.decode(av.Packet(h264.annex_b(units)))
+        pictures += decoder.decode(av.Packet(annex_b(units)))
     pictures += decoder.decode(None)
     return [picture.to_ndarray()[: picture.height] for picture in pictures]
 
@@ -91,7 +93,7 @@ def udp() -> socket.socket:
 
 def access_units(packets: list[packet.RtpPacket]) -> list[tuple[int, list[bytes]]]:
     """``(timestamp, NAL units)`` of every whole picture."""
-    depacketizer = h264.Depacketizer()
+    depacketizer = Depacketizer()
     out = [depacketizer.push(p.sequence, p.timestamp, p.marker, p.payload) for p in packets]
     assert depacketizer.damaged == 0
     return [unit for unit in out if unit is not None]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from inference_server.engines.card import read_card
 from testing.caller.movie import aligned
 from testing.caller.recording import Recording
+from testing.card import read_card
 
 
 def lips(recording: Recording) -> np.ndarray:

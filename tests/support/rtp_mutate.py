@@ -20,7 +20,6 @@ from pathlib import Path
 
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.session import MediaSession
-from orchestrator.media.sources import LoopFace
 from orchestrator.rtp import h264, packet, rtcp
 from orchestrator.rtp.agreed import SrtpKeys
 from orchestrator.rtp.codecs import G711
@@ -30,6 +29,8 @@ from orchestrator.rtp.packet import MalformedPacket
 from orchestrator.rtp.srtp import Protection
 from orchestrator.rtp.stats import Reception
 from orchestrator.worker.host import HostSettings, MediaHost
+from testing.h264 import Depacketizer
+from testing.loop_face import LoopFace
 from tests.support import fuzz
 from tests.support.media import Phone, card_body
 
@@ -114,7 +115,7 @@ class Readers:
         self._buffer = JitterBuffer(self._codec)
         self._reception = Reception(8000)
         self._digits = DtmfReceiver()
-        self._pictures = h264.Depacketizer()
+        self._pictures = Depacketizer()
         self._protection = Protection(KEYS)
 
     def read(self, data: bytes) -> None:
@@ -146,7 +147,7 @@ class _Listener:
 
     listens = True
 
-    def heard(self, pcm: object) -> None:
+    def heard(self, pcm: object, sent: object, rate: int) -> None:
         pass
 
     def digit(self, digit: str, milliseconds: int) -> None:

@@ -102,7 +102,7 @@ def parse_everything(data: bytes) -> None:
             message = parse_message(data, stream=stream)
             bytes(message)
             if isinstance(message, Request):
-                CHALLENGER.check(message)
+                CHALLENGER.check(message, "127.0.0.9")
             else:
                 Credentials("a", "b").answer(Request(method="INVITE", uri="sip:a@b"), message)
     with contextlib.suppress(FramingError):

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inference_server.engines.card import CardReading, read_card
 from testing.caller.movie import aligned
 from testing.caller.recording import Recording, VideoFrame
+from testing.card import CardReading, read_card
 
 RATE = 8000
 

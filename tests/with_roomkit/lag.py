@@ -8,8 +8,8 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_server.engines.card import read_card
 from testing.caller import Recording
+from testing.card import read_card
 
 PACKET_S = 0.02
 LOUD = 500

@@ -15,8 +15,8 @@ import pytest
 from roomkit import AudioVideoChannel
 from roomkit.video.pipeline.encoder.pyav import PyAVVideoEncoder
 
-from inference_server.engines.card import CardReading, read_card
 from testing.caller import Phone
+from testing.card import CardReading, read_card
 from tests.peers.baresip import Baresip, baresip
 from tests.support.house import picture, tone
 from tests.support.servers import InferenceServer, running_server, start_inference_server

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from examples.custom_provider import MyAvatarProvider
-from inference_server.engines.card import read_card
 from testing.caller import Phone
+from testing.card import read_card
 from testing.ports import free_port
 from tests.support.house import picture, tone
 from tests.support.servers import ROOT, running_server

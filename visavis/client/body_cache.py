@@ -47,6 +47,11 @@ class Body:
     sha256: bytes
     jumps: tuple[tuple[int, int], ...] = ()
 
+    @property
+    def body_id(self) -> str:
+        """Names its pixels."""
+        return self.sha256.hex()[:32]
+
     def __len__(self) -> int:
         return len(self.frames)
 
@@ -106,12 +111,14 @@ class BodyWriter:
 class BodyCache:
     """Bodies on disk, at most ``max_bytes`` of them, least recently used out first.
 
+    ``directory``: without one, ``visavis/bodies`` under ``XDG_CACHE_HOME`` or ``~/.cache``.
+
     Several processes may share a directory: files are put in place whole, and a file that is dropped stays
     readable to whoever has it mapped. Blocking calls; a body is read from disk only when its pages are used.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], max_bytes: int = 2 << 30) -> None:
-        self.directory = Path(directory)
+    def __init__(self, directory: str | os.PathLike[str] | None = None, max_bytes: int = 2 << 30) -> None:
+        self.directory = Path(directory) if directory else _usual_directory()
         self.max_bytes = max_bytes
         self._open: dict[Path, tuple[int, NDArray[np.uint8]]] = {}
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -174,3 +181,8 @@ class BodyCache:
         for frame in frames:
             digest.update(frame)
         return frames if digest.digest() == avatar.body_sha256 else None
+
+
+def _usual_directory() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "visavis" / "bodies"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 
 from visavis.client.body_cache import Body, BodyCache
+from visavis.client.credentials import ServerCredentials
 from visavis.client.discovery import Discovery, Resolver
 from visavis.client.events import OnEvent
 from visavis.client.model import Avatar, AvatarSource
@@ -14,8 +15,9 @@ from visavis.client.placement import Failure, Placement
 from visavis.client.replicas import Replicas
 from visavis.client.server import Progress, ServerClient
 from visavis.client.stream import AvatarStream
-from visavis.errors import AvatarUnknown, InvalidRequest, ServerUnavailable, VisavisError
+from visavis.errors import AccessDenied, AvatarUnknown, InvalidRequest, ServerUnavailable, VisavisError
 from visavis.service.unhandled import logged
+from visavis.session import AvatarSession, SessionEvent
 
 __all__ = ["Resolver", "ServerPool"]
 
@@ -29,10 +31,12 @@ _EVEN_S = 0.25
 
 
 class ServerPool:
-    """All servers behind ``addresses``: ``host:port``, or ``dns:///name:port`` for every A and AAAA record.
+    """All servers behind ``addresses``: a list, or one string with commas.
 
-    Belongs to one event loop. ``connect`` makes the client of one address (without it: over gRPC); ``resolver``
-    is asked in place of the system's. Raises ``ValueError`` where no address is named.
+    An address is ``host:port``, a URL, or ``dns:///name:port`` for every A and AAAA record. ``connect`` makes the
+    client of one; without it that is one over HTTP where it is a URL, else over gRPC, with ``token`` or
+    ``credentials`` (see :class:`ServerCredentials`). ``resolver`` is asked in place of the system's. Belongs to one
+    event loop. Raises ``ValueError`` where no address is named.
     """
 
     def __init__(
@@ -41,13 +45,18 @@ class ServerPool:
         *,
         connect: Callable[[str], ServerClient] | None = None,
         resolver: Resolver | None = None,
+        token: str | None = None,
+        credentials: ServerCredentials | None = None,
     ) -> None:
-        given = [addresses] if isinstance(addresses, str) else list(addresses)
+        given = addresses.split(",") if isinstance(addresses, str) else list(addresses)
+        given = [address.strip() for address in given if address.strip()]
         if not given:
             raise ValueError("name at least one avatar server")
         self.placement = Placement()
         self._given = given
-        self._discovery = Discovery(given, self.placement, connect or _over_grpc, resolver)
+        self._discovery = Discovery(
+            given, self.placement, connect or by_address(token, credentials), resolver
+        )
         self._replicas = Replicas(self.placement, self._discovery.clients)
         self._warm: asyncio.Task[None] | None = None
         self._even_after = 0.0
@@ -90,6 +99,8 @@ class ServerPool:
                 while self.choose("") is None:
                     await self.wait_change(1.0)
         except TimeoutError:
+            for refusal in self._discovery.refusals.values():
+                raise AccessDenied(refusal) from None
             names = ", ".join(self._given)
             raise ServerUnavailable(f"no avatar server at {names} can be used now: start one") from None
 
@@ -171,7 +182,13 @@ class ServerPool:
             except (VisavisError, OSError) as error:
                 if not isinstance(error, ServerUnavailable | OSError):
                     avatar = None
-                tell(str(error) or type(error).__name__)
+                if isinstance(error, OSError):
+                    reason = error.strerror or str(error)
+                    tell(
+                        f"the cache of bodies, {bodies.directory}, cannot be written ({reason}): make room there"
+                    )
+                else:
+                    tell(str(error) or type(error).__name__)
                 await asyncio.sleep(_RETRY_S)
 
     async def _usable(self, tell: OnWait) -> None:
@@ -183,6 +200,24 @@ class ServerPool:
             while self.choose("") is None:
                 await self.wait_change(_RETRY_S)
             tell("")
+
+    def session(
+        self,
+        source: AvatarSource,
+        *,
+        bodies: BodyCache | None = None,
+        session_id: str = "",
+        on_event: Callable[[SessionEvent], None] | None = None,
+        timeout_s: float | None = 60.0,
+    ) -> AvatarSession:
+        """One conversation with the avatar of ``source``, for ``async with``; see :class:`AvatarSession`.
+
+        ``bodies``: where loops are kept (``~/.cache/visavis/bodies``); ``session_id`` is for logs and seeds the
+        idle variation; ``on_event`` hears of speech that started and finished, and of servers that come and go.
+        """
+        return AvatarSession(
+            self, source, bodies=bodies, session_id=session_id, on_event=on_event, timeout_s=timeout_s
+        )
 
     def open(
         self,
@@ -263,7 +298,18 @@ class ServerPool:
         await self._discovery.wait(timeout_s)
 
 
-def _over_grpc(address: str) -> ServerClient:
-    from visavis.client.grpc import GrpcServerClient  # here, so that a pool over HTTP loads no gRPC
+def by_address(token: str | None, credentials: ServerCredentials | None) -> Callable[[str], ServerClient]:
+    """Makes clients over HTTP for URLs, else over gRPC, with these credentials."""
 
-    return GrpcServerClient(address)
+    def connect(address: str) -> ServerClient:
+        if address.startswith(("http://", "https://")):
+            from visavis.client.http import (
+                HttpServerClient,  # each here, so that a pool loads no other transport
+            )
+
+            return HttpServerClient(address, token=token, credentials=credentials)
+        from visavis.client.grpc import GrpcServerClient
+
+        return GrpcServerClient(address, token=token, credentials=credentials)
+
+    return connect

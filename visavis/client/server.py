@@ -21,19 +21,15 @@ class Link(Protocol):
     @property
     def opened(self) -> model.Opened:
         """What was agreed."""
-        ...
 
     async def send(self, request: messages.Request) -> None:
         """Waits while the server does not read. Raises :class:`VisavisError` when the link is gone."""
-        ...
 
     async def receive(self) -> messages.ServerMessage:
         """The next message. Raises :class:`VisavisError` when the link is gone."""
-        ...
 
     def cancel(self) -> None:
         """Let go at once."""
-        ...
 
 
 class ServerClient(Protocol):
@@ -50,31 +46,24 @@ class ServerClient(Protocol):
         self, source: model.AvatarSource, progress: Progress | None = None
     ) -> model.Avatar:
         """Portrait to prepared avatar. Raises :class:`InvalidRequest` on a portrait that cannot be used."""
-        ...
 
     async def fetch_body(self, avatar: model.Avatar, cache: BodyCache) -> Body:
         """The loop's frames, into the cache. Raises :class:`AvatarUnknown` and :class:`BodyCorrupt`."""
-        ...
 
     async def export_avatar(self, avatar_id: str) -> list[bytes]:
         """A prepared avatar as an opaque bundle. Raises :class:`AvatarUnknown`."""
-        ...
 
     async def import_avatar(self, bundle: list[bytes]) -> model.Avatar:
         """Take such a bundle. Raises :class:`InvalidRequest` where it is of another engine build."""
-        ...
 
     def watch_capacity(self) -> AsyncIterator[model.Capacity]:
         """News of the server, from the first contact on until it is lost."""
-        ...
 
     async def converse(self, request: messages.Open, deadline_s: float) -> Link:
         """Open a conversation. Raises :class:`AvatarUnknown`, and :class:`ServerStalled` after ``deadline_s``."""
-        ...
 
     async def close(self) -> None:
         """Let go of the server."""
-        ...
 
 
 _MOST_BUNDLE = 1 << 30

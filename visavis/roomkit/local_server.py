@@ -14,8 +14,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from visavis.errors import InvalidRequest, ServerUnavailable
+from visavis.roomkit.background import shared_background
+from visavis.service.security import fleet_file
 
 _STOP_S = 10.0
+_RUN = """
+import runpy, signal
+from visavis.service.child import end_with_parent
+end_with_parent(signal.SIGTERM)
+runpy.run_module("inference_server", run_name="__main__")
+"""
+"""Even where its owner is killed; what is to run before a program is not safe among an application's threads."""
 
 
 class LocalServer:
@@ -26,6 +35,7 @@ class LocalServer:
             "host": "127.0.0.1",
             "port": 0,
             "http": "false",
+            "tokens": fleet_file(),
             "engine": engine,
             "engine_settings": json.dumps({k: str(v) for k, v in engine_settings.items()}),
             **settings,
@@ -51,7 +61,8 @@ class LocalServer:
         Raises :class:`InvalidRequest` with the engine's own sentence where it cannot be loaded, and
         :class:`ServerUnavailable` where that takes longer than ``within_s`` seconds.
         """
-        self._begin()
+        # The kernel looks at the thread that starts it: this one lives as long as the application.
+        await shared_background().run(self._begin())
         try:
             await asyncio.to_thread(self._wait, within_s)
         except BaseException:
@@ -59,9 +70,9 @@ class LocalServer:
             raise
         return self.address
 
-    def _begin(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "inference_server"],
+    async def _begin(self) -> None:
+        self._process = subprocess.Popen(  # noqa: ASYNC220 - returns at once
+            [sys.executable, "-c", _RUN],
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -40,6 +40,7 @@ class Program(Generic[M]):
     ``start_s``: until its first message of class ``hello``; ``silence_s``: between messages after that; ``stop_s``:
     from the message that ends it to its exit. ``None`` waits for as long as it lives. ``ping`` makes what it is
     sent each second after its hello, so that it has something to answer. ``environment`` replaces our own.
+    ``own_session``: it leads a session of its own. Either way a terminal's Ctrl-C is for us alone, who end it.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Program(Generic[M]):
     arguments: tuple[str, ...] = ()
     descriptors: tuple[int, ...] = ()
     environment: Mapping[str, str] | None = None
+    own_session: bool = False
     start_s: float | None = None
     silence_s: float | None = None
     stop_s: float = 5.0
@@ -107,6 +109,8 @@ class Child(Generic[M]):
                     pass_fds=(theirs.fileno(), *program.descriptors),
                     stdin=asyncio.subprocess.DEVNULL,
                     env=program.environment,
+                    start_new_session=program.own_session,
+                    process_group=None if program.own_session else 0,
                 )
             ours.setblocking(False)
             self._channel = await Channel.over(ours, program.codec)

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 CONFIG = "VISAVIS_CONFIG"
+OF_CLIENTS = ("VISAVIS_TOKEN", "VISAVIS_TLS_CA")
+"""Variables that clients of the library read: no settings of a service, and no mistake beside one."""
 
 
 class SettingsError(Exception):
@@ -69,7 +71,9 @@ class SettingsSource:
             raise SettingsError(self._sentence(model, error, values)) from None
 
     def _elsewhere(self, variable: str) -> bool:
-        return variable == CONFIG or bool(self.other_prefix and variable.startswith(self.other_prefix))
+        return variable in (CONFIG, *OF_CLIENTS) or bool(
+            self.other_prefix and variable.startswith(self.other_prefix)
+        )
 
     def _parser(self, model: type[M]) -> argparse.ArgumentParser:
         parser = argparse.ArgumentParser(
@@ -82,10 +86,12 @@ class SettingsSource:
         for name, field in model.model_fields.items():
             default = field.get_default(call_default_factory=True)
             shown = "nothing" if default in (None, "", [], {}) else default
+            flag: dict[str, Any] = {"nargs": "?", "const": "true"} if default is False else {}
             parser.add_argument(
                 "--" + name.replace("_", "-"),
                 dest=name,
                 metavar="VALUE",
+                **flag,
                 default=argparse.SUPPRESS,
                 help=f"{field.description} ({self.prefix}{name.upper()}; default {shown})".replace("%", "%%"),
             )

@@ -95,7 +95,6 @@ def _fade(width: int, height: int) -> NDArray[np.float32]:
     def ramp(n: int) -> NDArray[np.float64]:
         distance = np.minimum(np.arange(n), np.arange(n)[::-1])
         t = np.clip((distance - 1) / (n / 8), 0, 1)
-        out: NDArray[np.float64] = t * t * (3 - 2 * t)
-        return out
+        return t * t * (3 - 2 * t)
 
     return np.outer(ramp(height), ramp(width)).astype(np.float32)

@@ -36,7 +36,10 @@ _TURNS: dict[
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What is accepted: bytes of the file, pixels of the picture, and its shortest side in pixels."""
+    """What is accepted: bytes of the file, pixels of the picture, and its shortest side in pixels.
+
+    Decoded it may have four bytes for each of those pixels: half as many of 16 bits and four channels are taken.
+    """
 
     max_bytes: int = 20 * 1024 * 1024
     max_pixels: int = 50_000_000
@@ -48,6 +51,7 @@ class Header:
     """What a file's header says: format, size as stored, EXIF orientation 1 to 8.
 
     ``unmarked_cmyk``: where a JPEG has its frame of four inks, if no Adobe marker says that they are inverted.
+    ``bytes_per_pixel``: at most, once it is decoded.
     """
 
     format: str
@@ -55,6 +59,7 @@ class Header:
     height: int
     orientation: int = 1
     unmarked_cmyk: int = 0
+    bytes_per_pixel: int = 4
 
 
 def read_header(data: bytes) -> Header:
@@ -95,6 +100,11 @@ def load_image(data: bytes, limits: ImageLimits | None = None) -> NDArray[np.uin
         raise ImageRejected(
             f"The picture is {header.width}x{header.height} and at most {limits.max_pixels / 1e6:.0f} megapixels "
             "are accepted: save it smaller."
+        )
+    if header.width * header.height * header.bytes_per_pixel > 4 * limits.max_pixels:
+        raise ImageRejected(
+            f"The picture is {header.width}x{header.height} with {header.bytes_per_pixel} bytes a pixel, too "
+            "much to decode: save it with 8 bits a channel, or smaller."
         )
     if min(header.width, header.height) < limits.min_side:
         raise ImageRejected(
@@ -154,7 +164,7 @@ def _brighter(a: NDArray[np.generic] | None, b: NDArray[np.generic] | None) -> N
 
 def _rgb8(picture: NDArray[np.generic]) -> NDArray[np.uint8]:
     if picture.dtype == np.uint16:
-        picture = ((picture.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        picture = _to_8_bits(picture)
     elif picture.dtype != np.uint8:
         raise ImageRejected("Pictures with floating-point pixels cannot be read: save it as JPEG or PNG.")
     pixels: NDArray[np.uint8] = picture.astype(np.uint8, copy=False)
@@ -170,6 +180,14 @@ def _rgb8(picture: NDArray[np.generic]) -> NDArray[np.uint8]:
             mixed = rgb[strip] * weight + np.array(NEUTRAL, np.float32) * (1 - weight)
             rgb[strip] = np.rint(mixed).astype(np.uint8)
     return rgb
+
+
+def _to_8_bits(picture: NDArray[np.generic]) -> NDArray[np.uint8]:
+    out = np.empty(picture.shape, np.uint8)
+    for top in range(0, len(picture), 256):  # in strips, as below
+        strip = slice(top, top + 256)
+        out[strip] = (picture[strip].astype(np.uint32) + 128) // 257
+    return out
 
 
 def _turned(rgb: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
@@ -189,7 +207,8 @@ def _png(data: bytes) -> Header:
         if kind in (b"IEND", b"eXIf"):  # which may come after the pixels (PNG third edition, section 11.3.3)
             break
         at += 12 + length
-    return Header("PNG", width, height, orientation)
+    channels = {0: 1, 2: 3, 3: 4, 4: 4, 6: 4}.get(data[25], 4)  # decoders make grey and alpha four
+    return Header("PNG", width, height, orientation, bytes_per_pixel=channels * (2 if data[24] == 16 else 1))
 
 
 def _jpeg(data: bytes) -> Header:

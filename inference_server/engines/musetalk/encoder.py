@@ -74,17 +74,3 @@ class SpeechEncoder(nn.Module):
         place = torch.arange(self.window.start, self.window.stop, device=mel.device)[None]
         heard = (place >= low[:, None]) & (place < high[:, None])
         return self.tokens(states * heard[:, :, None, None].to(states.dtype))
-
-
-def whole_clip_windows(encoder: SpeechEncoder, mel: Tensor, samples: int, fps: int = 25) -> Tensor:
-    """``(frames, 10, 5, width)``: the offline way, one pass over the padded 30 s.
-
-    ``mel``: ``(3000, 80)``. What streaming is measured against, and what equals the public implementation at
-    25 frames a second.
-    """
-    zero = torch.zeros(1, dtype=torch.int64, device=mel.device)
-    states = encoder.features(mel.T[None], zero, zero)[0, : samples * 50 // 16_000]
-    length = encoder.window.stop - encoder.window.start
-    padded = F.pad(states, (0, 0, 0, 0, 4, 16))
-    starts = [50 * f // fps for f in range(samples * fps // 16_000)]
-    return torch.stack([padded[s : s + length] for s in starts])

@@ -102,8 +102,7 @@ def steady(extents: NDArray[np.float64]) -> NDArray[np.float64]:
     if float(np.percentile(shake, 90)) <= 0.003 * max(tall, 1.0):
         return extents
     padded = np.pad(extents, ((2, 2), (0, 0)), mode="reflect")
-    mean: NDArray[np.float64] = np.lib.stride_tricks.sliding_window_view(padded, 5, axis=0).mean(axis=-1)
-    return mean
+    return np.lib.stride_tricks.sliding_window_view(padded, 5, axis=0).mean(axis=-1)
 
 
 def crop_square(box: Box) -> Box:

@@ -33,8 +33,7 @@ def mel_filters(bands: int = BANDS, bins: int = WINDOW // 2 + 1) -> NDArray[np.f
     rising = (frequency - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - frequency) / (edges[2:] - edges[1:-1])
     triangles = np.maximum(0.0, np.minimum(rising, falling))
-    scaled: NDArray[np.float32] = (triangles * (2.0 / (edges[2:] - edges[:-2]))).astype(np.float32)
-    return scaled
+    return (triangles * (2.0 / (edges[2:] - edges[:-2]))).astype(np.float32)
 
 
 _FILTERS = mel_filters()
@@ -44,26 +43,12 @@ _HANN = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)
 def decades(windows: NDArray[np.float64]) -> NDArray[np.float32]:
     """``(n, 80)`` log10 mel power of ``(n, 400)`` samples in -1..1."""
     power = np.abs(np.fft.rfft(windows * _HANN)) ** 2
-    logs: NDArray[np.float32] = np.log10(np.maximum(power.astype(np.float32) @ _FILTERS, _FLOOR))
-    return logs
+    return np.log10(np.maximum(power.astype(np.float32) @ _FILTERS, _FLOOR))
 
 
 def scale(logs: NDArray[np.float32], maximum: float) -> NDArray[np.float32]:
     """Clamp to 8 decades below the maximum and bring to about -1..1."""
-    scaled: NDArray[np.float32] = (
-        np.maximum(logs, maximum - np.float32(_RANGE)) + np.float32(4)
-    ) / np.float32(4)
-    return scaled
-
-
-def whole_clip(pcm: NDArray[np.int16]) -> NDArray[np.float32]:
-    """``(3000, 80)`` of at most 30 s as Whisper itself computes it: padded with silence, one maximum."""
-    samples = np.zeros(30 * RATE)
-    samples[: len(pcm)] = pcm / 32768.0
-    padded = np.pad(samples, WINDOW // 2, mode="reflect")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP][: len(samples) // HOP]
-    logs = decades(np.ascontiguousarray(windows))
-    return scale(logs, float(logs.max()))
+    return (np.maximum(logs, maximum - np.float32(_RANGE)) + np.float32(4)) / np.float32(4)
 
 
 class LogMel:

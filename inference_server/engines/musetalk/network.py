@@ -40,8 +40,7 @@ class LipNetwork(nn.Module):
 
     def unet_output(self, latents: Tensor, tokens: Tensor) -> Tensor:
         """The one denoising call, at step 0: latents of the spoken face."""
-        out: Tensor = self.unet(latents, self.step, encoder_hidden_states=tokens).sample
-        return out
+        return self.unet(latents, self.step, encoder_hidden_states=tokens).sample
 
     def decode(self, latents: Tensor) -> Tensor:
         """``(b, 3, s, s)`` uint8 RGB. TAESD takes latents as they are, the VAE unscaled ones."""
@@ -49,8 +48,7 @@ class LipNetwork(nn.Module):
             picture = self.tiny.decode(latents).sample
         else:
             picture = self.vae.decode(latents / self.scaling).sample
-        grey: Tensor = ((picture.float() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
-        return grey
+        return ((picture.float() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
 
     def forward(self, mel: Tensor, table: Tensor) -> Tensor:
         """``mel``: ``(b, 80, hops)``. ``table``: ``(b, 13)`` int64, see ``COLUMNS``."""

@@ -61,8 +61,7 @@ class FaceParser:
         fused = fused * torch.sigmoid(self._conv("ffm.conv2", weight, padding=0)) + fused
         scores = self._conv("conv_out.conv_out", self._unit("conv_out.conv", fused), padding=0)
         full = F.interpolate(scores, rgb.shape[:2], mode="bilinear", align_corners=True)
-        found: NDArray[np.int64] = full[0].argmax(0).cpu().numpy()
-        return found
+        return full[0].argmax(0).cpu().numpy()
 
     def _context(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Features at an eighth of the size: ResNet's own, and those refined with wider context."""

@@ -127,8 +127,7 @@ def _teeth(x: Array, y: Array, row: tuple[tuple[float, float], ...], *, up: bool
 
 def _step(value: Array | float, low: float, high: float) -> Array:
     t = np.clip((np.asarray(value, np.float64) - low) / (high - low), 0, 1)
-    out: Array = t * t * (3 - 2 * t)
-    return out
+    return t * t * (3 - 2 * t)
 
 
 def _rounded(ring: Array) -> Array:
@@ -136,5 +135,4 @@ def _rounded(ring: Array) -> Array:
     p0, p1, p2, p3 = (np.roll(ring, s, 0)[:, None] for s in (1, 0, -1, -2))
     t = np.linspace(0, 1, 8, endpoint=False)[None, :, None]
     curve = p1 + 0.5 * t * (p2 - p0 + t * (2 * p0 - 5 * p1 + 4 * p2 - p3 + t * (3 * (p1 - p2) + p3 - p0)))
-    out: Array = curve.reshape(-1, 2)
-    return out
+    return curve.reshape(-1, 2)

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
-from collections.abc import Iterator
 
 import uvicorn
 
 from inference_server.core import Core
 from inference_server.frontends.http.app import make_app
-from inference_server.frontends.http.connections import SocketProtocol, http_protocol
+from inference_server.frontends.http.connections import SocketProtocol, refusal
 from inference_server.settings import MIB
+from visavis.service.http_server import HttpServer
 from visavis.service.logs import Log
+from visavis.service.security import Guard
 from visavis.service.unhandled import logged
 
-BACKLOG = 4096
-ACCEPTED_AT_ONCE = 4  # between two turns of what else goes on: a crowd does not stop those who are in
 CLOSE_S = 2
-
-
-class _Server(uvicorn.Server):
-    """Signals are the process's own business."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 class _Forward(logging.Handler):
@@ -46,13 +36,13 @@ class _Forward(logging.Handler):
 class HttpListener:
     """Serves one :class:`Core`."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, guard: Guard) -> None:
         settings = core.settings
         self._closing = asyncio.Event()
-        self._server = _Server(
+        self._server = HttpServer(
             uvicorn.Config(
-                make_app(core, self._closing),
-                http=http_protocol(settings.http_connections),
+                make_app(core, guard, self._closing),
+                ssl_context_factory=(lambda *_: settings.tls.context()) if settings.tls else None,
                 ws=SocketProtocol,
                 ws_max_size=max(4 * settings.audio_bytes, MIB),
                 ws_per_message_deflate=False,  # deflating pixels costs tens of milliseconds a frame
@@ -63,10 +53,11 @@ class HttpListener:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                backlog=ACCEPTED_AT_ONCE,
                 timeout_keep_alive=30,
                 timeout_graceful_shutdown=CLOSE_S,
-            )
+            ),
+            settings.http_connections,
+            refusal,
         )
         for name in ("uvicorn.error", "websockets"):
             logger = logging.getLogger(name)
@@ -84,7 +75,7 @@ class HttpListener:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((host, port))
-            listener.listen(BACKLOG)
+            listener.listen()
         except OSError as error:
             listener.close()
             raise OSError(f"HTTP cannot listen on {host}:{port} ({error.strerror})") from None
@@ -92,7 +83,6 @@ class HttpListener:
         self._task = logged(asyncio.create_task(self._server.serve([listener])), "HTTP")
         while not self._server.started and not self._task.done():  # noqa: ASYNC110 - a moment
             await asyncio.sleep(0.01)
-        listener.listen(BACKLOG)  # how many may wait, once asyncio has learnt how many to accept at once
         return self.port
 
     async def close(self) -> None:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from orchestrator.media.clock import CATCH_UP_SECONDS, MediaClock
 from orchestrator.media.parameters import AudioParameters
 from orchestrator.media.report import StreamReports
+from orchestrator.media.sender import RtpSender
 from orchestrator.media.sources import Hearing, Voice
-from orchestrator.media.transport import MediaSocket, Poller
+from orchestrator.media.stream_socket import OpenSocket
 from orchestrator.rtp import xr
 from orchestrator.rtp.codecs import CLOCK_RATES, AudioCodec, make_codec
-from orchestrator.rtp.consent import Consent
 from orchestrator.rtp.dtmf import DtmfReceiver, DtmfSender, TelephoneEvent
 from orchestrator.rtp.jitter import JitterBuffer
-from orchestrator.rtp.packet import HEADER_SIZE, Header, write_header
-from orchestrator.rtp.ports import PortPair
+from orchestrator.rtp.packet import HEADER_SIZE, Header
 from orchestrator.rtp.stats import Reception
 from visavis.service.logs import Log
 
@@ -52,6 +53,10 @@ def formats(parameters: AudioParameters) -> dict[int, tuple[Kind, int]]:
     return found
 
 
+def _nobody() -> None:
+    """A voice goes on whenever the way opens."""
+
+
 class AudioStream:
     """Sends ``voice`` from ``start`` on, silence included; piece k is due at ``t0 + k * 20 ms``.
 
@@ -61,32 +66,29 @@ class AudioStream:
     def __init__(
         self,
         clock: MediaClock,
-        pair: PortPair,
-        poller: Poller,
+        open_socket: OpenSocket,
         voice: Voice,
         hearing: Hearing | None,
         cname: str,
-        consent: Consent | None = None,
     ) -> None:
         self.clock = clock
         self.voice = voice
         self.hearing = hearing
         self.skipped = 0
         self.late = 0
-        self.socket = MediaSocket(pair, poller, self._received, self._reported, consent)
+        self.socket = open_socket(self._received, self._reported, _nobody)
         self.reports = StreamReports(cname)
+        self._sender = RtpSender(self.socket, self.reports)
         self.reception = Reception(8000)
         self._parameters: AudioParameters | None = None
         self._codec: AudioCodec = make_codec("PCMU")
-        self._payload_type, self._sends = 0, False
+        self._sends = False
         self._buffer: JitterBuffer | None = None
         self._arrivals: xr.Arrivals | None = None
         self._dtmf = DtmfReceiver()
         self._keys = DtmfSender()
         self._event_type = 0
         self._formats: dict[int, tuple[Kind, int]] = {}
-        self._sequence = secrets.randbelow(1 << 15)
-        self._base = secrets.randbits(32)
         self._packet = bytearray(HEADER_SIZE)
         self._is_silence = False
         self._marker = True
@@ -95,6 +97,7 @@ class AudioStream:
         self._t0_slot = 0
         self._next = 0
         self._running = False
+        self._sent: NDArray[np.int16] | None = None
 
     def configure(self, parameters: AudioParameters) -> None:
         """Take what was negotiated, at the start or later; raises ``ValueError`` for an unknown codec."""
@@ -102,12 +105,8 @@ class AudioStream:
         codec = self._codec
         if old is None or (old.codec, old.packet_ms) != (parameters.codec, parameters.packet_ms):
             codec = make_codec(parameters.codec, parameters.packet_ms)
-        self.socket.set_keys(parameters.keys)
         wheel = self.clock.wheel
-        now = wheel.time_of(wheel.slot)
-        self.socket.set_remote(
-            parameters.remote, parameters.remote_rtcp, parameters.rtcp_mux, parameters.peer, now
-        )
+        self.socket.agree(parameters, wheel.time_of(wheel.slot))
         if codec is not self._codec or old is None:
             self._codec = codec
             rate = CLOCK_RATES[codec.name]
@@ -121,7 +120,7 @@ class AudioStream:
         elif self._arrivals is None:
             self._arrivals = xr.Arrivals(self.reception.clock_rate)
         self._parameters = parameters
-        self._payload_type, self._sends = parameters.payload_type, parameters.sends
+        self._sender.payload_type, self._sends = parameters.payload_type, parameters.sends
         self._formats = formats(parameters)
         self._marker = True
 
@@ -151,6 +150,7 @@ class AudioStream:
                 self.skipped += missed
                 number += missed
         self._next = number + 1
+        self._sent = None
         if self._sends:
             self._send(number)
         if self._buffer is not None:
@@ -163,39 +163,27 @@ class AudioStream:
         except Exception:
             log.exception("voice_failed")
             pcm = None
-        packet, codec = self._packet, self._codec
+        self._sent = pcm
+        packet, codec, sender = self._packet, self._codec, self._sender
         event = self._next_event(number) if self._keys.busy else None
         if event is not None:
             packet[HEADER_SIZE:] = event.payload
-            self._is_silence, self._marker = False, event.marker
-            self._deliver(self._event_type, event.start * self._ticks)
-            self._marker = True  # after keys the voice begins anew (RFC 3551 section 4.1)
+            sender.send(packet, event.marker, sender.timestamp(event.start * self._ticks), self._event_type)
+            self._is_silence, self._marker = False, True  # the voice begins anew (RFC 3551 section 4.1)
             return
-        for part in range(self._parts):
+        parts = self._parts
+        for part in range(parts):
             if pcm is not None:
-                size = len(pcm) // self._parts
-                packet[HEADER_SIZE:] = codec.encode(pcm[part * size : (part + 1) * size])
+                size = len(pcm) // parts
+                piece = pcm if parts == 1 else pcm[part * size : (part + 1) * size]
+                packet[HEADER_SIZE:] = codec.encode(piece)
                 self._is_silence = False
             elif not self._is_silence or codec.stateful:
                 packet[HEADER_SIZE:] = codec.silence()
                 self._is_silence = True
-            self._deliver(self._payload_type, number * self._ticks + part * self._ticks // self._parts)
+            ticks = number * self._ticks + part * self._ticks // parts
+            sender.send(packet, self._marker, (sender.base + ticks) & 0xFFFFFFFF)
             self._marker = False
-
-    def _deliver(self, payload_type: int, ticks: int) -> None:
-        """Send what is in the packet, stamped so many ticks after the call's start."""
-        packet, reports, sequence = self._packet, self.reports, self._sequence
-        self._sequence = (sequence + 1) & 0xFFFF
-        timestamp = (self._base + ticks) & 0xFFFFFFFF
-        write_header(packet, payload_type, self._marker, sequence, timestamp, reports.ssrc)
-        try:
-            sent = self.socket.deliver(packet)
-        except OSError:
-            self.socket.send_errors += 1
-            return
-        if sent:
-            reports.packets += 1
-            reports.octets += len(packet) - HEADER_SIZE
 
     def _next_event(self, number: int) -> TelephoneEvent | None:
         parameters = self._parameters
@@ -207,7 +195,7 @@ class AudioStream:
     def report(self, now: float) -> None:
         """Send an RTCP report; the SR's pair of times is the clock's own (RFC 3550 section 6.4.1)."""
         block = self.reception.report(now)
-        timestamp = self._base + int((now - self._t0) * self._ticks / PACKET_SECONDS)
+        timestamp = self._sender.timestamp(int((now - self._t0) * self._ticks / PACKET_SECONDS))
         report = self.reports.build(self.clock.unix(now), timestamp, block)
         if self._arrivals and (metrics := self._arrivals.metrics(self.reports.peer.round_trip, self._buffer)):
             report += xr.build(self.reports.ssrc, metrics)
@@ -252,7 +240,9 @@ class AudioStream:
             return
         pcm = self._buffer.pop()
         if pcm is not None:
-            self.hearing.heard(pcm)
+            rate = self._codec.sample_rate
+            sent = self._sent if self._sent is not None else np.zeros(rate // 50, np.int16)
+            self.hearing.heard(pcm, sent, rate)
 
     def _reported(self, data: bytes, now: float) -> None:
         for packet in self.reports.take(data, self.clock.unix(now)):

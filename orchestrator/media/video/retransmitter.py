@@ -7,11 +7,12 @@ from collections import deque
 from orchestrator.media.clock import VIDEO, MediaClock
 from orchestrator.media.parameters import VideoParameters
 from orchestrator.media.report import StreamReports
-from orchestrator.media.transport import MediaSocket
+from orchestrator.media.sender import RtpSender
+from orchestrator.media.stream_socket import StreamSocket
 from orchestrator.rtp.h264 import MAX_PAYLOAD
 from orchestrator.rtp.history import Sent, SentPackets
-from orchestrator.rtp.packet import HEADER_SIZE, write_header
-from orchestrator.rtp.rtx import RtxStream
+from orchestrator.rtp.packet import HEADER_SIZE
+from orchestrator.rtp.rtx import retransmission
 
 SLOT_OCTETS = 2 * MAX_PAYLOAD
 _LEAST_PER_SECOND = 20.0
@@ -26,14 +27,12 @@ class Retransmitter:
     not only in those that have packets to send.
     """
 
-    def __init__(self, clock: MediaClock, socket: MediaSocket, reports: StreamReports) -> None:
+    def __init__(self, clock: MediaClock, socket: StreamSocket, sender: RtpSender) -> None:
         self.history = SentPackets(0)
         self._clock = clock
         self._socket = socket
-        self._reports = reports
-        self._payload_type = 0
-        self._rtx: RtxStream | None = None
-        self._rtx_reports: StreamReports | None = None
+        self._sender = sender
+        self._rtx: RtpSender | None = None
         self._waiting: deque[Sent] = deque()
         self._pumping = False
         self._slot, self._room = -1, 0
@@ -44,12 +43,12 @@ class Retransmitter:
         self.history = SentPackets(max(_LEAST_PER_SECOND, parameters.bitrate / 8 / MAX_PAYLOAD / 2))
         self.history.asked, self.history.repeated = asked, repeated
         self._waiting.clear()
-        self._payload_type, number = parameters.payload_type, parameters.rtx_payload_type
+        number = parameters.rtx_payload_type
         if number is None:
-            self._rtx = self._rtx_reports = None
-        elif self._rtx is None or self._rtx.payload_type != number:
-            self._rtx_reports = self._rtx_reports or StreamReports(self._reports.cname)
-            self._rtx = RtxStream(number, self._rtx_reports.ssrc)
+            self._rtx = None
+        else:
+            self._rtx = self._rtx or RtpSender(self._socket, StreamReports(self._sender.reports.cname))
+            self._rtx.payload_type = number
 
     def ask(self, missing: tuple[int, ...], now: float) -> None:
         """A NACK came."""
@@ -64,13 +63,13 @@ class Retransmitter:
     def stop(self) -> None:
         """Nothing more is repeated; says BYE for the RTX stream."""
         self._waiting.clear()
-        if self._rtx_reports is not None and self._rtx_reports.packets:
-            self._socket.send_rtcp(self._rtx_reports.goodbye())
+        if self._rtx is not None and self._rtx.reports.packets:
+            self._socket.send_rtcp(self._rtx.reports.goodbye())
 
     def report(self, unix: float, timestamp: int) -> None:
         """The sender report of the RTX stream, once there is one."""
-        if self._rtx_reports is not None and self._rtx_reports.packets:
-            self._socket.send_rtcp(self._rtx_reports.build(unix, timestamp, None))
+        if self._rtx is not None and self._rtx.reports.packets:
+            self._socket.send_rtcp(self._rtx.reports.build(unix, timestamp, None))
 
     def _pump(self, slot: int, now: float) -> int | None:
         self._send_waiting(slot)
@@ -86,17 +85,7 @@ class Retransmitter:
             self._send(sent)
 
     def _send(self, sent: Sent) -> None:
-        packet, reports = sent.packet, self._reports
-        if self._rtx is not None and self._rtx_reports is not None:
-            packet, reports = self._rtx.wrap(sent), self._rtx_reports
-        else:
-            # The header is written anew: cached packets are shared by all calls.
-            write_header(packet, self._payload_type, sent.marker, sent.sequence, sent.timestamp, reports.ssrc)
-        try:
-            delivered = self._socket.deliver(packet)
-        except OSError:
-            self._socket.send_errors += 1
-            return
-        if delivered:
-            reports.packets += 1
-            reports.octets += len(packet) - HEADER_SIZE
+        if self._rtx is not None:
+            self._rtx.send(retransmission(sent), sent.marker, sent.timestamp)
+        else:  # the header is written anew: cached packets are shared by all calls
+            self._sender.send(sent.packet, sent.marker, sent.timestamp, sequence=sent.sequence)

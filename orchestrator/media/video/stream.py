@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import math
-import secrets
 import time
 from dataclasses import dataclass
 
@@ -11,17 +11,15 @@ from orchestrator.media.clock import CATCH_UP_SECONDS, VIDEO, MediaClock
 from orchestrator.media.load import Load
 from orchestrator.media.parameters import Encoding, VideoParameters, bitrate_tier
 from orchestrator.media.report import StreamReports
+from orchestrator.media.sender import RtpSender
 from orchestrator.media.sources import Body, Face
-from orchestrator.media.transport import MediaSocket, Poller
+from orchestrator.media.stream_socket import OpenSocket
 from orchestrator.media.video.director import VideoDirector
 from orchestrator.media.video.idle_loop import Cached, IdleCache, IdleKey, IdleLoop, idle_key
 from orchestrator.media.video.live import EncoderPool, LiveEncoder, LivePicture
-from orchestrator.media.video.pacer import PacketPacer
+from orchestrator.media.video.pacer import PacketPacer, SendPacket
 from orchestrator.media.video.retransmitter import Retransmitter
-from orchestrator.rtp.consent import Consent
 from orchestrator.rtp.feedback import KeyframeRequests
-from orchestrator.rtp.packet import HEADER_SIZE, write_header
-from orchestrator.rtp.ports import PortPair
 from orchestrator.rtp.rate import RateControl
 from orchestrator.rtp.rtcp import BitrateLimit, FullIntra, Nack, PictureLoss
 from visavis.playout.playout import Picture
@@ -60,31 +58,29 @@ class VideoStream:
     def __init__(
         self,
         engine: VideoEngine,
-        pair: PortPair,
-        poller: Poller,
+        open_socket: OpenSocket,
         face: Face | None,
         cname: str,
-        consent: Consent | None = None,
     ) -> None:
         self.face = face
         self.counters = VideoCounters()
         self.keyframes = KeyframeRequests()
         self.reports = StreamReports(cname)
         self.rate = RateControl(0)
-        self.socket = MediaSocket(pair, poller, None, self._reported, consent, self.keyframes.request)
-        self.repeater = Retransmitter(engine.clock, self.socket, self.reports)
+        self.socket = open_socket(None, self._reported, self.keyframes.request)
+        self._sender = RtpSender(self.socket, self.reports)
+        self.repeater = Retransmitter(engine.clock, self.socket, self._sender)
         self._engine = engine
         self._parameters: VideoParameters | None = None
         self._encoding: Encoding | None = None
         self._encoder: LiveEncoder | None = None
+        self._keeps = False
+        self._viewer: SendPacket | None = None
         self._director = VideoDirector()
-        self._outbox = PacketPacer(self._send, self._sent)
+        self._outbox = PacketPacer(self._sender.send, self._sent)
         self._idle: tuple[Body, IdleKey] | None = None
         self._loop: IdleLoop | None = None
         self._rate, self._scale, self._every = 25, 1, 1
-        self._sequence = secrets.randbelow(1 << 15)
-        self._base = secrets.randbits(32)
-        self._payload_type = 0
         self._t0 = 0.0
         self._next = 0
         self._skipped = False
@@ -108,14 +104,10 @@ class VideoStream:
         Raises ``ValueError`` for what cannot be sent; the stream then goes on as it was.
         """
         encoding = parameters.encoding
-        self.socket.set_keys(parameters.keys)
         wheel = self._engine.clock.wheel
-        now = wheel.time_of(wheel.slot)
-        self.socket.set_remote(
-            parameters.remote, parameters.remote_rtcp, parameters.rtcp_mux, parameters.peer, now
-        )
+        self.socket.agree(parameters, wheel.time_of(wheel.slot))
         old, self._parameters = self._parameters, parameters
-        self._payload_type = parameters.payload_type
+        self._sender.payload_type = parameters.payload_type
         self._rate, self._scale = parameters.fps.numerator, parameters.fps.denominator
         self._every = parameters.every
         if old is not None and old.fps != parameters.fps and self.running:
@@ -129,7 +121,8 @@ class VideoStream:
         )
         if old is None or _loss(old) != _loss(parameters):
             self.repeater.agree(parameters)
-            self._outbox.use(self._send_and_keep if parameters.wants_retransmission else self._send)
+            self._keeps = parameters.wants_retransmission
+            self._choose()
             self.rate = RateControl(bitrate_tier(parameters.bitrate))
         if other:
             if self._encoder is not None:
@@ -206,7 +199,7 @@ class VideoStream:
         every = self._every
         if number % every:
             return
-        timestamp = (self._base + number * CLOCK_RATE * self._scale // self._rate) & 0xFFFFFFFF
+        timestamp = self._sender.timestamp(number * CLOCK_RATE * self._scale // self._rate)
         loop = self._idle_loop(body) if every == 1 else None  # which leaves no picture out
         keyframe = self.keyframes.due(now)
         action = self._director.decide(picture, loop, skipped=self._skipped, keyframe=keyframe)
@@ -256,29 +249,25 @@ class VideoStream:
             self._loop = self._engine.idle.get(*self._idle)
         return self._loop
 
-    def _send(self, packet: bytearray, marker: bool, timestamp: int) -> None:
-        sequence, reports = self._sequence, self.reports
-        self._sequence = (sequence + 1) & 0xFFFF
-        write_header(packet, self._payload_type, marker, sequence, timestamp, reports.ssrc)
-        try:
-            sent = self.socket.deliver(packet)
-        except OSError:
-            self.socket.send_errors += 1
-            return
-        if sent:
-            reports.packets += 1
-            reports.octets += len(packet) - HEADER_SIZE
+    def show(self, viewer: SendPacket | None) -> None:
+        """Hand every packet to this one as well; ``None``: to nobody any more."""
+        self._viewer = viewer
+        self._choose()
+
+    def _choose(self) -> None:
+        send = self._send_and_keep if self._keeps else self._sender.send
+        self._outbox.use(send if self._viewer is None else functools.partial(_shown, self._viewer, send))
 
     def _send_and_keep(self, packet: bytearray, marker: bool, timestamp: int) -> None:
-        self.repeater.history.keep(self._sequence, packet, marker, timestamp)
-        self._send(packet, marker, timestamp)
+        self.repeater.history.keep(self._sender.sequence, packet, marker, timestamp)
+        self._sender.send(packet, marker, timestamp)
 
     def _sent(self, picture: LivePicture) -> None:
         self._engine.clock.video.add(time.monotonic() - picture.due)
 
     def report(self, now: float) -> None:
         """Send an RTCP report from the same clock as the audio's."""
-        timestamp = self._base + int((now - self._t0) * CLOCK_RATE)
+        timestamp = self._sender.timestamp(int((now - self._t0) * CLOCK_RATE))
         unix = self._engine.clock.unix(now)
         self.socket.send_rtcp(self.reports.build(unix, timestamp, None))
         self.repeater.report(unix, timestamp)
@@ -321,6 +310,11 @@ class VideoStream:
             self.socket.send_rtcp(self.reports.notify_limit(bits, sender))
         elif not temporary and "goog-remb" in feedback:
             self.rate.limit(bits)
+
+
+def _shown(viewer: SendPacket, send: SendPacket, packet: bytearray, marker: bool, timestamp: int) -> None:
+    send(packet, marker, timestamp)
+    viewer(packet, marker, timestamp)
 
 
 def _loss(parameters: VideoParameters) -> tuple[object, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Coroutine, Iterable
 from dataclasses import replace
 from typing import Any
@@ -14,9 +15,10 @@ from orchestrator.sip.agent.policy import SourcePolicy
 from orchestrator.sip.agent.refusals import Complaints, Refusal, unavailable, warning
 from orchestrator.sip.agent.registration import Registration, account_of
 from orchestrator.sip.agent.validate import CAPABILITIES, check_request
-from orchestrator.sip.call.call import Call, CallEnded
+from orchestrator.sip.call.call import Call
 from orchestrator.sip.call.dialog import Dialog, DialogId
 from orchestrator.sip.call.events import EndCause, RefusedCall
+from orchestrator.sip.call.in_dialog import CallEnded
 from orchestrator.sip.call.incoming import IncomingCall
 from orchestrator.sip.call.outgoing import OutgoingCall
 from orchestrator.sip.config import SipConfig
@@ -56,6 +58,7 @@ class Agent:
         self.policy = SourcePolicy(
             clock.now,
             allow_from=config.allow_from,
+            proxies=config.proxies,
             messages_per_second=config.messages_per_second,
             invites_per_second=config.invites_per_second,
         )
@@ -74,8 +77,14 @@ class Agent:
 
     def receive(self, data: bytes, flow: Flow, *, stream: bool = False) -> None:
         """One message as it came. Nothing in it makes this raise."""
-        if not self.policy.admits(flow.remote[0]):
+        source = flow.remote[0]
+        if not self.policy.admits(source, len(data)):
             return
+        began = time.thread_time()
+        self._read(data, flow, stream=stream)
+        self.policy.worked(source, time.thread_time() - began)
+
+    def _read(self, data: bytes, flow: Flow, *, stream: bool) -> None:
         self.tracer.note("in", flow.remote, data)
         try:
             message = parse_message(data, stream=stream)

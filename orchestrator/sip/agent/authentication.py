@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
+import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from orchestrator.sip.agent.digest import (
     STRONGEST_FIRST,
@@ -16,27 +17,37 @@ from orchestrator.sip.agent.digest import (
     format_credentials,
     parse_digest,
 )
+from orchestrator.sip.agent.guesses import Guesses
+from orchestrator.sip.agent.nonces import Nonces
+from orchestrator.sip.message.grammar import GrammarError, parse_uri
 from orchestrator.sip.message.message import Request, Response
+from orchestrator.sip.message.text import PeerText
+from visavis.service.logs import Log
 
-NONCE_SECONDS = 300.0
+log = Log(__name__)
+
 NONCES_COUNTED = 64
+REALM_HINT = "if it is the account's, name it as realm in VISAVIS_SIP_ACCOUNTS"
+_COUNT = re.compile(r"[0-9a-fA-F]{8}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """A challenge: WWW-Authenticate values to send.
+    """Why a request is not authenticated: WWW-Authenticate values to send, or seconds to `wait` (none are sent).
 
-    `wrong` where credentials came and were bad (not merely stale).
+    `problem` says what is wrong with the credentials that came, in words; empty where none did.
     """
 
     challenges: tuple[str, ...]
-    wrong: bool = False
+    problem: str = ""
+    wait: int = 0
 
 
 class Challenger:
-    """The server's side of digest authentication: challenges requests, checks the answers.
+    """The server's side of digest authentication (RFC 7616): challenges requests, checks the answers.
 
-    Nonces carry their own time and seal.
+    What is taken has qop=auth and one of `algorithms`, is for the URI of the request, and answers a nonce that was
+    given to this source, with a count that was not used before. `algorithms` are in the order of the challenges.
     """
 
     def __init__(
@@ -44,69 +55,106 @@ class Challenger:
         realm: str,
         users: dict[str, str],
         now: Callable[[], float],
-        algorithms: tuple[str, ...] = ("MD5", "SHA-256"),
+        algorithms: tuple[str, ...] = STRONGEST_FIRST,
     ) -> None:
         self._realm = realm
         self._algorithms = algorithms
         self._users = users
-        self._now = now
-        self._secret = secrets.token_bytes(16)
+        self._nonces = Nonces(now)
+        self._guesses = Guesses(now)
 
-    def check(self, request: Request) -> Challenge | None:
-        """None where the request is authenticated, else what to answer its 401 with."""
-        stale = wrong = False
+    def check(self, request: Request, source: str, *, relayed: bool = False) -> Challenge | None:
+        """None where the request is authenticated, else what to answer it with.
+
+        `relayed`: `source` is a proxy that others' calls come through. It may have changed the URI of the request,
+        and one user's wrong passwords make nobody wait.
+        """
+        stale, problem = False, ""
         for value in request.headers.all("Authorization"):
             params = parse_digest(value)
             if params is None or params.get("realm") != self._realm:
                 continue
-            if not self._matches(params, request.method):
-                wrong = True
-            elif not self._fresh(params.get("nonce", "")):
-                stale = True
+            user, nonce = params.get("username", ""), params.get("nonce", "")
+            if wait := self._guesses.wait(user, source):
+                return Challenge((), "too many wrong passwords for this user", wait)
+            ours = self._nonces.is_ours(nonce, source)
+            if not self._is_whole(params):
+                problem = "credentials without qop=auth, or of an algorithm that is not taken"
+            elif not self._matches(params, request.method):
+                problem = "a wrong password"
+                if ours and not relayed:  # whoever has our nonce can hear us: it is no forged address
+                    self._guesses.failed(user, source)
+            elif not relayed and not _same_uri(params.get("uri", ""), request.uri):
+                problem = "credentials for another URI"
+            elif not ours or not self._nonces.take(nonce, int(params["nc"], 16)):
+                stale, problem = True, "credentials that are too old, for another source or used before"
             else:
+                self._guesses.succeeded(user, source)
                 return None
         suffix = ", stale=true" if stale else ""
-        nonce = self._nonce()
-        return Challenge(
-            tuple(
-                f'Digest realm="{self._realm}", nonce="{nonce}", qop="auth", algorithm={name}{suffix}'
-                for name in self._algorithms
-            ),
-            wrong,
+        nonce = self._nonces.make(source)
+        challenges = tuple(
+            f'Digest realm="{self._realm}", nonce="{nonce}", qop="auth", algorithm={name}{suffix}'
+            for name in self._algorithms
+        )
+        return Challenge(challenges, problem)
+
+    def _is_whole(self, params: dict[str, str]) -> bool:
+        """Whether these are credentials as RFC 7616 has them; RFC 2069's cannot be told from repeated ones."""
+        return (
+            params.get("qop") == "auth"
+            and bool(params.get("cnonce"))
+            and _COUNT.fullmatch(params.get("nc", "")) is not None
+            and params.get("algorithm", "MD5").upper() in self._algorithms
         )
 
     def _matches(self, params: dict[str, str], method: str) -> bool:
-        """A request that asked for no qop is accepted in its RFC 2069 form."""
         password = self._users.get(params.get("username", ""))
-        if params.get("algorithm", "MD5").upper() not in self._algorithms:
-            return False
         expected = digest_response(params, password, method) if password is not None else None
         given = params.get("response", "").lower()
         return expected is not None and hmac.compare_digest(
             expected.encode(), given.encode("utf-8", "replace")
         )
 
-    def _nonce(self) -> str:
-        stamp = f"{self._now():.0f}"
-        return f"{stamp}.{self._seal(stamp)}"
 
-    def _seal(self, stamp: str) -> str:
-        return hmac.new(self._secret, stamp.encode("utf-8", "replace"), hashlib.sha256).hexdigest()[:32]
+def _same_uri(one: str, other: str) -> bool:
+    """Whether two URIs name the same resource: user, host and port (RFC 3261 section 19.1.4)."""
+    if one == other:
+        return True
+    try:
+        a, b = parse_uri(one), parse_uri(other)
+    except GrammarError:
+        return False
+    return (a.decoded_user, a.host.lower(), a.port) == (b.decoded_user, b.host.lower(), b.port)
 
-    def _fresh(self, nonce: str) -> bool:
-        stamp, _, seal = nonce.partition(".")
-        if not hmac.compare_digest(seal.encode("utf-8", "replace"), self._seal(stamp).encode()):
-            return False
-        return self._now() - float(stamp) < NONCE_SECONDS
+
+class AccountServers(Protocol):
+    """The servers of an account."""
+
+    def owns(self, host: str) -> bool:
+        """Whether an IP address is one of them."""
 
 
 @dataclass(slots=True)
 class Credentials:
-    """A user name and password that answer challenges, counting uses of the last nonces."""
+    """A user name and password that answer the challenges of one account, counting uses of the last nonces.
+
+    Only challenges of `servers` (None: of anybody) are answered, and only in the account's realm: `realm`, or where
+    that is empty what its registrar asked for, `names` (hosts of the account) and the domains that these are in. A
+    server of the account may hand on the challenge of whoever was called.
+    """
 
     username: str
     password: str = field(repr=False)
+    realm: str = ""
+    names: Collection[str] = ()
+    servers: AccountServers | None = None
+    _learnt: str = ""
     _counts: OrderedDict[str, int] = field(default_factory=OrderedDict)
+
+    def are_for(self, server: str) -> bool:
+        """Whether the server at this IP address gets an answer to its challenges."""
+        return self.servers is None or self.servers.owns(server)
 
     def answer(self, request: Request, response: Response) -> bool:
         """Put credentials for a 401 or 407 on `request`; False where there are none that could help.
@@ -121,8 +169,13 @@ class Credentials:
         challenges.sort(key=lambda challenge: order.get(challenge.get("algorithm", "MD5").upper(), 9))
         tried = request.headers.get(names[1])
         for challenge in challenges:
-            nonce = challenge.get("nonce", "")
+            nonce, realm = challenge.get("nonce", ""), challenge.get("realm", "")
             if tried is not None and challenge.get("stale", "").lower() != "true":
+                continue
+            if not self._is_ours(realm, request.method):
+                log.warning(
+                    "challenge_unanswered", user=self.username, realm=PeerText(realm), hint=REALM_HINT
+                )
                 continue
             self._counts[nonce] = self._counts.get(nonce, 0) + 1
             self._counts.move_to_end(nonce)
@@ -141,3 +194,12 @@ class Credentials:
                 request.headers.set(names[1], format_credentials(credentials))
                 return True
         return False
+
+    def _is_ours(self, realm: str, method: str) -> bool:
+        if self.realm or self.servers is None:
+            return realm == (self.realm or realm)
+        if method == "REGISTER":  # goes no further than the registrar
+            self._learnt = realm
+        name = realm.lower()
+        within = any(host == name or ("." in name and host.endswith(f".{name}")) for host in self.names)
+        return within or (bool(realm) and realm == self._learnt)

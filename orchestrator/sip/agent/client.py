@@ -79,6 +79,11 @@ class Client:
         hops = await self._connector.locate(uri)
         return sorted(hops, key=lambda hop: self._failed.get(hop, 0.0) > now)
 
+    @staticmethod
+    def proxies(target: Uri) -> tuple[None]:
+        """Without an account a call goes to the target's own server."""
+        return (None,)
+
     async def open(self, hop: Hop, *, size: int = 0) -> Flow:
         """A flow over one hop. Raises OSError or TimeoutError."""
         try:
@@ -178,7 +183,7 @@ class Client:
             except OSError as error:
                 return Response(status=503, reason=str(error))
             response = await self.exchange(request, flow, call.on_repeated_answer)
-            again = self.authorize(call.credentials, request, response)
+            again = self.authorize(call.credentials, request, response, flow.remote[0])
             if not again and not call.timer.raise_to(request, response):
                 break
             call.dialog.local_seq += 1
@@ -222,11 +227,11 @@ class Client:
         self._spawn(run())
 
     @staticmethod
-    def authorize(credentials: Credentials | None, request: Request, response: Response) -> bool:
-        """Whether the request, now with credentials, is worth sending again."""
+    def authorize(credentials: Credentials | None, request: Request, response: Response, server: str) -> bool:
+        """Whether the request, now with credentials for `server` (an IP address), is worth sending again."""
         if response.status not in (401, 407) or credentials is None:
             return False
-        return credentials.answer(request, response)
+        return credentials.are_for(server) and credentials.answer(request, response)
 
     async def _flow_for(self, dialog: Dialog, size: int) -> Flow:
         if dialog.pinned and not dialog.flow.closed and (dialog.flow.reliable or not dialog.route_set):

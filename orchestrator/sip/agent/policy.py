@@ -13,9 +13,12 @@ from dataclasses import dataclass
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 MAX_SOURCES = 4096
-BLOCK_SECONDS = 300.0
-MAX_FAILURES = 20
-FORGIVEN_PER_SECOND = 0.1
+BYTES_PER_MESSAGE = 2048
+"""Of a source's messages on average."""
+WORK_PER_SECOND = 0.5
+"""Seconds of our work a second, over which a source that is no proxy is not looked at."""
+BURST_S = 2.0
+"""Seconds whose allowance may come at once."""
 
 _PRIVATE = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16",
             "::1/128", "fc00::/7", "fe80::/10")  # fmt: skip
@@ -39,23 +42,25 @@ class Source:
     messages: float
     invites: float
     seen: float
-    failures: float = 0.0
-    blocked_until: float = 0.0
+    octets: float
+    work: float
 
 
 class SourcePolicy:
-    """Token buckets and a block list over at most MAX_SOURCES addresses, the longest silent forgotten first."""
+    """Token buckets over at most MAX_SOURCES addresses, the longest silent forgotten first."""
 
     def __init__(
         self,
         now: Callable[[], float],
         *,
         allow_from: Iterable[str] = (),
+        proxies: Iterable[str] = (),
         messages_per_second: float = 500.0,
         invites_per_second: float = 60.0,
     ) -> None:
         self._now = now
         self._networks = parse_networks(allow_from) or parse_networks(_PRIVATE)
+        self._proxies = parse_networks(proxies)
         self._trusted: OrderedDict[str, None] = OrderedDict()
         self._message_rate = messages_per_second
         self._invite_rate = invites_per_second
@@ -63,14 +68,21 @@ class SourcePolicy:
         self._sources: OrderedDict[str, Source] = OrderedDict()
         self.dropped = 0
 
-    def admits(self, host: str) -> bool:
-        """Whether one more message from `host` is looked at; counts it."""
+    def admits(self, host: str, size: int = 0) -> bool:
+        """Whether one more message of `size` octets from `host` is looked at; counts it."""
         source = self._source(host)
-        if source is None or source.blocked_until > self._now() or source.messages < 1:
+        if source is None or source.messages < 1 or source.octets < size or source.work <= 0:
             self.dropped += 1
             return False
         source.messages -= 1
+        source.octets -= size
         return True
+
+    def worked(self, host: str, seconds: float) -> None:
+        """So much work one message of `host` was, as measured. That of a proxy or trunk is many callers'."""
+        source = self._sources.get(host)
+        if source is not None and not (host in self._trusted or within(host, self._proxies)):
+            source.work -= seconds
 
     def admits_invite(self, host: str) -> bool:
         """Whether one more new call from `host` is within its rate."""
@@ -102,31 +114,25 @@ class SourcePolicy:
         """Whether `host` may send requests that belong to no dialog."""
         return host in self._trusted or within(host, self._networks)
 
-    def failed(self, host: str) -> None:
-        """Count a wrong password against `host`; too many in a short time block it for a while."""
-        source = self._source(host)
-        if source is None:
-            return
-        source.failures += 1
-        if source.failures >= MAX_FAILURES:
-            source.failures = 0.0
-            source.blocked_until = self._now() + BLOCK_SECONDS
-
     def _source(self, host: str) -> Source | None:
         now = self._now()
         source = self._sources.get(host)
         if source is None:
             if host not in self._contacted and not self.may_call(host):
                 return None
-            source = Source(2 * self._message_rate, 2 * self._invite_rate, now)
+            messages, invites = BURST_S * self._message_rate, BURST_S * self._invite_rate
+            octets, work = BYTES_PER_MESSAGE * messages, BURST_S * WORK_PER_SECOND
+            source = Source(messages, invites, now, octets, work)
             self._sources[host] = source
             if len(self._sources) > MAX_SOURCES:
                 self._sources.popitem(last=False)
         elapsed = now - source.seen
         source.seen = now
-        source.failures = max(0.0, source.failures - elapsed * FORGIVEN_PER_SECOND)
-        source.messages = min(2 * self._message_rate, source.messages + elapsed * self._message_rate)
-        source.invites = min(2 * self._invite_rate, source.invites + elapsed * self._invite_rate)
+        rates = self._message_rate, self._invite_rate, BYTES_PER_MESSAGE * self._message_rate, WORK_PER_SECOND
+        levels = source.messages, source.invites, source.octets, source.work
+        source.messages, source.invites, source.octets, source.work = (
+            min(BURST_S * rate, level + elapsed * rate) for rate, level in zip(rates, levels, strict=True)
+        )
         self._sources.move_to_end(host)
         return source
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Sequence
 
 from orchestrator.sip.agent.authentication import Credentials
 from orchestrator.sip.agent.client import Client, renew
@@ -112,18 +113,32 @@ class Registration:
         self._client = client
         self._aor = parse_uri(account.uri)
         user = account.username or self._aor.decoded_user
-        self.credentials = Credentials(user, account.password)
         registrar = account.registrar or f"sip:{self._aor.host}"
         self._registrar = parse_uri(registrar)
         self.trunk = Trunk(client, account)
+        names = {uri.bare_host.lower() for uri in (self._aor, self._registrar)} | self.trunk.hosts
+        self.credentials = Credentials(user, account.password, account.realm, names, self.trunk)
         self._call_id = secrets.token_hex(12)
         self._tag = new_tag()
         self._seq = 0
         self._flow: Flow | None = None
         self._hop: Hop | None = None
 
-    def proxies(self) -> tuple[Uri, ...]:
-        return self.trunk.proxies()
+    def proxies(self, target: Uri) -> Sequence[Uri | None]:
+        """The proxies of a call to `target`; with a password those of the account or its registrar, in any case."""
+        proxies = self.trunk.proxies()
+        if proxies or not self.account.password or self._is_registrar(target):
+            return proxies or (None,)
+        return (self._registrar,)
+
+    async def hops(self, uri: Uri) -> list[Hop]:
+        """The servers of a proxy, of the registrar, or of somebody else. Raises OSError where there is none."""
+        ours = self._is_registrar(uri) or uri in self.trunk.proxies()
+        return await (self.trunk if ours else self._client).hops(uri)
+
+    def _is_registrar(self, uri: Uri) -> bool:
+        ours = self._registrar
+        return (uri.bare_host.lower(), uri.port) == (ours.bare_host.lower(), ours.port)
 
     @property
     def local(self) -> NameAddr:
@@ -150,7 +165,7 @@ class Registration:
     async def register(self, expires: int) -> Response:
         """One REGISTER over the first proxy that answers; 0 removes the registration."""
         response = Response(status=503, reason="no proxy")
-        proxies = self.proxies() or (self._registrar,)
+        proxies = self.trunk.proxies() or (self._registrar,)
         for proxy in proxies:
             response = await self._ask_each(proxy, expires, more=proxy is not proxies[-1])
             if response.status not in (408, 503):
@@ -197,7 +212,7 @@ class Registration:
             if response.status == 423 and shortest and shortest > expires > 0:
                 expires = self.expires = shortest
                 request.headers.set("Expires", str(expires))
-            elif not self._client.authorize(self.credentials, request, response):
+            elif not self._client.authorize(self.credentials, request, response, self._flow.remote[0]):
                 break
             self._seq += 1
             renew(request, self._seq)

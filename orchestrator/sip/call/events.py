@@ -82,6 +82,9 @@ class CallEvents(Protocol[C]):
     async def on_transfer(self, call: C, target: PeerText) -> bool:
         """REFER asks us to call `target`: whether we will."""
 
+    async def on_redirect(self, call: C, target: PeerText) -> bool:
+        """Whoever we call names `target`, a SIP URI, instead (302): whether it is called."""
+
     async def on_ended(self, call: C, cause: EndCause) -> None:
         """The last event of a call, exactly once."""
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import secrets
+import ssl
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from orchestrator.sip.agent.authentication import Credentials
 from orchestrator.sip.agent.client import VIA_ROOM, renew
-from orchestrator.sip.call.call import Call, UserAgent
+from orchestrator.sip.call.call import Call
 from orchestrator.sip.call.dialog import Dialog, new_tag
 from orchestrator.sip.call.early import EarlyDialog
 from orchestrator.sip.call.events import EndCause
+from orchestrator.sip.call.in_dialog import UserAgent
 from orchestrator.sip.call.invite import Attempt, ExtraForks
 from orchestrator.sip.message.bodies import sdp_body
 from orchestrator.sip.message.grammar import GrammarError, NameAddr, Uri, parse_name_addr
@@ -32,6 +36,16 @@ _KINDS = {
 }  # fmt: skip
 
 
+class Way(Protocol):
+    """How calls go out: over which proxies, and to which servers."""
+
+    def proxies(self, target: Uri) -> Sequence[Uri | None]:
+        """The proxies to try in turn; None is the target's own server."""
+
+    async def hops(self, uri: Uri) -> list[Hop]:
+        """The servers of a proxy or target. Raises OSError where there is none."""
+
+
 class OutgoingCall(Call):
     """A dialled call. It ends in `on_established` or `on_ended`; `hangup` before that cancels it."""
 
@@ -46,7 +60,7 @@ class OutgoingCall(Call):
         *,
         local: NameAddr,
         credentials: Credentials | None = None,
-        proxies: tuple[Uri, ...] = (),
+        way: Way | None = None,
         timeout: float = 60.0,
         account: str = "",
     ) -> None:
@@ -62,7 +76,7 @@ class OutgoingCall(Call):
         self._sip_call_id = secrets.token_hex(12)
         self._seq = secrets.randbelow(2**16) + 1
         self._targets = [target]
-        self._proxies = proxies
+        self._way = way or agent.client
         self._timeout = timeout
         self._attempt: Attempt | None = None
         self._provisional = False
@@ -120,24 +134,28 @@ class OutgoingCall(Call):
             if str(target) in tried:
                 continue
             tried.add(str(target))
-            proxies: tuple[Uri | None, ...] = self._proxies or (None,)
+            proxies = self._way.proxies(target)
             for proxy in proxies:
                 response = await self._ask_each(target, proxy, more=proxy is not proxies[-1])
                 if not self._unanswered(response):
                     break
             if 300 <= response.status < 400:
-                self._redirect(response)
+                await self._redirect(response)
             elif response.status < 300 or response.status >= 600:
                 break
         return response
 
-    def _redirect(self, response: Response) -> None:
+    async def _redirect(self, response: Response) -> None:
         try:
             contacts = [parse_name_addr(value) for value in response.headers.values("Contact")]
         except GrammarError:
             return
         contacts.sort(key=lambda contact: contact.params.get("q") or "1", reverse=True)
-        self._targets += [contact.uri.without_headers() for contact in contacts if contact.uri.is_sip]
+        for uri in [contact.uri.without_headers() for contact in contacts if contact.uri.is_sip][
+            :MAX_TARGETS
+        ]:
+            if await self._agent.handler.on_redirect(self, PeerText(str(uri))):
+                self._targets.append(uri)
 
     def _unanswered(self, response: Response) -> bool:
         """Whether another server should be asked (RFC 3263 section 4.3)."""
@@ -150,7 +168,7 @@ class OutgoingCall(Call):
         """
         client = self._agent.client
         try:
-            hops = await client.hops(proxy or target)
+            hops = await self._way.hops(proxy or target)
         except OSError as error:
             return Response(status=503, reason=str(error))
         response = Response(status=503, reason="no server")
@@ -159,7 +177,10 @@ class OutgoingCall(Call):
                 request = self._request(target, proxy, client.local_host(hop))
                 response = await self._ask(request, hop, impatient=more or hop is not hops[-1])
             except (OSError, TimeoutError) as error:
-                response = Response(status=503, reason=str(error) or "no connection in time")
+                log.info("no_way", call=self.id, hop=hop, reason=str(error) or "no connection in time")
+                # whoever dials learns of a certificate, but not which ports are open
+                untrusted = isinstance(error, ssl.SSLCertVerificationError)
+                response = Response(status=503, reason=str(error) if untrusted else "no connection")
                 continue
             if not self._unanswered(response):
                 break
@@ -178,7 +199,7 @@ class OutgoingCall(Call):
             self._provisional = False
             self._attempt = Attempt(client, request, flow, self._on_further_answer, impatient=impatient)
             response = await self._follow(self._attempt)
-            again = client.authorize(self.credentials, request, response)
+            again = client.authorize(self.credentials, request, response, flow.remote[0])
             if not again and not self.timer.raise_to(request, response):
                 return response
             renew(request, self._next_seq())

@@ -7,6 +7,8 @@ answer names one codec (and telephone-event), so that a peer never changes codec
 from __future__ import annotations
 
 from orchestrator.rtp.agreed import AudioMedia, SrtpKeys, VideoMedia
+from orchestrator.rtp.bundle import BundleAgreement
+from orchestrator.sip.sdp.bundle import check_stream, is_bundled, is_offered, read_bundle, transport_lines
 from orchestrator.sip.sdp.capabilities import (
     AudioCapabilities,
     MediaCapabilities,
@@ -15,7 +17,7 @@ from orchestrator.sip.sdp.capabilities import (
     VideoCapabilities,
 )
 from orchestrator.sip.sdp.crypto import Keys, accept_crypto, crypto_attribute
-from orchestrator.sip.sdp.description import Media, SessionDescription
+from orchestrator.sip.sdp.description import USED, Media, SessionDescription
 from orchestrator.sip.sdp.streams import (
     PTIME,
     VOIP_METRICS,
@@ -37,14 +39,22 @@ def answer_offer(
     sections = [[refused(media)] for media in offer.media]
     audio: AudioMedia | None = None
     video: VideoMedia | None = None
+    bundle: BundleAgreement | None = None
+    first: Media | None = None
     refusal = ""
     for index in sorted(range(len(offer.media)), key=lambda index: _distance_from_main(offer.media[index])):
         media = offer.media[index]
         try:
-            if media.kind == "audio" and audio is None and media.port and capabilities.audio:
+            offered = bool(media.port) if capabilities.bundle is None else is_offered(media)
+            if capabilities.bundle and offered and media.kind in USED:
+                check_stream(offer, media, first)
+                bundle = bundle or read_bundle(offer, media, capabilities.bundle)
+            if media.kind == "audio" and audio is None and offered and capabilities.audio:
                 sections[index], audio = _answer_audio(offer, media, capabilities, capabilities.audio, keys)
-            elif media.kind == "video" and video is None and media.port and capabilities.video:
+                first = first or media
+            elif media.kind == "video" and video is None and offered and capabilities.video:
                 sections[index], video = _answer_video(offer, media, capabilities, capabilities.video, keys)
+                first = first or media
         except NotAcceptable as error:
             if media.kind == "audio":
                 refusal = str(error)
@@ -56,7 +66,12 @@ def answer_offer(
         raise NotAcceptable("the offer has no streams")
     if audio is None and capabilities.audio is not None:
         raise NotAcceptable("the offer has no voice, which every call has here")
-    return sections, NegotiatedMedia(audio, video, (offer.session_id, offer.version))
+    if capabilities.bundle:
+        taken = [media for media, section in zip(offer.media, sections, strict=True) if len(section) > 1]
+        for media, section in zip(offer.media, sections, strict=True):
+            if len(section) > 1:
+                section += transport_lines(media, capabilities.bundle, first=media is taken[0])
+    return sections, NegotiatedMedia(audio, video, (offer.session_id, offer.version), bundle)
 
 
 def _distance_from_main(media: Media) -> int:
@@ -78,6 +93,8 @@ def agreed_crypto(
 ) -> tuple[list[str], SrtpKeys | None]:
     """Our a=crypto lines and the keys for a stream. Raises NotAcceptable for a profile that cannot be used."""
     profile = media.proto.upper()
+    if capabilities.bundle and is_bundled(media):
+        return [], None
     if profile in ("RTP/SAVP", "RTP/SAVPF"):
         if capabilities.srtp == "off":
             raise NotAcceptable("SRTP is not enabled here")
@@ -154,7 +171,7 @@ def _answer_video(
         lines.append(f"a=fmtp:{agreed.rtx_payload_type} apt={number}")
     for scope, feedback in offered_feedback(media, number, own.feedback):
         lines.append(f"a=rtcp-fb:{scope} {feedback}")
-    lines.append(f"a={negotiated_direction(session, media, hold=capabilities.hold)}")
+    lines.append(f"a={agreed.direction}")
     if agreed.rtcp_mux:
         lines.append("a=rtcp-mux")
     lines += secure

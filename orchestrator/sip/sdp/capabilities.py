@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orchestrator.rtp.agreed import AudioMedia, VideoMedia
+from orchestrator.rtp.bundle import BundleAgreement, Fingerprint
+from orchestrator.rtp.ice import IceCredentials
 from orchestrator.sip.sdp.description import Format
 
 AUDIO_CODECS = (
@@ -42,10 +44,20 @@ class VideoCapabilities:
 
 
 @dataclass(frozen=True, slots=True)
+class BundleCapabilities:
+    """Our end of a bundle (RFC 9143): ICE-lite, DTLS as the server. `candidates` are values of a=candidate."""
+
+    credentials: IceCredentials
+    fingerprint: Fingerprint
+    candidates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class MediaCapabilities:
     """What a call of ours can do. `address` is advertised in c=; "" is the one we dial from, for calls of ours.
 
-    A stream that is None is refused. `srtp`: off, optional or required.
+    A stream that is None is refused. `srtp`: off, optional or required. With `bundle` all streams share one
+    transport, by DTLS-SRTP, and nothing else is taken.
     """
 
     address: str
@@ -53,6 +65,7 @@ class MediaCapabilities:
     video: VideoCapabilities | None = None
     srtp: str = "off"
     hold: bool = False
+    bundle: BundleCapabilities | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +75,7 @@ class NegotiatedMedia:
     audio: AudioMedia | None = None
     video: VideoMedia | None = None
     remote_session: tuple[str, str] = ("0", "0")
+    bundle: BundleAgreement | None = None
 
     @property
     def on_hold(self) -> bool:

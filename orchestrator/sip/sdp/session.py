@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from orchestrator.sip.sdp.answer import answer_offer
+from orchestrator.sip.sdp.bundle import session_lines
 from orchestrator.sip.sdp.capabilities import MediaCapabilities, NegotiatedMedia, NotAcceptable
 from orchestrator.sip.sdp.crypto import Keys
 from orchestrator.sip.sdp.description import SdpError, SessionDescription, parse_sdp
@@ -50,7 +51,11 @@ class SdpSession:
         parsed = offer if isinstance(offer, SessionDescription) else parse_sdp(offer)
         sections, media = answer_offer(parsed, capabilities, self._keys)
         self._check(media)
-        text = self._compose(capabilities, sections)
+        before_streams = []
+        if media.bundle is not None:
+            taken = [m for m, section in zip(parsed.media, sections, strict=True) if len(section) > 1]
+            before_streams = session_lines(taken)
+        text = self._compose(capabilities, sections, before_streams)
         self._before = None
         self.media = media
         return text
@@ -100,10 +105,12 @@ class SdpSession:
             self._describe(self._before)
         self._offered = self._before = None
 
-    def _compose(self, capabilities: MediaCapabilities, sections: list[list[str]]) -> str:
+    def _compose(
+        self, capabilities: MediaCapabilities, sections: list[list[str]], attributes: Sequence[str] = ()
+    ) -> str:
         family = "IP6" if ":" in capabilities.address else "IP4"
         connection = f"c=IN {family} {capabilities.address}"
-        body = (connection, "t=0 0", *(line for section in sections for line in section))
+        body = (connection, "t=0 0", *attributes, *(line for section in sections for line in section))
         self._describe(body)
         return self.local_text
 

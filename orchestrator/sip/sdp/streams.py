@@ -8,6 +8,7 @@ from fractions import Fraction
 from math import inf
 
 from orchestrator.rtp.agreed import Address, AudioMedia, Direction, SrtpKeys, VideoMedia
+from orchestrator.sip.sdp.bundle import NOWHERE, is_bundled
 from orchestrator.sip.sdp.capabilities import (
     AUDIO_CODECS,
     AudioCapabilities,
@@ -47,6 +48,20 @@ def choose_audio(media: Media) -> tuple[Format, Format] | None:
                 if offered.name.upper() == codec.name.upper() and spelling(offered, codec):
                     return codec, offered
     return None
+
+
+def _chosen_opus(media: Media) -> tuple[Format, Format] | None:
+    """Opus wherever a browser offers it, at whatever place."""
+    opus = AUDIO_CODECS[0]
+    offered = next(
+        (f for f in media.codecs() if f.name.lower() == opus.name and _as_registered(f, opus)), None
+    )
+    return None if offered is None else (opus, offered)
+
+
+def _without_camera(direction: Direction) -> Direction:
+    """A browser's camera is not looked at, and not asked for."""
+    return {"sendrecv": "sendonly", "recvonly": "inactive"}.get(direction, direction)  # type: ignore[return-value]
 
 
 def _as_registered(offered: Format, codec: Format) -> bool:
@@ -89,12 +104,12 @@ def read_audio(
     keys: SrtpKeys | None,
 ) -> AudioMedia | None:
     """What a description says about a stream, whose m-line is `media`; None where none of its codecs is ours."""
-    chosen = choose_audio(media)
+    chosen = (_chosen_opus(media) if capabilities.bundle else None) or choose_audio(media)
     if chosen is None:
         return None
     codec, offered = chosen
     mux = media.has("rtcp-mux")
-    rtp, rtcp = remote_addresses(session, media, mux=mux, own=capabilities.address)
+    rtp, rtcp = remote_addresses(session, media, mux=mux, capabilities=capabilities)
     event = companion(media, "telephone-event", codec.clock_rate)
     noise = companion(media, "CN", codec.clock_rate) if own.comfort_noise else None
     return AudioMedia(
@@ -127,9 +142,10 @@ def read_video(
     if chosen is None:
         return None
     mux = media.has("rtcp-mux")
-    rtp, rtcp = remote_addresses(session, media, mux=mux, own=capabilities.address)
+    rtp, rtcp = remote_addresses(session, media, mux=mux, capabilities=capabilities)
     width, height, fps = chosen.fit(own.width, own.height, min(own.fps, frame_rate_limit(media)))
     feedback = offered_feedback(media, chosen.payload_type, own.feedback)
+    direction = negotiated_direction(session, media, hold=capabilities.hold)
     return VideoMedia(
         payload_type=chosen.payload_type,
         packetization_mode=chosen.packetization_mode,
@@ -140,7 +156,7 @@ def read_video(
         bitrate=video_bitrate(session, media, own.bitrate, chosen.level.max_bitrate),
         remote=rtp,
         remote_rtcp=rtcp,
-        direction=negotiated_direction(session, media, hold=capabilities.hold),
+        direction=_without_camera(direction) if capabilities.bundle else direction,
         rtcp_mux=mux,
         feedback=frozenset(name for _, name in feedback),
         rtx_payload_type=_rtx_for(media, chosen.payload_type) if own.rtx else None,
@@ -188,7 +204,7 @@ def _rtx_for(media: Media, payload_type: int) -> int | None:
 def negotiated_direction(session: SessionDescription, media: Media, *, hold: bool) -> Direction:
     """Our direction. c=0.0.0.0 is the hold of RFC 2543: nothing is sent there."""
     direction = REVERSED[session.direction_of(media)]
-    if session.address_of(media) in _NULL_ADDRESSES:
+    if session.address_of(media) in _NULL_ADDRESSES and not is_bundled(media):
         direction = "recvonly" if direction in ("sendrecv", "recvonly") else "inactive"
     if hold:
         direction = "sendonly" if direction in ("sendrecv", "sendonly") else "inactive"
@@ -196,13 +212,16 @@ def negotiated_direction(session: SessionDescription, media: Media, *, hold: boo
 
 
 def remote_addresses(
-    session: SessionDescription, media: Media, *, mux: bool, own: str
+    session: SessionDescription, media: Media, *, mux: bool, capabilities: MediaCapabilities
 ) -> tuple[Address, Address]:
-    """Where RTP and RTCP go: a=rtcp (RFC 3605), rtcp-mux (RFC 5761), else the next port.
+    """Where RTP and RTCP go: a=rtcp (RFC 3605), rtcp-mux (RFC 5761), else the next port; nowhere in a bundle.
 
-    `own` is the address that our media go from, "" where that is not known. Raises NotAcceptable where nothing gets
-    from there to c=; of an a=rtcp like that only the port counts.
+    Raises NotAcceptable where nothing gets from our address, where that is known, to c=; of an a=rtcp like that
+    only the port counts.
     """
+    if capabilities.bundle:
+        return NOWHERE, NOWHERE
+    own = capabilities.address
     named = session.address_of(media)
     if named is None:
         raise NotAcceptable("the description has no c= line")

@@ -25,7 +25,6 @@ class Clock(Protocol):
 
     def now(self) -> float:
         """Seconds, monotonic."""
-        ...
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> Timer: ...
 

@@ -8,6 +8,7 @@ from typing import Protocol, cast
 from orchestrator.sip.transport.addresses import route_source
 from orchestrator.sip.transport.flow import Address, Flow
 from orchestrator.sip.transport.framing import PONG, Framer, FramingError
+from visavis.service.acceptor import Guest
 from visavis.service.logs import Log
 
 log = Log(__name__)
@@ -27,8 +28,7 @@ class Owner(Protocol):
     def sent_by(self, transport: str, local: Address) -> str:
         """What Via and Contact name."""
 
-    def opened(self, connection: Connection) -> bool:
-        """Whether a new connection may stay."""
+    def opened(self, connection: Connection) -> None: ...
 
     def closed(self, connection: Connection) -> None: ...
 
@@ -84,14 +84,22 @@ class UdpEndpoint(asyncio.DatagramProtocol):
 
 
 class Connection(asyncio.Protocol):
-    """One TCP or TLS connection, accepted or made; `server_name` is what its certificate was checked for."""
+    """One TCP or TLS connection, accepted (of a guest) or made.
+
+    `server_name` is what its certificate was checked for.
+    """
 
     def __init__(
-        self, owner: Owner, transport_name: str, *, outgoing: bool = False, server_name: str = ""
+        self,
+        owner: Owner,
+        transport_name: str,
+        guest: Guest | None = None,
+        *,
+        server_name: str = "",
     ) -> None:
         self._owner = owner
         self._name = transport_name
-        self.outgoing = outgoing
+        self._guest = guest
         self.server_name = server_name
         self._framer = Framer()
         self._transport: asyncio.Transport | None = None
@@ -108,14 +116,17 @@ class Connection(asyncio.Protocol):
         self.flow.local = transport.get_extra_info("sockname")[:2]
         self.flow.remote = transport.get_extra_info("peername")[:2]
         self.flow.sent_by = self._owner.sent_by(self._name, self.flow.local)
-        if not self._owner.opened(self):
+        if self._guest is not None and self._guest.excess:
             self._transport.abort()
             return
+        self._owner.opened(self)
         self._wait(FIRST_MESSAGE_SECONDS)
 
     def data_received(self, data: bytes) -> None:
         try:
             messages = self._framer.feed(data)
+            if messages and self._guest is not None:
+                self._guest.spoke = True
             if messages or self._framer.pings:
                 self._wait(IDLE_SECONDS)  # bytes alone do not keep a connection open
             for message in messages:
@@ -134,6 +145,8 @@ class Connection(asyncio.Protocol):
         self.flow.closed = True
         if self._idle is not None:
             self._idle.cancel()
+        if self._guest is not None:
+            self._guest.gone()
         self._owner.closed(self)
 
     def close(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import os
 import socket
 import ssl
 from typing import Protocol
@@ -16,6 +18,7 @@ from orchestrator.sip.transport.endpoints import Connection, UdpEndpoint
 from orchestrator.sip.transport.flow import Address, Flow, bracketed
 from orchestrator.sip.transport.locate import Hop, locate
 from orchestrator.sip.transport.tls import client_context, server_context, untrusted
+from visavis.service.acceptor import Acceptor, ConnectionLimits
 
 UDP_LIMIT = 1300
 CONNECT_SECONDS = 5.0
@@ -43,7 +46,8 @@ class Transports:
         self._receiver = receiver
         self._names = Resolver(config.nameserver)
         self._udp: list[UdpEndpoint] = []
-        self._servers: list[asyncio.Server] = []
+        self._limits = ConnectionLimits(MAX_CONNECTIONS, MAX_CONNECTIONS_PER_HOST)
+        self._servers: list[Acceptor] = []
         self._connections: dict[tuple[str, str, int], Connection] = {}
         self._connecting: dict[tuple[str, str, int, str], asyncio.Task[Flow]] = {}
         self._everything: set[Connection] = set()
@@ -68,17 +72,26 @@ class Transports:
                 if port == 0 and transport == "TCP" and self.addresses["UDP"]:
                     port = self.addresses["UDP"][0][1] if self._same_port_is_free(host) else 0
                 try:
-                    server = await loop.create_server(
-                        lambda name=transport: Connection(self, name), host, port, ssl=context
-                    )
+                    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+                    listener = socket.create_server((host, port), family=family)
                 except OSError as error:
-                    raise OSError(f"cannot listen for SIP on {transport} {text}: {error.strerror}") from error
-                self._servers.append(server)
-                self.addresses[transport].append(server.sockets[0].getsockname()[:2])
+                    told = os.strerror(error.errno) if error.errno else error
+                    raise OSError(f"cannot listen for SIP on {transport} {text}: {told}") from error
+                self.addresses[transport].append(listener.getsockname()[:2])
+                self._servers.append(
+                    Acceptor(
+                        listener,
+                        functools.partial(Connection, self, transport),
+                        self._limits,
+                        tls=context,
+                        admits=self._receiver.accepts,
+                    )
+                )
 
     async def close(self) -> None:
         for server in self._servers:
             server.close()
+            await server.wait_closed()
         for endpoint in self._udp:
             endpoint.close()
         for connection in list(self._everything):
@@ -127,17 +140,10 @@ class Transports:
     def sent(self, data: bytes, remote: Address) -> None:
         self._receiver.on_sent(data, remote)
 
-    def opened(self, connection: Connection) -> bool:
-        """Whether a new connection may stay."""
-        host = connection.flow.remote[0]
-        if not connection.outgoing:
-            siblings = sum(other.flow.remote[0] == host for other in self._everything)
-            full = len(self._everything) >= MAX_CONNECTIONS or siblings >= MAX_CONNECTIONS_PER_HOST
-            if full or not self._receiver.accepts(host):
-                return False
+    def opened(self, connection: Connection) -> None:
+        """A connection is open from now on."""
         self._everything.add(connection)
         self._connections[connection.key] = connection
-        return True
 
     def closed(self, connection: Connection) -> None:
         self._everything.discard(connection)
@@ -173,7 +179,7 @@ class Transports:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(self, transport, outgoing=True, server_name=server_name),
+                    lambda: Connection(self, transport, server_name=server_name),
                     host,
                     port,
                     ssl=context,

@@ -1,0 +1,62 @@
+// Calls that have ended, with the SIP messages of those that were traced.
+
+import { html, useState } from "../vendor/htm-preact.js";
+import { ask } from "../api.js";
+import { Act, Empty, Figure, Message, seconds, usePolled, when } from "../parts.js";
+import { who } from "./calls.js";
+
+export function RecordsView() {
+  const [records, error] = usePolled("/v1/records?limit=200", 5000);
+  const [chosen, choose] = useState("");
+  const [told, tell] = useState(null);
+  const trace = async () => {
+    await ask("/v1/traces", { method: "PUT", json: { calls: 20 } });
+    tell("The SIP messages of the next 20 calls are kept.");
+  };
+  const record = (records ?? []).find((one) => one.call_id === chosen);
+  return html`<section aria-label="Records">
+    <h1>Records</h1>
+    <div class="row"><${Act} work=${trace} failed=${(problem) => problem && tell(problem.message)}>Keep the SIP messages of the next calls<//></div>
+    ${told && html`<${Message} kind="note">${told}<//>`}
+    ${error && html`<${Message}>${error.message}<//>`}
+    ${records && !records.length && html`<${Empty} title="No call has ended yet">Every call leaves one line here, with what its media were like and why it ended.<//>`}
+    ${records?.length > 0 &&
+    html`<div class="split">
+      <ul class="list">
+        ${records.filter((one) => !one.not_shown).map(
+          (one) => html`<li key=${one.call_id}>
+            <button type="button" class="item" aria-pressed=${one.call_id === chosen} onClick=${() => choose(one.call_id)}>
+              <strong>${who(one)}</strong><span>${when(one.ended_at)} · ${seconds(one.seconds)} · ${one.cause}</span>
+            </button>
+          </li>`,
+        )}
+      </ul>
+      ${record ? html`<${Detail} key=${record.call_id} record=${record} />` : html`<p class="hint">Choose a call.</p>`}
+    </div>`}
+  </section>`;
+}
+
+function Detail({ record }) {
+  const [trace, setTrace] = useState("");
+  const [error, setError] = useState(null);
+  const stream = (name, one) => one && html`<h3>${name}</h3><dl class="figures">${Object.entries(one).filter(([, value]) => value !== null && value !== "").map(([key, value]) => html`<${Figure} key=${key} label=${key.replaceAll("_", " ")} value=${typeof value === "number" ? +value.toFixed(3) : String(value)} />`)}</dl>`;
+  return html`<article class="detail" aria-label=${`Record of ${who(record)}`}>
+    <header><h2>${who(record)}</h2><p class="mono">${record.caller} → ${record.dialled || "?"} from ${record.source || "?"}</p></header>
+    <dl class="figures">
+      <${Figure} label="Began" value=${when(record.started_at)} />
+      <${Figure} label="Lasted" value=${seconds(record.seconds)} />
+      <${Figure} label="Ended" value=${record.cause} />
+      <${Figure} label="By" value=${record.ended_by} />
+      <${Figure} label="SIP" value=${[record.sip_cause, record.sip_status || ""].join(" ")} />
+      <${Figure} label="Face" value=${record.avatar} />
+      <${Figure} label="Voice" value=${record.audio} />
+      <${Figure} label="Picture" value=${record.video ?? "none"} />
+      <${Figure} label="Encrypted" value=${record.srtp ? "yes" : "no"} />
+    </dl>
+    ${record.reason && html`<p>${record.reason}</p>`}
+    ${stream("Voice", record.media?.audio)} ${stream("Picture", record.media?.video)}
+    <h3>SIP messages</h3>
+    ${error && html`<${Message} kind="note">${error.message}<//>`}
+    ${trace ? html`<pre class="trace" tabindex="0">${trace}</pre>` : html`<${Act} work=${async () => setTrace(await ask(`/v1/calls/${record.call_id}/trace`))} failed=${setError}>Show<//>`}
+  </article>`;
+}

@@ -1,0 +1,131 @@
+"""One call's ear: out of a caller's sound, and what the caller was sent meanwhile, speech that begins and pauses.
+
+Sans-IO. WebRTC's echo canceller (AEC3) answers whether somebody speaks; the words are taken from the sound behind a
+linear canceller. When speech pauses the ear hands out the utterance so far for recognition: whoever holds the
+conversation decides whether it is at its end, and takes it, or lets it grow.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pywebrtc_audio import EchoCanceller
+
+from orchestrator.listening.activity import FRAME, SpeechProbability
+from orchestrator.listening.linear import BLOCK, LinearCanceller
+
+RATE = 16_000
+FRAME_MS = FRAME * 1000 // RATE
+ONSET_FRAMES = 3
+"""Speech for so long is the beginning of it: 96 ms."""
+_UNSURE_FRAMES = 10
+"""And 320 ms, while the echo canceller has not yet heard ``_LEARNING_BLOCKS`` of what it is to cancel."""
+_LEARNING_BLOCKS = 50
+_ECHO_BLOCKS = 25
+_AUDIBLE = 1e-6
+PAUSE_FRAMES = 5
+"""Quiet for so long is a pause, in which the utterance is recognised: 160 ms."""
+_SPEECH, _STILL_SPEECH = 0.5, 0.35
+_BEFORE_FRAMES = 12
+"""Of the sound before the beginning, that belongs to it: its first consonant."""
+_LONGEST_FRAMES = 25 * RATE // FRAME
+
+Sound = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """Somebody speaks, for 96 ms by now; ``again``: after a pause of the same utterance."""
+
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pausing:
+    """Speech has paused: ``number`` names the pause, ``sound`` is the utterance so far, ``quiet_ms`` the pause's
+    length."""
+
+    number: int
+    sound: Sound
+    quiet_ms: int
+
+
+EarEvent = Began | Pausing
+
+
+class Ear:
+    """``hear`` takes 20 ms at a time."""
+
+    def __init__(self) -> None:
+        self._echo = EchoCanceller(sample_rate=RATE)
+        self._linear = LinearCanceller()
+        self._probability = SpeechProbability()
+        self._clean: Sound = np.zeros(0, np.float32)
+        self._words: Sound = np.zeros(0, np.float32)
+        self._before: deque[Sound] = deque(maxlen=_BEFORE_FRAMES)
+        self._utterance: deque[Sound] = deque(maxlen=_LONGEST_FRAMES)
+        self._speaks = False
+        self._loud = 0
+        self._quiet = 0
+        self._pauses = 0
+        self._learnt = 0
+        self._since = _ECHO_BLOCKS
+
+    def hear(self, near: Sound, reference: Sound) -> list[EarEvent]:
+        """``(320,)`` samples each at 16 kHz, full scale 1.0: the caller's sound, and what was sent at that time."""
+        sounding = float(reference @ reference) > _AUDIBLE * BLOCK
+        self._learnt += sounding
+        self._since = 0 if sounding else self._since + 1
+        unsure = self._learnt < _LEARNING_BLOCKS and self._since < _ECHO_BLOCKS
+        ends = [np.clip(each * 32768, -32768, 32767).astype(np.int16) for each in (near, reference)]
+        clean: Sound = (self._echo.process(*ends) / 32768).astype(np.float32)
+        self._clean = np.concatenate((self._clean, clean))
+        self._words = np.concatenate((self._words, self._linear.process(near, reference)))
+        events: list[EarEvent] = []
+        while len(self._clean) >= FRAME:
+            clean, self._clean = self._clean[:FRAME], self._clean[FRAME:]
+            words, self._words = self._words[:FRAME], self._words[FRAME:]
+            events += self._judge(self._probability(clean), words, _UNSURE_FRAMES if unsure else ONSET_FRAMES)
+        return events
+
+    def take(self, number: int) -> None:
+        """The utterance up to the pause of this number is over: what comes is another one."""
+        if number == self._pauses and self._quiet:
+            self._utterance.clear()
+            self._speaks = False
+
+    def _judge(self, probability: float, words: Sound, onset: int) -> list[EarEvent]:
+        loud = probability > (_SPEECH if self._quiet or not self._speaks else _STILL_SPEECH)
+        self._loud = self._loud + 1 if loud else 0
+        if not self._speaks:
+            self._before.append(words)
+            self._quiet = self._quiet + 1
+            if self._loud < onset:
+                return []
+            self._speaks, self._quiet = True, 0
+            self._utterance.extend(self._before)
+            self._before.clear()
+            return [Began(again=False)]
+        self._utterance.append(words)
+        if not loud:
+            self._quiet += 1
+            if self._quiet != PAUSE_FRAMES:
+                return []
+            self._pauses += 1
+            return [Pausing(self._pauses, np.concatenate(self._utterance), self._quiet * FRAME_MS)]
+        if self._quiet < PAUSE_FRAMES:
+            self._quiet = 0
+            return []
+        if self._loud < ONSET_FRAMES - 1:
+            self._quiet += 1
+            return []
+        self._quiet = 0
+        return [Began(again=True)]
+
+
+def blocks(sound: Sound) -> list[Sound]:
+    """The sound in pieces that ``hear`` takes; what does not fill one is left out."""
+    return [sound[at : at + BLOCK] for at in range(0, len(sound) - BLOCK + 1, BLOCK)]

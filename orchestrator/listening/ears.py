@@ -1,0 +1,102 @@
+"""The control process's end of the listening process: each call's ear, opened anew where the process dies."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+from orchestrator.listening.messages import (
+    AskListening,
+    CloseEar,
+    EarMessage,
+    EndListening,
+    Hear,
+    ListeningReady,
+    SpeechBegan,
+    SpeechPaused,
+    TakeUtterance,
+    Words,
+    codec,
+)
+from visavis.service.channel import ChannelClosed
+from visavis.service.child import KeptChild, Program
+from visavis.service.logs import Log
+from visavis.service.supervisor import BackOff, Supervisor
+
+log = Log(__name__)
+
+LANGUAGES = ("en",)
+"""Those that are understood."""
+_RESTART_S = (0.1, 10.0, 30.0)
+PROGRAM = Program(
+    "listening process",
+    "orchestrator.listening.process",
+    codec,
+    hello=ListeningReady,
+    start_s=60.0,
+    silence_s=10.0,
+    ping=AskListening,
+)
+OnSpeech = Callable[[SpeechBegan | SpeechPaused | Words], None]
+
+
+class Ears:
+    """``listen`` opens a call's ear; ``on_lost`` is told when the process has died: what was being said is lost."""
+
+    def __init__(self, on_lost: Callable[[], None] = lambda: None) -> None:
+        self.on_lost = on_lost
+        self.state: ListeningReady | None = None
+        """What the process said of itself; None while there is none."""
+        self._calls: dict[str, OnSpeech] = {}
+        self._child: KeptChild[EarMessage] = KeptChild(
+            PROGRAM, BackOff(*_RESTART_S), on_message=self._take, on_end=self._lost
+        )
+
+    @property
+    def pid(self) -> int | None:
+        """The newest process."""
+        return self._child.pid
+
+    def start(self, supervisor: Supervisor) -> None:
+        """Begin to keep it."""
+        self._child.start(supervisor)
+
+    async def close(self) -> None:
+        """End it."""
+        await self._child.close(EndListening())
+
+    def listen(self, call_id: str, on_speech: OnSpeech) -> None:
+        """Tell what is heard in a call from now on."""
+        self._calls[call_id] = on_speech
+
+    def leave(self, call_id: str) -> None:
+        """No more; nothing happens where nobody listened."""
+        if self._calls.pop(call_id, None):
+            self._send(CloseEar(call_id))
+
+    def hear(self, message: Hear) -> None:
+        """A stretch of a call's sound."""
+        if message.call_id in self._calls:
+            self._send(message)
+
+    def take(self, call_id: str, pause: int) -> None:
+        """The utterance that paused with this number is over."""
+        self._send(TakeUtterance(call_id, pause))
+
+    def _send(self, message: EarMessage) -> None:
+        if self.state is not None:
+            with contextlib.suppress(ChannelClosed):
+                self._child.send(message)
+
+    def _take(self, message: EarMessage) -> None:
+        if isinstance(message, ListeningReady):
+            self.state = message
+            if not message.recognises:
+                log.error("no_recognition", reason=message.reason)
+        elif isinstance(message, SpeechBegan | SpeechPaused | Words) and message.call_id in self._calls:
+            self._calls[message.call_id](message)
+
+    def _lost(self, reason: str, pause: float) -> None:
+        self.state = None
+        log.error("listening_lost", reason=reason, again_in_s=pause, calls=len(self._calls))
+        self.on_lost()

@@ -1,0 +1,93 @@
+"""What the control process and the listening process say to each other (``visavis.service.ipc``)."""
+
+from __future__ import annotations
+
+import typing
+from dataclasses import dataclass
+
+from visavis.service.ipc import Codec
+
+
+@dataclass(frozen=True, slots=True)
+class ListeningReady:
+    """The process hears; ``recognises``: and knows words, else one sentence says why not."""
+
+    pid: int
+    recognises: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hear:
+    """A stretch of a call, 16-bit little-endian mono PCM: the caller's voice at 16 kHz, from sample ``position`` of
+    the call on; then, in ``reference`` bytes, what the caller was sent meanwhile, at ``rate`` Hz."""
+
+    call_id: str
+    position: int
+    reference: int
+    rate: int
+    payload: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeUtterance:
+    """The utterance that paused with this number is over."""
+
+    call_id: str
+    pause: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseEar:
+    """A call is over."""
+
+    call_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechBegan:
+    """Somebody speaks, for 96 ms by now; ``again``: after a pause, in the same utterance."""
+
+    call_id: str
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechPaused:
+    """Speech has paused for ``quiet_ms``; its words come as :class:`Words` under the same number."""
+
+    call_id: str
+    pause: int
+    quiet_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What was said up to a pause; ``took_ms``: how long that took to recognise."""
+
+    call_id: str
+    pause: int
+    text: str
+    took_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class AskListening:
+    """Each second; answered by ``ListeningTurns``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListeningTurns:
+    """The process turns."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndListening:
+    """Exit."""
+
+
+EarMessage = (
+    ListeningReady | Hear | TakeUtterance | CloseEar | SpeechBegan | SpeechPaused | Words | AskListening
+    | ListeningTurns | EndListening
+)  # fmt: skip
+codec = Codec[EarMessage](*typing.get_args(EarMessage))

@@ -1,0 +1,108 @@
+"""Uploads and preparations: nobody's many make another's one wait, and what waits is on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from inference_server import uploads
+from inference_server.avatars.store import AvatarStore
+from inference_server.errors import RequestError
+from inference_server.fair_turns import FairTurns
+from inference_server.uploads import Uploads
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_the_client_that_has_cost_least_comes_next() -> None:
+    turns, order = FairTurns(1), list[str]()
+
+    async def work(client: str, cost: float) -> None:
+        async with turns.turn(client, cost):
+            order.append(client)
+            await asyncio.sleep(0)
+
+    tasks = [asyncio.create_task(work("greedy", 1.0)) for _ in range(6)]
+    await asyncio.sleep(0)
+    tasks += [asyncio.create_task(work("small", 1.0)) for _ in range(2)]
+    tasks += [asyncio.create_task(work("large", 3.0)) for _ in range(2)]
+    await asyncio.gather(*tasks)
+    assert order.index("small") <= 2 and order.index("large") <= 3
+    assert [place for place, client in enumerate(order) if client == "small"][1] <= 5
+    assert order[-1] in ("greedy", "large")
+
+
+async def test_who_leaves_the_line_leaves_its_place() -> None:
+    turns = FairTurns(1)
+    held = turns.turn("a", 1.0)
+    await held.__aenter__()
+    waiting = [asyncio.create_task(turns.turn("b", 1.0).__aenter__()) for _ in range(3)]
+    await settle()
+    for task in waiting[:2]:
+        task.cancel()
+    await settle()
+    await held.__aexit__(None, None, None)
+    await settle()
+    assert waiting[2].done() and not waiting[2].cancelled()
+
+
+async def test_a_slow_upload_is_given_up_and_others_wait_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "RECEIVE_S", 0.05)
+    places = Uploads(1)
+
+    async def slow() -> None:
+        async with places.place("slow"):
+            await asyncio.Event().wait()
+
+    dripping = [asyncio.create_task(slow()) for _ in range(5)]
+    await settle()
+    async with asyncio.timeout(5), places.place("honest"):
+        assert sum(task.done() for task in dripping) == 1  # it came before the other four
+    for result in await asyncio.gather(*dripping, return_exceptions=True):
+        assert isinstance(result, RequestError) and "did not come within" in result.sentence
+
+
+async def test_who_finds_no_place_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "WAIT_S", 0.05)
+    places = Uploads(1)
+    async with places.place("one"):
+        with pytest.raises(RequestError, match="try again later"):
+            async with places.place("two"):
+                pass
+    async with places.place("two"):
+        pass
+
+
+@pytest.mark.process
+def test_scratch_of_a_server_that_was_killed_is_gone_at_the_next_start(tmp_path: Path) -> None:
+    code = f"""
+import os, signal
+from pathlib import Path
+from inference_server.avatars.store import AvatarStore
+store = AvatarStore(Path({str(tmp_path)!r}), 10**9)
+(store.scratch() / "bundle").write_bytes(bytes(1000))
+print("written", flush=True)
+{{}}
+"""
+    kill = code.format("os.kill(os.getpid(), signal.SIGKILL)")
+    subprocess.run([sys.executable, "-c", kill], env=os.environ, timeout=60, check=False)
+    assert len(list((tmp_path / "tmp").rglob("bundle"))) == 1
+    alive = subprocess.Popen(
+        [sys.executable, "-c", code.format("input()")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert alive.stdin and alive.stdout and alive.stdout.readline() == b"written\n"
+    left = list((tmp_path / "tmp").rglob("bundle"))
+    assert len(left) == 1  # its own
+    AvatarStore(tmp_path, 10**9)
+    assert list((tmp_path / "tmp").rglob("bundle")) == left  # somebody works there
+    alive.communicate(b"\n", timeout=60)
+    AvatarStore(tmp_path, 10**9)
+    assert list((tmp_path / "tmp").iterdir()) == []

@@ -1,0 +1,112 @@
+"""One ear: when speech begins and pauses, and that an echo of ours is none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from orchestrator.listening.ear import Began, Ear, EarEvent, Pausing, blocks
+from orchestrator.listening.linear import BLOCK, LinearCanceller
+from orchestrator.listening.recogniser import Recogniser, read_tokens
+from tests.listening.support import AGENT, Sound, echo, silence, speech, whole_blocks
+
+
+def heard(ear: Ear, near: Sound, reference: Sound | None = None) -> list[tuple[int, EarEvent]]:
+    """Every event, and the milliseconds at which it came."""
+    near = whole_blocks(near)
+    reference = np.zeros(len(near), np.float32) if reference is None else np.resize(reference, len(near))
+    out: list[tuple[int, EarEvent]] = []
+    for index, (block, far) in enumerate(zip(blocks(near), blocks(reference), strict=True)):
+        out += [((index + 1) * 20, event) for event in ear.hear(block, far)]
+    return out
+
+
+def test_speech_begins_and_pauses() -> None:
+    ear, words = Ear(), speech("I would like to book a table.")
+    (at, began), (then, pause) = heard(ear, np.concatenate((silence(1.0), words, silence(0.6))))
+    assert began == Began(again=False) and 1000 <= at <= 1300
+    assert isinstance(pause, Pausing) and pause.quiet_ms == 160
+    ends = 1000 + len(words) / 16
+    assert ends + 100 <= then <= ends + 320
+    assert len(pause.sound) >= len(words)
+
+
+def test_an_utterance_grows_until_it_is_taken() -> None:
+    ear, words = Ear(), speech("I would like to book a table.")
+    first = heard(ear, np.concatenate((silence(1.0), words, silence(0.5))))
+    second = heard(ear, np.concatenate((words, silence(0.5))))
+    assert [event for _, event in second if isinstance(event, Began)] == [Began(again=True)]
+    (_, one), (_, both) = first[-1], second[-1]
+    assert isinstance(one, Pausing) and isinstance(both, Pausing)
+    assert len(both.sound) > 1.8 * len(one.sound)
+    ear.take(both.number)
+    third = heard(ear, np.concatenate((silence(0.5), words, silence(0.5))))
+    assert third[0][1] == Began(again=False)
+    assert isinstance(third[-1][1], Pausing) and len(third[-1][1].sound) < 1.3 * len(one.sound)
+
+
+def test_an_utterance_that_goes_on_meanwhile_is_not_taken() -> None:
+    ear, words = Ear(), speech("I would like to book a table.")
+    (_, pause) = heard(ear, np.concatenate((silence(1.0), words, silence(0.5))))[-1]
+    heard(ear, words[: len(words) // 2])
+    assert isinstance(pause, Pausing)
+    ear.take(pause.number)
+    (_, whole) = heard(ear, np.concatenate((words[len(words) // 2 :], silence(0.5))))[-1]
+    assert isinstance(whole, Pausing) and len(whole.sound) > 1.8 * len(pause.sound)
+
+
+def test_silence_and_noise_are_no_speech() -> None:
+    noise = np.random.default_rng(1).standard_normal(16_000 * 5).astype(np.float32) * 0.01
+    assert heard(Ear(), silence(2.0)) == []
+    assert heard(Ear(), noise) == []
+
+
+@pytest.mark.parametrize("delay_ms", [60, 120, 300])
+def test_an_echo_of_what_was_sent_is_nobody(delay_ms: int) -> None:
+    agent = speech(AGENT)
+    assert heard(Ear(), echo(agent, delay_ms, -8), agent) == []
+
+
+def test_a_caller_is_heard_over_the_echo() -> None:
+    agent, caller = speech(AGENT), speech("Please stop. I would like to talk to somebody.")
+    near = echo(agent, 120, -8)
+    at = 16_000 * 6
+    near[at : at + len(caller)] += caller
+    events = heard(Ear(), near, agent)
+    assert events[0][1] == Began(again=False)
+    assert 6000 <= events[0][0] <= 6000 + 330
+
+
+def test_words_under_double_talk_are_recognised_behind_the_linear_canceller() -> None:
+    agent, caller = speech(AGENT), speech("Please stop. I would like to talk to somebody.")
+    near = echo(agent, 120, -8)
+    at = 16_000 * 6
+    near[at : at + len(caller)] += caller
+    canceller = LinearCanceller()
+    out = np.concatenate([canceller.process(n, r) for n, r in zip(blocks(near), blocks(agent), strict=True)])
+    words = Recogniser()(out[at : at + len(caller)])
+    assert words.replace(",", ".").lower() == "please stop. i would like to talk to somebody."
+
+
+def test_the_linear_canceller_leaves_alone_what_has_no_echo() -> None:
+    words = whole_blocks(speech("I would like to book a table."))
+    canceller, quiet = LinearCanceller(), np.zeros(BLOCK, np.float32)
+    out = np.concatenate([canceller.process(block, quiet) for block in blocks(words)])
+    assert np.array_equal(out, words)
+
+
+def test_the_recogniser_reads_speech_and_nothing_in_silence() -> None:
+    recognise = Recogniser()
+    assert recognise(speech("I would like to book a table.")) == "I would like to book a table."
+    assert recognise(np.zeros(0, np.float32)) == ""
+
+
+def test_tokens_have_lengths_of_one_or_two_bytes() -> None:
+    assert read_tokens(b"\x00\x02ab" + bytes([128 + 2, 1]) + b"x" * 130) == [b"", b"ab", b"x" * 130]
+
+
+def test_after_a_short_greeting_a_caller_is_heard_as_soon_as_ever() -> None:
+    ear, words = Ear(), speech("Yes.")
+    greeting = whole_blocks(np.concatenate((speech("Hello."), silence(1.0))))
+    assert heard(ear, silence(len(greeting) / 16_000), greeting) == []
+    assert heard(ear, np.concatenate((words, silence(0.5))))[0][1] == Began(again=False)

@@ -1,0 +1,69 @@
+"""The listening process: hears what is said, and dies without a call's loss."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+
+from orchestrator.listening.ears import Ears
+from orchestrator.listening.messages import EarMessage, Hear, SpeechBegan, SpeechPaused, Words
+from tests.listening.support import silence, speech
+from tests.support.waiting import until
+from visavis.service.supervisor import Supervisor
+
+
+@contextlib.asynccontextmanager
+async def running() -> AsyncIterator[Ears]:
+    ears, supervisor = Ears(), Supervisor()
+    ears.start(supervisor)
+    try:
+        async with asyncio.timeout(60):
+            await until(lambda: ears.state is not None)
+            yield ears
+    finally:
+        await ears.close()
+        await supervisor.close()
+
+
+def say(ears: Ears, sound: np.ndarray, position: int) -> int:
+    pcm = (sound * 32767).astype("<i2")
+    for at in range(0, len(pcm) - 319, 320):
+        reference = bytes(320)
+        payload = pcm[at : at + 320].tobytes() + reference
+        ears.hear(Hear("a", position, len(reference), 8000, payload))
+        position += 320
+    return position
+
+
+@pytest.mark.process
+async def test_words_come_back_and_a_dead_process_is_followed_by_another() -> None:
+    utterance = np.concatenate((silence(0.5), speech("Hello there."), silence(0.5)))
+    async with running() as ears:
+        assert ears.state is not None and ears.state.recognises
+        said: list[EarMessage] = []
+        ears.listen("a", said.append)
+        position = 0
+        for _ in range(2):
+            position = say(ears, utterance, position)
+            await until(lambda: any(isinstance(each, Words) for each in said))
+            began, paused, words = said
+            assert isinstance(began, SpeechBegan) and isinstance(paused, SpeechPaused)
+            assert isinstance(words, Words) and words.text.startswith("Hello")
+            assert paused.pause == words.pause
+            said.clear()
+            assert ears.pid is not None
+            os.kill(ears.pid, signal.SIGKILL)
+            await until(lambda: ears.state is None)
+            await until(lambda: ears.state is not None)
+
+
+async def test_what_nobody_listens_to_is_not_sent() -> None:
+    ears = Ears()
+    ears.hear(Hear("a", 0, 0, 8000, bytes(640)))
+    ears.leave("a")

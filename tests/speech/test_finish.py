@@ -1,0 +1,63 @@
+"""Every voice comes trimmed and at one level."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from orchestrator.speech.finish import LEVEL_DBFS, PEAK_DBFS, active_level, finished, powers
+from orchestrator.speech.heard_text import HeardText
+
+RATE = 24_000
+
+
+def speech(seconds: float, amplitude: float, seed: int = 0) -> np.ndarray:
+    """Noise in syllables of 200 ms, with a few sharp peaks."""
+    noise = np.random.default_rng(seed).standard_normal(int(seconds * RATE))
+    noise *= 0.25 + 0.75 * np.abs(np.sin(np.arange(len(noise)) / RATE * np.pi * 2.5))
+    noise[:: RATE // 7] *= 5
+    return np.clip(noise * amplitude * 32767, -32768, 32767).astype(np.int16)
+
+
+def silence(milliseconds: int) -> np.ndarray:
+    return np.zeros(RATE * milliseconds // 1000, np.int16)
+
+
+@pytest.mark.parametrize("amplitude", [0.003, 0.05, 0.6])
+def test_a_sentence_is_trimmed_and_levelled(amplitude: float) -> None:
+    voice = speech(2.0, amplitude)
+    out = finished(np.concatenate((silence(300), voice, silence(500))), RATE)
+    assert 1000 * (len(out) - len(voice)) / RATE <= 75
+    (loud,) = np.nonzero(np.abs(out) > 600)
+    assert 10 <= 1000 * loud[0] / RATE <= 30
+    assert 10 * np.log10(active_level(powers(out, RATE))) == pytest.approx(LEVEL_DBFS, abs=1.0)
+    assert 20 * np.log10(np.abs(out).max() / 32767) <= PEAK_DBFS + 0.01
+
+
+def test_silence_stays_out() -> None:
+    assert len(finished(silence(400), RATE)) == 0
+    assert len(finished(np.zeros(0, np.int16), RATE)) == 0
+
+
+def test_words_are_heard_in_their_order_up_to_the_time() -> None:
+    heard = HeardText()
+    heard.begin("One two three.")
+    heard.extend(speech(1.2, 0.1), RATE)
+    heard.end()
+    heard.extend(silence(300), RATE)
+    heard.begin("Four five.")
+    heard.extend(speech(0.9, 0.1), RATE)
+    heard.end()
+    assert heard.milliseconds == pytest.approx(2400)
+    assert heard.heard(0) == ""
+    assert heard.heard(450) == "One"
+    assert heard.heard(1400) == "One two three."
+    assert heard.heard(1750) == "One two three. Four"
+    assert heard.heard(2400) == heard.text == "One two three. Four five."
+
+
+def test_of_a_sentence_whose_end_is_not_there_only_what_was_sent_counts() -> None:
+    heard = HeardText()
+    heard.begin("This is a rather long sentence of which only the beginning has come so far.")
+    heard.extend(speech(0.8, 0.1), RATE)
+    assert heard.heard(10_000).split() == ["This", "is", "a", "rather"]
