@@ -76,6 +76,7 @@ class GrpcFrontend:
 
     def __init__(self, core: Core, guard: Guard) -> None:
         self._core = core
+        self._guard = guard
         self._log = core.log
         self._server = grpc.aio.server(
             interceptors=[AccessInterceptor(guard)], options=server_options(core.settings)
@@ -107,6 +108,12 @@ class GrpcFrontend:
         """Stop listening and end what is left."""
         await self._health.close()
         await self._server.stop(grace_s)
+
+    def _client(self, context: Context) -> str:
+        """Who asks: the name of the token, and the address."""
+        sent = [str(value) for key, value in context.invocation_metadata() if key == "authorization"]
+        grant = self._guard.known(sent[0]) if sent else None
+        return f"{grant.name if grant else ''}@{client_of(context.peer())}"
 
     def _handlers(self) -> Any:
         def entry(kind: str, method: Any, request: type[Message]) -> Any:
@@ -156,7 +163,7 @@ class GrpcFrontend:
         """
         async with self._answering("PrepareAvatar", context):
             self._core.check_open_to_new()
-            client = client_of(context.peer())
+            client = self._client(context)
             async with self._core.uploads.place(client):
                 try:
                     request = convert.prepare_request(_checked(await anext(requests)), client)
@@ -218,7 +225,7 @@ class GrpcFrontend:
             if kind != "open":
                 name = "an unknown message" if kind is None else "".join(w.title() for w in kind.split("_"))
                 raise invalid(f"{name} came before Open: send Open first.")
-            stream = await self._core.open(convert.open_request(first.open), client_of(context.peer()))
+            stream = await self._core.open(convert.open_request(first.open), self._client(context))
             tasks: list[asyncio.Task[Any]] = []
             try:
                 await context.write(codec.encode_response(describe.opened(self._core, stream)))

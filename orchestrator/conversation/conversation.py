@@ -220,7 +220,11 @@ class Conversation:
 
         for old in list(self._replies):
             self._drop(old, False)
-        self._replies[number] = PendingReply(number, text, begin)
+        self._replies[number] = PendingReply(number, text, begin, self._foresee)
+
+    def _foresee(self, sentence: str) -> None:
+        with contextlib.suppress(SpeechError):  # told where it is said
+            self._call.foresee(sentence, self._language)
 
     def _answer(self, number: int, text: str) -> None:
         reply = self._replies.get(number)

@@ -178,6 +178,18 @@ async def test_a_question_is_answered_and_both_are_remembered() -> None:
     talk.conversation.close()
 
 
+async def test_the_first_sentence_of_a_reply_is_foreseen_before_the_turn_is_over() -> None:
+    talk, foreseen = Talk(["One. ", "Two is ", "more."], ["And."]), list[str]()
+    talk.call.foresee = lambda sentence, language: foreseen.append(sentence)  # type: ignore[method-assign]
+    talk.ears.say("Tell me about", quiet_ms=160)
+    await until(lambda: foreseen)
+    assert foreseen == ["One."] and not talk.call.turns
+    talk.ears.say("Tell me about it.")
+    await talk.turn(1)
+    assert foreseen == ["One.", "And."]
+    talk.conversation.close()
+
+
 async def test_a_reply_that_is_cut_is_remembered_up_to_the_word() -> None:
     talk = Talk(["One two three four five six seven eight."], ["Yes?"])
     talk.ears.say("Count for me.")

@@ -15,8 +15,10 @@ PACKAGES = {
     "debootstrap": "debootstrap",
     "espeak-ng": "espeak-ng",
     "ffmpeg": "ffmpeg",
+    "gdbus": "libglib2.0-bin dbus",
     "gst-launch-1.0": "gstreamer1.0-tools gstreamer1.0-plugins-good gstreamer1.0-libav",
     "ip": "iproute2",
+    "jamid": "jami-daemon",
     "kamailio": "kamailio",
     "linphonec": "linphone-cli mediastreamer2-plugin-openh264",
     "nft": "nftables",
@@ -38,6 +40,7 @@ def require(program: str, package: str) -> str:
     folders += [
         f"{folder[:-3]}sbin" for folder in folders if folder.endswith("/bin")
     ]  # which users lack on Debian
+    folders.append("/usr/libexec")
     path = shutil.which(program, path=os.pathsep.join(folders))
     if path is None:
         absent(program, f"apt-get install {package}")

@@ -13,10 +13,11 @@ from tests.peers.peers import require
 
 TONE_HZ = 440
 _SCRIPT = """load-module module-null-sink sink_name=far rate=48000
-load-module module-sine-source source_name=tone frequency={tone} rate=48000
+load-module module-null-sink sink_name=mouth rate=48000
+load-module module-sine sink=mouth frequency={tone} rate=48000
 load-module module-native-protocol-unix auth-anonymous=1 socket={socket}
 set-default-sink far
-set-default-source tone
+set-default-source mouth.monitor
 """
 
 
