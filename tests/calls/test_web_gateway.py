@@ -16,7 +16,7 @@ import pytest
 from orchestrator.config import Settings
 from orchestrator.gateways.ice_servers import LIFETIME_S, ice_servers
 from orchestrator.gateways.ice_tcp import IceTcp
-from orchestrator.gateways.web import LONGEST_MESSAGE, MOST_UNSENT, WebGateway, named_address
+from orchestrator.gateways.web import LONGEST_MESSAGE, MOST_UNSENT, WebGateway, candidates, named_address
 from orchestrator.rtp import stun
 from orchestrator.rtp.bundle import Fingerprint
 from orchestrator.rtp.framing import LONGEST, Deframer, FramingError, framed
@@ -158,3 +158,25 @@ async def test_a_websocket_that_stops_reading_or_says_too_much_is_closed(tmp_pat
     finally:
         await gateway.close()
         await control.close()
+
+
+@pytest.mark.parametrize(
+    ("bound", "address", "host", "udp"),
+    [
+        ("0.0.0.0", "192.0.2.1", "127.0.0.1", ["192.0.2.1", "127.0.0.1"]),
+        ("0.0.0.0", "127.0.0.1", "127.0.0.1", ["127.0.0.1"]),
+        ("0.0.0.0", "192.0.2.1", "::1", ["192.0.2.1"]),
+        ("::", "2001:db8::1", "192.0.2.1", ["2001:db8::1", "192.0.2.1"]),
+        ("192.0.2.9", "127.0.0.1", "127.0.0.1", ["192.0.2.9", "127.0.0.1"]),
+        ("0.0.0.0", "192.0.2.1", "calls.example", ["192.0.2.1"]),
+    ],
+)
+def test_candidates_are_where_the_browser_may_reach_us(
+    bound: str, address: str, host: str, udp: list[str]
+) -> None:
+    lines = [line.split() for line in candidates(bound, address, (host, 8080), 4000)]
+    assert [line[4] for line in lines if line[2] == "udp"] == udp
+    assert [(line[4], line[5]) for line in lines if line[2] == "tcp"] == [(host, "8080")]
+    assert len({line[0] for line in lines}) == len(lines)
+    priorities = [int(line[3]) for line in lines]
+    assert priorities == sorted(priorities, reverse=True)

@@ -91,12 +91,15 @@ async def test_a_whole_call() -> None:
         in_call(house) as (tab, call_id),
     ):
         assert (await house.call(call_id))["audio"] == "opus/48000"
+        await house.api.put(f"/v1/calls/{call_id}/trace")
         assert await tab.run(LOUDNESS) == "running"
         await tab.until("window.loudness() > 0.01")  # the greeting
         turn = await house.play(call_id, [(0.0, tone(3.0))])
         seen = await cards(tab, 2.5)
         mouths = [card for card in seen if card.mouth is not None]
-        assert mouths and all(card.mouth and card.mouth.loop_index == card.loop_index for card in mouths)
+        # A mouth that came late fades out over the next bodies; any other lies over its own.
+        own = [card for card in mouths if card.mouth and card.mouth.loop_index == card.loop_index]
+        assert len(own) > len(mouths) / 2
         assert len({card.loop_index for card in seen}) > 3
         assert await tab.run("window.loudness()") > 0.05
         assert (await house.turn(call_id, turn))["heard_ms"] == pytest.approx(3000, abs=1)
@@ -134,6 +137,13 @@ async def test_a_whole_call() -> None:
         record = await record_of(house, call_id, 3.0)
         assert (record["cause"], record["ended_by"], record["srtp"]) == ("bye by peer", "peer", True)
         await tab.until("window.visavis.call.state === 'ended'")
+        await tab.run("location.hash = 'records', true")
+        await tab.until("Boolean(document.querySelector('.item'))")
+        await tab.run("document.querySelector('.item').click()")
+        await tab.run("[...document.querySelectorAll('.detail button')].at(-1).click()")
+        await tab.until("document.querySelectorAll('.ladder li').length > 4")
+        ladder = await tab.run("document.querySelector('.ladder').textContent")
+        assert "BYE" in ladder and "a=ice-pwd:(removed)" in ladder
 
 
 async def test_the_other_end_hangs_up_and_two_tabs_do_not_mind_each_other() -> None:
