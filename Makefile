@@ -10,12 +10,14 @@ TORCH_STAMP := $(VENV)/.setup-torch
 # Tests start many processes: what is compiled once is kept, as Python does where nobody says otherwise.
 unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup run demo check quick test test-all test-peers test-peers-hidden test-torch test-python test-roomkit \
-  test-livekit test-pipecat test-compose check-kubernetes test-protobuf6 lint types proto proto-tools train-visemes bench bench-fleet gpu-kit sbom pin-images clean
+  test-livekit test-pipecat test-compose check-kubernetes secrets test-oldest lint types proto proto-tools train-visemes bench bench-fleet gpu-kit sbom pin-images clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(STAMP): pyproject.toml
+	@test "$$(uname)" = Linux || { \
+	  echo "Visavis runs on Linux: on a Mac or Windows take Docker or WSL 2 (docs/faq.md)"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
 	  echo "Visavis needs Python 3.11 to 3.13: name one with make PYTHON=python3.11"; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { \
@@ -34,7 +36,7 @@ $(TEST_STAMP): $(STAMP)
 $(TORCH_STAMP): $(TEST_STAMP)
 	@echo "installing torch into $(VENV): 2.8 GB to fetch and 5 GB on disk with CUDA (a build for the CPU alone:"
 	@echo "0.2 GB, see CONTRIBUTING.md); several minutes"
-	@$(BIN)/pip install -q --disable-pip-version-check -e '.[orchestrator,inference,musetalk,dev]'
+	@$(BIN)/pip install -q --disable-pip-version-check -e '.[orchestrator,inference,musetalk,dev]' triton
 	@touch $@
 
 setup: $(STAMP)  ## install both services into .venv
@@ -49,7 +51,7 @@ test: $(TEST_STAMP) proto-tools  ## all tests that need neither torch nor progra
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not process and not torch' $(ARGS) || test $$? -eq 5
 	$(BIN)/python -m pytest -m 'process and not peer and not container and not torch' $(ARGS)
 
-test-all: test test-protobuf6 test-peers test-torch test-compose test-roomkit test-livekit test-pipecat  ## the same, then peers, torch, frameworks, containers
+test-all: test test-oldest test-peers test-torch test-compose test-roomkit test-livekit test-pipecat  ## the same, then peers, torch, frameworks, containers
 
 test-peers: $(TEST_STAMP)  ## tests with baresip, SIPp, Kamailio, Linphone, GStreamer... (CONTRIBUTING.md lists them)
 	$(BIN)/python -m pytest -m 'peer and not container and not torch' $(ARGS)
@@ -73,16 +75,15 @@ test-python:  ## the tests that start no process with Python 3.12 and 3.13 [OTHE
 	  $(MAKE) --no-print-directory quick PYTHON=$$python VENV=.venv-$$($$python -c \
 	    'import sys; print("py%d%d" % sys.version_info[:2])') || exit 1; done
 
-# Pipecat and others keep protobuf below 7: the contract's tests with the oldest that is taken.
-OLD_PROTOBUF_VENV := .venv-protobuf6
+# What pip installs elsewhere is the newest that is allowed. Pipecat and others keep protobuf below 7, for one.
+OLDEST_VENV := .venv-oldest
 
-test-protobuf6:  ## the contract's tests that start no process with protobuf 6 and the oldest gRPC
-	@test -x $(OLD_PROTOBUF_VENV)/bin/pip || $(PYTHON) -m venv $(OLD_PROTOBUF_VENV)
-	@$(OLD_PROTOBUF_VENV)/bin/pip install -q --disable-pip-version-check -e '.[inference]' protobuf==6.31.1 \
-	  grpcio==1.76.0 grpcio-health-checking==1.76.0 grpcio-reflection==1.76.0 pytest==9.2.0 pytest-asyncio==1.5.0 \
-	  hypothesis==6.170.15 'pillow>=12,<14' 'av>=18,<20'
-	$(OLD_PROTOBUF_VENV)/bin/python -m pytest -m 'not process and not torch' tests/contract tests/client tests/playout tests/roomkit tests/service tests/library \
-	  tests/inference tests/http $(ARGS)
+test-oldest:  ## the tests that start no process with the oldest allowed version of every dependency
+	@test -x $(OLDEST_VENV)/bin/pip || $(PYTHON) -m venv $(OLDEST_VENV)
+	@$(PYTHON) -m testing.oldest orchestrator inference dev > $(OLDEST_VENV)/constraints.txt
+	@$(OLDEST_VENV)/bin/pip install -q --disable-pip-version-check -c $(OLDEST_VENV)/constraints.txt \
+	  -e '.[orchestrator,inference,dev]'
+	$(OLDEST_VENV)/bin/python -m pytest -n 2 --dist worksteal -m 'not process and not torch' $(ARGS)
 
 test-compose: $(TEST_STAMP)  ## tests of the compose files, with a real container engine
 	$(BIN)/python -m pytest -m container $(ARGS)
@@ -101,7 +102,7 @@ $(ROOMKIT_STAMP): pyproject.toml
 	@echo "installing RoomKit, the services and the tests into $(ROOMKIT_VENV): about 250 MB to fetch, one minute"
 	@test -x $(ROOMKIT_VENV)/bin/pip || $(PYTHON312) -m venv $(ROOMKIT_VENV)
 	@$(ROOMKIT_VENV)/bin/pip install -q --disable-pip-version-check -e '.[orchestrator,inference,roomkit]' \
-	  roomkit==0.109.0 pytest==9.2.0 pytest-asyncio==1.5.0 'websockets>=14'
+	  roomkit==0.109.0 'aiortp[g722,opus]' pytest==9.2.0 pytest-asyncio==1.5.0 'websockets>=14'
 	@touch $@
 
 test-roomkit: $(ROOMKIT_STAMP)  ## the tests with the real RoomKit (Python 3.12, baresip) [ARGS=]
@@ -162,13 +163,16 @@ lint: $(TEST_STAMP)  ## ruff, rules and format
 types: $(TEST_STAMP)  ## mypy --strict
 	$(BIN)/mypy
 
+secrets:  ## Kubernetes: make the tokens that the manifests mount, once [NAMESPACE=visavis KUBECTL=kubectl]
+	@NAMESPACE=$(or $(NAMESPACE),visavis) KUBECTL="$(or $(KUBECTL),kubectl)" deploy/kubernetes/secrets.sh
+
 check-kubernetes:  ## schemas of Kubernetes, checkov and hadolint over the manifests and Dockerfiles (needs kubectl)
 	deploy/kubernetes/check.sh $(PYTHON)
 
 train-visemes: $(STAMP)  ## make the sound-to-mouth weights and judge them (see docs/visemes.md)
 	$(BIN)/pip install -q --disable-pip-version-check -e '.[train,inference]'
-	$(BIN)/python -m inference_server.engines.portrait.training.train
-	$(BIN)/python -m inference_server.engines.portrait.training.evaluate
+	$(BIN)/python -m testing.training.train
+	$(BIN)/python -m testing.training.evaluate
 
 # Code that an older protoc made runs with newer protobuf: an environment of its own, with the oldest.
 PROTO_VENV := .venv-proto

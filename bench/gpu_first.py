@@ -1,6 +1,6 @@
 """The first thing to run on a machine with a GPU: eight steps that say what works there and how fast it is.
 
-    python -m bench.gpu_first [--limit 300] [--dir models] [--out out/gpu-first]
+    python -m bench.gpu_first [--limit 300] [--dir models] [--only NAME,...] [--out out/gpu-first]
 
 Every step is a process of its own, so one that fails or hangs costs only itself; a step for which too little of
 --limit (seconds, for the whole run) is left is skipped. Figures are printed as they come and lie in figures.json,
@@ -128,6 +128,13 @@ def main(argv: list[str] | None = None, steps: tuple[Step, ...] = STEPS) -> int:
     parser.add_argument("--device", default="auto", help="as the engine's setting")
     parser.add_argument("--batch", type=int, default=16, help="largest bucket")
     parser.add_argument("--out", type=Path, default=Path("out/gpu-first"), help="folder of the results")
+    parser.add_argument(
+        "--decoder", choices=("sd-vae", "taesd"), default="sd-vae", help="as the engine's setting"
+    )
+    parser.add_argument(
+        "--norms", choices=("torch", "fused"), default="torch", help="as the engine's setting"
+    )
+    parser.add_argument("--only", help="names of the steps, between commas")
     parser.add_argument("--step", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.step:
@@ -136,6 +143,8 @@ def main(argv: list[str] | None = None, steps: tuple[Step, ...] = STEPS) -> int:
     report = Report(options.out)
     command = [sys.executable, "-m", THIS, *(sys.argv[1:] if argv is None else argv)]
     for number, step in enumerate(steps, 1):
+        if options.only and step.name not in options.only.split(","):
+            continue
         report.say(f"== {number} {step.title}")
         left = options.limit - (time.monotonic() - began)
         if left < step.needs_s:
@@ -153,7 +162,15 @@ def _child(options: argparse.Namespace) -> int:
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     weights = options.dir or options.out / f"weights-{options.size}"
-    order = steps.Order(weights, options.out / "cache", options.size == "tiny", options.device, options.batch)
+    order = steps.Order(
+        weights,
+        options.out / "cache",
+        options.size == "tiny",
+        options.device,
+        options.batch,
+        options.decoder,
+        options.norms,
+    )
     try:
         figures = getattr(steps, options.step)(order)
     except Exception as error:

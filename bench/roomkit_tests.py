@@ -2,7 +2,8 @@
 
 In the environment of ``make test-roomkit``. ``tests/test_avatar.py`` and ``tests/video/test_websocket_avatar.py``
 are run as they are, then with our providers in the place of RoomKit's: the mock, and ``HTTPAvatarProvider`` over a
-server with the mock engine. What does not apply is named with its reason. Exits 1 where a test fails.
+server with the mock engine. What does not apply is named with its reason. Exits 1 where a test fails, and where no
+test of a file ran.
 """
 
 from __future__ import annotations
@@ -88,6 +89,8 @@ def tests(title: str, path: Path, not_applicable: Mapping[str, str]) -> Chosen:
         "ignore",
         "-p",
         "no:cacheprovider",
+        "--noconftest",  # the checkout's package `tests` has the name of ours
+        "--import-mode=importlib",
         "-c",
         "/dev/null",
     ]
@@ -104,6 +107,8 @@ def tests(title: str, path: Path, not_applicable: Mapping[str, str]) -> Chosen:
         ],
         plugins=[chosen],
     )
+    if not chosen.passed and not chosen.failed:
+        chosen.failed.append(f"{path}: no test ran")
     print(f"  {chosen.passed} passed, {len(chosen.failed)} failed {' '.join(chosen.failed)}", flush=True)
     return chosen
 
@@ -133,7 +138,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkout", type=Path)
-    sys.exit(1 if asyncio.run(run(parser.parse_args(arguments).checkout)) else 0)
+    failed = asyncio.run(run(parser.parse_args(arguments).checkout))
+    print(f"{failed} failed")
+    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

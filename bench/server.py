@@ -27,6 +27,7 @@ import cv2
 import grpc
 import numpy as np
 
+from tests.support.credentials import SignedStub
 from visavis.avatar.v1 import avatar_pb2 as pb
 from visavis.avatar.v1.avatar_pb2_grpc import AvatarServiceStub
 
@@ -164,7 +165,7 @@ async def case(
     async with serve({"look_ahead_ms": "0", **engine}) as server:
         options = [("grpc.max_receive_message_length", -1)]
         async with grpc.aio.insecure_channel(server.address, options=options) as channel:
-            stub: Any = AvatarServiceStub(channel)
+            stub: Any = SignedStub(AvatarServiceStub(channel))
             avatar_id = ""
             async for step in stub.PrepareAvatar(pb.PrepareAvatarRequest(image=image, width=512, height=512)):
                 avatar_id = step.avatar.avatar_id

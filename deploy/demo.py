@@ -1,7 +1,8 @@
 """A phone in a container: calls the orchestrator, lets it speak, and writes what it received to ``/out``.
 
 ``docker compose --profile demo run --rm demo`` leaves ``demo.mp4`` (decoded from the received RTP, aligned by
-RTCP) and ``demo.png`` there. ``DEMO_SIP`` and ``DEMO_API`` say where the orchestrator is.
+RTCP) and ``demo.png`` there. ``DEMO_SIP`` and ``DEMO_API`` say where the orchestrator is, ``DEMO_TOKENS`` where
+the API's tokens lie.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from pathlib import Path
 import httpx
 
 from examples.demo import TEXT, DemoFailed, Progress, converse, wait_ready
+from examples.dialogue import callers_words, hold_dialogue, talk_with
 from testing.caller import CallFailed, Phone
 from testing.caller.movie import contact_sheet, report, write_movie
+from testing.caller.recording import CLOCK_RATES
+from visavis.service.security import read_token
 
 
 def route_to(sip: str) -> tuple[str, str]:
@@ -36,11 +40,16 @@ async def demo(options: argparse.Namespace) -> None:
     """The whole call."""
     progress = Progress()
     sip, local = route_to(options.sip)
-    async with httpx.AsyncClient(base_url=options.api, timeout=30) as api:
+    who = {"Authorization": f"Bearer {read_token(options.tokens).reveal()}"}
+    async with httpx.AsyncClient(base_url=options.api, timeout=30, headers=who) as api:
         await wait_ready(api, {}, progress, options.out)
+        words = await callers_words(CLOCK_RATES["opus"])
         progress.say("dialling")
         async with Phone(f"sip:{options.user}@{sip}", local=local, codec="opus") as phone:
-            await converse(api, phone, options.text, options.language, progress)
+            call = await converse(api, phone, options.text, options.language, progress)
+            progress.say("a caller asks, and interrupts")
+            await talk_with(api, call["call_id"], "scripted")
+            said = await hold_dialogue(api, phone, call["call_id"], words)
     progress.say("writing what the phone received")
     frames = phone.recording.frames()
     if not frames:
@@ -48,6 +57,7 @@ async def demo(options: argparse.Namespace) -> None:
     write_movie(phone.recording, frames, options.out / "demo.mp4")
     contact_sheet(phone.recording, frames, options.out / "demo.png")
     progress.end()
+    print("\n".join(said))
     print("\n".join(report(phone.recording, frames, options.fps).lines()))
     print("seen by the phone: demo.mp4 and demo.png in ./out")
 
@@ -59,6 +69,9 @@ def main() -> None:
     parser.add_argument("--sip", default=environ.get("DEMO_SIP", "127.0.0.1:5060"), help="host:port of SIP")
     parser.add_argument(
         "--api", default=environ.get("DEMO_API", "http://127.0.0.1:8080"), help="URL of the API"
+    )
+    parser.add_argument(
+        "--tokens", type=Path, default=Path(environ.get("DEMO_TOKENS", "tokens")), help="the API's token file"
     )
     parser.add_argument("--user", default="demo", help="user part that is dialled: the avatar's name")
     parser.add_argument("--text", default=TEXT, help="what is said")

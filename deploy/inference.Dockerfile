@@ -40,11 +40,12 @@ COPY inference_server inference_server
 RUN touch README.md \
  && /opt/build/bin/pip install --no-build-isolation --no-deps --no-compile --target /opt/visavis . \
  && python -m compileall -q --invalidation-mode unchecked-hash /opt/visavis
-COPY deploy/healthcheck.py deploy/names.py /opt/visavis/
+COPY deploy/healthcheck.py deploy/healthcheck.sh deploy/names.py deploy/check_names.py /opt/visavis/
 
 FROM ${BASE_IMAGE} AS runtime
 RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent visavis \
- && install -d -o 10001 -g 10001 /var/cache/visavis /models
+ && install -d -o 10001 -g 10001 /var/cache/visavis /models \
+ && install -d -o 10001 -g 10001 -m 0750 /var/lib/visavis-fleet
 ENV PATH=/opt/venv/bin:/opt/visavis/bin:$PATH \
     PYTHONPATH=/opt/visavis \
     PYTHONUNBUFFERED=1 \
@@ -56,7 +57,7 @@ WORKDIR /tmp
 # gRPC, and HTTP for metrics
 EXPOSE 50051/tcp 8500/tcp
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
-  CMD ["python", "/opt/visavis/healthcheck.py", "inference"]
+  CMD ["/opt/visavis/healthcheck.sh", "inference"]
 ENTRYPOINT ["python", "-m", "inference_server"]
 ARG VERSION=0.1.0
 ARG REVISION=unknown

@@ -31,11 +31,12 @@ COPY orchestrator orchestrator
 RUN touch README.md \
  && /opt/build/bin/pip install --no-build-isolation --no-deps --no-compile --target /opt/visavis . \
  && python -m compileall -q --invalidation-mode unchecked-hash /opt/visavis
-COPY deploy/healthcheck.py /opt/visavis/
+COPY deploy/healthcheck.py deploy/healthcheck.sh /opt/visavis/
 
 FROM ${BASE_IMAGE} AS orchestrator
 RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent visavis \
- && install -d -o 10001 -g 10001 /var/lib/visavis /var/cache/visavis
+ && install -d -o 10001 -g 10001 /var/lib/visavis /var/cache/visavis \
+ && install -d -o 10001 -g 10001 -m 0750 /var/lib/visavis-api /var/lib/visavis-fleet
 COPY --from=dependencies /opt/venv /opt/venv
 COPY --from=project /opt/visavis /opt/visavis
 ENV PATH=/opt/venv/bin:/opt/visavis/bin:$PATH \
@@ -50,7 +51,7 @@ WORKDIR /tmp
 # SIP, and the control API; RTP takes the UDP ports VISAVIS_RTP_PORT_MIN to VISAVIS_RTP_PORT_MAX
 EXPOSE 5060/udp 5060/tcp 8080/tcp
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
-  CMD ["python", "/opt/visavis/healthcheck.py", "orchestrator"]
+  CMD ["/opt/visavis/healthcheck.sh", "orchestrator"]
 ENTRYPOINT ["python", "-m", "orchestrator"]
 ARG VERSION=0.1.0
 ARG REVISION=unknown
@@ -73,7 +74,7 @@ COPY --from=caller-dependencies /opt/caller /opt/caller
 ENV PYTHONPATH=/opt/visavis:/opt/caller
 COPY testing/__init__.py testing/ports.py /opt/visavis/testing/
 COPY testing/caller /opt/visavis/testing/caller
-COPY examples/demo.py examples/services.py /opt/visavis/examples/
+COPY examples/demo.py examples/services.py examples/dialogue.py /opt/visavis/examples/
 COPY deploy/demo.py /opt/visavis/demo.py
 HEALTHCHECK NONE
 ENTRYPOINT ["python", "/opt/visavis/demo.py"]

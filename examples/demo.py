@@ -27,9 +27,11 @@ from typing import Any
 import av
 import httpx
 
+from examples.dialogue import callers_words, hold_dialogue
 from examples.services import ENDS, Readiness, end, start
 from testing.caller import CallFailed, Phone
 from testing.caller.movie import contact_sheet, report, write_movie
+from testing.caller.recording import CLOCK_RATES
 from testing.ports import free_port
 from visavis.service.security import make_token_file, read_token
 
@@ -183,6 +185,7 @@ async def demo(options: argparse.Namespace) -> None:
                 size=options.size,
                 fps=options.fps,
                 greeting="",
+                assistant="scripted",
                 data_dir=folder / "data",
                 cache_dir=folder / "cache",
                 **face,
@@ -194,13 +197,22 @@ async def demo(options: argparse.Namespace) -> None:
             ) as api,
         ):
             processes = {"inference_server": inference, "orchestrator": orchestrator}
-            await wait_ready(api, processes, progress, folder)
+            making = asyncio.create_task(callers_words(CLOCK_RATES["opus"]))
+            try:
+                await wait_ready(api, processes, progress, folder)
+                words = await making
+            finally:
+                making.cancel()
             progress.say("dialling")
             async with Phone(f"sip:demo@127.0.0.1:{sip}", codec="opus") as phone:
                 call = await converse(api, phone, options.text, options.language, progress)
+                progress.say("a caller asks, and interrupts")
+                said = await hold_dialogue(api, phone, call["call_id"], words)
+                await asyncio.sleep(LISTEN_S)
             recording = phone.recording
-    progress.say("writing what the phone received")
-    frames = recording.frames()
+            progress.say("writing what the phone received")
+            decoding = asyncio.create_task(asyncio.to_thread(recording.frames))  # while the services end
+    frames = await decoding
     if not frames:
         raise DemoFailed("the phone received no picture that decodes")
     figures = report(recording, frames, options.fps)
@@ -210,6 +222,7 @@ async def demo(options: argparse.Namespace) -> None:
     except (OSError, av.FFmpegError) as error:
         raise DemoFailed(f"{out} cannot be written: {error.strerror}") from None
     progress.end()
+    print("\n".join(said))
     latency = call["media"].get("first_frame_ms")
     print("\n".join(figures.lines()))
     print(
@@ -246,6 +259,8 @@ def main() -> None:
         asyncio.run(interruptible(options))
     except (DemoFailed, CallFailed) as error:
         raise SystemExit(f"\ndemo: {error}") from None
+    except TimeoutError:
+        raise SystemExit("\ndemo: the caller's question got no answer: is the machine very busy?") from None
     except asyncio.CancelledError:
         print("\ndemo: stopped", file=sys.stderr)
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,10 +1,12 @@
 """An avatar's lips over HTTP in plain Python: ``python examples/http_client.py face.jpg speech.wav http://...:8500``.
 
-Needs ``httpx`` and ``websockets``. ``speech.wav`` is 16-bit mono at 16 kHz. Prints every frame that comes; a player
-would paste ``pixels`` (I420) over frame ``loop_index`` of the body when ``sample`` is heard.
+Needs ``httpx`` and ``websockets``, and in ``VISAVIS_TOKEN`` what ``visavis-token fleet`` prints. ``speech.wav`` is
+16-bit mono at 16 kHz. Prints every frame that comes; a player would paste ``pixels`` (I420) over frame
+``loop_index`` of the body when ``sample`` is heard.
 """
 
 import json
+import os
 import struct
 import sys
 import wave
@@ -17,11 +19,14 @@ AUDIO = struct.Struct("<BBHIQQ")
 FRAME = struct.Struct("<BBHIQQIHHHHI")
 
 
-def speak(image: bytes, pcm: bytes, url: str) -> int:
+def speak(image: bytes, pcm: bytes, url: str, token: str) -> int:
     """Send one turn, print its frames and return how many came."""
-    avatar = httpx.post(f"{url}/v1/avatars", content=image, timeout=120).raise_for_status().json()
+    who = {"Authorization": f"Bearer {token}"}
+    answer = httpx.post(f"{url}/v1/avatars", content=image, headers=who, timeout=120)
+    avatar = answer.raise_for_status().json()
     print(f"avatar {avatar['avatar_id']}: {avatar['loop_length']} body frames at {avatar['fps']} per second")
-    with connect(url.replace("http", "ws", 1) + "/v1/converse", compression=None, max_size=None) as socket:
+    where = url.replace("http", "ws", 1) + "/v1/converse"
+    with connect(where, additional_headers=who, compression=None, max_size=None) as socket:
 
         def say(kind: str, **fields: object) -> None:
             socket.send(json.dumps({"type": kind, **fields}))
@@ -50,5 +55,12 @@ def speak(image: bytes, pcm: bytes, url: str) -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
     with wave.open(sys.argv[2]) as voice:
-        speak(Path(sys.argv[1]).read_bytes(), voice.readframes(voice.getnframes()), sys.argv[3])
+        speak(
+            Path(sys.argv[1]).read_bytes(),
+            voice.readframes(voice.getnframes()),
+            sys.argv[3],
+            os.environ["VISAVIS_TOKEN"],
+        )

@@ -1,5 +1,4 @@
 """A Pipecat bot with a face: ``python examples/pipecat_avatar.py 127.0.0.1:50051 portrait.jpg speech.wav``.
-
 Says a WAV and counts what comes. In a bot, text to speech stands before the service, ``transport.output()`` behind.
 """
 
@@ -27,8 +26,9 @@ class Count(FrameProcessor):
         await self.push_frame(frame, direction)
 
 
-async def main(servers: str, image: bytes, speech: str) -> None:
-    worker = PipelineWorker(Pipeline([VisavisVideoService(servers, image), count := Count()]))
+async def main(servers: str, image: str, speech: str) -> None:
+    face, count = VisavisVideoService(servers, Path(image).read_bytes()), Count()
+    worker = PipelineWorker(Pipeline([face, count]))
     with wave.open(speech) as file:
         voice = TTSAudioRawFrame(file.readframes(file.getnframes()), file.getframerate(), 1)
     await worker.queue_frames([voice, TTSStoppedFrame(), EndFrame()])
@@ -37,4 +37,4 @@ async def main(servers: str, image: bytes, speech: str) -> None:
     print(f"{count.pictures} pictures, {count.seconds:.2f} s of speech")
 
 
-asyncio.run(main(sys.argv[1], Path(sys.argv[2]).read_bytes(), sys.argv[3]))
+asyncio.run(main(*sys.argv[1:4])) if len(sys.argv) == 4 else sys.exit(__doc__)

@@ -25,7 +25,7 @@ async def main(image: bytes, avatar_url: str, sip_port: int = 5060) -> None:
     await avatar.start(image, width=512, height=512)
 
     backend = SIPVideoBackend(local_sip_addr=("0.0.0.0", sip_port), supported_video_codecs=["H264"])
-    encoder = PyAVVideoEncoder(width=512, height=512, fps=avatar.fps)
+    encoder = PyAVVideoEncoder(width=avatar.width, height=avatar.height, fps=avatar.fps)
     channel = AudioVideoChannel("voice", backend=backend, avatar=avatar, avatar_encoder=encoder)
     kit = RoomKit()
     kit.register_channel(channel)
@@ -47,4 +47,6 @@ async def main(image: bytes, avatar_url: str, sip_port: int = 5060) -> None:
 
 
 if __name__ == "__main__":
+    if not 3 <= len(sys.argv) <= 4:
+        sys.exit(__doc__)
     asyncio.run(main(Path(sys.argv[1]).read_bytes(), sys.argv[2], *map(int, sys.argv[3:4])))

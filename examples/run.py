@@ -9,6 +9,7 @@ if __name__ == "__main__":
 
 import asyncio
 import errno
+import os
 import socket
 import sys
 
@@ -76,7 +77,10 @@ async def run() -> int:
     stop = asyncio.Event()
     for number in ENDS:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    processes = [await start(module) for module in ("inference_server", "orchestrator")]
+    environment = dict(os.environ)
+    if "assistant" not in settings.model_fields_set:  # here somebody is to answer, with nothing else at hand
+        environment["VISAVIS_ASSISTANT"] = "scripted"
+    processes = [await start(module, environment) for module in ("inference_server", "orchestrator")]
     ends = [asyncio.create_task(process.wait()) for process in processes]
     stopping = asyncio.create_task(stop.wait())
     said = asyncio.create_task(announce(settings))
@@ -113,10 +117,12 @@ async def announce(settings: Settings) -> None:
                 told = missing
             await asyncio.sleep(0.2)
     port = "" if settings.sip_port == 5060 else f":{settings.sip_port}"
-    print(f"\nReady. Call sip:demo@{own_address()}{port} with a SIP video phone on this network.")
-    print(f"API: {url}/docs#token={token}")
+    print(f"\nReady. Call in a browser: {url}/#token={token}")
+    print(f"or dial sip:demo@{own_address()}{port} with a SIP video phone on this network.")
+    print("It listens and answers, following a script: ask when they are open, or what it can do.")
     print(
-        "Whoever has this URL may use the API: keep it to yourself. Ctrl-C stops both services.\n", flush=True
+        "Whoever has this URL may do everything here: keep it to yourself. Ctrl-C stops both services.\n",
+        flush=True,
     )
 
 

@@ -1,4 +1,4 @@
-"""``python -m inference_server``: start, serve, drain on SIGTERM, end."""
+"""``python -m inference_server``: start, serve, drain on SIGTERM, end; with 1 where the engine can never load."""
 
 from __future__ import annotations
 
@@ -12,18 +12,26 @@ import gc
 import os
 import sys
 
-import cv2
+from visavis.service.extras import missing_extra
 
-from inference_server.core import Core
-from inference_server.engines.base import EngineError
-from inference_server.engines.discovery import engine_names
-from inference_server.frontends.grpc import GrpcFrontend
-from inference_server.frontends.http.listener import HttpListener
-from inference_server.settings import Settings, load
-from visavis.service.acceptor import raise_descriptor_limit
-from visavis.service.logs import Log, configure_logging
-from visavis.service.settings import SettingsError
-from visavis.service.unhandled import log_loop, log_threads
+try:
+    import cv2
+
+    from inference_server.core import Core
+    from inference_server.engines.base import EngineError
+    from inference_server.engines.discovery import engine_names
+    from inference_server.frontends.access import make_guard
+    from inference_server.frontends.grpc import GrpcFrontend
+    from inference_server.frontends.http.listener import HttpListener
+    from inference_server.settings import SOURCE, Settings, load
+    from visavis.service.acceptor import raise_descriptor_limit
+    from visavis.service.listening import exposure
+    from visavis.service.logs import Log, configure_logging
+    from visavis.service.security import TokenFileError, need_token_file
+    from visavis.service.settings import SettingsError
+    from visavis.service.unhandled import log_loop, log_threads
+except ModuleNotFoundError as error:
+    raise SystemExit(missing_extra(error, "the inference server", "inference")) from None
 
 
 async def serve(settings: Settings, log: Log) -> int:
@@ -42,8 +50,15 @@ async def serve(settings: Settings, log: Log) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     core = Core(settings, log)
-    face = GrpcFrontend(core)
-    http = HttpListener(core) if settings.http else None
+    core.on_hopeless = stop.set
+    guard = make_guard(settings)
+    core.metrics.without_token.set_function(lambda: guard.without_token)
+    face = GrpcFrontend(core, guard)
+    http = HttpListener(core, guard) if settings.http else None
+    for what, host in (("gRPC", settings.host), ("HTTP", settings.http_host))[: 2 if settings.http else 1]:
+        told = exposure(what, host, SOURCE.prefix, insecure=settings.insecure, tls=bool(settings.tls))
+        if told:
+            log.warning("exposed", reason=told)
     try:
         port = await face.start(settings.host, settings.port)
         if http is not None:
@@ -60,17 +75,20 @@ async def serve(settings: Settings, log: Log) -> int:
     gc.collect()
     gc.freeze()  # what lives as long as the process is not looked at again
     await stop.wait()
-    await core.drain()
+    if not core.hopeless:
+        await core.drain()
     await core.close()
     await face.close()
     if http is not None:
         await http.close()
     log.info("stopped")
-    return 0
+    if core.hopeless:
+        print(f"The engine {settings.engine} cannot load: {core.hopeless}", file=sys.stderr)
+    return 1 if core.hopeless else 0
 
 
 def main(argv: list[str]) -> int:
-    """Entry; 2 where a setting is wrong."""
+    """Entry; 2 where a setting is wrong, 1 where the engine can never load."""
     try:
         settings = load(argv)
         if ":" not in settings.engine and settings.engine not in engine_names():
@@ -78,12 +96,16 @@ def main(argv: list[str]) -> int:
             raise SettingsError(
                 f"Setting engine (VISAVIS_INFERENCE_ENGINE) cannot be {settings.engine!r}: installed are {known}."
             )
+        need_token_file(settings.token_file, "fleet")
         settings.cache_dir.mkdir(parents=True, exist_ok=True)
         configure_logging(settings.log_level)
         raise_descriptor_limit()
         return asyncio.run(serve(settings, Log("inference_server")))
     except (SettingsError, EngineError) as error:
         print(error, file=sys.stderr)
+        return 2
+    except TokenFileError as error:
+        print(f"Setting tokens: {error}.", file=sys.stderr)
         return 2
     except OSError as error:
         print(

@@ -13,6 +13,9 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         r = self.registry
+        self.without_token = Gauge(
+            "visavis_requests_without_token", "Requests served without a token since the start", registry=r
+        )
         self.sessions = Gauge("visavis_sessions", "Streams open now", registry=r)
         self.slots_total = Gauge("visavis_speaking_slots_total", "Streams that may speak at once", registry=r)
         self.slots_used = Gauge("visavis_speaking_slots_used", "Streams that speak now", registry=r)

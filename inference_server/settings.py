@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from visavis.service.listening import Tls
+from visavis.service.security import fleet_file
 from visavis.service.settings import ServiceSettings, SettingsSource
 
 MIB = 1 << 20
@@ -23,16 +25,32 @@ SOURCE = SettingsSource(
 class Settings(ServiceSettings):
     """Every setting of ``python -m inference_server``."""
 
-    host: str = Field("0.0.0.0", description="address that gRPC listens on")
+    host: str = Field("127.0.0.1", description="address that gRPC listens on")
     port: int = Field(50051, ge=0, le=65535, description="gRPC port; 0 takes a free one and logs it")
-    http_host: str = Field("0.0.0.0", description="address that HTTP listens on")
+    http_host: str = Field("127.0.0.1", description="address that HTTP listens on")
     http_port: int = Field(8500, ge=0, le=65535, description="HTTP port; 0 takes a free one and logs it")
     http: bool = Field(True, description="whether HTTP listens at all")
     http_connections: int = Field(
         1024, ge=8, description="HTTP connections and sockets open at once; more are refused"
     )
     http_origins: str = Field(
-        "", description="web origins whose pages may use HTTP, separated by commas; * for all"
+        "", description="web origins whose pages may use HTTP with a token, separated by commas; * for all"
+    )
+    http_hosts: str = Field(
+        "", description="public names of the HTTP face, separated by commas: probes answer to no others"
+    )
+    tokens: Path | None = Field(
+        None,
+        description="file with the tokens of clients, made at the first start; empty: "
+        "~/.local/share/visavis/tokens/fleet",
+    )
+    insecure: bool = Field(
+        False, description="also serves clients that bring no token; only for the time of a rollout"
+    )
+    tls_certificate: str = Field("", description="PEM file with certificate and chain, for TLS on both faces")
+    tls_key: str = Field("", description="PEM file with its private key")
+    tls_client_ca: str = Field(
+        "", description="PEM file with the CAs of clients: with it each needs a certificate, and no token"
     )
     stock_fps: int = Field(30, ge=1, le=60, description="frame rate of RoomKit's own WebSocketAvatarProvider")
 
@@ -47,12 +65,17 @@ class Settings(ServiceSettings):
         20.0, gt=0, description="an engine process silent for this long is killed and started again"
     )
     slots: int = Field(
-        0, ge=0, description="streams that may speak at once; 0 asks the engine's measured cost"
+        0,
+        ge=0,
+        description="streams that may speak at once at 25 frames a second; 0 asks the engine's measured cost",
     )
     slot_load: float = Field(
         0.75, gt=0, le=1, description="share of the engine's throughput that slots may use"
     )
-    batch_ms: float = Field(15.0, gt=0, description="no batch is planned to take longer")
+    batch_ms: float = Field(
+        15.0, gt=0, description="no batch is planned to take longer while the first frame of a turn waits"
+    )
+    longest_batch_ms: float = Field(40.0, gt=0, description="no batch is planned to take longer at any time")
 
     cache_dir: Path = Field(
         Path("~/.cache/visavis/inference"), description="folder of body loops and prepared avatars"
@@ -72,6 +95,7 @@ class Settings(ServiceSettings):
     video_s: float = Field(10.0, ge=0.2, le=60, description="longest video that is made an avatar")
     bundle_bytes: int = Field(1024 * MIB, ge=MIB, description="largest avatar bundle that is imported")
     audio_bytes: int = Field(640_000, ge=640, description="largest Audio message (640000 is 20 s)")
+    speech_bytes: int = Field(32 * MIB, ge=1024, description="largest WAV file that is made a clip")
     turn_ms: int = Field(600_000, ge=1000, description="longest turn")
     idle_ms: int = Field(
         3_600_000, ge=1000, description="a stream that sends nothing for this long is closed"
@@ -96,10 +120,30 @@ class Settings(ServiceSettings):
             return {str(k): str(v).lower() if isinstance(v, bool) else str(v) for k, v in value.items()}
         return value
 
-    @field_validator("cache_dir")
+    @field_validator("tokens", mode="before")
     @classmethod
-    def _home(cls, value: Path) -> Path:
-        return value.expanduser()
+    def _none(cls, value: object) -> object:
+        return value or None
+
+    @field_validator("cache_dir", "tokens")
+    @classmethod
+    def _home(cls, value: Path | None) -> Path | None:
+        return value.expanduser() if value else None
+
+    @model_validator(mode="after")
+    def _files(self) -> Settings:
+        self.tls.check()
+        return self
+
+    @property
+    def token_file(self) -> Path:
+        """Where the tokens of clients lie."""
+        return self.tokens or fleet_file()
+
+    @property
+    def tls(self) -> Tls:
+        """TLS files of both faces."""
+        return Tls(self.tls_certificate, self.tls_key, self.tls_client_ca)
 
 
 def load(argv: Sequence[str], environ: Mapping[str, str] | None = None) -> Settings:

@@ -10,13 +10,18 @@ if __name__ == "__main__":
 import asyncio
 import sys
 
-from orchestrator.app import App
-from orchestrator.calls.portraits import AvatarError
-from orchestrator.config import load_settings
-from orchestrator.worker.pool import NoRoom
-from visavis.service.acceptor import raise_descriptor_limit
-from visavis.service.logs import configure_logging
-from visavis.service.unhandled import log_loop, log_threads
+from visavis.service.extras import missing_extra
+
+try:
+    from orchestrator.app import App
+    from orchestrator.assistants.base import AssistantError
+    from orchestrator.calls.portraits import AvatarError
+    from orchestrator.config import load_settings
+    from orchestrator.worker.pool import NoRoom
+    from visavis.service.acceptor import raise_descriptor_limit
+    from visavis.service.logs import configure_logging
+except ModuleNotFoundError as error:
+    raise SystemExit(missing_extra(error, "the orchestrator", "orchestrator")) from None
 
 
 def main() -> None:
@@ -24,16 +29,14 @@ def main() -> None:
     settings = load_settings()
     configure_logging(settings.log_level)
 
-    log_threads()
     raise_descriptor_limit()
 
     async def serve() -> None:
-        log_loop(asyncio.get_running_loop())
         await App(settings).run()
 
     try:
         asyncio.run(serve())
-    except (OSError, NoRoom, AvatarError) as error:
+    except (OSError, NoRoom, AvatarError, AssistantError) as error:
         print(f"visavis orchestrator: {error}", file=sys.stderr)
         raise SystemExit(1) from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 
 from orchestrator.api.dependencies import Services
 from orchestrator.api.server import ApiServer
@@ -15,7 +16,10 @@ from orchestrator.calls.portraits import DEFAULT, AvatarCatalog, Portrait
 from orchestrator.calls.preparation import PortraitPreparation, PortraitShape
 from orchestrator.calls.records import RecordBook
 from orchestrator.calls.registry import CallRegistry
+from orchestrator.calls.viewers import Viewer
 from orchestrator.config import Settings
+from orchestrator.conversation.conversations import Conversations
+from orchestrator.conversation.setup import assistants_of, http_tools_of
 from orchestrator.gateways.sip import SipGateway
 from orchestrator.gateways.web import WebGateway
 from orchestrator.metrics import OrchestratorCollector, make_registry
@@ -40,6 +44,7 @@ from visavis.client.body_cache import BodyCache
 from visavis.client.model import Avatar
 from visavis.client.pool import ServerPool
 from visavis.service.logs import Log
+from visavis.service.security import make_token_file
 from visavis.service.supervisor import Supervisor
 
 log = Log(__name__)
@@ -63,15 +68,28 @@ class App:
         identity = new_identity()
         self._pool = WorkerPool(pool_settings(settings, identity), self._on_message, self.supervisor)
         self._calls = CallRegistry(settings, self._pool, self._catalog, self._voices, self._bus)
+        self.conversations = Conversations(
+            self._calls,
+            assistants_of(settings),
+            settings.assistant,
+            most=settings.max_conversations,
+            greets=settings.assistant_greets,
+            transfer_to=settings.assistant_transfer_to,
+            http_tools=http_tools_of(settings),
+        )
+        self._calls.on_answered = self.conversations.answered
         self._sip = SipGateway(settings, self._calls, self.supervisor)
         self._web = WebGateway(settings, self._calls, identity_fingerprint(identity), self.supervisor)
         self._collector = OrchestratorCollector(
             self._calls, self._pool, self._bus, self.supervisor, lambda: self._desk.talking_face()
         )
+        self._collector.conversations = lambda: (self.conversations.active, self.conversations.hears)
         self.sip_up = False
         self.draining = False
         names = resolver_of(settings.avatar_nameserver)
-        self._servers = ServerPool(settings.avatar_servers, resolver=names)
+        self._servers = ServerPool(
+            settings.avatar_servers, resolver=names, credentials=settings.avatar_credentials
+        )
         bodies = BodyCache(settings.cache_dir / "bodies", settings.cache_bytes)
         shape = PortraitShape(*settings.video_size, settings.frame_rate, settings.avatar_fit)
         self._preparation = PortraitPreparation(self._servers, bodies, shape, self._tell_prepared)
@@ -103,6 +121,10 @@ class App:
         if not self.sip_up or self.draining:
             raise DialRefused("the orchestrator takes no calls now: try again later")
         return await self._calls.dial(self._sip, order)
+
+    def view(self, call_id: str) -> Viewer:
+        """The pictures of a call under way, as they leave for the caller."""
+        return self._calls.view(call_id)
 
     @property
     def records(self) -> RecordBook:
@@ -163,12 +185,14 @@ class App:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         self.supervisor.oversee()
+        self._make_fleet_token()
         api = self._api()
         self.supervisor.keep("metrics", self._count_events)
         self._start_webhook()
         serving: asyncio.Task[None] | None = None
         try:
             self._speech.start(self.supervisor)
+            self.conversations.start(self.supervisor, self._voices, self._speech.cache)
             await asyncio.gather(self._servers.start(), self._pool.start())
             if portrait := self._catalog.get(DEFAULT):
                 self._preparation.want(portrait)
@@ -201,6 +225,7 @@ class App:
             await self._preparation.close()
             await self._servers.close()
             await self._pool.close()
+            await self.conversations.close()
             await self._speech.close()
             await self.supervisor.close()
             log.info("stopped")
@@ -235,6 +260,14 @@ class App:
 
     def _tell_prepared(self, portrait: Portrait, avatar: Avatar) -> None:
         self._pool.broadcast(AvatarPrepared(str(portrait.path), avatar))
+
+    def _make_fleet_token(self) -> None:
+        """Whichever service of a machine starts first makes the token that they share."""
+        file = Path(self.settings.avatar_credentials.token_file)
+        try:
+            make_token_file(file, "fleet")
+        except OSError as error:
+            log.warning("fleet_token_not_made", file=str(file), reason=error.strerror)
 
     def _start_webhook(self) -> None:
         settings = self.settings
@@ -276,6 +309,7 @@ def pool_settings(settings: Settings, identity: str = "") -> PoolSettings:
         bitrate=settings.video_bitrate,
         fit=settings.avatar_fit,
         nameserver=settings.avatar_nameserver,
+        credentials=settings.avatar_credentials,
     )
     setup = Setup(host, "orchestrator.avatar.owner:make", avatar, settings.log_level)
     return PoolSettings(setup, settings.media_workers)

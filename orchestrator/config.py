@@ -13,13 +13,16 @@ from urllib.parse import urlsplit
 import phonenumbers
 from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from orchestrator.assistants.http_tool import HttpToolSettings
 from orchestrator.calls.dial_plan import DialRule
 from orchestrator.nameserver import split_address
 from orchestrator.speech.base import SpeechError
 from orchestrator.speech.voices import installed_voices
 from orchestrator.webhook.signing import signing_key
+from visavis.client.credentials import ServerCredentials
 from visavis.service.listening import Tls
 from visavis.service.secret import Secret, SecretUrl
+from visavis.service.security import fleet_file
 from visavis.service.settings import ServiceSettings, SettingsError, SettingsSource, from_json
 
 SOURCE = SettingsSource(
@@ -183,6 +186,21 @@ class Settings(ServiceSettings):
     avatar_servers: CommaList = Field(
         ["127.0.0.1:50051"], description="inference servers, host:port or dns:///name:port, comma separated"
     )
+    avatar_tokens: Path | None = Field(
+        None,
+        description="token file of the inference servers, whose first token is sent; empty: "
+        "~/.local/share/visavis/tokens/fleet, made by whichever service starts first",
+    )
+    avatar_tls_ca: str = Field(
+        "", description="PEM file with the CAs of inference servers, or system: they are spoken to over TLS"
+    )
+    avatar_tls_name: str = Field(
+        "", description="name in their certificates, where dns:/// finds them by another"
+    )
+    avatar_tls_certificate: str = Field(
+        "", description="PEM file with our certificate, where they ask for one"
+    )
+    avatar_tls_key: str = Field("", description="PEM file with its private key")
     avatar_nameserver: str = Field(
         "",
         description="DNS server (ip or ip:port) that is asked for dns:/// names; empty: the system's resolver",
@@ -209,6 +227,39 @@ class Settings(ServiceSettings):
     greeting: str = Field(
         "Hello, I am the face of this call. Ask the API to make me say something.",
         description="spoken when a call is answered; empty: nothing",
+    )
+    assistant: Literal["none", "scripted", "openai", "anthropic", "websocket"] = Field(
+        "none", description="who talks with callers; none: the API alone does"
+    )
+    assistant_script: Path | None = Field(
+        None, description="YAML file of the scripted assistant; empty: the built-in one"
+    )
+    assistant_url: SecretUrl = Field(
+        SecretUrl(),
+        description="root of an OpenAI-compatible or Anthropic service (http://127.0.0.1:11434/v1), or the "
+        "ws:// or wss:// address of your own",
+        repr=False,
+    )
+    assistant_key: Secret = Field(Secret(), description="key of the assistant's service", repr=False)
+    assistant_model: str = Field("", description="name of the model")
+    assistant_prompt: str = Field("", description="what the model is told of its task; empty: to be brief")
+    assistant_greeting: str = Field(
+        "Hello, I am an automatic assistant. How can I help you?",
+        description="what an assistant says first that is no script",
+    )
+    assistant_max_tokens: int = Field(300, ge=1, description="most tokens of one reply")
+    assistant_tools: Annotated[list[HttpToolSettings], BeforeValidator(from_json)] = Field(
+        [],
+        description='web services that models may ask, as JSON: [{"name": "weather", "description": "...", '
+        '"url": "https://...", "parameters": {...}}]',
+        repr=False,
+    )
+    assistant_tool_hosts: CommaList = Field([], description="hosts that these tools may ask")
+    assistant_transfer_to: str = Field(
+        "", description="where an assistant may send callers (sip:help@example.com); empty: nowhere"
+    )
+    max_conversations: int = Field(
+        20, ge=1, description="callers that assistants talk with at once; the next one is told so"
     )
     language: str = Field("en", description="language of greeting and say: en, de, fr, es, cmn...")
 
@@ -240,10 +291,31 @@ class Settings(ServiceSettings):
         return Tls(self.api_tls_certificate, self.api_tls_key, self.api_tls_client_ca)
 
     @property
+    def avatar_credentials(self) -> ServerCredentials:
+        """What inference servers are shown, and how they are known."""
+        return ServerCredentials(
+            token_file=str(self.avatar_tokens or fleet_file()),
+            tls_ca=self.avatar_tls_ca,
+            tls_name=self.avatar_tls_name,
+            tls_certificate=self.avatar_tls_certificate,
+            tls_key=self.avatar_tls_key,
+        )
+
+    @property
     def video_size(self) -> tuple[int, int]:
         """Width and height in pixels."""
         width, _, height = self.size.lower().partition("x")
         return int(width), int(height)
+
+    @property
+    def assistant_greets(self) -> bool:
+        """An assistant brings a greeting of its own, unless one is set, be it an empty one."""
+        return self.assistant != "none" and "greeting" not in self.model_fields_set
+
+    @property
+    def first_words(self) -> str:
+        """What is said when a call is answered, but for an assistant's greeting."""
+        return "" if self.assistant_greets else self.greeting
 
     @property
     def frame_rate(self) -> Fraction:
@@ -327,7 +399,7 @@ class Settings(ServiceSettings):
             signing_key(value.reveal())
         return value
 
-    @field_validator("avatar_image", "api_tokens", mode="before")
+    @field_validator("avatar_image", "assistant_script", "api_tokens", "avatar_tokens", mode="before")
     @classmethod
     def _empty(cls, value: object) -> object:
         return value or None
@@ -343,7 +415,7 @@ class Settings(ServiceSettings):
             split_address(value)
         return value
 
-    @field_validator("data_dir", "cache_dir", "api_tokens")
+    @field_validator("data_dir", "cache_dir", "api_tokens", "avatar_tokens")
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
         return value.expanduser() if value else None
@@ -351,6 +423,7 @@ class Settings(ServiceSettings):
     @model_validator(mode="after")
     def _check_ports(self) -> Settings:
         self.api_tls.check()
+        self.avatar_credentials.check()
         if any(url.startswith("turn") for url in self.web_ice_servers) and not self.web_turn_secret:
             raise ValueError("web_ice_servers names a TURN server, which needs web_turn_secret")
         if self.sip_tls_port and not (self.sip_tls_certificate and self.sip_tls_key):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Literal, Protocol
 
@@ -43,13 +43,13 @@ class ServerStatus:
     address: str
     state: Literal["ready", "not ready", "draining", "unreachable"]
     reason: str
-    engine: str | None
-    build: str | None
-    version: str | None
-    speaking_slots: int | None
-    speaking_slots_free: int | None
-    sessions: int | None
-    max_sessions: int | None
+    engine: str | None = None
+    build: str | None = None
+    version: str | None = None
+    speaking_slots: int | None = None
+    speaking_slots_free: int | None = None
+    sessions: int | None = None
+    max_sessions: int | None = None
 
 
 @dataclass(frozen=True)
@@ -189,23 +189,25 @@ class StatusDesk:
 
 async def _ask(client: GrpcServerClient, known: Server | None) -> ServerStatus:
     capacity = known.capacity if known is not None else None
-    busy = (
-        (capacity.speaking_slots, capacity.speaking_slots_free, capacity.sessions, capacity.max_sessions)
-        if capacity is not None
-        else (None, None, None, None)
-    )
+    status = ServerStatus(client.address, "unreachable", "")
+    if capacity is not None:
+        status = replace(
+            status,
+            speaking_slots=capacity.speaking_slots,
+            speaking_slots_free=capacity.speaking_slots_free,
+            sessions=capacity.sessions,
+            max_sessions=capacity.max_sessions,
+        )
     try:
         async with asyncio.timeout(ASK_S):
             able = await client.capabilities()
     except TimeoutError:
-        reason = f"it did not answer within {ASK_S:g} s"
-        return ServerStatus(client.address, "unreachable", reason, None, None, None, *busy)
+        return replace(status, reason=f"it did not answer within {ASK_S:g} s")
     except VisavisError as error:
-        return ServerStatus(client.address, "unreachable", str(error), None, None, None, *busy)
-    state: Literal["ready", "not ready", "draining"] = "ready"
-    reason = ""
+        return replace(status, reason=str(error))
+    status = replace(status, state="ready", engine=able.engine, build=able.build, version=able.version)
     if able.draining:
-        state, reason = "draining", "it drains: no new conversations"
-    elif not able.ready:
-        state, reason = "not ready", able.not_ready_reason or "its engine is not ready"
-    return ServerStatus(client.address, state, reason, able.engine, able.build, able.version, *busy)
+        return replace(status, state="draining", reason="it drains: no new conversations")
+    if not able.ready:
+        return replace(status, state="not ready", reason=able.not_ready_reason or "its engine is not ready")
+    return status

@@ -1,12 +1,20 @@
 """What every test leaves as it was."""
 
 import logging
+import os
+import tempfile
 from collections.abc import Iterator
 
 import pytest
 
 from tests.peers.peers import PACKAGES, require
+from tests.support.credentials import FLEET_TOKEN, write_tokens
 from visavis.roomkit.background import shared_background
+from visavis.service.security import FLEET_SCOPES, fleet_file
+
+_DATA = tempfile.TemporaryDirectory(prefix="visavis-test-data-")
+os.environ["XDG_DATA_HOME"] = _DATA.name  # where services and clients of one machine share their token
+write_tokens(fleet_file(), FLEET_TOKEN, FLEET_SCOPES)
 
 pytest_plugins = ["tests.support.marks", "tests.support.leftovers"]
 LOGGERS = [logging.getLogger(name) for name in (None, "inference_server", "orchestrator", "visavis")]

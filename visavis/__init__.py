@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from visavis.client.avatar_client import AvatarClient as AvatarClient
     from visavis.client.body_cache import Body as Body
     from visavis.client.body_cache import BodyCache as BodyCache
+    from visavis.client.credentials import ServerCredentials as ServerCredentials
     from visavis.client.http import HttpServerClient as HttpServerClient
     from visavis.client.messages import Connected as Connected
     from visavis.client.messages import Disconnected as Disconnected
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from visavis.client.pool import ServerPool as ServerPool
     from visavis.client.start_delay import StartDelay as StartDelay
     from visavis.client.stream import AvatarStream as AvatarStream
+    from visavis.errors import AccessDenied as AccessDenied
     from visavis.errors import AvatarUnknown as AvatarUnknown
     from visavis.errors import BodyCorrupt as BodyCorrupt
     from visavis.errors import InvalidRequest as InvalidRequest
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from visavis.roomkit.http_provider import HTTPAvatarProvider as HTTPAvatarProvider
     from visavis.roomkit.mock_provider import MockAvatarProvider as MockAvatarProvider
     from visavis.roomkit.musetalk_provider import MuseTalkAvatarProvider as MuseTalkAvatarProvider
+    from visavis.roomkit.realtime import stop_lips_with_speech as stop_lips_with_speech
     from visavis.roomkit.types import AvatarProvider as AvatarProvider
     from visavis.session import AvatarSession as AvatarSession
     from visavis.session import FacePicture as FacePicture
@@ -65,7 +68,9 @@ _HOME = {
     "audio": ("Resampler",),
     "client.body_cache": ("Body", "BodyCache"),
     "client.avatar_client": ("AvatarClient",),
+    "client.credentials": ("ServerCredentials",),
     "errors": (
+        "AccessDenied",
         "AvatarUnknown",
         "BodyCorrupt",
         "InvalidRequest",
@@ -96,6 +101,7 @@ _HOME = {
     "client.placement": ("Placement",),
     "playout.playout": ("Picture", "Playout"),
     "client.pool": ("ServerPool",),
+    "roomkit.realtime": ("stop_lips_with_speech",),
     "roomkit.types": ("AvatarProvider",),
     "session": ("AvatarSession", "FacePicture", "SpeechFinished", "SpeechStarted"),
     "client.start_delay": ("StartDelay",),

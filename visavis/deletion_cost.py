@@ -20,6 +20,7 @@ from typing import NamedTuple
 import httpx
 
 from visavis.client.avatar_client import AvatarClient
+from visavis.client.credentials import ServerCredentials
 from visavis.errors import VisavisError
 from visavis.service.logs import Log, configure_logging
 
@@ -103,20 +104,22 @@ class PodApi:
             answer.raise_for_status()
 
 
-async def conversations(address: str) -> int:
+async def conversations(address: str, credentials: ServerCredentials | None = None) -> int:
     """How many the server holds; :data:`SILENT` where it does not say."""
     with contextlib.suppress(VisavisError, TimeoutError):
-        async with asyncio.timeout(_ASK_S), AvatarClient(address) as client:
+        async with asyncio.timeout(_ASK_S), AvatarClient(address, credentials=credentials) as client:
             async for capacity in client.watch_capacity():
                 return capacity.sessions
     return SILENT
 
 
-async def round_of(api: PodApi, port: int, dry: bool = False) -> dict[str, int]:
+async def round_of(
+    api: PodApi, port: int, dry: bool = False, credentials: ServerCredentials | None = None
+) -> dict[str, int]:
     """Ask every pod and write what changed; returns the cost of each."""
     pods = await api.ready()
     hosts = [f"[{pod.address}]" if ":" in pod.address else pod.address for pod in pods]
-    costs = await asyncio.gather(*(conversations(f"{host}:{port}") for host in hosts))
+    costs = await asyncio.gather(*(conversations(f"{host}:{port}", credentials) for host in hosts))
     for pod, cost in zip(pods, costs, strict=True):
         if str(cost) != pod.cost:
             log.info("deletion_cost", pod=pod.name, cost=cost, written=not dry)
@@ -125,11 +128,13 @@ async def round_of(api: PodApi, port: int, dry: bool = False) -> dict[str, int]:
     return {pod.name: cost for pod, cost in zip(pods, costs, strict=True)}
 
 
-async def run(api: PodApi, port: int, every_s: float, dry: bool) -> None:
+async def run(
+    api: PodApi, port: int, every_s: float, dry: bool, credentials: ServerCredentials | None = None
+) -> None:
     """Round after round; a round that fails is told and tried again."""
     while True:
         try:
-            await round_of(api, port, dry)
+            await round_of(api, port, dry, credentials)
         except (httpx.HTTPError, KeyError, ValueError) as error:
             log.warning("pods_not_asked", reason=str(error) or type(error).__name__)
         await asyncio.sleep(every_s)
@@ -142,6 +147,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--selector", default="app.kubernetes.io/name=inference", help="labels of the pods")
     parser.add_argument("--port", type=int, default=50051, help="the servers' gRPC port")
     parser.add_argument("--every", type=float, default=30.0, help="seconds between rounds")
+    parser.add_argument("--token-file", default="", help="the servers' token file; empty: VISAVIS_TOKEN")
     parser.add_argument("--dry", action="store_true", help="tell the costs in the log and write nothing")
     return parser
 
@@ -154,7 +160,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     async def serve() -> None:
         api = PodApi.in_cluster(options.namespace, options.selector)
         try:
-            await run(api, options.port, options.every, options.dry)
+            credentials = ServerCredentials(token_file=options.token_file)
+            await run(api, options.port, options.every, options.dry, credentials)
         finally:
             await api.close()
 

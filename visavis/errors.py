@@ -19,6 +19,10 @@ class ServerStalled(ServerUnavailable):
     """The server keeps the connection but does not answer in time."""
 
 
+class AccessDenied(ServerUnavailable):
+    """The server wants a token, another one, or one that may do more: its sentence says which."""
+
+
 class AvatarUnknown(VisavisError):
     """The server does not hold this avatar: prepare or import it there, then open again."""
 

@@ -96,23 +96,23 @@ def i420_planes(picture: I420, width: int, height: int) -> tuple[I420, I420, I42
     )
 
 
+def inside(planes: tuple[I420, I420, I420], rect: Rect) -> tuple[I420, I420, I420]:
+    """Views of a rectangle of Y, U and V."""
+    x, y, w, h = rect
+    half = (slice(y // 2, (y + h) // 2), slice(x // 2, (x + w) // 2))
+    return planes[0][y : y + h, x : x + w], planes[1][half], planes[2][half]
+
+
 def crop_i420(picture: I420, width: int, height: int, rect: Rect) -> bytes:
     """The rectangle of a packed picture, packed the same way."""
-    y, u, v = i420_planes(picture, width, height)
-    x0, y0, w, h = rect
-    half = (slice(y0 // 2, (y0 + h) // 2), slice(x0 // 2, (x0 + w) // 2))
-    return y[y0 : y0 + h, x0 : x0 + w].tobytes() + u[half].tobytes() + v[half].tobytes()
+    return b"".join(plane.tobytes() for plane in inside(i420_planes(picture, width, height), rect))
 
 
 def paste_i420(picture: I420, width: int, height: int, rect: Rect, pixels: bytes | memoryview) -> None:
     """Write a packed rectangle into a packed picture, in place."""
-    planes = i420_planes(picture, width, height)
     patch = i420_planes(np.frombuffer(pixels, np.uint8), rect.width, rect.height)
-    x0, y0, w, h = rect
-    planes[0][y0 : y0 + h, x0 : x0 + w] = patch[0]
-    half = (slice(y0 // 2, (y0 + h) // 2), slice(x0 // 2, (x0 + w) // 2))
-    planes[1][half] = patch[1]
-    planes[2][half] = patch[2]
+    y, u, v = inside(i420_planes(picture, width, height), rect)
+    y[:], u[:], v[:] = patch
 
 
 if not TYPE_CHECKING:

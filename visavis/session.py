@@ -19,14 +19,17 @@ from visavis.playout.loop import IdleVariation
 from visavis.playout.player import FacePicture, Player, SpeechFinished, SpeechStarted
 from visavis.playout.playout import Playout
 from visavis.playout.turn import PCM
+from visavis.service.logs import Log
 
 __all__ = ["AvatarSession", "FacePicture", "SessionEvent", "SpeechFinished", "SpeechStarted"]
 
 SessionEvent = SpeechStarted | SpeechFinished | Connected | Disconnected | TurnRejected
 """What ``on_event`` is called with."""
 
-_MOST_LATE_S = 0.5
-"""A reader that is later than this misses pictures; below, it gets them at once, so that the sound has no gap."""
+log = Log(__name__)
+
+_JITTER = 0.5
+"""Of a picture: how late one may be without putting off those after it."""
 
 
 class SessionServers(Protocol):
@@ -172,10 +175,9 @@ class AvatarSession:
             await asyncio.sleep(max(0.0, due - clock.time()))
             if me != self._readers:
                 return
-            late = clock.time() - due
-            if late > _MOST_LATE_S:
-                player.skip(int(late / period))
-                due += int(late / period) * period
+            # What plays the sound as it comes is behind from now on: so are the pictures, else they would be ahead.
+            if clock.time() - due > _JITTER * period:
+                due = clock.time()
             due += period
             yield player.tick()
 
@@ -204,8 +206,11 @@ class AvatarSession:
             ) from None
 
     def _tell(self, event: SessionEvent) -> None:
-        if self._on_event is not None:
-            self._on_event(event)
+        try:
+            if self._on_event is not None:
+                self._on_event(event)
+        except Exception:
+            log.exception("event_handler_failed", session=self._session_id)
 
     def _on_stream(self, event: Event) -> None:
         if isinstance(event, Frame):

@@ -19,6 +19,7 @@ import torch
 from bench.engine import run
 from bench.engine.public import public_speeds
 from inference_server.engines.musetalk.device import choose_device
+from inference_server.settings import Settings
 from testing import musetalk_weights
 
 
@@ -111,7 +112,7 @@ def _one(
     )
     streams = int(fps / 25)
     while streams > 0:
-        seen = run.live(at, streams, options.seconds)
+        seen = run.live(at, streams, options.seconds, Settings.model_fields["longest_batch_ms"].default)
         print(f"  {streams} streams at 25 fps for {options.seconds:g} s: p99 lateness {seen.p99:.1f} ms")
         if seen.p99 <= 40:
             break

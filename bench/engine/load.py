@@ -25,6 +25,7 @@ import numpy as np
 
 from bench.engine.stamped import STAMP
 from bench.server import FRAME, TICK_S, cpu_s, serve, sleeper
+from tests.support.credentials import SignedStub
 from visavis.avatar.v1 import avatar_pb2 as pb
 from visavis.avatar.v1.avatar_pb2_grpc import AvatarServiceStub
 
@@ -80,7 +81,7 @@ async def callers(
     options = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
     pcm = np.random.default_rng(0).integers(-9000, 9000, FRAME, np.int16).tobytes()
     async with grpc.aio.insecure_channel(address, options=options) as channel:
-        stub: Any = AvatarServiceStub(channel)
+        stub: Any = SignedStub(AvatarServiceStub(channel))
         gc.collect()
         gc.freeze()
         before = time.process_time()
@@ -104,7 +105,7 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
     frames = int(options.seconds / TICK_S)
     async with serve(settings, engine=engine) as server:
         async with grpc.aio.insecure_channel(server.address) as channel:
-            stub: Any = AvatarServiceStub(channel)
+            stub: Any = SignedStub(AvatarServiceStub(channel))
             avatar_id = ""
             order = pb.PrepareAvatarRequest(image=image, width=SIZE, height=SIZE)
             async for step in stub.PrepareAvatar(order):

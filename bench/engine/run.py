@@ -143,12 +143,13 @@ class Live:
         return float(np.percentile(self.late, 99))
 
 
-def live(at: Loaded, streams: int, seconds: float) -> Live:
+def live(at: Loaded, streams: int, seconds: float, longest_ms: float) -> Live:
     """Streams with staggered starts that all speak all the time, earliest deadline first, nothing waited for.
-    A frame may be drawn 400 ms before it is due, and is due at its start in its stream."""
+    A frame may be drawn 400 ms before it is due, and is due at its start in its stream. No batch is longer than
+    ``longest_ms``."""
     tracks = [_turn(at, min(seconds + 1.0, 120.0), n) for n in range(streams)]
     cost_ms = {b: at.engine.cost_ms(b) for b in at.engine.info.buckets}
-    largest = max((b for b in at.engine.info.buckets if cost_ms[b] <= 15.0), default=1)
+    largest = max((b for b in at.engine.info.buckets if cost_ms[b] <= longest_ms), default=1)
     begin = time.perf_counter() + 0.1
     offsets = [begin + 0.2 + 0.04 * n / streams for n in range(streams)]
     following = [0] * streams

@@ -2,10 +2,10 @@
 
     python -m bench.engine.schedule [--minutes 10]
 
-Costs per bucket are those that docs/musetalk.md expects of an H100 (430 fps with sd-vae, 1 300 with taesd), not
-measured ones; everything else is the server's own code (:mod:`bench.engine.world`). Callers' ticks are all at the
-same moment; speech comes at twice its own speed in chunks of 200 ms, and is heard from the tick that the client's
-own start delay names.
+Costs per bucket: of one row those measured on an H200 (docs/musetalk.md), of more rows what the networks took
+there one by one, which is pessimistic; "fast" is a device that nobody has measured, for many callers at once. All
+the rest is the server's own code (:mod:`bench.engine.world`). Callers' ticks are all at the same moment; speech
+comes at twice its speed in chunks of 200 ms, and is heard from the tick that the client's own start delay names.
 """
 
 from __future__ import annotations
@@ -15,19 +15,21 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import numpy as np
 
-from bench.engine.world import FPS, WIRE_S, World
+from bench.engine.world import WIRE_S, World
+from inference_server.streams.admission import SLOT_FPS
 from inference_server.streams.responses import FrameReady, Response, TurnRejected
 from visavis.client.start_delay import StartDelay
+from visavis.frames import frame_start
 
 COSTS = {
-    "sd-vae": {rows: 0.9 + 2.1 * rows for rows in (1, 2, 4, 8, 16)},
-    "taesd": {rows: 0.9 + 0.7 * rows for rows in (1, 2, 4, 8, 16)},
+    "sd-vae": {rows: 3.4 + 9.5 * rows for rows in (1, 2, 4, 8, 16)},
+    "taesd": {rows: 2.3 + 4.0 * rows for rows in (1, 2, 4, 8, 16)},
+    "fast": {rows: 0.9 + 0.7 * rows for rows in (1, 2, 4, 8, 16)},
 }
-TICK_S = 0.04
-FRAME = 640
 CHUNK_S = 0.2
 RETRY_S = 1.0
 SPEECH_S = 4.0  # of a turn, on the mean
@@ -59,7 +61,8 @@ class Caller:
         self._random = random.Random(number)
         self._speech_s, self._pause_s = speech_s, pause_s
         self._session = world.session(str(number), self._told)
-        self._delay = StartDelay(FPS)
+        self._delay = StartDelay(world.fps)
+        self._tick_s = float(1 / world.fps)
         self._turn = 0
         self._frames = 0
         self._came: dict[int, float] = {}
@@ -69,21 +72,21 @@ class Caller:
 
     def _speak(self) -> None:
         self._turn += 1
-        self._frames = max(10, round(self._random.expovariate(1 / self._speech_s) / TICK_S))
+        self._frames = max(10, round(self._random.expovariate(1 / self._speech_s) / self._tick_s))
         self._came, self._began, self._refused = {}, self._world.now, False
         turn = self._turn
         self._later(0, lambda now: self._session.turn_start(turn, 0, 0, now))
         self._later(0, lambda now: self._session.anchor(turn, 0, 0, 0, now))
-        samples = self._frames * FRAME
+        samples = frame_start(self._frames, self._world.fps)
         for n, at in enumerate(range(0, samples, int(CHUNK_S * 16_000))):
             pcm = bytes(2 * min(int(CHUNK_S * 16_000), samples - at))
             self._later(n * CHUNK_S / 2, self._audio(turn, at, pcm))
         self._later(samples / 32_000, self._end(turn))
         heard = self._began + self._delay.seconds
-        self._start = TICK_S * (int(heard / TICK_S) + 1)
+        self._start = self._tick_s * (int(heard / self._tick_s) + 1)
         for k in range(self._frames):
-            self._world.at(self._start + k * TICK_S, self._tick(turn, k))
-        self._world.at(self._start + self._frames * TICK_S, lambda: self._finish(turn))
+            self._world.at(self._start + k * self._tick_s, self._tick(turn, k))
+        self._world.at(self._start + self._frames * self._tick_s, lambda: self._finish(turn))
 
     def _audio(self, turn: int, at: int, pcm: bytes) -> Request:
         return lambda now: self._session.audio(turn, 0, at, pcm, now)
@@ -97,7 +100,9 @@ class Caller:
                 return
             self._tally.shown += 1
             self._tally.late += self._came.get(k, 1e9) > self._world.now
-            self._later(0, lambda now: self._session.playhead(turn, 0, k * FRAME, True, now))
+            self._later(
+                0, lambda now: self._session.playhead(turn, 0, frame_start(k, self._world.fps), True, now)
+            )
 
         return tick
 
@@ -137,13 +142,19 @@ def idle(costs: Mapping[int, float], turns: int = 40) -> Tally:
 
 
 def busy(
-    costs: Mapping[int, float], seconds: float, *, duty: float = 1.0, step_ms: float = 0.0, over: int = 0
+    costs: Mapping[int, float],
+    seconds: float,
+    *,
+    fps: int = 25,
+    duty: float = 1.0,
+    step_ms: float = 0.0,
+    over: int = 0,
 ) -> tuple[Tally, Tally, World]:
     """As many callers as make 75 % load, each speaking ``duty`` of the time, and ``over`` more that ask for a turn
     all the time; with ``step_ms`` an avatar is prepared all the while. Returns callers, those beyond, world."""
-    world = World(costs, step_ms=step_ms, steps=10**9 if step_ms else 0)
+    world = World(costs, Fraction(fps), step_ms=step_ms, steps=10**9 if step_ms else 0)
     inside, beyond = Tally(), Tally()
-    count = round(world.slots.total / duty)
+    count = max(1, int(world.slots.total * SLOT_FPS / fps / duty))
     if duty < 1:  # 75 % is the mean then: at times all that the device can do is asked for
         world.slots.total = round(world.slots.total / 0.75)
     for number in range(count):
@@ -165,7 +176,8 @@ def main() -> int:
         print(f"{name}, simulated; milliseconds a batch: {told}")
         firsts = [1000 * s for s in idle(costs).firsts]
         print(f"  idle: audio there to first frame {np.median(firsts):.1f} ms, worst {max(firsts):.1f} ms")
-        _print("all slots speaking", *busy(costs, 60.0))
+        for fps in (25, 30, 40, 50):
+            _print(f"all slots speaking at {fps} fps", *busy(costs, 60.0, fps=fps))
         _print("and one caller too many", *busy(costs, 60.0, over=1))
         _print("and an avatar in preparation, steps of 10 ms", *busy(costs, 60.0, step_ms=10.0))
         _print(f"half duty, {options.minutes:g} minutes", *busy(costs, 60.0 * options.minutes, duty=0.5))

@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 
 from inference_server.engine import messages as m
 from inference_server.engine.renderer import Renderer, Resident
+from inference_server.engine.scheduler import Scheduler
 from inference_server.engine.worker import EngineWorker
 from inference_server.engines import base
 from inference_server.metrics import Metrics
+from inference_server.settings import Settings
 from inference_server.streams.admission import SpeakingSlots, measured_slots
 from inference_server.streams.responses import Response
 from inference_server.streams.session import Session, SessionParameters
@@ -34,8 +36,8 @@ HOP_S = 0.0005  # front to engine process and back
 WIRE_S = 0.001  # caller to front and back
 HOST_S = 0.0005  # of the engine's thread, per batch
 AVATAR = "avatar"
+BATCH_MS, LONGEST_MS = (Settings.model_fields[name].default for name in ("batch_ms", "longest_batch_ms"))
 RECT = Rect(0, 0, 2, 2)
-FPS = Fraction(25)
 CLOSING = 3
 
 
@@ -49,6 +51,7 @@ class Clock:
 class Track:
     """Counts samples; ready as MuseTalk with 100 ms of audio after a frame."""
 
+    fps: Fraction
     look_ahead: int
     heard: int = 0
     ended: bool = False
@@ -61,8 +64,8 @@ class Track:
 
     def ready(self) -> int:
         if self.ended:
-            return frame_at(self.heard - 1, FPS) + 1 if self.heard else 0
-        return max(0, frame_at(self.heard - self.look_ahead, FPS)) if self.heard > self.look_ahead else 0
+            return frame_at(self.heard - 1, self.fps) + 1 if self.heard else 0
+        return max(0, frame_at(self.heard - self.look_ahead, self.fps)) if self.heard > self.look_ahead else 0
 
     def close(self) -> None:
         pass
@@ -92,7 +95,7 @@ class Device:
         return self._costs[min(b for b in self._costs if b >= rows)]
 
     def track(self, handle: object, fps: Fraction, origin: int) -> Track:
-        return Track(self.info.look_ahead)
+        return Track(fps, self.info.look_ahead)
 
     def submit(self, rows: Sequence[base.Row]) -> Ticket:
         self._clock.now += HOST_S
@@ -125,8 +128,14 @@ class World(Clock):
     """Server and time. ``at(when, what)`` and :meth:`run`; callers open a :class:`Session` by :meth:`session`."""
 
     def __init__(
-        self, costs: Mapping[int, float], load: float = 0.75, step_ms: float = 0.0, steps: int = 0
+        self,
+        costs: Mapping[int, float],
+        fps: Fraction = Fraction(25),
+        load: float = 0.75,
+        step_ms: float = 0.0,
+        steps: int = 0,
     ) -> None:
+        self.fps = fps
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._clock = Clock()  # of the engine process
@@ -135,11 +144,11 @@ class World(Clock):
         self._inbox: list[m.Message] = []
         self._woken = False
         pairs = list(costs.items())
-        self.renderer = Renderer(Metrics(), Log("bench"), 15.0, lambda: self.now)
-        self.renderer.scheduler.set_costs(pairs)
+        scheduler = Scheduler(pairs, BATCH_MS, LONGEST_MS)
+        self.renderer = Renderer(Metrics(), Log("bench"), scheduler, lambda: self.now)
         ring: Any = _Ring()
         self.renderer.use(SimpleNamespace(loaded=True, ring=ring, send=self._to_worker))  # type: ignore[arg-type]
-        self.slots = SpeakingSlots(measured_slots(pairs, 15.0, load))
+        self.slots = SpeakingSlots(measured_slots(pairs, LONGEST_MS, load))
         self._resident = Resident(AVATAR, RECT, [RECT] * 125, 0)
         if steps:
             self._worker.prepare()
@@ -157,7 +166,7 @@ class World(Clock):
 
     def session(self, name: str, say: Callable[[Response], None]) -> Session:
         """A stream; what it says reaches the caller a little later."""
-        parameters = SessionParameters(name, AVATAR, FPS, 125, CLOSING, 6400, 640_000, 600 * SAMPLE_RATE)
+        parameters = SessionParameters(name, AVATAR, self.fps, 125, CLOSING, 6400, 640_000, 600 * SAMPLE_RATE)
         session = Session(
             parameters,
             self.slots,

@@ -16,6 +16,7 @@ from bench.engine import run
 from inference_server.engines.base import BatchFailed, Progress, Track
 from inference_server.engines.musetalk.device import choose_device
 from inference_server.engines.musetalk.network import COLUMNS, PLACES
+from inference_server.settings import Settings
 from inference_server.streams.admission import measured_slots
 from testing import musetalk_weights
 
@@ -25,13 +26,16 @@ Figures = dict[str, Any]
 @dataclass(frozen=True)
 class Order:
     """What a step works on. ``weights``: folder of real or random weights. ``cache``: of converted ones.
-    ``tiny``: whether the random weights are. ``device``: as in the engine's settings. ``batch``: largest bucket."""
+    ``tiny``: whether the random weights are. ``device``, ``decoder``, ``norms``: as in the engine's settings.
+    ``batch``: largest bucket."""
 
     weights: Path
     cache: Path
     tiny: bool
     device: str
     batch: int
+    decoder: str = "sd-vae"
+    norms: str = "torch"
 
     def load(self, tell: Progress = lambda progress, sentence: None) -> run.Loaded:
         """An engine with one avatar."""
@@ -42,6 +46,8 @@ class Order:
             "cache_dir": str(self.cache),
             "device": self.device,
             "batch_size": str(self.batch),
+            "decoder": self.decoder,
+            "norms": self.norms,
             "avatar_mb": "256",
         }
         return run.load(settings, tell)
@@ -186,7 +192,7 @@ def _kernels(call: Callable[[], Any]) -> dict[str, int]:
         torch.cuda.synchronize()
     words = {
         "layout": ("nchwtonhwc", "nhwctonchw", "copy"),
-        "norm": ("norm", "rowwisemoments"),
+        "norm": ("norm", "rowwisemoments", "sums_of_groups"),
         "convolution": ("conv", "xmma", "cudnn", "implicit"),
         "product": ("gemm", "cutlass"),
         "attention": ("flash", "fmha"),
@@ -196,7 +202,7 @@ def _kernels(call: Callable[[], Any]) -> dict[str, int]:
         name = event.key.lower()
         kind = next((k for k, some in words.items() if any(w in name for w in some)), "rest")
         kinds[kind] = kinds.get(kind, 0.0) + getattr(event, "self_device_time_total", 0.0) / 3
-    print(seen.key_averages().table(sort_by="self_cuda_time_total", row_limit=12, max_name_column_width=60))
+    print(seen.key_averages().table(sort_by="self_cuda_time_total", row_limit=24, max_name_column_width=110))
     return {kind: round(us) for kind, us in sorted(kinds.items(), key=lambda one: -one[1])}
 
 
@@ -236,10 +242,11 @@ def live(order: Order) -> Figures:
     """Streams in real time: as many as the server would sell slots, and a quarter more."""
     at = order.load()
     engine = at.engine
-    slots = measured_slots([(b, engine.cost_ms(b)) for b in engine.info.buckets], 15.0, 0.75)
+    longest = Settings.model_fields["longest_batch_ms"].default
+    slots = measured_slots([(b, engine.cost_ms(b)) for b in engine.info.buckets], longest, 0.75)
     out: Figures = {"slots": slots}
     for streams in (max(slots, 1), max(slots + 1, slots * 5 // 4)):
-        seen = run.live(at, streams, 12.0 if _cuda(at) else 1.0)
+        seen = run.live(at, streams, 12.0 if _cuda(at) else 1.0, longest)
         out[f"{streams} streams"] = {"p99_late_ms": _round(seen.p99)}
         print(streams, "streams:", out[f"{streams} streams"], flush=True)
     return out

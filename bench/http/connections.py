@@ -24,6 +24,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from bench.http.faces import SIDE, Seen, over_socket
 from bench.server import FRAME, START_S, TICK_S, Server, serve
+from tests.support.credentials import local_headers
 
 SECONDS = 8.0
 STAY_S = 6.0
@@ -33,7 +34,10 @@ async def attempt(address: str, avatar_id: str, done: asyncio.Event) -> str:
     """One more conversation; how it was answered."""
     url = f"ws://{address}/v1/converse"
     try:
-        async with connect(url, compression=None, open_timeout=START_S, proxy=None) as ws:
+        who = local_headers()
+        async with connect(
+            url, compression=None, open_timeout=START_S, proxy=None, additional_headers=who
+        ) as ws:
             await ws.send(json.dumps({"type": "open", "avatar_id": avatar_id}))
             answer = json.loads(await ws.recv())
             if answer["type"] == "opened":
@@ -99,7 +103,7 @@ async def run(count: int) -> None:
     pcm = noise.integers(-9000, 9000, FRAME, np.int16).tobytes()
     async with (
         serve({"look_ahead_ms": "0"}) as server,
-        httpx.AsyncClient(timeout=START_S, trust_env=False) as http,
+        httpx.AsyncClient(timeout=START_S, trust_env=False, headers=local_headers()) as http,
     ):
         size = {"width": SIDE, "height": SIDE}
         answer = await http.post(f"http://{server.http}/v1/avatars", content=image, params=size)

@@ -27,6 +27,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve as serve_websocket
 
 from bench.server import FRAME, START_S, TICK_S, Server, cpu_s, serve
+from tests.support.credentials import SignedStub, local_headers
 from visavis.avatar.v1 import avatar_pb2 as pb
 from visavis.avatar.v1.avatar_pb2_grpc import AvatarServiceStub
 from visavis.client.http_wire import AUDIO
@@ -96,7 +97,13 @@ def over_socket(server: Server, avatar_id: str, pcm: bytes) -> Stream:
 
     async def play(number: int, begin: float, frames: int, seen: Seen) -> None:
         url = f"ws://{server.http}/v1/converse"
-        async with connect(url, compression=None, max_size=None, open_timeout=START_S) as ws:
+        async with connect(
+            url,
+            compression=None,
+            max_size=None,
+            open_timeout=START_S,
+            additional_headers=local_headers(),
+        ) as ws:
 
             async def say(kind: str, **fields: Any) -> None:
                 await ws.send(json.dumps({"type": kind, **fields}))
@@ -130,7 +137,9 @@ def over_stock(server: Server, pcm: bytes) -> Stream:
     """RoomKit's protocol, in lockstep as its client is."""
 
     async def play(number: int, begin: float, frames: int, seen: Seen) -> None:
-        await lockstep(f"ws://{server.http}/ws/stream", pcm, begin, frames, seen)
+        await lockstep(
+            f"ws://{server.http}/ws/stream", pcm, begin, frames, seen, additional_headers=local_headers()
+        )
 
     return play
 
@@ -210,7 +219,10 @@ async def run(options: argparse.Namespace) -> None:
     noise = np.random.default_rng(0)
     image = cv2.imencode(".png", noise.integers(0, 256, (96, 96, 3), np.uint8))[1].tobytes()
     pcm = noise.integers(-9000, 9000, FRAME, np.int16).tobytes()
-    async with serve({"look_ahead_ms": "0"}, slots=100) as server, httpx.AsyncClient(timeout=START_S) as http:
+    async with (
+        serve({"look_ahead_ms": "0"}, slots=100) as server,
+        httpx.AsyncClient(timeout=START_S, headers=local_headers()) as http,
+    ):
         channel = grpc.aio.insecure_channel(server.address, options=[("grpc.max_receive_message_length", -1)])
         answer = await http.post(f"http://{server.http}/v1/avatars", content=image)
         avatar_id = answer.raise_for_status().json()["avatar_id"]
@@ -223,7 +235,7 @@ async def run(options: argparse.Namespace) -> None:
         (await http.post(f"http://{server.http}/start", json=start)).raise_for_status()
         async with channel:
             faces = {
-                "gRPC": over_grpc(AvatarServiceStub(channel), avatar_id, pcm),
+                "gRPC": over_grpc(SignedStub(AvatarServiceStub(channel)), avatar_id, pcm),
                 "/v1/converse": over_socket(server, avatar_id, pcm),
                 "RoomKit's /ws/stream": over_stock(server, pcm),
             }

@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 from bench.lipsync.engine import first
 from bench.lipsync.verdict import HEAD, INJECTED_MS, Measured, verdicts
 from inference_server.engines.portrait.features import HOP, RATE
-from inference_server.engines.portrait.training.corpus import VOICES, Clip
-from inference_server.engines.portrait.training.dataset import test_set
-from inference_server.engines.portrait.training.phones import Phone
 from inference_server.lipsync.lips import LipTrack, track_lips
 from inference_server.lipsync.measure import LipSyncReport, compare
+from inference_server.lipsync.phones import Phone
 from inference_server.lipsync.target import from_phones
 from testing import caller
 from testing.caller.movie import aligned
 from testing.caller.recording import Recording
+from testing.training.corpus import VOICES, Clip
+from testing.training.dataset import test_set
 from tests.support.house import orchestrator
 from tests.support.servers import running_server
 from visavis import portraits

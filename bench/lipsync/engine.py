@@ -21,12 +21,12 @@ from inference_server.avatars.loop import make_loop
 from inference_server.avatars.portrait.image import load_image
 from inference_server.engines.base import BodyLoop, Engine, Handle, Prepared, Row
 from inference_server.engines.portrait.features import HOP, RATE
-from inference_server.engines.portrait.training.corpus import VOICES, Clip
-from inference_server.engines.portrait.training.dataset import test_set
-from inference_server.engines.portrait.training.phones import Phone
 from inference_server.lipsync.lips import LipTrack, track_lips
 from inference_server.lipsync.measure import LipSyncReport, compare
+from inference_server.lipsync.phones import Phone
 from inference_server.lipsync.target import from_phones
+from testing.training.corpus import VOICES, Clip
+from testing.training.dataset import test_set
 from visavis.frames import frame_start, paste_i420
 from visavis.rgb import to_rgb
 

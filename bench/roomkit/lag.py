@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soxr
 from numpy.typing import NDArray
 from roomkit import AudioVideoChannel
 from roomkit.video.pipeline.encoder.pyav import PyAVVideoEncoder
@@ -29,12 +28,12 @@ from bench.lipsync.engine import joined
 from bench.roomkit import ffmpeg
 from bench.roomkit.ffmpeg import CLOCKS, REPORTED_S, Clock
 from inference_server.engines.portrait.features import HOP, RATE
-from inference_server.engines.portrait.training.corpus import VOICES, Clip
-from inference_server.engines.portrait.training.dataset import test_set
 from inference_server.lipsync.lips import track_lips
 from inference_server.lipsync.measure import compare
 from inference_server.lipsync.target import from_phones
 from testing.caller import Phone
+from testing.training.corpus import VOICES, Clip
+from testing.training.dataset import test_set
 from tests.support.house import picture, tone
 from tests.support.servers import InferenceServer, running_server
 from tests.with_roomkit.app import App, roomkit_app
@@ -106,7 +105,7 @@ async def application(case: Case, server: InferenceServer, portrait: bytes, side
         if shared is not None and case.attach:
             shared.attach(app.backend, session)
 
-    settings = {"speed": case.speed, "pacer_prebuffer_ms": case.prebuffer}
+    settings: dict[str, Any] = {"speed": case.speed, "pacer_prebuffer_ms": case.prebuffer}
     with folder:
         async with roomkit_app(channel, on_session=on_session, **settings) as app:
             yield app
@@ -147,6 +146,8 @@ async def with_card(case: Case, server: InferenceServer, replies: int) -> str:
 
 def speech(voice: str) -> tuple[Clip, NDArray[np.int16]]:
     """Sentences of the voice whose name has this in it, and their sound at 8 kHz."""
+    import soxr  # only where speech is asked for, as docs/roomkit.md says
+
     chosen = next(v for v in VOICES if v.test and voice.lower() in v.name.lower())
     clip = joined(test_set(chosen)[:6])
     return clip, soxr.resample(clip.pcm, RATE, 8000)

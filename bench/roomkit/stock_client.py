@@ -26,6 +26,7 @@ from starlette.websockets import WebSocketDisconnect
 from bench.http.faces import SIDE
 from bench.server import FRAME, TICK_S, cpu_s, serve
 from testing.ports import free_port
+from tests.support.credentials import local_token
 
 FPS = 25
 
@@ -109,7 +110,11 @@ async def run(streams: Sequence[int], seconds: float) -> None:
             echo_url, pid = f"http://127.0.0.1:{port}", process.pid or 0
             for count in streams:
                 print(
-                    json.dumps(await case("ours", f"http://{server.http}", server.pid, count, seconds)),
+                    json.dumps(
+                        await case(
+                            "ours", f"http://bench:{local_token()}@{server.http}", server.pid, count, seconds
+                        )
+                    ),
                     flush=True,
                 )
                 print(json.dumps(await case("echo", echo_url, pid, count, seconds)), flush=True)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from inference_server.avatars.arrays import Damaged, read_body, read_meta
+from inference_server.avatars.arrays import Damaged, file_sha256, read_body, read_meta
 from inference_server.avatars.ids import avatar_id as make_avatar_id
 from inference_server.avatars.ids import is_id
 from inference_server.avatars.store import AvatarStore, StoredAvatar
@@ -34,7 +34,9 @@ def write(avatar: StoredAvatar) -> Iterator[bytes]:
         for path in sorted(folder.iterdir())
         if path.is_file()
     ]
-    files = [{"path": name, "size": path.stat().st_size, "sha256": _sha256(path)} for name, path in places]
+    files = [
+        {"path": name, "size": path.stat().st_size, "sha256": file_sha256(path)} for name, path in places
+    ]
     header = json.dumps(
         {
             "version": 1,
@@ -54,7 +56,10 @@ def write(avatar: StoredAvatar) -> Iterator[bytes]:
 
 
 def install(store: AvatarStore, scratch: Path, engine: str, build: str) -> StoredAvatar:
-    """Install ``scratch/bundle``. Raises :class:`Damaged`, or :class:`RequestError` for another engine's bundle."""
+    """Install ``scratch/bundle``; an avatar that is here already stays as it is.
+
+    Raises :class:`Damaged`, or :class:`RequestError` for another engine's bundle.
+    """
     with (scratch / "bundle").open("rb") as file:
         header = _read_header(file)
         if (header["engine"], header["build"]) != (engine, build):
@@ -73,6 +78,9 @@ def install(store: AvatarStore, scratch: Path, engine: str, build: str) -> Store
     if read_body(scratch / "body", verify=True).body_id != body_id:
         raise Damaged("its body is another one")
     read_meta(scratch / "prepared", verify=True)
+    known = store.avatar(avatar_id)
+    if known is not None:
+        return known  # an id says what an avatar was made of, and nothing of what lies in a bundle
     if store.body(body_id) is None:
         store.install_body(scratch / "body")
     final = store.scratch()
@@ -124,8 +132,3 @@ def _copy(file: BinaryIO, scratch: Path, entry: dict[str, Any]) -> None:
             left -= len(chunk)
     if digest.hexdigest() != entry["sha256"]:
         raise Damaged(f"{entry['path']} has changed")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -78,7 +78,7 @@ class Catalogue:
             shown = avatar_id[:64] or "(empty)"
             raise RequestError(
                 "not_found",
-                f"Avatar {shown} is not prepared on this server: send PrepareAvatar or ImportAvatar, then again.",
+                f"Avatar {shown} is not prepared on this server: prepare or import it here, then again.",
             )
         return avatar
 

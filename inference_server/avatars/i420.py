@@ -39,11 +39,7 @@ def pack(planes: Planes, out: NDArray[np.uint8] | None = None) -> NDArray[np.uin
     height, width = planes[0].shape
     if out is None:
         out = np.empty((height * 3 // 2, width), np.uint8)
-    flat = out.reshape(-1)
-    at = 0
-    for plane in planes:
-        flat[at : at + plane.size] = plane.reshape(-1)
-        at += plane.size
+    np.concatenate([plane.reshape(-1) for plane in planes], out=out.reshape(-1))
     return out
 
 

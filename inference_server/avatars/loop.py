@@ -6,6 +6,7 @@ video.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -25,19 +26,13 @@ from inference_server.avatars.portrait.region import mouth_region
 from inference_server.avatars.portrait.seam import settled
 from inference_server.avatars.portrait.upright import upright
 from inference_server.engines.base import BodyLoop, ImageRejected
-from visavis.frames import Rect
+from visavis.frames import i420_planes, inside
 
 LOOP_BUILD = "loop-7"
 """Part of every ``body_id``: raise it with every change of the loop's pixels."""
 
-_MESH_CACHE: list[FaceMesh] = []
-
-
-def face_mesh() -> FaceMesh:
-    """One :class:`FaceMesh` for the process (its networks take 40 ms to read)."""
-    if not _MESH_CACHE:
-        _MESH_CACHE.append(FaceMesh())
-    return _MESH_CACHE[0]
+face_mesh = functools.cache(FaceMesh)
+"""One :class:`FaceMesh` for the process (its networks take 40 ms to read)."""
 
 
 def even(width: int, height: int) -> None:
@@ -75,7 +70,7 @@ def make_loop(
         points = settled(reference, _again(mesh, reference, points, face))
     yield 0.11
     blinker = Blinker(reference, points)
-    rest = _inner(to_planes(reference), area)
+    rest = inside(to_planes(reference), area)
     lids: dict[float, Planes] = {0.0: rest}
     count = len(poses.moves)
     frames = np.empty((count, height * 3 // 2, width), np.uint8)
@@ -87,13 +82,14 @@ def make_loop(
     for index in range(count):
         shut = float(poses.lids[index]) if blinker.any else 0.0
         if shut not in lids:
-            lids[shut] = _inner(to_planes(blinker.draw(shut)), area)
+            lids[shut] = inside(to_planes(blinker.draw(shut)), area)
             yield 0.11 + 0.88 * index / count
         move = poses.moves[index]
         affines[index] = head.affine(move)
         marks[index] = points[:, :2] @ affines[index, :, :2].T + affines[index, :, 2]
         planes = lids[shut] if not move.any() else _moved(lids[shut], head.maps(move))
-        _embed(frames[index], planes, area, width, height)
+        y, u, v = inside(i420_planes(frames[index], width, height), area)
+        y[:], u[:], v[:] = planes
         digest.update(frames[index])
         yield 0.11 + 0.88 * (index + 1) / count
     yield BodyLoop(
@@ -132,12 +128,6 @@ def _again(
     return out.astype(np.float32)
 
 
-def _inner(planes: Planes, area: Rect) -> Planes:
-    x, y, w, h = area
-    half = (slice(y // 2, (y + h) // 2), slice(x // 2, (x + w) // 2))
-    return planes[0][y : y + h, x : x + w], planes[1][half], planes[2][half]
-
-
 def _moved(planes: Planes, maps: tuple[NDArray[np.float32], NDArray[np.float32]]) -> Planes:
     mx, my = maps
     hx, hy = motion.half_maps(mx, my)
@@ -149,14 +139,3 @@ def _moved(planes: Planes, maps: tuple[NDArray[np.float32], NDArray[np.float32]]
         return np.asarray(out, np.uint8)
 
     return one(planes[0], full), one(planes[1], half), one(planes[2], half)
-
-
-def _embed(frame: NDArray[np.uint8], planes: Planes, area: Rect, width: int, height: int) -> None:
-    flat = frame.reshape(-1)
-    luma, chroma = width * height, width * height // 4
-    x, y, w, h = area
-    flat[:luma].reshape(height, width)[y : y + h, x : x + w] = planes[0]
-    for index, plane in enumerate(planes[1:]):
-        at = luma + index * chroma
-        target = flat[at : at + chroma].reshape(height // 2, width // 2)
-        target[y // 2 : (y + h) // 2, x // 2 : (x + w) // 2] = plane

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import cast
+from typing import Any, cast
 
 from inference_server.avatars import ids
 from inference_server.avatars.arrays import Damaged
@@ -132,6 +132,7 @@ class PreparationQueue:
             )
         with request.let_go():
             self._check(request)
+            _check_settings(request.settings, loaded.info)
         own = loaded.own_body
         build = own or _loop_build(request.video)
         body_id = ids.body_id(request.file, request.width, request.height, request.fps, request.fit, build)
@@ -351,3 +352,16 @@ def _loop_build(video: bool) -> str:
     from inference_server.avatars.video_loop import VIDEO_BUILD
 
     return VIDEO_BUILD if video else LOOP_BUILD
+
+
+def _check_settings(given: dict[str, str], engine: dict[str, Any]) -> None:
+    """A misspelt setting would make another avatar, which looks the same."""
+    known = engine.get("avatar_settings")
+    if known is None:
+        return
+    for name in given:
+        if name not in known:
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise invalid(
+                f"settings: the {engine['name']} engine has no avatar setting {name[:64]!r}; {has}."
+            )

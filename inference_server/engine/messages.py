@@ -8,6 +8,11 @@ from typing import Any
 
 from visavis.service.ipc import Codec
 
+Answer = tuple[str, tuple[int, int, int, int] | None, str | None]
+"""What became of a row: kind, rectangle, error."""
+HOPELESS = "Hopeless"
+"""``kind`` of a failed load that no second try can mend: a setting, an import, a missing or damaged file."""
+
 
 @dataclass(slots=True)
 class Attach:
@@ -128,10 +133,10 @@ class Ready:
 
 @dataclass(slots=True)
 class Rendered:
-    """Results in the rows' order: kind, rectangle, error. ``ms``: what the batch took."""
+    """Results in the rows' order. ``ms``: what the batch took."""
 
     batch: int
-    results: list[tuple[str, tuple[int, int, int, int] | None, str | None]]
+    results: list[Answer]
     ms: float
 
 
@@ -173,24 +178,7 @@ class Pong:
 
 
 Message = (
-    Attach
-    | Detach
-    | OpenTrack
-    | Append
-    | EndTrack
-    | CloseTrack
-    | Render
-    | Prepare
-    | CancelPrepare
-    | Ping
-    | Loading
-    | Loaded
-    | Attached
-    | Ready
-    | Rendered
-    | BatchLost
-    | PrepareStep
-    | Failed
-    | Pong
-)
+    Attach | Detach | OpenTrack | Append | EndTrack | CloseTrack | Render | Prepare | CancelPrepare | Ping
+    | Loading | Loaded | Attached | Ready | Rendered | BatchLost | PrepareStep | Failed | Pong
+)  # fmt: skip
 codec = Codec[Message](*typing.get_args(Message))

@@ -41,9 +41,13 @@ class Renderer:
     """Draws what sessions want, most urgent first. Call :meth:`touch` after a request."""
 
     def __init__(
-        self, metrics: Metrics, log: Log, batch_ms: float, clock: Callable[[], float] = time.monotonic
+        self,
+        metrics: Metrics,
+        log: Log,
+        scheduler: Scheduler,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.scheduler = Scheduler([], batch_ms)
+        self.scheduler = scheduler
         self.queue_ms: deque[float] = deque(maxlen=200)
         self.render_ms: deque[float] = deque(maxlen=200)
         self._metrics = metrics

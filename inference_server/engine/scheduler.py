@@ -24,10 +24,17 @@ class Batch:
 
 
 class Scheduler:
-    """Plans batches that take at most ``batch_ms`` by the engine's own cost, and never waits to fill one."""
+    """Plans batches by the engine's own cost, and never waits to fill one.
 
-    def __init__(self, costs: Sequence[tuple[int, float]], batch_ms: float) -> None:
+    A batch takes at most ``batch_ms`` while the first frame of a turn is due, and at most ``longest_batch_ms``
+    while none is: later frames are drawn ahead of their time and lose nothing in a batch that is long and cheap.
+    """
+
+    def __init__(
+        self, costs: Sequence[tuple[int, float]], batch_ms: float, longest_batch_ms: float = 0.0
+    ) -> None:
         self.batch_ms = batch_ms
+        self.longest_batch_ms = max(batch_ms, longest_batch_ms)
         self._retries: deque[tuple[FrameJob, int, int]] = (
             deque()
         )  # job, most rows of its next batch, failures
@@ -36,8 +43,12 @@ class Scheduler:
     def set_costs(self, costs: Sequence[tuple[int, float]]) -> None:
         """Milliseconds per bucket, ascending."""
         self._costs = sorted((int(rows), float(ms)) for rows, ms in costs) or [(1, 1.0)]
-        fitting = [rows for rows, ms in self._costs if ms <= self.batch_ms]
-        self.largest = max(fitting) if fitting else self._costs[0][0]
+        self.soon, self.largest = self._fitting(self.batch_ms), self._fitting(self.longest_batch_ms)
+
+    def _fitting(self, milliseconds: float) -> int:
+        """The bucket of the best throughput among those that take no longer; at least the smallest."""
+        fitting = [(rows, ms) for rows, ms in self._costs if ms <= milliseconds] or self._costs[:1]
+        return max(fitting, key=lambda cost: (cost[0] / max(cost[1], 0.01), cost[0]))[0]
 
     def cost_ms(self, rows: int) -> float:
         """What a batch of so many rows takes: that of the smallest bucket that holds it."""
@@ -57,6 +68,8 @@ class Scheduler:
             job = turn.peek()
             if job is not None:
                 heap.append((*self._urgency(job, now), order, job))
+        if any(not later for _, later, *_ in heap):
+            limit = min(limit, self.soon)
         heapq.heapify(heap)
         jobs: list[FrameJob] = []
         while heap and len(jobs) < limit:

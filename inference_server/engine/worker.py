@@ -41,6 +41,7 @@ from visavis.service.unhandled import log_threads
 WAIT_S = 0.002  # for a batch, before messages are looked at again
 SWITCH_S = 0.0005  # another thread that computes in Python keeps the engine's from going on for so long
 DEPTH = 2  # batches submitted to the engine at once
+_DROPPED: m.Answer = ("dropped", None, None)
 
 
 @dataclass(slots=True)
@@ -147,9 +148,6 @@ class EngineWorker:
     def _costs(self) -> list[tuple[int, float]]:
         return [(rows, self._engine.cost_ms(rows)) for rows in self._engine.info.buckets]
 
-    def _fail(self, what: str, key: str, kind: str, sentence: str) -> None:
-        self._send(m.Failed(what, key, kind, sentence))
-
     # --- drawing --------------------------------------------------------------------------------------
 
     def _submit(self) -> None:
@@ -165,7 +163,7 @@ class EngineWorker:
                 rows.append(Row(voice, frame, loop_index, alpha, self._ring.view(offset, size)))
             began = time.monotonic()
             if not rows:
-                self._send(m.Rendered(message.batch, [("dropped", None, None)] * len(message.rows), 0.0))
+                self._send(m.Rendered(message.batch, [_DROPPED] * len(message.rows), 0.0))
                 continue
             try:
                 ticket = self._engine.submit(rows)
@@ -189,9 +187,7 @@ class EngineWorker:
         if results is None:
             return
         self._batches.popleft()
-        answers: list[tuple[str, tuple[int, int, int, int] | None, str | None]] = [
-            ("dropped", None, None)
-        ] * batch.rows
+        answers: list[m.Answer] = [_DROPPED] * batch.rows
         for place, result in zip(batch.places, results, strict=True):
             rect = None if result.rect is None else (*result.rect,)
             answers[place] = (result.kind, rect, result.error)
@@ -201,32 +197,28 @@ class EngineWorker:
 
     def _attach(self, message: m.Attach) -> None:
         try:
-            if message.avatar_id not in self._handles:
-                body = read_body(Path(message.body_dir), verify=False)
+            body = read_body(Path(message.body_dir), verify=False)
+            handle, nbytes = self._handles.get(message.avatar_id), 0
+            if handle is None:
                 prepared = read_prepared(Path(message.avatar_dir), verify=False)
-                handle = self._engine.attach(prepared, body)
+                handle, nbytes = self._engine.attach(prepared, body), prepared.nbytes
                 self._check_rects(handle, body)
                 self._handles[message.avatar_id] = handle
-                nbytes = prepared.nbytes
-            else:
-                handle = self._handles[message.avatar_id]
-                body = read_body(Path(message.body_dir), verify=False)
-                nbytes = 0
         except EngineDead:
             raise
         except (EngineError, Damaged) as error:
-            self._fail("attach", message.avatar_id, type(error).__name__, str(error))
+            self._send(m.Failed("attach", message.avatar_id, type(error).__name__, str(error)))
         except Exception as error:
-            self._fail("attach", message.avatar_id, "EngineError", f"{type(error).__name__}: {error}")
+            sentence = f"{type(error).__name__}: {error}"
+            self._send(m.Failed("attach", message.avatar_id, "EngineError", sentence))
         else:
             rects: list[tuple[int, int, int, int]] = [handle.rect(index) for index in range(len(body))]
             self._send(m.Attached(message.avatar_id, handle.largest_rect, rects, nbytes))
 
     @staticmethod
     def _check_rects(handle: Handle, body: BodyLoop) -> None:
-        handle.largest_rect.validate(body.width, body.height)
-        for index in range(len(body)):
-            handle.rect(index).validate(body.width, body.height)
+        for rect in (handle.largest_rect, *map(handle.rect, range(len(body)))):
+            rect.validate(body.width, body.height)
 
 
 def _sentence(error: Exception) -> str:
@@ -248,14 +240,17 @@ def main() -> int:
     log_threads()
     sys.setswitchinterval(SWITCH_S)
     ring = FrameRing(options.ring, options.ring_size, options.lanes)
+    made = False
     try:
         factory = engine_factory(options.engine)
         engine = factory(json.loads(options.settings))
+        made = True
         worker = EngineWorker(engine, channel, ring)
         worker.load(str(getattr(engine, "body_build", "")))
     except Exception as error:
         known = isinstance(error, EngineError | ValueError)
-        kind = "ModelMissing" if isinstance(error, ModelMissing) else type(error).__name__
+        hopeless = not made or isinstance(error, ModelMissing | ImportError)
+        kind = m.HOPELESS if hopeless else type(error).__name__
         sentence = str(error) if known else f"{type(error).__name__}: {error}"
         channel.sendall(m.codec.encode(m.Failed("load", "", kind, sentence)))
         return 1

@@ -57,6 +57,9 @@ class EngineInfo:
     closing_frames: int = 3  # frames after the end of a turn that bring the mouth to rest
     max_width: int = 1920
     max_height: int = 1080
+    avatar_settings: tuple[str, ...] | None = (
+        None  # those of prepare(); others are refused. None: any are taken
+    )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from visavis.frames import I420, Rect, i420_planes
+from visavis.frames import I420, Rect, i420_planes, inside
 
 BITS = 16
 LOOP_BITS = 10
@@ -54,13 +54,8 @@ def draw_body(
     top, bottom = int(height * 0.48), int(height * 0.54)
     at = int((width - 8) * loop_index / max(length - 1, 1))
     y[top:bottom, at : at + 8] = WHITE
-    rect = mouth_rect(width, height)
-    y[rect.y : rect.y + rect.height, rect.x : rect.x + rect.width] = GREY
-    half = (
-        slice(rect.y // 2, (rect.y + rect.height) // 2),
-        slice(rect.x // 2, (rect.x + rect.width) // 2),
-    )
-    u[half], v[half] = 128, 128
+    for plane, value in zip(inside((y, u, v), mouth_rect(width, height)), (GREY, 128, 128), strict=True):
+        plane[:] = value
     return picture
 
 

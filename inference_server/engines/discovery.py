@@ -28,6 +28,8 @@ def engine_factory(name: str) -> EngineFactory:
         raise EngineError(f"There is no engine {name!r}; installed are {known}.")
     try:
         factory: EngineFactory = found[0].load()
+    except EngineError:
+        raise
     except Exception as error:
         raise EngineError(f"Engine {name!r} cannot be imported: {type(error).__name__}: {error}") from error
     return factory

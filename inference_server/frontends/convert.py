@@ -7,7 +7,6 @@ from typing import Any
 
 from inference_server.avatars.preparation import PrepareRequest
 from inference_server.errors import invalid
-from inference_server.streams import requests
 from inference_server.streams.responses import FrameReady, Response
 from inference_server.streams.stream import Stream
 from visavis.avatar.v1 import avatar_pb2 as pb
@@ -55,7 +54,7 @@ def apply(stream: Stream, request: pb.ConverseRequest) -> None:
         asked: Any = codec.decode(REQUESTS[name], getattr(request, name))
     except ValueError as error:
         raise invalid(f"{REQUESTS[name].__name__}: {error}.") from None
-    requests.apply(stream, asked)
+    stream.take(asked)
 
 
 def response(stream: Stream, said: Response) -> pb.ConverseResponse:

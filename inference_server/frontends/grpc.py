@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
@@ -15,11 +16,14 @@ from grpc_reflection.v1alpha import reflection
 from inference_server.core import Core
 from inference_server.errors import ErrorKind, RequestError, invalid
 from inference_server.frontends import convert, describe
+from inference_server.frontends.access import AccessInterceptor
 from inference_server.frontends.health import SERVICE, Health
 from inference_server.settings import MIB, Settings
 from inference_server.streams.stream import Stream
 from visavis.avatar.v1 import avatar_pb2 as pb
 from visavis.contract import protobuf_codec as codec
+from visavis.service.listening import Tls
+from visavis.service.security import Guard
 
 OPEN_S = 10.0  # a stream without Open
 WATCH_S = 0.1
@@ -70,10 +74,13 @@ async def _abort(context: Context, error: RequestError) -> None:
 class GrpcFrontend:
     """Serves one :class:`Core`."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, guard: Guard) -> None:
         self._core = core
+        self._guard = guard
         self._log = core.log
-        self._server = grpc.aio.server(options=server_options(core.settings))
+        self._server = grpc.aio.server(
+            interceptors=[AccessInterceptor(guard)], options=server_options(core.settings)
+        )
         self._health = Health(core.log)
         self.port = 0
 
@@ -87,7 +94,11 @@ class GrpcFrontend:
         self._core.on_health.append(self._health.tell)
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            self.port = self._server.add_insecure_port(address)
+            self.port = (
+                self._server.add_secure_port(address, _tls(self._core.settings.tls))
+                if self._core.settings.tls
+                else self._server.add_insecure_port(address)
+            )
         except RuntimeError:
             raise OSError(f"gRPC cannot listen on {address}") from None
         await self._server.start()
@@ -97,6 +108,12 @@ class GrpcFrontend:
         """Stop listening and end what is left."""
         await self._health.close()
         await self._server.stop(grace_s)
+
+    def _client(self, context: Context) -> str:
+        """Who asks: the name of the token, and the address."""
+        sent = [str(value) for key, value in context.invocation_metadata() if key == "authorization"]
+        grant = self._guard.known(sent[0]) if sent else None
+        return f"{grant.name if grant else ''}@{client_of(context.peer())}"
 
     def _handlers(self) -> Any:
         def entry(kind: str, method: Any, request: type[Message]) -> Any:
@@ -146,7 +163,7 @@ class GrpcFrontend:
         """
         async with self._answering("PrepareAvatar", context):
             self._core.check_open_to_new()
-            client = client_of(context.peer())
+            client = self._client(context)
             async with self._core.uploads.place(client):
                 sent = await context.read()  # an iterator would keep it until the call's trace is collected
                 if sent is grpc.aio.EOF:  # type: ignore[attr-defined]
@@ -209,7 +226,7 @@ class GrpcFrontend:
             if kind != "open":
                 name = "an unknown message" if kind is None else "".join(w.title() for w in kind.split("_"))
                 raise invalid(f"{name} came before Open: send Open first.")
-            stream = await self._core.open(convert.open_request(first.open), client_of(context.peer()))
+            stream = await self._core.open(convert.open_request(first.open), self._client(context))
             tasks: list[asyncio.Task[Any]] = []
             try:
                 await context.write(codec.encode_response(describe.opened(self._core, stream)))
@@ -264,6 +281,12 @@ class GrpcFrontend:
                 raise asyncio.CancelledError from None
             self._log.exception("internal_error", rpc=name)
             await _abort(context, RequestError("internal", "The server failed at this request: see its log."))
+
+
+def _tls(files: Tls) -> grpc.ServerCredentials:
+    pair = (Path(files.key).read_bytes(), Path(files.certificate).read_bytes())
+    ca = Path(files.client_ca).read_bytes() if files.client_ca else None
+    return grpc.ssl_server_credentials([pair], ca, require_client_auth=ca is not None)
 
 
 def client_of(peer: str) -> str:

@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference_server.engines.portrait.features import HOP, features
-from inference_server.engines.portrait.training.phones import GROUPS, Phone, arpabet, curves
 from inference_server.engines.portrait.visemes import VisemeTrack
 from inference_server.lipsync.clip import Pcm
+from inference_server.lipsync.phones import GROUPS, Phone, arpabet, curves
 
 Kind = Literal["phones", "text", "network", "energy"]
 Signal = NDArray[np.float64]
@@ -79,7 +79,7 @@ def read_phones(path: Path) -> list[Phone]:
 def from_text(pcm: Pcm, text: str) -> Target:
     """Forced alignment. Raises ``ValueError`` when the text does not fit or PocketSphinx is not installed."""
     try:
-        from inference_server.engines.portrait.training.align import align
+        from inference_server.lipsync.align import align
 
         phones = align(pcm, text)
     except ImportError as e:

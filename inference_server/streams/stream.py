@@ -6,10 +6,11 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from fractions import Fraction
+from typing import Any
 
 from inference_server.avatars.store import StoredAvatar
 from inference_server.engine.renderer import Renderer, Resident
-from inference_server.errors import RequestError
+from inference_server.errors import RequestError, invalid
 from inference_server.metrics import Metrics
 from inference_server.streams.outbox import ResponseQueue
 from inference_server.streams.pictures import Pictures
@@ -22,6 +23,7 @@ from inference_server.streams.responses import (
     TurnRejected,
 )
 from inference_server.streams.session import Session
+from visavis.avatar.v1.contract import Anchor, Audio, EndOfTurn, Interrupt, Playhead, TurnStart
 from visavis.frames import SAMPLE_RATE
 from visavis.service.logs import Log
 
@@ -65,36 +67,41 @@ class Stream:
         """Frames per second."""
         return self.session.parameters.fps
 
-    # --- requests: each raises RequestError where the client made a mistake ----------------------------
+    # --- the client -----------------------------------------------------------------------------------
 
-    def turn_start(self, turn_id: int, epoch: int, render_from: int) -> None:
-        """See :meth:`Session.turn_start`."""
-        self.session.turn_start(turn_id, epoch, render_from, self._now())
+    def take(self, request: Any) -> None:
+        """A request after Open. Raises :class:`RequestError` where the client made a mistake."""
+        session, now = self.session, self._now()
+        match request:
+            case Audio(turn_id, epoch, first_sample, pcm):
+                session.audio(turn_id, epoch, first_sample, pcm, now)
+            case Playhead(turn_id, epoch, sample, playing):
+                session.playhead(turn_id, epoch, sample, playing, now)
+                if sample > 0:
+                    self.outbox.heard(turn_id, sample - int(SAMPLE_RATE / self.fps))
+                self._renderer.touch(session)
+            case TurnStart(turn_id, epoch, render_from):
+                session.turn_start(turn_id, epoch, render_from, now)
+            case Anchor(turn_id, epoch, sample, loop_index):
+                session.anchor(turn_id, epoch, sample, loop_index, now)
+                self._renderer.touch(session)
+            case EndOfTurn(turn_id, epoch):
+                session.end_of_turn(turn_id, epoch, now)
+            case Interrupt(epoch):
+                session.interrupt(epoch, now)
+                self._renderer.pump()
+            case _:
+                raise invalid(
+                    "Open: this stream is open already: open another stream for another conversation."
+                )
 
-    def audio(self, turn_id: int, epoch: int, first_sample: int, pcm: bytes) -> None:
-        """See :meth:`Session.audio`."""
-        self.session.audio(turn_id, epoch, first_sample, pcm, self._now())
+    def unpaced(self, frame: FrameReady) -> None:
+        """A frame has been taken by a client without a playhead: what it has taken counts as heard.
 
-    def end_of_turn(self, turn_id: int, epoch: int) -> None:
-        """See :meth:`Session.end_of_turn`."""
-        self.session.end_of_turn(turn_id, epoch, self._now())
-
-    def anchor(self, turn_id: int, epoch: int, sample: int, loop_index: int) -> None:
-        """See :meth:`Session.anchor`."""
-        self.session.anchor(turn_id, epoch, sample, loop_index, self._now())
-        self._renderer.touch(self.session)
-
-    def playhead(self, turn_id: int, epoch: int, sample: int, playing: bool) -> None:
-        """See :meth:`Session.playhead`."""
-        self.session.playhead(turn_id, epoch, sample, playing, self._now())
-        if sample > 0:
-            self.outbox.heard(turn_id, sample - int(SAMPLE_RATE / self.fps))
-        self._renderer.touch(self.session)
-
-    def interrupt(self, epoch: int) -> None:
-        """See :meth:`Session.interrupt`."""
-        self.session.interrupt(epoch, self._now())
-        self._renderer.pump()
+        So the window bounds what is drawn beyond that, and nothing is ever late.
+        """
+        before = 0 if frame.last else int(SAMPLE_RATE / self.fps)
+        self.take(Playhead(frame.turn_id, frame.epoch, frame.sample - before, True))
 
     def half_close(self) -> None:
         """The client sends no more: what has ended is finished, then the stream ends."""

@@ -55,7 +55,10 @@ async def dial(request: DialRequest, services: ServicesDep) -> Dialled:
         language=request.language or services.language,
         video=request.video,
         account=request.account,
+        assistant=request.assistant,
     )
+    if order.assistant is not None:
+        services.orchestrator.conversations.check(order.assistant)
     return Dialled(call_id=await services.orchestrator.dial(order))
 
 

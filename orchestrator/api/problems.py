@@ -11,10 +11,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from orchestrator.api.schemas import Problem
+from orchestrator.assistants.base import AssistantError
 from orchestrator.calls.call import CallGone
 from orchestrator.calls.gateway import DialForbidden, DialLimit, DialRefused, RequestRefused
 from orchestrator.calls.portraits import AvatarError
 from orchestrator.calls.turns import TooManyTurns
+from orchestrator.conversation.conversations import TooManyConversations
 from orchestrator.speech.base import SpeechError
 from visavis.service.text import escaped
 
@@ -23,6 +25,8 @@ _STATUS: dict[type[Exception], int] = {
     SpeechError: 400,
     CallGone: 410,
     TooManyTurns: 429,
+    AssistantError: 400,
+    TooManyConversations: 429,
     DialForbidden: 403,
     DialLimit: 429,
     DialRefused: 409,

@@ -150,6 +150,9 @@ class DialRequest(BaseModel):
     )
     video: bool = Field(True, description="offer video")
     account: str = Field("", description="uri of the account to call over; empty: the first, or none")
+    assistant: str | None = Field(
+        None, max_length=100, description="who talks with whoever answers; null: as is configured"
+    )
 
 
 class Dialled(BaseModel):

@@ -9,13 +9,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from orchestrator.avatar.source import PortraitFile
 from orchestrator.avatar.still import still_body
 from orchestrator.media.sources import StillBody
 from visavis.client.body_cache import Body, BodyCache
+from visavis.client.credentials import ServerCredentials
 from visavis.client.events import OnEvent
 from visavis.client.model import Avatar, AvatarSource
 from visavis.client.pool import Resolver, ServerPool
@@ -33,29 +31,12 @@ _PREPARING = "the avatar is being prepared"
 
 
 @dataclass(frozen=True)
-class LoopBody:
-    """A prepared avatar's body as the media path takes it: ``(n, height * 3 // 2, width)`` uint8 I420."""
-
-    body_id: str
-    width: int
-    height: int
-    frames: NDArray[np.uint8]
-    jumps: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
 class ReadyAvatar:
     """A prepared avatar with its body, ready to speak."""
 
     avatar: Avatar
     source: AvatarSource
     body: Body
-
-    @property
-    def loop(self) -> LoopBody:
-        """The body for the media path."""
-        body = self.body
-        return LoopBody(body.sha256.hex()[:32], body.width, body.height, body.frames, body.jumps)
 
 
 OnState = Callable[[PortraitFile, str, str, str], None]
@@ -73,8 +54,9 @@ class WorkerAvatars:
         cache_bytes: int,
         on_state: OnState,
         resolver: Resolver | None = None,
+        credentials: ServerCredentials | None = None,
     ) -> None:
-        self._pool = ServerPool(servers, resolver=resolver)
+        self._pool = ServerPool(servers, resolver=resolver, credentials=credentials)
         self._bodies = BodyCache(cache / "bodies", cache_bytes)
         self._on_state = on_state
         self._avatars: dict[PortraitFile, asyncio.Task[ReadyAvatar]] = {}

@@ -64,7 +64,7 @@ class CallAvatar:
         ready = task.result() if task.done() and not task.cancelled() and task.exception() is None else None
         self._waiting: asyncio.Task[None] | None = None
         self._playout = Playout(1, portrait.fps)
-        self.body = grey_body(portrait.width, portrait.height) if ready is None else ready.loop
+        self.body = grey_body(portrait.width, portrait.height) if ready is None else ready.body
         self.speaker = Speaker(
             rate=rate,
             fps=portrait.fps,
@@ -138,7 +138,7 @@ class CallAvatar:
         variation = IdleVariation(length, self._session_id)
         self._playout = Playout(length, fps, jumps=jumps, choose_jump=variation, loop_index=first)
         self._stream = self._avatars.converse(ready, self._session_id, self._on_event)
-        self.body = ready.loop
+        self.body = ready.body
         self.speaker.use(self._stream, self._playout, self._stream.start_delay)
         self._on_avatar("ready", "")
 

@@ -22,6 +22,7 @@ from orchestrator.worker.messages import (
     AvatarSettings,
     AvatarState,
     EndTurn,
+    GiveWay,
     InterruptTurns,
     LipsFigures,
     PrepareState,
@@ -63,6 +64,7 @@ class CallAvatarFactory:
             self._settings.cache_bytes,
             self._on_state,
             resolver_of(self._settings.nameserver),
+            self._settings.credentials,
         )
         await self._avatars.start()
 
@@ -101,7 +103,7 @@ class CallAvatarFactory:
             bitrate=self._settings.bitrate,
             feedback=frozenset({"nack pli"}),
         )
-        idle.get(ready.loop, idle_key(ready.loop, usual))
+        idle.get(ready.body, idle_key(ready.body, usual))
         while not idle.ready:  # noqa: ASYNC110 - another thread codes, at starts only
             await asyncio.sleep(CODING_POLL_S)
 
@@ -168,6 +170,8 @@ class CallAvatarOwner:
                 speaker.end_turn(turn_id)
             case InterruptTurns():
                 speaker.interrupt()
+            case GiveWay(_, how):
+                speaker.give_way(how)
 
     def configured(self, audio: AudioParameters, video: VideoParameters | None) -> None:
         """A codec of another rate ends what is being said; the next turn comes at the new rate."""

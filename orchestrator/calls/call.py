@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal, Protocol
 
 from orchestrator.calls.events import CallEvent, EventBus, EventKind
 from orchestrator.calls.gateway import Agreement, CallEnd, Signalling
@@ -51,6 +51,19 @@ class CallGone(Exception):
     """The call has ended."""
 
 
+class Attendant(Protocol):
+    """Who holds a conversation with a caller."""
+
+    def on_turn(self, turn: TurnRecord) -> None:
+        """A turn has started, or is over."""
+
+    def on_key(self, digit: str) -> None:
+        """The caller pressed a key."""
+
+    def on_end(self) -> None:
+        """The call is over."""
+
+
 class Call:
     """A call in either direction, whichever gateway it came by.
 
@@ -86,6 +99,10 @@ class Call:
         self.cause = ""
         self.stats: dict[str, Any] = {}
         self.over = asyncio.Event()
+        self.on_answered: Callable[[Call], None] = lambda call: None
+        self.assistant: str | None = None
+        """Who is to talk with the caller once it is answered; None: whoever is configured."""
+        self._attendant: Attendant | None = None
         self._send = send
         self._bus = bus
         self._text, self._language = text, language
@@ -120,6 +137,10 @@ class Call:
         self._check_alive()
         return self._turns.say(text, language, replace=replace)
 
+    def foresee(self, sentence: str, language: str) -> None:
+        """This may be said soon: a voice that can speaks it already, to nobody. Raises :class:`SpeechError`."""
+        self._turns.foresee(sentence, language)
+
     def play(self, sound: AsyncIterator[PCM], rate: int, *, replace: bool = False) -> TurnRecord:
         """Speak recorded sound of ``rate`` samples per second. Raises as :meth:`say`."""
         self._check_alive()
@@ -128,6 +149,34 @@ class Call:
     def interrupt(self) -> None:
         """Silence and a still mouth now; every queued turn is dropped."""
         self._turns.interrupt()
+
+    def give_way(self, how: Literal["none", "duck", "hold"]) -> None:
+        """See :class:`orchestrator.worker.messages.GiveWay`."""
+        self._turns.give_way(how)
+
+    @property
+    def language(self) -> str:
+        """That of its first words."""
+        return self._language
+
+    @property
+    def first_words(self) -> str:
+        """What is said first; "" for nothing."""
+        return self._text.strip()
+
+    @property
+    def attendant(self) -> Attendant | None:
+        """Who talks with the caller."""
+        return self._attendant
+
+    @attendant.setter
+    def attendant(self, attendant: Attendant | None) -> None:
+        self._attendant = attendant
+        self._turns.on_turn = attendant.on_turn if attendant is not None else lambda turn: None
+
+    def tell(self, kind: EventKind, data: dict[str, Any], **logged: Any) -> None:
+        """Publish an event whose data are no log's business; ``logged`` are."""
+        self._publish(kind, logged, **data)
 
     def hang_up(self, cause: str = "api") -> None:
         """End the call; the first cause stays."""
@@ -210,6 +259,7 @@ class Call:
         )
         if self._text.strip():
             self.say(self._text, self._language)
+        self.on_answered(self)
 
     def on_keyframe_request(self) -> None:
         """The other end asks for a key frame by signalling (RFC 5168)."""
@@ -223,6 +273,8 @@ class Call:
             self._keys_dropped += 1
             return
         self._publish("dtmf", self._dropped(), digit=digit)
+        if self._attendant is not None:
+            self._attendant.on_key(digit)
 
     def on_end(self, end: CallEnd) -> None:
         """The call is over, whoever ended it."""
@@ -233,6 +285,10 @@ class Call:
         by_whom = f"bye by {end.by}" if end.kind == "hangup" else end.kind
         self.ended_at, self.cause = time.time(), self._hung_up_for or by_whom
         self._turns.close()
+        if self._attendant is not None:
+            self._attendant.on_end()
+            self.attendant = None
+        self.on_answered = lambda call: None
         if self.answered_at is not None:
             seconds = round(self.ended_at - self.answered_at, 3)
             self._publish("ended", {"cause": self.cause, "seconds": seconds, **self._dropped()})

@@ -9,7 +9,20 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 EventKind = Literal[
-    "ringing", "answered", "turn_started", "turn_finished", "turn_interrupted", "dtmf", "avatar", "ended"
+    "ringing",
+    "answered",
+    "turn_started",
+    "turn_finished",
+    "turn_interrupted",
+    "dtmf",
+    "avatar",
+    "ended",
+    "assistant",
+    "speech_started",
+    "speech_stopped",
+    "transcript",
+    "reply",
+    "latency",
 ]
 
 

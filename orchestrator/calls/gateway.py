@@ -30,7 +30,8 @@ class RequestRefused(Exception):
 
 @dataclass(frozen=True)
 class DialOrder:
-    """A call to place: ``text`` is spoken when it is answered; ``account`` "" is the first there is."""
+    """A call to place: ``text`` is spoken when it is answered; ``account`` "" is the first there is, ``assistant``
+    None the configured one."""
 
     to: str
     avatar: str
@@ -38,6 +39,7 @@ class DialOrder:
     language: str
     video: bool = True
     account: str = ""
+    assistant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

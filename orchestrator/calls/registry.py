@@ -23,9 +23,10 @@ from orchestrator.calls.gateway import (
 from orchestrator.calls.listeners import Listener, Listening
 from orchestrator.calls.portraits import DEFAULT, AvatarCatalog, Portrait
 from orchestrator.calls.records import RecordBook, make_record, refused_record
+from orchestrator.calls.viewers import Viewer, Viewing
 from orchestrator.config import Settings
 from orchestrator.speech.base import VoiceByLanguage
-from orchestrator.worker.messages import CallMessage, CallOpened, CloseVideo, Heard, Message
+from orchestrator.worker.messages import CallMessage, CallOpened, CloseVideo, Heard, Message, Viewed
 from orchestrator.worker.pool import NoRoom, WorkerPool
 
 ENDED_KEPT = 100
@@ -53,7 +54,10 @@ class CallRegistry:
         self._ended: list[Call] = []
         self.records = RecordBook(settings.records_kept)
         self.refused = 0
+        self.on_answered: Callable[[Call], None] = lambda call: None
+        """Is told of each call that is answered."""
         self._listening = Listening(pool.send)
+        self._viewing = Viewing(pool.send)
         self.dial_plan = DialPlan(
             [DialRule.parse(text) for text in settings.dial_plan],
             DialLimits(settings.dial_per_minute, settings.dial_at_once, settings.dial_minutes),
@@ -96,6 +100,10 @@ class CallRegistry:
         """The caller's voice of a call under way, from now on."""
         return self._listening.listen(call_id)
 
+    def view(self, call_id: str) -> Viewer:
+        """The pictures of a call under way, from the next key frame on."""
+        return self._viewing.view(call_id)
+
     def tap(self, call_id: str, take: Callable[[Heard], None] | None) -> None:
         """See :meth:`orchestrator.calls.listeners.Listening.tap`."""
         self._listening.tap(call_id, take)
@@ -122,7 +130,8 @@ class CallRegistry:
             self.dial_plan.ended(call_id, time.monotonic())
             await self._pool.close_call(call_id)
             raise
-        self._add(call_id, signalling, portrait, order.text, order.language)
+        call = self._add(call_id, signalling, portrait, order.text, order.language)
+        call.assistant = order.assistant
         return call_id
 
     def erased(self, portrait: Portrait) -> None:
@@ -148,7 +157,7 @@ class CallRegistry:
         ports = await self._open(call_id, video, bundle=bundle)
         portrait = self._catalog.for_user(invitation.dialled)
         settings = self._settings
-        self._add(call_id, invitation, portrait, settings.greeting, settings.language)
+        self._add(call_id, invitation, portrait, settings.first_words, settings.language)
         if invitation.ended is not None:  # cancelled meanwhile
             await self.end(call_id, invitation.ended)
         else:
@@ -174,6 +183,7 @@ class CallRegistry:
         if call is None:
             return
         self._listening.ended(call_id)
+        self._viewing.ended(call_id)
         self.dial_plan.ended(call_id, time.monotonic())
         call.on_end(end)
         if call.answered_at is not None:
@@ -190,6 +200,8 @@ class CallRegistry:
         """What calls' media workers report."""
         if isinstance(message, Heard):
             self._listening.heard(message)
+        elif isinstance(message, Viewed):
+            self._viewing.viewed(message)
         elif isinstance(message, CallMessage) and (call := self._under_way.get(message.call_id)):
             call.take(message)
 
@@ -219,8 +231,8 @@ class CallRegistry:
 
     def _add(
         self, call_id: str, signalling: Signalling, portrait: Portrait, text: str, language: str
-    ) -> None:
-        self._under_way[call_id] = Call(
+    ) -> Call:
+        call = self._under_way[call_id] = Call(
             call_id,
             signalling,
             portrait,
@@ -231,3 +243,5 @@ class CallRegistry:
             language=language,
             rtp_timeout_s=self._settings.rtp_timeout_s,
         )
+        call.on_answered = lambda answered: self.on_answered(answered)
+        return call

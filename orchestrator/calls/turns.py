@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from orchestrator.calls.events import EventKind
-from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
+from orchestrator.speech.base import PCM, Foresight, SpeechError, VoiceByLanguage
 from orchestrator.speech.heard_text import HeardText
 from orchestrator.speech.spoken import spoken, whole
 from orchestrator.worker.messages import (
     CallMessage,
     EndTurn,
+    GiveWay,
     InterruptTurns,
     StartTurn,
     TurnAudio,
@@ -54,6 +55,7 @@ class TurnRecord:
     done: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     started: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     started_at: float = 0.0
+    wait_ms: float = 0.0
     words: HeardText = field(default_factory=HeardText, repr=False)
 
     @property
@@ -78,6 +80,8 @@ class Turns:
         publish: Callable[[EventKind, dict[str, Any]], None],
     ) -> None:
         self.sample_rate = 8000
+        self.on_turn: Callable[[TurnRecord], None] = lambda turn: None
+        """Is told when a turn has started, and when it is over."""
         self._call_id = call_id
         self._send = send
         self._voices = voices
@@ -104,6 +108,12 @@ class Turns:
         sound = spoken(voice, text, language, words)
         return self._begin("say", sound, lambda: voice.sample_rate, replace, words)
 
+    def foresee(self, sentence: str, language: str) -> None:
+        """This may be said soon. Raises :class:`SpeechError` where no voice speaks the language."""
+        voice = self._voices.voice(language)
+        if isinstance(voice, Foresight):
+            voice.ahead(sentence, language)
+
     def play(self, sound: AsyncIterator[PCM], rate: int, *, replace: bool) -> TurnRecord:
         """Speak recorded sound of ``rate`` samples per second. Raises :class:`TooManyTurns`."""
         return self._begin("play", sound, lambda: rate, replace)
@@ -117,6 +127,10 @@ class Turns:
             if turn.state == "queued":
                 self._over(turn, "interrupted", 0.0)
 
+    def give_way(self, how: Literal["none", "duck", "hold"]) -> None:
+        """See :class:`orchestrator.worker.messages.GiveWay`."""
+        self._send(GiveWay(self._call_id, how))
+
     def report(self, report: TurnReport) -> None:
         """A turn started, finished or was interrupted in the media worker."""
         turn = self._turns.get(report.turn_id)
@@ -124,7 +138,9 @@ class Turns:
             return
         if report.event == "started":
             turn.state, turn.started_at = "speaking", time.monotonic()
+            turn.wait_ms = report.wait_ms
             turn.started.set()
+            self.on_turn(turn)
             self._publish("turn_started", {"turn_id": turn.turn_id, "wait_ms": round(report.wait_ms, 1)})
         elif report.event == "finished":
             self._over(turn, "failed" if turn.reason else "finished", report.heard_ms)
@@ -224,4 +240,5 @@ class Turns:
         turn.done.set()
         kind: EventKind = "turn_finished" if state == "finished" else "turn_interrupted"
         why = {"reason": turn.reason} if turn.reason else {}
+        self.on_turn(turn)
         self._publish(kind, {"turn_id": turn.turn_id, "heard_ms": round(heard_ms, 1), "state": state, **why})

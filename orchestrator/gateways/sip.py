@@ -17,8 +17,8 @@ from orchestrator.config import Settings
 from orchestrator.gateways.sip_media import agreement, capabilities, offers_video
 from orchestrator.gateways.sip_settings import sip_config
 from orchestrator.sip.call.call import Call as SipCall
-from orchestrator.sip.call.call import CallEnded
 from orchestrator.sip.call.events import EndCause, RefusedCall
+from orchestrator.sip.call.in_dialog import CallEnded
 from orchestrator.sip.call.incoming import IncomingCall
 from orchestrator.sip.config import SipConfig
 from orchestrator.sip.handler import BaseHandler
@@ -232,7 +232,10 @@ class SipGateway(BaseHandler):
 
     async def start(self) -> None:
         """Raises ``OSError`` in one sentence where an address cannot be had."""
-        await self._stack.start()
+        try:
+            await self._stack.start()
+        except OSError as error:
+            raise OSError(f"{error}: choose another VISAVIS_SIP_PORT or VISAVIS_SIP_TLS_PORT") from error
 
     def dial(self, call_id: str, order: DialOrder, ports: CallOpened) -> SipSignalling:
         """Raises :class:`DialRefused`."""

@@ -24,6 +24,7 @@ ONSET_FRAMES = 3
 _UNSURE_FRAMES = 10
 """And 320 ms, while the echo canceller has not yet heard ``_LEARNING_BLOCKS`` of what it is to cancel."""
 _LEARNING_BLOCKS = 50
+_ECHO_BLOCKS = 25
 _AUDIBLE = 1e-6
 PAUSE_FRAMES = 5
 """Quiet for so long is a pause, in which the utterance is recognised: 160 ms."""
@@ -71,11 +72,14 @@ class Ear:
         self._quiet = 0
         self._pauses = 0
         self._learnt = 0
+        self._since = _ECHO_BLOCKS
 
     def hear(self, near: Sound, reference: Sound) -> list[EarEvent]:
         """``(320,)`` samples each at 16 kHz, full scale 1.0: the caller's sound, and what was sent at that time."""
-        self._learnt += float(reference @ reference) > _AUDIBLE * BLOCK
-        unsure = 0 < self._learnt < _LEARNING_BLOCKS
+        sounding = float(reference @ reference) > _AUDIBLE * BLOCK
+        self._learnt += sounding
+        self._since = 0 if sounding else self._since + 1
+        unsure = self._learnt < _LEARNING_BLOCKS and self._since < _ECHO_BLOCKS
         ends = [np.clip(each * 32768, -32768, 32767).astype(np.int16) for each in (near, reference)]
         clean: Sound = (self._echo.process(*ends) / 32768).astype(np.float32)
         self._clean = np.concatenate((self._clean, clean))

@@ -30,12 +30,6 @@ class StreamReports:
         self.packets = 0
         self.octets = 0
         self.peer = PeerView()
-        self.goodbye_received = False
-
-    def count(self, packets: int, octets: int) -> None:
-        """RTP that went out; ``octets`` of payload."""
-        self.packets += packets
-        self.octets += octets
 
     def build(self, unix: float, timestamp: int, block: rtcp.ReportBlock | None) -> bytes:
         """SR (RR before anything was sent) and SDES; ``timestamp`` is the RTP time of ``unix``."""
@@ -69,13 +63,10 @@ class StreamReports:
         """Parse what the peer sent and note its view of us; raises ``MalformedPacket``."""
         packets = rtcp.parse(data)
         for packet in packets:
-            match packet:
-                case rtcp.SenderReport() | rtcp.ReceiverReport():
-                    for block in packet.blocks:
-                        if block.ssrc == self.ssrc:
-                            self._note(block, unix)
-                case rtcp.Goodbye():
-                    self.goodbye_received = True
+            if isinstance(packet, rtcp.SenderReport | rtcp.ReceiverReport):
+                for block in packet.blocks:
+                    if block.ssrc == self.ssrc:
+                        self._note(block, unix)
         return packets
 
     def _note(self, block: rtcp.ReportBlock, unix: float) -> None:

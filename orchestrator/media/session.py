@@ -13,6 +13,7 @@ from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.sources import Face, Hearing, SilentVoice, Voice
 from orchestrator.media.stream_socket import OpenSocket
 from orchestrator.media.transport import MediaSocket, Poller
+from orchestrator.media.video.pacer import SendPacket
 from orchestrator.media.video.stream import CLOCK_RATE, VideoEngine, VideoStream
 from orchestrator.rtp.agreed import Address
 from orchestrator.rtp.bundle import BundleAgreement
@@ -105,6 +106,7 @@ class MediaSession:
         self.cname = secrets.token_hex(8)
         self._consent = Consent()
         self._bundle = bundle
+        self._viewer: SendPacket | None = None
         self.audio = AudioStream(
             engine.video.clock, self._open_socket(), voice or SilentVoice(), hearing, self.cname
         )
@@ -156,6 +158,8 @@ class MediaSession:
 
     def _add_video(self) -> VideoStream:
         self.video = VideoStream(self._engine.video, self._open_socket(), self._face, self.cname)
+        if self._viewer is not None:
+            self.video.show(self._viewer)
         return self.video
 
     def _open_socket(self) -> OpenSocket:
@@ -218,6 +222,12 @@ class MediaSession:
         if self.video is not None and self.video.configured:
             self.video.join(t0, slot)
         wheel.add(OTHER, slot + int(_FIRST_REPORT / SLOT_SECONDS), self._report)
+
+    def show(self, viewer: SendPacket | None) -> None:
+        """Hand every packet of the picture to this one as well, from now on; ``None``: to nobody any more."""
+        self._viewer = viewer
+        if self.video is not None:
+            self.video.show(viewer)
 
     def request_keyframe(self) -> None:
         """The peer asked for a key frame by signalling (RFC 5168)."""

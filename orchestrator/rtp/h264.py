@@ -77,3 +77,23 @@ def _fragments(unit: bytes, max_payload: int) -> list[bytes]:
         flags = (0x80 if at == 1 else 0) | (0x40 if at + size >= len(unit) else 0)
         out.append(bytes((indicator, flags | kind)) + unit[at : at + size])
     return out
+
+
+def depacketize(payloads: Iterable[bytes]) -> list[bytes]:
+    """The NAL units in one picture's payloads, as :func:`packetize` made them."""
+    units: list[bytes] = []
+    for payload in payloads:
+        kind = payload[0] & 0x1F
+        if kind == STAP_A:
+            at = 1
+            while at + 2 <= len(payload):
+                size = int.from_bytes(payload[at : at + 2])
+                units.append(payload[at + 2 : at + 2 + size])
+                at += 2 + size
+        elif kind != FU_A:
+            units.append(payload)
+        elif payload[1] & 0x80:
+            units.append(bytes(((payload[0] & 0xE0) | (payload[1] & 0x1F),)) + payload[2:])
+        elif units:
+            units[-1] += payload[2:]
+    return units

@@ -8,8 +8,8 @@ import json
 import os
 import secrets
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from orchestrator.calls.event import CallEvent
 from visavis.service.logs import Log
@@ -58,7 +58,7 @@ class Spool:
                 continue
             try:
                 part = self._own / f"{event.id}.part"
-                part.write_text(json.dumps(_fields(event)))
+                part.write_text(json.dumps(asdict(event)))
                 part.rename(self._path(event.id))
             except OSError as error:
                 self._complain(error)
@@ -123,16 +123,6 @@ def _lock(folder: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
-
-
-def _fields(event: CallEvent) -> dict[str, Any]:
-    return {
-        "kind": event.kind,
-        "call_id": event.call_id,
-        "data": event.data,
-        "time": event.time,
-        "id": event.id,
-    }
 
 
 def _read(path: Path) -> CallEvent | None:

@@ -36,7 +36,9 @@ from orchestrator.worker.messages import (
     StartCall,
     ToOwner,
     VideoOpened,
+    View,
 )
+from orchestrator.worker.outbound_video import OutboundVideo
 from orchestrator.worker.owner import CallContext, CallFactory, CallOwner, Send
 from visavis.service.logs import Log
 
@@ -119,6 +121,9 @@ class CallTable:
                 self._press(message, call)
             case Listen(_, wanted):
                 call.inbound.wanted = wanted
+            case View(call_id, wanted):
+                outbound = OutboundVideo(call_id, self._send, self._congested)
+                call.session.show(outbound.take if wanted else None)
             case CloseCall(call_id):
                 self._end(call_id)
 

@@ -11,9 +11,11 @@ from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.session import SessionStats
 from orchestrator.rtp.bundle import BundleAgreement
 from orchestrator.worker.host import HostSettings
+from visavis.client.credentials import ServerCredentials
 from visavis.client.model import Avatar, FitMode
 from visavis.service.ipc import Codec
 
+_OF_THIS_MACHINE = ServerCredentials()
 Progress = Literal["preparing", "waiting", "coding", "ready", "failed"]
 """How far a portrait is on its way to an avatar."""
 
@@ -24,7 +26,7 @@ class AvatarSettings:
     second, at most ``bitrate`` bits a second.
 
     ``nameserver`` (ip or ip:port) finds the ``servers``, "" is the system's; bodies take ``cache_bytes`` of the
-    folder ``cache``.
+    folder ``cache``. ``credentials`` are what the servers are shown: files, no token itself.
     """
 
     servers: tuple[str, ...]
@@ -36,6 +38,7 @@ class AvatarSettings:
     bitrate: int
     fit: FitMode = "crop"
     nameserver: str = ""
+    credentials: ServerCredentials = _OF_THIS_MACHINE
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +179,22 @@ class Listen(CallMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class View(CallMessage):
+    """Whether the pictures that the caller is sent are wanted from now on; they come as ``Viewed``."""
+
+    wanted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Viewed(CallMessage):
+    """One picture as it left for the caller: H.264 in Annex B; ``timestamp`` at 90 kHz, ``key``: with an IDR."""
+
+    timestamp: int
+    key: bool
+    payload: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class Heard(CallMessage):
     """The caller's voice, 16-bit little-endian mono PCM at 16 kHz; ``position`` counts samples since it
     was first wanted, those that were left out included. In the last ``reference`` bytes what the caller was sent
@@ -214,6 +233,14 @@ class EndTurn(CallMessage):
 @dataclass(frozen=True, slots=True)
 class InterruptTurns(CallMessage):
     """Silence and a still mouth now; every turn of the call is dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class GiveWay(CallMessage):
+    """How the turns of a call are spoken from now on, since somebody else speaks: as they are, more quietly
+    (``duck``), or not at all, to go on later where they stopped (``hold``)."""
+
+    how: Literal["none", "duck", "hold"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,15 +350,15 @@ class Shutdown:
     """End every call and exit."""
 
 
-ToOwner = StartTurn | TurnAudio | EndTurn | InterruptTurns
+ToOwner = StartTurn | TurnAudio | EndTurn | InterruptTurns | GiveWay
 """For the owner of a call: the worker only passes it on."""
 ToFactory = AvatarPrepared
 """For the factory of a worker's calls."""
 Message = (
     Setup | WorkerReady | CallMessage | OpenCall | CallOpened | CallRefused | OpenVideo | VideoOpened | CloseVideo
     | ConfigureCall | StartCall | CloseCall | CallClosed | RequestKeyframe | SendDigits | DigitsRefused | Listen
-    | Heard | StartTurn | TurnAudio | EndTurn | InterruptTurns | TurnReport | AvatarState | LipsFigures
-    | AvatarPrepared | PrepareState | TaskFailed | Digit | CallFailed | CallFigures | MediaSecured | MediaLost
-    | Heartbeat | Shutdown
+    | View | Viewed | Heard | StartTurn | TurnAudio | EndTurn | InterruptTurns | GiveWay | TurnReport | AvatarState
+    | LipsFigures | AvatarPrepared | PrepareState | TaskFailed | Digit | CallFailed | CallFigures | MediaSecured
+    | MediaLost | Heartbeat | Shutdown
 )  # fmt: skip
 codec = Codec[Message](*typing.get_args(Message))

@@ -34,7 +34,6 @@ from orchestrator.worker.owner import CallFactory, WorkerContext, load_factory
 from visavis.service.channel import Channel, ChannelClosed
 from visavis.service.child import parent_socket
 from visavis.service.logs import Log, configure_logging
-from visavis.service.unhandled import log_loop, log_threads
 
 log = Log(__name__)
 
@@ -137,8 +136,6 @@ class Worker:
 
 async def serve(sock: socket.socket) -> None:
     """Take the first message, which must be ``Setup``, and run."""
-    log_threads()
-    log_loop(asyncio.get_running_loop())
     channel = await Channel.over(sock, codec)
     try:
         first = await channel.receive()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from testing.caller.arrival import arrival
+from testing.caller.microphone import Microphone
 from testing.caller.path import LossyPath
 from testing.caller.recording import PAYLOAD_TYPES, Recording, Stream
 from testing.caller.repair import Repair, nack
@@ -56,6 +57,7 @@ class MediaSockets:
         self._starts = False
         self._asked_to_start = float("-inf")
         self._reported = {"audio": (0, 0), "video": (0, 0)}
+        self.microphone = Microphone(recording.codec, recording.rate)
 
     @classmethod
     async def open(
@@ -72,7 +74,7 @@ class MediaSockets:
         self.repair = Repair() if repairs else Repair(0.0) if path is not None else None
         loop = asyncio.get_running_loop()
         receivers = (
-            (recording.audio.on_rtp, recording.audio.on_rtcp),
+            (self._on_audio, recording.audio.on_rtcp),
             (self._on_video, recording.video.on_rtcp),
         )
         ports = []
@@ -112,6 +114,10 @@ class MediaSockets:
         for kind, path in self._paths.items():
             if path is not None and kind in self._remote:
                 self._remote[kind] = path.towards(self._remote[kind])
+
+    def _on_audio(self, data: bytes, now: float) -> None:
+        self._recording.audio.on_rtp(data, now)
+        self.microphone.played(data[12:])
 
     def _on_video(self, data: bytes, now: float) -> None:
         stream = self._recording.video
@@ -193,7 +199,8 @@ class MediaSockets:
                 payload = struct.pack("!BBH", event, 0x8A if stage == "end" else 0x0A, samples * 5)
                 stamp = self._timestamp
             else:
-                head, payload, stamp = payload_type, silence, packet * samples
+                spoken = self.microphone.next(time.monotonic())
+                head, payload, stamp = payload_type, spoken or silence, packet * samples
                 self._timestamp = stamp
             rtp = struct.pack("!BBHII", 0x80, head, self._sequence & 0xFFFF, stamp, self._ssrc) + payload
             self._sequence += 1

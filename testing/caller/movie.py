@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from testing.caller.recording import Recording, VideoFrame
 
 Image = NDArray[np.uint8]
+_HEADERS = 28  # of UDP and IPv4
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Report:
     skew_median_ms: float
     skew_worst_ms: float
     first_picture_ms: float
+    kilobits: float
+    """A second, both streams, with the headers of UDP and IPv4."""
 
     def lines(self) -> list[str]:
         """The report as a person reads it."""
@@ -43,6 +46,7 @@ class Report:
             f"video packets   {self.video_packets} received, {self.video_lost} lost",
             f"video frames    {self.frames} of {self.frames_expected}, {self.late_frames} more than a frame late,"
             f" longest gap {self.longest_gap_ms:.0f} ms",
+            f"on the wire     {self.kilobits:.0f} kbit/s, headers included",
             f"first picture   {self.first_picture_ms:.0f} ms after the answer",
             f"A/V offset      median {self.skew_median_ms:+.1f} ms, worst {self.skew_worst_ms:+.1f} ms"
             " (positive: picture later than voice)",
@@ -55,9 +59,12 @@ def report(recording: Recording, frames: Sequence[VideoFrame], fps: float) -> Re
     skew = [ms for _, ms in recording.skew_ms()]
     arrivals = np.array([frame.arrived for frame in frames])
     stamps = [frame.timestamp for frame in frames]
+    streams = (recording.audio, recording.video)
+    octets = sum(stream.octets + _HEADERS * len(stream.packets) for stream in streams)
+    seconds = voice[-1].arrived - voice[0].arrived + 0.02 if voice else 0.0
     expected = round((stamps[-1] - stamps[0]) / 90_000 * fps) + 1 if stamps else 0
     return Report(
-        seconds=voice[-1].arrived - voice[0].arrived + 0.02 if voice else 0.0,
+        seconds=seconds,
         audio_packets=len(voice),
         audio_lost=recording.audio.lost,
         video_packets=len(recording.video.packets),
@@ -69,6 +76,7 @@ def report(recording: Recording, frames: Sequence[VideoFrame], fps: float) -> Re
         skew_median_ms=float(np.median(skew)) if skew else 0.0,
         skew_worst_ms=max(skew, key=abs, default=0.0),
         first_picture_ms=(arrivals[0] - recording.answered) * 1000 if len(arrivals) else 0.0,
+        kilobits=octets * 8 / 1000 / seconds if seconds else 0.0,
     )
 
 
@@ -83,16 +91,19 @@ def aligned(recording: Recording, frames: Sequence[VideoFrame]) -> list[float]:
 
 
 def write_movie(recording: Recording, frames: Sequence[VideoFrame], path: Path) -> None:
-    """An MP4 with each picture at the time the sender meant it to be seen with the voice."""
+    """An MP4 with each picture at the time the sender meant it to be seen with the voice.
+
+    The voice is on the left, what was said to it on the right.
+    """
     times = aligned(recording, frames)
     height, width = frames[0].image.shape[:2]
     with av.open(str(path), "w") as file:
         video: Any = file.add_stream(
-            "libx264", rate=Fraction(1000, 1), options={"crf": "16", "preset": "fast"}
+            "libx264", rate=Fraction(1000, 1), options={"crf": "16", "preset": "veryfast"}
         )
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         video.time_base = video.codec_context.time_base = Fraction(1, 1000)
-        audio: Any = file.add_stream("aac", rate=recording.rate, layout="mono")
+        audio: Any = file.add_stream("aac", rate=recording.rate, layout="stereo")
         last = -1
         for frame, time in zip(frames, times, strict=True):
             stamp = max(round(time * 1000), last + 1)
@@ -102,20 +113,20 @@ def write_movie(recording: Recording, frames: Sequence[VideoFrame], path: Path) 
             picture.pts, picture.time_base, last = stamp, Fraction(1, 1000), stamp
             file.mux(video.encode(picture))
         file.mux(video.encode(None))
-        samples = recording.samples()
-        for at in range(0, len(samples), 1024):
-            sound: Any = av.AudioFrame.from_ndarray(
-                samples[None, at : at + 1024], format="s16", layout="mono"
-            )
+        voices = np.stack((recording.samples(), recording.said_meanwhile()))
+        for at in range(0, voices.shape[1], 1024):
+            piece = np.ascontiguousarray(voices[:, at : at + 1024].T).reshape(1, -1)
+            sound: Any = av.AudioFrame.from_ndarray(piece, format="s16", layout="stereo")
             sound.sample_rate, sound.pts, sound.time_base = recording.rate, at, Fraction(1, recording.rate)
             file.mux(audio.encode(sound))
         file.mux(audio.encode(None))
 
 
 def contact_sheet(recording: Recording, frames: Sequence[VideoFrame], path: Path, columns: int = 6) -> None:
-    """Twelve pictures around the speech over the waveform, as a PNG."""
+    """Twelve pictures around the speech over the waveforms of what was received and, below, of what was sent."""
     times = np.array(aligned(recording, frames))
     samples = recording.samples().astype(np.float32) / 32768
+    said = recording.said_meanwhile().astype(np.float32) / 32768
     loud = np.flatnonzero(np.abs(samples) > 0.02)
     rate = recording.rate
     start, end = (loud[0] / rate, loud[-1] / rate) if len(loud) else (0.0, len(samples) / rate)
@@ -145,7 +156,11 @@ def contact_sheet(recording: Recording, frames: Sequence[VideoFrame], path: Path
             1,
             cv2.LINE_AA,
         )
-    _waveform(sheet[-strip:, margin:-margin], samples, rate, moments)
+    strips = [samples, said] if said.any() else [samples]
+    for n, voice in enumerate(strips):
+        part = strip // len(strips)
+        area = sheet[len(sheet) - strip + n * part :][:part, margin:-margin]
+        _waveform(area, voice, rate, moments)
     path.write_bytes(cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes())
 
 

@@ -7,6 +7,7 @@ import contextlib
 from typing import Literal, Self
 
 from testing.caller.media import RTX, VIDEO, MediaSockets
+from testing.caller.microphone import Microphone
 from testing.caller.path import LossyPath
 from testing.caller.recording import CLOCK_RATES, PAYLOAD_TYPES, Recording
 from testing.caller.repair import Repair
@@ -75,7 +76,14 @@ class Phone:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        self.recording.said = self.microphone.said
         await self._leave.aclose()
+
+    @property
+    def microphone(self) -> Microphone:
+        """What this end says."""
+        assert self._media is not None
+        return self._media.microphone
 
     def press(self, digit: str) -> None:
         """Send a DTMF digit (RFC 4733)."""
@@ -95,10 +103,25 @@ class Phone:
             case "info":
                 await self._dialog.request("INFO", _FAST_UPDATE, "application/media_control+xml")
 
-    async def renegotiate(self, direction: str) -> None:
-        """Offer the same with another direction: ``sendonly`` holds the far end (RFC 3264 section 8.4)."""
+    async def renegotiate(self, direction: str, headers: tuple[str, ...] = ()) -> None:
+        """Offer the same with another direction: ``sendonly`` holds the far end (RFC 3264 section 8.4).
+
+        ``headers`` are further lines of the request.
+        """
+        assert self._media is not None
         self._version += 1
-        await self._dialog.reinvite(self._offer(direction))
+        self._media.redirect(await self._dialog.reinvite(self._offer(direction), headers))
+
+    async def move(self) -> None:
+        """Offer the same from other ports, and leave the old ones."""
+        assert self._media is not None
+        before = self._media
+        self._media = await MediaSockets.open(self._local, self.recording)
+        self._leave.callback(self._media.close)
+        self._version += 1
+        answer = await self._dialog.reinvite(self._offer())
+        before.close()
+        self._media.connect(answer)
 
     async def switch_camera(self, on: bool) -> bool:
         """Offer the same with or without video; whether there is a picture now."""

@@ -175,6 +175,15 @@ class Recording:
         self.audio = Stream(self.rate)
         self.video = Stream(90_000)
         self.answered = 0.0
+        self.said: NDArray[np.int16] = np.zeros(0, np.int16)
+        """What the phone has sent, from ``answered`` on."""
+
+    def said_meanwhile(self) -> NDArray[np.int16]:
+        """What the phone has sent at the time of each of the ``samples``."""
+        length, voice = len(self.samples()), self.audio.ordered()
+        late = round((voice[0].arrived - self.answered) * self.rate) if voice else 0
+        moved = self.said[late:] if late >= 0 else np.pad(self.said, (-late, 0))
+        return np.pad(moved[:length], (0, max(0, length - len(moved))))
 
     def samples(self) -> NDArray[np.int16]:
         """The voice at ``rate`` from its first packet on, mono; what was lost is silence."""
@@ -190,7 +199,7 @@ class Recording:
         return out
 
     def _g711(self, payload: bytes) -> NDArray[np.int16]:
-        pcm: NDArray[np.int16] = (_ULAW if self.codec == "PCMU" else _ALAW)[np.frombuffer(payload, np.uint8)]
+        pcm: NDArray[np.int16] = G711[self.codec][np.frombuffer(payload, np.uint8)]
         return pcm
 
     def access_units(self) -> list[tuple[bytes, int, float]]:
@@ -267,5 +276,5 @@ def _alaw_table() -> NDArray[np.int16]:
     return table
 
 
-_ULAW = _ulaw_table()
-_ALAW = _alaw_table()
+G711 = {"PCMU": _ulaw_table(), "PCMA": _alaw_table()}
+"""Samples by code."""

@@ -82,14 +82,15 @@ class Dialog:
         self._routes = _routes(message)
         return self._acknowledge(message)
 
-    async def reinvite(self, offer: str) -> str:
-        """Offer anew within the call; returns the answer's SDP. Raises :class:`CallFailed`."""
+    async def reinvite(self, offer: str, headers: tuple[str, ...] = ()) -> str:
+        """Offer anew within the call, with further header lines; returns the answer's SDP. Raises
+        :class:`CallFailed`."""
         self._cseq += 1
         self._branch = secrets.token_hex(8)
         before, self._ack = self._ack, ""
         try:
             message = await self._answered(
-                self._request("INVITE", self._target, self._to, offer, "application/sdp")
+                self._request("INVITE", self._target, self._to, offer, "application/sdp", headers)
             )
         except (CallFailed, TimeoutError):
             self._ack = before
@@ -140,7 +141,15 @@ class Dialog:
             if line.startswith("BYE "):
                 self.hung_up.set()
 
-    def _request(self, method: str, target: str, to: str, body: str = "", kind: str = "") -> str:
+    def _request(
+        self,
+        method: str,
+        target: str,
+        to: str,
+        body: str = "",
+        kind: str = "",
+        further: tuple[str, ...] = (),
+    ) -> str:
         assert self._transport is not None
         host, port = self._transport.get_extra_info("sockname")[:2]
         cseq = self._cseq
@@ -154,6 +163,7 @@ class Dialog:
             f"Call-ID: {self._call_id}",
             f"CSeq: {cseq} {method}",
             f"Contact: <sip:caller@{host}:{port}>",
+            *further,
             *([f"Content-Type: {kind}"] if kind else []),
             f"Content-Length: {len(body)}",
         ]

@@ -20,6 +20,8 @@ from prometheus_client import CollectorRegistry
 from orchestrator.api import calls
 from orchestrator.api.app import create_app
 from orchestrator.api.dependencies import Services
+from orchestrator.assistants.script import DEFAULT, read_script
+from orchestrator.assistants.scripted import ScriptedAssistant
 from orchestrator.calls.call import Call
 from orchestrator.calls.events import CallEvent, EventBus
 from orchestrator.calls.gateway import CallEnd, DialOrder, DialRefused, RequestRefused
@@ -27,6 +29,7 @@ from orchestrator.calls.portraits import AvatarCatalog, Portrait
 from orchestrator.calls.records import CallRecord, RecordBook
 from orchestrator.calls.registry import CallRegistry
 from orchestrator.config import load_settings
+from orchestrator.conversation.conversations import Conversations
 from orchestrator.metrics import OrchestratorCollector, make_registry
 from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
 from tests.support.calls import Peer, Sink, answered_call, report
@@ -65,6 +68,8 @@ class House(Peer):
     pressed: list[tuple[str, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        taps = cast(Any, SimpleNamespace(tap=lambda call_id, take: None))
+        self.talks = Conversations(taps, {"scripted": ScriptedAssistant(read_script(DEFAULT))})
         default = self.tmp / "default.png"
         default.write_bytes(PNG)
         self.catalog = AvatarCatalog(self.tmp / "avatars", default)
@@ -95,6 +100,10 @@ class House(Peer):
 
     def call(self, call_id: str) -> Call | None:
         return self.one if call_id == "c1" else None
+
+    @property
+    def conversations(self) -> Any:
+        return self.talks
 
     @property
     def desk(self) -> Any:
@@ -162,6 +171,25 @@ async def test_metrics_sum_the_lips_of_ended_calls(tmp_path: Path) -> None:
         "visavis_call_frames_dropped_total 8.0",
         "visavis_call_freeze_seconds_total 1.5",
     }
+
+
+async def test_metrics_of_conversations(tmp_path: Path) -> None:
+    registry: Any = SimpleNamespace(active=0, refused=0, calls=[], call=lambda call_id: None)
+    collector = OrchestratorCollector(registry, cast(Any, SimpleNamespace(workers=[])))
+    collector.conversations = lambda: (2, True)
+    house = House(tmp_path, registry=make_registry(collector))
+    for number in range(1, 101):
+        collector.count(CallEvent("latency", "c1", {"total_ms": number * 10}))
+    collector.count(CallEvent("reply", "c1", {"text": "x", "whole": False}))
+    lines = (await house.client.get("/metrics")).text.splitlines()
+    assert {
+        "visavis_conversations 2.0",
+        "visavis_listening 1.0",
+        'visavis_answer_seconds{quantile="0.5"} 0.5',
+        'visavis_answer_seconds{quantile="0.95"} 0.95',
+        'visavis_replies_total{outcome="cut"} 1.0',
+        'visavis_replies_total{outcome="whole"} 0.0',
+    } <= set(lines)
 
 
 async def test_say_streams_both_rates_and_reports(house: House) -> None:
@@ -423,6 +451,26 @@ def test_refused_calls_take_a_share_of_the_records(caplog: pytest.LogCaptureFixt
     lines = [(one.message, vars(one)["fields"]) for one in caplog.records]
     assert len([name for name, _ in lines if name == "call_record"]) == 22
     assert [fields for name, fields in lines if name == "refused_unrecorded"] == [{"calls": 30}]
+
+
+async def test_who_talks_with_a_caller_is_asked_and_changed(house: House) -> None:
+    path = "/v1/calls/c1/assistant"
+    assert (await house.client.get(path)).json() == {"assistant": "none", "state": "", "hears": False}
+    assert (await house.client.get("/v1/calls/c1/transcript")).status_code == 404
+    answer = await house.client.patch(path, json={"assistant": "scripted"})
+    assert answer.json() == {"assistant": "scripted", "state": "listening", "hears": False}
+    assert (await house.client.patch(path, json={"held": True})).json()["state"] == "held"
+    assert (await house.client.patch(path, json={"held": False})).json()["state"] == "listening"
+    wrong = await house.client.patch(path, json={"assistant": "nobody"})
+    assert (wrong.status_code, wrong.json()["detail"]) == (
+        400,
+        "there is no assistant 'nobody': choose one of none, scripted",
+    )
+    assert (await house.client.get("/v1/calls/c1/transcript")).json() == {"call_id": "c1", "entries": []}
+    assert (await house.client.patch(path, json={"assistant": "none"})).json()["state"] == ""
+    wrong = await house.client.post("/v1/calls", json={"to": "sip:a@b", "assistant": "nobody"})
+    assert wrong.status_code == 400
+    house.one._turns.close()
 
 
 async def test_traces_are_read_as_text(house: House) -> None:

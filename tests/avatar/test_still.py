@@ -56,6 +56,37 @@ def test_grey_where_there_is_no_picture_to_show(data: bytes) -> None:
     assert np.array_equal(body.frames, grey_body(128, 96).frames)
 
 
+def turned(orientation: int, order: str, image: np.ndarray) -> bytes:
+    """A JPEG whose EXIF tells an orientation."""
+    jpeg = bytes(cv2.imencode(".jpg", image)[1])
+    entry = struct.pack(f"{order}HHIHH", 0x112, 3, 1, orientation, 0)
+    tiff = (b"MM" if order == ">" else b"II") + struct.pack(f"{order}HIH", 42, 8, 1) + entry + bytes(4)
+    exif = b"Exif\0\0" + tiff
+    return jpeg[:2] + b"\xff\xe1" + struct.pack("!H", len(exif) + 2) + exif + jpeg[2:]
+
+
+@pytest.mark.parametrize("order", [">", "<"])
+@pytest.mark.parametrize(("orientation", "quarters"), [(1, 0), (2, 0), (3, 2), (4, 0), (6, 1), (8, 3)])
+def test_a_portrait_that_was_taken_on_its_side_is_upright(
+    orientation: int, quarters: int, order: str
+) -> None:
+    upright = np.zeros((96, 96, 3), np.uint8)
+    upright[:48, :, 2], upright[48:, :, 0] = 255, 255  # red above blue
+    if orientation == 4:
+        upright = upright[::-1]  # mirrored top to bottom: nobody's camera does that
+    body = still_body(turned(orientation, order, np.rot90(upright, quarters).copy()), 96, 96)
+    top, bottom = body.frames[0, 4:40].mean(), body.frames[0, 56:92].mean()
+    told = (top, bottom) if orientation != 4 else (bottom, top)
+    assert np.abs(np.array(told) - (RED_LUMA, BLUE_LUMA)).max() < 6
+
+
+def test_a_tall_portrait_on_its_side_is_cropped_upright() -> None:
+    image = np.zeros((100, 400, 3), np.uint8)
+    image[:, :200, 2], image[:, 200:, 0] = 255, 255  # red left of blue: above it once turned clockwise
+    body = still_body(turned(6, ">", image[::-1, ::1].copy()), 96, 96)
+    assert np.abs(body.frames[0, :90].mean() - RED_LUMA) < 6
+
+
 async def test_a_call_is_heard_while_its_portrait_is_still_being_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

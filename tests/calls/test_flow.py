@@ -18,6 +18,7 @@ from visavis import portraits
 pytestmark = pytest.mark.process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fps", "delay_ms"), [(25, 0), (25, 140), (25, 290), (30, 0)])
 async def test_idle_speech_idle(fps: int, delay_ms: int) -> None:
     """The voice and the mouth come together, whatever the start of the sound does, and the body never jumps."""
@@ -117,6 +118,7 @@ async def test_interrupt_stills_mouth_and_voice() -> None:
             assert told == pytest.approx(20 * block.sum(), abs=21)
 
 
+@pytest.mark.slow
 async def test_ten_calls_do_not_mix() -> None:
     """Each caller sees its own avatar's number and hears its own tone."""
     async with inference_server() as server, orchestrator([server]) as house:

@@ -9,6 +9,7 @@ import pytest
 from orchestrator.calls import portraits
 from orchestrator.calls.portraits import AvatarCatalog, AvatarError, avatar_name, media_type
 from orchestrator.sip.message.message import parse_request_uri
+from tests.support.sip_fake import AUDIO, Wire, only, request, sdp
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
 
@@ -33,6 +34,9 @@ def catalog(tmp_path: Path) -> AvatarCatalog:
         "sip:4930123;phone-context=example.com@host",
         "sip:+4930123;isub=1411;postd=pp22@host;user=phone",
         "sip:4930123;phone-context=+49:secret@host",
+        "tel:+49-30-123",
+        "tel:4930123;phone-context=+1",
+        "TEL:+49%2030123",
     ],
 )
 @pytest.mark.parametrize("stored", ["4930123", "+4930123", "+49-30-123"])
@@ -119,6 +123,14 @@ def test_media_types() -> None:
 def test_the_name_of_a_name_is_itself() -> None:
     for user in ("+49 30-123", "Anna.Smith", "+x", "a;b"):
         assert avatar_name(avatar_name(user)) == avatar_name(user)
+
+
+async def test_a_call_to_a_telephone_number_shows_its_portrait() -> None:
+    wire = Wire()
+    for number, uri in enumerate(("tel:+4930123", "tel:911;phone-context=example.com")):
+        invite = request("INVITE", uri=uri, branch=f"z9hG4bK{number}", call_id=f"c{number}", body=sdp(AUDIO))
+        only(await wire.put(invite), 200)
+    assert [call.user for call in wire.handler.calls] == ["+4930123", "911;phone-context=example.com"]
 
 
 def test_avatars_are_bounded(catalog: AvatarCatalog, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 
@@ -93,7 +92,7 @@ def check_call_from_outside(stack: Project, host: str, report: dict[str, object]
 
 def assert_media_arrived(stack: Project, sent: int) -> None:
     """The phone's own RTP and RTCP reached the orchestrator."""
-    call = httpx.get(f"http://127.0.0.1:{stack.api_port}/v1/calls", timeout=10).json()[-1]
+    call = stack.get("/v1/calls")[-1]
     media = call["media"]
     assert media["audio"]["received_packets"] >= 0.9 * sent, media["audio"]
     assert media["audio"]["peer_lost"] is not None, "no receiver report came"

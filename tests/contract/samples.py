@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from inference_server.engines.base import BodyLoop
 from inference_server.settings import Settings
 from inference_server.streams.pictures import Pictures
 from inference_server.streams.responses import FrameReady, Response
+from inference_server.streams.stream import Stream
+from inference_server.uploads import Uploads
 from visavis.client import messages as m
 from visavis.client.model import AvatarSource
 from visavis.frames import Rect
@@ -86,14 +88,17 @@ def stream(pixel_format: Any = "i420", scope: Any = "rectangle", fps: Fraction =
     )
 
 
-class Requests:
-    """A stream that writes down what it was asked."""
+class Requests(Stream):
+    """A stream that writes down what its session was asked."""
+
+    fps = Fraction(25)
 
     def __init__(self) -> None:
         self.asked: list[list[Any]] = []
+        self.session = self.outbox = self._renderer = cast(Any, self)
 
     def __getattr__(self, name: str) -> Any:
-        return lambda *args: self.asked.append([name, *args])
+        return lambda *args: self.asked.append([name, *args[:-1]])
 
 
 class Server:
@@ -113,6 +118,7 @@ class Server:
         self.engine = SimpleNamespace(loaded=SimpleNamespace(info=info))
         self.metrics = SimpleNamespace(registry=None)
         self.log = SimpleNamespace(info=lambda *args, **fields: None)
+        self.uploads = Uploads()
         self.avatars = self
         self._capacity = capacity
 

@@ -13,10 +13,12 @@ import pytest
 
 from inference_server.errors import RequestError, unavailable
 from inference_server.frontends import convert, describe
+from inference_server.frontends.access import make_guard
 from inference_server.frontends.http import app as http_app
 from inference_server.frontends.http import schemas
 from inference_server.frontends.http import wire as server_http
 from tests.contract import samples as s
+from tests.support.credentials import local_headers
 from visavis import errors
 from visavis.avatar.v1 import avatar_pb2 as pb
 from visavis.avatar.v1.contract import Capacity
@@ -44,8 +46,8 @@ def requests() -> dict[str, str]:
     for name, source in s.SOURCES.items():
         made[f"grpc {name}"] = text(wire.prepare_to(source).SerializeToString())
     for name, first in s.OPENS.items():
-        made[f"grpc {name}"] = text(wire.open_to(first).SerializeToString())
-        made[f"http {name}"] = text(http_wire.open_to(first))
+        made[f"grpc {name}"] = text(wire.request_to(first).SerializeToString())
+        made[f"http {name}"] = text(http_wire.request_to(first))
     for name, request in s.REQUESTS.items():
         made[f"grpc {name}"] = text(wire.request_to(request).SerializeToString())
         made[f"http {name}"] = text(http_wire.request_to(request))
@@ -82,9 +84,11 @@ def responses() -> dict[str, str]:
 
 async def routes() -> dict[str, str]:
     """What the routes answer, and the event streams."""
-    app = http_app.make_app(SERVER, asyncio.Event())
+    app = http_app.make_app(SERVER, make_guard(SERVER.settings), asyncio.Event())
     made: dict[str, str] = {}
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as http:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://server", headers=local_headers()
+    ) as http:
         for path in ("/v1/avatars/anna", "/v1/capabilities", "/v1/capacity"):
             made[f"GET {path}"] = (await http.get(path)).text
         made["POST /v1/avatars"] = (await http.post("/v1/avatars?fps=30000/1001", content=b"portrait")).text

@@ -68,6 +68,31 @@ def test_nothing_of_the_environment_is_an_option(tmp_path: Path) -> None:
     assert handed_over(tmp_path, ["FPS=30"], **own) == ["--fps=30"]
 
 
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("stand_in", "script", "told"),
+    [
+        ("uname", "echo Darwin", "take Docker or WSL 2"),
+        ("python3", "exit 1", "needs Python 3.11 to 3.13"),
+        ("python3", 'case "$*" in *venv*) exit 1; esac', "Can this folder be written to? Is python3-venv"),
+    ],
+)
+def test_a_machine_that_cannot_is_told_before_anything_is_installed(
+    tmp_path: Path, stand_in: str, script: str, told: str
+) -> None:
+    make = require("make", "make")
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    program = tmp_path / "bin" / stand_in
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    own = {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+    done = subprocess.run([make, "demo"], cwd=tmp_path, env=own, capture_output=True, text=True)
+    assert done.returncode == 2 and told in done.stdout and "installing" not in done.stdout, done.stdout
+    assert not (tmp_path / ".venv").exists()
+
+
 @pytest.mark.parametrize(
     ("turn", "words"),
     [
@@ -101,11 +126,12 @@ def test_the_film_sounds_wide_and_the_mouth_moves_with_it(tmp_path: Path) -> Non
         [*command, f"--out={tmp_path}"], cwd=ROOT, capture_output=True, text=True, timeout=180
     )
     assert done.returncode == 0, done.stderr
+    assert "caller          When are you open?" in done.stdout and "(interrupted)" in done.stdout
     assert "no inference server" not in done.stderr and "0 lost" in done.stdout
     with av.open(str(tmp_path / "demo.mp4")) as film:
         sound = film.streams.audio[0]
         rate = sound.rate
-        pcm = np.concatenate([frame.to_ndarray().reshape(-1) for frame in film.decode(sound)])
+        pcm = np.concatenate([frame.to_ndarray()[0] for frame in film.decode(sound)])
         film.seek(0)
         pictures = [(frame.time, frame.to_ndarray(format="gray")) for frame in film.decode(video=0)]
     assert rate == 48_000

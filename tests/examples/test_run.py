@@ -106,6 +106,30 @@ def test_a_service_that_cannot_start_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
+@pytest.mark.parametrize(
+    ("module", "name", "kind", "status"),
+    [
+        ("orchestrator", "VISAVIS_SIP_PORT", socket.SOCK_DGRAM, 1),
+        ("orchestrator", "VISAVIS_API_PORT", socket.SOCK_STREAM, 1),
+        ("inference_server", "VISAVIS_INFERENCE_PORT", socket.SOCK_STREAM, 2),
+        ("inference_server", "VISAVIS_INFERENCE_HTTP_PORT", socket.SOCK_STREAM, 2),
+    ],
+)
+def test_a_service_by_itself_names_the_setting_of_a_taken_port(
+    tmp_path: Path, module: str, name: str, kind: socket.SocketKind, status: int
+) -> None:
+    settings = environment(tmp_path)
+    with socket.socket(socket.AF_INET, kind) as other:
+        other.bind(("127.0.0.1", int(settings[name])))
+        if kind == socket.SOCK_STREAM:
+            other.listen()
+        command = [sys.executable, "-m", module]
+        done = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=60)
+    said = done.stderr.splitlines()[-1]
+    assert done.returncode == status and name in said and settings[name] in said, done.stderr
+
+
+@pytest.mark.process
 def test_it_says_which_port_is_taken(tmp_path: Path) -> None:
     settings = environment(tmp_path)
     port = settings["VISAVIS_INFERENCE_PORT"]

@@ -16,6 +16,7 @@ import pytest
 from testing.card import CardReading
 from tests.peers.peers import require
 from tests.support.chromium import chromium
+from tests.support.credentials import FLEET_TOKEN
 from tests.support.house import picture, tone, wav_header
 from tests.support.http import url
 from tests.support.servers import ROOT, running_server
@@ -58,6 +59,7 @@ async def test_the_page_speaks_in_a_browser(tmp_path: Path) -> None:
             await tab.choose("#image", image)
             await tab.choose("#speech", speech)
             await tab.run(f"document.querySelector('#url').value = '{url(server)}'")
+            await tab.run(f"document.querySelector('#token').value = '{FLEET_TOKEN}'")
             await tab.run("document.querySelector('#go').click()")
             mouths: list[CardReading] = []
             async with asyncio.timeout(60):

@@ -11,6 +11,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from tests.support.avatar_client import Conversation, connect, portrait, voice
+from tests.support.credentials import FLEET_TOKEN
 from tests.support.http import PATIENCE_S, Talk, client, refusal, socket
 from tests.support.servers import InferenceServer, running_server
 from visavis.client.http_wire import AUDIO, FRAME
@@ -149,6 +150,7 @@ async def test_a_client_that_sends_on_learns_why_it_was_closed() -> None:
     key = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
     async with running_server() as server, asyncio.timeout(PATIENCE_S):
         reader, writer = await asyncio.open_connection("127.0.0.1", server.http_port)
+        key += f"Authorization: Bearer {FLEET_TOKEN}\r\n"
         writer.write(
             f"GET /v1/converse HTTP/1.1\r\nHost: x\r\n{key}Sec-WebSocket-Version: 13\r\n\r\n".encode()
         )
@@ -287,7 +289,7 @@ async def test_sockets_beyond_the_limit_and_pages_of_others_are_refused() -> Non
                 async with socket(server, origin=origin):
                     pass
             assert caught.value.response.status_code == status
-            assert json.loads(caught.value.response.body or b"{}")["kind"] == "failed_precondition"
+            assert json.loads(caught.value.response.body or b"{}")["kind"] == "permission_denied"
         async with socket(server, origin=f"http://127.0.0.1:{server.http_port}") as ws:
             await Talk(ws).open(avatar["avatar_id"])
 

@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from tests.support.avatar_client import portrait, voice
+from tests.support.credentials import FLEET_TOKEN
 from tests.support.servers import InferenceServer, running_server
 
 pytestmark = pytest.mark.process
@@ -27,8 +28,7 @@ class Stock:
     """Blocking, one connection, 1 MiB a message, deflate on offer: as the stock client is."""
 
     def __init__(self, server: InferenceServer, name: str = "") -> None:
-        user = f"{name}:x@" if name else ""
-        self.base = f"http://{user}127.0.0.1:{server.http_port}"
+        self.base = f"http://{name}:{FLEET_TOKEN}@127.0.0.1:{server.http_port}"
         self.ws: ClientConnection | None = None
         self.http = httpx.Client(timeout=PATIENCE_S)
 

@@ -37,6 +37,16 @@ def test_a_batch_is_never_longer_than_its_time() -> None:
     assert s.cost_ms(5) == 12.0  # padded to its bucket
 
 
+def test_a_batch_is_longer_where_no_first_frame_waits() -> None:
+    s = Scheduler(COSTS, 7, 15)
+    assert (s.soon, s.largest) == (4, 8)
+    playing = turn(1, playhead=FRAME * 20)
+    assert len(rows(s.next_batch([playing], 0))) == 8
+    assert len(rows(s.next_batch([playing, turn(2)], 0))) == 4
+    costly = Scheduler([(1, 3.0), (4, 6.0), (8, 20.0)], 7, 40)
+    assert costly.largest == 4  # a longer batch that is no cheaper by the row would only be late
+
+
 def test_an_engine_slower_than_the_limit_still_draws_its_smallest_batch() -> None:
     assert len(rows(Scheduler([(2, 80.0), (4, 160.0)], 15).next_batch([turn(1)], 0))) == 2
 

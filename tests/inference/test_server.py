@@ -179,7 +179,7 @@ async def test_capabilities_health_reflection_and_metrics() -> None:
         for service in ("", SERVICE):
             assert await health_of(server.address, service) == health_pb2.HealthCheckResponse.SERVING
         listing = reflection_pb2_grpc.ServerReflectionStub(stub.channel).ServerReflectionInfo(
-            iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+            iter([reflection_pb2.ServerReflectionRequest(list_services="")]), metadata=stub.metadata
         )
         async for answer in listing:
             assert SERVICE in {s.name for s in answer.list_services_response.service}
@@ -257,7 +257,7 @@ async def test_avatars_survive_a_restart_and_damage(tmp_path: Any) -> None:
     frames.write_bytes(data)
     async with running_server(cache_dir=tmp_path) as server, connect(server.address) as stub:
         code, sentence = await refusal(Conversation(stub).open(avatar.avatar_id))
-        assert code == grpc.StatusCode.NOT_FOUND and "PrepareAvatar" in sentence
+        assert code == grpc.StatusCode.NOT_FOUND and "prepare or import it here" in sentence
         assert any(line["event"] == "cache_damaged" for line in server.log)
         assert await prepare(stub, width=320, height=240) == avatar
         await Conversation(stub).open(avatar.avatar_id)

@@ -18,7 +18,7 @@ MAIN = [sys.executable, "-m", "inference_server"]
 def test_defaults() -> None:
     settings = load([], {})
     assert (settings.host, settings.port, settings.http_port, settings.engine) == (
-        "0.0.0.0",
+        "127.0.0.1",
         50051,
         8500,
         "portrait",

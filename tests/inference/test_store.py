@@ -28,7 +28,9 @@ def make_body(number: int, width: int = 64, height: int = 64) -> BodyLoop:
     return body
 
 
-def put(store: AvatarStore, number: int, build: str = "b1", engine: str = "e") -> StoredAvatar:
+def put(
+    store: AvatarStore, number: int, build: str = "b1", engine: str = "e", made_of: int | None = None
+) -> StoredAvatar:
     body = make_body(number)
     scratch = store.scratch()
     write_body(scratch, body)
@@ -36,7 +38,9 @@ def put(store: AvatarStore, number: int, build: str = "b1", engine: str = "e") -
     settings = {"number": str(number)}
     avatar_id = ids.avatar_id(body.body_id, engine, build, settings)
     scratch = store.scratch()
-    write_prepared(scratch / "prepared", Prepared({"x": np.full(50_000, number, np.uint8)}, {"n": number}))
+    write_prepared(
+        scratch / "prepared", Prepared({"x": np.full(50_000, made_of or number, np.uint8)}, {"n": number})
+    )
     return store.install_avatar(scratch, avatar_id, body.body_id, engine, build, settings)
 
 
@@ -128,6 +132,21 @@ def test_a_bundle_brings_the_same_avatar(tmp_path: Path) -> None:
     avatar, data = exported(tmp_path)
     copy = install(AvatarStore(tmp_path / "two", 1 << 30), data)
     assert copy.avatar_id == avatar.avatar_id and copy.body.sha256 == avatar.body.sha256
+
+
+def test_a_bundle_never_replaces_an_avatar_that_is_here(tmp_path: Path) -> None:
+    store = AvatarStore(tmp_path / "one", 1 << 30)
+    honest = put(store, 5)
+    forged = put(AvatarStore(tmp_path / "evil", 1 << 30), 5, made_of=99)
+    assert forged.avatar_id == honest.avatar_id
+    answered = install(store, b"".join(bundle.write(forged)))
+    for avatar in (answered, store.avatar(honest.avatar_id)):
+        assert avatar is not None
+        prepared = read_prepared(avatar.folder, verify=True)
+        assert prepared.arrays["x"][0] == 5
+        del prepared  # its files are mapped
+    with pytest.raises(Damaged):
+        install(store, b"".join(bundle.write(forged))[:-1])
 
 
 def test_a_bundle_of_another_build_is_refused_with_a_sentence(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from testing.nameserver import NameServer
 from testing.ports import free_port, free_ports
 from tests.peers.docker_engine import engine
 from tests.peers.podman import Podman, playable
+from tests.support.credentials import API
 from tests.support.house import House, tone
 from tests.support.manifests import ROOT, render
 
@@ -61,7 +62,9 @@ async def test_pods_of_the_manifests_take_a_call_and_one_drains() -> None:
             pods = {podman.address(one): one for one in podman.containers("visavis/inference:0.1.0")}
             assert len(pods) == 2
             names.addresses = set(pods)
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{api_port}", timeout=60) as api:
+            async with httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{api_port}", timeout=60, headers=API
+            ) as api:
                 house = House(cast(Any, None), sip_port, api)
                 await ready(api, podman)
                 await call(house, podman, pods)

@@ -141,3 +141,45 @@ async def test_it_is_used_in_async_with(tmp_path: Path) -> None:
             with pytest.raises(RuntimeError, match="opened once"):
                 async with face:
                     pass
+
+
+async def test_a_listener_that_fails_costs_nobody_anything(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: SessionEvent) -> None:
+        raise ValueError("a mistake of the application")
+
+    async with (
+        fake_server() as server,
+        ServerPool(server.address) as pool,
+        pool.session(SOURCE, bodies=BodyCache(tmp_path), on_event=fail) as face,
+    ):
+        face.feed(SECOND[:3200], 16_000)
+        face.end_turn()
+        shown = await read(face, 20)
+    assert sum(len(sound) for _, sound in shown if sound is not None) == 3200
+    assert "a mistake of the application" in caplog.text
+
+
+async def test_a_reader_that_is_late_puts_off_pictures_and_sound_alike(tmp_path: Path) -> None:
+    async with fake_server() as server, session(server, tmp_path=tmp_path) as (face, _):
+        face.feed(SECOND, 16_000)
+        face.end_turn()
+        shown: list[tuple[FacePicture, PCM | None]] = []
+        clock = asyncio.get_running_loop()
+        late = 0.0
+        async with contextlib.aclosing(face.play(16_000)) as playing:
+            async for both in playing:
+                shown.append(both)
+                if len(shown) == 13:
+                    late = clock.time()
+                if len(shown) == 12:
+                    await asyncio.sleep(0.5)  # what a queue that is full does
+                if len(shown) == 18:
+                    late = clock.time() - late
+                if len(shown) == 60:
+                    break
+        assert late >= 4 * 0.04  # not made up for
+        assert np.allclose(np.diff([p.timestamp for p, _ in shown]), 0.04)
+        said = np.concatenate([sound for _, sound in shown if sound is not None])
+        assert np.array_equal(said, SECOND)

@@ -10,11 +10,11 @@ import soxr
 from numpy.typing import NDArray
 
 from bench.lipsync.call import Received, found, judged, placed
-from inference_server.engines.portrait.training.corpus import Clip
-from inference_server.engines.portrait.training.phones import Phone
 from inference_server.lipsync.lips import LipTrack
 from inference_server.lipsync.measure import sampled
+from inference_server.lipsync.phones import Phone
 from inference_server.lipsync.target import from_phones
+from testing.training.corpus import Clip
 
 Pcm = NDArray[np.int16]
 

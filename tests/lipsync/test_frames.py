@@ -12,12 +12,12 @@ import pytest
 
 from bench.lipsync.engine import Rgb, prepare, render
 from inference_server.engines.portrait import PortraitEngine
-from inference_server.engines.portrait.training import espeak
-from inference_server.engines.portrait.training.corpus import Clip, to_16k
-from inference_server.engines.portrait.training.dataset import padded
 from inference_server.lipsync import compare, measure
 from inference_server.lipsync.lips import LipTrack, track_lips
 from inference_server.lipsync.target import Target, from_phones
+from testing.training import espeak
+from testing.training.corpus import Clip, to_16k
+from testing.training.dataset import padded
 from visavis import portraits
 
 PORTRAIT = portraits.DEFAULT

@@ -13,10 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from bench.lipsync.verdict import Measured, verdicts
-from inference_server.engines.portrait.training.phones import Phone
 from inference_server.lipsync.clip import read_pictures, read_sound
 from inference_server.lipsync.lips import LipTrack
 from inference_server.lipsync.measure import LipSyncReport, compare, sampled
+from inference_server.lipsync.phones import Phone
 from inference_server.lipsync.picture import draw
 from inference_server.lipsync.target import Target, from_energy, from_phones, read_phones
 

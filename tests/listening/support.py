@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.listening.linear import BLOCK
-from orchestrator.speech.finish import finished
-from visavis.audio import Resampler
+from tests.support.speech import speech as spoken
 
 Sound = NDArray[np.float32]
 AGENT = (
@@ -19,24 +15,11 @@ AGENT = (
     "Which name shall I write down for the reservation this evening? "
     "It will arrive within three working days, and you can use the old one no more."
 )
-_RATE = 24_000
 
 
-@functools.cache
-def _voice() -> Any:
-    from hibari import Hibari
-
-    return Hibari()
-
-
-@functools.cache
 def speech(text: str) -> Sound:
     """``(n,)`` at 16 kHz, full scale 1.0."""
-    sentences = (np.asarray(sound) * 32767 for sound in _voice().stream(text))
-    spoken = np.concatenate([finished(sound.astype(np.int16), _RATE) for sound in sentences])
-    resampler = Resampler(_RATE)
-    pcm = np.concatenate((resampler.push(spoken), resampler.flush()))
-    return pcm.astype(np.float32) / 32768
+    return spoken(text).astype(np.float32) / 32768
 
 
 def silence(seconds: float) -> Sound:

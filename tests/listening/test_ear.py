@@ -103,3 +103,10 @@ def test_the_recogniser_reads_speech_and_nothing_in_silence() -> None:
 
 def test_tokens_have_lengths_of_one_or_two_bytes() -> None:
     assert read_tokens(b"\x00\x02ab" + bytes([128 + 2, 1]) + b"x" * 130) == [b"", b"ab", b"x" * 130]
+
+
+def test_after_a_short_greeting_a_caller_is_heard_as_soon_as_ever() -> None:
+    ear, words = Ear(), speech("Yes.")
+    greeting = whole_blocks(np.concatenate((speech("Hello."), silence(1.0))))
+    assert heard(ear, silence(len(greeting) / 16_000), greeting) == []
+    assert heard(ear, np.concatenate((words, silence(0.5))))[0][1] == Began(again=False)

@@ -54,11 +54,28 @@ class Project:
             "VISAVIS_INFERENCE_ENGINE": "mock",
             **settings,
         }
-        (folder / "env").write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+        self._env, self._values, self._files = folder / "env", values, [ROOT / file for file in files]
+        self.set()
         self._command = ["docker", "compose", "--project-directory", str(ROOT), "--project-name", self.name]
         self._command += ["--env-file", str(folder / "env")]
         for file in files:
             self._command += ["--file", str(ROOT / file)]
+
+    def set(self, **settings: object) -> None:
+        """Change settings in the env file; ``None`` takes one out. The next ``up`` sees them."""
+        self._values.update(settings)
+        lines = [f"{name}={value}\n" for name, value in self._values.items() if value is not None]
+        self._env.write_text("".join(lines))
+
+    def environment(self) -> dict[str, str]:
+        """Variables with which a plain ``docker compose`` in the project's folder is of this project."""
+        files = ":".join(str(file) for file in self._files)
+        return {
+            "COMPOSE_PROJECT_NAME": self.name,
+            "COMPOSE_FILE": files,
+            "COMPOSE_ENV_FILES": str(self._env),
+            "COMPOSE_PROJECT_DIRECTORY": str(ROOT),
+        }
 
     def compose(
         self, *words: str, check: bool = True, timeout: float = UP_S
@@ -78,10 +95,19 @@ class Project:
             wait_until("a talking face", lambda: self.status()["talking_face"], 90.0)
         return done
 
+    def headers(self) -> dict[str, str]:
+        """The API's token, as a person gets it."""
+        said = self.container("orchestrator").exec_run(["visavis-token"])
+        return {"Authorization": f"Bearer {said.output.decode().strip()}"}
+
+    def get(self, path: str) -> Any:
+        """What the API answers."""
+        url = f"http://127.0.0.1:{self.api_port}{path}"
+        return httpx.get(url, timeout=10, headers=self.headers()).raise_for_status().json()
+
     def status(self) -> Any:
         """What the orchestrator tells of itself."""
-        answer = httpx.get(f"http://127.0.0.1:{self.api_port}/v1/status", timeout=10)
-        return answer.raise_for_status().json()
+        return self.get("/v1/status")
 
     def logs(self, service: str = "") -> str:
         """What the services said."""
@@ -125,7 +151,8 @@ class Project:
     @contextlib.asynccontextmanager
     async def house(self) -> AsyncIterator[House]:
         """The control API and what phones dial, as the tests without containers have them."""
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.api_port}", timeout=60) as api:
+        url, headers = f"http://127.0.0.1:{self.api_port}", self.headers()
+        async with httpx.AsyncClient(base_url=url, timeout=60, headers=headers) as api:
             yield House(cast(Any, None), self.sip_port, api)
 
     @contextlib.asynccontextmanager

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.credentials import API_TOKEN, FLEET_TOKEN
 from tests.support.manifests import Object, container, find, workloads
 
 CONFIGURATION = """\
@@ -32,8 +33,8 @@ SETTINGS = "orchestrator-settings"
 def playable(objects: list[Object], settings: dict[str, str], address: str, toml: str) -> list[Object]:
     """The objects that podman 4 plays, with these settings of the orchestrator.
 
-    Left out, since podman does not know them: probes (its timers are systemd's), Services, policies, priorities. A
-    DaemonSet is one pod here, `status.hostIP` is ``address``, and the Secret that the reader makes is a ConfigMap
+    Left out, since podman does not know them: probes (its timers are systemd's), Services, policies, priorities.
+    There is one orchestrator, `status.hostIP` is ``address``, and the Secrets that the reader makes are ConfigMaps
     (podman 4.3 mounts Secrets undecoded).
     """
     out: list[Object] = []
@@ -41,6 +42,8 @@ def playable(objects: list[Object], settings: dict[str, str], address: str, toml
         load = copy.deepcopy(workload)
         load["kind"] = "Deployment"
         load["spec"].setdefault("replicas", 1)
+        if name == "orchestrator":
+            load["spec"]["replicas"] = 1  # its ports are the machine's
         for key in ("strategy", "updateStrategy", "minReadySeconds", "progressDeadlineSeconds"):
             load["spec"].pop(key, None)
         one = load["spec"]["template"]["spec"]["containers"][0]
@@ -56,11 +59,19 @@ def playable(objects: list[Object], settings: dict[str, str], address: str, toml
             values["data"] |= settings
         one.pop("ports")  # podman takes them for ports of the machine
         for volume in load["spec"]["template"]["spec"]["volumes"]:
-            if volume.pop("secret", {}).get("secretName") == SETTINGS:
-                volume["configMap"] = {"name": SETTINGS}
+            if name := volume.pop("secret", {}).get("secretName"):
+                volume["configMap"] = {"name": name}
         out += [values, load]
-    data = {"settings.toml": toml}
-    return [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": SETTINGS}, "data": data}, *out]
+    secrets = {
+        SETTINGS: {"settings.toml": toml},
+        "api-tokens": {"tokens": f"{API_TOKEN} * api\n"},
+        "fleet-tokens": {"tokens": f"{FLEET_TOKEN} * fleet\n"},
+    }
+    maps = [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+        for name, data in secrets.items()
+    ]
+    return [*maps, *out]
 
 
 class Podman:

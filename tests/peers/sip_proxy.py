@@ -28,6 +28,7 @@ loadmodule "siputils.so"
 modparam("rr","enable_full_lr",1)
 request_route {{
   if (!mf_process_maxfwd_header("10")) {{ sl_send_reply("483","Too Many Hops"); exit; }}
+  {media}
   if (has_totag()) {{
     if (loose_route()) {{ t_relay(); exit; }}
     if (is_method("ACK")) {{ if (t_check_trans()) t_relay(); exit; }}
@@ -40,6 +41,17 @@ request_route {{
   t_relay();
 }}
 """
+_RELAY = """loadmodule "rtpengine.so"
+modparam("rtpengine", "rtpengine_sock", "udp:127.0.0.1:{control}")
+onreply_route[media] {{
+  if (has_body("application/sdp")) rtpengine_manage("replace-origin replace-session-connection");
+}}
+"""
+_RELAYED = """if (is_method("INVITE") && is_present_hf("X-Other-Relay")) rtpengine_delete();
+  if (is_method("INVITE") || is_method("BYE")) {
+    rtpengine_manage("replace-origin replace-session-connection");
+    t_on_reply("media");
+  }"""
 _TLS = """loadmodule "tls.so"
 modparam("tls", "tls_method", "TLSv1.2+")
 modparam("tls", "certificate", "{server}")
@@ -52,9 +64,17 @@ modparam("tls", "require_certificate", 0)
 
 @asynccontextmanager
 async def kamailio(
-    folder: Path, stack_port: int, certificates: Mapping[str, str] | None = None
+    folder: Path,
+    stack_port: int,
+    certificates: Mapping[str, str] | None = None,
+    *,
+    relay: int | None = None,
 ) -> AsyncIterator[int]:
-    """The proxy's port; calls to ``anna`` go to ``stack_port``. With certificates all is TLS."""
+    """The proxy's port; calls to ``anna`` go to ``stack_port``. With certificates all is TLS.
+
+    ``relay`` is the control port of an rtpengine that media go through; a request with the header X-Other-Relay
+    gets new ports of it.
+    """
     binary = require("kamailio", "kamailio")
     port = free_port()
     transport = "tls" if certificates else "udp"
@@ -63,7 +83,11 @@ async def kamailio(
         "\nenable_tls=yes\ntcp_children=2\ntcp_connect_timeout=5" if certificates else "\ndisable_tcp=yes"
     )
     modules = _TLS.format(**certificates) if certificates else ""
-    text = _CONFIGURATION.format(listen=listen, modules=modules, stack=stack_port, transport=transport)
+    modules += _RELAY.format(control=relay) if relay else ""
+    media = _RELAYED if relay else ""
+    text = _CONFIGURATION.format(
+        listen=listen, modules=modules, media=media, stack=stack_port, transport=transport
+    )
     (folder / "k.cfg").write_text(text)
     with (folder / "k.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(

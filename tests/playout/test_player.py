@@ -204,18 +204,6 @@ def test_another_rate_cuts_what_is_said() -> None:
     assert _finished(scene).interrupted and 0.2 < _finished(scene).position < 0.8
 
 
-def test_ticks_that_were_missed_cost_no_sound() -> None:
-    scene = Scene()
-    voice = ramp(24_000)
-    scene.player.feed(voice, 24_000)
-    scene.player.end_turn()
-    _, first = scene.run(15)
-    scene.player.skip(8)
-    pictures, second = scene.run(40)
-    assert np.array_equal(np.concatenate([s for s in first + second if s is not None]), voice)
-    assert index(pictures[0].pixels) == 23
-
-
 def _finished(scene: Scene) -> SpeechFinished:
     last = scene.told[-1]
     assert isinstance(last, SpeechFinished)

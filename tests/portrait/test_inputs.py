@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from fractions import Fraction
 from functools import cache
@@ -142,7 +143,11 @@ def shrunk(side: int) -> Picture:
             "use a picture that shows one face",
         ),
         (lambda: portraits.rendered("averted"), "from the side", "looks towards the camera"),
-        (lambda: portraits.rendered("profile"), "No face was found", "from the front, not in profile"),
+        (  # OpenCV 5 sees no face there, OpenCV 4 one from the side
+            lambda: portraits.rendered("profile"),
+            "No face was found|from the side",
+            "from the front, not in profile|looks towards the camera",
+        ),
         (lambda: shrunk(130), "pixels high and needs 80", "from nearer or with more pixels"),
         (lambda: np.hstack([default(), default()]), "two faces of about the same size", "crop the picture"),
     ],
@@ -152,5 +157,5 @@ def test_it_says_why_not_and_what_to_do(picture: Callable[[], Picture], why: str
     with pytest.raises(ImageRejected) as caught:
         gaps(encoded(picture()))
     sentence = str(caught.value)
-    assert why in sentence and what in sentence
+    assert re.search(why, sentence) and re.search(what, sentence), sentence
     assert sentence.endswith(".") and "\n" not in sentence

@@ -7,11 +7,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from inference_server.engines.portrait.training import espeak, evaluate
-from inference_server.engines.portrait.training.corpus import Clip, to_16k
-from inference_server.engines.portrait.training.dataset import padded
-from inference_server.engines.portrait.training.phones import GROUPS, Phone, curves
 from inference_server.engines.portrait.visemes import MouthParams, VisemeTrack
+from inference_server.lipsync.phones import GROUPS, Phone, curves
+from testing.training import espeak, evaluate
+from testing.training.corpus import Clip, to_16k
+from testing.training.dataset import padded
 
 FPS = Fraction(25)
 TEXT = (

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -17,6 +19,7 @@ from tests.support.bt601 import exact_rgb
 from tests.support.fake_server import HEIGHT, LOOP, WIDTH, FakeServer, fake_server
 from visavis import GrpcAvatarProvider, MockAvatarProvider, errors
 from visavis.roomkit.grpc_provider import grpc_addresses
+from visavis.roomkit.provider import ProviderOptions, ServerAvatarProvider
 from visavis.roomkit.types import AvatarProvider, VideoFrame
 
 pytestmark = pytest.mark.usefixtures("providers_loop")
@@ -214,3 +217,59 @@ def test_every_public_name_is_there() -> None:
         assert getattr(visavis, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         visavis.nothing  # noqa: B018
+
+
+async def test_continuous_pictures_come_all_the_time_and_say_what_is_heard(tmp_path: Path) -> None:
+    async with (
+        fake_server() as server,
+        provider(server, tmp_path=tmp_path, continuous=True, codec="raw_yuv420p") as (face, seen),
+    ):
+        assert (face.width, face.height) == (0, 0)
+        await face.start(IMAGE, width=WIDTH, height=HEIGHT)
+        assert (face.width, face.height) == (WIDTH, HEIGHT)
+        await until(lambda: len(seen) > 10)  # before the first word
+        assert not any(f.metadata["speaking"] for f in seen) and not any(map(has_mouth, seen))
+        await until(lambda: server.sessions == 1)
+        await asyncio.to_thread(face.feed_audio, SECOND, 16000)
+        face.end_turn()
+        await until(lambda: sum(map(has_mouth, seen)) > 10)
+        spoken = [f.metadata for f in seen if f.metadata["speaking"]]
+        assert {about["turn"] for about in spoken} == {1}
+        assert [about["sample"] for about in spoken] == sorted(about["sample"] for about in spoken)
+        await until(lambda: not seen[-1].metadata["speaking"])
+        count = len(seen)
+        await until(lambda: len(seen) > count + 10)  # and after the last
+        assert not has_mouth(seen[-1])
+        stamps = np.array([f.timestamp_ms for f in seen if f.timestamp_ms is not None])
+        assert len(stamps) == len(seen) and np.all(np.abs(np.diff(stamps) % 40 - 20) > 19.9)  # media time
+
+
+async def test_options_that_make_no_sense_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="continuous pictures"):
+        GrpcAvatarProvider("a:1", continuous=True, is_async=False, cache_directory=tmp_path)
+    face = GrpcAvatarProvider("a:1", cache_directory=tmp_path)
+    with pytest.raises(errors.InvalidRequest, match="there is no portrait"):
+        await face.start(b"")
+
+
+async def test_the_mock_shows_the_portrait() -> None:
+    face = MockAvatarProvider()
+    red = np.zeros((6, 6, 3), np.uint8)
+    red[..., 2] = 255
+    await face.start(cv2.imencode(".png", red)[1].tobytes(), width=4, height=2)
+    idle = face.get_idle_frame()
+    assert idle is not None and idle.data == bytes((255, 0, 0)) * 8 == face.feed_audio(SECOND)[0].data
+    assert (face.width, face.height) == (4, 2)
+
+
+def test_every_option_of_a_provider_is_known_to_type_checkers() -> None:
+    """A misspelt one is an error there, and a TypeError here."""
+    told = set(inspect.signature(ServerAvatarProvider.__init__).parameters) - {
+        "self",
+        "addresses",
+        "connect",
+        "fps",
+    }
+    assert set(ProviderOptions.__annotations__) == told
+    with pytest.raises(TypeError, match="playback_dealy"):
+        GrpcAvatarProvider("a:1", playback_dealy=1.0)  # type: ignore[call-arg]

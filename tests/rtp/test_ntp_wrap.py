@@ -21,7 +21,7 @@ MOMENTS = (WRAP - 1.0, WRAP - 0.25, WRAP, WRAP + 0.25, WRAP + 3600.0, WRAP + 10 
 
 def sender_report(unix: float) -> tuple[StreamReports, SenderReport]:
     reports = StreamReports("us")
-    reports.count(1, 160)
+    reports.packets, reports.octets = 1, 160
     report = rtcp.parse(reports.build(unix, 0, None))[0]
     assert isinstance(report, SenderReport)
     return reports, report

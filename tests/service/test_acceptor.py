@@ -173,7 +173,7 @@ async def test_without_descriptors_there_is_one_line_a_second_and_no_waiting(
             async with asyncio.timeout(5):
                 while len(limits):
                     await asyncio.sleep(0.01)
-    lines = [record for record in caplog.records if record.getMessage() == "out_of_descriptors"]
+    lines = [record for record in caplog.records if record.msg == "out_of_descriptors"]
     assert 1 <= len(lines) <= 5
 
 

@@ -2,13 +2,14 @@
 
 import contextlib
 import json
+import logging
 import os
 import subprocess
 import sys
 
 import pytest
 
-pytestmark = pytest.mark.process
+from visavis.service.logs import JsonFormatter, Log
 
 SCRIPT = """
 import logging
@@ -30,6 +31,7 @@ log.exception("failed", ZeroDivisionError("told later"))
 """
 
 
+@pytest.mark.process
 def test_one_json_line_per_event() -> None:
     told = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
     lines = [json.loads(line) for line in told.stderr.splitlines()]
@@ -45,6 +47,7 @@ def test_one_json_line_per_event() -> None:
     assert all(line["time"].endswith("Z") for line in lines)
 
 
+@pytest.mark.process
 def test_a_terminal_gets_lines_to_read() -> None:
     script = (
         "import logging\nfrom visavis.service.logs import Log, configure_logging\nconfigure_logging()\n"
@@ -68,3 +71,27 @@ def test_a_terminal_gets_lines_to_read() -> None:
         " orchestrator ERROR failed call=c1",
     ]
     assert lines[-1] == "ZeroDivisionError: division by zero"
+
+
+def test_in_an_ordinary_application_the_message_says_it_all(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log("visavis.anything", session="s1").bind(server="")
+    with caplog.at_level(logging.INFO):
+        log.warning("avatar_not_prepared", reason='no server at "a:1"\ncan be used', count=0)
+        log.info("nothing_else")
+        Log("visavis.anything").info("bare")
+    assert [record.getMessage() for record in caplog.records] == [
+        'avatar_not_prepared: session=s1 reason="no server at \\"a:1\\"\\ncan be used" count=0',
+        "nothing_else: session=s1",
+        "bare",
+    ]
+    assert caplog.records[0].msg == "avatar_not_prepared"
+    line = json.loads(JsonFormatter().format(caplog.records[0]))
+    assert (line["event"], line["session"], line["count"]) == ("avatar_not_prepared", "s1", 0)
+
+
+def test_an_exception_says_its_fields_too(caplog: pytest.LogCaptureFixture) -> None:
+    try:
+        raise ValueError("a mistake")
+    except ValueError:
+        Log("visavis.anything").exception("failed", of="anna")
+    assert caplog.records[0].getMessage() == "failed: of=anna" and "a mistake" in caplog.text

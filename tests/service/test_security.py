@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from inference_server.frontends.access import HELP
 from visavis.service import listening, origins, security
 from visavis.service.security import FLEET_SCOPES, Guard, Refused, Tokens
 
@@ -68,7 +69,7 @@ def test_a_file_that_is_gone_for_a_moment_locks_nobody_out(
     assert known.grant(OLD)
     path.rename(tmp_path / "away")
     assert known.grant(OLD) and known.grant(OLD)
-    assert caplog.messages.count("tokens_not_read") == 1
+    assert [record.msg for record in caplog.records].count("tokens_not_read") == 1
     (tmp_path / "away").rename(path)
     os.utime(path)
     assert known.grant(OLD)
@@ -164,3 +165,11 @@ def test_one_sentence_for_whoever_opens_a_port() -> None:
     )
     assert "everybody who reaches this machine may use it" in told("0.0.0.0", insecure=True, tls=True)
     assert "every program of this machine may use it" in told("127.0.0.1", insecure=True)
+
+
+def test_the_page_quotes_what_is_said() -> None:
+    page = " ".join(
+        (Path(__file__).parents[2] / "docs/hardening.md").read_text().replace("\n> ", "\n").split()
+    )
+    assert listening.exposure("The API", "0.0.0.0", "VISAVIS_API_", insecure=False, tls=False) in page
+    assert f"This request has no token: {HELP}" in page

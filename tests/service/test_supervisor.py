@@ -48,7 +48,7 @@ async def test_what_ends_is_logged_counted_and_started_again(caplog: pytest.LogC
         "ValueError: a mistake",
         "it returned, which it never should",
     ]
-    assert [record.message for record in caplog.records] == ["task_failed"] * 3
+    assert [record.msg for record in caplog.records] == ["task_failed"] * 3
     assert "a mistake" in caplog.text
     await supervisor.close()
     assert task.cancelled()

@@ -89,7 +89,7 @@ async def test_a_mistake_in_the_still_portrait_is_logged(
     with pytest.raises(TypeError):
         await avatars.still(PortraitFile.now(tmp_path / "none", 64, 64, Fraction(25), "crop"))
     await asyncio.sleep(0)
-    assert [record.message for record in caplog.records] == ["work_failed"]
+    assert [record.msg for record in caplog.records] == ["work_failed"]
     assert caplog.records[0].exc_info
     await avatars.close()
 

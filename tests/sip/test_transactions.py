@@ -200,7 +200,7 @@ async def test_a_handler_may_refuse_by_raising() -> None:
         ({"method": "INVITE", "headers": "Content-Encoding: gzip", "body": OFFER}, 415, "Accept-Encoding", "id"),
         ({"method": "INVITE", "headers": "Accept: text/plain", "body": OFFER}, 406, None, None),
         ({"method": "INVITE", "body": "v=0\nm=audio x RTP/AVP 0\n"}, 400, "Warning", "port"),
-        ({"method": "INVITE", "uri": "tel:+15551234"}, 416, None, None),
+        ({"method": "INVITE", "uri": "mailto:anna@example.com"}, 416, None, None),
         ({"method": "OPTIONS"}, 200, "Allow", "INVITE"),
         ({"method": "OPTIONS"}, 200, "Accept", "application/sdp"),
         ({"method": "OPTIONS"}, 200, "Supported", "timer"),

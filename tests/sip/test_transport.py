@@ -252,6 +252,34 @@ def test_streams_that_cannot_be_understood(data: bytes) -> None:
         Framer().feed(data)
 
 
+UNMEASURED = OPTIONS.replace(b"Content-Length: 0\r\n", b"Content-Type: text/plain\r\n")
+
+
+@pytest.mark.parametrize("kind", [b"Content-Type: text/plain", b"c:text/plain", b"CONTENT-TYPE : a/b"])
+def test_nothing_is_found_behind_a_body_of_unknown_length(kind: bytes) -> None:
+    head = b"MESSAGE sip:a SIP/2.0\r\n" + kind + b"\r\n\r\n"
+    stream = head + b"BYE sip:a SIP/2.0\r\nl: 0\r\n\r\n"
+    whole, pieces = Framer(), Framer()
+    assert whole.feed(stream) == [head] and whole.lost
+    assert [m for at in range(len(stream)) for m in pieces.feed(stream[at : at + 1])] == [head]
+    assert whole.feed(stream) == [] and pieces.lost
+    bare = Framer()
+    assert len(bare.feed(b"OPTIONS sip:a SIP/2.0\r\n\r\n" * 2)) == 2 and not bare.lost
+
+
+async def test_a_body_of_unknown_length_is_answered_and_the_connection_closed() -> None:
+    stack = SipStack(SipConfig(udp=(), tcp=("127.0.0.1:0",)), Recorder())
+    await stack.start()
+    reader, writer = await asyncio.open_connection(*stack.addresses["TCP"][0])
+    assert b"Content-Length" not in UNMEASURED
+    writer.write(UNMEASURED + b"body\r\n" + OPTIONS)
+    answer = await asyncio.wait_for(reader.read(), 10)
+    assert answer.count(b"SIP/2.0 ") == 1 and answer.startswith(b"SIP/2.0 400 ")
+    writer.close()
+    await writer.wait_closed()
+    await stack.close()
+
+
 def test_addresses() -> None:
     assert split_address("0.0.0.0:5060") == ("0.0.0.0", 5060)
     assert split_address("[::]:5061") == ("::", 5061)

@@ -12,6 +12,7 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.support.credentials import SignedStub
 from visavis.avatar.v1 import avatar_pb2 as pb
 from visavis.avatar.v1 import avatar_pb2_grpc
 
@@ -34,7 +35,7 @@ async def connect(address: str) -> AsyncIterator[Any]:
     """The stub of a server."""
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     async with grpc.aio.insecure_channel(address, options=options) as channel:
-        stub: Any = avatar_pb2_grpc.AvatarServiceStub(channel)
+        stub: Any = SignedStub(avatar_pb2_grpc.AvatarServiceStub(channel))
         stub.channel = channel
         yield stub
 

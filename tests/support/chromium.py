@@ -8,8 +8,10 @@ import contextlib
 import itertools
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -35,7 +37,7 @@ FLAGS = (
     "--autoplay-policy=no-user-gesture-required",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 )
-LOADED = "document.readyState === 'complete'"
+LOADED = "location.href !== 'about:blank' && document.readyState === 'complete'"
 FAKE_DEVICES = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 """A microphone that beeps and a camera that shows a ball; nobody is asked for either."""
 
@@ -106,7 +108,7 @@ class Tab:
 def _card(png: str) -> CardReading | None:
     image = cv2.imdecode(np.frombuffer(base64.b64decode(png), np.uint8), cv2.IMREAD_COLOR)
     assert image is not None
-    return read_card(image[..., ::-1])
+    return read_card(np.ascontiguousarray(image[..., ::-1], np.uint8))
 
 
 class Browser:
@@ -132,11 +134,25 @@ class Browser:
         await self._sockets.aclose()
 
 
+@contextlib.contextmanager
+def _profile() -> Iterator[str]:
+    """A folder that goes away, though the browser's last processes may still write to it for a moment."""
+    folder = tempfile.mkdtemp(prefix="visavis-test-")
+    try:
+        yield folder
+    finally:
+        for _ in range(50):
+            shutil.rmtree(folder, ignore_errors=True)
+            if not Path(folder).exists():
+                break
+            time.sleep(0.1)
+
+
 @contextlib.asynccontextmanager
 async def chromium(page: str, *flags: str, ready: str = LOADED) -> AsyncIterator[Tab]:
     """A browser that shows ``page``, from when the script ``ready`` is true there."""
     port = free_port()
-    with tempfile.TemporaryDirectory(prefix="visavis-test-", ignore_cleanup_errors=True) as profile:
+    with _profile() as profile:
         process = await asyncio.create_subprocess_exec(
             *(require("chromium", "chromium"), *FLAGS, f"--user-data-dir={profile}"),
             *(*flags, f"--remote-debugging-port={port}", page),

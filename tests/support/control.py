@@ -81,7 +81,7 @@ class NoMedia:
 class Control:
     """``wire`` is the peer's pen, ``api`` a client, ``posted`` what the webhook took, ``status`` how it answers."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, max_call_s: float = 14_400.0) -> None:
         settings = Settings(greeting="", data_dir=folder, max_calls=10_000)
         self.bus, self.supervisor = EventBus(), Supervisor(delay_s=0.01)
         catalog = AvatarCatalog(folder / "avatars", portraits.DEFAULT)
@@ -89,7 +89,11 @@ class Control:
         pool = cast(Any, self.media)
         self.registry = CallRegistry(settings, pool, catalog, VoiceByLanguage({}), self.bus)
         fast = SipConfig(
-            messages_per_second=1e9, invites_per_second=1e9, max_calls=10_000, max_calls_per_source=10_000
+            messages_per_second=1e9,
+            invites_per_second=1e9,
+            max_calls=10_000,
+            max_calls_per_source=10_000,
+            max_call_seconds=max_call_s,
         )
         self.gateway = SipGateway(settings, self.registry)
         self.wire = Wire(cast(Any, self.gateway), fast)

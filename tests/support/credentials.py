@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from visavis.service.security import API_SCOPES, FLEET_SCOPES, Guard, Tokens
+from visavis.client.credentials import ServerCredentials
+from visavis.service.security import API_SCOPES, Guard, Tokens
 
 API_TOKEN = "visavis_of-the-tests-for-the-api"
 FLEET_TOKEN = "visavis_of-the-tests-for-the-fleet"
 API = {"Authorization": f"Bearer {API_TOKEN}"}
 FLEET = {"Authorization": f"Bearer {FLEET_TOKEN}"}
-METADATA = (("authorization", f"Bearer {FLEET_TOKEN}"),)
-"""Of a gRPC call."""
 
 
 def token_of(*scopes: str) -> str:
@@ -29,14 +30,30 @@ def write_tokens(path: Path, everything: str, scopes: Sequence[str]) -> Path:
     return path
 
 
+def local_token() -> str:
+    """The token of this machine's inference servers, whoever made it: also outside of tests, in ``bench/``."""
+    return ServerCredentials().authorization("127.0.0.1").removeprefix("Bearer ")
+
+
+def local_headers() -> dict[str, str]:
+    """Of an HTTP request to one of them."""
+    return {"Authorization": f"Bearer {local_token()}"}
+
+
+class SignedStub:
+    """A gRPC stub each of whose calls brings the token of this machine's servers."""
+
+    def __init__(self, stub: Any) -> None:
+        self._stub = stub
+        self.metadata = (("authorization", f"Bearer {local_token()}"),)
+
+    def __getattr__(self, name: str) -> Any:
+        return functools.partial(getattr(self._stub, name), metadata=self.metadata)
+
+
 def api_tokens(folder: Path) -> Path:
     """The API's token file below a data directory."""
     return write_tokens(folder / "tokens" / "api", API_TOKEN, API_SCOPES)
-
-
-def fleet_tokens(folder: Path) -> Path:
-    """A token file for inference servers and their clients."""
-    return write_tokens(folder / "fleet-tokens", FLEET_TOKEN, FLEET_SCOPES)
 
 
 def api_guard(folder: Path) -> Guard:

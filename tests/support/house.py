@@ -180,9 +180,17 @@ class House:
 
 @contextlib.asynccontextmanager
 async def orchestrator(
-    servers: Sequence[str] | str, *, wait: bool = True, portrait: bytes | None = None, **settings: object
+    servers: Sequence[str] | str,
+    *,
+    wait: bool = True,
+    portrait: bytes | None = None,
+    code: Path = ROOT,
+    **settings: object,
 ) -> AsyncIterator[House]:
-    """An orchestrator with these inference servers; ``wait``: until it is ready. Settings as in its config."""
+    """An orchestrator with these inference servers; ``wait``: until it is ready. Settings as in its config.
+
+    ``code`` is the checkout that is run.
+    """
     sip_port, api_port = free_port(), free_port()
     with tempfile.TemporaryDirectory(prefix="visavis-test-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -208,7 +216,7 @@ async def orchestrator(
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "orchestrator"),
             env=environment,
-            cwd=ROOT,
+            cwd=code,
             stdin=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )

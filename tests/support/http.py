@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from tests.support.credentials import FLEET
 from tests.support.servers import InferenceServer
 from visavis.client.http_wire import AUDIO, frame_from, opened_from
 from visavis.client.model import Opened
@@ -30,6 +31,7 @@ def url(server: InferenceServer, path: str = "") -> str:
 @asynccontextmanager
 async def client(server: InferenceServer, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
     """Requests to one server."""
+    options = {"headers": FLEET} | options
     async with httpx.AsyncClient(base_url=url(server), timeout=PATIENCE_S, **options) as http:
         yield http
 
@@ -39,7 +41,12 @@ async def socket(
     server: InferenceServer, path: str = "/v1/converse", **options: Any
 ) -> AsyncIterator[ClientConnection]:
     """A socket as a client opens it."""
-    options = {"compression": None, "max_size": None, "open_timeout": PATIENCE_S} | options
+    options = {
+        "compression": None,
+        "max_size": None,
+        "open_timeout": PATIENCE_S,
+        "additional_headers": FLEET,
+    } | options
     async with connect(f"ws://127.0.0.1:{server.http_port}{path}", **options) as ws:
         yield ws
 

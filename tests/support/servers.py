@@ -86,6 +86,7 @@ async def start_inference_server(
     host: str = "127.0.0.1",
     port: int = 0,
     ready: bool = True,
+    code: Path = ROOT,
     **settings: Any,
 ) -> InferenceServer:
     """Start ``python -m inference_server``; see :func:`inference_server`. The caller stops it."""
@@ -107,7 +108,7 @@ async def start_inference_server(
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "inference_server"),
         env=env,
-        cwd=ROOT,
+        cwd=code,
         stdin=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -133,7 +134,8 @@ async def inference_server(engine: str = "mock", **settings: Any) -> AsyncIterat
 
     Keyword arguments are settings of ``inference_server/settings.py`` (``window_ms=200``, ``slots=1``...), and
     ``engine_settings`` (values become text), ``cache_dir`` (default: a folder of its own, removed afterwards),
-    ``host`` (``127.0.0.2``...), ``port`` (default: a free one) and ``ready=False`` (do not wait for the engine).
+    ``host`` (``127.0.0.2``...), ``port`` (default: a free one), ``code`` (the checkout that is run) and
+    ``ready=False`` (do not wait for the engine).
     Raises ``RuntimeError`` with the end of the server's log where it does not start.
     Use :func:`running_server` for the process, its log and its pids.
     """

@@ -1,4 +1,4 @@
-"""A program on a terminal of its own: all it prints there, and keys pressed at a moment."""
+"""A program on a terminal of its own: all it prints there, a key pressed or the terminal closed at a moment."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ def on_terminal(
     environment: Mapping[str, str],
     *,
     press_after: float | str,
-    key: bytes = INTERRUPT,
+    key: bytes | None = INTERRUPT,
     within_s: float = 60.0,
 ) -> tuple[int, str]:
     """Exit status and what stood on the terminal. ``press_after``: seconds, or a text that it prints.
+    ``key`` None closes the terminal.
 
     It leads a session whose terminal this is, as in a window of a desktop.
     """
@@ -55,12 +56,17 @@ def on_terminal(
                     else time.monotonic() - begun >= press_after
                 )
                 if due and not pressed:
+                    if key is None:
+                        break
                     os.write(ours, key)
                     pressed = True
+        if key is None:
+            os.close(ours)
         try:
             return process.wait(within_s), said.decode(errors="replace")
         finally:
             process.kill()
             process.wait()
     finally:
-        os.close(ours)
+        with contextlib.suppress(OSError):
+            os.close(ours)

@@ -143,15 +143,16 @@ def watch(show: Show) -> None:
 
 
 @contextlib.asynccontextmanager
-async def show(servers: str | ServerPool, seed: int = 0) -> AsyncIterator[Show]:
-    """A face in a room: generator, runner, queue and synchronizer."""
+async def show(servers: str | ServerPool, seed: int = 0, judged: bool = True) -> AsyncIterator[Show]:
+    """A face in a room: generator, runner, queue and synchronizer. ``judged``: what they are handed is noted."""
     source = AvatarSource(picture(seed), SIZE, SIZE, Fraction(FPS))
     async with VisavisVideoGenerator(servers, source, sample_rate=RATE) as generator:
         output = QueueAudioOutput(sample_rate=RATE, wait_playback_start=True)
         options = AvatarOptions(SIZE, SIZE, FPS, RATE, 1)
         runner = AvatarRunner(Room(), audio_recv=output, video_gen=generator, options=options)
         there = Show(output, runner)
-        watch(there)
+        if judged:
+            watch(there)
         output.on("playback_started", there.started.append)
         output.on("playback_finished", there.finished.append)
         await runner.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,7 +80,11 @@ async def roomkit_app(
     make_channel: Callable[[SIPVideoBackend, dict[str, Any]], AudioVideoChannel],
     *,
     on_session: Callable[[App, VoiceSession], None] | None = None,
+    before_join: Callable[[App, VoiceSession], Awaitable[None]] | None = None,
     speed: float = 8.0,
+    rate: int = 8000,
+    recorders: Callable[[], list[Any]] = list,
+    supported_codecs: tuple[int, ...] = (0,),
     **backend_settings: Any,
 ) -> AsyncIterator[App]:
     """An application whose only channel is ``make_channel(backend, {tts, pipeline})``."""
@@ -92,10 +96,10 @@ async def roomkit_app(
         rtp_port_start=low,
         rtp_port_end=low + 40,
         supported_video_codecs=["H264"],
-        supported_codecs=[0],
+        supported_codecs=list(supported_codecs),
         **backend_settings,
     )
-    voice = PreparedVoice(speed=speed)
+    voice = PreparedVoice(rate, speed)
     kit = RoomKit()
     channel = make_channel(backend, {"tts": voice, "pipeline": AudioPipelineConfig()})
     kit.register_channel(channel)
@@ -105,8 +109,10 @@ async def roomkit_app(
         app.sessions.append(session)
         if on_session is not None:
             on_session(app, session)
-        await kit.create_room(room_id=session.id)
+        await kit.create_room(room_id=session.id, recorders=recorders())
         await kit.attach_channel(session.id, channel.channel_id)
+        if before_join is not None:
+            await before_join(app, session)
         await kit.join(session.id, channel.channel_id, session=session)
         app.joined.append(session)
 

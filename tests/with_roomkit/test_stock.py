@@ -12,15 +12,21 @@ import pytest
 from roomkit.video.avatar.websocket import WebSocketAvatarProvider
 
 from testing.card import read_card
+from tests.support.credentials import FLEET_TOKEN
 from tests.support.house import picture, tone
 from tests.support.servers import InferenceServer, running_server
 
 pytestmark = [pytest.mark.peer, pytest.mark.process, pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 
+def url_of(server: InferenceServer, name: str) -> str:
+    """What the provider is given: a name for its portrait, and the token."""
+    return f"http://{name}:{FLEET_TOKEN}@127.0.0.1:{server.http_port}"
+
+
 async def talk(server: InferenceServer, seed: int, size: int = 320) -> tuple[int, list[int], float]:
     """The avatar's number, the mouths it showed for three seconds of speech, and ms per picture."""
-    face = WebSocketAvatarProvider(base_url=f"http://127.0.0.1:{server.http_port}", fps=30)
+    face = WebSocketAvatarProvider(base_url=url_of(server, f"call-{seed}"), fps=30)
     await face.start(picture(seed), width=size, height=size)
     try:
         idle = await asyncio.to_thread(face.get_idle_frame)
@@ -55,7 +61,7 @@ async def test_two_of_them_do_not_mix() -> None:
 async def test_a_size_that_the_client_cannot_take_is_refused() -> None:
     """With a sentence that only the server's answer carries: the client keeps it to itself and shows nothing."""
     async with running_server() as server:
-        url = f"http://127.0.0.1:{server.http_port}"
+        url = url_of(server, "large")
         order = {"reference_image": base64.b64encode(picture(1)).decode(), "width": 1280, "height": 720}
         async with httpx.AsyncClient() as client:
             answer = await client.post(f"{url}/start", json=order | {"sample_rate": 16000})

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from types import TracebackType
 
+from visavis.client.credentials import ServerCredentials
 from visavis.client.events import OnEvent
 from visavis.client.grpc import GrpcServerClient
 from visavis.client.model import Avatar, AvatarSource, FitMode
@@ -17,12 +18,21 @@ from visavis.client.stream import AvatarStream
 class AvatarClient(GrpcServerClient):
     """One server at ``address`` (``host:port``) and the conversations on it, over one channel.
 
+    ``token`` or ``credentials``: see :class:`ServerCredentials`.
+
     Every method raises :class:`ServerUnavailable` (or its kinds :class:`ServerFull`, :class:`ServerStalled`),
     :class:`AvatarUnknown` or :class:`InvalidRequest` with one clear sentence. Belongs to one event loop.
     """
 
-    def __init__(self, address: str, *, timeout: float = 10.0) -> None:
-        super().__init__(address, timeout=timeout)
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout: float = 10.0,
+        token: str | None = None,
+        credentials: ServerCredentials | None = None,
+    ) -> None:
+        super().__init__(address, timeout=timeout, token=token, credentials=credentials)
         self._pool: ServerPool | None = None
 
     async def __aenter__(self) -> AvatarClient:

@@ -47,6 +47,11 @@ class Body:
     sha256: bytes
     jumps: tuple[tuple[int, int], ...] = ()
 
+    @property
+    def body_id(self) -> str:
+        """Names its pixels."""
+        return self.sha256.hex()[:32]
+
     def __len__(self) -> int:
         return len(self.frames)
 

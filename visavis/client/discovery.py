@@ -11,7 +11,7 @@ from typing import Any
 
 from visavis.client.placement import Placement
 from visavis.client.server import ServerClient
-from visavis.errors import VisavisError
+from visavis.errors import AccessDenied, VisavisError
 from visavis.service.logs import Log
 from visavis.service.unhandled import logged
 
@@ -37,6 +37,8 @@ class Discovery:
         resolver: Resolver | None,
     ) -> None:
         self.clients: dict[str, ServerClient] = {}
+        self.refusals: dict[str, str] = {}
+        """Why a server does not let us in, by address."""
         self._given = given
         self._placement = placement
         self._connect = connect
@@ -76,6 +78,7 @@ class Discovery:
         new, gone = self._placement.set_addresses(found)
         for address in gone:
             self._watches.pop(address).cancel()
+            self.refusals.pop(address, None)
             client = self.clients.pop(address)
             if self._streams[address]:
                 self._retired[address] = client  # conversations there go on to their end
@@ -126,15 +129,20 @@ class Discovery:
             await self.look()
 
     async def _watch(self, client: ServerClient) -> None:
-        pause = 0.1
+        pause, told = 0.1, ""
         while True:
             try:
                 async for capacity in client.watch_capacity():
                     if not self._placement.servers[client.address].reachable:
                         log.info("avatar_server_reachable", server=client.address)
-                    pause = 0.1
+                    pause, told = 0.1, ""
+                    self.refusals.pop(client.address, None)
                     self._placement.on_capacity(client.address, capacity)
                     self._tell()
+            except AccessDenied as e:
+                if str(e) != told:  # it says the same each second
+                    told = self.refusals[client.address] = str(e)
+                    log.warning("avatar_server_refuses", server=client.address, reason=told)
             except VisavisError as e:
                 log.warning("avatar_server_lost", server=client.address, reason=str(e))
             self._placement.on_lost(client.address)

@@ -11,6 +11,7 @@ from visavis.avatar.v1 import avatar_pb2 as pb
 from visavis.avatar.v1.avatar_pb2_grpc import AvatarServiceStub
 from visavis.client import messages, model, wire
 from visavis.client.body_cache import Body, BodyCache
+from visavis.client.credentials import ServerCredentials, credentials_of
 from visavis.client.grpc_stream import GrpcLink, open_link
 from visavis.client.server import Progress, gather_bundle, keep_body
 from visavis.errors import ProtocolError
@@ -37,17 +38,36 @@ _OPTIONS: list[tuple[str, Any]] = [
 class GrpcServerClient:
     """One server at ``address`` (``host:port``) over gRPC, as :class:`visavis.client.server.ServerClient` asks.
 
-    One channel, which reconnects by itself.
+    One channel, which reconnects by itself. ``token`` or ``credentials``: see :class:`ServerCredentials`.
 
     Every method raises :class:`ServerUnavailable` (or its kinds :class:`ServerFull`, :class:`ServerStalled`),
     :class:`AvatarUnknown` or :class:`InvalidRequest` with one clear sentence. Belongs to one event loop.
     """
 
-    def __init__(self, address: str, *, timeout: float = 10.0) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout: float = 10.0,
+        token: str | None = None,
+        credentials: ServerCredentials | None = None,
+    ) -> None:
         self.address = address
         self._timeout = timeout
-        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self._credentials = credentials_of(token, credentials)
+        tls, name = self._credentials.for_grpc(), self._credentials.tls_name
+        options = [*_OPTIONS, ("grpc.ssl_target_name_override", name)] if name else _OPTIONS
+        self._channel = (
+            grpc.aio.insecure_channel(address, options=options)
+            if tls is None
+            else grpc.aio.secure_channel(address, tls, options=options)
+        )
         self._stub: AvatarServiceAsyncStub = AvatarServiceStub(self._channel)
+
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        """Who we are, for one call."""
+        authorization = self._credentials.authorization(self.address)
+        return (("authorization", authorization),) if authorization else ()
 
     async def close(self) -> None:
         """Close the channel and every call on it."""
@@ -56,7 +76,9 @@ class GrpcServerClient:
     async def capabilities(self) -> model.Capabilities:
         """What the server is and can do."""
         try:
-            answer = await self._stub.GetCapabilities(pb.GetCapabilitiesRequest(), timeout=self._timeout)
+            answer = await self._stub.GetCapabilities(
+                pb.GetCapabilitiesRequest(), timeout=self._timeout, metadata=self._metadata()
+            )
         except grpc.aio.AioRpcError as e:
             raise wire.error_from(e, self.address) from None
         return wire.capabilities_from(answer)
@@ -67,7 +89,7 @@ class GrpcServerClient:
         """Portrait to prepared avatar, for as long as the engine needs; at once where it is prepared."""
         avatar: model.Avatar | None = None
         try:
-            async for step in self._stub.PrepareAvatar(wire.prepare_to(source)):
+            async for step in self._stub.PrepareAvatar(wire.prepare_to(source), metadata=self._metadata()):
                 if progress is not None:
                     progress(step.progress)
                 if step.HasField("avatar"):
@@ -81,13 +103,21 @@ class GrpcServerClient:
     async def fetch_body(self, avatar: model.Avatar, cache: BodyCache) -> Body:
         """The avatar's body, from the cache or from the server into it. Raises also :class:`BodyCorrupt`."""
         request = pb.FetchBodyRequest(avatar_id=avatar.avatar_id)
-        frames = _each(lambda: self._stub.FetchBody(request), lambda frame: frame.pixels, self.address)
+        frames = _each(
+            lambda: self._stub.FetchBody(request, metadata=self._metadata()),
+            lambda frame: frame.pixels,
+            self.address,
+        )
         return await keep_body(avatar, cache, frames)
 
     async def export_avatar(self, avatar_id: str) -> list[bytes]:
         """A prepared avatar as an opaque bundle, for :meth:`import_avatar` on a second server."""
         request = pb.ExportAvatarRequest(avatar_id=avatar_id)
-        chunks = _each(lambda: self._stub.ExportAvatar(request), lambda chunk: chunk.data, self.address)
+        chunks = _each(
+            lambda: self._stub.ExportAvatar(request, metadata=self._metadata()),
+            lambda chunk: chunk.data,
+            self.address,
+        )
         return await gather_bundle(avatar_id, chunks)
 
     async def import_avatar(self, bundle: list[bytes]) -> model.Avatar:
@@ -98,14 +128,16 @@ class GrpcServerClient:
                 yield pb.BundleChunk(data=data)
 
         try:
-            answer = await self._stub.ImportAvatar(chunks())
+            answer = await self._stub.ImportAvatar(chunks(), metadata=self._metadata())
         except grpc.aio.AioRpcError as e:
             raise wire.error_from(e, self.address) from None
         return wire.avatar_from(answer.avatar)
 
     async def watch_capacity(self) -> AsyncIterator[model.Capacity]:
         """How busy the server is, whenever that changes; waits for a server that cannot be reached."""
-        call = self._stub.WatchCapacity(pb.WatchCapacityRequest(), wait_for_ready=True)
+        call = self._stub.WatchCapacity(
+            pb.WatchCapacityRequest(), wait_for_ready=True, metadata=self._metadata()
+        )
         try:
             async for capacity in call:
                 yield wire.capacity_from(capacity)
@@ -116,7 +148,7 @@ class GrpcServerClient:
 
     async def converse(self, request: messages.Open, deadline_s: float) -> GrpcLink:
         """Open a conversation: one avatar that speaks. :class:`AvatarStream` is the comfortable way."""
-        call = self._stub.Converse()  # type: ignore[call-arg]
+        call = self._stub.Converse(metadata=self._metadata())  # type: ignore[call-arg]
         return await open_link(call, self.address, request, deadline_s)
 
 

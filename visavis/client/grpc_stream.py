@@ -78,7 +78,7 @@ async def open_link(call: _Call, address: str, request: messages.Open, deadline_
     """
     try:
         async with asyncio.timeout(deadline_s):
-            await call.write(wire.open_to(request))
+            await call.write(wire.request_to(request))
             first = await call.read()
         if not isinstance(first, pb.ConverseResponse):
             raise await _ended(call, address)

@@ -13,6 +13,7 @@ import httpx
 from visavis import errors
 from visavis.client import http_wire, messages, model
 from visavis.client.body_cache import Body, BodyCache
+from visavis.client.credentials import ServerCredentials, credentials_of
 from visavis.client.http_stream import HttpLink, open_link, unreachable
 from visavis.client.server import Progress, gather_bundle, keep_body
 
@@ -25,20 +26,38 @@ _BACKOFF_S = (0.1, 0.5, 1.0)
 
 class HttpServerClient:
     """One server at ``address`` (``http://host:port``, ``https://...`` or ``host:port``); a
-    :class:`visavis.client.server.ServerClient`.
+    :class:`visavis.client.server.ServerClient`. ``token`` or ``credentials``: see :class:`ServerCredentials`.
 
     Every method raises :class:`ServerUnavailable` (or its kinds), :class:`AvatarUnknown` or
     :class:`InvalidRequest` with one clear sentence. Belongs to one event loop.
     """
 
-    def __init__(self, address: str, *, timeout: float = 10.0) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout: float = 10.0,
+        token: str | None = None,
+        credentials: ServerCredentials | None = None,
+    ) -> None:
         self.address = address
         base = (address if "://" in address else f"http://{address}").rstrip("/")
         self._socket_url = "ws" + base.removeprefix("http") + "/v1/converse"
+        self._credentials = credentials_of(token, credentials)
+        self._tls = self._credentials.for_http() if base.startswith("https:") else None
         self._http = httpx.AsyncClient(
-            base_url=base, timeout=httpx.Timeout(timeout, read=max(timeout, _SILENCE_S))
+            base_url=base,
+            timeout=httpx.Timeout(timeout, read=max(timeout, _SILENCE_S)),
+            verify=self._tls or True,
+            event_hooks={"request": [self._sign]},
         )
         self._avatars: dict[str, model.Avatar] = {}
+
+    async def _sign(self, request: httpx.Request) -> None:
+        """Say who we are; a URL with a password in it says that itself."""
+        authorization = self._credentials.authorization(self.address)
+        if authorization and "Authorization" not in request.headers:
+            request.headers["Authorization"] = authorization
 
     async def close(self) -> None:
         """Close every connection but those of open conversations."""
@@ -116,7 +135,15 @@ class HttpServerClient:
         """Open a conversation: one avatar that speaks."""
         avatar = self._avatars.get(request.avatar_id)
         most = _MOST_BYTES if avatar is None else avatar.width * avatar.height * 3 + (64 << 10)
-        link = await open_link(self._socket_url, self.address, request, most, deadline_s)
+        link = await open_link(
+            self._socket_url,
+            self.address,
+            request,
+            most,
+            deadline_s,
+            authorization="" if "@" in self._socket_url else self._credentials.authorization(self.address),
+            tls=self._tls,
+        )
         self._remember(link.opened.avatar)
         return link
 

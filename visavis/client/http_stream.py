@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import ssl
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
 from visavis import errors
 from visavis.client import http_wire, messages, model
@@ -40,7 +42,14 @@ class HttpLink:
 
 
 async def open_link(
-    url: str, address: str, request: messages.Open, most_bytes: int, deadline_s: float
+    url: str,
+    address: str,
+    request: messages.Open,
+    most_bytes: int,
+    deadline_s: float,
+    *,
+    authorization: str = "",
+    tls: ssl.SSLContext | None = None,
 ) -> HttpLink:
     """A conversation, opened; no message of the server may be larger than ``most_bytes``.
 
@@ -56,9 +65,11 @@ async def open_link(
                 close_timeout=1.0,
                 ping_interval=10.0,
                 ping_timeout=10.0,
+                additional_headers={"Authorization": authorization} if authorization else None,
+                ssl=tls,
             )
             try:
-                await socket.send(http_wire.open_to(request))
+                await socket.send(http_wire.request_to(request))
                 opened = await _receive(socket, None, address)
                 if not isinstance(opened, model.Opened):
                     raise errors.ProtocolError(
@@ -73,9 +84,20 @@ async def open_link(
         ) from None
     except ConnectionClosed as e:
         raise _closed(e, address) from None
+    except InvalidStatus as e:
+        raise _refused(e, address) from None
     except (OSError, InvalidHandshake, InvalidURI, EOFError) as e:
         raise unreachable(e, address) from None
     return HttpLink(socket, address, opened)
+
+
+def _refused(error: InvalidStatus, address: str) -> errors.VisavisError:
+    """What the problem details of a refused handshake say."""
+    try:
+        told = json.loads(error.response.body or b"")
+        return http_wire.error_of(str(told["kind"]), str(told["detail"]), address)
+    except (ValueError, KeyError, TypeError):
+        return unreachable(error, address)
 
 
 def unreachable(error: Exception, address: str) -> errors.ServerUnavailable:

@@ -46,6 +46,8 @@ _ERRORS: dict[str, type[errors.VisavisError]] = {
     "not_found": errors.AvatarUnknown,
     "deadline_exceeded": errors.ServerStalled,
     "resource_exhausted": errors.ServerFull,
+    "unauthenticated": errors.AccessDenied,
+    "permission_denied": errors.AccessDenied,
 }
 
 
@@ -54,16 +56,13 @@ def error_of(kind: str, detail: str, address: str) -> errors.VisavisError:
     error = _ERRORS.get(kind, errors.ServerUnavailable)
     if error is errors.ServerUnavailable:
         detail = f"the avatar server at {address} cannot be used now ({detail.rstrip('.') or kind})"
+    elif error is errors.AccessDenied:
+        detail = f"the avatar server at {address} refuses this client ({detail.rstrip('.') or kind})"
     return error(detail or f"the avatar server at {address} answered {kind}")
 
 
-def open_to(request: messages.Open) -> str:
-    """The first message."""
-    return codec.encode_message(request)
-
-
-def request_to(request: messages.Request) -> str | bytes:
-    """Every later message."""
+def request_to(request: messages.Open | messages.Request) -> str | bytes:
+    """A message as it travels."""
     if isinstance(request, messages.Audio):
         return (
             AUDIO.pack(AUDIO_TYPE, 0, 0, request.epoch, request.turn_id, request.first_sample) + request.pcm

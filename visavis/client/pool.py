@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 
 from visavis.client.body_cache import Body, BodyCache
+from visavis.client.credentials import ServerCredentials
 from visavis.client.discovery import Discovery, Resolver
 from visavis.client.events import OnEvent
 from visavis.client.model import Avatar, AvatarSource
@@ -14,7 +15,7 @@ from visavis.client.placement import Failure, Placement
 from visavis.client.replicas import Replicas
 from visavis.client.server import Progress, ServerClient
 from visavis.client.stream import AvatarStream
-from visavis.errors import AvatarUnknown, InvalidRequest, ServerUnavailable, VisavisError
+from visavis.errors import AccessDenied, AvatarUnknown, InvalidRequest, ServerUnavailable, VisavisError
 from visavis.service.unhandled import logged
 from visavis.session import AvatarSession, SessionEvent
 
@@ -33,8 +34,9 @@ class ServerPool:
     """All servers behind ``addresses``: a list, or one string with commas.
 
     An address is ``host:port``, a URL, or ``dns:///name:port`` for every A and AAAA record. ``connect`` makes the
-    client of one (without it: over HTTP where it is a URL, else over gRPC); ``resolver`` is asked in place of the
-    system's. Belongs to one event loop. Raises ``ValueError`` where no address is named.
+    client of one; without it that is one over HTTP where it is a URL, else over gRPC, with ``token`` or
+    ``credentials`` (see :class:`ServerCredentials`). ``resolver`` is asked in place of the system's. Belongs to one
+    event loop. Raises ``ValueError`` where no address is named.
     """
 
     def __init__(
@@ -43,6 +45,8 @@ class ServerPool:
         *,
         connect: Callable[[str], ServerClient] | None = None,
         resolver: Resolver | None = None,
+        token: str | None = None,
+        credentials: ServerCredentials | None = None,
     ) -> None:
         given = addresses.split(",") if isinstance(addresses, str) else list(addresses)
         given = [address.strip() for address in given if address.strip()]
@@ -50,7 +54,9 @@ class ServerPool:
             raise ValueError("name at least one avatar server")
         self.placement = Placement()
         self._given = given
-        self._discovery = Discovery(given, self.placement, connect or _by_address, resolver)
+        self._discovery = Discovery(
+            given, self.placement, connect or by_address(token, credentials), resolver
+        )
         self._replicas = Replicas(self.placement, self._discovery.clients)
         self._warm: asyncio.Task[None] | None = None
         self._even_after = 0.0
@@ -93,6 +99,8 @@ class ServerPool:
                 while self.choose("") is None:
                     await self.wait_change(1.0)
         except TimeoutError:
+            for refusal in self._discovery.refusals.values():
+                raise AccessDenied(refusal) from None
             names = ", ".join(self._given)
             raise ServerUnavailable(f"no avatar server at {names} can be used now: start one") from None
 
@@ -290,11 +298,18 @@ class ServerPool:
         await self._discovery.wait(timeout_s)
 
 
-def _by_address(address: str) -> ServerClient:
-    if address.startswith(("http://", "https://")):
-        from visavis.client.http import HttpServerClient  # each here, so that a pool loads no other transport
+def by_address(token: str | None, credentials: ServerCredentials | None) -> Callable[[str], ServerClient]:
+    """Makes clients over HTTP for URLs, else over gRPC, with these credentials."""
 
-        return HttpServerClient(address)
-    from visavis.client.grpc import GrpcServerClient
+    def connect(address: str) -> ServerClient:
+        if address.startswith(("http://", "https://")):
+            from visavis.client.http import (
+                HttpServerClient,  # each here, so that a pool loads no other transport
+            )
 
-    return GrpcServerClient(address)
+            return HttpServerClient(address, token=token, credentials=credentials)
+        from visavis.client.grpc import GrpcServerClient
+
+        return GrpcServerClient(address, token=token, credentials=credentials)
+
+    return connect

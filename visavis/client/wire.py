@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 _BY_STATUS: dict[grpc.StatusCode, type[errors.VisavisError]] = {
     grpc.StatusCode.UNAVAILABLE: errors.ServerUnavailable,
+    grpc.StatusCode.UNAUTHENTICATED: errors.AccessDenied,
+    grpc.StatusCode.PERMISSION_DENIED: errors.AccessDenied,
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.ServerFull,
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.ServerStalled,
     grpc.StatusCode.NOT_FOUND: errors.AvatarUnknown,
@@ -35,6 +37,10 @@ def error_from(status: grpc.aio.AioRpcError, address: str) -> errors.VisavisErro
     kind = _BY_STATUS.get(code, errors.ServerUnavailable)
     if kind is errors.ServerUnavailable and not details.startswith("the "):
         details = f"the avatar server at {address} cannot be used now ({details or code.name.lower()})"
+    elif kind is errors.AccessDenied:
+        details = (
+            f"the avatar server at {address} refuses this client ({details.rstrip('.') or code.name.lower()})"
+        )
     elif kind is errors.ServerStalled:
         details = f"the avatar server at {address} did not answer in time"
     return kind(details or f"the avatar server at {address} answered {code.name}")
@@ -77,12 +83,7 @@ def opened_from(told: pb.Opened) -> model.Opened:
     return checked_opened(_decoded(model.Opened, told))
 
 
-def open_to(request: messages.Open) -> pb.ConverseRequest:
-    """The first message."""
-    return codec.encode_request(request)
-
-
-def request_to(request: messages.Request) -> pb.ConverseRequest:
+def request_to(request: messages.Open | messages.Request) -> pb.ConverseRequest:
     """The contract's message for one of ours."""
     return codec.encode_request(request)
 

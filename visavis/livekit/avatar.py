@@ -52,7 +52,6 @@ class VisavisAvatarSession(AvatarSession[None]):
 
     async def start(self, agent_session: AgentSession, room: rtc.Room) -> None:
         """Prepare the face and put it between voice and room. Raises as :class:`~visavis.AvatarSession` does."""
-        await super().start(agent_session, room)
         source, rate = self._source, self._sample_rate
         async with contextlib.AsyncExitStack() as opening:
             generator = VisavisVideoGenerator(self._servers, source, sample_rate=rate, session_id=room.name)
@@ -72,6 +71,7 @@ class VisavisAvatarSession(AvatarSession[None]):
             )
             await runner.start()
             opening.push_async_callback(runner.aclose)
+            await super().start(agent_session, room)
             self._kept = opening.pop_all()
         agent_session.output.audio = output
 

@@ -87,6 +87,7 @@ class Pacer:
         self.playback = playback  # where given, turns are heard when it says so
         self.epoch = 0
         self.ticks = 0
+        self.heard: tuple[int, int] | None = None  # at the last tick: a turn and its sample
         self._sink = sink
         self._fps = playout.fps
         self._offset = AVOffset(playout, delay_s)
@@ -160,6 +161,7 @@ class Pacer:
         picture = self.playout.tick(sample)
         self.ticks += 1
         turn = self._turn
+        self.heard = None if sample is None else (self._turn_id, sample)
         if turn is None:
             return picture
         if sample is not None:

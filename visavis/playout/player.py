@@ -173,10 +173,6 @@ class Player:
         """A frame of the stream."""
         self._playout.on_frame(frame)
 
-    def skip(self, ticks: int) -> None:
-        """Ticks that the clock missed: the body moves on, the voice goes on where it was."""
-        self.ticks += ticks
-
     def tick(self) -> tuple[FacePicture, PCM | None]:
         """The picture that is due and the sound from it to the next, ``(n,)`` int16; ``None`` in silence.
 

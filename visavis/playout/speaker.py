@@ -26,6 +26,10 @@ PACKET_MS = 20
 CLOSING_TICKS = 12
 """Ticks after the last sample by which a turn is over even if its closing frames never came."""
 
+DUCKED = 0.25
+"""Amplitude while somebody else speaks: -12 dB."""
+DUCK_MS = 60
+
 UNSEEN_TICKS = 3
 """Ticks without a picture after which the body moves on unseen, so that turns end in a voice call too."""
 
@@ -77,6 +81,8 @@ class Speaker:
         self._closing_until = 0
         self._begun = False  # the playout knows the turn
         self._anchor: TurnAnchor | None = None
+        self._on_hold = False
+        self._volume = self._loudness = 1.0  # as it is, and as it is to be
 
     @property
     def epoch(self) -> int:
@@ -146,6 +152,7 @@ class Speaker:
         dropped = ([self._turn] if self._turn else []) + list(self._queue)
         self._queue.clear()
         self._turn, self._state = None, "idle"
+        self._on_hold, self._volume, self._loudness = False, 1.0, 1.0
         if not dropped:
             return
         self._epoch += 1
@@ -153,6 +160,22 @@ class Speaker:
         self._playout.interrupt()
         for turn in dropped:
             self._emit(TurnEvent("interrupted", turn.turn_id, self._heard_ms(turn)))
+
+    def give_way(self, how: Literal["none", "duck", "hold"]) -> None:
+        """Speak as usual, more quietly from the next packet on, or, with a still mouth, not at all for a while.
+
+        What was held goes on where it stopped, as after a stall.
+        """
+        self._on_hold, self._loudness = how == "hold", 1.0 if how == "none" else DUCKED
+        turn = self._turn
+        if turn is None or self._state == "closing":
+            return
+        if self._on_hold and self._state in ("waiting", "playing"):
+            self._state = "stalled"
+            self._emit(TurnEvent("stalled", turn.turn_id, self._heard_ms(turn)))
+        elif not self._on_hold and self._state in ("idle", "stalled"):
+            self._volume = self._loudness
+            self._schedule(turn)
 
     def read(self, packet_index: int) -> PCM | None:
         """20 ms of sound at the codec's rate for this packet, or ``None`` for silence."""
@@ -189,7 +212,18 @@ class Speaker:
         self._resume_at = start + length
         if lead + len(sound) < length or (turn.ended and not turn.buffered):
             self._dry(turn)
-        return np.concatenate((np.zeros(lead, np.int16), sound)) if lead else sound
+        return self._loud(np.concatenate((np.zeros(lead, np.int16), sound)) if lead else sound)
+
+    def _loud(self, pcm: PCM) -> PCM:
+        """At the volume of now, which changes over ``DUCK_MS``."""
+        if self._volume == self._loudness == 1.0:
+            return pcm
+        step = (1.0 - DUCKED) / (self._rate * DUCK_MS // 1000)
+        change = self._loudness - self._volume
+        ramp = self._volume + np.clip(step * np.arange(1, len(pcm) + 1), 0, abs(change)) * np.sign(change)
+        self._volume = float(ramp[-1])
+        out: PCM = np.rint(pcm * ramp).astype(np.int16)
+        return out
 
     def tick(self, index: int) -> Picture:
         """The picture that is due at this video tick."""
@@ -241,7 +275,7 @@ class Speaker:
 
     def _schedule(self, turn: QueuedTurn) -> None:
         """Choose the tick at which the audio starts, or goes on, once there is some."""
-        if self._state not in ("idle", "stalled"):
+        if self._state not in ("idle", "stalled") or self._on_hold:
             return
         if not turn.buffered:
             if turn.ended:

@@ -14,6 +14,7 @@ from visavis.service.unhandled import logged
 
 try:
     from roomkit import AudioVideoChannel, HookExecution, HookTrigger
+    from roomkit.recorder.base import RecordingTrack
 
     from visavis.roomkit.session_avatar import AvatarFactory, EncoderFactory, SessionAvatar
 except ImportError as e:
@@ -57,6 +58,7 @@ class AvatarVideoChannel(AudioVideoChannel):  # type: ignore[misc]
         self._encoder_factory = encoder_factory
         self._voice_delay_s = voice_delay_s if lead_s is None else lead_s
         self._session_avatars: dict[str, SessionAvatar] = {}
+        self._recordings: dict[str, Any] = {}  # of calls that have not joined yet
         self._leaving: set[asyncio.Task[None]] = set()
         self.add_outbound_media_tap(self._feed_avatar)
 
@@ -71,6 +73,22 @@ class AvatarVideoChannel(AudioVideoChannel):  # type: ignore[misc]
         if avatar is not None:
             avatar.interrupt()
 
+    async def record_picture(
+        self, kit: Any, room_id: str, session: Any, *, width: int = 512, height: int = 512
+    ) -> bool:
+        """Have the avatar's picture in a room's recordings, idle included; to be called before ``kit.join``.
+
+        RoomKit records the caller's picture and both voices by itself. ``width``, ``height``: of the avatar. False
+        where the room records nothing.
+        """
+        track = RecordingTrack(
+            f"avatar-{session.id}", "video", self.channel_id, codec="raw_rgb24", width=width, height=height
+        )
+        feed = await kit.add_room_recording_track(room_id, track)
+        if feed is not None:
+            self._recordings[session.id] = feed
+        return feed is not None
+
     def bind_session(self, session: Any, *args: Any, **options: Any) -> None:
         """A call is there; one with video gets an avatar."""
         super().bind_session(session, *args, **options)
@@ -78,7 +96,8 @@ class AvatarVideoChannel(AudioVideoChannel):  # type: ignore[misc]
         video_session = video.get_session(session.id) if video is not None else None
         if video_session is None or session.id in self._session_avatars:
             return
-        avatar = SessionAvatar(self.backend, video, session, video_session)
+        recording = self._recordings.pop(session.id, None)
+        avatar = SessionAvatar(self.backend, video, session, video_session, recording)
         self._session_avatars[session.id] = avatar
         avatar.begin(self._avatar_factory, self._encoder_factory)
 

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Unpack
 
+from visavis.client.credentials import ServerCredentials, credentials_of
 from visavis.client.grpc import GrpcServerClient
-from visavis.roomkit.provider import ServerAvatarProvider
+from visavis.roomkit.provider import ProviderOptions, ServerAvatarProvider
 
 
 class GrpcAvatarProvider(ServerAvatarProvider):
     """RoomKit's ``AvatarProvider`` over an avatar server's gRPC face.
 
     ``base_url``: ``host:port``, ``grpc://host:port``, ``dns:///name:port`` or several of them (a list, or
-    separated by commas). The other settings are those of :class:`ServerAvatarProvider`. Raises ``ValueError`` on
-    what is no such address.
+    separated by commas). ``token`` or ``credentials`` say who asks (see :class:`visavis.ServerCredentials`); a
+    server on this machine needs neither. The other settings are those of :class:`ServerAvatarProvider`. Raises
+    ``ValueError`` on what is no such address.
     """
 
     def __init__(
-        self, base_url: str | Sequence[str] = "127.0.0.1:50051", *, fps: int | Fraction = 30, **options: Any
+        self,
+        base_url: str | Sequence[str] = "127.0.0.1:50051",
+        *,
+        fps: int | Fraction = 30,
+        token: str | None = None,
+        credentials: ServerCredentials | None = None,
+        **options: Unpack[ProviderOptions],
     ) -> None:
-        super().__init__(grpc_addresses(base_url), connect=GrpcServerClient, fps=fps, **options)
+        connect = functools.partial(GrpcServerClient, credentials=credentials_of(token, credentials))
+        super().__init__(grpc_addresses(base_url), connect=connect, fps=fps, **options)
 
     @property
     def name(self) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Unpack
 from urllib.parse import urlsplit
 
+from visavis.client.credentials import ServerCredentials, credentials_of
 from visavis.client.http import HttpServerClient
-from visavis.roomkit.provider import ServerAvatarProvider
+from visavis.roomkit.provider import ProviderOptions, ServerAvatarProvider
 
 __all__ = ["HTTPAvatarProvider"]
 
@@ -18,9 +20,10 @@ class HTTPAvatarProvider(ServerAvatarProvider):
 
     ``base_url``: ``http://host:8500``, ``https://host``, ``dns:///name:8500`` or several of them (a list, or
     separated by commas): the freest is taken, the next one on failure. ``timeout`` bounds the preparation of a
-    portrait. ``sample_rate`` is the rate of what is fed, where given; else the one told with each chunk. The
-    other settings are those of :class:`visavis.roomkit.provider.ServerAvatarProvider`. Raises ``ValueError`` on
-    what is no such address.
+    portrait. ``token`` or ``credentials`` say who asks (see :class:`visavis.ServerCredentials`); a server on this
+    machine needs neither. ``sample_rate`` is the rate of what is fed, where given; else the one told with each
+    chunk. The other settings are those of :class:`visavis.roomkit.provider.ServerAvatarProvider`. Raises
+    ``ValueError`` on what is no such address.
     """
 
     def __init__(
@@ -28,18 +31,12 @@ class HTTPAvatarProvider(ServerAvatarProvider):
         base_url: str | Sequence[str] = "http://127.0.0.1:8500",
         *,
         fps: int | Fraction = 30,
-        timeout: float = 30.0,
-        sample_rate: int | None = None,
-        **options: Any,
+        token: str | None = None,
+        credentials: ServerCredentials | None = None,
+        **options: Unpack[ProviderOptions],
     ) -> None:
-        super().__init__(
-            http_addresses(base_url),
-            connect=HttpServerClient,
-            fps=fps,
-            timeout=timeout,
-            sample_rate=sample_rate,
-            **options,
-        )
+        connect = functools.partial(HttpServerClient, credentials=credentials_of(token, credentials))
+        super().__init__(http_addresses(base_url), connect=connect, fps=fps, **options)
 
     @property
     def name(self) -> str:

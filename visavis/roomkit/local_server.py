@@ -15,6 +15,7 @@ from typing import Any
 
 from visavis.errors import InvalidRequest, ServerUnavailable
 from visavis.roomkit.background import shared_background
+from visavis.service.security import fleet_file
 
 _STOP_S = 10.0
 _RUN = """
@@ -34,6 +35,7 @@ class LocalServer:
             "host": "127.0.0.1",
             "port": 0,
             "http": "false",
+            "tokens": fleet_file(),
             "engine": engine,
             "engine_settings": json.dumps({k: str(v) for k, v in engine_settings.items()}),
             **settings,

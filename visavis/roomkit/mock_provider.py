@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
+from typing import Any
+
 from visavis.roomkit.types import AvatarProvider, VideoFrame
 
 
 class MockAvatarProvider(AvatarProvider):
-    """One picture of a solid colour for each chunk of audio, another colour while idle.
+    """The portrait for each chunk of audio and while idle; a solid colour where Pillow cannot read it.
 
-    Counts what was asked of it: ``feed_count``, ``total_audio_bytes``, ``flush_count``, ``idle_count``.
+    ``idle_color=None`` shows nothing while idle. Counts what was asked of it: ``feed_count``,
+    ``total_audio_bytes``, ``flush_count``, ``idle_count``.
     """
 
     def __init__(
@@ -22,6 +28,7 @@ class MockAvatarProvider(AvatarProvider):
         self._color = color
         self._idle_color = idle_color
         self._size: tuple[int, int] | None = None
+        self._portrait: bytes | None = None
         self._sequence = 0
         self.feed_count = 0
         self.total_audio_bytes = 0
@@ -40,8 +47,19 @@ class MockAvatarProvider(AvatarProvider):
     def is_started(self) -> bool:
         return self._size is not None
 
+    @property
+    def width(self) -> int:
+        """Of the pictures, in pixels."""
+        return self._size[0] if self._size else 0
+
+    @property
+    def height(self) -> int:
+        """Of the pictures, in pixels."""
+        return self._size[1] if self._size else 0
+
     async def start(self, reference_image: bytes, *, width: int = 512, height: int = 512) -> None:
         self._size = (width, height)
+        self._portrait = _rgb_of(reference_image, width, height)
 
     def feed_audio(self, pcm_data: bytes, sample_rate: int = 16000) -> list[VideoFrame]:
         if self._size is None:
@@ -69,10 +87,20 @@ class MockAvatarProvider(AvatarProvider):
         self._sequence += 1
         width, height = size
         return VideoFrame(
-            data=bytes(color) * (width * height),
+            data=self._portrait or bytes(color) * (width * height),
             codec="raw_rgb24",
             width=width,
             height=height,
             keyframe=True,
             sequence=self._sequence,
         )
+
+
+def _rgb_of(file: bytes, width: int, height: int) -> bytes | None:
+    """Packed RGB24 of an image file in this size; ``None`` where nothing here reads it."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        pillow: Any = importlib.import_module("PIL.Image")
+        with pillow.open(io.BytesIO(file)) as image:
+            data: bytes = image.convert("RGB").resize((width, height)).tobytes()
+            return data
+    return None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
+from visavis.client.credentials import ServerCredentials
 from visavis.client.grpc import GrpcServerClient
 from visavis.roomkit.local_server import LocalServer
-from visavis.roomkit.provider import ServerAvatarProvider
+from visavis.roomkit.provider import ProviderOptions, ServerAvatarProvider
+from visavis.service.security import fleet_file
 
 __all__ = ["MuseTalkAvatarProvider"]
 
@@ -42,12 +45,16 @@ class MuseTalkAvatarProvider(ServerAvatarProvider):
         whisper_dir: str = "models/whisper",
         load_timeout: float = 600.0,
         engine_settings: dict[str, object] | None = None,
-        **options: Any,
+        **options: Unpack[ProviderOptions],
     ) -> None:
         if whisper_dir not in ("models/whisper", "whisper"):
             raise ValueError("the weights of Whisper are read from models/whisper or whisper in musetalk_dir")
         options.setdefault("timeout", 120.0)
-        super().__init__([], connect=GrpcServerClient, fps=fps, **options)
+        own = ServerCredentials(
+            token_file=str(fleet_file())
+        )  # what our own server asks for, whatever VISAVIS_TOKEN is
+        connect = functools.partial(GrpcServerClient, credentials=own)
+        super().__init__([], connect=connect, fps=fps, **options)
         self._folder = weights_folder(Path(musetalk_dir))
         self._engine_settings: dict[str, object] = {
             "musetalk_dir": self._folder,

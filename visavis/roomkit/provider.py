@@ -7,7 +7,7 @@ import concurrent.futures
 import os
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from visavis.client.body_cache import BodyCache
 from visavis.client.model import AvatarSource, FitMode
 from visavis.client.pool import ServerPool
 from visavis.client.server import ServerClient
-from visavis.errors import ServerUnavailable
+from visavis.errors import InvalidRequest, ServerUnavailable
 from visavis.frames import SAMPLE_RATE
 from visavis.playout.playback import Playback, follow_playback
 from visavis.roomkit.background import Background, shared_background
@@ -30,6 +30,22 @@ log = Log("visavis.roomkit.provider")
 OutputCodec = Literal["raw_rgb24", "raw_yuv420p"]
 
 
+class ProviderOptions(TypedDict, total=False):
+    """What every provider over a server takes beside its address; see :class:`ServerAvatarProvider`."""
+
+    timeout: float
+    connect_timeout: float
+    sample_rate: int | None
+    is_async: bool
+    continuous: bool
+    playback_delay: float
+    fit: FitMode
+    settings: Mapping[str, str] | None
+    codec: OutputCodec
+    cache_directory: str | os.PathLike[str] | None
+    cache_bytes: int
+
+
 class ServerAvatarProvider(AvatarProvider):
     """A RoomKit-shaped provider over avatar servers; only the transport (``connect``) differs between its kinds.
 
@@ -40,7 +56,8 @@ class ServerAvatarProvider(AvatarProvider):
     returns all the same, and the face appears when a server is there. ``timeout`` bounds the preparation (both in
     seconds). ``fit`` is how the portrait fills the picture, ``settings`` are the engine's own. Pictures have the
     ``codec`` ``raw_rgb24`` (``height`` x ``width`` x 3 bytes) or ``raw_yuv420p`` (I420). Bodies are kept in
-    ``cache_directory``, at most ``cache_bytes`` of them.
+    ``cache_directory``, at most ``cache_bytes`` of them. ``continuous``: pictures come through :meth:`on_video` all
+    the time, idle included, for callers that never ask for idle ones (RoomKit's ``RealtimeAVBridge``).
     """
 
     def __init__(
@@ -53,6 +70,7 @@ class ServerAvatarProvider(AvatarProvider):
         connect_timeout: float = 5.0,
         sample_rate: int | None = None,
         is_async: bool = True,
+        continuous: bool = False,
         playback_delay: float = 0.0,
         fit: FitMode = "crop",
         settings: Mapping[str, str] | None = None,
@@ -60,6 +78,8 @@ class ServerAvatarProvider(AvatarProvider):
         cache_directory: str | os.PathLike[str] | None = None,
         cache_bytes: int = 2 << 30,
     ) -> None:
+        if continuous and not is_async:
+            raise ValueError("continuous pictures come through on_video: leave is_async as it is")
         self._addresses = list(addresses)
         self._connect = connect
         self._fps = Fraction(fps)
@@ -67,6 +87,8 @@ class ServerAvatarProvider(AvatarProvider):
         self._connect_timeout = connect_timeout
         self._sample_rate = sample_rate
         self._is_async = is_async
+        self._continuous = continuous
+        self._size = (0, 0)
         self._playback_delay = playback_delay
         self._fit: FitMode = fit
         self._settings = dict(settings or {})
@@ -95,6 +117,16 @@ class ServerAvatarProvider(AvatarProvider):
         return round(self._fps)
 
     @property
+    def width(self) -> int:
+        """Of the pictures, in pixels; 0 before :meth:`start`. Give it to the encoder."""
+        return self._size[0]
+
+    @property
+    def height(self) -> int:
+        """Of the pictures, in pixels; 0 before :meth:`start`. Give it to the encoder."""
+        return self._size[1]
+
+    @property
     def is_started(self) -> bool:
         return self._background is not None
 
@@ -110,6 +142,9 @@ class ServerAvatarProvider(AvatarProvider):
     async def start(self, reference_image: bytes, *, width: int = 512, height: int = 512) -> None:
         """Prepare the portrait on a server and fetch its body. Raises :class:`InvalidRequest` on a bad one."""
         await self.stop()
+        if not reference_image:
+            raise InvalidRequest("there is no portrait: start the avatar with one before anything else does")
+        self._size = (width, height)
         source = AvatarSource(reference_image, width, height, self._fps, self._fit, self._settings)
         background = self._background = shared_background()
         try:
@@ -254,6 +289,7 @@ class ServerAvatarProvider(AvatarProvider):
             self._show,
             codec=self._codec,
             paced=self._is_async,
+            continuous=self._continuous,
             delay_s=self._playback_delay,
             wait_s=min(1.0, self._timeout),
             playback=self._playback,

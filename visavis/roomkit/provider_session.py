@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +36,19 @@ _BACKLOG = 2  # pictures that may wait for a slow watcher; older ones are drawn 
 _LINGER_S = 5.0  # paced pictures go on this long after the last audio where no end is told
 
 
+class Shown(NamedTuple):
+    """A picture of a paced turn: when it is due (monotonic), the turn heard then and its sample (16 kHz)."""
+
+    picture: Picture
+    due: float
+    heard: tuple[int, int] | None
+
+
 class ProviderSession:
     """The session of one provider.
 
-    ``show`` is called with each picture while a turn is on, from a thread of its own (``paced``).
+    ``show`` is called with each picture while a turn is on, from a thread of its own (``paced``); with those of
+    idle too where it is ``continuous``.
     """
 
     def __init__(
@@ -48,6 +58,7 @@ class ProviderSession:
         *,
         codec: str = "raw_rgb24",
         paced: bool = True,
+        continuous: bool = False,
         delay_s: float = 0.0,
         wait_s: float = 1.0,
         playback: Playback | None = None,
@@ -57,6 +68,7 @@ class ProviderSession:
         self._show = show
         self._codec = codec
         self._paced = paced
+        self._continuous = continuous
         self._delay_s = delay_s
         self._wait_s = wait_s
         self._playout = Playout(len(body), body.fps)
@@ -71,7 +83,7 @@ class ProviderSession:
         self._sequence = 0
         self._began = time.monotonic()
         self._shown: VideoFrame | None = None
-        self._pictures: queue.SimpleQueue[Picture | None] = queue.SimpleQueue()
+        self._pictures: queue.SimpleQueue[Shown | None] = queue.SimpleQueue()
         self._watcher: threading.Thread | None = None
         self._stream: AvatarStream | None = None
         self._pacer: Pacer | None = None
@@ -86,6 +98,8 @@ class ProviderSession:
             self._pacer = Pacer(self._playout, self._stream, delay_s=self._delay_s, playback=self._playback)
             self._watcher = threading.Thread(target=self._watch, name="visavis-pictures", daemon=True)
             self._watcher.start()
+            if self._continuous:
+                self._begin()
         else:
             self._pull = PullMode(self._playout, self._stream, self._news, self._wait_s)
 
@@ -172,8 +186,12 @@ class ProviderSession:
         with self._lock:
             self._underway -= len(pcm)
             self._pacer.feed(pcm, self._last_fed)
-            if self._ticking is None:  # from here on the body moves by ticks alone
-                self._ticking = logged(self._loop.create_task(self._tick()), "pictures")
+            self._begin()
+
+    def _begin(self) -> None:
+        """From here on the body moves by ticks alone."""
+        if self._ticking is None:
+            self._ticking = logged(self._loop.create_task(self._tick()), "pictures")
 
     def _end(self) -> None:
         self._told_end = True
@@ -200,10 +218,10 @@ class ProviderSession:
                 due = start + count * period
                 with self._lock:
                     picture = pacer.tick(due)
-                self._pictures.put(picture)
+                    self._pictures.put(Shown(picture, due, pacer.heard))
                 count += 1
                 over = self._told_end or due - self._last_fed > _LINGER_S
-                if over and pacer.idle:
+                if over and pacer.idle and not self._continuous:
                     return
                 await asyncio.sleep(max(0.0, start + count * period - self._loop.time()))
         finally:
@@ -212,18 +230,20 @@ class ProviderSession:
     # -- pictures --
 
     def _watch(self) -> None:
-        while (picture := self._pictures.get()) is not None:
+        while (shown := self._pictures.get()) is not None:
             with self._lock:
-                drawn = self._compositor.compose(picture, self._body)
+                drawn = self._compositor.compose(shown.picture, self._body)
                 if self._pictures.qsize() > _BACKLOG:
                     continue
                 drawn = drawn.copy()  # an idle picture may be drawn while this one is converted
-            frame = self._frame(drawn)
+            frame = self._frame(drawn, shown.due, shown.heard)
             with self._lock:
                 self._shown = frame
             self._show(frame)
 
-    def _frame(self, picture: I420) -> VideoFrame:
+    def _frame(
+        self, picture: I420, due: float | None = None, heard: tuple[int, int] | None = None
+    ) -> VideoFrame:
         width, height = self._body.width, self._body.height
         pixels = to_rgb(picture, width, height) if self._codec == "raw_rgb24" else picture
         self._sequence += 1
@@ -232,7 +252,12 @@ class ProviderSession:
             codec=self._codec,
             width=width,
             height=height,
-            timestamp_ms=(time.monotonic() - self._began) * 1000,
+            timestamp_ms=((time.monotonic() if due is None else due) - self._began) * 1000,
             keyframe=True,
             sequence=self._sequence,
+            metadata={
+                "speaking": heard is not None,
+                "turn": heard and heard[0],
+                "sample": heard and heard[1],
+            },
         )

@@ -30,12 +30,16 @@ _START_CODE = b"\0\0\0\1"
 class SessionAvatar:
     """One call's provider, its encoder, and the threads in which they work.
 
-    ``backend`` and ``session`` are those of the voice, ``video`` and ``video_session`` those of the picture.
+    ``backend`` and ``session`` are those of the voice, ``video`` and ``video_session`` those of the picture;
+    ``recording`` is the feed of a track that RoomKit records the picture in.
     Methods are for the event loop; none of them waits but :meth:`end`.
     """
 
-    def __init__(self, backend: Any, video: Any, session: Any, video_session: Any) -> None:
+    def __init__(
+        self, backend: Any, video: Any, session: Any, video_session: Any, recording: Any = None
+    ) -> None:
         self.provider: AvatarProvider | None = None
+        self._recording = recording
         self._encoder: Any = None
         self._session = session
         self._video, self._video_session = video, video_session
@@ -63,6 +67,8 @@ class SessionAvatar:
             await asyncio.gather(self._task, return_exceptions=True)
         if self._unfollow is not None:
             self._unfollow()
+        if self._recording is not None:
+            self._recording.close()
         self._voice.shutdown(wait=False, cancel_futures=True)
         await self._loop.run_in_executor(None, self._picture.shutdown)
         if self.provider is not None:
@@ -158,6 +164,8 @@ class SessionAvatar:
 
     def _draw(self, frame: VideoFrame) -> None:
         at = (time.monotonic() - self._began) * 1000
+        if self._recording is not None and frame.codec == "raw_rgb24":
+            self._recording.feed(frame.data, at)
         nals = self._encoder.encode(frame)
         if not nals:
             return
@@ -172,6 +180,8 @@ class SessionAvatar:
         async def one() -> AsyncIterator[Any]:
             yield chunk
 
+        if self._video.get_session(self._session.id) is None:
+            return  # the call is over
         try:
             await self._video.send_video(self._video_session, one())
         except Exception as e:

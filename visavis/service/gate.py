@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from re import Pattern
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 from visavis.service.origins import is_foreign, is_own_name
 from visavis.service.security import Grant, Guard, Refused
@@ -28,6 +29,7 @@ SUBPROTOCOL = "visavis"
 TOKEN_SUBPROTOCOL = "visavis.token."
 """A page can send no headers: it names the subprotocols ``visavis`` and ``visavis.token.TOKEN``."""
 
+PROBLEM = b"application/problem+json"
 _LINGER_S = 2.0  # a refused body is read on so long, so that the client sees the answer
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -89,7 +91,7 @@ class Gate:
                 unauthenticated=False,
             )
         needed = self._scope_of(scope)
-        authorization = _header(scope, b"authorization") or _from_subprotocols(scope)
+        authorization = _header(scope, b"authorization") or _from_subprotocols(scope) or _from_query(scope)
         if needed == "":
             grant = self._guard.known(authorization)
         elif needed is None:
@@ -131,6 +133,19 @@ def _from_subprotocols(scope: Scope) -> str:
     return "Bearer " + tokens[0].removeprefix(TOKEN_SUBPROTOCOL)
 
 
+def _from_query(scope: Scope) -> str:
+    """The token in a WebSocket's URL (RFC 6750 section 2.3), for user agents of others that name no subprotocol but
+    their own; nobody behind this sees it."""
+    if scope["type"] != "websocket":
+        return ""
+    pairs = parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+    tokens: list[str] = [value for name, value in pairs if name == "access_token"]
+    if not tokens:
+        return ""
+    scope["query_string"] = urlencode([pair for pair in pairs if pair[0] != "access_token"]).encode()
+    return "Bearer " + tokens[0]
+
+
 def _hardened(send: Send, scope: Scope) -> Send:
     """Sends what browsers are to be told with each answer, and agrees to our subprotocol where it was offered."""
     ours = SUBPROTOCOL in (scope.get("subprotocols") or [])
@@ -152,9 +167,11 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, refused: Refused) 
     status = 401 if refused.unauthenticated else 403
     kind = "unauthenticated" if refused.unauthenticated else "permission_denied"
     about = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
-    body = json.dumps({**about, "detail": refused.sentence, "kind": kind}).encode()
+    body, media_type = json.dumps({**about, "detail": refused.sentence, "kind": kind}).encode(), PROBLEM
+    if "text/html" in _header(scope, b"accept"):  # a person's browser, which shows no JSON of this type
+        body, media_type = refused.sentence.encode(), b"text/plain; charset=utf-8"
     headers = [
-        (b"content-type", b"application/problem+json"),
+        (b"content-type", media_type),
         (b"content-length", str(len(body)).encode()),
         (b"connection", b"close"),
     ]

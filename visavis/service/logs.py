@@ -28,7 +28,7 @@ class TerminalFormatter(logging.Formatter):
         words = [time.strftime("%H:%M:%S", time.localtime(record.created)), record.name.partition(".")[0]]
         if record.levelno >= logging.WARNING:
             words.append(record.levelname)
-        words.append(escaped(record.getMessage()))
+        words.append(escaped(_event(record)))
         words += [
             f"{escaped(key)}={_word(value)}"
             for key, value in _fields(record).items()
@@ -50,6 +50,30 @@ def _word(value: object) -> str:
     return f'"{text}"' if " " in text or not text else text
 
 
+class _Told(str):
+    """An event whose message tells its fields too: an ordinary application's formatter prints messages alone."""
+
+    fields: Mapping[str, Any]
+
+    def __new__(cls, event: str, fields: Mapping[str, Any]) -> _Told:
+        told = super().__new__(cls, event)
+        told.fields = fields
+        return told
+
+    def __str__(self) -> str:
+        told = [f"{key}={_shown(value)}" for key, value in self.fields.items() if value not in ("", None)]
+        return f"{self[:]}: {' '.join(told)}" if told else self[:]
+
+
+def _event(record: logging.LogRecord) -> str:
+    return record.msg[:] if isinstance(record.msg, _Told) else record.getMessage()
+
+
+def _shown(value: object) -> str:
+    text = _text(value)
+    return json.dumps(text, ensure_ascii=False) if not text or set(text) & set(' "=') else text
+
+
 class JsonFormatter(logging.Formatter):
     """``time``, ``level``, ``logger``, ``event`` and whatever was given as ``extra``.
 
@@ -63,7 +87,7 @@ class JsonFormatter(logging.Formatter):
             "time": f"{moment}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
-            "event": record.getMessage(),
+            "event": _event(record),
         }
         line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
         for key, value in getattr(record, "fields", {}).items():
@@ -92,6 +116,9 @@ class Log:
     def __init__(self, name: str, /, **fields: Any) -> None:
         self._logger = logging.getLogger(name)
         self._fields = fields
+        self._spelt_out = not name.startswith(
+            ("inference_server", "orchestrator")
+        )  # they log JSON lines always
 
     def bind(self, **fields: Any) -> Log:
         """The same log with more fields."""
@@ -115,10 +142,12 @@ class Log:
 
     def exception(self, event: str, error: BaseException | None = None, /, **fields: Any) -> None:
         """A mistake of ours, with the trace of ``error`` or of the exception that is being handled."""
-        self._logger.error(event, exc_info=error or True, extra={"fields": self._fields | fields})
+        self._write(logging.ERROR, event, fields, exc_info=error or True)
 
-    def _write(self, level: int, event: str, fields: dict[str, Any]) -> None:
-        self._logger.log(level, event, extra={"fields": self._fields | fields})
+    def _write(self, level: int, event: str, fields: dict[str, Any], **options: Any) -> None:
+        told = self._fields | fields
+        message = _Told(event, told) if self._spelt_out else event
+        self._logger.log(level, message, extra={"fields": told}, **options)
 
 
 def configure_logging(level: str = "info") -> None:

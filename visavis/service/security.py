@@ -1,4 +1,4 @@
-"""Credentials of both services: bearer tokens with scopes, and who may do what.
+"""ServerCredentials of both services: bearer tokens with scopes, and who may do what.
 
 A token file has one token a line: ``TOKEN [SCOPE,SCOPE...] [NAME]``; without scopes it may do everything that the
 service offers, and ``#`` begins a remark. The first start makes it (mode 0600). It is read again when it changes:
@@ -122,14 +122,18 @@ def make_token_file(path: Path, name: str) -> bool:
     return True
 
 
+class TokenFileError(OSError):
+    """There is no token file, and none can be made: one sentence."""
+
+
 def need_token_file(path: Path, name: str) -> None:
-    """Make a token file where there is none. Raises ``OSError`` with one sentence where it cannot be had."""
+    """Make a token file where there is none. Raises :class:`TokenFileError` where it cannot be had."""
     try:
         if make_token_file(path, name):
             log.info("tokens_made", file=str(path))
         path.read_bytes()
     except OSError as error:
-        raise OSError(
+        raise TokenFileError(
             f"the token file {path} cannot be {'read' if path.exists() else 'made'} ({error.strerror}), and nobody "
             "is served without credentials: choose another file, or make it readable for this user"
         ) from None
@@ -228,6 +232,8 @@ class Guard:
         self._tokens = tokens
         self._help = help_
         self._open = insecure or certificates
+        self.without_token = 0
+        """Requests so far that were served although they brought none."""
         name = "certificate" if certificates else "anonymous"
         self._anybody = Grant(name, frozenset(scopes))
 
@@ -246,6 +252,7 @@ class Guard:
         """Who asks, whatever for. Raises :class:`Refused`."""
         if not authorization:
             if self._open:
+                self.without_token += 1
                 return self._anybody
             raise Refused(f"This request has no token: {self._help}", unauthenticated=True)
         grant = self.known(authorization)

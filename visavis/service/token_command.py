@@ -25,7 +25,8 @@ def token_file(which: str) -> Path:
     if given := _setting(table, prefix, name):
         return Path(given).expanduser()
     if which == "fleet":
-        return fleet_file()
+        given = _setting("orchestrator", "VISAVIS_", "avatar_tokens")
+        return Path(given).expanduser() if given else fleet_file()
     return (
         Path(_setting(table, prefix, "data_dir") or "~/.local/share/visavis").expanduser() / "tokens" / "api"
     )

@@ -57,12 +57,12 @@ def load_models(settings: Settings, dtype: torch.dtype, progress: Progress) -> M
     progress(0.02, "loading Whisper")
     whisper = loader.load("whisper", _whisper, _whisper_weights)
     progress(0.1, "loading the VAE")
-    vae = loader.load("sd-vae", _autoencoder, _vae_weights)
+    vae = loader.load("sd-vae", AutoencoderKL.from_config, _vae_weights)
     tiny = None
     if settings.decoder == "taesd":
-        tiny = loader.load("taesd", _tiny_autoencoder, lambda w: w)
+        tiny = loader.load("taesd", AutoencoderTiny.from_config, lambda w: w)
     progress(0.2, "loading the UNet")
-    unet = loader.load(settings.version, _unet, lambda w: w)
+    unet = loader.load(settings.version, UNet2DConditionModel.from_config, lambda w: w)
     _check_shapes(unet, vae, whisper)
     digest = hashlib.sha256("\n".join(sorted(loader.digests)).encode()).hexdigest()
     return Models(unet, vae, tiny, whisper, int(vae.config.sample_size), digest)
@@ -180,18 +180,6 @@ def _check_shapes(unet: Any, vae: Any, whisper: Any) -> None:
         raise ModelMissing("UNet and Whisper do not belong together: the audio features differ in width")
     if unet.config.in_channels != 2 * vae.config.latent_channels:
         raise ModelMissing("UNet and VAE do not belong together: the latents differ in channels")
-
-
-def _unet(config: dict[str, Any]) -> Any:
-    return UNet2DConditionModel.from_config(config)  # type: ignore[no-untyped-call]
-
-
-def _autoencoder(config: dict[str, Any]) -> Any:
-    return AutoencoderKL.from_config(config)  # type: ignore[no-untyped-call]
-
-
-def _tiny_autoencoder(config: dict[str, Any]) -> Any:
-    return AutoencoderTiny.from_config(config)  # type: ignore[no-untyped-call]
 
 
 def _whisper(config: dict[str, Any]) -> Any:

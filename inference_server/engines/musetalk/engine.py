@@ -27,8 +27,10 @@ from inference_server.engines.base import (
 from inference_server.engines.musetalk import prepare
 from inference_server.engines.musetalk.avatar import ResidentAvatar, Residents
 from inference_server.engines.musetalk.batch import Batcher, DeviceBatch, SpeechTrack
+from inference_server.engines.musetalk.blocks import fold
 from inference_server.engines.musetalk.checkpoint import load_models, read_weights
 from inference_server.engines.musetalk.device import choose_device, choose_dtype
+from inference_server.engines.musetalk.group_norm import fused
 from inference_server.engines.musetalk.network import LipNetwork, Runner, device_errors
 from inference_server.engines.musetalk.parser import FaceParser
 from inference_server.engines.musetalk.settings import Settings
@@ -36,7 +38,8 @@ from inference_server.engines.musetalk.speech import HISTORY, Plan, Speech
 from inference_server.models.manifest import FILES
 
 CODE = "2"  # raised with every change that alters pixels
-LONGEST_BATCH_MS = 15.0
+AVATAR_SETTINGS = ("bbox_shift", "extra_margin", "parsing_mode")
+LONGEST_BATCH_MS = 60.0  # a server plans none that is longer, whatever its settings
 
 
 class MuseTalkEngine:
@@ -64,22 +67,32 @@ class MuseTalkEngine:
         if s.mode == "compile":  # kernels compiled once are found again at the next start
             kept = s.cache_dir.expanduser() / "inductor"
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(kept))
+        os.environ.setdefault("TRITON_CACHE_DIR", str(s.cache_dir.expanduser() / "triton"))
         if s.threads:
             torch.set_num_threads(s.threads)
         plan = Plan(s.right)
         progress(0.0, "checking the MuseTalk files")
         models = load_models(s, self._dtype, progress)
-        build = hashlib.sha256(f"{CODE} {models.digest} {self._dtype} {s.decoder}".encode()).hexdigest()[:16]
+        build = hashlib.sha256(
+            f"{CODE} {models.digest} {self._dtype} {s.decoder}{' fused' * (s.norms == 'fused')}".encode()
+        ).hexdigest()[:16]
         progress(0.3, f"moving the weights to {self._device}")
         with torch.inference_mode(), device_errors():
             self._side = models.side
             self._residents = Residents(s.avatar_mb << 20, models.side // 8, self._dtype, self._device)
+            if s.norms == "fused":
+                fold(models.unet, models.vae.decoder)
             network = LipNetwork(models, plan, self._residents.latents)
             network = network.to(self._device).eval()
             network.unet.to(memory_format=torch.channels_last)
             network.vae.to(memory_format=torch.channels_last)
             if self._device.type == "cuda":
                 torch.backends.cudnn.benchmark = True
+                if s.norms == "fused" and not fused(self._device):
+                    raise EngineError(
+                        "norms=fused needs Triton, a C compiler and a cache folder whose files may be executed: "
+                        "leave it at norms=torch"
+                    )
             self._network = network
             if s.parser:
                 path = s.musetalk_dir / FILES["parser"][0].path
@@ -88,7 +101,9 @@ class MuseTalkEngine:
             self._batcher = Batcher(self._runner, self._residents, plan, self._dtype)
             buckets = self._warm_up(progress)
         self._plan = plan
-        self._info = EngineInfo("musetalk", build, plan.after, HISTORY * 320, buckets)
+        self._info = EngineInfo(
+            "musetalk", build, plan.after, HISTORY * 320, buckets, avatar_settings=AVATAR_SETTINGS
+        )
         gc.collect()
         gc.freeze()  # a collection over the weights' objects is a stall in the middle of speech
         progress(1.0, f"ready after {time.monotonic() - began:.0f} s, {self._memory_words()}")
@@ -129,7 +144,7 @@ class MuseTalkEngine:
     def prepare(self, body: BodyLoop, settings: Mapping[str, str]) -> Iterator[float | Prepared]:
         """See :func:`prepare.prepare`. ``settings`` may change ``bbox_shift``, ``extra_margin`` and
         ``parsing_mode`` for this avatar."""
-        own = {k: settings[k] for k in ("bbox_shift", "extra_margin", "parsing_mode") if k in settings}
+        own = {k: settings[k] for k in AVATAR_SETTINGS if k in settings}
         chosen = self.settings.changed(own)
         return prepare.prepare(body, self._network, chosen, self._side, self.info.build, self._parser)
 

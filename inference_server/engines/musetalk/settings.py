@@ -13,6 +13,7 @@ from inference_server.models.manifest import Decoder, Version
 
 Mode = Literal["graph", "eager", "compile"]
 Parsing = Literal["jaw", "raw"]
+Norms = Literal["torch", "fused"]
 Dtype = Literal["auto", "float16", "bfloat16", "float32"]
 
 
@@ -23,7 +24,8 @@ class Settings:
     ``cuda:1``. ``bbox_shift``: pixels that the half-face line moves down (v1 only). ``extra_margin``: pixels
     added below the chin (v15 only). ``parsing_mode``: what the mask covers. ``parser``: use the face parser's
     weights for the mask. ``look_ahead_ms``: audio after a frame that its mouth may depend on, from 100.
-    ``avatar_mb``: device memory for resident avatars. ``mode``: how batches run on a GPU.
+    ``avatar_mb``: device memory for resident avatars. ``mode``: how batches run on a GPU. ``norms``: who computes
+    the networks' group norms, see :mod:`.group_norm`.
     """
 
     musetalk_dir: Path
@@ -34,6 +36,7 @@ class Settings:
     dtype: Dtype = "auto"
     decoder: Decoder = "sd-vae"
     mode: Mode = "graph"
+    norms: Norms = "torch"
     bbox_shift: int = 0
     extra_margin: int = 10
     parsing_mode: Parsing = "jaw"

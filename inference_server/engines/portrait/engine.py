@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from inference_server.avatars.portrait.region import mouth_region, own_motion
 from inference_server.engines.base import (
     BodyLoop,
+    EngineError,
     EngineInfo,
     ImageRejected,
     Memory,
@@ -32,6 +34,7 @@ from inference_server.engines.portrait.visemes import REST as SILENT
 from inference_server.engines.portrait.visemes import MouthParams, VisemeTrack, load_network
 from visavis.frames import Rect
 
+_SETTINGS = ("gain", "memory_mb")
 MOST_OWN_MOTION = 0.15  # of the mouth's width, beside the head's
 
 
@@ -81,11 +84,18 @@ class PortraitEngine:
     """
 
     def __init__(self, settings: Mapping[str, str]) -> None:
+        for name in settings:
+            if name not in _SETTINGS:
+                raise EngineError(
+                    f"The portrait engine has no setting {name!r}; it has {', '.join(_SETTINGS)}."
+                )
         self._gain = float(settings.get("gain", "1"))
         self._budget = int(float(settings.get("memory_mb", "2048")) * 2**20)
         self._handles: list[PortraitHandle] = []
         self._cost = 0.5
-        self.info = EngineInfo("portrait", _build(), 1920, 48_000)  # until the network is there
+        self.info = EngineInfo(
+            "portrait", _build(), 1920, 48_000, avatar_settings=()
+        )  # until the network is there
 
     def load(self, progress: Progress) -> None:
         """The viseme network and one evaluation of it. Raises ``ModelMissing``."""
@@ -94,7 +104,7 @@ class PortraitEngine:
         progress(0.5, "viseme network read")
         after = (network.delay + BLOCK_HOPS) * HOP + AFTER
         before = (network.memory + BLOCK_HOPS) * HOP + WINDOW
-        self.info = EngineInfo(self.info.name, self.info.build, after, before)
+        self.info = replace(self.info, look_ahead=after, history=before)
         VisemeTrack(0, network).append(np.zeros(16_000, np.int16))
         progress(1.0, "portrait engine ready")
 

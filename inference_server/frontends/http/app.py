@@ -23,10 +23,13 @@ from inference_server.frontends import convert
 from inference_server.frontends.http import roomkit as http_stock
 from inference_server.frontends.http import schemas as http_schemas
 from inference_server.frontends.http import socket as http_socket
+from inference_server.frontends.http import speech as http_speech
 from inference_server.frontends.http import wire as http_wire
 from inference_server.frontends.http.problems import details, install_problems, limited
 from inference_server.frontends.http.upload import BODY, upload
-from inference_server.settings import Settings
+from visavis.service.gate import Gate
+from visavis.service.routes import add_docs, needs, public, rules_of, tell_security
+from visavis.service.security import Guard
 from visavis.service.unhandled import logged
 
 WATCH_S = 0.1
@@ -49,36 +52,32 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def origins_of(settings: Settings) -> tuple[str, ...]:
-    """The web origins that may use this server from a page."""
-    return tuple(o.strip().rstrip("/") for o in settings.http_origins.split(",") if o.strip())
+def names_of(setting: str) -> tuple[str, ...]:
+    """Origins or hosts that a setting names."""
+    return tuple(name.strip().rstrip("/") for name in setting.split(",") if name.strip())
 
 
-def make_app(core: Core, closing: asyncio.Event) -> FastAPI:
-    """All routes over one :class:`Core`; ``closing`` ends what would go on for ever."""
+def make_app(core: Core, guard: Guard, closing: asyncio.Event) -> FastAPI:
+    """All routes over one :class:`Core`, behind a gate; ``closing`` ends what would go on for ever."""
     app = FastAPI(
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
         title="Visavis inference server",
         version=version("visavis"),
         summary="Speech in, mouth pictures out. The socket /v1/converse is described in docs/http.md.",
         responses=_PROBLEMS,
     )
     install_problems(app, core.log)
-    origins = origins_of(core.settings)
-    if origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(origins),
-            allow_methods=["GET", "POST"],
-            allow_headers=["Content-Type", "If-None-Match"],
-            expose_headers=["ETag"],
-        )
     _avatar_routes(app, core)
     _server_routes(app, core, closing)
-    http_stock.install(app, core, origins)
+    http_speech.install(app, core)
+    http_stock.install(app, core)
 
     @app.websocket("/v1/converse")
+    @needs("stream")
     async def converse(websocket: WebSocket) -> None:
-        await http_socket.converse(core, websocket, origins)
+        await http_socket.converse(core, websocket)
 
     schema = app.openapi
 
@@ -88,6 +87,18 @@ def make_app(core: Core, closing: asyncio.Event) -> FastAPI:
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
+    add_docs(app)
+    tell_security(app)
+    origins, hosts = names_of(core.settings.http_origins), names_of(core.settings.http_hosts)
+    app.add_middleware(Gate, guard=guard, rules=rules_of(app), hosts=hosts, origins=origins)
+    if origins:  # before the gate: a browser's question whether it may ask brings no token
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "If-None-Match"],
+            expose_headers=["ETag"],
+        )
     return app
 
 
@@ -99,6 +110,7 @@ def _avatar_routes(app: FastAPI, core: Core) -> None:
         openapi_extra=BODY,
         tags=["avatars"],
     )
+    @needs("prepare")
     async def prepare(
         request: Request,
         width: Annotated[int, Query(description="even")] = convert.DEFAULT_SIZE,
@@ -137,6 +149,7 @@ def _avatar_routes(app: FastAPI, core: Core) -> None:
         response_model=http_schemas.AVATAR,
         tags=["avatars"],
     )
+    @needs("stream")
     async def avatar(avatar_id: str) -> JSONResponse:
         return JSONResponse(http_wire.avatar(await core.avatars.get(avatar_id)))
 
@@ -147,6 +160,7 @@ def _avatar_routes(app: FastAPI, core: Core) -> None:
         response_class=Response,
         responses={200: {"content": {"application/octet-stream": {}}}, 304: {"description": "Not changed"}},
     )
+    @needs("stream")
     async def body(avatar_id: str, if_none_match: Annotated[str, Header()] = "") -> Response:
         """``loop_length`` pictures in I420, ``width * height * 3 / 2`` bytes each, nothing between them."""
         loop = (await core.avatars.get(avatar_id)).body
@@ -169,6 +183,7 @@ def _avatar_routes(app: FastAPI, core: Core) -> None:
         response_class=Response,
         responses={200: {"content": {"application/octet-stream": {}}}},
     )
+    @needs("server")
     async def export(avatar_id: str) -> Response:
         await core.avatars.get(avatar_id)
         return StreamingResponse(core.avatars.export_avatar(avatar_id), media_type="application/octet-stream")
@@ -180,6 +195,7 @@ def _avatar_routes(app: FastAPI, core: Core) -> None:
         tags=["avatars"],
         openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {}}}},
     )
+    @needs("server")
     async def import_(request: Request) -> JSONResponse:
         """The engine's build must be the same."""
         chunks = limited(request, core.settings.bundle_bytes, "The bundle").stream()
@@ -188,6 +204,7 @@ def _avatar_routes(app: FastAPI, core: Core) -> None:
 
 def _server_routes(app: FastAPI, core: Core, closing: asyncio.Event) -> None:
     @app.get("/", include_in_schema=False)
+    @public
     async def index() -> PlainTextResponse:
         return PlainTextResponse(INDEX.format(version=app.version))
 
@@ -197,23 +214,28 @@ def _server_routes(app: FastAPI, core: Core, closing: asyncio.Event) -> None:
         response_model=http_schemas.CAPABILITIES,
         tags=["server"],
     )
+    @needs("stream")
     async def capabilities() -> JSONResponse:
         return JSONResponse(http_wire.capabilities(core))
 
     @app.get("/v1/capacity", summary="How busy it is", response_model=http_schemas.CAPACITY, tags=["server"])
+    @needs("stream")
     async def capacity(accept: Annotated[str, Header(include_in_schema=False)] = "") -> Any:
         """With ``Accept: text/event-stream``: events ``capacity``, at once and on change, at most 10 a second."""
         return _stream(_watch(core, closing)) if _EVENTS in accept else JSONResponse(http_wire.capacity(core))
 
     @app.get("/metrics", summary="Prometheus metrics", tags=["server"], response_class=PlainTextResponse)
+    @public
     async def metrics() -> Response:
         return Response(generate_latest(core.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/healthz", summary="The process is alive", tags=["server"])
+    @public
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
     @app.get("/readyz", summary="New conversations are welcome", tags=["server"])
+    @public
     async def readyz() -> dict[str, str]:
         if not core.ready:
             raise RequestError("unavailable", f"Not ready: {core.not_ready_reason}.")

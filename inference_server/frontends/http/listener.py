@@ -14,6 +14,7 @@ from inference_server.frontends.http.connections import SocketProtocol, refusal
 from inference_server.settings import MIB
 from visavis.service.http_server import HttpServer
 from visavis.service.logs import Log
+from visavis.service.security import Guard
 from visavis.service.unhandled import logged
 
 CLOSE_S = 2
@@ -35,12 +36,13 @@ class _Forward(logging.Handler):
 class HttpListener:
     """Serves one :class:`Core`."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, guard: Guard) -> None:
         settings = core.settings
         self._closing = asyncio.Event()
         self._server = HttpServer(
             uvicorn.Config(
-                make_app(core, self._closing),
+                make_app(core, guard, self._closing),
+                ssl_context_factory=(lambda *_: settings.tls.context()) if settings.tls else None,
                 ws=SocketProtocol,
                 ws_max_size=max(4 * settings.audio_bytes, MIB),
                 ws_per_message_deflate=False,  # deflating pixels costs tens of milliseconds a frame

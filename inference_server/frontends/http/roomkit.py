@@ -1,7 +1,7 @@
 """The wire protocol of RoomKit's own ``WebSocketAvatarProvider``: routes, and which portrait a socket gets.
 
 It has no session id. Every socket is a session of its own; its portrait is that of the latest ``/start`` by the
-same client: by its ``Authorization`` header where there is one, else by its address.
+same client: by its address and, where it has one, its user name in the URL.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from fastapi import FastAPI, Request, Response, WebSocket
 from pydantic import ValidationError
@@ -29,6 +30,7 @@ from inference_server.frontends.http.problems import limited
 from inference_server.frontends.http.roomkit_talk import HEADER, StockTalk, picture
 from visavis.audio import Resampler
 from visavis.avatar.v1.contract import Open
+from visavis.service.routes import needs
 
 MOST_BYTES = 1 << 20
 """One message that the client takes: the default of its WebSocket library."""
@@ -54,10 +56,8 @@ class _Starts:
     @staticmethod
     def client(connection: HTTPConnection) -> str:
         """Names who asks."""
-        named = connection.headers.get("authorization")
-        if named:
-            return "named " + hashlib.sha256(named.encode()).hexdigest()
-        return connection.client.host if connection.client else ""
+        named = hashlib.sha256(connection.headers.get("authorization", "").encode()).hexdigest()
+        return f"{connection.client.host if connection.client else ''} {named}"
 
     def put(self, connection: HTTPConnection, start: _Start) -> None:
         client = self.client(connection)
@@ -136,11 +136,20 @@ async def _start(core: Core, request: Request) -> tuple[_Start, int]:
     raise RequestError("internal", "The preparation ended without an avatar: see the server's log.")
 
 
-def install(app: FastAPI, core: Core, origins: tuple[str, ...]) -> None:
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": http_schemas.Start.model_json_schema()}},
+    }
+}
+
+
+def install(app: FastAPI, core: Core) -> None:
     """Add RoomKit's routes."""
     starts = _Starts()
 
-    @app.post("/start", summary="RoomKit: the portrait", tags=["roomkit"])
+    @app.post("/start", summary="RoomKit: the portrait", tags=["roomkit"], openapi_extra=_BODY)
+    @needs("prepare")
     async def start(request: Request) -> http_schemas.Started:
         """JSON: ``reference_image`` (base64), ``width``, ``height``, ``sample_rate``. Cheap the second time."""
         try:
@@ -152,20 +161,22 @@ def install(app: FastAPI, core: Core, origins: tuple[str, ...]) -> None:
         return http_schemas.Started(fps=fps)
 
     @app.get("/idle_frame", summary="RoomKit: the face at rest", tags=["roomkit"], response_class=Response)
+    @needs("stream")
     async def idle_frame(request: Request) -> Response:
         """Width and height as two big-endian 16-bit numbers, then RGB24."""
         avatar = await core.avatars.get(starts.get(request).avatar_id)
         return Response(picture(avatar.body, 0), media_type="application/octet-stream")
 
     @app.post("/stop", summary="RoomKit: the end", tags=["roomkit"])
+    @needs("stream")
     async def stop() -> dict[str, str]:
         """Nothing to do: a session ends with its socket, and another provider may live at the same address."""
         return {"status": "stopped"}
 
     @app.websocket("/ws/stream")
+    @needs("stream")
     async def stream(websocket: WebSocket) -> None:
-        if not await http_socket.accept(websocket, origins):
-            return
+        await websocket.accept()
         try:
             begun = starts.get(websocket)
             avatar = await core.avatars.get(begun.avatar_id)

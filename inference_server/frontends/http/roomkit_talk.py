@@ -25,6 +25,7 @@ from inference_server.frontends.http.socket import receive
 from inference_server.streams.responses import FrameReady, TurnFinished, TurnRejected
 from inference_server.streams.stream import Stream
 from visavis.audio import Resampler, WholeSamples
+from visavis.avatar.v1.contract import Anchor, Audio, EndOfTurn, Interrupt, Playhead, TurnStart
 from visavis.client.model import settled
 from visavis.frames import SAMPLE_RATE, frame_at, frame_start
 
@@ -112,7 +113,7 @@ class StockTalk:
         if not self._on:
             return
         self._push(tail)
-        self._stream.end_of_turn(self._turn_id, self._epoch)
+        self._stream.take(EndOfTurn(self._turn_id, self._epoch))
         closing = self._stream.session.parameters.closing_frames
         last = frame_at(max(self._fed - 1, 0), self._fps) + 1 + closing
         await self._take(websocket, last, CLOSING_S)
@@ -122,20 +123,21 @@ class StockTalk:
         self._on, self._rejected_at = True, None
         self._turn_id += 1
         self._fed = self._next = 0
-        self._stream.turn_start(self._turn_id, self._epoch, 0)
-        self._stream.anchor(self._turn_id, self._epoch, 0, 0)  # what was on screen is the idle picture
+        self._stream.take(TurnStart(self._turn_id, self._epoch, 0))
+        self._stream.take(Anchor(self._turn_id, self._epoch, 0, 0))  # what was on screen is the idle picture
 
     def _drop_turn(self) -> None:
         if self._on:
             self._on = False
             self._epoch += 1
             self._resampler.reset()
-            self._stream.interrupt(self._epoch)
+            self._stream.take(Interrupt(self._epoch))
 
     def _push(self, pcm: NDArray[np.int16]) -> None:
         for at in range(0, len(pcm), self._piece):
             piece = pcm[at : at + self._piece]
-            self._stream.audio(self._turn_id, self._epoch, self._fed, piece.astype("<i2").tobytes())
+            pcm_bytes = piece.astype("<i2").tobytes()
+            self._stream.take(Audio(self._turn_id, self._epoch, self._fed, pcm_bytes))
             self._fed += len(piece)
 
     async def _take(self, websocket: WebSocket, end: int, wait_s: float) -> None:
@@ -171,7 +173,7 @@ class StockTalk:
 
     def _playhead(self) -> None:
         sample = frame_start(self._next, self._fps)
-        self._stream.playhead(self._turn_id, self._epoch, sample, False)
+        self._stream.take(Playhead(self._turn_id, self._epoch, sample, False))
 
     def _check(self) -> None:
         error: RequestError | None = self._stream.error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -13,34 +12,13 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from inference_server.core import Core
 from inference_server.errors import RequestError, invalid
 from inference_server.frontends.http import wire as http_wire
-from inference_server.frontends.http.problems import problem
-from inference_server.frontends.http.schemas import Problem
+from inference_server.streams.responses import FrameReady
 from inference_server.streams.stream import Stream
 from visavis.client.http_wire import CLOSE_CODES
 
 OPEN_S = 10.0
 FLUSH_S = 2.0  # what a stream that ends may take to hand over what is in its outbox
 FAILED = "The server failed at this request: see its log."
-
-
-async def accept(websocket: WebSocket, origins: tuple[str, ...]) -> bool:
-    """Accept the socket, unless a web page of another origin opened it that is not allowed to."""
-    origin = websocket.headers.get("origin")
-    if origin is not None and not {"*", origin} & set(origins) and not _same_host(websocket, origin):
-        about = Problem(
-            title="Forbidden",
-            status=403,
-            kind="failed_precondition",
-            detail=f"Pages of {origin[:200]} may not open sockets here: see the setting http_origins.",
-        )
-        await websocket.send_denial_response(problem(about))
-        return False
-    await websocket.accept()
-    return True
-
-
-def _same_host(websocket: WebSocket, origin: str) -> bool:
-    return urlsplit(origin).netloc == websocket.headers.get("host")
 
 
 async def receive(websocket: WebSocket) -> str | bytes | None:
@@ -61,10 +39,9 @@ async def refuse(websocket: WebSocket, error: RequestError, tell: bool = True) -
             await websocket.close(CLOSE_CODES[error.kind], http_wire.reason(error.sentence))
 
 
-async def converse(core: Core, websocket: WebSocket, origins: tuple[str, ...]) -> None:
+async def converse(core: Core, websocket: WebSocket) -> None:
     """Serve one socket to its end."""
-    if not await accept(websocket, origins):
-        return
+    await websocket.accept()
     try:
         await _converse(core, websocket)
     except RequestError as error:
@@ -78,8 +55,9 @@ async def converse(core: Core, websocket: WebSocket, origins: tuple[str, ...]) -
 
 
 def client_of(connection: HTTPConnection) -> str:
-    """Who asks, by address."""
-    return connection.client.host if connection.client else ""
+    """Who asks: the name of the token, and the address."""
+    grant = connection.scope.get("state", {}).get("grant")
+    return f"{grant.name if grant else ''}@{connection.client.host if connection.client else ''}"
 
 
 async def _converse(core: Core, websocket: WebSocket) -> None:
@@ -92,11 +70,13 @@ async def _converse(core: Core, websocket: WebSocket) -> None:
         ) from None
     if first is None:
         return
-    stream = await core.open(http_wire.open_request(first), client_of(websocket))
+    request = http_wire.open_request(first)
+    has_playhead = http_wire.has_playhead(str(first))
+    stream = await core.open(request, client_of(websocket))
     tasks: list[asyncio.Task[Any]] = []
     try:
         await websocket.send_text(http_wire.opened(core, stream))
-        writer = asyncio.create_task(_write(stream, websocket))
+        writer = asyncio.create_task(_write(stream, websocket, has_playhead))
         reader = asyncio.create_task(_read(stream, websocket))
         ended = asyncio.create_task(stream.ended.wait())
         tasks = [writer, reader, ended]
@@ -130,10 +110,12 @@ async def _read(stream: Stream, websocket: WebSocket) -> None:
         await asyncio.Event().wait()
 
 
-async def _write(stream: Stream, websocket: WebSocket) -> None:
+async def _write(stream: Stream, websocket: WebSocket, has_playhead: bool) -> None:
     while (said := await stream.outbox.get()) is not None:
         data = http_wire.response(stream, said)
         if isinstance(data, str):
             await websocket.send_text(data)
         else:
             await websocket.send_bytes(data)
+        if not has_playhead and isinstance(said, FrameReady):
+            stream.unpaced(said)

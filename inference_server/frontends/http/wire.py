@@ -11,7 +11,6 @@ from inference_server.core import Core
 from inference_server.errors import RequestError, invalid
 from inference_server.frontends import describe
 from inference_server.frontends.http.problems import details
-from inference_server.streams import requests
 from inference_server.streams.responses import FrameReady, Response
 from inference_server.streams.stream import Stream
 from visavis.avatar.v1.contract import REQUESTS, Audio, Open
@@ -19,6 +18,7 @@ from visavis.client.http_wire import AUDIO, AUDIO_TYPE, BODY, FRAME, FRAME_TYPE,
 from visavis.contract import json_codec as codec
 
 MOST_TEXT = 16_384
+PACES = ("playhead", "none")
 MOST_NAME = 128
 _TEXT_REQUESTS = {name: kind for name, kind in REQUESTS.items() if kind is not Audio}
 
@@ -75,10 +75,18 @@ def open_request(data: str | bytes) -> Open:
     return message
 
 
+def has_playhead(data: str) -> bool:
+    """Whether the client of this ``open`` tells what it plays. Raises ``invalid_argument``."""
+    pace = codec.parse_message(data)[1].get("pace", PACES[0])
+    if pace not in PACES:
+        raise invalid(f"open: pace must be one of {', '.join(PACES)}.")
+    return bool(pace == PACES[0])
+
+
 def apply(stream: Stream, data: str | bytes) -> None:
     """A message after open. Raises :class:`RequestError` where the client made a mistake."""
     if isinstance(data, str):
-        requests.apply(stream, parse(data))
+        stream.take(parse(data))
         return
     if len(data) < AUDIO.size or data[0] != AUDIO_TYPE:
         raise invalid(
@@ -88,7 +96,7 @@ def apply(stream: Stream, data: str | bytes) -> None:
     _, _, _, epoch, turn_id, first_sample = AUDIO.unpack_from(data)
     if max(turn_id, first_sample) >= 1 << 62:
         raise invalid("Audio: turn_id and first_sample must be below 2**62.")
-    stream.audio(turn_id, epoch, first_sample, data[AUDIO.size :])
+    stream.take(Audio(turn_id, epoch, first_sample, data[AUDIO.size :]))
 
 
 def opened(core: Core, stream: Stream) -> str:

@@ -2,7 +2,8 @@
 
 import { html, useState } from "../vendor/htm-preact.js";
 import { ask } from "../api.js";
-import { Act, Empty, Figure, Keypad, Message, clock, seconds, usePolled } from "../parts.js";
+import { Act, Captions, Empty, Figure, Keypad, Message, clock, seconds, usePolled } from "../parts.js";
+import { LiveView } from "../view.js";
 
 export function CallsView({ events, chosen, choose }) {
   const [calls, error, refresh] = usePolled("/v1/calls", 2000);
@@ -43,6 +44,7 @@ function Detail({ call, events, refresh }) {
   const [error, setError] = useState(null);
   const [text, setText] = useState("");
   const [to, setTo] = useState("");
+  const [seen, setSeen] = useState(false);
   const path = `/v1/calls/${call.call_id}`;
   const media = call.media ?? {};
   const video = media.video ?? {};
@@ -67,6 +69,7 @@ function Detail({ call, events, refresh }) {
       <${Figure} label="Round trip" value=${ms(video.round_trip ?? media.audio?.round_trip)} unit="ms" />
       <${Figure} label="Frames late" value=${media.frames_late} />
     </dl>
+    ${call.video && (seen ? html`<${LiveView} id=${call.call_id} />` : html`<button type="button" onClick=${() => setSeen(true)}>See what the caller sees</button>`)}
     <form class="row" onSubmit=${(event) => event.preventDefault()}>
       <input aria-label="Text to say" value=${text} onInput=${(event) => setText(event.target.value)} placeholder="Text to say" autocomplete="off" />
       <${Act} work=${say("queue")} failed=${setError}>Say<//>
@@ -80,6 +83,7 @@ function Detail({ call, events, refresh }) {
     </form>
     <details><summary>Keys</summary><${Keypad} press=${(key) => ask(`${path}/dtmf`, { method: "POST", json: { digits: key } }).catch(setError)} /></details>
     <h3>What is said</h3>
+    <${Captions} events=${events} />
     <${Turns} turns=${call.turns} />
     <h3>Events</h3>
     <${Events} events=${events} />
@@ -96,9 +100,9 @@ function Turns({ turns }) {
 export function Events({ events }) {
   if (!events.length) return html`<p class="hint">None since this page was opened.</p>`;
   return html`<ol class="lines mono">
-    ${events.slice(-30).map((event, index) => html`<li key=${index}><time>${clock(event.time ?? event.at)}</time> ${event.event} ${brief(event.data)}</li>`)}
+    ${events.filter((event) => !["transcript", "reply"].includes(event.event)).slice(-30).map((event, index) => html`<li key=${index}><time>${clock(event.time)}</time> ${event.event} ${brief(event)}</li>`)}
   </ol>`;
 }
 
-const brief = (data) =>
-  Object.entries(data ?? {}).filter(([, value]) => value !== "" && value != null).map(([name, value]) => `${name}=${typeof value === "object" ? JSON.stringify(value) : value}`).join(" ");
+const brief = ({ event: _kind, call_id: _id, time: _time, ...data }) =>
+  Object.entries(data).filter(([, value]) => value !== "" && value != null).map(([name, value]) => `${name}=${typeof value === "object" ? JSON.stringify(value) : value}`).join(" ");

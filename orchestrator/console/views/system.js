@@ -21,7 +21,7 @@ export function SystemView({ status, error }) {
     <h2>Media workers</h2>
     <${Table} head=${["Process", "Room", "Calls", "Why not"]} rows=${status.workers.map((one) => [one.pid ?? "–", one.has_room ? "yes" : "no", one.calls, one.reason])} />
     <h2>SIP</h2>
-    <${Table} head=${["Transport", "Listens on"]} rows=${Object.entries(status.sip).map(([name, where]) => [name, where.join(", ")])} />
+    <${Table} head=${["Transport", "Listens on"]} rows=${Object.entries(status.sip).filter(([, where]) => where.length).map(([name, where]) => [name, where.join(", ")])} />
     <h2>Voices</h2>
     <${Table} head=${Object.keys(status.voices[0] ?? { name: "" })} rows=${status.voices.map((one) => Object.values(one).map(String))} />
     ${status.failures.length > 0 &&

@@ -8,7 +8,7 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from visavis.frames import I420, i420_planes
+from visavis.frames import I420, Rect, i420_planes, inside
 
 
 class Fitter:
@@ -33,12 +33,8 @@ class Fitter:
             self._out = np.full((self.height * 3 // 2, self.width), 16, np.uint8)
             self._out[self.height :] = 128
         x, y = (self.width - inner_width) // 4 * 2, (self.height - inner_height) // 4 * 2
-        planes = zip(
-            i420_planes(self._out, self.width, self.height),
-            i420_planes(scaled, inner_width, inner_height),
-            (1, 2, 2),
-            strict=True,
+        target = inside(
+            i420_planes(self._out, self.width, self.height), Rect(x, y, inner_width, inner_height)
         )
-        for target, source, part in planes:
-            target[y // part : y // part + source.shape[0], x // part : x // part + source.shape[1]] = source
+        target[0][:], target[1][:], target[2][:] = i420_planes(scaled, inner_width, inner_height)
         return self._out

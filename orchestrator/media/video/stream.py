@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from orchestrator.media.stream_socket import OpenSocket
 from orchestrator.media.video.director import VideoDirector
 from orchestrator.media.video.idle_loop import Cached, IdleCache, IdleKey, IdleLoop, idle_key
 from orchestrator.media.video.live import EncoderPool, LiveEncoder, LivePicture
-from orchestrator.media.video.pacer import PacketPacer
+from orchestrator.media.video.pacer import PacketPacer, SendPacket
 from orchestrator.media.video.retransmitter import Retransmitter
 from orchestrator.rtp.feedback import KeyframeRequests
 from orchestrator.rtp.rate import RateControl
@@ -73,6 +74,8 @@ class VideoStream:
         self._parameters: VideoParameters | None = None
         self._encoding: Encoding | None = None
         self._encoder: LiveEncoder | None = None
+        self._keeps = False
+        self._viewer: SendPacket | None = None
         self._director = VideoDirector()
         self._outbox = PacketPacer(self._sender.send, self._sent)
         self._idle: tuple[Body, IdleKey] | None = None
@@ -118,7 +121,8 @@ class VideoStream:
         )
         if old is None or _loss(old) != _loss(parameters):
             self.repeater.agree(parameters)
-            self._outbox.use(self._send_and_keep if parameters.wants_retransmission else self._sender.send)
+            self._keeps = parameters.wants_retransmission
+            self._choose()
             self.rate = RateControl(bitrate_tier(parameters.bitrate))
         if other:
             if self._encoder is not None:
@@ -245,6 +249,15 @@ class VideoStream:
             self._loop = self._engine.idle.get(*self._idle)
         return self._loop
 
+    def show(self, viewer: SendPacket | None) -> None:
+        """Hand every packet to this one as well; ``None``: to nobody any more."""
+        self._viewer = viewer
+        self._choose()
+
+    def _choose(self) -> None:
+        send = self._send_and_keep if self._keeps else self._sender.send
+        self._outbox.use(send if self._viewer is None else functools.partial(_shown, self._viewer, send))
+
     def _send_and_keep(self, packet: bytearray, marker: bool, timestamp: int) -> None:
         self.repeater.history.keep(self._sender.sequence, packet, marker, timestamp)
         self._sender.send(packet, marker, timestamp)
@@ -297,6 +310,11 @@ class VideoStream:
             self.socket.send_rtcp(self.reports.notify_limit(bits, sender))
         elif not temporary and "goog-remb" in feedback:
             self.rate.limit(bits)
+
+
+def _shown(viewer: SendPacket, send: SendPacket, packet: bytearray, marker: bool, timestamp: int) -> None:
+    send(packet, marker, timestamp)
+    viewer(packet, marker, timestamp)
 
 
 def _loss(parameters: VideoParameters) -> tuple[object, ...]:

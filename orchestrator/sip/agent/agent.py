@@ -15,9 +15,10 @@ from orchestrator.sip.agent.policy import SourcePolicy
 from orchestrator.sip.agent.refusals import Complaints, Refusal, unavailable, warning
 from orchestrator.sip.agent.registration import Registration, account_of
 from orchestrator.sip.agent.validate import CAPABILITIES, check_request
-from orchestrator.sip.call.call import Call, CallEnded
+from orchestrator.sip.call.call import Call
 from orchestrator.sip.call.dialog import Dialog, DialogId
 from orchestrator.sip.call.events import EndCause, RefusedCall
+from orchestrator.sip.call.in_dialog import CallEnded
 from orchestrator.sip.call.incoming import IncomingCall
 from orchestrator.sip.call.outgoing import OutgoingCall
 from orchestrator.sip.config import SipConfig

@@ -35,7 +35,7 @@ def check_request(request: Request) -> Refusal | None:
         contact = request.contact() if request.method in ("INVITE", "UPDATE") else None
     except GrammarError as error:
         return Refusal(400, f"Bad Request ({error})")
-    if not uri.is_sip:
+    if not uri.is_sip and uri.scheme != "tel":
         return Refusal(416)
     if contact is not None and not contact.uri.is_sip:
         return Refusal(400, "Bad Request (Contact is not a SIP URI)")

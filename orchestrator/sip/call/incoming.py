@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from orchestrator.sip.agent.refusals import unavailable, warning
 from orchestrator.sip.agent.validate import ALLOW
-from orchestrator.sip.call.call import Call, CallEnded, UserAgent
+from orchestrator.sip.call.call import Call
 from orchestrator.sip.call.dialog import Dialog, new_tag
 from orchestrator.sip.call.events import EndCause
+from orchestrator.sip.call.in_dialog import CallEnded, UserAgent
 from orchestrator.sip.message.bodies import sdp_body
 from orchestrator.sip.message.grammar import GrammarError
 from orchestrator.sip.message.message import Request, parse_request_uri

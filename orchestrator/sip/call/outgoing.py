@@ -10,10 +10,11 @@ from typing import Protocol
 
 from orchestrator.sip.agent.authentication import Credentials
 from orchestrator.sip.agent.client import VIA_ROOM, renew
-from orchestrator.sip.call.call import Call, UserAgent
+from orchestrator.sip.call.call import Call
 from orchestrator.sip.call.dialog import Dialog, new_tag
 from orchestrator.sip.call.early import EarlyDialog
 from orchestrator.sip.call.events import EndCause
+from orchestrator.sip.call.in_dialog import UserAgent
 from orchestrator.sip.call.invite import Attempt, ExtraForks
 from orchestrator.sip.message.bodies import sdp_body
 from orchestrator.sip.message.grammar import GrammarError, NameAddr, Uri, parse_name_addr

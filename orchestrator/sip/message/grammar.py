@@ -119,8 +119,9 @@ class Uri:
 
     @property
     def decoded_user(self) -> str:
-        """The user part with its escapes resolved; empty where there is none."""
-        return unquote((self.user or "").partition(":")[0], errors="replace")
+        """The user part, or the number of a tel URI, with its escapes resolved; empty where there is none."""
+        user = self.opaque if self.scheme == "tel" else (self.user or "").partition(":")[0]
+        return unquote(user, errors="replace")
 
     @property
     def transport(self) -> str | None:

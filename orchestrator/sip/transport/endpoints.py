@@ -131,6 +131,8 @@ class Connection(asyncio.Protocol):
                 self._wait(IDLE_SECONDS)  # bytes alone do not keep a connection open
             for message in messages:
                 self._owner.received(message, self.flow, stream=True)
+            if self._framer.lost:
+                raise FramingError("a body without Content-Length")
         except FramingError as error:
             log.info("stream_broken", source=self.flow.remote[0], reason=error)
             self.close()

@@ -7,6 +7,7 @@ import re
 MAX_HEAD = 16_384
 MAX_BODY = 262_144
 _LENGTH = re.compile(rb"(?im)^(?:content-length|l)[ \t]*:[ \t]*(\S*)[ \t]*\r?$")
+_TYPE = re.compile(rb"(?im)^(?:content-type|c)[ \t]*:")
 _PADDING = re.compile(rb"\0+|\r\n|[\r\n]")
 PING = b"\r\n\r\n"
 PONG = b"\r\n"
@@ -19,22 +20,26 @@ class FramingError(ValueError):
 class Framer:
     """The framing of one connection: `feed` returns the whole messages so far.
 
-    `pings` counts double-CRLF keepalives to answer with PONG.
+    `pings` counts double-CRLF keepalives to answer with PONG. `lost` is set by a message with a body of unknown
+    length: nothing is found behind it, and the connection must be closed once it was answered.
     """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self.pings = 0
+        self.lost = False
 
     def feed(self, data: bytes) -> list[bytes]:
         self._buffer += data
         messages: list[bytes] = []
-        while True:
+        while not self.lost:
             self._skip_keepalives()
             message = self._next()
             if message is None:
                 return messages
             messages.append(message)
+        self._buffer.clear()
+        return messages
 
     def _skip_keepalives(self) -> None:
         """Between messages: CRLFs, and what phones put there besides, zero bytes and halves of a CRLF."""
@@ -60,6 +65,7 @@ class Framer:
         lengths = set(_LENGTH.findall(head))
         if len(lengths) > 1 or (lengths and not next(iter(lengths)).isdigit()):
             raise FramingError("no usable Content-Length")
+        self.lost = not lengths and _TYPE.search(head) is not None
         text = next(iter(lengths), b"0")
         if len(text) > 9 or int(text) > MAX_BODY:
             raise FramingError("body too long")

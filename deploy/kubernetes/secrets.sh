@@ -1,0 +1,21 @@
+#!/bin/sh
+# Makes the tokens that the manifests mount, once: what is there already stays. `make secrets` runs it.
+#
+#   api-tokens     of the control API, mounted by orchestrators
+#   fleet-tokens   between orchestrators and inference servers, mounted by both
+#
+# No token passes over a command line, where `ps` would show it.
+set -eu
+namespace=${NAMESPACE:-visavis}
+kubectl=${KUBECTL:-kubectl}
+
+$kubectl get namespace "$namespace" >/dev/null 2>&1 || $kubectl create namespace "$namespace"
+for name in api fleet; do
+  if $kubectl -n "$namespace" get secret "$name-tokens" >/dev/null 2>&1; then
+    echo "secret/$name-tokens is there already"
+  else
+    printf 'visavis_%s * %s\n' "$(head -c 32 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=\n')" "$name" |
+      $kubectl -n "$namespace" create secret generic "$name-tokens" --from-file=tokens=/dev/stdin
+  fi
+done
+echo "The API's token: $kubectl -n $namespace get secret api-tokens -o 'go-template={{.data.tokens | base64decode}}'"

@@ -1,0 +1,98 @@
+"""Who watches calls: coded pictures come from a call's worker while somebody wants them; none is coded anew."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Self
+
+from orchestrator.worker.messages import CallMessage, RequestKeyframe, View, Viewed
+
+_KEPT = 25
+
+
+class Viewer:
+    """One that watches: ``async with`` it, and iterate until the call has ended.
+
+    It begins with a key frame. About a second is kept for one that is slow; then it waits for the next key frame.
+    """
+
+    def __init__(self, close: Callable[[Viewer], None], ask: Callable[[], None]) -> None:
+        self._close = close
+        self._ask = ask
+        self._kept: deque[Viewed] = deque()
+        self._news = asyncio.Event()
+        self._ended = False
+        self._waits = True
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._close(self)
+        self.end()
+
+    async def __aiter__(self) -> AsyncIterator[Viewed]:
+        while True:
+            while self._kept:
+                yield self._kept.popleft()
+            if self._ended:
+                return
+            self._news.clear()
+            await self._news.wait()
+
+    def put(self, picture: Viewed) -> None:
+        """A picture was sent to the caller."""
+        if len(self._kept) >= _KEPT:
+            self._kept.clear()
+            self._waits = True
+            self._ask()
+        if self._waits and not picture.key:
+            return
+        self._waits = False
+        self._kept.append(picture)
+        self._news.set()
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        self._ended = True
+        self._news.set()
+
+
+class Viewing:
+    """Every call's viewers; ``send`` is the way to the workers."""
+
+    def __init__(self, send: Callable[[CallMessage], None]) -> None:
+        self._send = send
+        self._viewers: dict[str, list[Viewer]] = {}
+
+    def view(self, call_id: str) -> Viewer:
+        """See what the caller sees, from the next key frame on."""
+
+        def ask() -> None:
+            self._send(RequestKeyframe(call_id))
+
+        viewer = Viewer(lambda gone: self._leave(call_id, gone), ask)
+        self._viewers.setdefault(call_id, []).append(viewer)
+        self._send(View(call_id, True))
+        ask()
+        return viewer
+
+    def viewed(self, picture: Viewed) -> None:
+        """A worker sent a picture."""
+        for viewer in self._viewers.get(picture.call_id, ()):
+            viewer.put(picture)
+
+    def ended(self, call_id: str) -> None:
+        """A call is over."""
+        for viewer in self._viewers.pop(call_id, ()):
+            viewer.end()
+
+    def _leave(self, call_id: str, viewer: Viewer) -> None:
+        viewers = self._viewers.get(call_id, [])
+        if viewer in viewers:
+            viewers.remove(viewer)
+            if not viewers:
+                del self._viewers[call_id]
+                self._send(View(call_id, False))

@@ -1,0 +1,331 @@
+"""One call's conversation: the turn machine between its ear, its assistant and its voice."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from orchestrator.assistants.base import Dialogue, Reply, ToolUse
+from orchestrator.calls.call import Call, CallGone
+from orchestrator.calls.turns import TooManyTurns, TurnRecord
+from orchestrator.conversation.acts import (
+    Act,
+    Answer,
+    Ask,
+    CutShort,
+    Drop,
+    Fill,
+    GiveUp,
+    Partial,
+    Take,
+    Yield,
+)
+from orchestrator.conversation.machine import NEVER, TurnMachine
+from orchestrator.conversation.memory import Memory
+from orchestrator.conversation.reply import PendingReply
+from orchestrator.conversation.sentences import FILLER, LANGUAGE, SORRY
+from orchestrator.conversation.tools import CallTools
+from orchestrator.conversation.transcript import Transcript
+from orchestrator.listening.ears import Ears
+from orchestrator.listening.messages import SpeechBegan, SpeechPaused, Words
+from orchestrator.speech.base import SpeechError
+from visavis.service.logs import Log
+from visavis.service.unhandled import logged
+
+log = Log(__name__)
+
+_MOST_FAILURES = 2
+_SETTLE_S = 0.3
+"""How long a reply waits for what was cut before it, so that the memory holds it."""
+
+
+@dataclass(slots=True)
+class _Moments:
+    """Of the caller's last turn, by the event loop's clock."""
+
+    began: float = 0.0
+    quiet: float = 0.0
+    words: float = 0.0
+    answered: float = 0.0
+    written: float = 0.0
+
+
+class Conversation:
+    """Implements :class:`orchestrator.calls.call.Attendant`. ``close`` lets go of the call, which goes on."""
+
+    def __init__(
+        self,
+        call: Call,
+        ears: Ears,
+        dialogue: Dialogue,
+        tools: CallTools,
+        transcript: Transcript,
+        on_close: Callable[[], None],
+        on_failing: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.transcript = transcript
+        self.memory = Memory()
+        self._call, self._ears = call, ears
+        self._dialogue, self._tools = dialogue, tools
+        self._language = call.language or LANGUAGE
+        self._on_close, self._on_failing = on_close, on_failing
+        self._failures = 0
+        self._machine = TurnMachine()
+        self._moments = _Moments()
+        self._replies: dict[int, PendingReply] = {}
+        self._turns: dict[int, int] = {}  # ours that are not over, and whose reply each speaks
+        self._heard_turns: set[int] = set()
+        self._current: TurnRecord | None = None
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    @property
+    def state(self) -> str:
+        """listening, thinking, speaking or held."""
+        return self._machine.state
+
+    def start(self, *sentences: tuple[str, str]) -> None:
+        """Listen, and say these first: texts with their languages."""
+        self._ears.listen(self._call.call_id, self._on_speech)
+        for text, language in sentences:
+            if text:
+                self._say(text, language)
+
+    def hold(self, held: bool) -> None:
+        """Say nothing of one's own for a while, or go on."""
+        self._do(self._machine.hold(held, self._loop.time()))
+
+    def deaf(self) -> None:
+        """The listening process has died."""
+        self._do(self._machine.deaf(self._loop.time()))
+
+    def close(self) -> None:
+        """Let go of the call."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for reply in self._replies.values():
+            reply.close()
+        self._replies.clear()
+        self._ears.leave(self._call.call_id)
+        logged(asyncio.create_task(self._dialogue.close()), "dialogue")
+        self._on_close()
+
+    # -- what the call tells --
+
+    def on_turn(self, turn: TurnRecord) -> None:
+        """See :class:`orchestrator.calls.call.Attendant`."""
+        if self._closed:
+            return
+        now, number = self._loop.time(), self._turns.get(turn.turn_id, 0)
+        if not turn.done.is_set():
+            self._current = turn
+            if number and self._moments.answered:
+                self._tell_latency(turn, now)
+            self._loop.call_later(turn.wait_ms / 1000, self._sounds, turn, number)
+            return
+        self._turns.pop(turn.turn_id, None)
+        self._note(turn, number)
+        self._machine.saying = turn.words.text
+        if turn.turn_id in self._heard_turns:
+            self._heard_turns.discard(turn.turn_id)
+            self._do(self._machine.voice_over(now, whole=turn.state == "finished"))
+
+    def _sounds(self, turn: TurnRecord, number: int) -> None:
+        """The caller hears the beginning of a turn, unless it was dropped before."""
+        if not turn.done.is_set():
+            self._heard_turns.add(turn.turn_id)
+            self._machine.saying = turn.words.text
+            self._do(self._machine.voice_began(number))
+
+    def on_key(self, digit: str) -> None:
+        """See :class:`orchestrator.calls.call.Attendant`."""
+        self._do(self._machine.key(digit, self._loop.time()))
+
+    def on_end(self) -> None:
+        """See :class:`orchestrator.calls.call.Attendant`."""
+        self.close()
+
+    def _on_speech(self, event: SpeechBegan | SpeechPaused | Words) -> None:
+        now = self._loop.time()
+        if self._current is not None and not self._current.done.is_set():
+            self._machine.saying = self._current.words.text
+        match event:
+            case SpeechBegan(_, again):
+                if not again:
+                    self._moments.began = now
+                self._call.tell("speech_started", {})
+                self._do(self._machine.began(again, now))
+            case SpeechPaused(_, pause, quiet_ms):
+                self._moments.quiet = now - quiet_ms / 1000
+                self._call.tell("speech_stopped", {"quiet_ms": quiet_ms})
+                self._do(self._machine.paused(pause, quiet_ms / 1000, now))
+            case Words(_, pause, text, _):
+                self._moments.words = now
+                self._do(self._machine.words(pause, text, now))
+
+    # -- what the machine orders --
+
+    def _do(self, acts: list[Act]) -> None:
+        if self._closed:
+            return
+        for act in acts:
+            self._act(act)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._closed and (due := self._machine.deadline) != NEVER:
+            self._timer = self._loop.call_at(due, self._tick)
+
+    def _tick(self) -> None:
+        self._do(self._machine.tick(self._loop.time()))
+
+    def _act(self, act: Act) -> None:
+        match act:
+            case Take(pause):
+                self._ears.take(self._call.call_id, pause)
+            case Yield(how):
+                self._call.give_way(how)
+            case CutShort():
+                self._call.interrupt()
+            case Partial(text):
+                self._call.tell("transcript", {"speaker": "caller", "text": text, "final": False})
+            case Ask(number, text):
+                self._ask(number, text)
+            case Answer(number, text):
+                self._answer(number, text)
+            case Drop(number, unsay):
+                self._drop(number, unsay)
+            case Fill(_):
+                self._say(FILLER, LANGUAGE)
+            case GiveUp(number):
+                log.warning("no_answer", call=self._call.call_id)
+                self._drop(number, False)
+                self._failed()
+
+    def _ask(self, number: int, text: str) -> None:
+        last = self._current
+
+        async def begin() -> Reply:
+            if last is not None and not last.done.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(last.done.wait(), _SETTLE_S)
+            return self._dialogue.reply(self.memory.before(text), text)
+
+        for old in list(self._replies):
+            self._drop(old, False)
+        self._replies[number] = PendingReply(number, text, begin, self._foresee)
+
+    def _foresee(self, sentence: str) -> None:
+        with contextlib.suppress(SpeechError):  # told where it is said
+            self._call.foresee(sentence, self._language)
+
+    def _answer(self, number: int, text: str) -> None:
+        reply = self._replies.get(number)
+        if reply is None:
+            return
+        reply.accept()
+        self._moments.answered = self._loop.time()
+        self.memory.said(text)
+        ended = time.time() - (self._loop.time() - self._moments.quiet if self._moments.quiet else 0)
+        began = min(ended, time.time() - (self._loop.time() - self._moments.began))
+        keys = len(text) if text.isdigit() else 0
+        shown = "" if keys else text
+        self.transcript.add("caller", shown, began, ended, keys=keys)
+        self._call.tell("transcript", {"speaker": "caller", "text": shown, "final": True}, letters=len(text))
+        reply.speaking = logged(asyncio.create_task(self._perform(reply)), "reply")
+
+    def _drop(self, number: int, unsay: bool) -> None:
+        reply = self._replies.pop(number, None)
+        if reply is None:
+            return
+        reply.close()
+        if unsay:
+            self.memory.unsaid(reply.text)
+        waiting = [turn for turn, of in self._turns.items() if of == number and turn not in self._heard_turns]
+        if waiting:
+            self._call.interrupt()
+
+    async def _perform(self, reply: PendingReply) -> None:
+        """Speak a reply as it is written, and do what it says."""
+        piece, spoke = await reply.take(), False
+        while piece is not None:
+            if isinstance(piece, ToolUse):
+                result = await self._tools.use(piece.name, piece.arguments)
+                log.info("tool_used", call=self._call.call_id, tool=piece.name)
+                if not piece.result.done():
+                    piece.result.set_result(result)
+                piece = await reply.take()
+                continue
+            if not piece.strip():
+                piece = await reply.take()
+                continue
+            self._moments.written = self._moments.written or self._loop.time()
+            turn = self._say(reply.text_from(piece), self._language, reply.number)
+            if turn is None:
+                return
+            spoke = True
+            self._do(self._machine.wrote(reply.number, self._loop.time()))
+            await turn.done.wait()
+            if turn.state == "failed":
+                self._failed()
+            if turn.state != "finished":
+                return
+            piece = reply.after
+        if reply.failed:
+            log.warning("assistant_failed", call=self._call.call_id, reason=reply.failed)
+        if not spoke:
+            self._do(self._machine.wrote(reply.number, self._loop.time(), words=False))
+            if reply.failed:
+                self._failed()
+                return
+        self._failures = 0
+        self._replies.pop(reply.number, None)
+
+    def _failed(self) -> None:
+        """There is no answer: apologise, and let somebody else go on where that happens again."""
+        self._say(SORRY, LANGUAGE)
+        self._failures += 1
+        if self._failures >= _MOST_FAILURES:
+            self._loop.call_soon(self._on_failing)
+
+    def _say(self, text: object, language: str, number: int = 0) -> TurnRecord | None:
+        try:
+            turn = self._call.say(text, language)  # type: ignore[arg-type]
+        except (SpeechError, TooManyTurns, CallGone) as error:
+            log.warning("not_said", call=self._call.call_id, reason=str(error))
+            return None
+        self._turns[turn.turn_id] = number
+        return turn
+
+    def _note(self, turn: TurnRecord, number: int) -> None:
+        """A turn is over: remember what was heard of it."""
+        text, now = turn.text, time.time()
+        if turn.kind != "say" or not text:
+            return
+        self.memory.heard(text)
+        whole = turn.state == "finished"
+        self.transcript.add("assistant", text, now - turn.heard_ms / 1000, now, whole=whole)
+        self._call.tell(
+            "reply", {"turn_id": turn.turn_id, "text": text, "whole": whole}, letters=len(text), whole=whole
+        )
+
+    def _tell_latency(self, turn: TurnRecord, now: float) -> None:
+        """From the caller's last word to the first sound of the answer, step by step."""
+        moments, sounds = self._moments, now + turn.wait_ms / 1000
+        figures = {
+            "words_ms": round((moments.words - moments.quiet) * 1000),
+            "end_of_turn_ms": round((moments.answered - moments.quiet) * 1000),
+            "assistant_ms": round((moments.written - moments.answered) * 1000),
+            "voice_ms": round((now - moments.written) * 1000),
+            "lips_ms": round(turn.wait_ms),
+            "total_ms": round((sounds - moments.quiet) * 1000),
+        }
+        self._moments = _Moments(began=moments.began)
+        self._call.tell("latency", {"turn_id": turn.turn_id, **figures}, **figures)

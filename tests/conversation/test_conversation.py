@@ -1,0 +1,387 @@
+"""A call's conversation between a fake ear, a fake media worker and assistants of all kinds."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from orchestrator.assistants.base import AssistantError, CallFacts, Message, Piece, Reply, Tool, ToolUse
+from orchestrator.calls.call import Call
+from orchestrator.calls.events import EventBus
+from orchestrator.conversation.conversation import Conversation
+from orchestrator.conversation.conversations import Conversations, TooManyConversations
+from orchestrator.conversation.memory import Memory
+from orchestrator.conversation.sentences import FULL, SORRY, unheard
+from orchestrator.conversation.tools import CallTools, only
+from orchestrator.conversation.transcript import Transcript, TranscriptEntry
+from orchestrator.listening.messages import SpeechBegan, SpeechPaused, Words
+from orchestrator.speech.base import PCM, VoiceByLanguage
+from orchestrator.worker.messages import GiveWay, InterruptTurns, StartTurn
+from tests.support.calls import Peer, Sink, answered_call, report
+from tests.support.waiting import until
+
+RATE = 8000
+LETTER_MS = 60
+
+
+class Voice:
+    """Speaks each letter for so long."""
+
+    sample_rate = RATE
+
+    async def stream(self, text: str, language: str) -> AsyncIterator[PCM]:
+        pcm = np.random.default_rng(0).integers(-3000, 3000, len(text) * LETTER_MS * 8)
+        yield pcm.astype(np.int16)
+
+
+class Phone(Peer):
+    """Notes that it was hung up on."""
+
+    def __init__(self) -> None:
+        self.hung_up = ""
+
+    def hang_up(self, reason: str) -> None:
+        self.hung_up = reason
+
+
+class Worker(Sink):
+    """Keeps what it was told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[Any] = []
+
+    def send(self, message: Any) -> None:
+        self.sent.append(message)
+        super().send(message)
+
+
+class Ears:
+    """An ear that hears what it is told."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+        self.on_speech: Any = None
+        self._pauses = 0
+
+    def listen(self, call_id: str, on_speech: Any) -> None:
+        self.on_speech = on_speech
+
+    def leave(self, call_id: str) -> None:
+        self.on_speech = None
+
+    def take(self, call_id: str, pause: int) -> None:
+        self.taken.append(pause)
+
+    def say(self, text: str, quiet_ms: int = 300) -> None:
+        """A whole utterance, so long ago."""
+        self._pauses += 1
+        self.on_speech(SpeechBegan("c1", False))
+        self.on_speech(SpeechPaused("c1", self._pauses, quiet_ms))
+        self.on_speech(Words("c1", self._pauses, text, 1))
+
+
+class Parrot:
+    """A dialogue that answers as its test says, and remembers what it was told."""
+
+    greeting = "Hello, caller."
+
+    def __init__(self, *replies: Sequence[Piece | Exception]) -> None:
+        self.replies = list(replies)
+        self.asked: list[tuple[list[Message], str]] = []
+        self.accepted = 0
+        self.closed = 0
+
+    def reply(self, history: Sequence[Message], text: str) -> Reply:
+        self.asked.append((list(history), text))
+        return Reply(self._pieces(self.replies.pop(0)), self._accept)
+
+    def _accept(self) -> None:
+        self.accepted += 1
+
+    async def _pieces(self, pieces: Sequence[Piece | Exception]) -> AsyncGenerator[Piece, None]:
+        try:
+            for piece in pieces:
+                if isinstance(piece, Exception):
+                    raise piece
+                yield piece
+                if isinstance(piece, ToolUse):
+                    await piece.result
+        finally:
+            self.closed += 1
+
+    async def close(self) -> None:
+        pass
+
+
+class Talk:
+    """One call, whose media worker the test plays."""
+
+    def __init__(self, *replies: Sequence[Piece | Exception], transfer_to: str = "") -> None:
+        self.sink, self.peer, self.bus = Worker(), Phone(), EventBus()
+        self.call: Call = answered_call(VoiceByLanguage({"en": Voice}), self.bus, self.peer, self.sink)
+        self.ears, self.dialogue = Ears(), Parrot(*replies)
+        self.entries: list[TranscriptEntry] = []
+        self.conversation = Conversation(
+            self.call,
+            cast(Any, self.ears),
+            self.dialogue,
+            CallTools(self.call, transfer_to, only(transfer_to)),
+            Transcript(self.entries.append),
+            lambda: None,
+        )
+        self.call.attendant = self.conversation
+        self.conversation.start()
+
+    def sent(self, kind: type[Any]) -> list[Any]:
+        return [message for message in self.sink.sent if isinstance(message, kind)]
+
+    async def turn(self, number: int) -> None:
+        """Until a turn is handed to the media worker, which begins with it."""
+        await until(lambda: any(each.turn_id == number for each in self.sent(StartTurn)))
+        await until(lambda: self.call.turns[-1].words.text)
+        report(self.call, "started", number)
+        await asyncio.sleep(0.01)
+
+    def over(self, number: int, heard_ms: float | None = None) -> None:
+        turn = next(each for each in self.call.turns if each.turn_id == number)
+        whole = heard_ms is None
+        heard = turn.words.milliseconds if heard_ms is None else heard_ms
+        report(self.call, "finished" if whole else "interrupted", number, heard)
+
+
+async def test_a_question_is_answered_and_both_are_remembered() -> None:
+    talk = Talk(["We are open ", "from nine to six."], ["You are welcome."])
+    talk.ears.say("When are you open?")
+    await talk.turn(1)
+    assert talk.conversation.state == "speaking" and talk.dialogue.accepted == 1
+    talk.over(1)
+    talk.ears.say("Thank you.")
+    await talk.turn(2)
+    assert talk.dialogue.asked[1] == (
+        [Message("caller", "When are you open?"), Message("assistant", "We are open from nine to six.")],
+        "Thank you.",
+    )
+    assert [(each.speaker, each.text) for each in talk.entries] == [
+        ("caller", "When are you open?"),
+        ("assistant", "We are open from nine to six."),
+        ("caller", "Thank you."),
+    ]
+    assert talk.ears.taken == [1, 2]
+    talk.call.hang_up()
+    talk.conversation.close()
+
+
+async def test_the_first_sentence_of_a_reply_is_foreseen_before_the_turn_is_over() -> None:
+    talk, foreseen = Talk(["One. ", "Two is ", "more."], ["And."]), list[str]()
+    talk.call.foresee = lambda sentence, language: foreseen.append(sentence)  # type: ignore[method-assign]
+    talk.ears.say("Tell me about", quiet_ms=160)
+    await until(lambda: foreseen)
+    assert foreseen == ["One."] and not talk.call.turns
+    talk.ears.say("Tell me about it.")
+    await talk.turn(1)
+    assert foreseen == ["One.", "And."]
+    talk.conversation.close()
+
+
+async def test_a_reply_that_is_cut_is_remembered_up_to_the_word() -> None:
+    talk = Talk(["One two three four five six seven eight."], ["Yes?"])
+    talk.ears.say("Count for me.")
+    await talk.turn(1)
+    talk.ears.say("No, stop it now.")
+    assert [message.how for message in talk.sent(GiveWay)] == ["duck"] and talk.sent(InterruptTurns)
+    talk.over(1, 17 * LETTER_MS)
+    await talk.turn(2)
+    history, text = talk.dialogue.asked[1]
+    assert text == "No, stop it now."
+    assert history[-1] in (
+        Message("assistant", "One two three"),
+        Message("assistant", "One two three four"),
+    )
+    assert [each.whole for each in talk.entries if each.speaker == "assistant"] == [False]
+    talk.conversation.close()
+
+
+@pytest.mark.parametrize("seed", range(100))
+async def test_memory_after_a_cut_is_what_the_phone_got_within_a_word(seed: int) -> None:
+    rng = random.Random(seed)
+    words = ["".join(rng.choices("abcdef", k=rng.randrange(1, 10))) for _ in range(rng.randrange(3, 30))]
+    talk = Talk([" ".join(words) + "."])
+    talk.ears.say("Tell me all.")
+    await talk.turn(1)
+    spoken = " ".join(words) + "."
+    heard_ms = rng.random() * len(spoken) * LETTER_MS
+    talk.over(1, heard_ms)
+    got = len(spoken[: int(heard_ms / LETTER_MS)].split())
+    remembered = len(talk.entries[-1].text.split()) if talk.entries[-1].speaker == "assistant" else 0
+    assert abs(remembered - got) <= 1
+    talk.conversation.close()
+
+
+async def test_a_backchannel_lets_the_voice_go_on() -> None:
+    talk = Talk(["One two three four five six seven eight."])
+    talk.ears.say("Count for me.")
+    await talk.turn(1)
+    talk.ears.say("Mhm.")
+    assert [message.how for message in talk.sent(GiveWay)] == ["duck", "none"]
+    assert not talk.sent(InterruptTurns) and talk.conversation.state == "speaking"
+    talk.conversation.close()
+
+
+async def test_tools_are_used_once_the_words_before_them_were_said() -> None:
+    loop = asyncio.get_running_loop()
+    use = ToolUse("hang_up", {}, loop.create_future())
+    talk = Talk(["Goodbye!", use])
+    talk.ears.say("That is all.")
+    await talk.turn(1)
+    await asyncio.sleep(0.05)
+    assert not talk.peer.hung_up
+    talk.over(1)
+    await until(lambda: bool(talk.peer.hung_up))
+    assert await use.result == "the call is over"
+    talk.conversation.close()
+
+
+async def test_callers_are_sent_only_where_the_settings_say() -> None:
+    loop = asyncio.get_running_loop()
+    wrong = ToolUse("transfer", {"to": "sip:premium@example.com"}, loop.create_future())
+    unknown = ToolUse("launch", {}, loop.create_future())
+    talk = Talk([wrong, unknown, "I cannot do that."], transfer_to="sip:help@example.com")
+    talk.ears.say("Connect me.")
+    assert "cannot be sent there" in await wrong.result
+    assert "no tool 'launch'" in await unknown.result
+    await talk.turn(1)
+    talk.conversation.close()
+
+
+async def test_tools_of_a_reply_that_is_dropped_are_never_used() -> None:
+    use = ToolUse("hang_up", {}, asyncio.get_running_loop().create_future())
+    talk = Talk([use], ["Yes?"])
+    talk.ears.say("That is", quiet_ms=160)
+    await asyncio.sleep(0.05)
+    talk.ears.say("That is not all.")
+    await talk.turn(1)
+    assert not talk.peer.hung_up and talk.dialogue.closed == 2
+    talk.conversation.close()
+
+
+@pytest.mark.parametrize("error", [AssistantError("the assistant answered 500"), ValueError("oops")])
+async def test_an_assistant_that_fails_is_apologised_for(error: Exception) -> None:
+    talk = Talk([error])
+    talk.ears.say("When are you open?")
+    await talk.turn(1)
+    assert talk.call.turns[-1].words.text == SORRY
+    talk.over(1)
+    assert talk.conversation.state == "listening"
+    talk.conversation.close()
+
+
+async def test_keys_are_answered_and_not_written_down() -> None:
+    talk = Talk(["Thank you."])
+    for digit in "0791#":
+        talk.call.on_dtmf(digit)
+    await talk.turn(1)
+    assert talk.dialogue.asked[0][1] == "0791"
+    assert [(each.text, each.keys) for each in talk.entries] == [("", 4)]
+    talk.conversation.close()
+
+
+async def test_the_end_of_a_call_ends_everything() -> None:
+    talk = Talk(["One two three four."])
+    talk.ears.say("Count for me.")
+    await talk.turn(1)
+    talk.call._turns.close()
+    talk.conversation.on_end()
+    await asyncio.sleep(0.05)
+    assert talk.ears.on_speech is None
+
+
+class Parrots:
+    """An assistant of parrots."""
+
+    name = "scripted"
+
+    def dialogue(self, call: CallFacts, tools: Sequence[Tool]) -> Parrot:
+        return Parrot()
+
+    async def close(self) -> None:
+        pass
+
+
+def conversations(**settings: Any) -> Conversations:
+    taps = cast(Any, type("Taps", (), {"tap": lambda self, call_id, take: None})())
+    return Conversations(taps, {"scripted": Parrots()}, "scripted", **settings)
+
+
+async def test_one_caller_too_many_is_told_and_hung_up_on() -> None:
+    all_ = conversations(most=0)
+    peer, sink = Phone(), Worker()
+    call = answered_call(VoiceByLanguage({"en": Voice}), EventBus(), peer, sink)
+    all_.answered(call)
+    await until(lambda: bool(call.turns) and bool(call.turns[0].words.text))
+    assert call.turns[0].words.text == FULL
+    report(call, "started", 1)
+    report(call, "finished", 1, 1000)
+    await until(lambda: bool(peer.hung_up))
+    with pytest.raises(TooManyConversations, match="0 callers"):
+        all_.choose(call, "scripted")
+    with pytest.raises(AssistantError, match="choose one of none, scripted"):
+        all_.choose(call, "nobody")
+    await all_.close()
+
+
+async def test_an_assistant_that_fails_twice_is_followed_by_the_script() -> None:
+    class Broken(Parrots):
+        name = "openai"
+
+        def dialogue(self, call: CallFacts, tools: Sequence[Tool]) -> Parrot:
+            return Parrot([AssistantError("it answered 500")], [AssistantError("it answered 500")])
+
+    taps = cast(Any, type("Taps", (), {"tap": lambda self, call_id, take: None})())
+    all_ = Conversations(taps, {"scripted": Parrots(), "openai": Broken()}, "openai", greets=False)
+    ears = Ears()
+    all_._ears = cast(Any, ears)
+    call = answered_call(VoiceByLanguage({"en": Voice}), EventBus(), Phone(), Worker())
+    all_.answered(call)
+    for number in (1, 2):
+        ears.say("When are you open?")
+        await until(lambda number=number: len(call.turns) == number and call.turns[-1].words.text)  # type: ignore[misc]
+        report(call, "started", number)
+        report(call, "finished", number, 1000)
+    await until(lambda: all_.assistant_of("c1") == "scripted")
+    all_.choose(call, "none")
+
+
+async def test_a_caller_whose_language_is_not_heard_is_told_a_way_on() -> None:
+    assert unheard("de-AT")[1] == "de" and "Null" in unheard("de-AT")[0]
+    assert unheard("fi") == (unheard("xx")[0], "en")
+    all_ = conversations()
+    call = answered_call(VoiceByLanguage({"en": Voice, "de": Voice}), EventBus(), Peer(), Sink())
+    call._language = "de"
+    all_.answered(call)
+    await until(lambda: len(call.turns) == 2)
+    assert all_.assistant_of("c1") == "scripted" and all_.state_of("c1") == "listening"
+    all_.choose(call, "none")
+    assert all_.assistant_of("c1") == "none" and all_.transcript("c1") is not None
+    await all_.close()
+    call._turns.close()
+
+
+def test_memory_is_bounded_and_joins_stretches_of_one_reply(tmp_path: Path) -> None:
+    memory = Memory()
+    memory.said("a")
+    memory.heard("one")
+    memory.heard("two")
+    memory.unsaid("a")
+    assert memory.messages == [Message("caller", "a"), Message("assistant", "one two")]
+    for number in range(1000):
+        memory.said(str(number) * 100)
+        memory.heard(".")
+    assert sum(len(each.text) for each in memory.messages) <= 60_000
+    assert len(memory.messages) <= 200

@@ -1,0 +1,89 @@
+"""The tokens of a cluster: made by one command, and mounted only where they are needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.manifests import OVERLAYS, Object, config, container, render, workloads
+from visavis.service.security import API_SCOPES, FLEET_SCOPES, Tokens
+
+ROOT = Path(__file__).resolve().parents[2]
+KUBECTL = """\
+#!/usr/bin/env python3
+import json, sys
+from pathlib import Path
+here = Path(__file__).parent
+with (here / "calls").open("a") as file:
+    file.write(json.dumps(sys.argv[1:]) + "\\n")
+words = [word for word in sys.argv[1:] if not word.startswith("-")]
+if "create" in words and "secret" in words:
+    (here / words[-1]).write_text(sys.stdin.read())
+elif "get" in words:
+    sys.exit(0 if (here / words[-1]).exists() else 1)
+elif "create" in words:
+    (here / words[-1]).touch()
+"""
+"""Stands for a cluster: it keeps what is created, and notes what stands on the command line."""
+
+
+@pytest.mark.process
+@pytest.mark.peer
+def test_one_command_makes_them_once(tmp_path: Path) -> None:
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text(KUBECTL)
+    kubectl.chmod(0o755)
+
+    def make() -> str:
+        done = subprocess.run(
+            [ROOT / "deploy/kubernetes/secrets.sh"],
+            env=os.environ | {"KUBECTL": str(kubectl), "NAMESPACE": "calls"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
+    said = make()
+    tokens = {}
+    for name, scopes in (("api", API_SCOPES), ("fleet", FLEET_SCOPES)):
+        line = (tmp_path / f"{name}-tokens").read_text()
+        tokens[name] = line.split()[0]
+        grant = Tokens(tmp_path / f"{name}-tokens", scopes).grant(tokens[name])
+        assert grant is not None and (grant.name, grant.scopes) == (name, set(scopes))
+        assert len(tokens[name]) == len("visavis_") + 43
+    assert tokens["api"] != tokens["fleet"]
+    calls = [json.loads(line) for line in (tmp_path / "calls").read_text().splitlines()]
+    assert ["create", "namespace", "calls"] in calls
+    assert not any(token in str(calls) + said for token in tokens.values())
+    assert "api-tokens" in said and "base64decode" in said
+    assert "is there already" in make()
+    assert (tmp_path / "fleet-tokens").read_text().split()[0] == tokens["fleet"]
+
+
+@pytest.mark.process
+@pytest.mark.peer
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_each_pod_mounts_its_own(overlay: str) -> None:
+    objects: list[Object] = render(overlay)
+    loads = workloads(objects)
+    mounted = {
+        name: {
+            v["secret"]["secretName"] for v in load["spec"]["template"]["spec"]["volumes"] if "secret" in v
+        }
+        for name, load in loads.items()
+    }
+    assert mounted.pop("orchestrator") == {"orchestrator-settings", "api-tokens", "fleet-tokens"}
+    assert mounted and all(secrets == {"fleet-tokens"} for secrets in mounted.values()), mounted
+    for name, variable in (
+        ("orchestrator", "VISAVIS_API_TOKENS"),
+        ("orchestrator", "VISAVIS_AVATAR_TOKENS"),
+        ("inference", "VISAVIS_INFERENCE_TOKENS"),
+    ):
+        path = Path(config(objects, loads[name])[variable])
+        folders = {m["mountPath"]: m for m in container(loads[name])["volumeMounts"]}
+        assert path.name == "tokens" and folders[str(path.parent)]["readOnly"] is True
