@@ -14,6 +14,7 @@ from visavis.service.extras import missing_extra
 
 try:
     from orchestrator.app import App
+    from orchestrator.assistants.base import AssistantError
     from orchestrator.calls.portraits import AvatarError
     from orchestrator.config import load_settings
     from orchestrator.worker.pool import NoRoom
@@ -35,7 +36,7 @@ def main() -> None:
 
     try:
         asyncio.run(serve())
-    except (OSError, NoRoom, AvatarError) as error:
+    except (OSError, NoRoom, AvatarError, AssistantError) as error:
         print(f"visavis orchestrator: {error}", file=sys.stderr)
         raise SystemExit(1) from None
 

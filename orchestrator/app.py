@@ -19,7 +19,7 @@ from orchestrator.calls.registry import CallRegistry
 from orchestrator.calls.viewers import Viewer
 from orchestrator.config import Settings
 from orchestrator.conversation.conversations import Conversations
-from orchestrator.conversation.setup import assistants_of
+from orchestrator.conversation.setup import assistants_of, http_tools_of
 from orchestrator.gateways.sip import SipGateway
 from orchestrator.gateways.web import WebGateway
 from orchestrator.metrics import OrchestratorCollector, make_registry
@@ -75,6 +75,7 @@ class App:
             most=settings.max_conversations,
             greets=settings.assistant_greets,
             transfer_to=settings.assistant_transfer_to,
+            http_tools=http_tools_of(settings),
         )
         self._calls.on_answered = self.conversations.answered
         self._sip = SipGateway(settings, self._calls, self.supervisor)
@@ -82,6 +83,7 @@ class App:
         self._collector = OrchestratorCollector(
             self._calls, self._pool, self._bus, self.supervisor, lambda: self._desk.talking_face()
         )
+        self._collector.conversations = lambda: (self.conversations.active, self.conversations.hears)
         self.sip_up = False
         self.draining = False
         names = resolver_of(settings.avatar_nameserver)

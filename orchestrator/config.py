@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import phonenumbers
 from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from orchestrator.assistants.http_tool import HttpToolSettings
 from orchestrator.calls.dial_plan import DialRule
 from orchestrator.nameserver import split_address
 from orchestrator.speech.base import SpeechError
@@ -227,12 +228,33 @@ class Settings(ServiceSettings):
         "Hello, I am the face of this call. Ask the API to make me say something.",
         description="spoken when a call is answered; empty: nothing",
     )
-    assistant: Literal["none", "scripted"] = Field(
+    assistant: Literal["none", "scripted", "openai", "anthropic", "websocket"] = Field(
         "none", description="who talks with callers; none: the API alone does"
     )
     assistant_script: Path | None = Field(
         None, description="YAML file of the scripted assistant; empty: the built-in one"
     )
+    assistant_url: SecretUrl = Field(
+        SecretUrl(),
+        description="root of an OpenAI-compatible or Anthropic service (http://127.0.0.1:11434/v1), or the "
+        "ws:// or wss:// address of your own",
+        repr=False,
+    )
+    assistant_key: Secret = Field(Secret(), description="key of the assistant's service", repr=False)
+    assistant_model: str = Field("", description="name of the model")
+    assistant_prompt: str = Field("", description="what the model is told of its task; empty: to be brief")
+    assistant_greeting: str = Field(
+        "Hello, I am an automatic assistant. How can I help you?",
+        description="what an assistant says first that is no script",
+    )
+    assistant_max_tokens: int = Field(300, ge=1, description="most tokens of one reply")
+    assistant_tools: Annotated[list[HttpToolSettings], BeforeValidator(from_json)] = Field(
+        [],
+        description='web services that models may ask, as JSON: [{"name": "weather", "description": "...", '
+        '"url": "https://...", "parameters": {...}}]',
+        repr=False,
+    )
+    assistant_tool_hosts: CommaList = Field([], description="hosts that these tools may ask")
     assistant_transfer_to: str = Field(
         "", description="where an assistant may send callers (sip:help@example.com); empty: nowhere"
     )

@@ -59,7 +59,13 @@ class OrchestratorCollector(Collector):
         self._events: Counter[tuple[str, str]] = Counter()
         self._lips: Counter[str] = Counter()
         self._streams: Counter[str] = Counter()
+        self._replies: Counter[str] = Counter()
         self._wait_ms: list[float] = []
+        self._answer_ms: list[float] = []
+        self.conversations: Callable[[], tuple[int, bool]] | None = None
+        """How many callers are talked with, and whether what they say is understood now."""
+        self._without_slot: set[str] = set()
+        """Calls whose turn under way found no speaking slot anywhere."""
 
     def count(self, event: CallEvent) -> None:
         """Take one event of the bus."""
@@ -70,8 +76,16 @@ class OrchestratorCollector(Collector):
             label = label if known < OUTCOMES else "other"
         self._events[event.kind, label] += 1
         self._keys_dropped += int(event.data.get("dropped", 0))
+        if event.kind == "avatar" and label == "rejected":
+            self._without_slot.add(event.call_id)
+        elif event.kind in ("turn_finished", "turn_interrupted", "ended"):
+            self._without_slot.discard(event.call_id)
         if event.kind == "turn_started":
             self._wait_ms = [*self._wait_ms, float(event.data["wait_ms"])][-200:]
+        if event.kind == "latency":
+            self._answer_ms = [*self._answer_ms, float(event.data["total_ms"])][-200:]
+        if event.kind == "reply":
+            self._replies["whole" if event.data["whole"] else "cut"] += 1
         if event.kind == "ended" and (call := self._calls.call(event.call_id)) is not None:
             for figure in _LIPS:
                 self._lips[figure] += int(call.stats.get(figure, 0))
@@ -82,6 +96,11 @@ class OrchestratorCollector(Collector):
         """See prometheus_client."""
         yield GaugeMetricFamily("visavis_calls_active", "Calls under way", self._calls.active)
         yield CounterMetricFamily("visavis_calls_refused", "Calls answered 503", self._calls.refused)
+        yield GaugeMetricFamily(
+            "visavis_turns_without_slot",
+            "Turns under way that found no speaking slot anywhere",
+            len(self._without_slot),
+        )
         if self._talking_face is not None:
             yield GaugeMetricFamily(
                 "visavis_talking_face",
@@ -115,8 +134,32 @@ class OrchestratorCollector(Collector):
             yield GaugeMetricFamily(
                 "visavis_turn_start_wait_seconds", "First audio to start of turn, p95", p95
             )
+        yield from self._talk()
         yield from self._workers()
         yield from self._delivery()
+
+    def _talk(self) -> Iterable[Metric]:
+        replies = CounterMetricFamily(
+            "visavis_replies", "Replies that callers heard, whole or cut", labels=["outcome"]
+        )
+        for outcome in ("whole", "cut"):
+            replies.add_metric([outcome], self._replies[outcome])
+        yield replies
+        if self.conversations is not None:
+            active, hears = self.conversations()
+            yield GaugeMetricFamily("visavis_conversations", "Callers that are talked with", active)
+            yield GaugeMetricFamily("visavis_listening", "Whether callers are understood now", int(hears))
+        if self._answer_ms:
+            ordered = sorted(self._answer_ms)
+            latency = GaugeMetricFamily(
+                "visavis_answer_seconds",
+                "From a caller's last word to the first sound of the answer, last 200",
+                labels=["quantile"],
+            )
+            for quantile in (0.5, 0.95):
+                at = ordered[int(quantile * (len(ordered) - 1))] / 1000
+                latency.add_metric([str(quantile)], at)
+            yield latency
 
     def _delivery(self) -> Iterable[Metric]:
         lost = CounterMetricFamily(

@@ -137,6 +137,10 @@ class Call:
         self._check_alive()
         return self._turns.say(text, language, replace=replace)
 
+    def foresee(self, sentence: str, language: str) -> None:
+        """This may be said soon: a voice that can speaks it already, to nobody. Raises :class:`SpeechError`."""
+        self._turns.foresee(sentence, language)
+
     def play(self, sound: AsyncIterator[PCM], rate: int, *, replace: bool = False) -> TurnRecord:
         """Speak recorded sound of ``rate`` samples per second. Raises as :meth:`say`."""
         self._check_alive()

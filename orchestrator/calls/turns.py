@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from orchestrator.calls.events import EventKind
-from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
+from orchestrator.speech.base import PCM, Foresight, SpeechError, VoiceByLanguage
 from orchestrator.speech.heard_text import HeardText
 from orchestrator.speech.spoken import spoken, whole
 from orchestrator.worker.messages import (
@@ -107,6 +107,12 @@ class Turns:
         voice, words = self._voices.voice(language), HeardText()
         sound = spoken(voice, text, language, words)
         return self._begin("say", sound, lambda: voice.sample_rate, replace, words)
+
+    def foresee(self, sentence: str, language: str) -> None:
+        """This may be said soon. Raises :class:`SpeechError` where no voice speaks the language."""
+        voice = self._voices.voice(language)
+        if isinstance(voice, Foresight):
+            voice.ahead(sentence, language)
 
     def play(self, sound: AsyncIterator[PCM], rate: int, *, replace: bool) -> TurnRecord:
         """Speak recorded sound of ``rate`` samples per second. Raises :class:`TooManyTurns`."""

@@ -37,6 +37,7 @@ from visavis.service.unhandled import logged
 
 log = Log(__name__)
 
+_MOST_FAILURES = 2
 _SETTLE_S = 0.3
 """How long a reply waits for what was cut before it, so that the memory holds it."""
 
@@ -63,13 +64,15 @@ class Conversation:
         tools: CallTools,
         transcript: Transcript,
         on_close: Callable[[], None],
+        on_failing: Callable[[], None] = lambda: None,
     ) -> None:
         self.transcript = transcript
         self.memory = Memory()
         self._call, self._ears = call, ears
         self._dialogue, self._tools = dialogue, tools
         self._language = call.language or LANGUAGE
-        self._on_close = on_close
+        self._on_close, self._on_failing = on_close, on_failing
+        self._failures = 0
         self._machine = TurnMachine()
         self._moments = _Moments()
         self._replies: dict[int, PendingReply] = {}
@@ -204,7 +207,7 @@ class Conversation:
             case GiveUp(number):
                 log.warning("no_answer", call=self._call.call_id)
                 self._drop(number, False)
-                self._say(SORRY, LANGUAGE)
+                self._failed()
 
     def _ask(self, number: int, text: str) -> None:
         last = self._current
@@ -217,7 +220,11 @@ class Conversation:
 
         for old in list(self._replies):
             self._drop(old, False)
-        self._replies[number] = PendingReply(number, text, begin)
+        self._replies[number] = PendingReply(number, text, begin, self._foresee)
+
+    def _foresee(self, sentence: str) -> None:
+        with contextlib.suppress(SpeechError):  # told where it is said
+            self._call.foresee(sentence, self._language)
 
     def _answer(self, number: int, text: str) -> None:
         reply = self._replies.get(number)
@@ -267,7 +274,7 @@ class Conversation:
             self._do(self._machine.wrote(reply.number, self._loop.time()))
             await turn.done.wait()
             if turn.state == "failed":
-                self._say(SORRY, LANGUAGE)
+                self._failed()
             if turn.state != "finished":
                 return
             piece = reply.after
@@ -276,8 +283,17 @@ class Conversation:
         if not spoke:
             self._do(self._machine.wrote(reply.number, self._loop.time(), words=False))
             if reply.failed:
-                self._say(SORRY, LANGUAGE)
+                self._failed()
+                return
+        self._failures = 0
         self._replies.pop(reply.number, None)
+
+    def _failed(self) -> None:
+        """There is no answer: apologise, and let somebody else go on where that happens again."""
+        self._say(SORRY, LANGUAGE)
+        self._failures += 1
+        if self._failures >= _MOST_FAILURES:
+            self._loop.call_soon(self._on_failing)
 
     def _say(self, text: object, language: str, number: int = 0) -> TurnRecord | None:
         try:

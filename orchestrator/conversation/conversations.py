@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from orchestrator.assistants.base import Assistant, AssistantError, CallFacts
+from orchestrator.assistants.http_tool import HttpTool
 from orchestrator.calls.call import Call
 from orchestrator.calls.registry import CallRegistry
 from orchestrator.conversation.conversation import Conversation
@@ -24,6 +25,8 @@ from visavis.service.unhandled import logged
 log = Log(__name__)
 
 NONE = "none"
+FALLBACK = "scripted"
+"""Who goes on where another assistant fails."""
 ENDED_KEPT = 100
 
 
@@ -47,6 +50,7 @@ class Conversations:
         greets: bool = True,
         transfer_to: str = "",
         allowed: Allowed | None = None,
+        http_tools: Mapping[str, HttpTool] | None = None,
         on_entry: OnEntry = lambda call_id, entry: None,
     ) -> None:
         self._calls = calls
@@ -54,6 +58,7 @@ class Conversations:
         self._usual, self._most = usual, most
         self._greets, self._transfer_to = greets, transfer_to
         self._allowed = allowed or only(transfer_to)
+        self._http_tools = http_tools or {}
         self._on_entry = on_entry
         self._under_way: dict[str, tuple[str, Conversation]] = {}
         self._transcripts: dict[str, Transcript] = {}
@@ -158,13 +163,19 @@ class Conversations:
         facts = CallFacts(
             call_id, signalling.caller, signalling.dialled, call.language or LANGUAGE, self._transfer_to
         )
-        tools = CallTools(call, self._transfer_to, self._allowed)
+        tools = CallTools(call, self._transfer_to, self._allowed, self._http_tools)
         transcript = self._transcripts.setdefault(
             call_id, Transcript(lambda entry: self._on_entry(call_id, entry))
         )
         dialogue = self._assistants[name].dialogue(facts, tools.offered)
         conversation = Conversation(
-            call, self._ears, dialogue, tools, transcript, lambda: self._ended(call_id)
+            call,
+            self._ears,
+            dialogue,
+            tools,
+            transcript,
+            on_close=lambda: self._ended(call_id),
+            on_failing=lambda: self._fall_back(call),
         )
         self._under_way[call_id] = name, conversation
         self._calls.tap(call_id, self._heard)
@@ -188,6 +199,12 @@ class Conversations:
         self._calls.tap(call_id, None)
         for old in [each for each in self._transcripts if each not in self._under_way][:-ENDED_KEPT]:
             del self._transcripts[old]
+
+    def _fall_back(self, call: Call) -> None:
+        """An assistant has failed twice in a row: the script goes on where there is one."""
+        if self.assistant_of(call.call_id) != FALLBACK and FALLBACK in self._assistants:
+            log.warning("assistant_replaced", call=call.call_id)
+            self.choose(call, FALLBACK, greet=False)
 
     def _deaf(self) -> None:
         for _, conversation in list(self._under_way.values()):

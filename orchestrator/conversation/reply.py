@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 
 from orchestrator.assistants.base import AssistantError, Piece, Reply, ToolUse
+from orchestrator.speech.sentences import Sentences
 from visavis.service.logs import Log
 
 log = Log(__name__)
@@ -16,9 +17,18 @@ AHEAD = 200
 
 
 class PendingReply:
-    """Reads a reply to its end, once ``begin`` has it; whoever speaks it takes piece after piece."""
+    """Reads a reply to its end, once ``begin`` has it; whoever speaks it takes piece after piece.
 
-    def __init__(self, number: int, text: str, begin: Callable[[], Awaitable[Reply]]) -> None:
+    ``foresee`` is told its first sentence.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        text: str,
+        begin: Callable[[], Awaitable[Reply]],
+        foresee: Callable[[str], None] = lambda sentence: None,
+    ) -> None:
         self.number, self.text = number, text
         self.asked_at = asyncio.get_running_loop().time()
         self.first_at = 0.0
@@ -30,6 +40,8 @@ class PendingReply:
         self._pieces: asyncio.Queue[Piece | None] = asyncio.Queue(AHEAD)
         self._reply: Reply | None = None
         self._accepted = False
+        self._foresee: Callable[[str], None] | None = foresee
+        self._ahead = Sentences()
         self._reading = asyncio.create_task(self._read(begin))
         self.speaking: asyncio.Task[None] | None = None
 
@@ -59,6 +71,14 @@ class PendingReply:
         if self.speaking is not None and self.speaking is not asyncio.current_task():
             self.speaking.cancel()
 
+    def _look_ahead(self, piece: Piece | None) -> None:
+        """Tell of the first sentence as soon as it is whole."""
+        if self._foresee is not None:
+            sentences = self._ahead.feed(piece) if isinstance(piece, str) else self._ahead.flush()
+            if sentences:
+                self._foresee(sentences[0])
+                self._foresee = None
+
     async def _read(self, begin: Callable[[], Awaitable[Reply]]) -> None:
         try:
             self._reply = await begin()
@@ -67,7 +87,9 @@ class PendingReply:
             async with aclosing(self._reply.pieces) as pieces:
                 async for piece in pieces:
                     self.first_at = self.first_at or asyncio.get_running_loop().time()
+                    self._look_ahead(piece)
                     await self._pieces.put(piece)
+            self._look_ahead(None)
         except AssistantError as error:
             self.failed = str(error)
         except Exception:

@@ -1,24 +1,46 @@
-"""The assistants that settings name."""
+"""The assistants and tools that settings name."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Protocol
-
-from orchestrator.assistants.base import Assistant
+from orchestrator.assistants.anthropic import URL as ANTHROPIC
+from orchestrator.assistants.anthropic import AnthropicService
+from orchestrator.assistants.base import Assistant, AssistantError
+from orchestrator.assistants.http_tool import HttpTool
+from orchestrator.assistants.model import ModelAssistant, ModelSettings
+from orchestrator.assistants.openai import OpenAIService
 from orchestrator.assistants.script import DEFAULT, read_script
 from orchestrator.assistants.scripted import ScriptedAssistant
+from orchestrator.assistants.websocket import WebSocketAssistant
+from orchestrator.config import Settings
 
 
-class AssistantSettings(Protocol):
-    """What is asked of the settings."""
+def assistants_of(settings: Settings) -> dict[str, Assistant]:
+    """By name: the scripted one, and the one that is configured. Raises :class:`AssistantError`."""
+    found: dict[str, Assistant] = {
+        "scripted": ScriptedAssistant(read_script(settings.assistant_script or DEFAULT))
+    }
+    name, url = settings.assistant, settings.assistant_url.reveal()
+    if name in ("openai", "websocket") and not url:
+        raise AssistantError(f"the assistant '{name}' needs VISAVIS_ASSISTANT_URL")
+    if name in ("openai", "anthropic") and not settings.assistant_model:
+        raise AssistantError(f"the assistant '{name}' needs VISAVIS_ASSISTANT_MODEL")
+    model = ModelSettings(
+        url or ANTHROPIC,
+        settings.assistant_model,
+        settings.assistant_key,
+        settings.assistant_prompt,
+        settings.assistant_greeting,
+        settings.assistant_max_tokens,
+    )
+    if name == "openai":
+        found[name] = ModelAssistant(name, OpenAIService(model), model.greeting)
+    elif name == "anthropic":
+        found[name] = ModelAssistant(name, AnthropicService(model), model.greeting)
+    elif name == "websocket":
+        found[name] = WebSocketAssistant(url, settings.assistant_key, model.greeting)
+    return found
 
-    @property
-    def assistant(self) -> str: ...
-    @property
-    def assistant_script(self) -> Path | None: ...
 
-
-def assistants_of(settings: AssistantSettings) -> dict[str, Assistant]:
-    """By name: those that have what they need. Raises :class:`AssistantError`."""
-    return {"scripted": ScriptedAssistant(read_script(settings.assistant_script or DEFAULT))}
+def http_tools_of(settings: Settings) -> dict[str, HttpTool]:
+    """By name. Raises :class:`AssistantError` for one whose host is not allowed."""
+    return {each.name: HttpTool(each, settings.assistant_tool_hosts) for each in settings.assistant_tools}

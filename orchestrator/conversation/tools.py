@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from orchestrator.assistants.base import Tool
+from orchestrator.assistants.base import AssistantError, Tool
+from orchestrator.assistants.http_tool import HttpTool
 from orchestrator.calls.call import Call, CallGone
 from orchestrator.calls.gateway import DialRefused, RequestRefused
 
@@ -51,13 +52,20 @@ def tools_of(transfer_to: str) -> list[Tool]:
 class CallTools:
     """The tools of one call. ``use`` answers with what came of it, for the assistant to read."""
 
-    def __init__(self, call: Call, transfer_to: str, allowed: Allowed) -> None:
+    def __init__(
+        self,
+        call: Call,
+        transfer_to: str,
+        allowed: Allowed,
+        http: Mapping[str, HttpTool] | None = None,
+    ) -> None:
         self._call, self._to, self._allowed = call, transfer_to, allowed
+        self._http = http or {}
 
     @property
     def offered(self) -> Sequence[Tool]:
         """What the assistant is told of."""
-        return tools_of(self._to)
+        return [*tools_of(self._to), *(tool.offered for tool in self._http.values())]
 
     async def use(self, name: str, arguments: dict[str, Any]) -> str:
         """Raises nothing: an assistant is told in a sentence what did not work."""
@@ -75,6 +83,8 @@ class CallTools:
                 case "press_keys":
                     await self._call.press(str(arguments.get("keys", "")), 100)
                     return "pressed"
-        except (DialRefused, RequestRefused, CallGone, ValueError) as error:
+                case _ if name in self._http:
+                    return await self._http[name].use(arguments)
+        except (AssistantError, DialRefused, RequestRefused, CallGone, ValueError) as error:
             return str(error)
         return f"there is no tool '{name[:40]}'"

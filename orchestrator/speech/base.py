@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Container, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,15 @@ class TextToSpeech(Protocol):
 
     def stream(self, text: str, language: str) -> AsyncIterator[PCM]:
         """Mono int16 chunks, the first as early as possible. Raises :class:`SpeechError`."""
+
+
+@runtime_checkable
+class Foresight(Protocol):
+    """A voice that can speak a sentence before it is certain that it is wanted."""
+
+    def ahead(self, text: str, language: str) -> None:
+        """It may be said soon; returns at once."""
+        ...
 
 
 TextToSpeechFactory = Callable[[], TextToSpeech]

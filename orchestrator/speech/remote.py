@@ -66,10 +66,15 @@ class SentenceCache:
             self._spoken.move_to_end((language, text))
         return found
 
+    def takes(self, text: str, language: str) -> bool:
+        """Whether it is short enough, and not there yet."""
+        key = (language, text)
+        return key not in self._spoken and (len(text) <= _CACHED_LETTERS or key in self._kept)
+
     def put(self, text: str, language: str, rate: int, pcm: PCM) -> None:
         """A sentence was spoken."""
         key = (language, text)
-        if key in self._spoken or (len(text) > _CACHED_LETTERS and key not in self._kept):
+        if not self.takes(text, language):
             return
         self._spoken[key] = (rate, pcm)
         self._bytes += pcm.nbytes
@@ -86,6 +91,7 @@ class VoicesProcess:
         self.cache = SentenceCache()
         self._numbers = itertools.count(1)
         self._orders: dict[int, tuple[Speak, asyncio.Future[Spoken]]] = {}
+        self._ahead: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._ready = False
         self._child: KeptChild[VoiceMessage] = KeptChild(
             PROGRAM, BackOff(*_RESTART_S), on_message=self._take, on_end=self._lost
@@ -102,12 +108,30 @@ class VoicesProcess:
 
     async def close(self) -> None:
         """End it; what is being spoken is not."""
+        for task in list(self._ahead.values()):
+            task.cancel()
         await self._child.close(EndVoices())
 
     async def speak(self, text: str, language: str, voice: str) -> tuple[int, PCM]:
         """A sentence: its rate in Hz, and its sound. Raises :class:`SpeechError`."""
+        if waiting := self._ahead.get((language, text)):
+            await asyncio.wait({waiting})
         if found := self.cache.get(text, language):
             return found
+        return await self._speak(text, language, voice)
+
+    def speak_ahead(self, text: str, language: str, voice: str) -> None:
+        """Have a short sentence spoken into the cache: it may be said soon."""
+        key = (language, text)
+        if self.cache.takes(text, language) and key not in self._ahead:
+            task = self._ahead[key] = asyncio.create_task(self._spoken_ahead(text, language, voice))
+            task.add_done_callback(lambda _: self._ahead.pop(key, None))
+
+    async def _spoken_ahead(self, text: str, language: str, voice: str) -> None:
+        with contextlib.suppress(SpeechError):  # it is told to whoever has it said
+            await self._speak(text, language, voice)
+
+    async def _speak(self, text: str, language: str, voice: str) -> tuple[int, PCM]:
         order = Speak(next(self._numbers), voice, language, text)
         future: asyncio.Future[Spoken] = asyncio.get_running_loop().create_future()
         self._orders[order.number] = order, future
@@ -161,6 +185,10 @@ class RemoteVoice:
         """See :class:`orchestrator.speech.base.TextToSpeech`."""
         self.sample_rate, pcm = await self._process.speak(text, language, self._name)
         yield pcm
+
+    def ahead(self, text: str, language: str) -> None:
+        """See :class:`orchestrator.speech.base.Foresight`."""
+        self._process.speak_ahead(text, language, self._name)
 
 
 class _Make:

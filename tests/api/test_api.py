@@ -173,6 +173,25 @@ async def test_metrics_sum_the_lips_of_ended_calls(tmp_path: Path) -> None:
     }
 
 
+async def test_metrics_of_conversations(tmp_path: Path) -> None:
+    registry: Any = SimpleNamespace(active=0, refused=0, calls=[], call=lambda call_id: None)
+    collector = OrchestratorCollector(registry, cast(Any, SimpleNamespace(workers=[])))
+    collector.conversations = lambda: (2, True)
+    house = House(tmp_path, registry=make_registry(collector))
+    for number in range(1, 101):
+        collector.count(CallEvent("latency", "c1", {"total_ms": number * 10}))
+    collector.count(CallEvent("reply", "c1", {"text": "x", "whole": False}))
+    lines = (await house.client.get("/metrics")).text.splitlines()
+    assert {
+        "visavis_conversations 2.0",
+        "visavis_listening 1.0",
+        'visavis_answer_seconds{quantile="0.5"} 0.5',
+        'visavis_answer_seconds{quantile="0.95"} 0.95',
+        'visavis_replies_total{outcome="cut"} 1.0',
+        'visavis_replies_total{outcome="whole"} 0.0',
+    } <= set(lines)
+
+
 async def test_say_streams_both_rates_and_reports(house: House) -> None:
     async with house.bus.listen() as events:
         answer = await house.client.post("/v1/calls/c1/say", json={"text": "one two three"})

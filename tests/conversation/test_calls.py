@@ -3,74 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-from collections.abc import AsyncIterator
-from typing import Any
+import os
+import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from testing.caller import Phone
-from tests.support.house import House, orchestrator
-from tests.support.servers import inference_server
-from tests.support.speech import speech
+from tests.support.talk import Talk, talking
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
-
-
 SAID = ("When are you open?", "No, please tell me where you are.")
-
-
-class Talk:
-    """A caller, and the events of the call as they come."""
-
-    def __init__(self, house: House, phone: Phone, call: str) -> None:
-        self.house, self.phone, self.call = house, phone, call
-        self.events: list[dict[str, Any]] = []
-
-    async def follow(self) -> None:
-        async with self.house.api.stream("GET", "/v1/events", timeout=None) as stream:
-            async for line in stream.aiter_lines():
-                if line.startswith("data:"):
-                    self.events.append(json.loads(line[5:]))
-
-    async def of(self, kind: str, count: int = 1, **wanted: Any) -> dict[str, Any]:
-        """The event of this kind, once so many have come."""
-        async with asyncio.timeout(30):
-            while True:
-                found = [
-                    each for each in self.events if each["event"] == kind and wanted.items() <= each.items()
-                ]
-                if len(found) >= count:
-                    return found[count - 1]
-                await asyncio.sleep(0.02)
-
-    def say(self, text: str) -> None:
-        self.phone.microphone.speak(speech(text, self.phone.recording.rate))
-
-
-@contextlib.asynccontextmanager
-async def talking(*, codec: str = "PCMU", **settings: Any) -> AsyncIterator[Talk]:
-    for text in SAID:  # a phone that computes is a late phone
-        speech(text, {"PCMU": 8000, "opus": 48_000}[codec])
-    async with (
-        inference_server() as server,
-        orchestrator([server], assistant="scripted", **settings) as house,
-        Phone(house.uri, codec=codec) as phone,
-    ):
-        talk = Talk(house, phone, await house.call_id())
-        following = asyncio.create_task(talk.follow())
-        try:
-            yield talk
-        finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
 
 
 @pytest.mark.parametrize("codec", ["PCMU", "opus"])
 async def test_a_question_is_answered_and_an_answer_can_be_interrupted(codec: str) -> None:
-    async with talking(codec=codec, greeting="Hello.") as talk:
+    async with talking(SAID, codec=codec, greeting="Hello.") as talk:
         await talk.of("turn_finished", turn_id=1)
         talk.say(SAID[0])
         said = await talk.of("transcript", final=True)
@@ -85,5 +35,46 @@ async def test_a_question_is_answered_and_an_answer_can_be_interrupted(codec: st
         assert "town hall" in answer["text"]
         await asyncio.sleep(0.2)
         assert np.abs(talk.phone.recording.samples()).max() > 3000
+        entries = (await talk.house.api.get(f"/v1/calls/{talk.call}/transcript")).json()["entries"]
+        assert [each["speaker"] for each in entries[-4:]] == ["caller", "assistant"] * 2
     lines = "\n".join(json.dumps(line) for line in talk.house.log)
     assert "Monday" not in lines and said["text"] not in lines
+
+
+def pid_of(talk: Talk, module: str) -> int:
+    """The newest process of this orchestrator that runs a module."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes().decode().split("\0")
+                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            except OSError:
+                continue  # gone
+            if module in line and parent == talk.house.process.pid:
+                found.append(int(entry.name))
+    return max(found, default=0)
+
+
+@pytest.mark.parametrize("module", ["orchestrator.listening.process", "orchestrator.speech.process"])
+async def test_a_process_that_dies_in_mid_turn_costs_no_call(module: str) -> None:
+    async with talking(SAID, greeting="Hello.") as talk:
+        await talk.of("turn_finished", turn_id=1)
+        for number in range(3):
+            talk.say(SAID[0])
+            await talk.of("speech_started", number + 1)
+            killed = pid_of(talk, module)
+            os.kill(killed, signal.SIGKILL)
+            await until(lambda killed=killed: pid_of(talk, module) not in (0, killed))  # type: ignore[misc]
+            if "listening" in module:  # what it was hearing is lost, what is said next is not
+                path = f"/v1/calls/{talk.call}/assistant"
+                async with asyncio.timeout(30):
+                    while not (await talk.house.api.get(path)).json()["hears"]:
+                        await asyncio.sleep(0.05)
+                talk.say(SAID[0])
+            heard = await talk.of("reply", number + 1, whole=True)
+            assert "nine to six" in heard["text"]
+            talk.events = [each for each in talk.events if each["event"] != "speech_started"] + [
+                {"event": "speech_started"}
+            ] * (number + 1)
+        assert (await talk.house.call(talk.call))["ended_at"] is None

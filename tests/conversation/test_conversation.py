@@ -178,6 +178,18 @@ async def test_a_question_is_answered_and_both_are_remembered() -> None:
     talk.conversation.close()
 
 
+async def test_the_first_sentence_of_a_reply_is_foreseen_before_the_turn_is_over() -> None:
+    talk, foreseen = Talk(["One. ", "Two is ", "more."], ["And."]), list[str]()
+    talk.call.foresee = lambda sentence, language: foreseen.append(sentence)  # type: ignore[method-assign]
+    talk.ears.say("Tell me about", quiet_ms=160)
+    await until(lambda: foreseen)
+    assert foreseen == ["One."] and not talk.call.turns
+    talk.ears.say("Tell me about it.")
+    await talk.turn(1)
+    assert foreseen == ["One.", "And."]
+    talk.conversation.close()
+
+
 async def test_a_reply_that_is_cut_is_remembered_up_to_the_word() -> None:
     talk = Talk(["One two three four five six seven eight."], ["Yes?"])
     talk.ears.say("Count for me.")
@@ -322,6 +334,28 @@ async def test_one_caller_too_many_is_told_and_hung_up_on() -> None:
     with pytest.raises(AssistantError, match="choose one of none, scripted"):
         all_.choose(call, "nobody")
     await all_.close()
+
+
+async def test_an_assistant_that_fails_twice_is_followed_by_the_script() -> None:
+    class Broken(Parrots):
+        name = "openai"
+
+        def dialogue(self, call: CallFacts, tools: Sequence[Tool]) -> Parrot:
+            return Parrot([AssistantError("it answered 500")], [AssistantError("it answered 500")])
+
+    taps = cast(Any, type("Taps", (), {"tap": lambda self, call_id, take: None})())
+    all_ = Conversations(taps, {"scripted": Parrots(), "openai": Broken()}, "openai", greets=False)
+    ears = Ears()
+    all_._ears = cast(Any, ears)
+    call = answered_call(VoiceByLanguage({"en": Voice}), EventBus(), Phone(), Worker())
+    all_.answered(call)
+    for number in (1, 2):
+        ears.say("When are you open?")
+        await until(lambda number=number: len(call.turns) == number and call.turns[-1].words.text)  # type: ignore[misc]
+        report(call, "started", number)
+        report(call, "finished", number, 1000)
+    await until(lambda: all_.assistant_of("c1") == "scripted")
+    all_.choose(call, "none")
 
 
 async def test_a_caller_whose_language_is_not_heard_is_told_a_way_on() -> None:

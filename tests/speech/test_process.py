@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 
-from orchestrator.speech.base import SpeechError
+from orchestrator.speech.base import Foresight, SpeechError
 from orchestrator.speech.finish import LEVEL_DBFS, PEAK_DBFS, active_level, powers
 from orchestrator.speech.heard_text import HeardText
 from orchestrator.speech.remote import SentenceCache, VoicesProcess, remote_voices
@@ -75,6 +75,18 @@ async def test_a_cached_sentence_needs_no_process() -> None:
     process.cache.put("One moment, please.", "en", 24_000, np.ones(10, np.int16))
     rate, pcm = await process.speak("One moment, please.", "en", "HibariVoice")
     assert (rate, len(pcm)) == (24_000, 10)
+
+
+@pytest.mark.process
+async def test_a_sentence_that_is_foreseen_is_spoken_once() -> None:
+    async with running() as process:
+        voice = remote_voices(process).voice("en")
+        assert isinstance(voice, Foresight)
+        voice.ahead("This may be said soon.", "en")
+        voice.ahead("This may be said soon.", "en")
+        first = await anext(voice.stream("This may be said soon.", "en"))
+        assert first is await anext(voice.stream("This may be said soon.", "en"))
+        voice.ahead("And this is never said.", "en")
 
 
 def test_the_cache_forgets_the_oldest_first_but_not_what_is_kept() -> None:

@@ -1,0 +1,155 @@
+"""What the assistants behind a language model share: the prompt, the stream of a reply, the rounds of tools."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import httpx
+
+from orchestrator.assistants.base import AssistantError, CallFacts, Message, Piece, Reply, Tool, ToolUse
+from visavis.service.secret import Secret
+
+PROMPT = (
+    "You talk with somebody on the phone. What you write is spoken: answer in one to three short sentences, no "
+    "lists, headings, markup or emoji, and write numbers as they are said. What the caller says comes from speech "
+    "recognition, with its mistakes. An answer that ends in the middle of a sentence was interrupted there."
+)
+GREETING = "Hello, I am an automatic assistant. How can I help you?"
+MOST_ROUNDS = 4
+"""Requests for one reply, each after tools of the one before were used."""
+_TIMEOUT = httpx.Timeout(10.0, connect=5.0)
+_LONGEST_LINE = 1 << 20
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """``url`` is the root of the service; ``greeting`` "" says nothing, ``max_tokens`` are those of one reply."""
+
+    url: str
+    model: str
+    key: Secret
+    prompt: str = ""
+    greeting: str = GREETING
+    max_tokens: int = 300
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A model wants a tool used."""
+
+    id: str
+    name: str
+    arguments: dict[str, Any]
+
+
+class ModelService(Protocol):
+    """One vendor's protocol. ``transcript`` is in its own form, as ``begin`` and ``add`` make it."""
+
+    def begin(self, history: Sequence[Message], text: str) -> list[dict[str, Any]]: ...
+
+    def add(self, transcript: list[dict[str, Any]], text: str, calls: Sequence[tuple[ToolCall, str]]) -> None:
+        """What the model wrote, and what came of each tool."""
+        ...
+
+    def stream(
+        self, transcript: list[dict[str, Any]], tools: Sequence[Tool]
+    ) -> AsyncGenerator[str | ToolCall, None]:
+        """Text as it is written, then the tools. Raises :class:`AssistantError`."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class ModelDialogue:
+    """One call's: it holds nothing, since each request has the whole conversation."""
+
+    def __init__(self, service: ModelService, tools: Sequence[Tool], greeting: str) -> None:
+        self.greeting = greeting
+        self._service, self._tools = service, tools
+
+    def reply(self, history: Sequence[Message], text: str) -> Reply:
+        """See :class:`orchestrator.assistants.base.Dialogue`."""
+        return Reply(self._pieces(self._service.begin(history, text)))
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    async def _pieces(self, transcript: list[dict[str, Any]]) -> AsyncGenerator[Piece, None]:
+        for _ in range(MOST_ROUNDS):
+            text, used = "", list[tuple[ToolCall, str]]()
+            async with aclosing(self._service.stream(transcript, self._tools)) as pieces:
+                async for piece in pieces:
+                    if isinstance(piece, str):
+                        text += piece
+                        yield piece
+                    else:
+                        result: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+                        yield ToolUse(piece.name, piece.arguments, result)
+                        used.append((piece, await result))
+            if not used:
+                return
+            self._service.add(transcript, text, used)
+
+
+class ModelAssistant:
+    """Serves every call with one model."""
+
+    def __init__(self, name: str, service: ModelService, greeting: str) -> None:
+        self.name = name
+        self._service, self._greeting = service, greeting
+
+    def dialogue(self, call: CallFacts, tools: Sequence[Tool]) -> ModelDialogue:
+        """See :class:`orchestrator.assistants.base.Assistant`."""
+        return ModelDialogue(self._service, tools, self._greeting)
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        await self._service.close()
+
+
+def http_client(settings: ModelSettings, headers: dict[str, str]) -> httpx.AsyncClient:
+    """Connections to the service, kept between turns."""
+    return httpx.AsyncClient(base_url=settings.url, headers=headers, timeout=_TIMEOUT)
+
+
+async def events(
+    client: httpx.AsyncClient, path: str, body: dict[str, Any]
+) -> AsyncGenerator[dict[str, Any], None]:
+    """The JSON objects of a stream of server-sent events, up to its end. Raises :class:`AssistantError`."""
+    try:
+        async with client.stream("POST", path, json=body) as response:
+            if response.status_code != 200:
+                busy = " (too many requests)" if response.status_code == 429 else ""
+                raise AssistantError(f"the assistant's service answered {response.status_code}{busy}")
+            async for line in response.aiter_lines():
+                data = line.removeprefix("data:").strip()
+                if not line.startswith("data:") or not data:
+                    continue
+                if data == "[DONE]":
+                    return
+                yield parsed(data)
+    except httpx.TimeoutException:
+        raise AssistantError("the assistant's service did not answer in time") from None
+    except httpx.HTTPError as error:
+        raise AssistantError(f"the assistant's service broke off: {type(error).__name__}") from None
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """A JSON object. Raises :class:`AssistantError`."""
+    try:
+        value = json.loads(text) if len(text) <= _LONGEST_LINE else None
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise AssistantError("the assistant's service sent something that is no JSON object")
+    return value
+
+
+def tool_arguments(text: str) -> dict[str, Any]:
+    """The arguments of a tool, which models write as JSON; "" is none. Raises :class:`AssistantError`."""
+    return parsed(text) if text.strip() else {}

@@ -1,0 +1,66 @@
+"""Tools over HTTP: allowed hosts only, never a private address, short answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import httpx
+import pytest
+
+from orchestrator.assistants.base import AssistantError
+from orchestrator.assistants.http_tool import MOST_BYTES, HttpTool, HttpToolSettings
+
+SETTINGS = HttpToolSettings(
+    name="weather",
+    description="Tells the weather.",
+    url="https://api.example.com/weather",
+    headers={"x-key": "k"},
+)
+
+
+def tool(answer: httpx.Response, *addresses: str) -> tuple[HttpTool, list[httpx.Request]]:
+    asked: list[httpx.Request] = []
+
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        assert (host, port) == ("api.example.com", 443)
+        return addresses
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return answer
+
+    return HttpTool(SETTINGS, ["api.example.com"], resolve, httpx.MockTransport(respond)), asked
+
+
+async def test_it_is_asked_by_the_address_that_was_checked() -> None:
+    weather, asked = tool(httpx.Response(200, text="sunny"), "93.184.216.34")
+    assert await weather.use({"town": "Bonn"}) == "sunny"
+    request = asked[0]
+    assert (request.url.host, request.headers["host"]) == ("93.184.216.34", "api.example.com")
+    assert request.extensions["sni_hostname"] == "api.example.com"
+    assert request.headers["x-key"] == "k" and request.content == b'{"town":"Bonn"}'
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "fd00::1", "0.0.0.0", "::ffff:10.0.0.1", "224.0.0.1"],
+)
+async def test_an_address_in_a_private_network_is_never_asked(address: str) -> None:
+    weather, asked = tool(httpx.Response(200), "93.184.216.34", address)
+    with pytest.raises(AssistantError, match="private network"):
+        await weather.use({})
+    assert asked == []
+
+
+async def test_long_answers_are_cut_and_others_refused() -> None:
+    weather, _ = tool(httpx.Response(200, text="x" * 100_000), "93.184.216.34")
+    assert len(await weather.use({})) == MOST_BYTES
+    for status in (302, 404, 500):
+        weather, _ = tool(httpx.Response(status, headers={"location": "http://10.0.0.1/"}), "93.184.216.34")
+        with pytest.raises(AssistantError, match=f"answered {status}"):
+            await weather.use({})
+
+
+def test_a_host_that_is_not_allowed_is_refused_at_the_start() -> None:
+    with pytest.raises(AssistantError, match=r"asks api\.example\.com, which VISAVIS_ASSISTANT_TOOL_HOSTS"):
+        HttpTool(SETTINGS, ["example.com"])
