@@ -165,10 +165,11 @@ class GrpcFrontend:
             self._core.check_open_to_new()
             client = self._client(context)
             async with self._core.uploads.place(client):
-                try:
-                    request = convert.prepare_request(_checked(await anext(requests)), client)
-                except StopAsyncIteration:
-                    raise invalid("The call ended before its request: send one.") from None
+                sent = await context.read()  # an iterator would keep it until the call's trace is collected
+                if sent is grpc.aio.EOF:  # type: ignore[attr-defined]
+                    raise invalid("The call ended before its request: send one.")
+                request = convert.prepare_request(_checked(sent), client)
+                del sent
             steps = self._core.avatars.prepare(request)
             async with contextlib.aclosing(steps):
                 async for step in steps:
@@ -312,4 +313,6 @@ def server_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.so_reuseport", 0),
+        # what nobody reads yet is not fetched: else each waiting upload has megabytes here
+        ("grpc.http2.bdp_probe", 0),
     ]

@@ -119,7 +119,11 @@ async def test_packets_of_a_connection_reach_the_call_that_its_first_check_names
         assert sorted(packets) == sorted([first, first, b"\x80more", b"\x80more"])
 
 
-@pytest.mark.parametrize("first", [check("others"), b"\x80media", b"\x16dtls", b"\0" * 30])
+@pytest.mark.parametrize(
+    "first",
+    [check("others"), b"\x80media", b"\x16dtls", b"\0" * 30],
+    ids=["a check of others", "media", "dtls", "zeros"],
+)
 async def test_a_connection_that_begins_with_anything_else_is_closed(first: bytes) -> None:
     async with relay() as (_, reader, writer):
         writer.write(framed(first))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import signal
@@ -175,14 +176,14 @@ async def test_bytes_that_are_no_message() -> None:
         avatar = await prepare(stub, width=320, height=240)
         service = "/visavis.avatar.v1.AvatarService/"
         cut = pb.ConverseRequest(open=pb.Open(avatar_id=avatar.avatar_id)).SerializeToString()[:-3]
-        stream = stub.channel.stream_stream(service + "Converse")
+        stream = functools.partial(stub.channel.stream_stream(service + "Converse"), metadata=stub.metadata)
         code, told = await refusal(stream(iter([cut])))
         assert code == INVALID and "not a valid message" in told
         good = pb.ConverseRequest(open=pb.Open(avatar_id=avatar.avatar_id)).SerializeToString()
         code, told = await refusal(stream(iter([good, b"\xff\xff\xff"])))
         assert code == INVALID and "not a valid message" in told
         for name, kind in (("GetCapabilities", "unary_unary"), ("PrepareAvatar", "unary_stream")):
-            call = getattr(stub.channel, kind)(service + name)(b"\x0a\xff")
+            call = getattr(stub.channel, kind)(service + name)(b"\x0a\xff", metadata=stub.metadata)
             code, told = await refusal(call)
             assert code == INVALID and "not a valid message" in told, name
         await healthy(stub, avatar)

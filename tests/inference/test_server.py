@@ -179,7 +179,7 @@ async def test_capabilities_health_reflection_and_metrics() -> None:
         for service in ("", SERVICE):
             assert await health_of(server.address, service) == health_pb2.HealthCheckResponse.SERVING
         listing = reflection_pb2_grpc.ServerReflectionStub(stub.channel).ServerReflectionInfo(
-            iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+            iter([reflection_pb2.ServerReflectionRequest(list_services="")]), metadata=stub.metadata
         )
         async for answer in listing:
             assert SERVICE in {s.name for s in answer.list_services_response.service}
