@@ -40,7 +40,7 @@ function Detail({ record }) {
   const [trace, setTrace] = useState("");
   const [said, setSaid] = useState(null);
   const [error, setError] = useState(null);
-  const stream = (name, one) => one && html`<h3>${name}</h3><dl class="figures">${Object.entries(one).filter(([, value]) => value !== null && value !== "").map(([key, value]) => html`<${Figure} key=${key} label=${key.replaceAll("_", " ")} value=${typeof value === "number" ? +value.toFixed(3) : String(value)} />`)}</dl>`;
+  const stream = (name, one) => one && html`<h3>${name}</h3><dl class="figures">${Object.entries(one).filter(([, value]) => value).map(([key, value]) => html`<${Figure} key=${key} label=${key.replaceAll("_", " ")} value=${typeof value === "number" ? +value.toFixed(3) : String(value)} />`)}</dl>`;
   return html`<article class="detail" aria-label=${`Record of ${who(record)}`}>
     <header><h2>${who(record)}</h2><p class="mono">${record.caller} → ${record.dialled || "?"} from ${record.source || "?"}</p></header>
     <dl class="figures">
@@ -57,7 +57,7 @@ function Detail({ record }) {
     ${record.reason && html`<p>${record.reason}</p>`}
     ${stream("Voice", record.media?.audio)} ${stream("Picture", record.media?.video)}
     <h3>What was said</h3>
-    ${said ? html`<ol class="lines">${said.map((one, index) => html`<li key=${index}><strong>${one.speaker ?? one.kind ?? ""}</strong> ${one.text ?? ""}</li>`)}</ol>` : html`<${Act} work=${async () => setSaid((await ask(`/v1/calls/${record.call_id}/transcript`)).entries)} failed=${setError}>Show<//>`}
+    ${said?.length === 0 ? html`<p class="hint">Nothing.</p>` : said ? html`<ol class="lines">${said.map((one, index) => html`<li key=${index}><strong>${one.speaker ?? one.kind ?? ""}</strong> ${one.text ?? ""}</li>`)}</ol>` : html`<${Act} work=${async () => setSaid((await ask(`/v1/calls/${record.call_id}/transcript`)).entries)} failed=${setError}>Show<//>`}
     <h3>SIP messages</h3>
     ${error && html`<${Message} kind="note">${error.message}<//>`}
     ${trace ? html`<${Ladder} messages=${ladder(trace)} />` : html`<${Act} work=${async () => setTrace(await ask(`/v1/calls/${record.call_id}/trace`))} failed=${setError}>Show<//>`}
