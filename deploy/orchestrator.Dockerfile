@@ -27,9 +27,10 @@ WORKDIR /src
 COPY pyproject.toml LICENSE ./
 COPY visavis visavis
 COPY orchestrator orchestrator
-# an image changes with its code, not with its README
+# an image changes with its code, not with its README; programs run by the image's Python, not by this stage's
 RUN touch README.md \
  && /opt/build/bin/pip install --no-build-isolation --no-deps --no-compile --target /opt/visavis . \
+ && sed -i '1s|.*|#!/usr/bin/env python|' /opt/visavis/bin/* \
  && python -m compileall -q --invalidation-mode unchecked-hash /opt/visavis
 COPY deploy/healthcheck.py deploy/healthcheck.sh /opt/visavis/
 

@@ -17,6 +17,7 @@ from inference_server.engine.renderer import Renderer
 from inference_server.engine.residency import Residency
 from inference_server.engine.scheduler import Scheduler
 from inference_server.errors import RequestError, unavailable
+from inference_server.gpu import GpuMetrics
 from inference_server.metrics import Metrics
 from inference_server.settings import MIB, Settings
 from inference_server.streams.admission import SpeakingSlots, measured_slots
@@ -44,6 +45,8 @@ class Core:
         self.settings = settings
         self.log = log
         self.metrics = Metrics()
+        self.gpus = GpuMetrics(log)
+        self.metrics.registry.register(self.gpus)
         self.slots = SpeakingSlots()
         self.draining = False
         self.streams: dict[Stream, None] = {}
@@ -84,6 +87,7 @@ class Core:
     def start(self) -> None:
         """Start the engine process."""
         self.engine.start()
+        self.gpus.start()
         self._ticker = logged(asyncio.create_task(self._tick()), "ticker")
 
     async def close(self) -> None:
@@ -94,6 +98,7 @@ class Core:
             self._ticker.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._ticker
+        self.gpus.close()
         await self.avatars.close()
         await self.engine.close()
 

@@ -41,7 +41,7 @@ from visavis.service.settings import CONFIG
 
 pytestmark = pytest.mark.process
 
-GPU = [name for name in OVERLAYS if name != "cpu"]
+GPU = [name for name in OVERLAYS if name not in ("cpu", "browsers")]
 UNITS = {"Ki": 1, "Mi": 1 << 10, "Gi": 1 << 20}
 PROCESSES_MIB = {"inference": 2 * 140, "orchestrator": 2 * 496}
 """Twice what the processes of an idle pod hold, listening and voices included: docs/kubernetes.md (*How many*)."""
@@ -148,6 +148,10 @@ def test_configuration_is_accepted_by_the_settings(
     path = Path(environment["VISAVIS_CONFIG"])
     assert mounted[str(path.parent)] == "settings"
     assert path.name == "settings.toml"
+    for name in ("VISAVIS_API_TLS_CERTIFICATE", "VISAVIS_API_TLS_KEY"):
+        if overlay == "browsers":  # a Secret of type kubernetes.io/tls
+            file = Path(environment.pop(name))
+            assert mounted[str(file.parent)] == "api-tls" and file.name in ("tls.crt", "tls.key")
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     secret = tmp_path / "settings.toml"
@@ -325,6 +329,8 @@ def test_orchestrator_probes_are_real_routes(rendered: dict[str, list[Object]], 
     assert {p["httpGet"]["path"] for p in found.values()} <= routes
     port = config(rendered[overlay], workload)["VISAVIS_API_PORT"]
     assert {str(p["httpGet"]["port"]) for p in found.values()} == {port}
+    tls = "VISAVIS_API_TLS_CERTIFICATE" in {e["name"] for e in container(workload)["env"]}
+    assert {p["httpGet"].get("scheme", "HTTP") for p in found.values()} == {"HTTPS" if tls else "HTTP"}
     # the API listens where the probes ask: on the loopback, or at the node's address
     own = {e["name"]: e for e in container(workload)["env"]}
     hosts = {p["httpGet"].get("host") for p in found.values()}
