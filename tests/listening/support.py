@@ -19,7 +19,7 @@ AGENT = (
 
 def speech(text: str) -> Sound:
     """``(n,)`` at 16 kHz, full scale 1.0."""
-    return spoken(text).astype(np.float32) / 32768
+    return spoken(text).astype(np.float32) / np.float32(32768)
 
 
 def silence(seconds: float) -> Sound:
