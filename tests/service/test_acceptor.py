@@ -120,7 +120,8 @@ def test_far_too_many_are_not_even_told() -> None:
     assert all(guest.excess for guest in more if guest)
 
 
-def test_a_connection_has_a_moment_to_say_something() -> None:
+def test_a_connection_has_a_moment_to_say_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acceptor, "YOUNG_S", 5.0)
     limits = ConnectionLimits(2)
     first, second = (limits.admit("127.0.0.1", float(at)) for at in (10, 11))
     assert first and second
