@@ -10,7 +10,7 @@ TORCH_STAMP := $(VENV)/.setup-torch
 # Tests start many processes: what is compiled once is kept, as Python does where nobody says otherwise.
 unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup run demo check quick test test-all test-peers test-peers-hidden test-torch test-python test-roomkit \
-  test-livekit test-pipecat test-compose check-kubernetes secrets test-oldest lint types proto proto-tools train-visemes bench bench-fleet gpu-kit clean
+  test-livekit test-pipecat test-compose check-kubernetes secrets test-oldest lint types proto proto-tools train-visemes bench bench-fleet gpu-kit sbom pin-images clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -187,6 +187,20 @@ proto-tools: $(PROTO_STAMP)
 
 proto: $(PROTO_STAMP)  ## generate visavis/avatar/v1 from protos/
 	$(PROTO_VENV)/bin/python protos/generate.py .
+
+SBOM_VENV := .venv-sbom
+
+sbom:  ## what is in the images, as CycloneDX, in sbom/
+	@test -x $(SBOM_VENV)/bin/cyclonedx-py || { $(PYTHON) -m venv $(SBOM_VENV) && \
+	  $(SBOM_VENV)/bin/pip install -q --disable-pip-version-check cyclonedx-bom==7.5.0; }
+	@mkdir -p sbom
+	@for image in orchestrator inference inference-cuda caller; do \
+	  $(SBOM_VENV)/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
+	    -o sbom/$$image.cdx.json deploy/requirements-$$image.txt || exit 1; done
+	@ls sbom
+
+pin-images:  ## write the digests of images that are not built here into .env (needs Docker)
+	deploy/pin-images.sh
 
 gpu-kit: $(TORCH_STAMP)  ## what a GPU machine without internet needs, in .gpu-kit
 	$(BIN)/python -m bench.gpu.kit $(ARGS)

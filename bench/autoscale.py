@@ -103,7 +103,7 @@ class Autoscaler:
     _changes: list[tuple[int, int]] = field(default_factory=list)
 
     def sync(self, now: int, pods_worth: float) -> int:
-        """Replicas from now on; ``pods_worth`` is the busy slots over the slots of a pod."""
+        """Replicas from now on; ``pods_worth``: busy slots and turns without one, over the slots of a pod."""
         behavior = self.policy.behavior
         ratio = pods_worth / (self.policy.target * self.replicas)
         wanted: int = self.replicas
@@ -175,6 +175,8 @@ def simulate(turns: NDArray[np.int64], policy: Policy, slots: int, start_s: int)
     ready = policy.least
     coming: deque[int] = deque()  # when each pod that was asked for is ready
     ends = np.zeros(DAY_S + 1, np.int64)
+    without_ends = np.zeros(DAY_S + 1, np.int64)
+    without = 0  # turns under way that found no slot
     begins = np.searchsorted(turns[:, 0], np.arange(DAY_S + 1))
     speaking = refused = pod_seconds = most = 0
     used: deque[int] = deque(maxlen=WINDOW_S)
@@ -183,13 +185,16 @@ def simulate(turns: NDArray[np.int64], policy: Policy, slots: int, start_s: int)
             coming.popleft()
             ready += 1
         speaking -= ends[now]
+        without -= without_ends[now]
         for end in turns[begins[now] : begins[now + 1], 1]:
             if speaking >= ready * slots:
                 refused += 1
+                without += 1
+                without_ends[max(int(end), now + 1)] += 1
             else:
                 speaking += 1
                 ends[max(int(end), now + 1)] += 1
-        used.append(int(speaking))
+        used.append(int(speaking + without))
         if now % SYNC_S == 0:
             replicas = scaler.sync(now, max(used) / slots)
             while ready + len(coming) < replicas:

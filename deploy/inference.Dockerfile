@@ -13,7 +13,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv /opt/venv
 COPY deploy/requirements-inference.txt /tmp/requirements.txt
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/venv/bin/pip install --no-deps --no-compile -r /tmp/requirements.txt \
+    /opt/venv/bin/pip install --no-deps --no-compile --require-hashes -r /tmp/requirements.txt \
  && /opt/venv/bin/pip uninstall -y -q setuptools pip \
  && find /opt/venv -type d -name tests -prune -exec rm -rf {} + \
  && python -m compileall -q --invalidation-mode unchecked-hash /opt/venv
@@ -23,22 +23,25 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv /opt/venv
 COPY deploy/requirements-inference-cuda.txt /tmp/requirements.txt
 # no cache mount: these wheels have 3 GB
-RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --no-compile -r /tmp/requirements.txt \
+RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --no-compile --require-hashes -r /tmp/requirements.txt \
  && /opt/venv/bin/pip uninstall -y -q pip
 
 FROM ${BASE_IMAGE} AS project
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv /opt/build
-RUN --mount=type=cache,target=/root/.cache/pip /opt/build/bin/pip install -q setuptools==84.2.1
+COPY deploy/requirements-build.txt /tmp/requirements.txt
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/build/bin/pip install -q --no-deps --require-hashes -r /tmp/requirements.txt
 WORKDIR /src
 COPY pyproject.toml LICENSE ./
 COPY visavis visavis
 COPY inference_server inference_server
-# an image changes with its code, not with its README
+# an image changes with its code, not with its README; programs run by the image's Python, not by this stage's
 RUN touch README.md \
  && /opt/build/bin/pip install --no-build-isolation --no-deps --no-compile --target /opt/visavis . \
+ && sed -i '1s|.*|#!/usr/bin/env python|' /opt/visavis/bin/* \
  && python -m compileall -q --invalidation-mode unchecked-hash /opt/visavis
-COPY deploy/healthcheck.py deploy/names.py /opt/visavis/
+COPY deploy/healthcheck.py deploy/healthcheck.sh deploy/names.py deploy/check_names.py /opt/visavis/
 
 FROM ${BASE_IMAGE} AS runtime
 RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent visavis \
@@ -55,7 +58,7 @@ WORKDIR /tmp
 # gRPC, and HTTP for metrics
 EXPOSE 50051/tcp 8500/tcp
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
-  CMD ["python", "/opt/visavis/healthcheck.py", "inference"]
+  CMD ["/opt/visavis/healthcheck.sh", "inference"]
 ENTRYPOINT ["python", "-m", "inference_server"]
 ARG VERSION=0.1.0
 ARG REVISION=unknown

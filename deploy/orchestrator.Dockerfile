@@ -9,7 +9,7 @@ RUN python -m venv /opt/venv
 COPY deploy/requirements-orchestrator.txt /tmp/requirements.txt
 # the wheel of onnxruntime has its library twice; Python uses the other one
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/venv/bin/pip install --no-deps --no-compile -r /tmp/requirements.txt \
+    /opt/venv/bin/pip install --no-deps --no-compile --require-hashes -r /tmp/requirements.txt \
  && /opt/venv/bin/pip uninstall -y -q setuptools pip \
  && find /opt/venv -type d -name tests -prune -exec rm -rf {} + \
  && find /opt/venv -path '*/onnxruntime/*' \( -name transformers -o -name tools -o -name quantization \
@@ -20,16 +20,19 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 FROM ${BASE_IMAGE} AS project
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv /opt/build
-RUN --mount=type=cache,target=/root/.cache/pip /opt/build/bin/pip install -q setuptools==84.2.1
+COPY deploy/requirements-build.txt /tmp/requirements.txt
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/build/bin/pip install -q --no-deps --require-hashes -r /tmp/requirements.txt
 WORKDIR /src
 COPY pyproject.toml LICENSE ./
 COPY visavis visavis
 COPY orchestrator orchestrator
-# an image changes with its code, not with its README
+# an image changes with its code, not with its README; programs run by the image's Python, not by this stage's
 RUN touch README.md \
  && /opt/build/bin/pip install --no-build-isolation --no-deps --no-compile --target /opt/visavis . \
+ && sed -i '1s|.*|#!/usr/bin/env python|' /opt/visavis/bin/* \
  && python -m compileall -q --invalidation-mode unchecked-hash /opt/visavis
-COPY deploy/healthcheck.py /opt/visavis/
+COPY deploy/healthcheck.py deploy/healthcheck.sh /opt/visavis/
 
 FROM ${BASE_IMAGE} AS orchestrator
 RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent visavis \
@@ -49,7 +52,7 @@ WORKDIR /tmp
 # SIP, and the control API; RTP takes the UDP ports VISAVIS_RTP_PORT_MIN to VISAVIS_RTP_PORT_MAX
 EXPOSE 5060/udp 5060/tcp 8080/tcp
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
-  CMD ["python", "/opt/visavis/healthcheck.py", "orchestrator"]
+  CMD ["/opt/visavis/healthcheck.sh", "orchestrator"]
 ENTRYPOINT ["python", "-m", "orchestrator"]
 ARG VERSION=0.1.0
 ARG REVISION=unknown
@@ -64,7 +67,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv /opt/build
 COPY deploy/requirements-caller.txt /tmp/requirements.txt
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/build/bin/pip install --no-deps --no-compile --target /opt/caller -r /tmp/requirements.txt
+    /opt/build/bin/pip install --no-deps --no-compile --target /opt/caller --require-hashes -r /tmp/requirements.txt
 
 # a phone that records what it receives, for `docker compose --profile demo run --rm demo`
 FROM orchestrator AS caller
@@ -72,7 +75,7 @@ COPY --from=caller-dependencies /opt/caller /opt/caller
 ENV PYTHONPATH=/opt/visavis:/opt/caller
 COPY testing/__init__.py testing/ports.py /opt/visavis/testing/
 COPY testing/caller /opt/visavis/testing/caller
-COPY examples/demo.py examples/services.py /opt/visavis/examples/
+COPY examples/demo.py examples/services.py examples/dialogue.py /opt/visavis/examples/
 COPY deploy/demo.py /opt/visavis/demo.py
 HEALTHCHECK NONE
 ENTRYPOINT ["python", "/opt/visavis/demo.py"]

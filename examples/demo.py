@@ -197,8 +197,12 @@ async def demo(options: argparse.Namespace) -> None:
             ) as api,
         ):
             processes = {"inference_server": inference, "orchestrator": orchestrator}
-            await wait_ready(api, processes, progress, folder)
-            words = await callers_words(CLOCK_RATES["opus"])
+            making = asyncio.create_task(callers_words(CLOCK_RATES["opus"]))
+            try:
+                await wait_ready(api, processes, progress, folder)
+                words = await making
+            finally:
+                making.cancel()
             progress.say("dialling")
             async with Phone(f"sip:demo@127.0.0.1:{sip}", codec="opus") as phone:
                 call = await converse(api, phone, options.text, options.language, progress)
@@ -206,8 +210,9 @@ async def demo(options: argparse.Namespace) -> None:
                 said = await hold_dialogue(api, phone, call["call_id"], words)
                 await asyncio.sleep(LISTEN_S)
             recording = phone.recording
-    progress.say("writing what the phone received")
-    frames = recording.frames()
+            progress.say("writing what the phone received")
+            decoding = asyncio.create_task(asyncio.to_thread(recording.frames))  # while the services end
+    frames = await decoding
     if not frames:
         raise DemoFailed("the phone received no picture that decodes")
     figures = report(recording, frames, options.fps)

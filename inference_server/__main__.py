@@ -1,4 +1,4 @@
-"""``python -m inference_server``: start, serve, drain on SIGTERM, end."""
+"""``python -m inference_server``: start, serve, drain on SIGTERM, end; with 1 where the engine can never load."""
 
 from __future__ import annotations
 
@@ -50,6 +50,7 @@ async def serve(settings: Settings, log: Log) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     core = Core(settings, log)
+    core.on_hopeless = stop.set
     guard = make_guard(settings)
     core.metrics.without_token.set_function(lambda: guard.without_token)
     face = GrpcFrontend(core, guard)
@@ -74,17 +75,20 @@ async def serve(settings: Settings, log: Log) -> int:
     gc.collect()
     gc.freeze()  # what lives as long as the process is not looked at again
     await stop.wait()
-    await core.drain()
+    if not core.hopeless:
+        await core.drain()
     await core.close()
     await face.close()
     if http is not None:
         await http.close()
     log.info("stopped")
-    return 0
+    if core.hopeless:
+        print(f"The engine {settings.engine} cannot load: {core.hopeless}", file=sys.stderr)
+    return 1 if core.hopeless else 0
 
 
 def main(argv: list[str]) -> int:
-    """Entry; 2 where a setting is wrong."""
+    """Entry; 2 where a setting is wrong, 1 where the engine can never load."""
     try:
         settings = load(argv)
         if ":" not in settings.engine and settings.engine not in engine_names():

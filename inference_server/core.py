@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from inference_server.avatars.catalogue import Catalogue
@@ -16,6 +17,7 @@ from inference_server.engine.renderer import Renderer
 from inference_server.engine.residency import Residency
 from inference_server.engine.scheduler import Scheduler
 from inference_server.errors import RequestError, unavailable
+from inference_server.gpu import GpuMetrics
 from inference_server.metrics import Metrics
 from inference_server.settings import MIB, Settings
 from inference_server.streams.admission import SpeakingSlots, measured_slots
@@ -24,6 +26,7 @@ from inference_server.streams.opening import agree
 from inference_server.streams.outbox import ResponseQueue
 from inference_server.streams.pictures import Pictures
 from inference_server.streams.session import Session, SessionParameters
+from inference_server.streams.shares import beyond_share
 from inference_server.streams.stream import Stream
 from inference_server.uploads import Uploads
 from visavis.avatar.v1.contract import Capacity, Open
@@ -42,10 +45,15 @@ class Core:
         self.settings = settings
         self.log = log
         self.metrics = Metrics()
+        self.gpus = GpuMetrics(log)
+        self.metrics.registry.register(self.gpus)
         self.slots = SpeakingSlots()
         self.draining = False
         self.streams: dict[Stream, None] = {}
         self.on_health: list[Callable[[bool], None]] = []
+        self.hopeless = ""
+        """Why the engine can never load with these settings and files, one sentence."""
+        self.on_hopeless: Callable[[], None] = lambda: None
         self.store = AvatarStore(
             settings.cache_dir,
             settings.cache_disk_mib * MIB,
@@ -62,6 +70,7 @@ class Core:
             on_message=self._on_message,
             on_read=self._on_read,
             on_change=self._on_engine,
+            on_hopeless=self._on_hopeless,
         )
         self.renderer.use(self.engine)
         self.residency = Residency(self.engine, self.store, settings.avatar_memory_mib * MIB)
@@ -78,6 +87,7 @@ class Core:
     def start(self) -> None:
         """Start the engine process."""
         self.engine.start()
+        self.gpus.start()
         self._ticker = logged(asyncio.create_task(self._tick()), "ticker")
 
     async def close(self) -> None:
@@ -88,6 +98,7 @@ class Core:
             self._ticker.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._ticker
+        self.gpus.close()
         await self.avatars.close()
         await self.engine.close()
 
@@ -115,6 +126,7 @@ class Core:
             self.ready,
             self.draining,
             frozenset(self.avatars.ids),
+            self.not_ready_reason,
         )
 
     # --- streams --------------------------------------------------------------------------------------
@@ -122,7 +134,7 @@ class Core:
     async def open(self, request: Open, client: str = "") -> Stream:
         """A stream for one conversation of ``client``. Raises :class:`RequestError`."""
         self.check_open_to_new()
-        self._check_room()
+        self._check_room(client)
         avatar = await self.avatars.get(request.avatar_id)
         body = avatar.body
         scope = agree(request, body)
@@ -132,7 +144,7 @@ class Core:
             self.residency.release(resident)
             raise unavailable(f"The engine is not ready ({self.engine.reason}): try again soon or elsewhere.")
         try:
-            self._check_room()  # others may have come in meanwhile
+            self._check_room(client)  # others may have come in meanwhile
         except RequestError:
             self.residency.release(resident)
             raise
@@ -158,6 +170,7 @@ class Core:
             say=lambda response: stream.say(response),
             first_frame=self.metrics.first_frame_seconds.observe,
             budget=self._ahead,
+            share=lambda: self._slot_share(client),
         )
         stream = Stream(
             session,
@@ -202,7 +215,25 @@ class Core:
         if self.engine.loaded is None:
             raise unavailable(f"The engine is not ready ({self.engine.reason}): try again soon or elsewhere.")
 
-    def _check_room(self) -> None:
+    def _clients(self, *, speaking: bool = False) -> Counter[str]:
+        """How many streams, or speaking slots, each client holds."""
+        sessions = (stream.session for stream in self.streams)
+        return Counter(s.parameters.client for s in sessions if s.holds_slot or not speaking)
+
+    def _slot_share(self, client: str) -> str:
+        held = self._clients(speaking=True)
+        if not beyond_share(client, held, self._clients(), self.slots.total):
+            return ""
+        return f"this client has {held[client]} of {self.slots.total} speaking slots, its share: try another server"
+
+    def _check_room(self, client: str) -> None:
+        open_now = self._clients()
+        if beyond_share(client, open_now, open_now, self.settings.max_sessions):
+            raise RequestError(
+                "resource_exhausted",
+                f"This client has {open_now[client]} of {self.settings.max_sessions} streams, its share: try "
+                "another server.",
+            )
         if len(self.streams) >= self.settings.max_sessions:
             raise RequestError(
                 "resource_exhausted",
@@ -272,6 +303,10 @@ class Core:
                 stream.session.go_away("the engine stopped", 0)
                 stream.end(unavailable("The engine stopped: open the stream again, here or elsewhere."))
         self._tell_health()
+
+    def _on_hopeless(self, sentence: str) -> None:
+        self.hopeless = sentence
+        self.on_hopeless()
 
     def _use_costs(self, costs: list[tuple[int, float]]) -> None:
         self.renderer.scheduler.set_costs(costs)

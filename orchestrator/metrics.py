@@ -64,6 +64,8 @@ class OrchestratorCollector(Collector):
         self._answer_ms: list[float] = []
         self.conversations: Callable[[], tuple[int, bool]] | None = None
         """How many callers are talked with, and whether what they say is understood now."""
+        self._without_slot: set[str] = set()
+        """Calls whose turn under way found no speaking slot anywhere."""
 
     def count(self, event: CallEvent) -> None:
         """Take one event of the bus."""
@@ -74,6 +76,10 @@ class OrchestratorCollector(Collector):
             label = label if known < OUTCOMES else "other"
         self._events[event.kind, label] += 1
         self._keys_dropped += int(event.data.get("dropped", 0))
+        if event.kind == "avatar" and label == "rejected":
+            self._without_slot.add(event.call_id)
+        elif event.kind in ("turn_finished", "turn_interrupted", "ended"):
+            self._without_slot.discard(event.call_id)
         if event.kind == "turn_started":
             self._wait_ms = [*self._wait_ms, float(event.data["wait_ms"])][-200:]
         if event.kind == "latency":
@@ -90,6 +96,11 @@ class OrchestratorCollector(Collector):
         """See prometheus_client."""
         yield GaugeMetricFamily("visavis_calls_active", "Calls under way", self._calls.active)
         yield CounterMetricFamily("visavis_calls_refused", "Calls answered 503", self._calls.refused)
+        yield GaugeMetricFamily(
+            "visavis_turns_without_slot",
+            "Turns under way that found no speaking slot anywhere",
+            len(self._without_slot),
+        )
         if self._talking_face is not None:
             yield GaugeMetricFamily(
                 "visavis_talking_face",

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-import soxr
 
 from bench.lipsync.call import RECEIVED_RATE, found
 from inference_server.engines.portrait.features import HOP
@@ -42,6 +41,8 @@ async def called(uri: str, talk: Callable[[], Awaitable[None]], folder: Path, cl
 def judged(clip: Path, said: Clip) -> LipSyncReport:
     """The lip-sync metric on the clip, by the phones of what was said in it. Raises ``ValueError``."""
     sound = read_sound(clip)
+    import soxr  # of the bench's speech alone
+
     heard = soxr.resample(sound.pcm.astype(np.float32), RATE, RECEIVED_RATE).astype(np.int16)
     at, _ = found(heard, said.pcm)
     start, seconds = sound.start_s + at, len(said.pcm) / RATE

@@ -47,11 +47,12 @@ class Catalogue:
 
     def prepare(self, request: PrepareRequest) -> AsyncGenerator[float | StoredAvatar, None]:
         """Progress, then the avatar. Raises :class:`RequestError`."""
-        self.check_size(request.width, request.height)
-        if not 1 <= request.fps <= 60:
-            raise invalid(f"fps must be 1 to 60, not {float(request.fps):g}: try 25.")
-        if request.fps.denominator > 100_000:
-            raise invalid("fps must be a plain fraction such as 25/1 or 30000/1001.")
+        with request.let_go():
+            self.check_size(request.width, request.height)
+            if not 1 <= request.fps <= 60:
+                raise invalid(f"fps must be 1 to 60, not {float(request.fps):g}: try 25.")
+            if request.fps.denominator > 100_000:
+                raise invalid("fps must be a plain fraction such as 25/1 or 30000/1001.")
         return self.preparation.prepare(request)
 
     def check_size(self, width: int, height: int) -> None:

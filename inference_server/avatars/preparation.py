@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import shutil
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, cast
@@ -47,6 +48,15 @@ class PrepareRequest:
     settings: dict[str, str]
     video: bool = False
     client: str = ""
+
+    @contextlib.contextmanager
+    def let_go(self) -> Iterator[None]:
+        """Let go of the file where this is refused: an error's trace would keep it for long."""
+        try:
+            yield
+        except BaseException:
+            self.file = b""
+            raise
 
     @property
     def cost(self) -> float:
@@ -116,11 +126,13 @@ class PreparationQueue:
         """Progress 0..1, then the avatar. Raises :class:`RequestError`."""
         loaded = self._engine.loaded
         if loaded is None:
+            request.file = b""
             raise unavailable(
                 f"The engine is not ready ({self._engine.reason}): try again soon or elsewhere."
             )
-        self._check(request)
-        _check_settings(request.settings, loaded.info)
+        with request.let_go():
+            self._check(request)
+            _check_settings(request.settings, loaded.info)
         own = loaded.own_body
         build = own or _loop_build(request.video)
         body_id = ids.body_id(request.file, request.width, request.height, request.fps, request.fit, build)
@@ -128,21 +140,26 @@ class PreparationQueue:
         avatar_id = ids.avatar_id(body_id, engine, engine_build, request.settings)
         known = await asyncio.to_thread(self._store.avatar, avatar_id)
         if known is not None:
+            request.file = b""
             yield known
             return
         job = self._jobs.get(avatar_id)
         if job is None:
             if len(self._jobs) >= MOST_WAITING:
+                request.file = b""
                 raise RequestError(
                     "resource_exhausted", f"{MOST_WAITING} preparations are waiting already: try again later."
                 )
             if sum(other.client == request.client for other in self._jobs.values()) >= MOST_OF_ONE:
+                request.file = b""
                 raise RequestError(
                     "resource_exhausted", f"{MOST_OF_ONE} preparations of yours are waiting: try again later."
                 )
             job = self._jobs[avatar_id] = _Job(request.client)
             job.task = asyncio.create_task(self._work(job, request, bool(own), body_id, avatar_id, loaded))
             job.task.add_done_callback(lambda _: self._jobs.pop(avatar_id, None))
+        else:
+            request.file = b""
         job.waiting += 1
         assert job.task is not None
         try:

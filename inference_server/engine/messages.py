@@ -10,6 +10,8 @@ from visavis.service.ipc import Codec
 
 Answer = tuple[str, tuple[int, int, int, int] | None, str | None]
 """What became of a row: kind, rectangle, error."""
+HOPELESS = "Hopeless"
+"""``kind`` of a failed load that no second try can mend: a setting, an import, a missing or damaged file."""
 
 
 @dataclass(slots=True)

@@ -25,6 +25,7 @@ class EngineProcess:
     came together; its coming and going is told to ``on_change``.
 
     ``on_change(loaded, sentence)``: the engine is loaded, or (``None``) not usable, and why.
+    ``on_hopeless``: it can never load as things are, and why; it is tried again until somebody closes this.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class EngineProcess:
         on_message: Callable[[m.Message], None],
         on_read: Callable[[], None],
         on_change: Callable[[m.Loaded | None, str], None],
+        on_hopeless: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         self.loaded: m.Loaded | None = None
         self.reason = "the engine is starting"
@@ -45,6 +47,7 @@ class EngineProcess:
         self._log = log
         self._on_message = on_message
         self._on_change = on_change
+        self._on_hopeless = on_hopeless
         self._supervisor = Supervisor()
         pings = itertools.count(1)
         program = Program(
@@ -102,6 +105,8 @@ class EngineProcess:
                 self.reason = f"the engine is loading: {message.sentence}"
                 self._log.info("engine_loading", progress=round(message.progress, 3), what=message.sentence)
             case m.Failed(what="load" | "engine"):
+                if message.kind == m.HOPELESS:
+                    self._on_hopeless(message.sentence)
                 raise ChildLost(message.sentence)
             case _:
                 self._on_message(message)

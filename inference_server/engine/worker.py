@@ -240,14 +240,17 @@ def main() -> int:
     log_threads()
     sys.setswitchinterval(SWITCH_S)
     ring = FrameRing(options.ring, options.ring_size, options.lanes)
+    made = False
     try:
         factory = engine_factory(options.engine)
         engine = factory(json.loads(options.settings))
+        made = True
         worker = EngineWorker(engine, channel, ring)
         worker.load(str(getattr(engine, "body_build", "")))
     except Exception as error:
         known = isinstance(error, EngineError | ValueError)
-        kind = "ModelMissing" if isinstance(error, ModelMissing) else type(error).__name__
+        hopeless = not made or isinstance(error, ModelMissing | ImportError)
+        kind = m.HOPELESS if hopeless else type(error).__name__
         sentence = str(error) if known else f"{type(error).__name__}: {error}"
         channel.sendall(m.codec.encode(m.Failed("load", "", kind, sentence)))
         return 1

@@ -5,7 +5,8 @@ Settings (all optional): ``body`` card | loop; ``colour`` RRGGBB of the card; ``
 ``cost_ms_row`` (simulated device time), ``jitter_ms``; ``oom_every`` (every n-th batch is lost);
 ``crash_after_rows``, ``dead_after_rows``, ``hang_after_rows``;
 ``busy_fraction`` (a thread that burns this share of a core in Python);
-``load_ms``; ``load_error`` (a sentence); ``max_avatars``; ``prepare_steps``.
+``load_ms``; ``load_error`` (a sentence: it is tried again), ``missing`` (a sentence: it can never load);
+``max_avatars``; ``prepare_steps``.
 Settings of an avatar: ``number`` (0..65535, else from the body id); ``fault`` prepare | attach | render | reject.
 """
 
@@ -54,6 +55,7 @@ class MockSettings:
     busy_fraction: float = 0.0
     load_ms: float = 0.0
     load_error: str = ""
+    missing: str = ""
     max_avatars: int = 0
     prepare_steps: int = 4
 
@@ -174,7 +176,9 @@ class MockEngine:
             progress(step / 4, "drawing the test card")
             time.sleep(self.settings.load_ms / 4000)
         if self.settings.load_error:
-            raise base.ModelMissing(self.settings.load_error)
+            raise base.EngineError(self.settings.load_error)
+        if self.settings.missing:
+            raise base.ModelMissing(self.settings.missing)
         if self.settings.busy_fraction > 0:
             threading.Thread(target=self._burn, daemon=True).start()
 

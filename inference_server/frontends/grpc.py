@@ -76,6 +76,7 @@ class GrpcFrontend:
 
     def __init__(self, core: Core, guard: Guard) -> None:
         self._core = core
+        self._guard = guard
         self._log = core.log
         self._server = grpc.aio.server(
             interceptors=[AccessInterceptor(guard)], options=server_options(core.settings)
@@ -107,6 +108,12 @@ class GrpcFrontend:
         """Stop listening and end what is left."""
         await self._health.close()
         await self._server.stop(grace_s)
+
+    def _client(self, context: Context) -> str:
+        """Who asks: the name of the token, and the address."""
+        sent = [str(value) for key, value in context.invocation_metadata() if key == "authorization"]
+        grant = self._guard.known(sent[0]) if sent else None
+        return f"{grant.name if grant else ''}@{client_of(context.peer())}"
 
     def _handlers(self) -> Any:
         def entry(kind: str, method: Any, request: type[Message]) -> Any:
@@ -156,12 +163,13 @@ class GrpcFrontend:
         """
         async with self._answering("PrepareAvatar", context):
             self._core.check_open_to_new()
-            client = client_of(context.peer())
+            client = self._client(context)
             async with self._core.uploads.place(client):
-                try:
-                    request = convert.prepare_request(_checked(await anext(requests)), client)
-                except StopAsyncIteration:
-                    raise invalid("The call ended before its request: send one.") from None
+                sent = await context.read()  # an iterator would keep it until the call's trace is collected
+                if sent is grpc.aio.EOF:  # type: ignore[attr-defined]
+                    raise invalid("The call ended before its request: send one.")
+                request = convert.prepare_request(_checked(sent), client)
+                del sent
             steps = self._core.avatars.prepare(request)
             async with contextlib.aclosing(steps):
                 async for step in steps:
@@ -218,7 +226,7 @@ class GrpcFrontend:
             if kind != "open":
                 name = "an unknown message" if kind is None else "".join(w.title() for w in kind.split("_"))
                 raise invalid(f"{name} came before Open: send Open first.")
-            stream = await self._core.open(convert.open_request(first.open), client_of(context.peer()))
+            stream = await self._core.open(convert.open_request(first.open), self._client(context))
             tasks: list[asyncio.Task[Any]] = []
             try:
                 await context.write(codec.encode_response(describe.opened(self._core, stream)))
@@ -305,4 +313,6 @@ def server_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.so_reuseport", 0),
+        # what nobody reads yet is not fetched: else each waiting upload has megabytes here
+        ("grpc.http2.bdp_probe", 0),
     ]

@@ -60,13 +60,15 @@ class Session:
         say: Callable[[Response], None],
         first_frame: Callable[[float], None] = lambda seconds: None,
         budget: AheadBudget | None = None,
+        share: Callable[[], str] = lambda: "",
     ) -> None:
         self.parameters = parameters
         self.epoch = 0
         self.frames = 0
         self.late = 0
         self._slots = slots
-        self._holds_slot = False
+        self.holds_slot = False
+        self._share = share
         self._new_track = new_track
         self._command = command
         self._say = say
@@ -93,12 +95,7 @@ class Session:
                 raise invalid(
                     f"TurnStart: turn {turn.turn_id} has not ended: send EndOfTurn or Interrupt before the next."
                 )
-        reason = self._refusal
-        if reason is None and not self._holds_slot:
-            self._holds_slot = self._slots.take(self.parameters.fps)
-            if not self._holds_slot:
-                reason = f"all {self._slots.total} speaking slots are taken: try another server"
-        if reason is not None:
+        if reason := self._refusal or self._take_slot():
             self._past.append(turn_id)
             self._say(TurnRejected(turn_id, reason))
             return
@@ -137,6 +134,11 @@ class Session:
             return
         if turn.ended:
             raise invalid(f"Audio: turn {turn_id} has ended: nothing may follow its end.")
+        turn.last_audio = now
+        if reason := self._take_slot():  # it was given back while nothing came
+            self._say(TurnRejected(turn_id, reason))
+            self._end(turn)
+            return
         if turn.origin is None:
             turn.begin(first_sample, now)
             self._command(
@@ -263,9 +265,11 @@ class Session:
         return self.late + sum(turn.late for turn in self._turns.values())
 
     def expire(self, now: float) -> None:
-        """Finish rendered turns whose client has said nothing for a while."""
+        """Finish rendered turns whose client says nothing; give a slot back that nothing is said with."""
         for turn in list(self._turns.values()):
             self._settle(turn, now)
+        if self.holds_slot and all(turn.quiet(now) for turn in self._turns.values()):
+            self._give_slot()
 
     def close(self) -> None:
         """The stream is gone: everything it holds is given back."""
@@ -347,6 +351,19 @@ class Session:
         self._past.append(turn.turn_id)
         if turn.origin is not None:
             self._command(CloseTrack(turn.track))
-        if self._holds_slot and not self._turns:
-            self._holds_slot = False
-            self._slots.give(self.parameters.fps)
+        if self.holds_slot and not self._turns:
+            self._give_slot()
+
+    def _take_slot(self) -> str:
+        """Take a slot unless we hold one; a sentence where there is none for us."""
+        reason = ""
+        if not self.holds_slot:
+            reason = self._share()
+            if not reason and not self._slots.take(self.parameters.fps):
+                reason = f"all {self._slots.total} speaking slots are taken: try another server"
+            self.holds_slot = not reason
+        return reason
+
+    def _give_slot(self) -> None:
+        self.holds_slot = False
+        self._slots.give(self.parameters.fps)

@@ -11,6 +11,7 @@ from inference_server.streams.pace import Pace
 from visavis.audio import WholeSamples
 from visavis.frames import SAMPLE_RATE, frame_at, frame_start
 
+QUIET_S = 5.0  # without audio, and nothing left to draw: a speaking slot is not kept for that
 FIRST_FRAMES = 2  # of a turn, which go ahead of everything that plays already
 MOST_ANCHORS = 64  # kept; older ones belong to frames heard long ago
 
@@ -67,6 +68,7 @@ class TurnFrames:
         self.late = 0
         self.failed = 0
         self.last_heard = now  # of the client, about this turn
+        self.last_audio = now  # that came
         self.last_sent = False
         self.playing = False
         self.began = now  # when its first audio came
@@ -191,6 +193,11 @@ class TurnFrames:
             self.pace.spend(now)
         self.cursor = job.frame + 1
         self.under_way += 1
+
+    def quiet(self, now: float) -> bool:
+        """Nothing has come for a while, and nothing of what came is to be drawn any more."""
+        drawn = self.cursor >= self._renderable and not self.under_way and not self.ahead.held
+        return not self.ended and drawn and now - self.last_audio >= QUIET_S
 
     def note_due(self, now: float) -> None:
         """Remember since when a frame waits to be handed out."""

@@ -18,7 +18,7 @@ def sharing(other: Callable[[], asyncio.Protocol]) -> type[HttpProtocol]:
         _decided = False
 
         def data_received(self, data: bytes) -> None:
-            if not self._decided:
+            if not self._decided and not self.transport.is_closing():
                 self._decided = True
                 if data.startswith(MEDIA_FIRST) and self.scheme == "http":
                     self.connections.discard(self)

@@ -19,7 +19,6 @@ PROMPT = (
     "lists, headings, markup or emoji, and write numbers as they are said. What the caller says comes from speech "
     "recognition, with its mistakes. An answer that ends in the middle of a sentence was interrupted there."
 )
-GREETING = "Hello, I am an automatic assistant. How can I help you?"
 MOST_ROUNDS = 4
 """Requests for one reply, each after tools of the one before were used."""
 _TIMEOUT = httpx.Timeout(10.0, connect=5.0)
@@ -34,7 +33,7 @@ class ModelSettings:
     model: str
     key: Secret
     prompt: str = ""
-    greeting: str = GREETING
+    greeting: str = ""
     max_tokens: int = 300
 
 

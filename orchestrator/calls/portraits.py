@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEFAULT = "default"
+MOST_AVATARS = 1000
 MAX_BYTES = 20_000_000
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _SEPARATORS = re.compile(r"[-.() ]")
@@ -102,6 +103,8 @@ class AvatarCatalog:
         """Store a portrait. Raises :class:`AvatarError`."""
         kind = self.check(name, data)
         name = avatar_name(name)
+        if name not in self.names() and len(self.names()) > MOST_AVATARS:
+            raise AvatarError(f"{MOST_AVATARS} avatars are stored: delete one that is not needed, then again")
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{name}.image"
         partial = self._folder / f"{name}.partial"

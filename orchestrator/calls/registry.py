@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +30,8 @@ from orchestrator.worker.messages import CallMessage, CallOpened, CloseVideo, He
 from orchestrator.worker.pool import NoRoom, WorkerPool
 
 ENDED_KEPT = 100
+ENDING_S = 2.0
+"""What calls may take to end when the orchestrator does; whoever has not acknowledged is hung up all the same."""
 
 
 class CallRegistry:
@@ -209,12 +213,14 @@ class CallRegistry:
             await next(iter(self._under_way.values())).over.wait()
 
     async def close(self) -> None:
-        """Hang up every call and wait until each has ended."""
+        """Hang up every call and wait until each has ended, but not for those that are not acknowledged yet."""
         calls = list(self._under_way.values())
         for call in calls:
             call.hang_up("shutdown")
-        for call in calls:
-            await call.over.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ENDING_S):
+                for call in calls:
+                    await call.over.wait()
 
     # -- inside --
 

@@ -21,6 +21,7 @@ function App() {
   const [events, setEvents] = useState([]);
   const [chosen, choose] = useState("");
   const [call, setCall] = useState(null);
+  const [wanted, want] = useState("");
   const [, changed] = useReducer((count) => count + 1, 0);
   const main = useRef(null);
 
@@ -60,10 +61,10 @@ function App() {
 
   if (!signedIn) return html`<${SignIn} done=${() => setSignedIn(true)} wrong=${error?.status === 401} />`;
   const views = {
-    call: () => html`<${CallView} phone=${phone} call=${call} setCall=${setCall} status=${status} statusError=${error} />`,
+    call: () => html`<${CallView} phone=${phone} call=${call} setCall=${setCall} status=${status} statusError=${error} events=${events} wanted=${wanted} took=${() => want("")} />`,
     calls: () => html`<${CallsView} events=${events} chosen=${chosen} choose=${choose} />`,
     records: () => html`<${RecordsView} />`,
-    faces: () => html`<${AvatarsView} callFace=${(name) => (setCall(phone.call(name)), (location.hash = "call"))} />`,
+    faces: () => html`<${AvatarsView} callFace=${(name) => (want(name), (location.hash = "call"))} />`,
     system: () => html`<${SystemView} status=${status} error=${error} />`,
   };
   return html`

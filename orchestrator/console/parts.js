@@ -88,6 +88,26 @@ export function Act({ work, failed = () => {}, children, ...rest }) {
   return html`<button type="button" ...${rest} disabled=${busy || rest.disabled} aria-busy=${busy} onClick=${press}>${children}</button>`;
 }
 
+/** What both sides say, out of a call's events: the caller's words so far in grey until they are settled. */
+export function Captions({ events }) {
+  const end = useRef(null);
+  const lines = [];
+  for (const event of events) {
+    if (event.event === "transcript") {
+      const last = lines.at(-1);
+      if (last && last.who === "Caller" && !last.final) lines.pop();
+      lines.push({ who: "Caller", text: event.text, final: event.final });
+    } else if (event.event === "reply") {
+      lines.push({ who: "Face", text: event.text + (event.whole ? "" : " …"), final: true });
+    }
+  }
+  useEffect(() => end.current?.scrollTo?.(0, end.current.scrollHeight), [lines.length]);
+  if (!lines.length) return null;
+  return html`<ol class="lines captions" ref=${end} tabindex="0" aria-live="polite" aria-label="Captions">
+    ${lines.slice(-40).map((line, index) => html`<li key=${index} class=${line.final ? "" : "hint"}><strong>${line.who}</strong> ${line.text}</li>`)}
+  </ol>`;
+}
+
 const KEYS = "123456789*0#";
 
 export function Keypad({ press }) {

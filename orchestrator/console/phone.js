@@ -214,6 +214,7 @@ export class Call extends EventTarget {
 
   async #invite(body) {
     this.invite = { via: branch(), sequence: ++this.dialog.sequence };
+    this.mark("invited");
     await this.#send("INVITE", { ...this.invite, headers: [SDP], body });
   }
 

@@ -113,23 +113,17 @@ class WebInvitation(SipInvitation):
             self._credentials, self._remote_ufrag = IceCredentials.fresh(), remote_ufrag
             self._on_ufrag(self, self._credentials.ufrag, self._ports.audio_port)
         video = able.video and replace(able.video, feedback=able.video.feedback - _WITHOUT)
-        bundle = BundleCapabilities(self._credentials, self._fingerprint, self._candidates(able.address))
+        bundle = BundleCapabilities(
+            self._credentials,
+            self._fingerprint,
+            candidates(
+                "" if self._settings.advertised_address else self._settings.sip_host,
+                able.address,
+                self._host,
+                self._ports.audio_port,
+            ),
+        )
         return replace(able, video=video, bundle=bundle)
-
-    def _candidates(self, address: str) -> tuple[str, ...]:
-        """Where we are reached: as advertised, else where the browser reached us; and where it believes so."""
-        assert self._ports is not None
-        host, port = self._host
-        bound = self._settings.sip_host
-        own = [address] if bound in ("0.0.0.0", "::") or self._settings.advertised_address else [bound]
-        udp = list(dict.fromkeys([*own, *([host] if host and _is_address(host) else [])]))
-        lines = [
-            candidate(1 + index, "udp", each, self._ports.audio_port, 65535 - index)
-            for index, each in enumerate(udp)
-        ]
-        if host:
-            lines.append(candidate(1 + len(udp), "tcp", host, port, 65535))
-        return tuple(lines)
 
 
 class WebGateway(SipGateway):
@@ -228,6 +222,24 @@ class WebGateway(SipGateway):
     async def on_ended(self, call: SipCall, cause: EndCause) -> None:
         self._media = {name: one for name, one in self._media.items() if one[0] != call.id}
         await super().on_ended(call, cause)
+
+
+def candidates(bound: str, address: str, host: Address, port: int) -> tuple[str, ...]:
+    """Values of a=candidate: where we are reached, and where the browser believes that it has reached us, by UDP;
+    the latter by TCP as well.
+
+    ``bound`` is what media sockets are bound to, "" where ``address`` is advertised whatever that is; ``host`` what
+    the browser's ``Host`` header names, ``port`` the call's.
+    """
+    own = address if bound in ("", "0.0.0.0", "::") else bound
+    reached = [own, *([host[0]] if _is_address(host[0]) else [])]
+    # Sockets that are bound to an IPv4 address hear nothing by IPv6; those of :: hear both.
+    heard = [each for each in reached if bound in ("", "::") or (":" in each) == (":" in bound)]
+    udp = list(dict.fromkeys(heard))
+    lines = [candidate(1 + index, "udp", each, port, 65535 - index) for index, each in enumerate(udp)]
+    if host[0]:
+        lines.append(candidate(1 + len(udp), "tcp", *host, 65535))
+    return tuple(lines)
 
 
 async def named_address(host: str, local: Address) -> Address:

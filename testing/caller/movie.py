@@ -99,7 +99,7 @@ def write_movie(recording: Recording, frames: Sequence[VideoFrame], path: Path) 
     height, width = frames[0].image.shape[:2]
     with av.open(str(path), "w") as file:
         video: Any = file.add_stream(
-            "libx264", rate=Fraction(1000, 1), options={"crf": "16", "preset": "fast"}
+            "libx264", rate=Fraction(1000, 1), options={"crf": "16", "preset": "veryfast"}
         )
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         video.time_base = video.codec_context.time_base = Fraction(1, 1000)

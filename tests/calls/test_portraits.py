@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.calls import portraits
 from orchestrator.calls.portraits import AvatarCatalog, AvatarError, avatar_name, media_type
 from orchestrator.sip.message.message import parse_request_uri
 from tests.support.sip_fake import AUDIO, Wire, only, request, sdp
@@ -130,3 +131,14 @@ async def test_a_call_to_a_telephone_number_shows_its_portrait() -> None:
         invite = request("INVITE", uri=uri, branch=f"z9hG4bK{number}", call_id=f"c{number}", body=sdp(AUDIO))
         only(await wire.put(invite), 200)
     assert [call.user for call in wire.handler.calls] == ["+4930123", "911;phone-context=example.com"]
+
+
+def test_avatars_are_bounded(catalog: AvatarCatalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(portraits, "MOST_AVATARS", len(catalog.names()) + 1)
+    for name in ("one", "two"):
+        catalog.put(name, PNG)
+    with pytest.raises(AvatarError, match="delete one that is not needed"):
+        catalog.put("three", PNG)
+    catalog.put("two", PNG)
+    catalog.delete("one")
+    catalog.put("three", PNG)

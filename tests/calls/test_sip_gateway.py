@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.calls import registry
 from orchestrator.sip.message.message import Request
 from tests.support.control import Control
 from tests.support.sip_fake import (
@@ -125,3 +126,17 @@ async def test_a_callee_redirects_within_its_server_only(house: Control) -> None
     invite = await asked(house, "INVITE")
     replies = await house.wire.put(reply_to(invite, 302).replace(CONTACT, ELSEWHERE))
     assert only_request(replies, "INVITE").uri == "sip:ben@127.0.0.9"
+
+
+async def test_the_end_waits_for_nobody_who_has_not_acknowledged(
+    house: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "ENDING_S", 0.05)
+    assert statuses(await house.wire.put(request("INVITE", body=sdp(VOICE)))) == [100, 200]
+    assert house.registry.active == 1
+    async with asyncio.timeout(5):
+        await house.registry.close()
+        await house.wire.agent.close()
+        while house.registry.active:
+            await asyncio.sleep(0)
+    assert only_request([m for m in house.wire.take() if isinstance(m, Request)], "BYE")

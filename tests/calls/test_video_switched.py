@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import random
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +13,7 @@ import httpx
 import pytest
 
 from orchestrator.sip.message.message import Request, Response
+from tests.support import fuzz
 from tests.support.control import Control
 from tests.support.sip_fake import (
     AUDIO,
@@ -23,6 +26,7 @@ from tests.support.sip_fake import (
     sdp,
     settle,
 )
+from tests.support.sip_mutate import mutate
 
 OFF = "m=video 0 RTP/AVP 96\n"
 PICTURE = "m=video 6002 RTP/AVP 97\na=rtpmap:97 H264/90000\na=fmtp:97 packetization-mode=1\n"
@@ -337,3 +341,33 @@ async def test_what_was_agreed_is_bytes_of_the_same_length_each_time(house: Cont
     strip = [tuple(re.sub(r"m=video \d+", "m=video", "\n".join(lines(a))) for a in pair) for pair in answers]
     assert len(set(strip)) == 1
     assert [only([a], 200).status for pair in answers for a in pair] == [200] * 10
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_whatever_a_new_offer_says_the_call_goes_on(house: Control, seed: int) -> None:
+    """Mutated offers are answered, taken or refused; what is told and what is open agree, and nothing escapes."""
+    escapes = fuzz.Escapes()
+    logging.getLogger("orchestrator").addHandler(escapes)
+    phone, rng = Phone(house), random.Random(seed)
+    call_id = await phone.call(AUDIO)
+    offers = [
+        sdp(AUDIO),
+        sdp(AUDIO, VIDEO),
+        sdp(AUDIO, OFF),
+        sdp(AUDIO, VIDEO + "a=inactive\n"),
+        sdp(VIDEO, AUDIO),
+    ]
+    try:
+        for number in range(200):
+            body = mutate(rng.choice(offers).encode(), rng.choice(offers).encode(), rng).decode("latin-1")
+            answer = await phone.offer(method=rng.choice(("INVITE", "UPDATE")), body=body or " ")
+            assert answer.status in (200, 400, 488), answer
+            if answer.status == 200:
+                ports = [int(port) for port in re.findall(rb"\r\nm=video (\d+) ", answer.body)]
+                assert [port for port in ports if port] == list(house.media.video.values())
+            if number % 20 == 0:
+                assert video_port(await phone.offer(AUDIO, VIDEO)) == house.media.video[call_id]
+        assert video_port(await phone.offer(AUDIO, OFF)) == 0 and house.media.video == {}
+    finally:
+        logging.getLogger("orchestrator").removeHandler(escapes)
+    assert escapes.records == []

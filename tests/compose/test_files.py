@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy import check_names
 from inference_server.settings import Settings as InferenceSettings
 from inference_server.settings import load as load_inference
 from orchestrator.config import Settings as OrchestratorSettings
@@ -20,7 +21,12 @@ from visavis.service.settings import CONFIG
 
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
-COMPOSE = ["docker-compose.yml", "docker-compose.gpu.yml", "deploy/compose.bridge.yml"]
+COMPOSE = [
+    "docker-compose.yml",
+    "docker-compose.gpu.yml",
+    "deploy/compose.bridge.yml",
+    "deploy/compose.gpus.yml",
+]
 
 
 class _Loader(yaml.SafeLoader):
@@ -93,12 +99,13 @@ def test_the_example_and_the_compose_files_name_the_same_variables() -> None:
     named = {name for name in example() if name.startswith("DEPLOY_")}
     assert named == {name for name in used if name.startswith("DEPLOY_")}
     assert used - named - {CONFIG, *fields()} == {"HF_ENDPOINT"}
+    assert {"HF_ENDPOINT", "HF_TOKEN"} <= set(example())
 
 
 def test_defaults_in_the_compose_files_are_those_of_the_example() -> None:
     for file in COMPOSE:
         for name, default in re.findall(r"\$\{(DEPLOY_[A-Z_]+):-([^}$]*)\}", (ROOT / file).read_text()):
-            if file == "docker-compose.gpu.yml" and name == "DEPLOY_INFERENCE_MEMORY":
+            if "gpu" in file and name == "DEPLOY_INFERENCE_MEMORY":
                 continue  # weights and CUDA take more
             assert example()[name] == default, f"{name} in {file}"
 
@@ -154,8 +161,21 @@ def test_dockerfiles_build_anywhere(file: str) -> None:
 
 @pytest.mark.parametrize("file", sorted(path.name for path in DEPLOY.glob("requirements-*.txt")))
 def test_requirements_are_pinned_and_name_no_place(file: str) -> None:
-    for line in (DEPLOY / file).read_text().splitlines():
-        assert re.fullmatch(r"[a-z0-9._-]+==[A-Za-z0-9.+!]+", line), line
+    pinned = (DEPLOY / file).read_text().replace("\\\n", "").splitlines()
+    assert pinned
+    for line in pinned:
+        assert re.fullmatch(r"[a-z0-9._-]+==[A-Za-z0-9.+!]+( +--hash=sha256:[0-9a-f]{64})+ *", line), line[
+            :100
+        ]
+
+
+@pytest.mark.parametrize("file", ["orchestrator.Dockerfile", "inference.Dockerfile"])
+def test_images_install_nothing_without_its_hash(file: str) -> None:
+    text = (DEPLOY / file).read_text().replace("\\\n", "")
+    installs = re.findall(r"pip install [^&\n]*", text)
+    assert installs and all(
+        "--require-hashes -r" in each or " --target /opt/visavis ." in each for each in installs
+    )
 
 
 @pytest.mark.parametrize(
@@ -170,7 +190,7 @@ def test_requirements_are_those_of_the_project(file: str, extras: list[str]) -> 
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
-    pins = dict(line.split("==") for line in (DEPLOY / file).read_text().splitlines())
+    pins = dict(re.findall(r"^([a-z0-9._-]+)==(\S+)", (DEPLOY / file).read_text(), re.MULTILINE))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = list(project["dependencies"])
     for extra in extras:
@@ -182,6 +202,64 @@ def test_requirements_are_those_of_the_project(file: str, extras: list[str]) -> 
         assert requirement.specifier.contains(pins[name]), (
             f"{name}=={pins[name]} is not {requirement.specifier}"
         )
+
+
+def taken(service: str) -> set[str]:
+    return set(compose("deploy/compose.settings.yml")["services"][service]["environment"])
+
+
+def test_each_service_takes_its_own_settings_and_no_others() -> None:
+    """What concerns one must not restart the other."""
+    own = {name for name in fields() if name.startswith("VISAVIS_INFERENCE_")}
+    assert taken("inference") == own and taken("orchestrator") == set(fields()) - own
+    for name, service in compose("docker-compose.yml")["services"].items():
+        if name in ("orchestrator", "inference"):
+            assert service["extends"] == {"file": "deploy/compose.settings.yml", "service": name}
+        assert "env_file" not in service or name == "settings"
+
+
+def test_what_an_image_sets_is_not_taken_away() -> None:
+    """A variable without a value removes the image's own."""
+    for service in ("orchestrator", "inference"):
+        text = (DEPLOY / f"{service}.Dockerfile").read_text()
+        of_image = set(re.findall(r"(VISAVIS_[A-Z_]+)=", text)) & taken(service)
+        environment = compose("docker-compose.yml")["services"][service]["environment"]
+        assert of_image and all(environment.get(name) for name in of_image)
+
+
+def test_a_name_that_is_no_setting_is_refused() -> None:
+    settings = check_names.known((DEPLOY / "compose.settings.yml").read_text())
+    assert set(fields()) | {CONFIG} <= settings
+    assert check_names.problems({*fields(), CONFIG}, settings) == []
+    (told,) = check_names.problems(["VISAVIS_SIP_PORT", "VISAVIS_SIP_PROT"], settings)
+    assert told == "VISAVIS_SIP_PROT is not a setting; is VISAVIS_SIP_PORT meant?"
+    (told,) = check_names.problems(["VISAVIS_QQQ"], settings)
+    assert "lists them all" in told
+
+
+def test_a_folder_of_certificates_that_is_not_there_is_an_error() -> None:
+    (tls,) = [
+        v for v in compose("docker-compose.yml")["services"]["orchestrator"]["volumes"] if "tls" in str(v)
+    ]
+    assert tls["bind"] == {"create_host_path": False} and tls["read_only"] is True
+    assert (DEPLOY / "tls").is_dir()
+
+
+def test_the_decoder_and_the_token_of_the_hub_go_where_they_are_needed() -> None:
+    services = compose("docker-compose.gpu.yml")["services"]
+    decoder = "${DEPLOY_MUSETALK_DECODER:-sd-vae}"
+    assert f"--decoder={decoder}" in services["models"]["command"]
+    assert f",decoder={decoder}" in services["inference"]["environment"]["VISAVIS_INFERENCE_ENGINE_SETTINGS"]
+    assert [name for name, s in services.items() if "HF_TOKEN" in s.get("environment", {})] == ["models"]
+
+
+@pytest.mark.parametrize("file", ["docker-compose.yml", "docker-compose.gpu.yml"])
+def test_every_image_of_ours_is_built_once(file: str) -> None:
+    built: dict[str, list[str]] = {}
+    for name, own in compose(file)["services"].items():
+        if own.get("image", "").startswith("visavis/") and "build" in own:
+            built.setdefault(own["image"], []).append(name)
+    assert built and all(len(names) == 1 for names in built.values()), built
 
 
 def test_only_the_cuda_image_says_that_it_is_for_a_gpu() -> None:
@@ -237,7 +315,8 @@ def test_each_service_has_the_secrets_that_it_needs_and_no_others() -> None:
         return {s if isinstance(s, str) else s["source"] for s in services[name].get("secrets", [])}
 
     def volumes(name: str) -> set[str]:
-        return {volume.partition(":")[0] for volume in services[name].get("volumes", [])}
+        given = services[name].get("volumes", [])
+        return {v["source"] if isinstance(v, dict) else v.partition(":")[0] for v in given}
 
     assert secrets("orchestrator") == {"settings"} and secrets("inference") == {"inference_settings"}
     assert volumes("orchestrator") & {"api-tokens", "fleet-tokens"} == {"api-tokens", "fleet-tokens"}
@@ -245,3 +324,17 @@ def test_each_service_has_the_secrets_that_it_needs_and_no_others() -> None:
     assert "api-tokens" in volumes("demo") and "fleet-tokens" not in volumes("demo")
     assert not secrets("names") and not volumes("names")
     assert "inference" not in tomllib.loads((ROOT / "deploy/settings.toml").read_text())
+
+
+def test_the_calling_image_has_the_examples_that_its_phone_imports() -> None:
+    wanted, looked = ["deploy/demo.py"], set[str]()
+    while wanted:
+        name = wanted.pop()
+        looked.add(name)
+        imported = re.findall(r"^from examples\.(\w+) import", (ROOT / name).read_text(), re.MULTILINE)
+        wanted += [path for each in imported if (path := f"examples/{each}.py") not in looked]
+    examples = {name for name in looked if name.startswith("examples/")}
+    assert len(examples) >= 2
+    copied = set((ROOT / "deploy/orchestrator.Dockerfile").read_text().split())
+    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert examples - copied == set() and examples - kept == set()

@@ -13,8 +13,8 @@ import pytest
 from testing.card import CardReading
 from testing.ports import free_port
 from tests.support.chromium import FAKE_DEVICES, Tab, chromium
-from tests.support.credentials import API_TOKEN
-from tests.support.house import House, orchestrator, tone
+from tests.support.credentials import API_TOKEN, token_of
+from tests.support.house import House, orchestrator, picture, tone
 from tests.support.servers import inference_server
 
 pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.peer("chromium")]
@@ -91,12 +91,15 @@ async def test_a_whole_call() -> None:
         in_call(house) as (tab, call_id),
     ):
         assert (await house.call(call_id))["audio"] == "opus/48000"
+        await house.api.put(f"/v1/calls/{call_id}/trace")
         assert await tab.run(LOUDNESS) == "running"
         await tab.until("window.loudness() > 0.01")  # the greeting
         turn = await house.play(call_id, [(0.0, tone(3.0))])
         seen = await cards(tab, 2.5)
         mouths = [card for card in seen if card.mouth is not None]
-        assert mouths and all(card.mouth and card.mouth.loop_index == card.loop_index for card in mouths)
+        # A mouth that came late fades out over the next bodies; any other lies over its own.
+        own = [card for card in mouths if card.mouth and card.mouth.loop_index == card.loop_index]
+        assert len(own) > len(mouths) / 2
         assert len({card.loop_index for card in seen}) > 3
         assert await tab.run("window.loudness()") > 0.05
         assert (await house.turn(call_id, turn))["heard_ms"] == pytest.approx(3000, abs=1)
@@ -134,6 +137,13 @@ async def test_a_whole_call() -> None:
         record = await record_of(house, call_id, 3.0)
         assert (record["cause"], record["ended_by"], record["srtp"]) == ("bye by peer", "peer", True)
         await tab.until("window.visavis.call.state === 'ended'")
+        await tab.run("location.hash = 'records', true")
+        await tab.until("Boolean(document.querySelector('.item'))")
+        await tab.run("document.querySelector('.item').click()")
+        await tab.run("[...document.querySelectorAll('.detail button')].at(-1).click()")
+        await tab.until("document.querySelectorAll('.ladder li').length > 4")
+        ladder = await tab.run("document.querySelector('.ladder').textContent")
+        assert "BYE" in ladder and "a=ice-pwd:(removed)" in ladder
 
 
 async def test_the_other_end_hangs_up_and_two_tabs_do_not_mind_each_other() -> None:
@@ -151,6 +161,28 @@ async def test_the_other_end_hangs_up_and_two_tabs_do_not_mind_each_other() -> N
         assert (await record_of(house, call_id, 3.0))["cause"] == "api"
         assert await other.run("window.visavis.call.state") == "live"
         assert await cards(other, 0.5)
+
+
+async def test_a_call_is_transferred_to_another_face() -> None:
+    async with (
+        inference_server() as server,
+        orchestrator([server]) as house,
+        in_call(house) as (tab, call_id),
+    ):
+        assert (await house.api.put("/v1/avatars/anna", content=picture(1))).status_code == 200
+        answer = await house.api.post(f"/v1/calls/{call_id}/transfer", json={"to": "sip:anna@127.0.0.1"})
+        assert answer.json() == {"status": 200}
+        assert (await record_of(house, call_id, 3.0))["cause"] == "transferred"
+        await tab.until("window.visavis.call.user === 'anna' && window.visavis.call.state === 'live'")
+        assert (await house.call(await house.call_id()))["avatar"] == "anna"
+
+
+async def test_a_token_that_may_only_call_is_enough_to_call() -> None:
+    async with inference_server() as server, orchestrator([server]) as house:
+        page = f"http://127.0.0.1:{house.api.base_url.port}/#token={token_of('calls:join')}"
+        async with chromium(page, *FAKE_DEVICES, ready=READY) as tab:
+            await tab.run(CALL)
+            await tab.until(LIVE)
 
 
 async def test_a_tab_that_is_closed_and_one_that_crashes() -> None:

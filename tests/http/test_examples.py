@@ -13,7 +13,7 @@ import pytest
 
 from tests.peers.peers import require
 from tests.support.avatar_client import portrait, voice
-from tests.support.credentials import FLEET_TOKEN
+from tests.support.credentials import FLEET_TOKEN, local_token
 from tests.support.http import url
 from tests.support.servers import running_server
 from visavis.client.http_wire import AUDIO, CLOSE_CODES, FRAME
@@ -66,14 +66,15 @@ def test_the_browser_pages_script_is_javascript() -> None:
 @pytest.mark.process
 async def test_three_lines_of_curl_make_a_clip(tmp_path: Path) -> None:
     require("curl", "curl")
-    block = re.search(r"```sh\n(S=.*?)```", (ROOT / "docs" / "http.md").read_text(), re.DOTALL)
-    assert block is not None and len(block[1].splitlines()) == 3
+    block = re.search(r"```sh\n(auth=[^`]*/speech[^`]*)```", (ROOT / "docs" / "http.md").read_text())
+    assert block is not None and len(block[1].splitlines()) == 1 + 3  # the token, and three lines
     (tmp_path / "portrait.jpg").write_bytes(portrait())
     with wave.open(str(tmp_path / "speech.wav"), "wb") as file:
         file.setparams((1, 2, 24000, 0, "NONE", ""))
         file.writeframes(voice(24_000).tobytes())
     async with running_server(slots=1) as server:
         lines = block[1].replace("http://127.0.0.1:8500", url(server))
+        lines = lines.replace("$(.venv/bin/visavis-token fleet)", local_token())
         shell = await asyncio.create_subprocess_exec("bash", "-ec", lines, cwd=tmp_path)
         assert await asyncio.wait_for(shell.wait(), 60) == 0
     clip = (tmp_path / "face.mp4").read_bytes()

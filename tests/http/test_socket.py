@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from tests.support.avatar_client import Conversation, connect, portrait, voice
 from tests.support.credentials import FLEET_TOKEN
@@ -271,7 +271,7 @@ async def test_sockets_beyond_the_limit_and_pages_of_others_are_refused() -> Non
             except ConnectionClosed as closed:
                 assert closed.rcvd is not None and "10 streams" in closed.rcvd.reason
                 return str(closed.rcvd.code)
-            except (InvalidStatus, OSError, EOFError) as e:
+            except (InvalidHandshake, OSError, EOFError) as e:
                 return "503" if isinstance(e, InvalidStatus) and e.response.status_code == 503 else "refused"
 
         done = asyncio.Event()

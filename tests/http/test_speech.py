@@ -70,7 +70,7 @@ async def test_a_wav_becomes_a_clip_whose_lips_are_with_the_voice() -> None:
 
 @pytest.mark.process
 async def test_what_is_no_speech_is_refused_in_a_sentence() -> None:
-    async with running_server(slots=1, speech_bytes=100_000) as server:
+    async with running_server(slots=1, speech_bytes=100_000, turn_ms=2000) as server:
         path = f"/v1/avatars/{await prepared(server)}/speech"
         async with client(server) as http, socket(server) as ws:
             for content, status, told in (
@@ -78,6 +78,7 @@ async def test_what_is_no_speech_is_refused_in_a_sentence() -> None:
                 (b"", 400, "no WAV file that can be read"),
                 (wav(np.zeros(0, np.int16), 16_000), 400, "WAV"),
                 (bytes(200_000), 413, "larger than the 100000 bytes"),
+                (wav(tone(3), 16_000), 400, "longer than the 2 s of one turn"),
             ):
                 answer = await http.post(path, content=content)
                 assert answer.status_code == status and told in answer.json()["detail"], content[:10]
@@ -165,3 +166,16 @@ async def test_openapi_describes_every_route() -> None:
             assert any(code.startswith("2") for code in about["responses"]), path
             assert method == "get" or path == "/stop" or "requestBody" in about, path
     assert "/v1/converse" in document["info"]["summary"]
+
+
+@pytest.mark.process
+async def test_a_long_speech_is_said_no_earlier_than_it_is_needed() -> None:
+    async with running_server(slots=1, audio_bytes=6400) as server, client(server) as http:
+        path = f"/v1/avatars/{await prepared(server)}/speech"
+        answer = await http.post(path, content=wav(tone(20, rate=8000), 8000), timeout=60)
+        assert answer.status_code == 200
+    opened: Any = av.open(io.BytesIO(answer.content))
+    with opened as file:
+        shown = [read_card(frame.to_ndarray(format="rgb24")) for frame in file.decode(video=0)]
+    assert 500 <= len(shown) <= 505
+    assert sum(card is not None and card.mouth is not None for card in shown) > 490

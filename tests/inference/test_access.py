@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -15,10 +16,12 @@ from fastapi.routing import iter_route_contexts
 from inference_server.frontends.access import SERVICE_SCOPES, make_guard, scope_of
 from inference_server.frontends.http.app import make_app
 from tests.contract.samples import Server
+from tests.support.avatar_client import portrait
 from tests.support.credentials import FLEET_TOKEN, token_of
 from tests.support.servers import InferenceServer, running_server
-from visavis import AccessDenied, AvatarClient, HttpServerClient, ServerPool
+from visavis import AccessDenied, AvatarClient, HttpServerClient, ServerFull, ServerPool
 from visavis.avatar.v1 import avatar_pb2 as pb
+from visavis.avatar.v1.contract import Open
 from visavis.service.gate import Gate
 from visavis.service.routes import rules_of
 from visavis.service.security import FLEET_SCOPES
@@ -234,3 +237,29 @@ async def test_clients_without_a_token_for_the_time_of_a_rollout(tmp_path: Path)
         async with httpx.AsyncClient() as http:
             metrics = (await http.get(f"http://127.0.0.1:{server.http_port}/metrics")).text
         assert f"visavis_requests_without_token {float(len(METHODS))}" in metrics
+
+
+@pytest.mark.process
+async def test_one_client_cannot_have_every_stream_while_another_is_here(tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    greedy, modest = "visavis_greedy-greedy-greedy", "visavis_modest-modest-modest"
+    path.write_text(f"{greedy} * greedy\n{modest} * modest\n")
+    async with (
+        running_server(tokens=path, max_sessions=8) as server,
+        AvatarClient(server.address, token=greedy) as much,
+        AvatarClient(server.address, token=modest) as little,
+        contextlib.AsyncExitStack() as streams,
+    ):
+        avatar = await much.prepare(portrait(), 128, 128)
+
+        async def open_one(client: AvatarClient) -> None:
+            link = await client.converse(Open(avatar.avatar_id), 10.0)
+            streams.callback(link.cancel)
+
+        await open_one(little)
+        for _ in range(5):
+            await open_one(much)
+        with pytest.raises(ServerFull, match="This client has 5 of 8 streams, its share"):
+            await open_one(much)
+        for _ in range(2):
+            await open_one(little)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import json
 import os
 import signal
 import struct
+import sys
 import time
 import zlib
 from pathlib import Path
@@ -173,14 +176,14 @@ async def test_bytes_that_are_no_message() -> None:
         avatar = await prepare(stub, width=320, height=240)
         service = "/visavis.avatar.v1.AvatarService/"
         cut = pb.ConverseRequest(open=pb.Open(avatar_id=avatar.avatar_id)).SerializeToString()[:-3]
-        stream = stub.channel.stream_stream(service + "Converse")
+        stream = functools.partial(stub.channel.stream_stream(service + "Converse"), metadata=stub.metadata)
         code, told = await refusal(stream(iter([cut])))
         assert code == INVALID and "not a valid message" in told
         good = pb.ConverseRequest(open=pb.Open(avatar_id=avatar.avatar_id)).SerializeToString()
         code, told = await refusal(stream(iter([good, b"\xff\xff\xff"])))
         assert code == INVALID and "not a valid message" in told
         for name, kind in (("GetCapabilities", "unary_unary"), ("PrepareAvatar", "unary_stream")):
-            call = getattr(stub.channel, kind)(service + name)(b"\x0a\xff")
+            call = getattr(stub.channel, kind)(service + name)(b"\x0a\xff", metadata=stub.metadata)
             code, told = await refusal(call)
             assert code == INVALID and "not a valid message" in told, name
         await healthy(stub, avatar)
@@ -289,6 +292,32 @@ async def test_an_engine_that_cannot_load_says_why() -> None:
         await server.event("engine_down")
         c = await stub.GetCapabilities(pb.GetCapabilitiesRequest())
         assert not c.ready and "unet.pth is missing" in c.not_ready_reason
+        told = await stub.WatchCapacity(pb.WatchCapacityRequest()).read()
+        assert not told.ready and "unet.pth is missing" in told.not_ready_reason
+
+
+@pytest.mark.parametrize(
+    ("engine", "settings", "sentence"),
+    [
+        ("mock", {"missing": "unet.pth is missing: run visavis-models download"}, "unet.pth is missing"),
+        ("mock", {"colour_of_eyes": "blue"}, "has no setting 'colour_of_eyes'"),
+        ("nowhere_to_be_found:Engine", {}, "cannot be imported: ModuleNotFoundError"),
+    ],
+)
+async def test_an_engine_that_can_never_load_ends_the_server(
+    engine: str, settings: dict[str, str], sentence: str, tmp_path: Path
+) -> None:
+    values = {"ENGINE": engine, "ENGINE_SETTINGS": json.dumps(settings), "PORT": "0", "HTTP_PORT": "0"}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "inference_server", "--cache-dir", str(tmp_path)),
+        env={**os.environ, **{f"VISAVIS_INFERENCE_{name}": value for name, value in values.items()}},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, told = await asyncio.wait_for(process.communicate(), 60)
+    lines = told.decode().splitlines()
+    assert process.returncode == 1, told
+    assert lines[-1].startswith(f"The engine {engine} cannot load: ") and sentence in lines[-1]
+    assert "Traceback" not in told.decode()
 
 
 async def test_a_lost_batch_is_drawn_again_and_loses_nothing() -> None:

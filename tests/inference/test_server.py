@@ -18,6 +18,7 @@ from inference_server.engines.card import audio_crc
 from testing.card import read_card
 from tests.support.avatar_client import Conversation, connect, portrait, prepare, refusal, voice
 from tests.support.bt601 import exact_rgb
+from tests.support.credentials import FLEET
 from tests.support.servers import InferenceServer, inference_server, running_server
 from visavis.avatar.v1 import avatar_pb2 as pb
 from visavis.frames import Rect, paste_i420
@@ -53,7 +54,8 @@ async def health_of(address: str, service: str) -> int:
 
 async def http_text(server: InferenceServer, path: str) -> str:
     url = f"http://127.0.0.1:{server.http_port}{path}"
-    return await asyncio.to_thread(lambda: urllib.request.urlopen(url).read().decode())
+    request = urllib.request.Request(url, headers=FLEET)
+    return await asyncio.to_thread(lambda: urllib.request.urlopen(request).read().decode())
 
 
 def fields_of(message: Message) -> dict[str, Any]:
@@ -179,7 +181,7 @@ async def test_capabilities_health_reflection_and_metrics() -> None:
         for service in ("", SERVICE):
             assert await health_of(server.address, service) == health_pb2.HealthCheckResponse.SERVING
         listing = reflection_pb2_grpc.ServerReflectionStub(stub.channel).ServerReflectionInfo(
-            iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+            iter([reflection_pb2.ServerReflectionRequest(list_services="")]), metadata=stub.metadata
         )
         async for answer in listing:
             assert SERVICE in {s.name for s in answer.list_services_response.service}

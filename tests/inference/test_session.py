@@ -22,6 +22,8 @@ from inference_server.streams.responses import (
     TurnRejected,
 )
 from inference_server.streams.session import STALE_S, Session, SessionParameters
+from inference_server.streams.shares import beyond_share
+from inference_server.streams.turn import QUIET_S
 from visavis.frames import Rect, frame_at, frame_start
 
 FPS = Fraction(25)
@@ -267,6 +269,61 @@ def test_a_rendered_turn_of_a_silent_client_finishes_by_itself() -> None:
     assert not b.told(TurnFinished) and slots.free == 0
     b.session.expire(b.now + STALE_S)
     assert b.told(TurnFinished) == [TurnFinished(1, 5, 0)] and slots.free == 1
+
+
+def test_a_slot_that_nothing_is_said_with_is_given_back_and_taken_again() -> None:
+    slots = SpeakingSlots(1)
+    b = Bench(slots)
+    b.turn(samples=FRAME * 4)
+    b.session.expire(b.now + QUIET_S - 0.1)
+    assert slots.free == 0
+    b.play(FRAME * 4)
+    b.now += QUIET_S
+    b.session.expire(b.now)
+    assert slots.free == 1 and b.session.speaking and not b.told(TurnFinished)
+    b.session.audio(1, 0, FRAME * 4, bytes(FRAME * 4 * 2), b.now)
+    b.draw()
+    assert slots.free == 0 and not b.told(TurnRejected)
+    b.play(FRAME * 8)
+    b.now += QUIET_S
+    b.session.expire(b.now)
+    assert slots.take(FPS)  # somebody else speaks meanwhile
+    b.session.audio(1, 0, FRAME * 8, bytes(FRAME * 2), b.now)
+    (rejected,) = b.told(TurnRejected)
+    assert rejected.turn_id == 1 and "speaking slots are taken" in rejected.reason
+    assert not b.session.speaking and slots.used == 1
+    b.session.audio(1, 0, FRAME * 9, bytes(FRAME * 2), b.now)  # crossed the refusal
+    slots.give(FPS)
+    assert slots.free == 1
+
+
+def test_a_turn_of_which_no_audio_comes_holds_no_slot() -> None:
+    slots = SpeakingSlots(1)
+    b = Bench(slots)
+    b.turn()
+    b.session.expire(b.now + QUIET_S)
+    assert slots.free == 1
+    b.session.close()
+    assert slots.free == 1
+
+
+def test_a_client_gets_its_share_once_it_is_crowded_and_others_are_here() -> None:
+    alone = {"a": 9}
+    assert not beyond_share("a", alone, alone, 10)
+    assert not beyond_share("a", {"a": 7}, {"a", "b"}, 10)  # three quarters are not taken yet
+    assert beyond_share("a", {"a": 8}, {"a", "b"}, 10)
+    assert not beyond_share("b", {"a": 8}, {"a", "b"}, 10)
+    assert not beyond_share("b", {"a": 5, "b": 4}, {"a"}, 10)
+    assert beyond_share("b", {"a": 5, "b": 5}, {"a"}, 10)
+    held, grabbed = {"a": 0, "b": 0}, 0
+    for _ in range(100):  # one grabs whatever it gets, the other asks afterwards
+        if not beyond_share("a", held, held, 60) and sum(held.values()) < 60:
+            held["a"] += 1
+    grabbed = held["a"]
+    for _ in range(15):
+        assert not beyond_share("b", held, held, 60)
+        held["b"] += 1
+    assert (grabbed, sum(held.values())) == (45, 60)
 
 
 def test_interrupt_ends_the_turn_without_a_finish() -> None:

@@ -147,3 +147,25 @@ def test_it_asks_the_pods_that_there_are() -> None:
     policy = find(objects, "NetworkPolicy", "deletion-cost")["spec"]
     assert matches(policy["podSelector"]["matchLabels"], labels)
     assert policy["egress"][0]["ports"] == [{"port": port, "protocol": "TCP"}]
+
+
+@pytest.mark.process
+@pytest.mark.peer
+def test_its_rights_are_narrowed_to_one_annotation() -> None:
+    """What the API server makes of the expressions was not run."""
+    objects = render("monitoring-deletion-cost")
+    policy = find(objects, "ValidatingAdmissionPolicy", "visavis-deletion-cost")["spec"]
+    binding = find(objects, "ValidatingAdmissionPolicyBinding", "visavis-deletion-cost")["spec"]
+    assert (binding["policyName"], binding["validationActions"]) == ("visavis-deletion-cost", ["Deny"])
+    (rule,) = policy["matchConstraints"]["resourceRules"]
+    assert (rule["resources"], rule["operations"], policy["failurePolicy"]) == (["pods"], ["UPDATE"], "Fail")
+    (who,) = policy["matchConditions"]
+    account = find(objects, "ServiceAccount", "deletion-cost")["metadata"]
+    name = f"system:serviceaccount:{account['namespace']}:{account['name']}"
+    assert who["expression"] == f"request.userInfo.username == '{name}'"
+    assert {"name": "cost", "expression": f"'{ANNOTATION}'"} in policy["variables"]
+    judged = " ".join(each["expression"] for each in policy["validations"])
+    assert all(
+        part in judged
+        for part in ("object.spec == oldObject.spec", "labels", "ownerReferences", "variables.cost")
+    )

@@ -27,9 +27,12 @@ from tests.support.manifests import (
     Object,
     config,
     container,
+    expanded,
     find,
     matches,
     render,
+    render_folder,
+    variables,
     workloads,
 )
 from tests.support.series import exported
@@ -38,7 +41,10 @@ from visavis.service.settings import CONFIG
 
 pytestmark = pytest.mark.process
 
-GPU = [name for name in OVERLAYS if name != "cpu"]
+GPU = [name for name in OVERLAYS if name not in ("cpu", "browsers")]
+UNITS = {"Ki": 1, "Mi": 1 << 10, "Gi": 1 << 20}
+PROCESSES_MIB = {"inference": 2 * 140, "orchestrator": 2 * 496}
+"""Twice what the processes of an idle pod hold, listening and voices included: docs/kubernetes.md (*How many*)."""
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +64,12 @@ def test_selectors_find_what_they_mean(rendered: dict[str, list[Object]], overla
         affinity = workload["spec"]["template"]["spec"].get("affinity", {}).get("podAntiAffinity", {})
         for term in affinity.get("preferredDuringSchedulingIgnoredDuringExecution", []):
             assert matches(term["podAffinityTerm"]["labelSelector"]["matchLabels"], pods[name])
+        required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", [])
+        assert [term["topologyKey"] for term in required] == ["kubernetes.io/hostname"] * (
+            name == "orchestrator"
+        )
+        for term in required:
+            assert matches(term["labelSelector"]["matchLabels"], pods[name])
     services = [o for o in objects if o["kind"] == "Service"]
     for service in services:
         hit = [n for n, labels in pods.items() if matches(service["spec"]["selector"], labels)]
@@ -136,6 +148,10 @@ def test_configuration_is_accepted_by_the_settings(
     path = Path(environment["VISAVIS_CONFIG"])
     assert mounted[str(path.parent)] == "settings"
     assert path.name == "settings.toml"
+    for name in ("VISAVIS_API_TLS_CERTIFICATE", "VISAVIS_API_TLS_KEY"):
+        if overlay == "browsers":  # a Secret of type kubernetes.io/tls
+            file = Path(environment.pop(name))
+            assert mounted[str(file.parent)] == "api-tls" and file.name in ("tls.crt", "tls.key")
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     secret = tmp_path / "settings.toml"
@@ -170,22 +186,63 @@ def test_grace_is_longer_than_the_drain(rendered: dict[str, list[Object]], overl
         assert workload["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= drain + 20
     surge = workloads(objects)["inference"]["spec"]["strategy"]["rollingUpdate"]
     assert surge == {"maxSurge": 1, "maxUnavailable": 0}
-    ports = workloads(objects)["orchestrator"]["spec"]["updateStrategy"]["rollingUpdate"]
-    assert ports == {"maxSurge": 0, "maxUnavailable": 1}
+    calls = workloads(objects)["orchestrator"]
+    assert calls["kind"] == "Deployment"
+    assert calls["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 1}
+    grace = calls["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert calls["spec"]["progressDeadlineSeconds"] > grace
+
+
+def kib(quantity: str) -> int:
+    """A Kubernetes quantity of bytes, in KiB."""
+    return int(quantity[:-2]) * UNITS[quantity[-2:]]
+
+
+def volume_sizes(workload: Object, medium: str | None) -> int:
+    """Limits of all emptyDirs in memory, or (``None``) on disk, in KiB."""
+    volumes = workload["spec"]["template"]["spec"]["volumes"]
+    chosen = [v["emptyDir"] for v in volumes if "emptyDir" in v and v["emptyDir"].get("medium") == medium]
+    return sum(kib(each["sizeLimit"]) for each in chosen)
 
 
 @pytest.mark.peer
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_memory_volumes_fit_the_limit(rendered: dict[str, list[Object]], overlay: str) -> None:
-    units = {"Mi": 1, "Gi": 1024}
-    for workload in workloads(rendered[overlay]).values():
-        volumes = workload["spec"]["template"]["spec"]["volumes"]
-        sizes = [
-            v["emptyDir"]["sizeLimit"] for v in volumes if v.get("emptyDir", {}).get("medium") == "Memory"
-        ]
-        limit = container(workload)["resources"]["limits"]["memory"]
-        assert sizes
-        assert sum(int(s[:-2]) * units[s[-2:]] for s in sizes) < int(limit[:-2]) * units[limit[-2:]] / 2
+def test_memory_adds_up(rendered: dict[str, list[Object]], overlay: str) -> None:
+    """What a pod may hold at most: its processes, avatars in the engine, and volumes in memory."""
+    for name, workload in workloads(rendered[overlay]).items():
+        resources = container(workload)["resources"]
+        held = PROCESSES_MIB[name] * 1024 + volume_sizes(workload, "Memory")
+        if name == "inference":
+            settings = load_inference([], config(rendered[overlay], workload))
+            held += settings.avatar_memory_mib * 1024
+        assert volume_sizes(workload, "Memory") > 0
+        assert held <= kib(resources["limits"]["memory"]), name
+        assert PROCESSES_MIB[name] * 1024 <= kib(resources["requests"]["memory"]), name
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_disk_adds_up(rendered: dict[str, list[Object]], overlay: str) -> None:
+    """A pod whose volumes and logs outgrow its ephemeral storage is evicted, and its calls with it."""
+    logs = 100 << 10  # kubelet: five files of 10 MiB, twice while they are rotated
+    for name, workload in workloads(rendered[overlay]).items():
+        values = config(rendered[overlay], workload)
+        resources = container(workload)["resources"]
+        on_disk = volume_sizes(workload, None)
+        assert on_disk + logs <= kib(resources["limits"]["ephemeral-storage"]), name
+        sizes = {v["name"]: v.get("emptyDir", {}).get("sizeLimit") for v in
+                 workload["spec"]["template"]["spec"]["volumes"]}  # fmt: skip
+        if name == "inference":
+            settings = load_inference([], values)
+            assert settings.cache_disk_mib * 1024 * 1.1 <= kib(
+                sizes["cache"]
+            )  # one more is written before one goes
+            mounted = {m["mountPath"]: m["name"] for m in container(workload)["volumeMounts"]}
+            converted = settings.engine_settings.get("cache_dir")
+            if converted:  # gigabytes that nothing removes: a volume of their own
+                assert sizes[mounted[converted]] is None and not converted.startswith("/var/cache/visavis")
+        else:
+            assert OrchestratorSettings().cache_bytes / 1024 * 1.1 <= kib(sizes["cache"])
 
 
 @pytest.mark.peer
@@ -199,14 +256,56 @@ def test_gpu_and_models(rendered: dict[str, list[Object]], overlay: str) -> None
     assert init["image"] == one["image"]
     assert init["image"].endswith("-cuda")
     assert init["command"] == ["python", "-m", "inference_server.models"]
-    options = _arguments().parse_args(init["args"])
+    options = _arguments().parse_args(expanded(init["args"], variables(objects, init)))
     settings = load_inference([], config(objects, workload))
+    assert settings.engine_settings["decoder"] == options.decoder == "sd-vae"
+    token = next(e for e in init["env"] if e["name"] == "HF_TOKEN")
+    assert token["valueFrom"]["secretKeyRef"]["optional"] is True
+    assert "HF_TOKEN" not in {e["name"] for e in one["env"]}
     assert settings.engine == "musetalk"
     assert settings.engine_settings["musetalk_dir"] == str(options.dir)
     assert settings.engine_settings["version"] == options.version
     assert str(options.dir) in {m["mountPath"] for m in init["volumeMounts"]}
     mount = next(m for m in one["volumeMounts"] if m["mountPath"] == str(options.dir))
     assert mount["readOnly"] is True
+    fetches = [
+        o for o in objects if o["kind"] == "NetworkPolicy" and o["metadata"]["name"] == "inference-models"
+    ]
+    assert init["args"][0] == ("check" if overlay == "gpu-claim" else "download")
+    assert bool(fetches) == (init["args"][0] == "download")
+
+
+@pytest.mark.peer
+def test_one_setting_changes_the_decoder_everywhere(tmp_path: Path) -> None:
+    base = os.path.relpath(KUBERNETES / "overlays" / "gpu", tmp_path)
+    (tmp_path / "kustomization.yaml").write_text(
+        f"resources: [{base}]\nnamespace: visavis\nconfigMapGenerator:\n"
+        "  - {name: models, behavior: merge, literals: [decoder=taesd]}\n"
+    )
+    objects = render_folder(tmp_path)
+    workload = workloads(objects)["inference"]
+    (init,) = workload["spec"]["template"]["spec"]["initContainers"]
+    options = _arguments().parse_args(expanded(init["args"], variables(objects, init)))
+    settings = load_inference([], config(objects, workload))
+    assert settings.engine_settings["decoder"] == options.decoder == "taesd"
+
+
+@pytest.mark.peer
+def test_the_job_that_fills_the_claim_fits_the_pods_that_read_it(rendered: dict[str, list[Object]]) -> None:
+    text = (KUBERNETES / "components" / "models-claim" / "fill-models.yaml").read_text()
+    job, policy = [o for o in yaml.safe_load_all(text) if o]
+    pod = job["spec"]["template"]
+    (one,) = pod["spec"]["containers"]
+    options = _arguments().parse_args(one["args"])
+    assert options.run.__name__ == "_download" and str(options.dir) in {
+        m["mountPath"] for m in one["volumeMounts"]
+    }
+    claim = find(rendered["gpu-claim"], "PersistentVolumeClaim", "models")["metadata"]["name"]
+    volumes = workloads(rendered["gpu-claim"])["inference"]["spec"]["template"]["spec"]["volumes"]
+    read = next(v["persistentVolumeClaim"] for v in volumes if v["name"] == "models")
+    assert read == {"claimName": claim, "readOnly": True}
+    assert {"claimName": claim} in [v.get("persistentVolumeClaim") for v in pod["spec"]["volumes"]]
+    assert matches(policy["spec"]["podSelector"]["matchLabels"], pod["metadata"]["labels"])
 
 
 def probes(workload: Object) -> dict[str, Object]:
@@ -230,6 +329,8 @@ def test_orchestrator_probes_are_real_routes(rendered: dict[str, list[Object]], 
     assert {p["httpGet"]["path"] for p in found.values()} <= routes
     port = config(rendered[overlay], workload)["VISAVIS_API_PORT"]
     assert {str(p["httpGet"]["port"]) for p in found.values()} == {port}
+    tls = "VISAVIS_API_TLS_CERTIFICATE" in {e["name"] for e in container(workload)["env"]}
+    assert {p["httpGet"].get("scheme", "HTTP") for p in found.values()} == {"HTTPS" if tls else "HTTP"}
     # the API listens where the probes ask: on the loopback, or at the node's address
     own = {e["name"]: e for e in container(workload)["env"]}
     hosts = {p["httpGet"].get("host") for p in found.values()}
@@ -289,10 +390,15 @@ def test_both_autoscalers_have_the_same_policy(
     assert keda["advanced"]["horizontalPodAutoscalerConfig"]["behavior"] == hpa["behavior"]
     (trigger,), (metric,) = keda["triggers"], hpa["metrics"]
     assert float(trigger["metadata"]["threshold"]) == target
-    assert metric["pods"]["target"]["averageValue"] == f"{1000 * target:.0f}m"
+    assert metric["external"]["target"] == {"type": "AverageValue", "averageValue": f"{1000 * target:.0f}m"}
     adapter = yaml.safe_load((KUBERNETES / "components" / "hpa" / "adapter-rules.yaml").read_text())
-    (rule,) = adapter["rules"]["custom"]
-    assert rule["name"]["as"] == metric["pods"]["metric"]["name"]
+    (rule,) = adapter["rules"]["external"]
+    assert rule["name"]["as"] == metric["external"]["metric"]["name"]
+    query = rule["metricsQuery"].replace("<<.LabelMatchers>>", 'namespace="visavis"')
+    assert query == trigger["metadata"]["query"]
+    assert (
+        "visavis_turns_without_slot" in query
+    )  # in an overload used slots say no more than that all are taken
     for query in (trigger["metadata"]["query"], rule["metricsQuery"], rule["seriesQuery"]):
         names = set(re.findall(r"visavis_\w+", query))
         assert names and names <= exported()

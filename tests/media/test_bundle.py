@@ -15,7 +15,7 @@ from orchestrator.media.parameters import AudioParameters
 from orchestrator.rtp import packet, rtcp
 from orchestrator.rtp.dtls import new_identity
 from orchestrator.rtp.packet import Header
-from tests.support.dtls_client import DtlsClient
+from testing.dtls_client import DtlsClient
 from tests.support.web_peer import PEER, FakePath, WebPeer
 
 IDENTITY = new_identity()

@@ -54,11 +54,28 @@ class Project:
             "VISAVIS_INFERENCE_ENGINE": "mock",
             **settings,
         }
-        (folder / "env").write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+        self._env, self._values, self._files = folder / "env", values, [ROOT / file for file in files]
+        self.set()
         self._command = ["docker", "compose", "--project-directory", str(ROOT), "--project-name", self.name]
         self._command += ["--env-file", str(folder / "env")]
         for file in files:
             self._command += ["--file", str(ROOT / file)]
+
+    def set(self, **settings: object) -> None:
+        """Change settings in the env file; ``None`` takes one out. The next ``up`` sees them."""
+        self._values.update(settings)
+        lines = [f"{name}={value}\n" for name, value in self._values.items() if value is not None]
+        self._env.write_text("".join(lines))
+
+    def environment(self) -> dict[str, str]:
+        """Variables with which a plain ``docker compose`` in the project's folder is of this project."""
+        files = ":".join(str(file) for file in self._files)
+        return {
+            "COMPOSE_PROJECT_NAME": self.name,
+            "COMPOSE_FILE": files,
+            "COMPOSE_ENV_FILES": str(self._env),
+            "COMPOSE_PROJECT_DIRECTORY": str(ROOT),
+        }
 
     def compose(
         self, *words: str, check: bool = True, timeout: float = UP_S

@@ -19,6 +19,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "kamailio"
 def command(listen: str, destinations: Path) -> list[str]:
     """What starts it; skips the test where it is not installed."""
     given = ["-A", f"LISTEN_ON={listen}", "-A", f'DESTINATIONS="{destinations}"']
+    given += ["-A", f'ADDRESSES="{FOLDER / "address.list"}"']
     return [require("kamailio", "kamailio"), "-f", str(FOLDER / "kamailio.cfg"), *given]
 
 

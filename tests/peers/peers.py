@@ -15,16 +15,20 @@ PACKAGES = {
     "debootstrap": "debootstrap",
     "espeak-ng": "espeak-ng",
     "ffmpeg": "ffmpeg",
+    "gdbus": "libglib2.0-bin dbus",
     "gst-launch-1.0": "gstreamer1.0-tools gstreamer1.0-plugins-good gstreamer1.0-libav",
     "ip": "iproute2",
+    "jamid": "jami-daemon",
     "kamailio": "kamailio",
     "linphonec": "linphone-cli mediastreamer2-plugin-openh264",
     "nft": "nftables",
     "npm": "npm",
     "rtpengine": "rtpengine-daemon",
     "openssl": "openssl",
+    "pulseaudio": "pulseaudio pulseaudio-utils libasound2-plugins",
     "sipp": "sip-tester",
     "sox": "sox",
+    "twinkle-console": "twinkle-console",
     "xvfb-run": "xvfb xauth",
 }
 """What ``pytest.mark.peer("baresip")`` looks for before anything of a test is started, by program."""
@@ -36,6 +40,7 @@ def require(program: str, package: str) -> str:
     folders += [
         f"{folder[:-3]}sbin" for folder in folders if folder.endswith("/bin")
     ]  # which users lack on Debian
+    folders.append("/usr/libexec")
     path = shutil.which(program, path=os.pathsep.join(folders))
     if path is None:
         absent(program, f"apt-get install {package}")

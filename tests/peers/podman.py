@@ -33,8 +33,8 @@ SETTINGS = "orchestrator-settings"
 def playable(objects: list[Object], settings: dict[str, str], address: str, toml: str) -> list[Object]:
     """The objects that podman 4 plays, with these settings of the orchestrator.
 
-    Left out, since podman does not know them: probes (its timers are systemd's), Services, policies, priorities. A
-    DaemonSet is one pod here, `status.hostIP` is ``address``, and the Secrets that the reader makes are ConfigMaps
+    Left out, since podman does not know them: probes (its timers are systemd's), Services, policies, priorities.
+    There is one orchestrator, `status.hostIP` is ``address``, and the Secrets that the reader makes are ConfigMaps
     (podman 4.3 mounts Secrets undecoded).
     """
     out: list[Object] = []
@@ -42,6 +42,8 @@ def playable(objects: list[Object], settings: dict[str, str], address: str, toml
         load = copy.deepcopy(workload)
         load["kind"] = "Deployment"
         load["spec"].setdefault("replicas", 1)
+        if name == "orchestrator":
+            load["spec"]["replicas"] = 1  # its ports are the machine's
         for key in ("strategy", "updateStrategy", "minReadySeconds", "progressDeadlineSeconds"):
             load["spec"].pop(key, None)
         one = load["spec"]["template"]["spec"]["containers"][0]

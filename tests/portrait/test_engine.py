@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from inference_server.avatars.loop import face_mesh, make_loop
 from inference_server.avatars.portrait.image import load_image
 from inference_server.avatars.portrait.lips import LOWER_INNER, UPPER_INNER, MouthWarp, Pose
-from inference_server.engines.base import BodyLoop, Engine, Prepared, Row
+from inference_server.engines.base import BodyLoop, Engine, EngineError, Prepared, Row
 from inference_server.engines.portrait import PortraitEngine
 from inference_server.engines.portrait.atlas import POSES, REST, blend, mix_of
 from inference_server.engines.portrait.engine import PortraitTrack
@@ -256,3 +256,9 @@ def test_other_sizes(size: tuple[int, int]) -> None:
         placed.draw(blend(placed.atlas, mix), index, memoryview(out))
         assert any(out)
     engine().detach(placed)
+
+
+def test_a_setting_that_it_has_not_is_refused_with_those_it_has() -> None:
+    with pytest.raises(EngineError, match="has no setting 'gian'; it has gain, memory_mb"):
+        PortraitEngine({"gian": "2"})
+    assert PortraitEngine({"gain": "2"}).info.avatar_settings == ()

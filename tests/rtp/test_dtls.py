@@ -18,7 +18,7 @@ from orchestrator.rtp.dtls import (
     new_identity,
     server_context,
 )
-from tests.support.dtls_client import DtlsClient
+from testing.dtls_client import DtlsClient
 
 IDENTITY = new_identity()
 STEP_S = 0.01

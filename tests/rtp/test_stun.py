@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 
 import pytest
 
@@ -170,3 +172,17 @@ def test_a_peer_of_many_addresses_takes_little_memory() -> None:
         ice.receive(check(), ("192.0.2.9", port), 1.0)
     assert not ice.is_checked(("192.0.2.9", 1000))
     assert ice.is_checked(("192.0.2.9", 1000 + 4 * MOST_CHECKED - 1))
+
+
+def test_nothing_that_comes_raises_anything_else() -> None:
+    rng = random.Random(8)
+    ice = agent()
+    for _ in range(3000):
+        data = bytearray(rng.choice([REQUEST, RESPONSE_6, check(nominate=True)]))
+        for _ in range(rng.randrange(1, 8)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        data = data[: rng.randrange(len(data) + 1)] if rng.random() < 0.3 else data
+        with contextlib.suppress(stun.StunError):
+            stun.parse(bytes(data))
+        ice.receive(bytes(data), PEER, 1.0)
+        addressed_ufrag(bytes(data))

@@ -19,6 +19,7 @@ from orchestrator.sip.message.message import Request, Response
 from orchestrator.sip.message.parsing import parse_message
 from orchestrator.sip.message.text import PeerText
 from orchestrator.sip.stack import dialled_uri
+from orchestrator.sip.transport.flow import Flow
 from tests.support.sip_fake import (
     AUDIO,
     PEER,
@@ -526,3 +527,38 @@ async def test_a_handler_that_fails_ends_its_call() -> None:
     wire = Wire(Failing())
     _, invite = await dial(wire)
     assert only_request(await wire.put(reply_to(invite, 180)), "CANCEL")
+
+
+async def test_a_repeated_challenge_is_acknowledged_as_the_first_time() -> None:
+    """RFC 3261 section 17.1.1.3: the branch and number of the INVITE that was challenged, not of the next one."""
+    wire = Wire()
+    _, invite = await dial(wire, credentials=Credentials("me", "secret"))
+    challenged = reply_to(invite, 407, headers='Proxy-Authenticate: Digest realm="r", nonce="n1", qop="auth"')
+    first = only_request(await wire.put(challenged), "ACK")
+    again = only_request(await wire.put(challenged), "ACK")
+    assert bytes(again) == bytes(first)
+    assert (again.via.params["branch"], again.cseq[0]) == (invite.via.params["branch"], invite.cseq[0])
+
+
+async def test_who_dials_does_not_learn_which_ports_are_open() -> None:
+    reasons = set()
+    for error in (
+        ConnectionRefusedError(111, "Connect call failed ('10.0.0.1', 22)"),
+        TimeoutError(),
+        OSError("no"),
+    ):
+        wire = Wire()
+
+        async def fail(*_: object, error: Exception = error, **__: object) -> Flow:
+            raise error
+
+        wire.open_flow = fail  # type: ignore[method-assign]
+        call = OutgoingCall(
+            wire.agent, "out1", parse_uri("sip:x@10.0.0.1:22;transport=tcp"), capabilities(),
+            local=NameAddr(parse_uri("sip:me@127.0.0.1")),
+        )  # fmt: skip
+        wire.agent.start_call(call)
+        await settle()
+        assert call.cause is not None
+        reasons.add((call.cause.kind, call.cause.text))
+    assert reasons == {("unreachable", "no connection")}

@@ -166,12 +166,12 @@ async def test_a_callees_reason_phrase_ends_up_in_the_record(reason: bytes, tmp_
     await house.close()
 
 
-def test_what_is_echoed_is_what_came() -> None:
-    asyncio.run(_echo())
+def test_what_is_echoed_is_what_came(tmp_path: Path) -> None:
+    asyncio.run(_echo(tmp_path))
 
 
-async def _echo() -> None:
-    wire = Control(Path("/nonexistent")).wire
+async def _echo(folder: Path) -> None:
+    wire = Control(folder).wire
     data = invite(1, b"\xff\xed\xa0\x80").replace(
         b"Max-Forwards", b"Record-Route: <sip:\xff@127.0.0.9;lr>\r\nMax-Forwards"
     )

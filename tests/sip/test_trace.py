@@ -44,6 +44,15 @@ def test_folded_credentials_are_blanked_too() -> None:
     assert entry.data == (b"ACK sip:x SIP/2.0\r\nAuthorization: (removed)\r\n (removed)\r\ni: c9\r\n\r\n")
 
 
+def test_ice_passwords_are_blanked_too() -> None:
+    tracer = Tracer(10)
+    trace = tracer.follow("c9")
+    body = b"INVITE sip:x SIP/2.0\r\ni: c9\r\n\r\nv=0\r\na=ice-ufrag:abcd\r\na=ice-pwd:seeded\r\n"
+    tracer.note("in", ("127.0.0.9", 5060), body)
+    assert "seeded" not in trace.text()
+    assert "a=ice-ufrag:abcd" in trace.text()
+
+
 async def test_a_trace_holds_what_comes_before_and_after_the_dialog() -> None:
     wire = Wire()
     wire.agent.tracer.upcoming = None

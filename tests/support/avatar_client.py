@@ -45,7 +45,8 @@ async def prepare(stub: Any, image: bytes | None = None, **fields: Any) -> pb.Av
     request = pb.PrepareAvatarRequest(image=portrait() if image is None else image, **fields)
     async for progress in stub.PrepareAvatar(request, timeout=PATIENCE_S):
         if progress.HasField("avatar"):
-            return progress.avatar
+            avatar: pb.Avatar = progress.avatar
+            return avatar
     raise AssertionError("no avatar came")
 
 
@@ -71,7 +72,7 @@ class Conversation:
     async def read(self) -> pb.ConverseResponse | None:
         """The next response, ``None`` at the end; raises ``AioRpcError`` where the server ended with an error."""
         response = await asyncio.wait_for(self.call.read(), PATIENCE_S)
-        return None if response is grpc.aio.EOF else response
+        return None if response is grpc.aio.EOF else response  # type: ignore[attr-defined]
 
     async def wait(self, kind: str) -> Any:
         """Skip to the next response of a kind."""

@@ -108,7 +108,7 @@ class Tab:
 def _card(png: str) -> CardReading | None:
     image = cv2.imdecode(np.frombuffer(base64.b64decode(png), np.uint8), cv2.IMREAD_COLOR)
     assert image is not None
-    return read_card(image[..., ::-1])
+    return read_card(np.ascontiguousarray(image[..., ::-1], np.uint8))
 
 
 class Browser:

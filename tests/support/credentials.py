@@ -45,10 +45,10 @@ class SignedStub:
 
     def __init__(self, stub: Any) -> None:
         self._stub = stub
-        self._metadata = (("authorization", f"Bearer {local_token()}"),)
+        self.metadata = (("authorization", f"Bearer {local_token()}"),)
 
     def __getattr__(self, name: str) -> Any:
-        return functools.partial(getattr(self._stub, name), metadata=self._metadata)
+        return functools.partial(getattr(self._stub, name), metadata=self.metadata)
 
 
 def api_tokens(folder: Path) -> Path:

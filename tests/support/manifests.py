@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -23,18 +24,23 @@ Object = dict[str, Any]
 
 def render(overlay: str) -> list[Object]:
     """The objects of an overlay; skips the test where there is no kubectl, except in CI."""
+    return render_folder(KUBERNETES / "overlays" / overlay)
+
+
+def render_folder(folder: Path) -> list[Object]:
+    """The same of any folder with a kustomization."""
     took_part("kubectl")
-    return _rendered(overlay)
+    return _rendered(folder)
 
 
 @functools.cache
-def _rendered(overlay: str) -> list[Object]:
+def _rendered(folder: Path) -> list[Object]:
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         if os.environ.get("CI"):
             pytest.fail("kubectl is missing: the manifests cannot be rendered")
         pytest.skip("kubectl is not installed")
-    command = [kubectl, "kustomize", str(KUBERNETES / "overlays" / overlay)]
+    command = [kubectl, "kustomize", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "deprecated" not in done.stderr.lower(), done.stderr
@@ -63,7 +69,25 @@ def config(objects: list[Object], workload: Object) -> dict[str, str]:
     values: dict[str, str] = {}
     for source in container(workload)["envFrom"]:
         values |= find(objects, "ConfigMap", source["configMapRef"]["name"])["data"]
+    own = variables(objects, container(workload))
+    return values | {name: value for name, value in own.items() if name.startswith("VISAVIS_")}
+
+
+def variables(objects: list[Object], one: Object) -> dict[str, str]:
+    """A container's own variables whose values are known here, as the kubelet makes them one after the other."""
+    values: dict[str, str] = {}
+    for each in one.get("env", []):
+        source = each.get("valueFrom", {}).get("configMapKeyRef")
+        if source:
+            values[each["name"]] = find(objects, "ConfigMap", source["name"])["data"][source["key"]]
+        elif "value" in each:
+            (values[each["name"]],) = expanded([each["value"]], values)
     return values
+
+
+def expanded(words: list[str], values: dict[str, str]) -> list[str]:
+    """``$(NAME)`` replaced as in a container's command."""
+    return [re.sub(r"\$\((\w+)\)", lambda m: values.get(m[1], m[0]), word) for word in words]
 
 
 def matches(selector: dict[str, str], labels: dict[str, str]) -> bool:

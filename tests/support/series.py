@@ -8,10 +8,12 @@ from typing import Any, cast
 
 from prometheus_client import generate_latest
 
+from inference_server.gpu import GpuMetrics
 from inference_server.metrics import Metrics
 from orchestrator.calls.events import CallEvent
 from orchestrator.metrics import OrchestratorCollector, make_registry
 from orchestrator.worker.messages import Heartbeat
+from visavis.service.logs import Log
 
 
 def exported() -> set[str]:
@@ -22,7 +24,9 @@ def exported() -> set[str]:
     collector = OrchestratorCollector(cast(Any, switchboard), cast(Any, workers), talking_face=lambda: True)
     collector.count(CallEvent("turn_started", "call", {"wait_ms": 1}))
     names = set()
-    for registry in (Metrics().registry, make_registry(collector)):
+    server = Metrics().registry
+    server.register(GpuMetrics(Log("test")))
+    for registry in (server, make_registry(collector)):
         for name, kind in re.findall(
             r"^# TYPE (\S+) (\S+)$", generate_latest(registry).decode(), re.MULTILINE
         ):

@@ -13,7 +13,7 @@ from orchestrator.rtp import stun
 from orchestrator.rtp.agreed import Address
 from orchestrator.rtp.bundle import BundleAgreement
 from orchestrator.rtp.ice import IceCredentials
-from tests.support.dtls_client import DtlsClient
+from testing.dtls_client import DtlsClient
 
 PEER: Address = ("192.0.2.7", 50_000)
 OWN = IceCredentials("ours", "x" * 24)

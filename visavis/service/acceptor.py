@@ -28,7 +28,7 @@ AT_ONCE = 4
 """Connections taken between two turns of what else goes on."""
 SPARE = 1024
 """Connections beyond the limit that are told so, rather than closed at once."""
-YOUNG_S = 5.0
+YOUNG_S = 0.1
 """How long a connection may be silent before it makes room for another."""
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 

@@ -46,7 +46,9 @@ class Clip:
         self._fps, self._rate = fps, rate
         options = {"movflags": _MOVFLAGS}
         self._file: Any = av.open(self._out, "w", format="mp4", options=options)
-        self._video: Any = self._file.add_stream("libx264", rate=fps, options={"preset": "veryfast"})
+        self._video: Any = self._file.add_stream(
+            "libx264", rate=fps, options={"preset": "veryfast", "threads": "1"}
+        )
         self._video.width, self._video.height, self._video.pix_fmt = width, height, "yuv420p"
         self._video.gop_size = max(1, round(fps))  # a fragment a second
         self._video.codec_context.max_b_frames = 0

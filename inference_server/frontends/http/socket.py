@@ -55,8 +55,9 @@ async def converse(core: Core, websocket: WebSocket) -> None:
 
 
 def client_of(connection: HTTPConnection) -> str:
-    """Who asks, by address."""
-    return connection.client.host if connection.client else ""
+    """Who asks: the name of the token, and the address."""
+    grant = connection.scope.get("state", {}).get("grant")
+    return f"{grant.name if grant else ''}@{connection.client.host if connection.client else ''}"
 
 
 async def _converse(core: Core, websocket: WebSocket) -> None:

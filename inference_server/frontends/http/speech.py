@@ -13,15 +13,17 @@ from numpy.typing import NDArray
 
 from inference_server.core import Core
 from inference_server.engines.base import BodyLoop
-from inference_server.errors import RequestError
+from inference_server.errors import RequestError, invalid
 from inference_server.frontends.http.problems import limited
 from inference_server.frontends.http.socket import client_of
 from inference_server.streams.responses import FrameReady, TurnAccepted, TurnFinished, TurnRejected
 from inference_server.streams.stream import Stream
 from visavis.audio import Resampler
 from visavis.avatar.v1.contract import Anchor, Audio, EndOfTurn, Open, TurnStart
-from visavis.frames import I420, paste_i420
+from visavis.frames import I420, SAMPLE_RATE, paste_i420
 from visavis.service.routes import needs
+
+_AHEAD = 8 * SAMPLE_RATE  # samples beyond what is in the file already: more than the engine is given
 
 _WAV: dict[str, Any] = {
     "requestBody": {
@@ -58,16 +60,38 @@ def install(app: FastAPI, core: Core) -> None:
         sound, rate = await asyncio.to_thread(clip.read_wav, data)
         stream = await core.open(Open(avatar_id=avatar_id, body_sha256=body.sha256), client)
         try:
-            await _begin(stream, sound, rate)
+            voice = await _begin(stream, sound, rate)
         except BaseException:
             stream.close()
             raise
         file = clip.Clip(body.width, body.height, body.fps, rate)
-        return StreamingResponse(_drawn(stream, body, file, sound, rate), media_type="video/mp4")
+        return StreamingResponse(_drawn(stream, voice, body, file, sound, rate), media_type="video/mp4")
 
 
-async def _begin(stream: Stream, sound: NDArray[np.int16], rate: int) -> None:
-    """Say all of it. Raises ``resource_exhausted`` where no slot is free, and what the turn is refused for."""
+class _Voice:
+    """The speech of one turn, which is said no earlier than it is needed: others' waits in the same room."""
+
+    def __init__(self, stream: Stream, pcm: NDArray[np.int16]) -> None:
+        self._stream = stream
+        self._pcm = pcm
+        self._most = min(SAMPLE_RATE, stream.session.parameters.audio_bytes // 2)  # of one message
+        self._said = 0
+
+    def say(self, until: int) -> None:
+        """Up to this sample, 16 kHz, and the end of the turn where there is no more."""
+        while self._said < min(until, len(self._pcm)):
+            piece = self._pcm[self._said : self._said + self._most]
+            self._stream.take(Audio(1, 0, self._said, piece.tobytes()))
+            self._said += len(piece)
+            if self._said == len(self._pcm):
+                self._stream.take(EndOfTurn(1, 0))
+
+
+async def _begin(stream: Stream, sound: NDArray[np.int16], rate: int) -> _Voice:
+    """The turn, begun. Raises ``resource_exhausted`` where no slot is free, ``invalid_argument`` on a long one."""
+    most_s = stream.session.parameters.turn_samples // SAMPLE_RATE
+    if len(sound) > most_s * rate:
+        raise invalid(f"The WAV file is longer than the {most_s} s of one turn: send it in parts.")
     stream.take(TurnStart(1, 0, 0))
     while not isinstance(said := await stream.outbox.get(), TurnAccepted):
         if isinstance(said, TurnRejected):
@@ -77,14 +101,13 @@ async def _begin(stream: Stream, sound: NDArray[np.int16], rate: int) -> None:
     to_face = Resampler(rate)
     pcm = np.concatenate((await asyncio.to_thread(to_face.push, sound), to_face.flush()))
     stream.take(Anchor(1, 0, 0, 0))
-    step = stream.session.parameters.audio_bytes // 2
-    for at in range(0, len(pcm), step):
-        stream.take(Audio(1, 0, at, pcm[at : at + step].tobytes()))
-    stream.take(EndOfTurn(1, 0))
+    voice = _Voice(stream, pcm)
+    voice.say(_AHEAD)
+    return voice
 
 
 async def _drawn(
-    stream: Stream, body: BodyLoop, file: Any, sound: NDArray[np.int16], rate: int
+    stream: Stream, voice: _Voice, body: BodyLoop, file: Any, sound: NDArray[np.int16], rate: int
 ) -> AsyncIterator[bytes]:
     """The file, to its end; a frame that the engine could not draw is the body."""
     next_frame, per_frame = 0, rate / body.fps
@@ -108,6 +131,7 @@ async def _drawn(
             if isinstance(said, FrameReady):
                 yield await asyncio.to_thread(add, said)
                 stream.unpaced(said)
+                voice.say(said.sample + _AHEAD)
         yield await asyncio.to_thread(file.end)
     finally:
         stream.close()

@@ -2,7 +2,7 @@
 
 import { html, useEffect, useRef, useState } from "../vendor/htm-preact.js";
 import { ask } from "../api.js";
-import { Figure, Keypad, Message, Portrait, seconds } from "../parts.js";
+import { Captions, Figure, Keypad, Message, Portrait, seconds } from "../parts.js";
 
 const WORDS = {
   new: "",
@@ -15,7 +15,8 @@ const WORDS = {
 
 /** What keeps this browser from a call, in one sentence; "" where nothing does. */
 function obstacle(status, error) {
-  if (error) return error.message;
+  // A token that may only call sees no status; that is no obstacle.
+  if (error && error.status !== 403) return error.message;
   if (!window.RTCPeerConnection) return "This browser has no WebRTC: use Chrome, Edge, Safari or Firefox.";
   if (status && !status.takes_calls) return `No calls are taken now: ${status.missing[0] ?? "the orchestrator is starting"}.`;
   return "";
@@ -30,7 +31,7 @@ function remark(status, canHear) {
   return "";
 }
 
-export function CallView({ phone, call, setCall, status, statusError }) {
+export function CallView({ phone, call, setCall, status, statusError, events, wanted, took }) {
   const [avatars, setAvatars] = useState([]);
   const [user, setUser] = useState("default");
   const [microphone, setMicrophone] = useState(true);
@@ -44,7 +45,15 @@ export function CallView({ phone, call, setCall, status, statusError }) {
     ask("/v1/avatars").then(setAvatars, () => {});
   }, []);
 
-  const start = async () => {
+  // "Call it" on another page.
+  useEffect(() => {
+    if (!wanted) return;
+    setUser(wanted);
+    took();
+    if (!live && !stopped) start(wanted);
+  }, [wanted]);
+
+  const start = async (face) => {
     setError("");
     let stream = null;
     if (canHear && (microphone || camera)) {
@@ -60,7 +69,7 @@ export function CallView({ phone, call, setCall, status, statusError }) {
         return;
       }
     }
-    setCall(phone.call(user, { stream }));
+    setCall(phone.call(face, { stream }));
   };
 
   return html`<section class="call" aria-label="Call">
@@ -69,7 +78,7 @@ export function CallView({ phone, call, setCall, status, statusError }) {
       <div class="over">
         ${live
           ? html`<${LiveBar} call=${call} />`
-          : html`<button type="button" class="big go" onClick=${start} disabled=${Boolean(stopped)}>
+          : html`<button type="button" class="big go" onClick=${() => start(user)} disabled=${Boolean(stopped)}>
               <span aria-hidden="true">●</span> Call
             </button>`}
       </div>
@@ -92,9 +101,16 @@ export function CallView({ phone, call, setCall, status, statusError }) {
         <label class="switch"><input type="checkbox" checked=${camera && canHear} disabled=${!canHear} onChange=${(event) => setCamera(event.target.checked)} /> Camera <small>(the face does not look at it)</small></label>
       </fieldset>`}
       ${live && html`<${Say} call=${call} />`}
+      ${call && html`<${Captions} events=${own(events, call)} />`}
       ${call && html`<${Numbers} call=${call} />`}
     </div>
   </section>`;
+}
+
+/** The events of the call that this page has made, which the event of its answer names. */
+function own(events, call) {
+  call.id ||= events.findLast((event) => event.event === "answered" && event.caller === call.dialog.from)?.call_id ?? "";
+  return events.filter((event) => event.call_id === call.id);
 }
 
 const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;

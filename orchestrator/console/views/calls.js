@@ -2,7 +2,7 @@
 
 import { html, useState } from "../vendor/htm-preact.js";
 import { ask } from "../api.js";
-import { Act, Empty, Figure, Keypad, Message, clock, seconds, usePolled } from "../parts.js";
+import { Act, Captions, Empty, Figure, Keypad, Message, clock, seconds, usePolled } from "../parts.js";
 import { LiveView } from "../view.js";
 
 export function CallsView({ events, chosen, choose }) {
@@ -83,6 +83,7 @@ function Detail({ call, events, refresh }) {
     </form>
     <details><summary>Keys</summary><${Keypad} press=${(key) => ask(`${path}/dtmf`, { method: "POST", json: { digits: key } }).catch(setError)} /></details>
     <h3>What is said</h3>
+    <${Captions} events=${events} />
     <${Turns} turns=${call.turns} />
     <h3>Events</h3>
     <${Events} events=${events} />
@@ -99,7 +100,7 @@ function Turns({ turns }) {
 export function Events({ events }) {
   if (!events.length) return html`<p class="hint">None since this page was opened.</p>`;
   return html`<ol class="lines mono">
-    ${events.slice(-30).map((event, index) => html`<li key=${index}><time>${clock(event.time)}</time> ${event.event} ${brief(event)}</li>`)}
+    ${events.filter((event) => !["transcript", "reply"].includes(event.event)).slice(-30).map((event, index) => html`<li key=${index}><time>${clock(event.time)}</time> ${event.event} ${brief(event)}</li>`)}
   </ol>`;
 }
 

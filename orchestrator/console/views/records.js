@@ -38,8 +38,9 @@ export function RecordsView() {
 
 function Detail({ record }) {
   const [trace, setTrace] = useState("");
+  const [said, setSaid] = useState(null);
   const [error, setError] = useState(null);
-  const stream = (name, one) => one && html`<h3>${name}</h3><dl class="figures">${Object.entries(one).filter(([, value]) => value !== null && value !== "").map(([key, value]) => html`<${Figure} key=${key} label=${key.replaceAll("_", " ")} value=${typeof value === "number" ? +value.toFixed(3) : String(value)} />`)}</dl>`;
+  const stream = (name, one) => one && html`<h3>${name}</h3><dl class="figures">${Object.entries(one).filter(([, value]) => value).map(([key, value]) => html`<${Figure} key=${key} label=${key.replaceAll("_", " ")} value=${typeof value === "number" ? +value.toFixed(3) : String(value)} />`)}</dl>`;
   return html`<article class="detail" aria-label=${`Record of ${who(record)}`}>
     <header><h2>${who(record)}</h2><p class="mono">${record.caller} → ${record.dialled || "?"} from ${record.source || "?"}</p></header>
     <dl class="figures">
@@ -55,8 +56,30 @@ function Detail({ record }) {
     </dl>
     ${record.reason && html`<p>${record.reason}</p>`}
     ${stream("Voice", record.media?.audio)} ${stream("Picture", record.media?.video)}
+    <h3>What was said</h3>
+    ${said?.length === 0 ? html`<p class="hint">Nothing.</p>` : said ? html`<ol class="lines">${said.map((one, index) => html`<li key=${index}><strong>${one.speaker ?? one.kind ?? ""}</strong> ${one.text ?? ""}</li>`)}</ol>` : html`<${Act} work=${async () => setSaid((await ask(`/v1/calls/${record.call_id}/transcript`)).entries)} failed=${setError}>Show<//>`}
     <h3>SIP messages</h3>
     ${error && html`<${Message} kind="note">${error.message}<//>`}
-    ${trace ? html`<pre class="trace" tabindex="0">${trace}</pre>` : html`<${Act} work=${async () => setTrace(await ask(`/v1/calls/${record.call_id}/trace`))} failed=${setError}>Show<//>`}
+    ${trace ? html`<${Ladder} messages=${ladder(trace)} />` : html`<${Act} work=${async () => setTrace(await ask(`/v1/calls/${record.call_id}/trace`))} failed=${setError}>Show<//>`}
   </article>`;
+}
+
+/** The messages of a trace: when, which way, first line, and the whole of it. */
+function ladder(trace) {
+  return trace.split(/^--- /m).filter((part) => part.trim()).map((part) => {
+    const [head, first = "", ...rest] = part.split("\n");
+    const [time, direction, remote] = head.split(" ");
+    return { time: new Date(time), direction, remote, first: first.trim(), whole: [first, ...rest].join("\n").trimEnd() };
+  });
+}
+
+function Ladder({ messages }) {
+  return html`<ol class="ladder" aria-label="SIP messages, in order">
+    ${messages.map((message, index) => html`<li key=${index} class=${message.direction}>
+      <details>
+        <summary><time>${message.time.toLocaleTimeString()}</time> <span class="arrow">${message.direction === "in" ? "→ us" : "← us"}</span> <code>${message.first.replace(" SIP/2.0", "")}</code></summary>
+        <pre class="trace" tabindex="0">${message.whole}</pre>
+      </details>
+    </li>`)}
+  </ol>`;
 }

@@ -10,10 +10,14 @@ from orchestrator.sip.agent.authentication import Challenger
 from orchestrator.sip.agent.budget import Holder, LineBudget
 from orchestrator.sip.agent.policy import MAX_SOURCES, SourcePolicy, parse_networks, within
 from orchestrator.sip.agent.refusals import Refusal, unavailable
+from orchestrator.sip.agent.source_nat import SourceNat
 from orchestrator.sip.config import SipConfig
 from orchestrator.sip.message.grammar import parse_uri
 from orchestrator.sip.transaction.server import ServerTransaction
 from orchestrator.sip.transaction.timers import Clock
+from visavis.service.logs import Log
+
+log = Log(__name__)
 
 DRAINING = "draining: no new calls are taken"
 REPLACED = "not acknowledged while its line was needed"
@@ -41,11 +45,16 @@ class Admission:
         self._proxies = parse_networks(config.proxies)
         uris = {uri for account in config.accounts for uri in (account.registrar, *account.proxies) if uri}
         self._servers = {parse_uri(uri).bare_host for uri in uris}
+        self._nat = SourceNat()
         self._is_named = functools.lru_cache(MAX_SOURCES)(lambda host: within(host, self._proxies))
 
     def check(self, transaction: ServerTransaction, calls: Collection[Occupant]) -> Refusal | None:
         """`calls` are all there are; those that are in the way of this one give way."""
         source = transaction.flow.remote[0]
+        if not self._is_exempt(source) and (
+            told := self._nat.note(source, transaction.request.via.bare_host)
+        ):
+            log.warning("source_nat", reason=told)
         later = self._config.retry_after
         if not self._policy.admits_invite(source):
             return unavailable("too many new calls a second from this address", later)

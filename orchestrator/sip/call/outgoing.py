@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import ssl
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -176,7 +177,10 @@ class OutgoingCall(Call):
                 request = self._request(target, proxy, client.local_host(hop))
                 response = await self._ask(request, hop, impatient=more or hop is not hops[-1])
             except (OSError, TimeoutError) as error:
-                response = Response(status=503, reason=str(error) or "no connection in time")
+                log.info("no_way", call=self.id, hop=hop, reason=str(error) or "no connection in time")
+                # whoever dials learns of a certificate, but not which ports are open
+                untrusted = isinstance(error, ssl.SSLCertVerificationError)
+                response = Response(status=503, reason=str(error) if untrusted else "no connection")
                 continue
             if not self._unanswered(response):
                 break

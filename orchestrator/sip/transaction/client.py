@@ -95,6 +95,8 @@ class ClientTransaction:
 class InviteClientTransaction(ClientTransaction):
     """An INVITE of ours: calling → proceeding → completed (Timer D) or accepted (Timer M)."""
 
+    _ack = b""
+
     def receive(self, response: Response) -> None:
         if response.status < 200:
             if self.state in ("trying", "proceeding"):
@@ -119,7 +121,13 @@ class InviteClientTransaction(ClientTransaction):
             self._acknowledge(response)
 
     def _acknowledge(self, response: Response) -> None:
-        """Section 17.1.1.3: same branch, the response's To."""
+        """Section 17.1.1.3: same branch, the response's To.
+
+        Made once: the request may have gone out again by then, in another transaction with a branch of its own.
+        """
+        if self._ack:
+            self.flow.send(self._ack)
+            return
         ack = Request(method="ACK", uri=self.request.uri)
         ack.headers.add("Via", self.request.headers.all("Via")[0])
         for name, value in self.request.headers:
@@ -127,7 +135,8 @@ class InviteClientTransaction(ClientTransaction):
                 ack.headers.add(name, value)
         ack.headers.add("To", response.headers.get("To") or "")
         ack.headers.add("CSeq", f"{self.request.cseq[0]} ACK")
-        self.flow.send(bytes(ack))
+        self._ack = bytes(ack)
+        self.flow.send(self._ack)
 
 
 class NonInviteClientTransaction(ClientTransaction):

@@ -25,7 +25,7 @@ class TraceEntry(NamedTuple):
 
 
 class Trace:
-    """The last `limit` messages of one call. Credentials and SRTP keys are blanked before anything is kept."""
+    """The last `limit` messages of one call, kept without credentials, SRTP keys and ICE passwords."""
 
     def __init__(self, limit: int) -> None:
         self._entries: deque[TraceEntry] = deque(maxlen=limit)
@@ -101,4 +101,6 @@ def _without_secrets(data: bytes) -> bytes:
             lines[index] = kept + end
         elif line.lower().startswith(b"a=crypto:"):
             lines[index] = line.partition(b"inline:")[0] + b"inline:(removed)" + end
+        elif line.lower().startswith(b"a=ice-pwd:"):
+            lines[index] = b"a=ice-pwd:(removed)" + end
     return b"\n".join(lines)

@@ -335,12 +335,15 @@ class Capacity(_message.Message):
     READY_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
     AVATAR_IDS_FIELD_NUMBER: _builtins.int
+    NOT_READY_REASON_FIELD_NUMBER: _builtins.int
     speaking_slots: _builtins.int
     speaking_slots_free: _builtins.int
     sessions: _builtins.int
     max_sessions: _builtins.int
     ready: _builtins.bool
     draining: _builtins.bool
+    not_ready_reason: _builtins.str
+    """one sentence, empty where it is ready; default "" """
     @_builtins.property
     def avatar_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """prepared here, in memory or on disk; default none"""
@@ -355,10 +358,11 @@ class Capacity(_message.Message):
         ready: _builtins.bool = ...,
         draining: _builtins.bool = ...,
         avatar_ids: _abc.Iterable[_builtins.str] | None = ...,
+        not_ready_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["avatar_ids", b"avatar_ids", "draining", b"draining", "max_sessions", b"max_sessions", "ready", b"ready", "sessions", b"sessions", "speaking_slots", b"speaking_slots", "speaking_slots_free", b"speaking_slots_free"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["avatar_ids", b"avatar_ids", "draining", b"draining", "max_sessions", b"max_sessions", "not_ready_reason", b"not_ready_reason", "ready", b"ready", "sessions", b"sessions", "speaking_slots", b"speaking_slots", "speaking_slots_free", b"speaking_slots_free"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

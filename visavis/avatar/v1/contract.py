@@ -62,6 +62,7 @@ class Capacity:
     ready: bool
     draining: bool
     avatar_ids: frozenset[str] = frozenset()  # prepared here, in memory or on disk
+    not_ready_reason: str = ""  # one sentence, empty where it is ready
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +264,7 @@ FIELDS: dict[type, tuple[Field, ...]] = {
         Field("ready", "bool"),
         Field("draining", "bool"),
         Field("avatar_ids", "string", repeated=True, required=False, doc="prepared here, in memory or on disk"),
+        Field("not_ready_reason", "string", required=False, doc="one sentence, empty where it is ready"),
     ),
     Open: (
         Field("avatar_id", "string"),
