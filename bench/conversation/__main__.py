@@ -69,10 +69,11 @@ async def listening(talk: Talk) -> None:
 
 async def ask(talk: Talk, text: str) -> float:
     """Say something and hear the answer to its end; milliseconds from the last word to the first sound of it."""
-    replies = len(talk.all("reply"))
+    answers = len(talk.all("latency"))
     pcm = speech(text, RATE)
     talk.say(text)
-    await talk.of("reply", replies + 1)
+    answer = await talk.of("latency", answers + 1)
+    await talk.of("reply", turn_id=answer["turn_id"])
     ended = talk.phone.microphone.began[-1] + last_word(pcm, RATE)
     await listening(talk)
     return (first_sound(talk.phone.recording, ended) - ended) * 1000
