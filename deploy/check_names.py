@@ -1,17 +1,14 @@
-"""Refuses a VISAVIS_* variable that is no setting: ``check_names.py FILE``, before a service is started with .env.
+"""Finds VISAVIS_* variables that are no settings, for the container that gets all of .env (``names.py``).
 
 Each service gets from ``.env`` what ``FILE`` (``deploy/compose.settings.yml``) lists for it and no more, so a name
-that is written wrong would go unseen. Exit status 0; 2 and one sentence for each such name.
+that is written wrong would go unseen.
 """
 
 from __future__ import annotations
 
 import difflib
-import os
 import re
-import sys
 from collections.abc import Iterable
-from pathlib import Path
 
 OTHERS = {"VISAVIS_CONFIG", "VISAVIS_CUDA_IMAGE", "VISAVIS_TOKEN", "VISAVIS_TLS_CA"}
 """Of both services, of an image, and of clients."""
@@ -30,15 +27,3 @@ def problems(names: Iterable[str], settings: set[str]) -> list[str]:
         hint = f"; is {near[0]} meant?" if near else ": .env.example lists them all."
         out.append(f"{name} is not a setting{hint}")
     return out
-
-
-def main(argv: list[str]) -> int:
-    """Exit status."""
-    told = problems((n for n in os.environ if n.startswith("VISAVIS_")), known(Path(argv[0]).read_text()))
-    for sentence in told:
-        print(sentence, file=sys.stderr)
-    return 2 if told else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

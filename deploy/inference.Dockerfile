@@ -68,6 +68,11 @@ LABEL org.opencontainers.image.description="Speech in, lip-synced video frames o
       org.opencontainers.image.revision="${REVISION}"
 
 FROM runtime AS cuda
+# what compiles a kernel at run time (norms=fused, mode=compile) needs a C compiler; results go to the engine's cache_dir
+USER root
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+USER 10001:10001
 COPY --from=dependencies-cuda /opt/venv /opt/venv
 COPY --from=project /opt/visavis /opt/visavis
 # MuseTalk's device=auto never takes the CPU here

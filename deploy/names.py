@@ -2,17 +2,20 @@
 
 Docker answers such names only inside the network, at 127.0.0.11. This relays DNS, UDP and TCP, from port 5353 to
 there, byte for byte; ``docker-compose.yml`` publishes it on a loopback address of the host. ``--check`` asks it
-for its own name: exit status 0 when it is answered.
+for its own name: exit status 0 when it is answered. ``--check FILE`` is not content either where a VISAVIS_* of the
+environment is no setting of that file (``check_names.py``).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import struct
 import sys
+from pathlib import Path
 from typing import cast
 
 RESOLVER = ("127.0.0.11", 53)
@@ -101,6 +104,18 @@ def check(address: tuple[str, int] = ("127.0.0.1", PORT), name: str = "names") -
     return 1
 
 
+def wrong_settings(file: str) -> int:
+    """Exit status: whether every VISAVIS_* of the environment is a setting; one sentence for each that is not."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    import check_names
+
+    names = [name for name in os.environ if name.startswith("VISAVIS_")]
+    told = check_names.problems(names, check_names.known(Path(file).read_text()))
+    for sentence in told:
+        print(sentence)
+    return 1 if told else 0
+
+
 async def main() -> int:
     """Relay until SIGTERM."""
     loop = asyncio.get_running_loop()
@@ -116,4 +131,6 @@ async def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(check() if "--check" in sys.argv else asyncio.run(main()))
+    if sys.argv[1:2] != ["--check"]:
+        sys.exit(asyncio.run(main()))
+    sys.exit((wrong_settings(sys.argv[2]) if sys.argv[2:] else 0) or check())

@@ -215,7 +215,7 @@ def test_each_service_takes_its_own_settings_and_no_others() -> None:
     for name, service in compose("docker-compose.yml")["services"].items():
         if name in ("orchestrator", "inference"):
             assert service["extends"] == {"file": "deploy/compose.settings.yml", "service": name}
-        assert "env_file" not in service or name == "settings"
+        assert "env_file" not in service or name == "names"
 
 
 def test_what_an_image_sets_is_not_taken_away() -> None:
@@ -268,6 +268,21 @@ def test_only_the_cuda_image_says_that_it_is_for_a_gpu() -> None:
     assert said == ["runtime AS cuda"]
 
 
+def test_kernels_can_be_compiled_in_the_cuda_image() -> None:
+    """Triton and inductor want a C compiler, and a folder of their own whose files may be executed: no tmpfs."""
+    stages = (DEPLOY / "inference.Dockerfile").read_text().split("\nFROM ")
+    (cuda,) = [stage for stage in stages if stage.startswith("runtime AS cuda")]
+    assert re.search(r"apt-get install .*\bgcc libc6-dev\b", cuda)
+    assert cuda.rindex("USER 10001:10001") > cuda.index("gcc libc6-dev")
+    inference = compose("docker-compose.yml")["services"]["inference"]
+    settings = compose("docker-compose.gpu.yml")["services"]["inference"]["environment"]
+    cache = re.search(r"cache_dir=([^,]+),", settings["VISAVIS_INFERENCE_ENGINE_SETTINGS"])
+    assert cache is not None
+    mounts = dict(volume.split(":")[:2] for volume in inference["volumes"])
+    assert cache[1].startswith(mounts["inference-cache"] + "/")
+    assert not any(cache[1].startswith(mount.partition(":")[0]) for mount in inference["tmpfs"])
+
+
 def test_the_cpu_images_have_no_torch() -> None:
     for file in ("requirements-orchestrator.txt", "requirements-inference.txt"):
         assert not re.search(r"^(torch|nvidia|triton)", (DEPLOY / file).read_text(), re.MULTILINE)
@@ -299,7 +314,15 @@ def test_no_container_is_given_long_to_be_healthy() -> None:
     for file in COMPOSE:
         for name, service in compose(file)["services"].items():
             start = service.get("healthcheck", {}).get("start_period", "60s")
-            assert start == "60s", (file, name)
+            assert start in ("60s", "10s"), (file, name)
+
+
+def test_no_service_is_started_anew_with_another() -> None:
+    """Compose (2.26, for one) starts anew what depends on a service that has changed."""
+    for file in ("docker-compose.yml", "docker-compose.gpu.yml", "deploy/compose.gpus.yml"):
+        for name, service in compose(file)["services"].items():
+            on = set(service.get("depends_on", {}))
+            assert name == "demo" or on <= {"models"}, (file, name)
 
 
 def test_nothing_private_goes_to_the_engine() -> None:
@@ -322,7 +345,7 @@ def test_each_service_has_the_secrets_that_it_needs_and_no_others() -> None:
     assert volumes("orchestrator") & {"api-tokens", "fleet-tokens"} == {"api-tokens", "fleet-tokens"}
     assert volumes("inference") == {"inference-cache", "fleet-tokens"}
     assert "api-tokens" in volumes("demo") and "fleet-tokens" not in volumes("demo")
-    assert not secrets("names") and not volumes("names")
+    assert not secrets("names") and volumes("names") == {"./deploy/compose.settings.yml"}
     assert "inference" not in tomllib.loads((ROOT / "deploy/settings.toml").read_text())
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
-from deploy.names import Questions, check, relay
+from deploy.names import Questions, check, relay, wrong_settings
 
 
 class _Resolver(asyncio.DatagramProtocol):
@@ -79,3 +82,17 @@ async def test_long_answers_go_over_tcp() -> None:
     await writer.wait_closed()
     front.close()
     behind.close()
+
+
+def test_the_check_names_what_is_no_setting(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = str(Path(__file__).parents[2] / "deploy" / "compose.settings.yml")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for name in [name for name in os.environ if name.startswith("VISAVIS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("VISAVIS_MAX_CALLS", "3")
+    assert wrong_settings(settings) == 0 and capsys.readouterr().out == ""
+    monkeypatch.setenv("VISAVIS_SIP_PROT", "5060")
+    assert wrong_settings(settings) == 1
+    assert capsys.readouterr().out == "VISAVIS_SIP_PROT is not a setting; is VISAVIS_SIP_PORT meant?\n"
