@@ -21,7 +21,7 @@ from tests.support.recordings import gaps, lips
 
 pytestmark = [pytest.mark.container, pytest.mark.process]
 
-MOST_BYTES = 450_000_000
+MOST_BYTES = 500_000_000
 MOST_SKIPPED_S = 0.5
 GREETING = "Good morning. This is the avatar on the phone."
 
