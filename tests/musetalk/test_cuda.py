@@ -64,7 +64,7 @@ def test_every_line_from_settings_to_the_first_batch_runs(
         made.close()
         assert cuda.devices == {torch.device("cuda:0")} and cuda.pinned == 12
 
-        cuda.replay_s = lambda n: 0.001 * (n + 1) ** 3  # the third bucket is too slow for live frames
+        cuda.replay_s = lambda n: 0.003 * (n + 1) ** 3  # the third bucket is too slow for live frames
         cuda.graphs.clear()
         monkeypatch.setattr(torch, "compile", lambda net, dynamic: net)  # what it makes is for a real GPU
         made = MuseTalkEngine(settings(mode="compile", device="cuda", decoder="taesd", **with_parser()))
