@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 
 from inference_server.engines.base import BatchFailed, EngineError, NoMemory
-from inference_server.engines.musetalk import MuseTalkEngine, batch, device, engine, network
+from inference_server.engines.musetalk import MuseTalkEngine, batch, device, engine, group_norm, network
 from inference_server.engines.musetalk.device import CUDA_IMAGE, choose_device
 from inference_server.models.manifest import FILES
 from tests.musetalk.support import body, checkpoint, draw, loaded, prepared, said, settings, speech
@@ -78,6 +79,11 @@ def test_every_line_from_settings_to_the_first_batch_runs(
 
             return tell
 
+        monkeypatch.setattr(
+            group_norm, "_kernels", Mock(side_effect=RuntimeError("no C compiler"))
+        )  # Triton's
+        with pytest.raises(EngineError, match="norms=fused needs Triton"):
+            MuseTalkEngine(settings(device="cuda", norms="fused")).load(lambda share, sentence: None)
         made = MuseTalkEngine(settings(device="cuda", mode="eager"))
         made.load(full("warming up batches of 2"))
         assert made.info.buckets == (1,) and "batches of 2 do not fit into the device's memory" in told
