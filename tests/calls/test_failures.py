@@ -6,11 +6,13 @@ import asyncio
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from testing.caller import Phone
 from testing.ports import free_port
+from testing.processes import family
 from tests.support.house import orchestrator, tone
 from tests.support.recordings import assert_voice_whole, gaps, lips
 from tests.support.servers import running_server
@@ -104,9 +106,11 @@ async def test_media_worker_killed_ends_its_calls_and_is_replaced() -> None:
     async with running_server() as server, orchestrator([server.address]) as house:
         async with Phone(house.uri) as phone:
             call = await house.call_id()
-            children = f"/proc/{house.process.pid}/task/{house.process.pid}/children"
-            with open(children) as file:  # noqa: ASYNC230, PTH123
-                worker = int(file.read().split()[0])
+            (worker,) = [
+                pid
+                for pid in family(house.process.pid)
+                if b"orchestrator.worker.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            ]
             os.kill(worker, signal.SIGKILL)
             await asyncio.wait_for(phone.hung_up.wait(), 10)
             assert "media worker" in (await house.call(call))["cause"]

@@ -81,7 +81,7 @@ def test_the_services_end_with_it(tmp_path: Path, how: signal.Signals) -> None:
         try:
             await_ready(run)
             group = descendants(run.pid)
-            assert len(group) == 4, group  # both services, an engine, a media worker
+            assert len(group) == 6, group  # both services, an engine, a media worker, voices, listening
             if how == signal.SIGKILL:
                 again = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True)
                 assert again.returncode == 1 and "Ready" not in again.stdout
