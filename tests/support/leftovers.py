@@ -41,7 +41,7 @@ def before_the_loop_closes(ending: Callable[[], Awaitable[None]]) -> None:
     ENDINGS.append(ending)
 
 
-OF_THE_ENGINE = ("AF_UNIX", "containerd-shim")
+OF_THE_ENGINE = ("AF_UNIX", "containerd-shim", "docker-proxy")
 """A container engine's: its client's pool of connections, and who holds the containers of a whole module."""
 
 
