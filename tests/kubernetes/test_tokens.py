@@ -18,7 +18,7 @@ KUBECTL = """\
 import json, sys
 from pathlib import Path
 here = Path(__file__).parent
-with (here / "calls").open("a") as file:
+with (here / "noted").open("a") as file:
     file.write(json.dumps(sys.argv[1:]) + "\\n")
 words = [word for word in sys.argv[1:] if not word.startswith("-")]
 if "create" in words and "secret" in words:
@@ -57,7 +57,7 @@ def test_one_command_makes_them_once(tmp_path: Path) -> None:
         assert grant is not None and (grant.name, grant.scopes) == (name, set(scopes))
         assert len(tokens[name]) == len("visavis_") + 43
     assert tokens["api"] != tokens["fleet"]
-    calls = [json.loads(line) for line in (tmp_path / "calls").read_text().splitlines()]
+    calls = [json.loads(line) for line in (tmp_path / "noted").read_text().splitlines()]
     assert ["create", "namespace", "calls"] in calls
     assert not any(token in str(calls) + said for token in tokens.values())
     assert "api-tokens" in said and "base64decode" in said
@@ -77,7 +77,10 @@ def test_each_pod_mounts_its_own(overlay: str) -> None:
         }
         for name, load in loads.items()
     }
-    assert mounted.pop("orchestrator") == {"orchestrator-settings", "api-tokens", "fleet-tokens"}
+    own = {"orchestrator-settings", "api-tokens", "fleet-tokens"} | (
+        {"api-tls"} if overlay == "browsers" else set()
+    )
+    assert mounted.pop("orchestrator") == own
     assert mounted and all(secrets == {"fleet-tokens"} for secrets in mounted.values()), mounted
     for name, variable in (
         ("orchestrator", "VISAVIS_API_TOKENS"),
