@@ -128,7 +128,7 @@ def test_each_is_told_what_is_wrong_with_it(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text(SETTINGS + f"pythonpath = {ROOT}\n")
     (tmp_path / "test_it.py").write_text(TESTS)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"]
-    environment = os.environ | {"LEFTOVERS_GRACE_S": "0.6"}
+    environment = os.environ | {"LEFTOVERS_GRACE_S": "1.5"}
     said = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100
     ).stdout
