@@ -41,8 +41,8 @@ def before_the_loop_closes(ending: Callable[[], Awaitable[None]]) -> None:
     ENDINGS.append(ending)
 
 
-OF_THE_ENGINE = ("AF_UNIX", "containerd-shim", "docker-proxy")
-"""A container engine's: its client's pool of connections, and who holds the containers of a whole module."""
+OF_THE_ENGINE = ("AF_UNIX", "containerd", "docker-proxy", "dockerd", "visavis-engine")
+"""A container engine's: itself, its folder, its client's pool of connections, and who holds the containers of a module."""
 
 
 def keep(folder: Path) -> Path:
