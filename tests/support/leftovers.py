@@ -42,7 +42,7 @@ def before_the_loop_closes(ending: Callable[[], Awaitable[None]]) -> None:
 
 
 OF_THE_ENGINE = ("AF_UNIX", "containerd", "docker-proxy", "dockerd", "visavis-engine")
-"""A container engine's: itself, its folder, its client's pool of connections, and who holds the containers of a module."""
+"""A container engine's: itself, its folder, its client's connections, who holds the containers of a module."""
 
 
 def keep(folder: Path) -> Path:
