@@ -41,7 +41,7 @@ def test_one_command_makes_them_once(tmp_path: Path) -> None:
     def make() -> str:
         done = subprocess.run(
             [ROOT / "deploy/kubernetes/secrets.sh"],
-            env=os.environ | {"KUBECTL": str(kubectl), "NAMESPACE": "calls"},
+            env=os.environ | {"PATH": "/usr/bin:/bin", "KUBECTL": str(kubectl), "NAMESPACE": "calls"},
             capture_output=True,
             text=True,
             check=True,
