@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.calls.follower import Follower
 from orchestrator.worker.messages import CallMessage, Heard, Listen
 
 RATE = 16_000
@@ -28,47 +26,22 @@ class CallerAudio:
     pcm: NDArray[np.int16]
 
 
-class Listener:
-    """One that listens: ``async with`` it, and iterate until the call has ended.
+class Listener(Follower[CallerAudio]):
+    """One that listens: see :class:`Follower`.
 
     Two seconds are kept for one that is slow; then the oldest are ``dropped``.
     """
 
     def __init__(self, close: Callable[[Listener], None]) -> None:
+        super().__init__(close)
         self.dropped = 0
-        self._close = close
-        self._kept: deque[CallerAudio] = deque()
-        self._news = asyncio.Event()
-        self._ended = False
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        self._close(self)
-        self.end()
-
-    async def __aiter__(self) -> AsyncIterator[CallerAudio]:
-        while True:
-            while self._kept:
-                yield self._kept.popleft()
-            if self._ended:
-                return
-            self._news.clear()
-            await self._news.wait()
 
     def put(self, audio: CallerAudio) -> None:
         """Something was heard."""
         if len(self._kept) >= _KEPT:
             self._kept.popleft()
             self.dropped += 1
-        self._kept.append(audio)
-        self._news.set()
-
-    def end(self) -> None:
-        """Nothing more comes."""
-        self._ended = True
-        self._news.set()
+        self.keep(audio)
 
 
 class Listening:

@@ -2,45 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable
-from typing import Self
+from collections.abc import Callable
 
+from orchestrator.calls.follower import Follower
 from orchestrator.worker.messages import CallMessage, RequestKeyframe, View, Viewed
 
 _KEPT = 25
 
 
-class Viewer:
-    """One that watches: ``async with`` it, and iterate until the call has ended.
+class Viewer(Follower[Viewed]):
+    """One that watches: see :class:`Follower`.
 
     It begins with a key frame. About a second is kept for one that is slow; then it waits for the next key frame.
     """
 
     def __init__(self, close: Callable[[Viewer], None], ask: Callable[[], None]) -> None:
-        self._close = close
+        super().__init__(close)
         self._ask = ask
-        self._kept: deque[Viewed] = deque()
-        self._news = asyncio.Event()
-        self._ended = False
         self._waits = True
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        self._close(self)
-        self.end()
-
-    async def __aiter__(self) -> AsyncIterator[Viewed]:
-        while True:
-            while self._kept:
-                yield self._kept.popleft()
-            if self._ended:
-                return
-            self._news.clear()
-            await self._news.wait()
 
     def put(self, picture: Viewed) -> None:
         """A picture was sent to the caller."""
@@ -51,13 +30,7 @@ class Viewer:
         if self._waits and not picture.key:
             return
         self._waits = False
-        self._kept.append(picture)
-        self._news.set()
-
-    def end(self) -> None:
-        """Nothing more comes."""
-        self._ended = True
-        self._news.set()
+        self.keep(picture)
 
 
 class Viewing:
