@@ -28,6 +28,7 @@ from orchestrator.sip.sdp.capabilities import BundleCapabilities, MediaCapabilit
 from orchestrator.sip.sdp.description import SessionDescription
 from orchestrator.sip.stack import SipStack
 from orchestrator.sip.transport.flow import Flow
+from orchestrator.sip.transport.locate import is_address
 from orchestrator.worker.messages import CallOpened
 from visavis.service.logs import Log
 from visavis.service.supervisor import Supervisor
@@ -232,7 +233,7 @@ def candidates(bound: str, address: str, host: Address, port: int) -> tuple[str,
     the browser's ``Host`` header names, ``port`` the call's.
     """
     own = address if bound in ("", "0.0.0.0", "::") else bound
-    reached = [own, *([host[0]] if _is_address(host[0]) else [])]
+    reached = [own, *([host[0]] if is_address(host[0]) else [])]
     # Sockets that are bound to an IPv4 address hear nothing by IPv6; those of :: hear both.
     heard = [each for each in reached if bound in ("", "::") or (":" in each) == (":" in bound)]
     udp = list(dict.fromkeys(heard))
@@ -250,7 +251,7 @@ async def named_address(host: str, local: Address) -> Address:
     port = int(port_text) if port_text.isdigit() and 0 < int(port_text) < 65536 else 80
     if name == "localhost":
         name = "::1" if ":" in local[0] else "127.0.0.1"
-    if not name or _is_address(name):
+    if not name or is_address(name):
         return name, port
     loop = asyncio.get_running_loop()
     with contextlib.suppress(OSError, UnicodeError, TimeoutError):
@@ -266,11 +267,3 @@ def _ufrag_of(offer: SessionDescription | None) -> str:
     if offer is None:
         return ""
     return next((ufrag for media in offer.media for ufrag in offer.values_of(media, "ice-ufrag")), "")
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

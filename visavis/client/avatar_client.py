@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from fractions import Fraction
 from types import TracebackType
 
-from visavis.client.credentials import ServerCredentials
 from visavis.client.events import OnEvent
 from visavis.client.grpc import GrpcServerClient
 from visavis.client.model import Avatar, AvatarSource, FitMode
@@ -24,16 +23,7 @@ class AvatarClient(GrpcServerClient):
     :class:`AvatarUnknown` or :class:`InvalidRequest` with one clear sentence. Belongs to one event loop.
     """
 
-    def __init__(
-        self,
-        address: str,
-        *,
-        timeout: float = 10.0,
-        token: str | None = None,
-        credentials: ServerCredentials | None = None,
-    ) -> None:
-        super().__init__(address, timeout=timeout, token=token, credentials=credentials)
-        self._pool: ServerPool | None = None
+    _pool: ServerPool | None = None
 
     async def __aenter__(self) -> AvatarClient:
         return self

@@ -38,13 +38,13 @@ async def locate(uri: Uri, names: Names) -> list[Hop]:
         raise OSError(f"no transport {transport} here")
     host = uri.params.get("maddr") or uri.bare_host
     hops: list[Hop] = []
-    if uri.port is None and "." in host and not _is_address(host):
+    if uri.port is None and "." in host and not is_address(host):
         with contextlib.suppress(Unanswered):  # an address may still be known to the system
             hops = await _by_service(host, transport, secure, names)
     if not hops:
         kind = transport or "UDP"
         port = uri.port or DEFAULT_PORTS[kind]
-        addresses = [host] if _is_address(host) else await names.addresses(host)
+        addresses = [host] if is_address(host) else await names.addresses(host)
         hops = [Hop(kind, ip, port, uri.bare_host, transport is not None) for ip in addresses]
     if not hops:
         raise OSError(f"{host!r} has no address")
@@ -66,12 +66,13 @@ async def _by_service(domain: str, transport: str | None, secure: bool, names: N
     hops = []
     for kind, name in services:
         for host, port in await names.servers(name):
-            addresses = [host] if _is_address(host) else await names.addresses(host)
+            addresses = [host] if is_address(host) else await names.addresses(host)
             hops += [Hop(kind, address, port, domain) for address in addresses]
     return hops
 
 
-def _is_address(host: str) -> bool:
+def is_address(host: str) -> bool:
+    """Whether a host is an IPv4 or IPv6 address, not a name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
