@@ -5,11 +5,9 @@ Recognition takes a processor for a tenth of a second at a time; a thread does i
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import os
-import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -33,8 +31,8 @@ from orchestrator.listening.messages import (
 from orchestrator.listening.recogniser import NoModel, Recogniser
 from visavis.audio import Resampler
 from visavis.service.channel import Channel, ChannelClosed
-from visavis.service.child import parent_socket
-from visavis.service.logs import Log, configure_logging
+from visavis.service.child import run_child
+from visavis.service.logs import Log
 
 log = Log(__name__)
 
@@ -148,22 +146,5 @@ class Ears:
                 self._channel.send(Words(call_id, event.number, text, took))
 
 
-async def serve(sock: socket.socket) -> None:
-    """Hear until the channel closes."""
-    channel = await Channel.over(sock, codec)
-    await Ears(channel).run()
-    channel.close()
-
-
-def main() -> None:
-    """Entry point of the process."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--channel", type=int, required=True, help="inherited socket to the control process")
-    sock = parent_socket(parser.parse_args().channel)
-    configure_logging()
-    os.nice(_NICE)
-    asyncio.run(serve(sock))
-
-
 if __name__ == "__main__":
-    main()
+    run_child(__doc__, codec, lambda channel: Ears(channel).run(), _NICE)

@@ -5,11 +5,9 @@ Speaking takes a processor for tens of milliseconds at a time, more than a clock
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import os
-import socket
 
 import numpy as np
 
@@ -29,8 +27,8 @@ from orchestrator.speech.messages import (
 )
 from orchestrator.speech.voices import VOICES
 from visavis.service.channel import Channel, ChannelClosed
-from visavis.service.child import parent_socket
-from visavis.service.logs import Log, configure_logging
+from visavis.service.child import run_child
+from visavis.service.logs import Log
 
 log = Log(__name__)
 
@@ -80,22 +78,5 @@ class Speakers:
             self._channel.send(answer)
 
 
-async def serve(sock: socket.socket) -> None:
-    """Speak until the channel closes."""
-    channel = await Channel.over(sock, codec)
-    await Speakers(channel).run()
-    channel.close()
-
-
-def main() -> None:
-    """Entry point of the process."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--channel", type=int, required=True, help="inherited socket to the control process")
-    sock = parent_socket(parser.parse_args().channel)
-    configure_logging()
-    os.nice(_NICE)
-    asyncio.run(serve(sock))
-
-
 if __name__ == "__main__":
-    main()
+    run_child(__doc__, codec, lambda channel: Speakers(channel).run(), _NICE)

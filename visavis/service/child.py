@@ -1,10 +1,11 @@
 """Processes of ours: started with a socket, watched, ended, and started again where they are to be there always.
 
-The child's end of it is :func:`parent_socket`.
+The child's end of it is :func:`parent_socket`, or all of :func:`run_child`.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import ctypes
@@ -13,12 +14,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from visavis.service.channel import Channel, ChannelClosed
 from visavis.service.ipc import BadFrame, Codec
+from visavis.service.logs import configure_logging
 from visavis.service.supervisor import BackOff, Supervisor
 
 M = TypeVar("M")
@@ -297,3 +299,24 @@ def parent_socket(descriptor: int, *, grace_s: float = 0.0) -> socket.socket:
     end_with_parent(signal.SIGTERM if grace_s else signal.SIGKILL)
     os.set_inheritable(descriptor, False)
     return socket.socket(fileno=descriptor)
+
+
+def run_child(
+    description: str, codec: Codec[M], serve: Callable[[Channel[M]], Awaitable[None]], nice: int
+) -> None:
+    """The whole of a child that talks over its channel alone: ``python -m module --channel FD``.
+
+    ``serve`` runs until it has nothing more to do, ``nice`` below others.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--channel", type=int, required=True, help="inherited socket to the control process")
+    sock = parent_socket(parser.parse_args().channel)
+    configure_logging()
+    os.nice(nice)
+
+    async def over() -> None:
+        channel = await Channel.over(sock, codec)
+        await serve(channel)
+        channel.close()
+
+    asyncio.run(over())
