@@ -145,7 +145,7 @@ class WorkerAvatars:
 
     async def _still(self, portrait: PortraitFile) -> StillBody:
         source = await self._source(portrait)
-        return await still_body(source.image, source.width, source.height)
+        return await asyncio.to_thread(still_body, source.image, source.width, source.height)
 
     async def _prepare(self, portrait: PortraitFile, avatar: Avatar | None) -> ReadyAvatar:
         source = await self._source(portrait)

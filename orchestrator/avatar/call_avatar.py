@@ -120,8 +120,11 @@ class CallAvatar:
         self._waiting = self._stream = None
 
     async def _await_avatar(self, still: asyncio.Task[StillBody], avatar: asyncio.Task[ReadyAvatar]) -> None:
+        """The avatar, and until then the still portrait, whichever is there first and whatever becomes of that."""
+        await asyncio.wait([still, avatar], return_when=asyncio.FIRST_COMPLETED)
+        if not avatar.done() and not still.cancelled() and still.exception() is None:
+            self.body = still.result()
         try:
-            self.body = await asyncio.shield(still)
             self._pending = await asyncio.shield(avatar)
         except asyncio.CancelledError:
             raise
