@@ -148,7 +148,16 @@ class Settings(ServiceSettings):
     rtp_timeout_s: float = Field(
         60.0, ge=0, description="ends a call that has sent neither RTP nor RTCP for so long; 0: never"
     )
-    records_kept: int = Field(1000, ge=1, description="ended calls whose records the API can tell")
+    database: SecretUrl = Field(
+        SecretUrl(),
+        description="where records and transcripts are kept: postgresql://user:password@host/name, or "
+        "sqlite:////path/of/a/file; empty: records.db in data_dir",
+        repr=False,
+    )
+    records_kept: int = Field(
+        100_000, ge=1, description="ended calls whose records and transcripts are kept; the oldest go first"
+    )
+    records_days: float = Field(90.0, ge=0, description="days after which these are erased; 0: never")
     max_calls: int = Field(100, ge=1, description="calls at once; the next is answered 503")
     max_call_s: float = Field(14_400.0, ge=0, description="ends a call that has lasted so long; 0: never")
 
@@ -281,6 +290,11 @@ class Settings(ServiceSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
 
     @property
+    def database_url(self) -> str:
+        """Of the database of records."""
+        return self.database.reveal() or f"sqlite:///{self.data_dir / 'records.db'}"
+
+    @property
     def api_token_file(self) -> Path:
         """Where the API's tokens lie."""
         return self.api_tokens or self.data_dir / "tokens" / "api"
@@ -390,6 +404,13 @@ class Settings(ServiceSettings):
             usable = False
         if value and not usable:
             raise ValueError("write it as https://host/path")
+        return value
+
+    @field_validator("database")
+    @classmethod
+    def _check_database(cls, value: SecretUrl) -> SecretUrl:
+        if value and urlsplit(value.reveal()).scheme not in ("postgresql", "postgres", "sqlite"):
+            raise ValueError("write it as postgresql://user:password@host/name or sqlite:////path/of/a/file")
         return value
 
     @field_validator("webhook_secret")

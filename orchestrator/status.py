@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Literal, Protocol
 
+from orchestrator.archive.archive import Archive, ArchiveStatus
 from orchestrator.calls.gateway import Gateway
 from orchestrator.calls.portraits import DEFAULT
 from orchestrator.calls.preparation import PortraitPreparation, State
@@ -77,6 +78,7 @@ class Status:
     workers: list[WorkerStatus]
     voices: list[VoiceState]
     sip: dict[str, list[str]]
+    database: ArchiveStatus
     failures: list[TaskFailure]
     versions: dict[str, str]
 
@@ -103,6 +105,7 @@ class StatusDesk:
     sip: Gateway
     names: Sequence[str]
     supervisor: Supervisor
+    archive: Archive
     _asked: asyncio.Task[list[ServerStatus]] | None = None
     _asked_at: float = 0.0
 
@@ -144,6 +147,7 @@ class StatusDesk:
             ],
             voices=self.voices.states,
             sip=self._addresses(),
+            database=self.archive.status,
             failures=self.supervisor.failures,
             versions={name: metadata.version(name) for name in _PACKAGES}
             | {"python": platform.python_version()},
