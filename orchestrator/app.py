@@ -19,7 +19,7 @@ from orchestrator.calls.registry import CallRegistry
 from orchestrator.calls.viewers import Viewer
 from orchestrator.config import Settings
 from orchestrator.conversation.conversations import Conversations
-from orchestrator.conversation.setup import assistants_of, http_tools_of
+from orchestrator.conversation.setup import assistants_of, http_tools_of, recognition_of
 from orchestrator.gateways.sip import SipGateway
 from orchestrator.gateways.web import WebGateway
 from orchestrator.metrics import OrchestratorCollector, make_registry
@@ -76,6 +76,8 @@ class App:
             greets=settings.assistant_greets,
             transfer_to=settings.assistant_transfer_to,
             http_tools=http_tools_of(settings),
+            recognition=recognition_of(settings),
+            language=settings.language,
         )
         self._calls.on_answered = self.conversations.answered
         self._sip = SipGateway(settings, self._calls, self.supervisor)

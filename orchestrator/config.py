@@ -258,6 +258,16 @@ class Settings(ServiceSettings):
     assistant_transfer_to: str = Field(
         "", description="where an assistant may send callers (sip:help@example.com); empty: nowhere"
     )
+    stt: Literal["builtin", "deepgram", "openai"] = Field(
+        "builtin", description="who recognises what callers say; builtin: on this machine, English only"
+    )
+    stt_url: SecretUrl = Field(
+        SecretUrl(),
+        description="root of the recognition service; empty: the vendor's, whose protocol others speak, too",
+        repr=False,
+    )
+    stt_key: Secret = Field(Secret(), description="key of the recognition service", repr=False)
+    stt_model: str = Field("", description="its model; empty: nova-3, gpt-4o-mini-transcribe")
     max_conversations: int = Field(
         20, ge=1, description="callers that assistants talk with at once; the next one is told so"
     )

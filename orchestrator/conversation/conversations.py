@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from orchestrator.assistants.base import Assistant, AssistantError, CallFacts
 from orchestrator.assistants.http_tool import HttpTool
 from orchestrator.calls.call import Call
 from orchestrator.calls.registry import CallRegistry
 from orchestrator.conversation.conversation import Conversation
-from orchestrator.conversation.sentences import CONSTANT, FULL, LANGUAGE, unheard
+from orchestrator.conversation.sentences import LANGUAGE, Sentences, sentences_in
 from orchestrator.conversation.tools import Allowed, CallTools, only
 from orchestrator.conversation.transcript import OnEntry, Transcript
-from orchestrator.listening.ears import LANGUAGES, Ears
+from orchestrator.listening.ears import Ears
 from orchestrator.listening.messages import Hear
-from orchestrator.speech.base import VoiceByLanguage, lookup
+from orchestrator.listening.stt import SttSettings
+from orchestrator.speech.base import VoiceByLanguage
 from orchestrator.speech.remote import SentenceCache
 from orchestrator.worker.messages import Heard
 from visavis.service.logs import Log
@@ -51,6 +52,8 @@ class Conversations:
         transfer_to: str = "",
         allowed: Allowed | None = None,
         http_tools: Mapping[str, HttpTool] | None = None,
+        recognition: SttSettings | None = None,
+        language: str = LANGUAGE,
         on_entry: OnEntry = lambda call_id, entry: None,
     ) -> None:
         self._calls = calls
@@ -59,10 +62,11 @@ class Conversations:
         self._greets, self._transfer_to = greets, transfer_to
         self._allowed = allowed or only(transfer_to)
         self._http_tools = http_tools or {}
+        self._language = language
         self._on_entry = on_entry
         self._under_way: dict[str, tuple[str, Conversation]] = {}
         self._transcripts: dict[str, Transcript] = {}
-        self._ears = Ears(self._deaf)
+        self._ears = Ears(self._deaf, recognition)
         self._prepare: Callable[[], None] = lambda: None
 
     @property
@@ -123,7 +127,8 @@ class Conversations:
             self.choose(call, name, greet=self._greets)
         except TooManyConversations:
             log.warning("too_many_conversations", call=call.call_id, most=self._most)
-            turn = call.say(FULL, LANGUAGE)
+            said = sentences_in(call.language)
+            turn = call.say(said.full, said.language)
             logged(asyncio.create_task(_hang_up_after(call, turn.done)), "goodbye")
 
     def check(self, name: str) -> None:
@@ -153,9 +158,11 @@ class Conversations:
     def _begin_to_listen(self, supervisor: Supervisor, voices: VoiceByLanguage, cache: SentenceCache) -> None:
         self._prepare = lambda: None
         self._ears.start(supervisor)
-        for sentence in CONSTANT:
-            cache.keep(sentence, LANGUAGE)
-        supervisor.watch("constant sentences", _spoken_ahead(voices))
+        wanted = {each.language: each for each in map(sentences_in, (LANGUAGE, self._language))}
+        for said in wanted.values():
+            for sentence in said.kept:
+                cache.keep(sentence, said.language)
+        supervisor.watch("constant sentences", _spoken_ahead(voices, wanted.values()))
 
     def _begin(self, call: Call, name: str, hold: bool, greet: bool) -> None:
         self._prepare()
@@ -183,8 +190,9 @@ class Conversations:
         sentences = []
         if greet:
             sentences.append((dialogue.greeting, LANGUAGE))
-        if lookup(facts.language, LANGUAGES) is None:
-            sentences.append(unheard(facts.language))
+        if not self._ears.understands(facts.language):
+            said = sentences_in(facts.language)
+            sentences.append((said.unheard, said.language))
         conversation.start(*sentences)
         if hold:
             conversation.hold(True)
@@ -211,10 +219,11 @@ class Conversations:
             conversation.deaf()
 
 
-async def _spoken_ahead(voices: VoiceByLanguage) -> None:
-    for sentence in CONSTANT:
-        async for _ in voices.voice(LANGUAGE).stream(sentence, LANGUAGE):
-            pass
+async def _spoken_ahead(voices: VoiceByLanguage, wanted: Iterable[Sentences]) -> None:
+    for said in wanted:
+        for sentence in said.kept:
+            async for _ in voices.voice(said.language).stream(sentence, said.language):
+                pass
 
 
 async def _hang_up_after(call: Call, done: asyncio.Event) -> None:

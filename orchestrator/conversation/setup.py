@@ -12,6 +12,7 @@ from orchestrator.assistants.script import DEFAULT, read_script
 from orchestrator.assistants.scripted import ScriptedAssistant
 from orchestrator.assistants.websocket import WebSocketAssistant
 from orchestrator.config import Settings
+from orchestrator.listening.stt import SttSettings
 
 
 def assistants_of(settings: Settings) -> dict[str, Assistant]:
@@ -44,3 +45,16 @@ def assistants_of(settings: Settings) -> dict[str, Assistant]:
 def http_tools_of(settings: Settings) -> dict[str, HttpTool]:
     """By name. Raises :class:`AssistantError` for one whose host is not allowed."""
     return {each.name: HttpTool(each, settings.assistant_tool_hosts) for each in settings.assistant_tools}
+
+
+def recognition_of(settings: Settings) -> SttSettings:
+    """Who recognises. Raises :class:`AssistantError`."""
+    if settings.stt == "builtin":
+        return SttSettings()
+    if settings.stt == "deepgram" and not settings.stt_key:
+        raise AssistantError("recognition by Deepgram needs VISAVIS_STT_KEY")
+    if settings.stt == "openai" and not (settings.stt_key or settings.stt_url):
+        raise AssistantError(
+            "recognition by 'openai' needs VISAVIS_STT_KEY, or VISAVIS_STT_URL of your own server"
+        )
+    return SttSettings(settings.stt, settings.stt_url.reveal(), settings.stt_key.reveal(), settings.stt_model)

@@ -17,7 +17,7 @@ from orchestrator.calls.events import EventBus
 from orchestrator.conversation.conversation import Conversation
 from orchestrator.conversation.conversations import Conversations, TooManyConversations
 from orchestrator.conversation.memory import Memory
-from orchestrator.conversation.sentences import FULL, SORRY, unheard
+from orchestrator.conversation.sentences import sentences_in
 from orchestrator.conversation.tools import CallTools, only
 from orchestrator.conversation.transcript import Transcript, TranscriptEntry
 from orchestrator.listening.messages import SpeechBegan, SpeechPaused, Words
@@ -65,13 +65,18 @@ class Worker(Sink):
 class Ears:
     """An ear that hears what it is told."""
 
+    words_s = 1.5
+
     def __init__(self) -> None:
         self.taken: list[int] = []
         self.on_speech: Any = None
         self._pauses = 0
 
-    def listen(self, call_id: str, on_speech: Any) -> None:
+    def listen(self, call_id: str, on_speech: Any, language: str = "en") -> None:
         self.on_speech = on_speech
+
+    def understands(self, language: str) -> bool:
+        return language == "en"
 
     def leave(self, call_id: str) -> None:
         self.on_speech = None
@@ -276,9 +281,33 @@ async def test_an_assistant_that_fails_is_apologised_for(error: Exception) -> No
     talk = Talk([error])
     talk.ears.say("When are you open?")
     await talk.turn(1)
-    assert talk.call.turns[-1].words.text == SORRY
+    assert talk.call.turns[-1].words.text == sentences_in("en").sorry
     talk.over(1)
     assert talk.conversation.state == "listening"
+    talk.conversation.close()
+
+
+async def test_a_caller_who_is_not_heard_is_asked_again_and_then_told_the_keys() -> None:
+    talk, said = Talk(), sentences_in("en")
+    expected = [said.repeat, said.repeat, said.keys]
+    for number, sentence in enumerate([*expected, ""], 1):
+        talk.ears.on_speech(SpeechBegan("c1", False))
+        talk.ears.on_speech(SpeechPaused("c1", number, 300))
+        talk.ears.on_speech(Words("c1", number, "", 1, failed=True))
+        if sentence:
+            await talk.turn(number)
+            assert talk.call.turns[-1].words.text == sentence
+            talk.over(number)
+    assert len(talk.call.turns) == 3 and talk.conversation.state == "listening"
+    talk.conversation.close()
+
+
+async def test_who_speaks_while_the_ear_dies_is_asked_again() -> None:
+    talk = Talk(["We are open."])
+    talk.ears.on_speech(SpeechBegan("c1", False))
+    talk.conversation.deaf()
+    await talk.turn(1)
+    assert talk.call.turns[-1].words.text == sentences_in("en").repeat
     talk.conversation.close()
 
 
@@ -325,7 +354,7 @@ async def test_one_caller_too_many_is_told_and_hung_up_on() -> None:
     call = answered_call(VoiceByLanguage({"en": Voice}), EventBus(), peer, sink)
     all_.answered(call)
     await until(lambda: bool(call.turns) and bool(call.turns[0].words.text))
-    assert call.turns[0].words.text == FULL
+    assert call.turns[0].words.text == sentences_in("en").full
     report(call, "started", 1)
     report(call, "finished", 1, 1000)
     await until(lambda: bool(peer.hung_up))
@@ -359,8 +388,8 @@ async def test_an_assistant_that_fails_twice_is_followed_by_the_script() -> None
 
 
 async def test_a_caller_whose_language_is_not_heard_is_told_a_way_on() -> None:
-    assert unheard("de-AT")[1] == "de" and "Null" in unheard("de-AT")[0]
-    assert unheard("fi") == (unheard("xx")[0], "en")
+    assert sentences_in("de-AT").language == "de" and "Null" in sentences_in("de-AT").unheard
+    assert sentences_in("fi") == sentences_in("en")
     all_ = conversations()
     call = answered_call(VoiceByLanguage({"en": Voice, "de": Voice}), EventBus(), Peer(), Sink())
     call._language = "de"
