@@ -19,13 +19,19 @@ from orchestrator.calls.registry import CallRegistry
 from orchestrator.calls.viewers import Viewer
 from orchestrator.config import Settings
 from orchestrator.conversation.conversations import Conversations
-from orchestrator.conversation.setup import assistants_of, http_tools_of, recognition_of
+from orchestrator.conversation.setup import (
+    assistants_of,
+    http_tools_of,
+    recognition_of,
+    voice_service_of,
+)
 from orchestrator.gateways.sip import SipGateway
 from orchestrator.gateways.web import WebGateway
 from orchestrator.metrics import OrchestratorCollector, make_registry
 from orchestrator.nameserver import resolver_of
 from orchestrator.rtp.dtls import identity_fingerprint, new_identity
 from orchestrator.speech.remote import VoicesProcess, remote_voices
+from orchestrator.speech.service import service_voices
 from orchestrator.status import StatusDesk
 from orchestrator.webhook.webhook import Webhook, make_webhook
 from orchestrator.worker.host import HostSettings
@@ -43,6 +49,7 @@ from visavis import portraits
 from visavis.client.body_cache import BodyCache
 from visavis.client.model import Avatar
 from visavis.client.pool import ServerPool
+from visavis.service.breaker import CircuitBreaker
 from visavis.service.logs import Log
 from visavis.service.security import make_token_file
 from visavis.service.supervisor import Supervisor
@@ -61,7 +68,13 @@ class App:
         self._bus = EventBus()
         self._webhook: Webhook | None = None
         self._speech = VoicesProcess()
-        self._voices = remote_voices(self._speech)
+        self._voice_service = voice_service_of(settings)
+        self._voice_breaker = CircuitBreaker("tts", settings.tts)
+        self._voices = (
+            service_voices(self._speech, self._voice_service, self._voice_breaker)
+            if self._voice_service is not None
+            else remote_voices(self._speech)
+        )
         self._catalog = AvatarCatalog(
             settings.data_dir / "avatars", settings.avatar_image or portraits.DEFAULT
         )
@@ -229,6 +242,8 @@ class App:
             await self._pool.close()
             await self.conversations.close()
             await self._speech.close()
+            if self._voice_service is not None:
+                await self._voice_service.close()
             await self.supervisor.close()
             log.info("stopped")
 

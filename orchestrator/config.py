@@ -268,6 +268,18 @@ class Settings(ServiceSettings):
     )
     stt_key: Secret = Field(Secret(), description="key of the recognition service", repr=False)
     stt_model: str = Field("", description="its model; empty: nova-3, gpt-4o-mini-transcribe")
+    tts: Literal["builtin", "elevenlabs", "openai"] = Field(
+        "builtin",
+        description="who speaks; builtin: the voices on this machine, which also speak where others fail",
+    )
+    tts_url: SecretUrl = Field(
+        SecretUrl(),
+        description="root of the voice's service; empty: the vendor's, whose protocol others speak, too",
+        repr=False,
+    )
+    tts_key: Secret = Field(Secret(), description="key of the voice's service", repr=False)
+    tts_model: str = Field("", description="its model; empty: eleven_flash_v2_5, gpt-4o-mini-tts")
+    tts_voice: str = Field("", description="its voice: an id of ElevenLabs, a name of OpenAI (alloy)")
     max_conversations: int = Field(
         20, ge=1, description="callers that assistants talk with at once; the next one is told so"
     )

@@ -55,6 +55,12 @@ class SentenceCache:
         self._spoken: OrderedDict[tuple[str, str], tuple[int, PCM]] = OrderedDict()
         self._kept: set[tuple[str, str]] = set()
 
+    def sibling(self) -> SentenceCache:
+        """One for the sentences of another voice, which keeps the same ones."""
+        other = SentenceCache(self._most)
+        other._kept = self._kept
+        return other
+
     def keep(self, text: str, language: str) -> None:
         """Never forget this one once it has been spoken."""
         self._kept.add((language, text))

@@ -40,7 +40,7 @@ def script(name: str) -> list[Line]:
 def tone(size: int, rate: int = 16_000) -> bytes:
     """So many bytes of 16-bit PCM at 440 Hz."""
     at = np.arange(size // 2) / rate
-    return (8000 * np.sin(2 * np.pi * 440 * at)).astype("<i2").tobytes()
+    return (8000 * np.sin(2 * np.pi * 440 * at)).astype("<i2").tobytes() + bytes(size % 2)
 
 
 @dataclass
