@@ -49,7 +49,8 @@ from visavis import portraits
 from visavis.client.body_cache import BodyCache
 from visavis.client.model import Avatar
 from visavis.client.pool import ServerPool
-from visavis.service.breaker import CircuitBreaker
+from visavis.service.breaker import CircuitBreaker, ServiceState
+from visavis.service.child import ProcessState
 from visavis.service.logs import Log
 from visavis.service.security import make_token_file
 from visavis.service.supervisor import Supervisor
@@ -99,6 +100,7 @@ class App:
             self._calls, self._pool, self._bus, self.supervisor, lambda: self._desk.talking_face()
         )
         self._collector.conversations = lambda: (self.conversations.active, self.conversations.hears)
+        self._collector.processes, self._collector.services = self._processes, self._services
         self.sip_up = False
         self.draining = False
         names = resolver_of(settings.avatar_nameserver)
@@ -117,6 +119,8 @@ class App:
             self._sip,
             settings.avatar_servers,
             self.supervisor,
+            self._processes,
+            self._services,
         )
         self._stop = asyncio.Event()
 
@@ -248,6 +252,13 @@ class App:
             log.info("stopped")
 
     # -- inside --
+
+    def _processes(self) -> list[ProcessState]:
+        return [self.conversations.ears.process, self._speech.process]
+
+    def _services(self) -> list[ServiceState]:
+        spoken = [self._voice_breaker.state] if self._voice_service is not None else []
+        return [*self.conversations.services, *spoken]
 
     async def _drain(self) -> None:
         """No new calls; returns when those under way have ended, at the deadline, or at a second signal."""

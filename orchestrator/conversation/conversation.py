@@ -34,6 +34,7 @@ from orchestrator.listening.ears import Ears
 from orchestrator.listening.messages import SpeechBegan, SpeechPaused, Words
 from orchestrator.listening.stt import TimedWord
 from orchestrator.speech.base import SpeechError
+from visavis.service.breaker import CircuitBreaker
 from visavis.service.logs import Log
 from visavis.service.unhandled import logged
 
@@ -67,6 +68,7 @@ class Conversation:
         transcript: Transcript,
         on_close: Callable[[], None],
         on_failing: Callable[[], None] = lambda: None,
+        breaker: CircuitBreaker | None = None,
     ) -> None:
         self.transcript = transcript
         self.memory = Memory()
@@ -75,6 +77,7 @@ class Conversation:
         self._language = call.language or LANGUAGE
         self._sentences = sentences_in(self._language)
         self._on_close, self._on_failing = on_close, on_failing
+        self._breaker = breaker
         self._failures = 0
         self._not_heard = 0
         self._machine = TurnMachine(ears.words_s)
@@ -215,7 +218,7 @@ class Conversation:
             case GiveUp(number):
                 log.warning("no_answer", call=self._call.call_id)
                 self._drop(number, False)
-                self._failed()
+                self._failed("it did not answer in time")
 
     def _ask(self, number: int, text: str) -> None:
         last = self._current
@@ -295,9 +298,13 @@ class Conversation:
         if not spoke:
             self._do(self._machine.wrote(reply.number, self._loop.time(), words=False))
             if reply.failed:
-                self._failed()
+                self._failed(reply.failed)
                 return
+        elif reply.failed and self._breaker is not None:
+            self._breaker.fault(reply.failed)
         self._failures = 0
+        if self._breaker is not None and not reply.failed:
+            self._breaker.good()
         self._replies.pop(reply.number, None)
 
     def _ask_again(self) -> None:
@@ -309,8 +316,13 @@ class Conversation:
         elif self._not_heard == _MOST_FAILURES + 1:
             self._say(said.keys, said.language)
 
-    def _failed(self) -> None:
-        """There is no answer: apologise, and let somebody else go on where that happens again."""
+    def _failed(self, reason: str = "") -> None:
+        """There is no answer: apologise, and let somebody else go on where that happens again.
+
+        ``reason`` where it is the assistant's fault.
+        """
+        if reason and self._breaker is not None:
+            self._breaker.fault(reason)
         self._say(self._sentences.sorry, self._sentences.language)
         self._failures += 1
         if self._failures >= _MOST_FAILURES:

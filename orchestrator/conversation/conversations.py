@@ -19,6 +19,7 @@ from orchestrator.listening.stt import SttSettings
 from orchestrator.speech.base import VoiceByLanguage
 from orchestrator.speech.remote import SentenceCache
 from orchestrator.worker.messages import Heard
+from visavis.service.breaker import CircuitBreaker, ServiceState
 from visavis.service.logs import Log
 from visavis.service.supervisor import Supervisor
 from visavis.service.unhandled import logged
@@ -67,6 +68,9 @@ class Conversations:
         self._under_way: dict[str, tuple[str, Conversation]] = {}
         self._transcripts: dict[str, Transcript] = {}
         self._ears = Ears(self._deaf, recognition)
+        self._breakers = {
+            name: CircuitBreaker("assistant", name) for name in self._assistants if name != FALLBACK
+        }
         self._prepare: Callable[[], None] = lambda: None
 
     @property
@@ -83,6 +87,12 @@ class Conversations:
     def hears(self) -> bool:
         """Whether the listening process is there and recognises words."""
         return self._ears.state is not None and self._ears.state.recognises
+
+    @property
+    def services(self) -> list[ServiceState]:
+        """Of others: who recognises, and who answers."""
+        found = [self._ears.service] if self._ears.service is not None else []
+        return found + [each.state for each in self._breakers.values()]
 
     @property
     def names(self) -> list[str]:
@@ -183,6 +193,7 @@ class Conversations:
             transcript,
             on_close=lambda: self._ended(call_id),
             on_failing=lambda: self._fall_back(call),
+            breaker=self._breakers.get(name),
         )
         self._under_way[call_id] = name, conversation
         self._calls.tap(call_id, self._heard)

@@ -25,7 +25,7 @@ from orchestrator.listening.recogniser import LANGUAGE
 from orchestrator.listening.stt import ANSWER_S, SttSettings
 from visavis.service.breaker import ServiceState
 from visavis.service.channel import ChannelClosed
-from visavis.service.child import Child, KeptChild, Program
+from visavis.service.child import Child, KeptChild, ProcessState, Program
 from visavis.service.logs import Log
 from visavis.service.supervisor import BackOff, Supervisor
 
@@ -84,6 +84,11 @@ class Ears:
     def pid(self) -> int | None:
         """The newest process."""
         return self._child.pid
+
+    @property
+    def process(self) -> ProcessState:
+        """How it is."""
+        return self._child.state
 
     def start(self, supervisor: Supervisor) -> None:
         """Begin to keep it."""

@@ -24,7 +24,7 @@ from orchestrator.speech.messages import (
 )
 from orchestrator.speech.voices import voice_names
 from visavis.service.channel import ChannelClosed
-from visavis.service.child import KeptChild, Program
+from visavis.service.child import KeptChild, ProcessState, Program
 from visavis.service.logs import Log
 from visavis.service.supervisor import BackOff, Supervisor
 
@@ -107,6 +107,11 @@ class VoicesProcess:
     def pid(self) -> int | None:
         """The newest process."""
         return self._child.pid
+
+    @property
+    def process(self) -> ProcessState:
+        """How it is."""
+        return self._child.state
 
     def start(self, supervisor: Supervisor) -> None:
         """Begin to keep it."""

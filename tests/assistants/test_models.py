@@ -32,7 +32,9 @@ def openai(*deltas: dict[str, Any], end: bool = True) -> list[str | float]:
 
 
 def anthropic(*blocks: str | dict[str, Any], end: bool = True) -> list[str | float]:
-    pieces = [event({"type": "message_start", "message": {}}, "message_start")]
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": {"role": "assistant", "content": []}}
+    ]
     for index, block in enumerate(blocks):
         if isinstance(block, str):
             start: dict[str, Any] = {"type": "text", "text": ""}
@@ -40,10 +42,11 @@ def anthropic(*blocks: str | dict[str, Any], end: bool = True) -> list[str | flo
         else:
             start = {"type": "tool_use", "id": "t1", "name": block["name"], "input": {}}
             deltas = [{"type": "input_json_delta", "partial_json": part} for part in block["json"].split("|")]
-        pieces.append(event({"type": "content_block_start", "index": index, "content_block": start}))
-        pieces += [event({"type": "content_block_delta", "index": index, "delta": each}) for each in deltas]
-        pieces.append(event({"type": "content_block_stop", "index": index}))
-    return [*pieces, *([event({"type": "message_stop"})] if end else [])]
+        events.append({"type": "content_block_start", "index": index, "content_block": start})
+        events += [{"type": "content_block_delta", "index": index, "delta": each} for each in deltas]
+        events.append({"type": "content_block_stop", "index": index})
+    events += [{"type": "message_stop"}] if end else []
+    return [event(each, each["type"]) for each in events]
 
 
 TEXT = {

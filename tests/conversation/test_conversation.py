@@ -25,6 +25,7 @@ from orchestrator.speech.base import PCM, VoiceByLanguage
 from orchestrator.worker.messages import GiveWay, InterruptTurns, StartTurn
 from tests.support.calls import Peer, Sink, answered_call, report
 from tests.support.waiting import until
+from visavis.service.breaker import ServiceState
 
 RATE = 8000
 LETTER_MS = 60
@@ -74,6 +75,8 @@ class Ears:
 
     def listen(self, call_id: str, on_speech: Any, language: str = "en") -> None:
         self.on_speech = on_speech
+
+    service = None
 
     def understands(self, language: str) -> bool:
         return language == "en"
@@ -384,6 +387,7 @@ async def test_an_assistant_that_fails_twice_is_followed_by_the_script() -> None
         report(call, "started", number)
         report(call, "finished", number, 1000)
     await until(lambda: all_.assistant_of("c1") == "scripted")
+    assert all_.services == [ServiceState("assistant", "openai", "rests", 2, "it answered 500")]
     all_.choose(call, "none")
 
 

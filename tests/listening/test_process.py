@@ -62,7 +62,10 @@ async def test_words_come_back_and_a_dead_process_is_followed_by_another() -> No
             assert ears.pid is not None
             os.kill(ears.pid, signal.SIGKILL)
             await until(lambda: ears.state is None)
+            assert ears.process.state == "starting" and "SIGKILL" in ears.process.reason
             await until(lambda: ears.state is not None)
+        process = ears.process
+        assert (process.state, process.restarts, process.pid) == ("ready", 2, ears.pid)
 
 
 @pytest.mark.process
@@ -92,5 +95,6 @@ async def test_a_service_recognises_and_where_it_fails_the_installed_one_does() 
 
 async def test_what_nobody_listens_to_is_not_sent() -> None:
     ears = Ears()
+    assert ears.process.state == "off"
     ears.hear(Hear("a", 0, 0, 8000, bytes(640)))
     ears.leave("a")

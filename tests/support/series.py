@@ -23,6 +23,8 @@ def exported() -> set[str]:
     workers = SimpleNamespace(workers=[worker])
     collector = OrchestratorCollector(cast(Any, switchboard), cast(Any, workers), talking_face=lambda: True)
     collector.count(CallEvent("turn_started", "call", {"wait_ms": 1}))
+    collector.count(CallEvent("latency", "call", {"total_ms": 1}))
+    collector.conversations = lambda: (0, True)
     names = set()
     server = Metrics().registry
     server.register(GpuMetrics(Log("test")))
