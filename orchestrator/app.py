@@ -19,6 +19,7 @@ from orchestrator.calls.registry import CallRegistry
 from orchestrator.calls.viewers import Viewer
 from orchestrator.config import Settings
 from orchestrator.conversation.conversations import Conversations
+from orchestrator.conversation.limits import ConversationLimits
 from orchestrator.conversation.setup import (
     assistants_of,
     http_tools_of,
@@ -90,8 +91,12 @@ class App:
             greets=settings.assistant_greets,
             transfer_to=settings.assistant_transfer_to,
             http_tools=http_tools_of(settings),
+            catalog=self._catalog,
             recognition=recognition_of(settings),
             language=settings.language,
+            limits=ConversationLimits(
+                settings.conversation_minutes, settings.conversation_turns, settings.conversation_tokens
+            ),
         )
         self._calls.on_answered = self.conversations.answered
         self._sip = SipGateway(settings, self._calls, self.supervisor)

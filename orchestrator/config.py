@@ -283,6 +283,15 @@ class Settings(ServiceSettings):
     max_conversations: int = Field(
         20, ge=1, description="callers that assistants talk with at once; the next one is told so"
     )
+    conversation_minutes: int = Field(
+        60, ge=0, description="minutes that an assistant talks with one caller, who is told; 0: no limit"
+    )
+    conversation_turns: int = Field(
+        200, ge=0, description="answers that a caller gets from an assistant; 0: no limit"
+    )
+    conversation_tokens: int = Field(
+        200_000, ge=0, description="tokens of a model for one caller, of requests and replies; 0: no limit"
+    )
     language: str = Field("en", description="language of greeting and say: en, de, fr, es, cmn...")
 
     webhook: SecretUrl = Field(

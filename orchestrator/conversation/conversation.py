@@ -24,6 +24,7 @@ from orchestrator.conversation.acts import (
     Unheard,
     Yield,
 )
+from orchestrator.conversation.limits import ConversationLimits
 from orchestrator.conversation.machine import NEVER, TurnMachine
 from orchestrator.conversation.memory import Memory
 from orchestrator.conversation.reply import PendingReply
@@ -40,6 +41,7 @@ from visavis.service.unhandled import logged
 
 log = Log(__name__)
 
+NO_LIMITS = ConversationLimits()
 _MOST_FAILURES = 2
 _SETTLE_S = 0.3
 """How long a reply waits for what was cut before it, so that the memory holds it."""
@@ -69,6 +71,7 @@ class Conversation:
         on_close: Callable[[], None],
         on_failing: Callable[[], None] = lambda: None,
         breaker: CircuitBreaker | None = None,
+        limits: ConversationLimits = NO_LIMITS,
     ) -> None:
         self.transcript = transcript
         self.memory = Memory()
@@ -77,7 +80,10 @@ class Conversation:
         self._language = call.language or LANGUAGE
         self._sentences = sentences_in(self._language)
         self._on_close, self._on_failing = on_close, on_failing
-        self._breaker = breaker
+        self._breaker, self._limits = breaker, limits
+        self._began, self._answers = 0.0, 0
+        self._limiting: asyncio.TimerHandle | None = None
+        self._ending = False
         self._failures = 0
         self._not_heard = 0
         self._machine = TurnMachine(ears.words_s)
@@ -99,6 +105,9 @@ class Conversation:
     def start(self, *sentences: tuple[str, str]) -> None:
         """Listen, and say these first: texts with their languages."""
         self._ears.listen(self._call.call_id, self._on_speech, self._language)
+        self._began = self._loop.time()
+        if self._limits.minutes:
+            self._limiting = self._loop.call_later(60 * self._limits.minutes, self._end_by, "minutes")
         for text, language in sentences:
             if text:
                 self._say(text, language)
@@ -116,8 +125,9 @@ class Conversation:
         if self._closed:
             return
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._limiting):
+            if timer is not None:
+                timer.cancel()
         for reply in self._replies.values():
             reply.close()
         self._replies.clear()
@@ -241,6 +251,11 @@ class Conversation:
         reply = self._replies.get(number)
         if reply is None:
             return
+        limit = self._limits.reached(self._loop.time() - self._began, self._answers, self._dialogue.tokens)
+        if limit:
+            self._end_by(limit)
+            return
+        self._answers += 1
         reply.accept()
         self._moments.answered = self._loop.time()
         self.memory.said(text)
@@ -306,6 +321,23 @@ class Conversation:
         if self._breaker is not None and not reply.failed:
             self._breaker.good()
         self._replies.pop(reply.number, None)
+
+    def _end_by(self, limit: str) -> None:
+        """It has lasted as long as it may: say so, after what is being said, and hang up."""
+        if self._ending:
+            return
+        self._ending = True
+        log.info("conversation_limit", call=self._call.call_id, limit=limit)
+        self._do(self._machine.hold(True, self._loop.time()))
+        said = self._sentences
+        turn = self._say(said.limit, said.language)
+
+        async def end() -> None:
+            if turn is not None:
+                await turn.done.wait()
+            self._call.hang_up(f"limit of {limit}")
+
+        logged(asyncio.create_task(end()), "goodbye")
 
     def _ask_again(self) -> None:
         """The caller was not heard; where that goes on, say once what is left to do."""

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable, Mapping
 from orchestrator.assistants.base import Assistant, AssistantError, CallFacts
 from orchestrator.assistants.http_tool import HttpTool
 from orchestrator.calls.call import Call
+from orchestrator.calls.portraits import AvatarCatalog
 from orchestrator.calls.registry import CallRegistry
-from orchestrator.conversation.conversation import Conversation
+from orchestrator.conversation.conversation import NO_LIMITS, Conversation
+from orchestrator.conversation.limits import ConversationLimits
 from orchestrator.conversation.sentences import LANGUAGE, Sentences, sentences_in
-from orchestrator.conversation.tools import Allowed, CallTools, only
+from orchestrator.conversation.tools import CallTools
 from orchestrator.conversation.transcript import OnEntry, Transcript
 from orchestrator.listening.ears import Ears
 from orchestrator.listening.messages import Hear
@@ -39,7 +41,7 @@ class TooManyConversations(Exception):
 class Conversations:
     """``assistants`` by name; ``usual`` is that of calls which name none, and ``greets``.
 
-    ``on_entry`` takes every transcript's entries; ``allowed`` says where assistants may send callers.
+    ``on_entry`` takes every transcript's entries; ``catalog`` has the faces that assistants may show.
     """
 
     def __init__(
@@ -51,19 +53,20 @@ class Conversations:
         most: int = 20,
         greets: bool = True,
         transfer_to: str = "",
-        allowed: Allowed | None = None,
+        catalog: AvatarCatalog | None = None,
         http_tools: Mapping[str, HttpTool] | None = None,
         recognition: SttSettings | None = None,
         language: str = LANGUAGE,
+        limits: ConversationLimits = NO_LIMITS,
         on_entry: OnEntry = lambda call_id, entry: None,
     ) -> None:
         self._calls = calls
         self._assistants = dict(assistants)
         self._usual, self._most = usual, most
         self._greets, self._transfer_to = greets, transfer_to
-        self._allowed = allowed or only(transfer_to)
+        self._catalog = catalog
         self._http_tools = http_tools or {}
-        self._language = language
+        self._language, self._limits = language, limits
         self._on_entry = on_entry
         self._under_way: dict[str, tuple[str, Conversation]] = {}
         self._transcripts: dict[str, Transcript] = {}
@@ -180,7 +183,7 @@ class Conversations:
         facts = CallFacts(
             call_id, signalling.caller, signalling.dialled, call.language or LANGUAGE, self._transfer_to
         )
-        tools = CallTools(call, self._transfer_to, self._allowed, self._http_tools)
+        tools = CallTools(call, self._transfer_to, self._http_tools, self._catalog)
         transcript = self._transcripts.setdefault(
             call_id, Transcript(lambda entry: self._on_entry(call_id, entry))
         )
@@ -194,6 +197,7 @@ class Conversations:
             on_close=lambda: self._ended(call_id),
             on_failing=lambda: self._fall_back(call),
             breaker=self._breakers.get(name),
+            limits=self._limits,
         )
         self._under_way[call_id] = name, conversation
         self._calls.tap(call_id, self._heard)

@@ -97,6 +97,27 @@ async def test_a_reply_is_streamed_with_the_whole_conversation(kind: str) -> Non
         assert body["tools"][0]["input_schema"]["type"] == "object"
 
 
+USAGE = {
+    "openai": [*TEXT["openai"][:-1], event({"choices": [], "usage": {"total_tokens": 42}}), event("[DONE]")],
+    "anthropic": [
+        event({"type": "message_start", "message": {"usage": {"input_tokens": 30, "output_tokens": 1}}}),
+        *TEXT["anthropic"][1:-1],
+        event({"type": "message_delta", "delta": {}, "usage": {"output_tokens": 12}}),
+        TEXT["anthropic"][-1],
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", SERVICES)
+async def test_tokens_are_counted_as_the_service_tells_or_by_length(kind: str) -> None:
+    async with dialogue(kind, Answer(USAGE[kind]), Answer(TEXT[kind])) as (_, talk):
+        assert talk.tokens == 0
+        await written(talk)
+        assert talk.tokens == 42
+        await written(talk)
+        assert 42 + 20 < talk.tokens < 42 + 200
+
+
 @pytest.mark.parametrize("kind", SERVICES)
 async def test_a_tool_is_used_and_its_result_goes_back(kind: str) -> None:
     async with dialogue(kind, Answer(USE[kind]), Answer(TEXT[kind])) as (fake, talk):

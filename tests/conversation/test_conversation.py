@@ -14,17 +14,21 @@ import pytest
 from orchestrator.assistants.base import AssistantError, CallFacts, Message, Piece, Reply, Tool, ToolUse
 from orchestrator.calls.call import Call
 from orchestrator.calls.events import EventBus
-from orchestrator.conversation.conversation import Conversation
+from orchestrator.calls.gateway import DialForbidden
+from orchestrator.calls.portraits import AvatarCatalog
+from orchestrator.conversation.conversation import NO_LIMITS, Conversation
 from orchestrator.conversation.conversations import Conversations, TooManyConversations
+from orchestrator.conversation.limits import ConversationLimits
 from orchestrator.conversation.memory import Memory
 from orchestrator.conversation.sentences import sentences_in
-from orchestrator.conversation.tools import CallTools, only
+from orchestrator.conversation.tools import CallTools
 from orchestrator.conversation.transcript import Transcript, TranscriptEntry
 from orchestrator.listening.messages import SpeechBegan, SpeechPaused, Words
 from orchestrator.speech.base import PCM, VoiceByLanguage
-from orchestrator.worker.messages import GiveWay, InterruptTurns, StartTurn
+from orchestrator.worker.messages import GiveWay, InterruptTurns, ShowAvatar, StartTurn
 from tests.support.calls import Peer, Sink, answered_call, report
 from tests.support.waiting import until
+from visavis import portraits
 from visavis.service.breaker import ServiceState
 
 RATE = 8000
@@ -99,6 +103,7 @@ class Parrot:
     """A dialogue that answers as its test says, and remembers what it was told."""
 
     greeting = "Hello, caller."
+    tokens = 0
 
     def __init__(self, *replies: Sequence[Piece | Exception]) -> None:
         self.replies = list(replies)
@@ -131,7 +136,13 @@ class Parrot:
 class Talk:
     """One call, whose media worker the test plays."""
 
-    def __init__(self, *replies: Sequence[Piece | Exception], transfer_to: str = "") -> None:
+    def __init__(
+        self,
+        *replies: Sequence[Piece | Exception],
+        transfer_to: str = "",
+        limits: ConversationLimits = NO_LIMITS,
+        catalog: AvatarCatalog | None = None,
+    ) -> None:
         self.sink, self.peer, self.bus = Worker(), Phone(), EventBus()
         self.call: Call = answered_call(VoiceByLanguage({"en": Voice}), self.bus, self.peer, self.sink)
         self.ears, self.dialogue = Ears(), Parrot(*replies)
@@ -140,9 +151,10 @@ class Talk:
             self.call,
             cast(Any, self.ears),
             self.dialogue,
-            CallTools(self.call, transfer_to, only(transfer_to)),
+            CallTools(self.call, transfer_to, catalog=catalog),
             Transcript(self.entries.append),
             lambda: None,
+            limits=limits,
         )
         self.call.attendant = self.conversation
         self.conversation.start()
@@ -265,6 +277,54 @@ async def test_callers_are_sent_only_where_the_settings_say() -> None:
     assert "cannot be sent there" in await wrong.result
     assert "no tool 'launch'" in await unknown.result
     await talk.turn(1)
+    talk.conversation.close()
+
+
+async def test_a_transfer_is_bound_by_the_dial_plan_too() -> None:
+    class Bound(Phone):
+        async def transfer(self, to: str) -> int:
+            raise DialForbidden(f"'{to}' is not called: the dial plan has 'deny help@*'")
+
+    call = answered_call(VoiceByLanguage({"en": Voice}), EventBus(), Bound(), Worker())
+    result = await CallTools(call, "sip:help@example.com").use("transfer", {})
+    assert "the dial plan has" in result and call.ended_at is None
+
+
+async def test_an_assistant_shows_another_face(tmp_path: Path) -> None:
+    catalog = AvatarCatalog(tmp_path, portraits.DEFAULT)
+    assert "show_avatar" not in [each.name for each in CallTools(cast(Any, None), "", None, catalog).offered]
+    anna = catalog.put("anna", portraits.DEFAULT.read_bytes())
+    talk = Talk(catalog=catalog)
+    tools = talk.conversation._tools
+    offered = next(each for each in tools.offered if each.name == "show_avatar")
+    assert offered.parameters["properties"]["avatar"]["enum"] == ["default", "anna"]
+    assert await tools.use("show_avatar", {"avatar": "anna"}) == "shown"
+    assert [each.portrait for each in talk.sent(ShowAvatar)] == [str(anna.path)]
+    assert talk.call.portrait == anna
+    assert await tools.use("show_avatar", {"avatar": "bob"}) == "there is no avatar 'bob'"
+    talk.conversation.close()
+
+
+@pytest.mark.parametrize(
+    "limits", [ConversationLimits(turns=1), ConversationLimits(tokens=100), ConversationLimits(minutes=0.01)]
+)
+async def test_at_its_limit_a_caller_is_told_so_and_hung_up_on(limits: ConversationLimits) -> None:
+    talk, said = Talk(["We are open."], ["Never said."], limits=limits), sentences_in("en")
+    talk.ears.say("When are you open?")
+    await talk.turn(1)
+    talk.over(1)
+    talk.dialogue.tokens = 100
+    if limits.minutes:
+        await until(lambda: len(talk.call.turns) == 2)
+    else:
+        talk.ears.say("And on Sundays?")
+    await talk.turn(2)
+    assert talk.call.turns[-1].words.text == said.limit
+    assert not talk.peer.hung_up  # it is heard to its end
+    talk.over(2)
+    await until(lambda: bool(talk.peer.hung_up))
+    assert talk.peer.hung_up.startswith("limit of ") and talk.dialogue.closed >= 1
+    assert talk.dialogue.accepted == 1
     talk.conversation.close()
 
 
