@@ -10,7 +10,7 @@ TORCH_STAMP := $(VENV)/.setup-torch
 # Tests start many processes: what is compiled once is kept, as Python does where nobody says otherwise.
 unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup run demo check quick test test-all test-peers test-peers-hidden test-torch test-python test-roomkit \
-  test-livekit test-pipecat test-compose check-kubernetes secrets test-oldest lint types proto proto-tools train-visemes bench bench-fleet gpu-kit sbom pin-images clean
+  test-livekit test-pipecat test-sdks test-compose check-kubernetes secrets test-oldest lint types proto proto-tools train-visemes bench bench-fleet gpu-kit sbom pin-images clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -51,7 +51,7 @@ test: $(TEST_STAMP) proto-tools  ## all tests that need neither torch nor progra
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not process and not torch' $(ARGS) || test $$? -eq 5
 	$(BIN)/python -m pytest -n 3 --dist loadfile -m 'process and not peer and not container and not torch' $(ARGS)
 
-test-all: test test-oldest test-peers test-torch test-compose test-roomkit test-livekit test-pipecat  ## the same, then peers, torch, frameworks, containers
+test-all: test test-oldest test-peers test-torch test-compose test-roomkit test-livekit test-pipecat test-sdks  ## the same, then peers, torch, frameworks, containers
 
 test-peers: $(TEST_STAMP)  ## tests with baresip, SIPp, Kamailio, Linphone, GStreamer... (CONTRIBUTING.md lists them)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'peer and not container and not torch' $(ARGS)
@@ -123,6 +123,16 @@ test-livekit: .venv-livekit/.setup  ## the tests with the real LiveKit Agents [A
 
 test-pipecat: .venv-pipecat/.setup  ## the tests with the real Pipecat [ARGS=]
 	.venv-pipecat/bin/python -m pytest tests/with_pipecat tests/frameworks $(ARGS)
+
+.venv-sdks/.setup: pyproject.toml
+	@echo "installing the vendors' own clients, the orchestrator and the tests into .venv-sdks: one minute"
+	@test -x .venv-sdks/bin/pip || $(PYTHON) -m venv .venv-sdks
+	@.venv-sdks/bin/pip install -q --disable-pip-version-check -e '.[orchestrator]' anthropic==2.14.0 deepgram-sdk==7.17.0 \
+	  elevenlabs==2.78.0 openai==3.57.0 pytest==9.2.0 pytest-asyncio==1.5.0 'pillow>=12,<14'
+	@touch $@
+
+test-sdks: .venv-sdks/.setup  ## Deepgram's, ElevenLabs', OpenAI's and Anthropic's clients against our tests' services [ARGS=]
+	.venv-sdks/bin/python -m pytest tests/with_sdks $(ARGS)
 
 run: $(STAMP)  ## start both services; prints what to dial (Ctrl-C stops them)
 	@$(BIN)/python -m examples.run

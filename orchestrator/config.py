@@ -267,8 +267,39 @@ class Settings(ServiceSettings):
     assistant_transfer_to: str = Field(
         "", description="where an assistant may send callers (sip:help@example.com); empty: nowhere"
     )
+    stt: Literal["builtin", "deepgram", "openai"] = Field(
+        "builtin", description="who recognises what callers say; builtin: on this machine, English only"
+    )
+    stt_url: SecretUrl = Field(
+        SecretUrl(),
+        description="root of the recognition service; empty: the vendor's, whose protocol others speak, too",
+        repr=False,
+    )
+    stt_key: Secret = Field(Secret(), description="key of the recognition service", repr=False)
+    stt_model: str = Field("", description="its model; empty: nova-3, gpt-4o-mini-transcribe")
+    tts: Literal["builtin", "elevenlabs", "openai"] = Field(
+        "builtin",
+        description="who speaks; builtin: the voices on this machine, which also speak where others fail",
+    )
+    tts_url: SecretUrl = Field(
+        SecretUrl(),
+        description="root of the voice's service; empty: the vendor's, whose protocol others speak, too",
+        repr=False,
+    )
+    tts_key: Secret = Field(Secret(), description="key of the voice's service", repr=False)
+    tts_model: str = Field("", description="its model; empty: eleven_flash_v2_5, gpt-4o-mini-tts")
+    tts_voice: str = Field("", description="its voice: an id of ElevenLabs, a name of OpenAI (alloy)")
     max_conversations: int = Field(
         20, ge=1, description="callers that assistants talk with at once; the next one is told so"
+    )
+    conversation_minutes: int = Field(
+        60, ge=0, description="minutes that an assistant talks with one caller, who is told; 0: no limit"
+    )
+    conversation_turns: int = Field(
+        200, ge=0, description="answers that a caller gets from an assistant; 0: no limit"
+    )
+    conversation_tokens: int = Field(
+        200_000, ge=0, description="tokens of a model for one caller, of requests and replies; 0: no limit"
     )
     language: str = Field("en", description="language of greeting and say: en, de, fr, es, cmn...")
 

@@ -30,6 +30,7 @@ from orchestrator.worker.messages import (
     Message,
     RequestKeyframe,
     SendDigits,
+    ShowAvatar,
     StartCall,
     TurnReport,
 )
@@ -199,6 +200,13 @@ class Call:
         """
         self._check_alive()
         await self.signalling.show(shown)
+
+    def show_avatar(self, portrait: Portrait) -> None:
+        """Show another face from now on: between turns, once it is ready. Raises :class:`CallGone`."""
+        self._check_alive()
+        self.portrait = portrait
+        if self._agreed is not None and self.answered_at is not None:
+            self._send(ShowAvatar(self.call_id, str(portrait.path), self._agreed.fps))
 
     async def transfer(self, to: str) -> int:
         """Send the caller to somebody else and hang up when they answered; the status they answered with.
