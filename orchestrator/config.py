@@ -182,6 +182,9 @@ class Settings(ServiceSettings):
     api_origins: CommaList = Field(
         [], description="web origins (https://app.example.com) whose pages may use the API, with a token"
     )
+    api_proxies: CommaList = Field(
+        [], description="networks of reverse proxies before the API, whose X-Forwarded-For says who calls"
+    )
     api_tls_certificate: str = Field("", description="PEM file with the API's certificate and chain, for TLS")
     api_tls_key: str = Field("", description="PEM file with its private key")
     api_tls_client_ca: str = Field(
@@ -380,7 +383,7 @@ class Settings(ServiceSettings):
             raise ValueError("it must lie within 128x128 and 1920x1920")
         return value
 
-    @field_validator("allow_from", "sip_proxies", "media_from")
+    @field_validator("allow_from", "sip_proxies", "media_from", "api_proxies")
     @classmethod
     def _check_networks(cls, value: list[str], info: ValidationInfo) -> list[str]:
         if info.field_name == "media_from" and value == ["none"]:

@@ -132,11 +132,12 @@ class MediaLost(CallMessage):
 @dataclass(frozen=True, slots=True)
 class StartCall(CallMessage):
     """Hand the call to its owner and begin to send: the avatar of ``portrait`` (path) at ``fps``, shown ``trim_ms``
-    later than the voice is heard."""
+    later than the voice is heard. Without ``sends`` nothing is sent before another one comes."""
 
     portrait: str = ""
     fps: Fraction = Fraction(25)
     trim_ms: int = 0
+    sends: bool = True
 
 
 @dataclass(frozen=True, slots=True)
