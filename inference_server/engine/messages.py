@@ -96,6 +96,13 @@ class Ping:
 
 
 @dataclass(slots=True)
+class Devices:
+    """Where this engine could draw, before it loads: name, settings and environment of each, its own first."""
+
+    devices: list[tuple[str, dict[str, str], dict[str, str]]]
+
+
+@dataclass(slots=True)
 class Loading:
     """Progress of the engine's load."""
 
@@ -179,6 +186,6 @@ class Pong:
 
 Message = (
     Attach | Detach | OpenTrack | Append | EndTrack | CloseTrack | Render | Prepare | CancelPrepare | Ping
-    | Loading | Loaded | Attached | Ready | Rendered | BatchLost | PrepareStep | Failed | Pong
+    | Devices | Loading | Loaded | Attached | Ready | Rendered | BatchLost | PrepareStep | Failed | Pong
 )  # fmt: skip
 codec = Codec[Message](*typing.get_args(Message))

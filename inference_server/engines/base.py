@@ -63,6 +63,19 @@ class EngineInfo:
 
 
 @dataclass(frozen=True)
+class Device:
+    """One of several devices that an engine could draw on, each in a process of its own.
+
+    An engine tells them in a property ``devices``, a sequence of these, the one that it would itself draw on first.
+    ``settings`` and ``environment`` (variables) are what a process gets that is to draw on this one alone.
+    """
+
+    name: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class BodyLoop:
     """The body frames that idle plays and every mouth is drawn on; made by ``avatars/loop.py`` only.
 

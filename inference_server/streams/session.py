@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Protocol
 
 from inference_server.engine.messages import Append, CloseTrack, EndTrack, Message, OpenTrack
 from inference_server.errors import RequestError, invalid
-from inference_server.streams.admission import SpeakingSlots
 from inference_server.streams.ahead import AheadBudget
 from inference_server.streams.pace import Pace
 from inference_server.streams.responses import (
@@ -30,6 +30,20 @@ from inference_server.streams.turn import FIRST_FRAMES, FrameJob, TurnFrames
 from visavis.frames import SAMPLE_RATE, Rect, frame_start
 
 STALE_S = 1.0  # a rendered turn whose client says no more is finished after this
+
+
+class Slots(Protocol):
+    """Speaking slots: ``SpeakingSlots``, or those of a stream's devices."""
+
+    @property
+    def total(self) -> int:
+        """How many there are."""
+
+    def take(self, fps: Fraction) -> bool:
+        """Take what a turn at ``fps`` needs, if it is there."""
+
+    def give(self, fps: Fraction) -> None:
+        """Give it back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +67,7 @@ class Session:
     def __init__(
         self,
         parameters: SessionParameters,
-        slots: SpeakingSlots,
+        slots: Slots,
         *,
         new_track: Callable[[], int],
         command: Callable[[Message], None],

@@ -13,6 +13,7 @@ import torch
 
 from inference_server.engines.base import (
     BodyLoop,
+    Device,
     EngineError,
     EngineInfo,
     Handle,
@@ -29,7 +30,7 @@ from inference_server.engines.musetalk.avatar import ResidentAvatar, Residents
 from inference_server.engines.musetalk.batch import Batcher, DeviceBatch, SpeechTrack
 from inference_server.engines.musetalk.blocks import fold
 from inference_server.engines.musetalk.checkpoint import load_models, read_weights
-from inference_server.engines.musetalk.device import choose_device, choose_dtype
+from inference_server.engines.musetalk.device import all_gpus, choose_device, choose_dtype
 from inference_server.engines.musetalk.group_norm import fused
 from inference_server.engines.musetalk.network import LipNetwork, Runner, device_errors
 from inference_server.engines.musetalk.parser import FaceParser
@@ -57,6 +58,11 @@ class MuseTalkEngine:
         if self._info is None:
             raise EngineError("the MuseTalk engine is not loaded")
         return self._info
+
+    @property
+    def devices(self) -> list[Device]:
+        """Every GPU that this process sees, where the settings leave the choice open."""
+        return all_gpus() if self.settings.device == "auto" else []
 
     def load(self, progress: Progress) -> None:
         """Weights, memory, and a run of every bucket. Raises :class:`ModelMissing`."""
