@@ -32,13 +32,15 @@ class Detach:
 
 @dataclass(slots=True)
 class OpenTrack:
-    """Audio of a new turn of ``client``, whose first appended sample is number ``origin``."""
+    """Audio of a new turn of ``client``, whose first appended sample is number ``origin``. ``level``: of the turn
+    before, as the engine told it."""
 
     track: int
     avatar_id: str
     fps: tuple[int, int]
     origin: int
     client: str = ""
+    level: float | None = None
 
 
 @dataclass(slots=True)
@@ -131,11 +133,13 @@ class Attached:
 
 @dataclass(slots=True)
 class Ready:
-    """Frames of the track that can be rendered now; ``ended`` once its end is known to the engine."""
+    """Frames of the track that can be rendered now; ``ended`` once its end is known to the engine. ``level``: how
+    loud the voice is so far, where the engine tells."""
 
     track: int
     frames: int
     ended: bool
+    level: float | None = None
 
 
 @dataclass(slots=True)

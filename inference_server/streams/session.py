@@ -80,6 +80,7 @@ class Session:
         self.epoch = 0
         self.frames = 0
         self.late = 0
+        self._level: float | None = None  # of the voice, as the engine has told it last
         self._slots = slots
         self.holds_slot = False
         self._share = share
@@ -162,6 +163,7 @@ class Session:
                     turn.fps.as_integer_ratio(),
                     first_sample,
                     self.parameters.client,
+                    self._level,
                 )
             )
         elif first_sample != turn.received:
@@ -222,8 +224,11 @@ class Session:
 
     # --- the engine's side ----------------------------------------------------------------------------
 
-    def track_ready(self, track: int, frames: int, flushed: bool, now: float) -> None:
+    def track_ready(
+        self, track: int, frames: int, flushed: bool, now: float, level: float | None = None
+    ) -> None:
         """The engine can draw so many frames of the turn."""
+        self._level = self._level if level is None else level
         for turn in list(self._turns.values()):
             if turn.track == track:
                 turn.ready = max(turn.ready, frames)

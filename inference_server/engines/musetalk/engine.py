@@ -38,7 +38,7 @@ from inference_server.engines.musetalk.settings import Settings
 from inference_server.engines.musetalk.speech import HISTORY, Plan, Speech
 from inference_server.models.manifest import FILES
 
-CODE = "2"  # raised with every change that alters pixels
+CODE = "3"  # raised with every change that alters pixels
 AVATAR_SETTINGS = ("bbox_shift", "extra_margin", "parsing_mode")
 LONGEST_BATCH_MS = 60.0  # a server plans none that is longer, whatever its settings
 
@@ -76,7 +76,7 @@ class MuseTalkEngine:
         os.environ.setdefault("TRITON_CACHE_DIR", str(s.cache_dir.expanduser() / "triton"))
         if s.threads:
             torch.set_num_threads(s.threads)
-        plan = Plan(s.right)
+        plan = Plan(s.right, s.further)
         progress(0.0, "checking the MuseTalk files")
         models = load_models(s, self._dtype, progress)
         build = hashlib.sha256(
