@@ -218,7 +218,14 @@ async def _ask(client: GrpcServerClient, known: Server | None) -> ServerStatus:
         return replace(status, reason=f"it did not answer within {ASK_S:g} s")
     except VisavisError as error:
         return replace(status, reason=str(error))
-    status = replace(status, state="ready", engine=able.engine, build=able.build, version=able.version)
+    status = replace(
+        status,
+        state="ready",
+        reason=able.not_ready_reason,  # of one of its devices, where others draw
+        engine=able.engine,
+        build=able.build,
+        version=able.version,
+    )
     if able.draining:
         return replace(status, state="draining", reason="it drains: no new conversations")
     if not able.ready:
