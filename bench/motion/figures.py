@@ -88,7 +88,10 @@ def anticipation(seen: Watched, truth: Curves) -> Figure:
         return Figure("lips move before the voice", "-", "80 to 160 ms", None)
     middle = float(np.median(found))
     return Figure(
-        "lips move before the voice", f"{middle:.0f} ms ({len(found)})", "80 to 160 ms", 80 <= middle <= 160
+        "lips move before the voice",
+        f"{middle:.0f} ms ({len(found)})",
+        "80 to 160 ms",
+        80 <= round(middle) <= 160,
     )
 
 

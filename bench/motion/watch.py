@@ -49,6 +49,7 @@ _BROWS = (105, 66, 107, 334, 296, 336)
 _INNER = ((82, 87), (13, 14), (312, 317))
 _RING = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
 _CHEEKS = (50, 280)
+_AT_REST = 5  # pictures of a closed mouth at the beginning
 _TEETH = 0.62  # of the cheek's luma: brighter than that between the lips are teeth
 _WITHIN = 0.85  # of an eye's outline: without the lashes
 _EYE_MM = 12.0  # radius of an eyeball
@@ -133,7 +134,7 @@ def _inside(grey: NDArray[np.uint8], ring: Signal) -> Signal:
 
 
 def watch(pictures: Iterable[tuple[float, Rgb]]) -> Watched:
-    """Follow the largest face. Raises ``ValueError`` where there are too few pictures with one."""
+    """Follow the largest face, which begins at rest. Raises ``ValueError`` where there are too few pictures with one."""
     mesh = FaceMesh()
     face: FaceLandmarks | None = None
     reference: _Reference | None = None
@@ -155,6 +156,9 @@ def watch(pictures: Iterable[tuple[float, Rgb]]) -> Watched:
             f"a face was found in {len(rows)} of {len(rows) + lost} pictures: too few to measure"
         )
     table = np.array(rows)
+    table[:, 1] = np.maximum(
+        table[:, 1] - np.median(table[:_AT_REST, 1]), 0.0
+    )  # it reads 4 mm off lips that touch
     shut = table[:, 8] < 0.85
     gaze = table[:, 10:12].copy()
     gaze[np.convolve(shut, np.ones(5), "same") > 0] = np.nan
@@ -199,8 +203,6 @@ def _row(rgb: Rgb, face: FaceLandmarks, ref: _Reference) -> list[float]:
 
 def _teeth(rgb: Rgb, points: Signal, cheek: float, gap: float) -> float:
     """The share of the mouth between the lips that is as bright as teeth; 0 where it is shut."""
-    if gap < 1.0:
-        return 0.0
     inside = np.zeros(rgb.shape[:2], np.uint8)
     cv2.fillPoly(inside, [np.rint(points[list(_RING), :2]).astype(np.int32)], 1)
     seen = rgb[inside > 0].astype(np.float64)
