@@ -134,7 +134,7 @@ def _inside(grey: NDArray[np.uint8], ring: Signal) -> Signal:
 
 
 def watch(pictures: Iterable[tuple[float, Rgb]]) -> Watched:
-    """Follow the largest face, which begins at rest. Raises ``ValueError`` where there are too few pictures with one."""
+    """Follow the largest face, which begins at rest. Raises ``ValueError`` where it is in too few pictures."""
     mesh = FaceMesh()
     face: FaceLandmarks | None = None
     reference: _Reference | None = None
