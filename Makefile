@@ -160,6 +160,7 @@ bench: $(TEST_STAMP)  ## measure: media path, whole calls, avatar stream, infere
 	$(BIN)/python -m bench.speaking
 	$(BIN)/python -m bench.lipsync.engine visavis/portraits/default.png --seconds 24
 	$(BIN)/python -m bench.lipsync.call
+	for what in engine call voices; do $(BIN)/python -m bench.motion $$what || exit 1; done
 
 bench-fleet: $(TEST_STAMP)  ## failures of a fleet under sixty calls, Kamailio, autoscaling (about 10 minutes)
 	$(BIN)/python -m bench.fleet --into docs/kubernetes.md
