@@ -241,7 +241,7 @@ def pytest_configure(config: pytest.Config) -> None:
         LEFTOVERS.closing(loop)
         return close(runner)
 
-    asyncio.Runner.close = watched  # type: ignore[method-assign]
+    asyncio.Runner.close = watched  # type: ignore[method-assign,assignment]
     config.pluginmanager.register(LEFTOVERS, "leftovers")
 
 
