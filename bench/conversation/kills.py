@@ -115,7 +115,7 @@ async def sentence(talk: Talk, since: float) -> float:
             for ended in talk.all("turn_finished", state="finished"):
                 if ended["time"] > since:
                     started = talk.all("turn_started", turn_id=ended["turn_id"])[0]
-                    return max(0.0, float(started["time"]) + started["wait_ms"] / 1000 - since)
+                    return max(0.0, float(started["time"]) + float(started["wait_ms"]) / 1000 - since)
             await asyncio.sleep(0.02)
 
 
