@@ -64,7 +64,7 @@ def _iris(n: Nodes, colour: Colour, r: Any, fibres: Any) -> Any:
     iris = n.mix(n.multiply(warm, 0.5), iris, (0.30, 0.17, 0.05))
     rim = n.smoothstep(r, 0.78, 1.0)
     iris = n.mix(n.multiply(rim, 0.8), iris, (0.015, 0.015, 0.015))
-    return n.mix(n.smoothstep(r, 0.34, 0.40), (0.002, 0.002, 0.002), iris)  # the pupil
+    return n.mix(n.smoothstep(r, 0.38, 0.44), (0.002, 0.002, 0.002), iris)  # the pupil
 
 
 def _drawn_iris(n: Nodes, colour: Colour, r: Any, unit: Any) -> Any:

@@ -25,7 +25,9 @@ def _brow_hair(head: Head, eye: Eye, thickness: float, rng: np.random.Generator)
     """One hair, from above the inner corner (u = 0) outwards (1), by the eye's own place."""
     u = rng.uniform(0, 1)
     w = rng.normal(0, 0.33)
-    arch = 0.0195 + 0.0050 / thickness * math.sin(math.pi * min(u * 1.02, 1) ** 1.25) - 0.0035 * u**3
+    arch = (
+        0.0195 + 0.0050 / thickness * math.sin(math.pi * min(u * 1.02, 1) ** 1.25) - 0.0035 / thickness * u**3
+    )
     thick = 0.0042 * thickness * (1 - u**2.2) * min(1, 0.45 + 2.2 * u) + 0.0008
     x = abs(eye.centre[0]) - 0.0150 * head.unit + 0.0385 * u * head.unit
     hit = head.front(eye.sign * x, eye.centre[2] + (arch + thick * w) * head.unit)
