@@ -60,5 +60,5 @@ def _lock(head: Head, shell: Shell, side: float, azimuth: float, layer: int, rng
         way.append([x * inward, (y - back) * inward + back, z - length * t, radius])
     lock = np.array(way)
     for _ in range(5):
-        lock[1:-1] = (lock[:-2] + 2 * lock[1:-1] + lock[2:]) / 4
+        lock[5:-1] = (lock[4:-2] + 2 * lock[5:-1] + lock[6:]) / 4  # no kink where it leaves the head
     return lock

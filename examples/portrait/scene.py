@@ -27,7 +27,7 @@ def build(folder: Path, person: Person, rng: np.random.Generator) -> None:
     bpy.ops.wm.read_factory_settings(use_empty=True)
     mesh = Mesh(folder, person.targets)
     for side in "lr" if person.drawn else "":
-        mesh.swell(f"helper-{side}-eye", 0.26, 0.026)
+        mesh.swell(f"helper-{side}-eye", 0.21, 0.026)
     skin = mesh.object("skin", lambda group, centre: group == "body" and centre[1] > -4.5)
     skin.data.materials.append(skin_material(folder, person))
     shirt = mesh.object("shirt", lambda group, centre: group == "body" and -7.0 < centre[1] < -0.6, level=3)
@@ -78,7 +78,7 @@ def _mouth(mesh: Mesh) -> None:
 
 def _groom(head: Head, person: Person, skin: Any, rng: np.random.Generator) -> None:
     hair = materials.hair(person.hair_colour)
-    grow_brows(head, person.brows, materials.hair(scaled(person.hair_colour, 0.8)), rng)
+    grow_brows(head, person.brows, materials.hair(scaled(person.hair_colour, 0.5)), rng)
     grow_lashes(head, rng)
     _darken(skin, [where for where, _ in grow_hair(head, person, hair, rng)])
     if person.beard:
