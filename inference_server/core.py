@@ -66,7 +66,7 @@ class Core:
         self.metrics.devices.set_function(lambda: len(self.devices))
         self.metrics.sessions.set_function(lambda: len(self.streams))
         self.metrics.avatars_resident_bytes.set_function(lambda: self.devices.avatar_bytes)
-        self.uploads = Uploads()
+        self.uploads = Uploads(self.store.scratch, self.store.unwritable)
         self._ahead = AheadBudget(AHEAD_BYTES, AHEAD_BYTES // settings.max_sessions)
         self._numbers = itertools.count(1)
         self._ticker: asyncio.Task[None] | None = None

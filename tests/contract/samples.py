@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 
 from inference_server.avatars.store import StoredAvatar
 from inference_server.engines.base import BodyLoop
+from inference_server.errors import unavailable
 from inference_server.settings import Settings
 from inference_server.streams.pictures import Pictures
 from inference_server.streams.responses import FrameReady, Response
@@ -118,7 +120,7 @@ class Server:
         self.devices = SimpleNamespace(loaded=SimpleNamespace(info=info))
         self.metrics = SimpleNamespace(registry=None)
         self.log = SimpleNamespace(info=lambda *args, **fields: None)
-        self.uploads = Uploads()
+        self.uploads = Uploads(lambda: Path(tempfile.mkdtemp()), lambda error: unavailable(str(error)))
         self.avatars = self
         self._capacity = capacity
 
@@ -133,5 +135,6 @@ class Server:
 
     async def prepare(self, request: Any) -> AsyncIterator[Any]:
         self.prepared = request
+        request.file.discard()
         yield 0.25
         yield avatar(request.fps)
