@@ -2,8 +2,8 @@
 
 AES-256-GCM with a key of its own for each file (HKDF-SHA256 of the key file and a salt in the head), a new random
 nonce for each write of a block, and the block's number as associated data: blocks cannot be exchanged, within or
-between files. That a file was cut at a block's border is not seen. A block that was being written as the machine lost
-its power is lost.
+between files. That a file was cut at a block's border is not seen. A block that was being written as the machine
+lost its power is lost.
 """
 
 from __future__ import annotations
@@ -116,8 +116,8 @@ class SealedFile(io.RawIOBase):
             sealed = self._cipher.encrypt(nonce, bytes(self._block), self._number.to_bytes(8))
             self._file.seek(HEAD + self._number * _STORED)
             self._file.write(nonce + sealed)
+            self._file.flush()
             self._changed = False
-        self._file.flush()
 
     def close(self) -> None:
         if not self.closed:
