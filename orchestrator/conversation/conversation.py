@@ -362,7 +362,8 @@ class Conversation:
 
     def _say(self, text: object, language: str, number: int = 0) -> TurnRecord | None:
         try:
-            turn = self._call.say(text, language)  # type: ignore[arg-type]
+            meanwhile = self._sentences.filler if number else ""
+            turn = self._call.say(text, language, meanwhile=meanwhile)  # type: ignore[arg-type]
         except (SpeechError, TooManyTurns, CallGone) as error:
             log.warning("not_said", call=self._call.call_id, reason=str(error))
             return None
