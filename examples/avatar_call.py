@@ -185,7 +185,7 @@ def recorders(args: argparse.Namespace) -> list[RoomRecorderBinding]:
 
 async def main(args: argparse.Namespace) -> None:
     """Answer calls until interrupted."""
-    portrait = args.image or Path(portraits.__file__).with_name("default.png")
+    portrait = args.image or portraits.DEFAULT
     image = portrait.read_bytes()
     local: MuseTalkAvatarProvider | None = None
     if args.musetalk:

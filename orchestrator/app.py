@@ -9,12 +9,13 @@ from pathlib import Path
 
 from orchestrator.api.dependencies import Services
 from orchestrator.api.server import ApiServer
+from orchestrator.archive.archive import Archive, Retention
+from orchestrator.archive.database import Database
 from orchestrator.calls.call import Call
 from orchestrator.calls.events import EventBus
 from orchestrator.calls.gateway import DialOrder, DialRefused
 from orchestrator.calls.portraits import DEFAULT, AvatarCatalog, Portrait
 from orchestrator.calls.preparation import PortraitPreparation, PortraitShape
-from orchestrator.calls.records import RecordBook
 from orchestrator.calls.registry import CallRegistry
 from orchestrator.calls.viewers import Viewer
 from orchestrator.config import Settings
@@ -78,11 +79,15 @@ class App:
             else remote_voices(self._speech)
         )
         self._catalog = AvatarCatalog(
-            settings.data_dir / "avatars", settings.avatar_image or portraits.DEFAULT
+            settings.data_dir / "avatars", settings.avatar_image or portraits.DEFAULT, portraits.CAST
         )
         identity = new_identity()
         self._pool = WorkerPool(pool_settings(settings, identity), self._on_message, self.supervisor)
         self._calls = CallRegistry(settings, self._pool, self._catalog, self._voices, self._bus)
+        self.archive = Archive(
+            Database(settings.database_url), Retention(settings.records_days, settings.records_kept)
+        )
+        self._calls.records.keep = self.archive.keep_record
         self.conversations = Conversations(
             self._calls,
             assistants_of(settings),
@@ -91,6 +96,7 @@ class App:
             greets=settings.assistant_greets,
             transfer_to=settings.assistant_transfer_to,
             http_tools=http_tools_of(settings),
+            on_entry=self.archive.keep_entry,
             catalog=self._catalog,
             recognition=recognition_of(settings),
             language=settings.language,
@@ -104,6 +110,7 @@ class App:
         self._collector = OrchestratorCollector(
             self._calls, self._pool, self._bus, self.supervisor, lambda: self._desk.talking_face()
         )
+        self._collector.archive = self.archive
         self._collector.conversations = lambda: (self.conversations.active, self.conversations.hears)
         self._collector.processes, self._collector.services = self._processes, self._services
         self.sip_up = False
@@ -124,6 +131,7 @@ class App:
             self._sip,
             settings.avatar_servers,
             self.supervisor,
+            self.archive,
             self._processes,
             self._services,
         )
@@ -150,13 +158,15 @@ class App:
         """The pictures of a call under way, as they leave for the caller."""
         return self._calls.view(call_id)
 
-    @property
-    def records(self) -> RecordBook:
-        """See :class:`orchestrator.api.dependencies.Orchestrator`."""
-        return self._calls.records
+    async def erase(self, call_id: str) -> bool:
+        """Leave nothing of an ended call; whether there was anything. Raises :class:`DatabaseAway`."""
+        erased = await self.archive.erase([call_id])
+        self._calls.forget(call_id)
+        self.conversations.forget(call_id)
+        return bool(erased)
 
     def trace(self, call_id: str) -> str | None:
-        """The SIP messages of a call as text: "" where none were kept, None where there is no such call."""
+        """See :meth:`orchestrator.calls.registry.CallRegistry.trace`."""
         return self._calls.trace(call_id)
 
     def start_trace(self, call_id: str) -> bool:
@@ -215,6 +225,7 @@ class App:
         self._start_webhook()
         serving: asyncio.Task[None] | None = None
         try:
+            self.archive.start(self.supervisor)
             self._speech.start(self.supervisor)
             self.conversations.start(self.supervisor, self._voices, self._speech.cache)
             await asyncio.gather(self._servers.start(), self._pool.start())
@@ -254,6 +265,7 @@ class App:
             if self._voice_service is not None:
                 await self._voice_service.close()
             await self.supervisor.close()
+            await self.archive.close()
             log.info("stopped")
 
     # -- inside --

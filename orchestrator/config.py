@@ -148,7 +148,16 @@ class Settings(ServiceSettings):
     rtp_timeout_s: float = Field(
         60.0, ge=0, description="ends a call that has sent neither RTP nor RTCP for so long; 0: never"
     )
-    records_kept: int = Field(1000, ge=1, description="ended calls whose records the API can tell")
+    database: SecretUrl = Field(
+        SecretUrl(),
+        description="where records and transcripts are kept: postgresql://user:password@host/name, or "
+        "sqlite:////path/of/a/file; empty: records.db in data_dir",
+        repr=False,
+    )
+    records_kept: int = Field(
+        100_000, ge=1, description="ended calls whose records and transcripts are kept; the oldest go first"
+    )
+    records_days: float = Field(90.0, ge=0, description="days after which these are erased; 0: never")
     max_calls: int = Field(100, ge=1, description="calls at once; the next is answered 503")
     max_call_s: float = Field(14_400.0, ge=0, description="ends a call that has lasted so long; 0: never")
 
@@ -172,6 +181,9 @@ class Settings(ServiceSettings):
     )
     api_origins: CommaList = Field(
         [], description="web origins (https://app.example.com) whose pages may use the API, with a token"
+    )
+    api_proxies: CommaList = Field(
+        [], description="networks of reverse proxies before the API, whose X-Forwarded-For says who calls"
     )
     api_tls_certificate: str = Field("", description="PEM file with the API's certificate and chain, for TLS")
     api_tls_key: str = Field("", description="PEM file with its private key")
@@ -205,7 +217,9 @@ class Settings(ServiceSettings):
         "",
         description="DNS server (ip or ip:port) that is asked for dns:/// names; empty: the system's resolver",
     )
-    avatar_image: Path | None = Field(None, description="portrait of the default avatar; empty: the built-in")
+    avatar_image: Path | None = Field(
+        None, description="the default avatar: a picture, or a built-in one's name (empty: lumi)"
+    )
     avatar_fit: Literal["crop", "contain"] = Field("crop", description="crop around the head, or letterbox")
     size: str = Field("512x512", description="video size WIDTHxHEIGHT, both even")
     fps: int = Field(25, ge=5, le=60, description="video frames per second")
@@ -312,6 +326,11 @@ class Settings(ServiceSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
 
     @property
+    def database_url(self) -> str:
+        """Of the database of records."""
+        return self.database.reveal() or f"sqlite:///{self.data_dir / 'records.db'}"
+
+    @property
     def api_token_file(self) -> Path:
         """Where the API's tokens lie."""
         return self.api_tokens or self.data_dir / "tokens" / "api"
@@ -366,7 +385,7 @@ class Settings(ServiceSettings):
             raise ValueError("it must lie within 128x128 and 1920x1920")
         return value
 
-    @field_validator("allow_from", "sip_proxies", "media_from")
+    @field_validator("allow_from", "sip_proxies", "media_from", "api_proxies")
     @classmethod
     def _check_networks(cls, value: list[str], info: ValidationInfo) -> list[str]:
         if info.field_name == "media_from" and value == ["none"]:
@@ -421,6 +440,13 @@ class Settings(ServiceSettings):
             usable = False
         if value and not usable:
             raise ValueError("write it as https://host/path")
+        return value
+
+    @field_validator("database")
+    @classmethod
+    def _check_database(cls, value: SecretUrl) -> SecretUrl:
+        if value and urlsplit(value.reveal()).scheme not in ("postgresql", "postgres", "sqlite"):
+            raise ValueError("write it as postgresql://user:password@host/name or sqlite:////path/of/a/file")
         return value
 
     @field_validator("webhook_secret")

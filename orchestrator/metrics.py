@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from orchestrator.archive.archive import Archive
 from orchestrator.calls.events import CallEvent, EventBus
 from orchestrator.calls.registry import CallRegistry
 from orchestrator.webhook.webhook import Webhook
@@ -56,6 +57,7 @@ class OrchestratorCollector(Collector):
         talking_face: Callable[[], bool] | None = None,
     ) -> None:
         self.webhook: Webhook | None = None
+        self.archive: Archive | None = None
         self._talking_face = talking_face
         self._calls = calls
         self._pool = pool
@@ -225,6 +227,14 @@ class OrchestratorCollector(Collector):
             yield GaugeMetricFamily(
                 "visavis_webhook_waiting", "Events the webhook has not taken yet", self.webhook.waiting
             )
+        if self.archive is not None:
+            status = self.archive.status
+            up = int(status.state == "ready")
+            yield GaugeMetricFamily("visavis_database_up", "Whether the database takes records", up)
+            yield GaugeMetricFamily(
+                "visavis_archive_waiting", "Records and lines of transcripts to be written", status.waiting
+            )
+            yield CounterMetricFamily("visavis_archive_lost", "Such as will never be written", status.lost)
         failures = CounterMetricFamily(
             "visavis_task_failures", "Background tasks that ended unexpectedly", labels=["task"]
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Literal, Protocol
 
+from orchestrator.archive.archive import Archive, ArchiveStatus
 from orchestrator.calls.gateway import Gateway
 from orchestrator.calls.portraits import DEFAULT
 from orchestrator.calls.preparation import PortraitPreparation, State
@@ -82,6 +83,7 @@ class Status:
     processes: list[ProcessState]
     services: list[ServiceState]
     sip: dict[str, list[str]]
+    database: ArchiveStatus
     failures: list[TaskFailure]
     versions: dict[str, str]
 
@@ -108,6 +110,7 @@ class StatusDesk:
     sip: Gateway
     names: Sequence[str]
     supervisor: Supervisor
+    archive: Archive
     processes: Callable[[], list[ProcessState]] = list
     services: Callable[[], list[ServiceState]] = list
     _asked: asyncio.Task[list[ServerStatus]] | None = None
@@ -153,6 +156,7 @@ class StatusDesk:
             processes=self.processes(),
             services=self.services(),
             sip=self._addresses(),
+            database=self.archive.status,
             failures=self.supervisor.failures,
             versions={name: metadata.version(name) for name in _PACKAGES}
             | {"python": platform.python_version()},
@@ -214,7 +218,14 @@ async def _ask(client: GrpcServerClient, known: Server | None) -> ServerStatus:
         return replace(status, reason=f"it did not answer within {ASK_S:g} s")
     except VisavisError as error:
         return replace(status, reason=str(error))
-    status = replace(status, state="ready", engine=able.engine, build=able.build, version=able.version)
+    status = replace(
+        status,
+        state="ready",
+        reason=able.not_ready_reason,  # of one of its devices, where others draw
+        engine=able.engine,
+        build=able.build,
+        version=able.version,
+    )
     if able.draining:
         return replace(status, state="draining", reason="it drains: no new conversations")
     if not able.ready:

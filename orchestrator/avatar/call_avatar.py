@@ -92,6 +92,11 @@ class CallAvatar:
         """An inference server serves this call now."""
         return self._stream is not None and self._stream.connected
 
+    @property
+    def start_delay_s(self) -> float:
+        """How long a turn waits for its lips."""
+        return self._stream.start_delay.seconds if self._stream is not None else 0.0
+
     def read(self, packet: int) -> PCM | None:
         """See :class:`orchestrator.media.sources.Voice`."""
         return self.speaker.read(packet)

@@ -188,6 +188,15 @@ class CallAvatarOwner:
             self._rate = rate
             self._avatar.speaker.set_rate(rate)
 
+    @property
+    def patience(self) -> float:
+        """As long as a turn may wait for its lips."""
+        return self._avatar.start_delay_s if self._avatar.speaker.expects_lips else 0.0
+
+    def started(self) -> None:
+        """A browser's first turn was made ready during its handshake."""
+        self._avatar.speaker.hurry()
+
     async def close(self) -> None:
         """The call has ended."""
         await self._avatar.close()

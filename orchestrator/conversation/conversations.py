@@ -131,6 +131,11 @@ class Conversations:
         """Of a call that somebody talks or talked with."""
         return self._transcripts.get(call_id)
 
+    def forget(self, call_id: str) -> None:
+        """Keep nothing of what was said in a call that is not talked with any more."""
+        if call_id not in self._under_way:
+            self._transcripts.pop(call_id, None)
+
     def answered(self, call: Call) -> None:
         """A call has been answered: its usual assistant takes it."""
         name = self._usual if call.assistant is None else call.assistant

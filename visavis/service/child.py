@@ -255,6 +255,10 @@ class KeptChild(Generic[M]):
         """Begin to keep it."""
         self._task = supervisor.keep(self._program.name, self._keep)
 
+    def use(self, program: Program[M]) -> None:
+        """Run this from the next start on."""
+        self._program = program
+
     def send(self, message: M) -> None:
         """Queue a message; raises ``ChannelClosed`` while there is no process."""
         if self._child is None:
