@@ -14,7 +14,7 @@ from orchestrator.speech.finish import PAUSE_MS
 from orchestrator.speech.heard_text import HeardText
 from orchestrator.speech.sentences import Sentences
 
-MEANWHILE_S = 1.5
+MEANWHILE_S = 1.0
 """How long the first sentence may take to be spoken before something else is said meanwhile."""
 
 
