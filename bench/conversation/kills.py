@@ -161,7 +161,9 @@ async def kills(what: str, turns: int) -> None:
         for turn in range(turns):
             moment = turn % len(MOMENTS)
             try:
-                heard[MOMENTS[moment]].append(await one(talk, ours, what, moment))
+                took = await one(talk, ours, what, moment)
+                heard[MOMENTS[moment]].append(took)
+                print(f"{turn + 1}: {took:.2f} s, killed {MOMENTS[moment]}", flush=True)
             except TimeoutError:
                 heard[MOMENTS[moment]].append(float("inf"))
                 print(f"nothing was heard after kill {turn + 1}, {MOMENTS[moment]}", flush=True)

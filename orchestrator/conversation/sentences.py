@@ -13,8 +13,8 @@ class Sentences:
     """In one ``language``.
 
     ``greeting``: of an assistant without one of its own; ``filler``: a reply takes long; ``sorry``: none comes;
-    ``repeat``: what was said was not heard; ``keys``: nor again and again; ``full``: too many callers; ``limit``: the
-    call has lasted as long as it may; ``unheard``: the language is not recognised, and what is left to do.
+    ``repeat``: what was said was not heard; ``keys``: nor again and again; ``full``: too many callers; ``limit``:
+    the call has lasted as long as it may; ``unheard``: the language is not recognised, and what is left to do.
     """
 
     language: str
