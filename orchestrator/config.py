@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_va
 
 from orchestrator.assistants.http_tool import HttpToolSettings
 from orchestrator.calls.dial_plan import DialRule
+from orchestrator.conversation.sentences import GREETING
 from orchestrator.nameserver import split_address
 from orchestrator.recording.sealed import read_key
 from orchestrator.speech.base import SpeechError
@@ -290,8 +291,8 @@ class Settings(ServiceSettings):
     assistant_model: str = Field("", description="name of the model")
     assistant_prompt: str = Field("", description="what the model is told of its task; empty: to be brief")
     assistant_greeting: str = Field(
-        "Hello, I am an automatic assistant. How can I help you?",
-        description="what an assistant says first that is no script",
+        GREETING,
+        description="what an assistant says first that is no script; where it is not set, in the call's language",
     )
     assistant_max_tokens: int = Field(300, ge=1, description="most tokens of one reply")
     assistant_tools: Annotated[list[HttpToolSettings], BeforeValidator(from_json)] = Field(

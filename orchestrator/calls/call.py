@@ -151,13 +151,16 @@ class Call:
 
     # -- what the API does --
 
-    def say(self, text: str | AsyncIterator[str], language: str, *, replace: bool = False) -> TurnRecord:
+    def say(
+        self, text: str | AsyncIterator[str], language: str, *, replace: bool = False, meanwhile: str = ""
+    ) -> TurnRecord:
         """Speak ``text``, whole or in pieces as it is written, after what is already queued, or instead of it.
 
-        Raises :class:`SpeechError`, :class:`CallGone` or :class:`TooManyTurns`.
+        ``meanwhile``: see :func:`orchestrator.speech.spoken.spoken`. Raises :class:`SpeechError`,
+        :class:`CallGone` or :class:`TooManyTurns`.
         """
         self._check_alive()
-        return self._turns.say(text, language, replace=replace)
+        return self._turns.say(text, language, replace=replace, meanwhile=meanwhile)
 
     def announce(self, what: str | AsyncIterator[PCM], rate: int = 0) -> None:
         """Say a text, or play a sound of ``rate``, that is no part of what is said. Raises as :meth:`say`."""
