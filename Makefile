@@ -139,15 +139,17 @@ run: $(STAMP)  ## start both services; prints what to dial (Ctrl-C stops them)
 
 # Options of the demo are what stands on make's command line, and nothing from the environment (LANGUAGE is gettext's
 # there); they go over as variables of the environment, so that neither make nor the shell reads anything in them.
-unexport IMAGE TEXT LANGUAGE SIZE FPS
+unexport AVATAR IMAGE TEXT LANGUAGE SIZE FPS
 option = $(if $(filter command,$(origin $(1))),$(value $(1)))
+demo: export DEMO_AVATAR := $(call option,AVATAR)
 demo: export DEMO_IMAGE := $(call option,IMAGE)
 demo: export DEMO_TEXT := $(call option,TEXT)
 demo: export DEMO_LANGUAGE := $(call option,LANGUAGE)
 demo: export DEMO_SIZE := $(call option,SIZE)
 demo: export DEMO_FPS := $(call option,FPS)
-demo: $(STAMP)  ## a whole call into out/demo.mp4 and out/demo.png [IMAGE= TEXT= LANGUAGE= SIZE= FPS=]
-	@$(BIN)/python -m examples.demo $${DEMO_IMAGE:+"--image=$$DEMO_IMAGE"} $${DEMO_TEXT:+"--text=$$DEMO_TEXT"} \
+demo: $(STAMP)  ## a whole call into out/demo.mp4 and out/demo.png [AVATAR= IMAGE= TEXT= LANGUAGE= SIZE= FPS=]
+	@$(BIN)/python -m examples.demo $${DEMO_AVATAR:+"--avatar=$$DEMO_AVATAR"} \
+	  $${DEMO_IMAGE:+"--image=$$DEMO_IMAGE"} $${DEMO_TEXT:+"--text=$$DEMO_TEXT"} \
 	  $${DEMO_LANGUAGE:+"--language=$$DEMO_LANGUAGE"} $${DEMO_SIZE:+"--size=$$DEMO_SIZE"} \
 	  $${DEMO_FPS:+"--fps=$$DEMO_FPS"}
 
@@ -158,7 +160,7 @@ bench: $(TEST_STAMP)  ## measure: media path, whole calls, avatar stream, infere
 	$(BIN)/python -m bench.jumps
 	$(BIN)/python -m bench.server
 	$(BIN)/python -m bench.speaking
-	$(BIN)/python -m bench.lipsync.engine visavis/portraits/default.png --seconds 24
+	$(BIN)/python -m bench.lipsync.engine tests/avatars/faces/iris.png --seconds 24
 	$(BIN)/python -m bench.lipsync.call
 	for what in engine call voices; do $(BIN)/python -m bench.motion $$what || exit 1; done
 

@@ -79,7 +79,7 @@ class App:
             else remote_voices(self._speech)
         )
         self._catalog = AvatarCatalog(
-            settings.data_dir / "avatars", settings.avatar_image or portraits.DEFAULT
+            settings.data_dir / "avatars", settings.avatar_image or portraits.DEFAULT, portraits.CAST
         )
         identity = new_identity()
         self._pool = WorkerPool(pool_settings(settings, identity), self._on_message, self.supervisor)

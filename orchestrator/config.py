@@ -219,7 +219,9 @@ class Settings(ServiceSettings):
         "",
         description="DNS server (ip or ip:port) that is asked for dns:/// names; empty: the system's resolver",
     )
-    avatar_image: Path | None = Field(None, description="portrait of the default avatar; empty: the built-in")
+    avatar_image: Path | None = Field(
+        None, description="the default avatar: a picture, or a built-in one's name (empty: lumi)"
+    )
     avatar_fit: Literal["crop", "contain"] = Field("crop", description="crop around the head, or letterbox")
     size: str = Field("512x512", description="video size WIDTHxHEIGHT, both even")
     fps: int = Field(25, ge=5, le=60, description="video frames per second")

@@ -217,6 +217,9 @@ class AvatarView(BaseModel):
     media_type: str
     bytes: int
     default: bool
+    built_in: bool = Field(
+        description="ships with Visavis: cannot be erased, only hidden by an upload of its name"
+    )
 
     @classmethod
     def of(cls, portrait: Portrait) -> AvatarView:
@@ -226,6 +229,7 @@ class AvatarView(BaseModel):
             media_type=portrait.media_type,
             bytes=portrait.path.stat().st_size,
             default=portrait.name == DEFAULT,
+            built_in=portrait.built_in,
         )
 
 

@@ -106,6 +106,16 @@ class CallRegistry:
         """See :meth:`orchestrator.calls.listeners.Listening.tap`."""
         self._listening.tap(call_id, take)
 
+    def record(
+        self,
+        call_id: str,
+        heard: Callable[[Heard], None] | None = None,
+        viewed: Callable[[Viewed], None] | None = None,
+    ) -> None:
+        """Hand on everything of a call that a recorder wants, from now on; without these: nothing any more."""
+        self._listening.record(call_id, heard)
+        self._viewing.record(call_id, viewed)
+
     async def dial(self, gateway: Gateway, order: DialOrder) -> str:
         """Call somebody; returns the call's id at once.
 

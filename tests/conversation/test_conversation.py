@@ -319,7 +319,7 @@ async def test_at_its_limit_a_caller_is_told_so_and_hung_up_on(limits: Conversat
     else:
         talk.ears.say("And on Sundays?")
     await talk.turn(2)
-    assert talk.call.turns[-1].words.text == said.limit
+    await until(lambda: talk.call.turns[-1].words.text == said.limit)
     assert not talk.peer.hung_up  # it is heard to its end
     talk.over(2)
     await until(lambda: bool(talk.peer.hung_up))
