@@ -229,7 +229,9 @@ class Settings(ServiceSettings):
     )
 
     avatar_servers: CommaList = Field(
-        ["127.0.0.1:50051"], description="inference servers, host:port or dns:///name:port, comma separated"
+        ["127.0.0.1:50051"],
+        description="inference servers, host:port, dns:///name:port or kubernetes:///service.namespace:port, comma "
+        "separated",
     )
     avatar_tokens: Path | None = Field(
         None,
