@@ -148,7 +148,16 @@ class Settings(ServiceSettings):
     rtp_timeout_s: float = Field(
         60.0, ge=0, description="ends a call that has sent neither RTP nor RTCP for so long; 0: never"
     )
-    records_kept: int = Field(1000, ge=1, description="ended calls whose records the API can tell")
+    database: SecretUrl = Field(
+        SecretUrl(),
+        description="where records and transcripts are kept: postgresql://user:password@host/name, or "
+        "sqlite:////path/of/a/file; empty: records.db in data_dir",
+        repr=False,
+    )
+    records_kept: int = Field(
+        100_000, ge=1, description="ended calls whose records and transcripts are kept; the oldest go first"
+    )
+    records_days: float = Field(90.0, ge=0, description="days after which these are erased; 0: never")
     max_calls: int = Field(100, ge=1, description="calls at once; the next is answered 503")
     max_call_s: float = Field(14_400.0, ge=0, description="ends a call that has lasted so long; 0: never")
 
@@ -172,6 +181,9 @@ class Settings(ServiceSettings):
     )
     api_origins: CommaList = Field(
         [], description="web origins (https://app.example.com) whose pages may use the API, with a token"
+    )
+    api_proxies: CommaList = Field(
+        [], description="networks of reverse proxies before the API, whose X-Forwarded-For says who calls"
     )
     api_tls_certificate: str = Field("", description="PEM file with the API's certificate and chain, for TLS")
     api_tls_key: str = Field("", description="PEM file with its private key")
@@ -260,8 +272,39 @@ class Settings(ServiceSettings):
     assistant_transfer_to: str = Field(
         "", description="where an assistant may send callers (sip:help@example.com); empty: nowhere"
     )
+    stt: Literal["builtin", "deepgram", "openai"] = Field(
+        "builtin", description="who recognises what callers say; builtin: on this machine, English only"
+    )
+    stt_url: SecretUrl = Field(
+        SecretUrl(),
+        description="root of the recognition service; empty: the vendor's, whose protocol others speak, too",
+        repr=False,
+    )
+    stt_key: Secret = Field(Secret(), description="key of the recognition service", repr=False)
+    stt_model: str = Field("", description="its model; empty: nova-3, gpt-4o-mini-transcribe")
+    tts: Literal["builtin", "elevenlabs", "openai"] = Field(
+        "builtin",
+        description="who speaks; builtin: the voices on this machine, which also speak where others fail",
+    )
+    tts_url: SecretUrl = Field(
+        SecretUrl(),
+        description="root of the voice's service; empty: the vendor's, whose protocol others speak, too",
+        repr=False,
+    )
+    tts_key: Secret = Field(Secret(), description="key of the voice's service", repr=False)
+    tts_model: str = Field("", description="its model; empty: eleven_flash_v2_5, gpt-4o-mini-tts")
+    tts_voice: str = Field("", description="its voice: an id of ElevenLabs, a name of OpenAI (alloy)")
     max_conversations: int = Field(
         20, ge=1, description="callers that assistants talk with at once; the next one is told so"
+    )
+    conversation_minutes: int = Field(
+        60, ge=0, description="minutes that an assistant talks with one caller, who is told; 0: no limit"
+    )
+    conversation_turns: int = Field(
+        200, ge=0, description="answers that a caller gets from an assistant; 0: no limit"
+    )
+    conversation_tokens: int = Field(
+        200_000, ge=0, description="tokens of a model for one caller, of requests and replies; 0: no limit"
     )
     language: str = Field("en", description="language of greeting and say: en, de, fr, es, cmn...")
 
@@ -281,6 +324,11 @@ class Settings(ServiceSettings):
     cache_bytes: int = Field(2_000_000_000, ge=10_000_000, description="most bytes of cached body loops")
     media_workers: int = Field(1, ge=1, le=64, description="media worker processes; a call lives in one")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
+
+    @property
+    def database_url(self) -> str:
+        """Of the database of records."""
+        return self.database.reveal() or f"sqlite:///{self.data_dir / 'records.db'}"
 
     @property
     def api_token_file(self) -> Path:
@@ -337,7 +385,7 @@ class Settings(ServiceSettings):
             raise ValueError("it must lie within 128x128 and 1920x1920")
         return value
 
-    @field_validator("allow_from", "sip_proxies", "media_from")
+    @field_validator("allow_from", "sip_proxies", "media_from", "api_proxies")
     @classmethod
     def _check_networks(cls, value: list[str], info: ValidationInfo) -> list[str]:
         if info.field_name == "media_from" and value == ["none"]:
@@ -392,6 +440,13 @@ class Settings(ServiceSettings):
             usable = False
         if value and not usable:
             raise ValueError("write it as https://host/path")
+        return value
+
+    @field_validator("database")
+    @classmethod
+    def _check_database(cls, value: SecretUrl) -> SecretUrl:
+        if value and urlsplit(value.reveal()).scheme not in ("postgresql", "postgres", "sqlite"):
+            raise ValueError("write it as postgresql://user:password@host/name or sqlite:////path/of/a/file")
         return value
 
     @field_validator("webhook_secret")

@@ -28,7 +28,7 @@ from inference_server.avatars.portrait.upright import upright
 from inference_server.engines.base import BodyLoop, ImageRejected
 from visavis.frames import i420_planes, inside
 
-LOOP_BUILD = "loop-7"
+LOOP_BUILD = "loop-8"
 """Part of every ``body_id``: raise it with every change of the loop's pixels."""
 
 face_mesh = functools.cache(FaceMesh)
@@ -66,6 +66,7 @@ def make_loop(
     yield 0.1
     points = settled(framed.rgb, points)
     reference = close_lips(framed.rgb, points, area)
+    original = None if reference is framed.rgb else framed.rgb
     if reference is not framed.rgb:
         points = settled(reference, _again(mesh, reference, points, face))
     yield 0.11
@@ -93,7 +94,7 @@ def make_loop(
         digest.update(frames[index])
         yield 0.11 + 0.88 * (index + 1) / count
     yield BodyLoop(
-        body_id, width, height, fps, frames, marks, affines, reference, poses.jumps, digest.digest()
+        body_id, width, height, fps, frames, marks, affines, reference, poses.jumps, digest.digest(), original
     )
 
 

@@ -164,11 +164,11 @@ class GrpcFrontend:
         async with self._answering("PrepareAvatar", context):
             self._core.check_open_to_new()
             client = self._client(context)
-            async with self._core.uploads.place(client):
+            async with self._core.uploads.place(client, whole=True):
                 sent = await context.read()  # an iterator would keep it until the call's trace is collected
                 if sent is grpc.aio.EOF:  # type: ignore[attr-defined]
                     raise invalid("The call ended before its request: send one.")
-                request = convert.prepare_request(_checked(sent), client)
+                request = await convert.prepare_request(_checked(sent), client, self._core.uploads)
                 del sent
             steps = self._core.avatars.prepare(request)
             async with contextlib.aclosing(steps):

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from orchestrator.api.schemas import Problem
+from orchestrator.archive.database import DatabaseAway
 from orchestrator.assistants.base import AssistantError
 from orchestrator.calls.call import CallGone
 from orchestrator.calls.gateway import DialForbidden, DialLimit, DialRefused, RequestRefused
@@ -31,6 +32,7 @@ _STATUS: dict[type[Exception], int] = {
     DialLimit: 429,
     DialRefused: 409,
     RequestRefused: 409,
+    DatabaseAway: 503,
 }
 
 

@@ -192,6 +192,12 @@ class ShowRequest(BaseModel):
     shown: bool
 
 
+class AvatarRequest(BaseModel):
+    """Another face."""
+
+    avatar: str = Field(max_length=100, description="the name of a portrait, as in GET /v1/avatars")
+
+
 class TransferRequest(BaseModel):
     """Send the caller to somebody else (blind transfer, REFER)."""
 

@@ -30,7 +30,7 @@ class Slot(_Strict):
 class Action(_Strict):
     """Something to do after what is said."""
 
-    tool: Literal["hang_up", "transfer", "press_keys"]
+    tool: Literal["hang_up", "transfer", "press_keys", "show_avatar"]
     arguments: dict[str, str] = {}
 
 

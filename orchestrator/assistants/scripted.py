@@ -36,6 +36,8 @@ class _Step:
 class ScriptedDialogue:
     """One call's."""
 
+    tokens = 0
+
     def __init__(self, script: Script, call: CallFacts) -> None:
         self._script, self._call = script, call
         self._state = _State()

@@ -208,6 +208,7 @@ class Turns:
                     piece = chunk[at : at + step]
                     self._feed(turn, for_face.push(piece), for_phone.push(piece))
                     sent += len(piece)
+                    await asyncio.sleep(0)  # resampling a whole sentence takes tens of milliseconds
                     if sent / source > AHEAD_S:
                         await self._heard(turn, sent / source - AHEAD_S)
             if for_face is not None and for_phone is not None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 import numpy as np
 
-from orchestrator.speech.base import PCM, TextToSpeech
+from orchestrator.speech.base import PCM, Stretch, TextToSpeech, TimedSpeech
 from orchestrator.speech.finish import PAUSE_MS
 from orchestrator.speech.heard_text import HeardText
 from orchestrator.speech.sentences import Sentences
@@ -23,15 +24,30 @@ async def spoken(
     async for sentence in _sentences(text):
         begins = True
         heard.begin(sentence)
-        async for chunk in voice.stream(sentence, language):
-            if begun and begins:
-                pause = np.zeros(voice.sample_rate * PAUSE_MS // 1000, np.int16)
-                heard.extend(pause, voice.sample_rate)
-                yield pause
-            begun, begins = True, False
-            heard.extend(chunk, voice.sample_rate)
-            yield chunk
+        async with aclosing(_stretches(voice, sentence, language)) as stretches:
+            async for stretch in stretches:
+                if stretch.again:
+                    heard.cut()
+                    heard.begin(sentence)
+                    begins = True
+                if begun and begins and len(stretch.pcm):
+                    heard.pause(PAUSE_MS)
+                    yield np.zeros(voice.sample_rate * PAUSE_MS // 1000, np.int16)
+                heard.extend(stretch.pcm, voice.sample_rate, stretch.middles_ms)
+                if len(stretch.pcm):
+                    begun, begins = True, False
+                    yield stretch.pcm
         heard.end()
+
+
+async def _stretches(voice: TextToSpeech, sentence: str, language: str) -> AsyncGenerator[Stretch, None]:
+    if isinstance(voice, TimedSpeech):
+        async with aclosing(voice.timed(sentence, language)) as stretches:
+            async for stretch in stretches:
+                yield stretch
+        return
+    async for chunk in voice.stream(sentence, language):
+        yield Stretch(chunk)
 
 
 async def whole(text: str) -> AsyncIterator[str]:
