@@ -19,7 +19,8 @@ from inference_server.avatars.portrait.image import ImageRejected, known_format,
 from inference_server.avatars.store import AvatarStore, StoredAvatar
 from inference_server.avatars.video import check_container
 from inference_server.engine import messages as m
-from inference_server.engine.process import EngineProcess
+from inference_server.engine.device import EngineDevice
+from inference_server.engine.devices import EngineDevices
 from inference_server.errors import RequestError, invalid, unavailable
 from inference_server.fair_turns import FairTurns
 from inference_server.settings import Settings
@@ -96,7 +97,7 @@ class PreparationQueue:
         self,
         settings: Settings,
         store: AvatarStore,
-        engine: EngineProcess,
+        engine: EngineDevices,
         log: Log,
         done: Callable[[str], None],
     ) -> None:
@@ -109,19 +110,19 @@ class PreparationQueue:
         self._turns = FairTurns(settings.prepare_workers)
         self._numbers = itertools.count(1)
         self._told_lacking = False
-        self._steps: dict[int, asyncio.Queue[m.PrepareStep | m.Failed]] = {}
+        self._steps: dict[int, tuple[EngineDevice, asyncio.Queue[m.PrepareStep | m.Failed]]] = {}
 
     def handle(self, message: m.PrepareStep | m.Failed) -> None:
         """The engine process on a preparation."""
         number = message.job if isinstance(message, m.PrepareStep) else int(message.key)
-        queue = self._steps.get(number)
-        if queue is not None:
-            queue.put_nowait(message)
+        if number in self._steps:
+            self._steps[number][1].put_nowait(message)
 
-    def engine_down(self, sentence: str) -> None:
-        """Preparations in the engine are lost."""
-        for number, queue in self._steps.items():
-            queue.put_nowait(m.Failed("prepare", str(number), "EngineDead", sentence))
+    def engine_down(self, device: EngineDevice, sentence: str) -> None:
+        """Preparations in its engine are lost."""
+        for number, (where, queue) in self._steps.items():
+            if where is device:
+                queue.put_nowait(m.Failed("prepare", str(number), "EngineDead", sentence))
 
     async def prepare(self, request: PrepareRequest) -> AsyncGenerator[float | StoredAvatar, None]:
         """Progress 0..1, then the avatar. Raises :class:`RequestError`."""
@@ -291,13 +292,16 @@ class PreparationQueue:
         self, job: _Job, request: PrepareRequest, body_id: str, avatar_id: str, loaded: m.Loaded
     ) -> StoredAvatar:
         number = next(self._numbers)
-        queue = self._steps[number] = asyncio.Queue()
+        device = self._engine.preparer()
+        if device is None:
+            raise unavailable("The engine was started again while this avatar was prepared: try again.")
+        queue: asyncio.Queue[m.PrepareStep | m.Failed] = asyncio.Queue()
+        self._steps[number] = device, queue
+        device.preparing += 1
         scratch = self._store.scratch()
         try:
-            if self._engine.loaded is not loaded:
-                raise unavailable("The engine was started again while this avatar was prepared: try again.")
             out = scratch / "prepared"
-            self._engine.send(
+            device.engine.send(
                 m.Prepare(number, str(self._store.body_folder(body_id)), str(out), request.settings)
             )
             while True:
@@ -318,7 +322,8 @@ class PreparationQueue:
             )
         finally:
             del self._steps[number]
-            self._engine.send(m.CancelPrepare(number))
+            device.preparing -= 1
+            device.engine.send(m.CancelPrepare(number))
             if scratch.exists():
                 shutil.rmtree(scratch, ignore_errors=True)
 

@@ -85,7 +85,7 @@ def stream(pixel_format: Any = "i420", scope: Any = "rectangle", fps: Fraction =
     return SimpleNamespace(
         avatar=stored,
         pictures=Pictures(stored.body, pixel_format, scope),
-        resident=SimpleNamespace(largest=RECT),
+        devices=SimpleNamespace(largest_rect=RECT),
         session=SimpleNamespace(parameters=SimpleNamespace(closing_frames=3)),
     )
 
@@ -97,7 +97,7 @@ class Requests(Stream):
 
     def __init__(self) -> None:
         self.asked: list[list[Any]] = []
-        self.session = self.outbox = self._renderer = cast(Any, self)
+        self.session = self.outbox = self.devices = cast(Any, self)
 
     def __getattr__(self, name: str) -> Any:
         return lambda *args: self.asked.append([name, *args[:-1]])
@@ -112,12 +112,12 @@ class Server:
 
     def __init__(self, capacity: Any) -> None:
         self.settings = Settings()
-        self.slots = SimpleNamespace(total=4)
+        self.slots = 4
         info = {
             "name": "mock", "build": "1a", "look_ahead": 1601, "history": 48_000, "closing_frames": 3,
             "max_width": 1280, "max_height": 4096,
         }  # fmt: skip
-        self.engine = SimpleNamespace(loaded=SimpleNamespace(info=info))
+        self.devices = SimpleNamespace(loaded=SimpleNamespace(info=info))
         self.metrics = SimpleNamespace(registry=None)
         self.log = SimpleNamespace(info=lambda *args, **fields: None)
         self.uploads = Uploads(lambda: Path(tempfile.mkdtemp()), lambda error: unavailable(str(error)))
