@@ -25,13 +25,17 @@ def escaped(text: str, *, lines: bool = False) -> str:
 
 
 def read_json(text: str | bytes) -> Any:
-    """A peer's JSON. Half a surrogate pair (RFC 8259 section 8.2) becomes a question mark: no text with one could be
-    sent on. Raises ``ValueError``."""
+    """A peer's JSON, which can be written as JSON again.
+
+    Half a surrogate pair (RFC 8259 section 8.2) becomes a question mark. Raises ``ValueError``, also for numbers
+    that are none (NaN, 1e999).
+    """
     value = json.loads(text)
+    again = json.dumps(value, ensure_ascii=False, allow_nan=False)
     try:
-        json.dumps(value, ensure_ascii=False).encode()
+        again.encode()
     except UnicodeEncodeError:
-        value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+        value = json.loads(again.encode("utf-8", "replace"))
     return value
 
 
