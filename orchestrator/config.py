@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_va
 
 from orchestrator.assistants.http_tool import HttpToolSettings
 from orchestrator.calls.dial_plan import DialRule
+from orchestrator.conversation.sentences import GREETING
 from orchestrator.nameserver import split_address
 from orchestrator.recording.sealed import read_key
 from orchestrator.speech.base import SpeechError
@@ -214,6 +215,9 @@ class Settings(ServiceSettings):
     api_origins: CommaList = Field(
         [], description="web origins (https://app.example.com) whose pages may use the API, with a token"
     )
+    api_proxies: CommaList = Field(
+        [], description="networks of reverse proxies before the API, whose X-Forwarded-For says who calls"
+    )
     api_tls_certificate: str = Field("", description="PEM file with the API's certificate and chain, for TLS")
     api_tls_key: str = Field("", description="PEM file with its private key")
     api_tls_client_ca: str = Field(
@@ -225,7 +229,9 @@ class Settings(ServiceSettings):
     )
 
     avatar_servers: CommaList = Field(
-        ["127.0.0.1:50051"], description="inference servers, host:port or dns:///name:port, comma separated"
+        ["127.0.0.1:50051"],
+        description="inference servers, host:port, dns:///name:port or kubernetes:///service.namespace:port, comma "
+        "separated",
     )
     avatar_tokens: Path | None = Field(
         None,
@@ -246,7 +252,9 @@ class Settings(ServiceSettings):
         "",
         description="DNS server (ip or ip:port) that is asked for dns:/// names; empty: the system's resolver",
     )
-    avatar_image: Path | None = Field(None, description="portrait of the default avatar; empty: the built-in")
+    avatar_image: Path | None = Field(
+        None, description="the default avatar: a picture, or a built-in one's name (empty: lumi)"
+    )
     avatar_fit: Literal["crop", "contain"] = Field("crop", description="crop around the head, or letterbox")
     size: str = Field("512x512", description="video size WIDTHxHEIGHT, both even")
     fps: int = Field(25, ge=5, le=60, description="video frames per second")
@@ -285,8 +293,8 @@ class Settings(ServiceSettings):
     assistant_model: str = Field("", description="name of the model")
     assistant_prompt: str = Field("", description="what the model is told of its task; empty: to be brief")
     assistant_greeting: str = Field(
-        "Hello, I am an automatic assistant. How can I help you?",
-        description="what an assistant says first that is no script",
+        GREETING,
+        description="what an assistant says first that is no script; where it is not set, in the call's language",
     )
     assistant_max_tokens: int = Field(300, ge=1, description="most tokens of one reply")
     assistant_tools: Annotated[list[HttpToolSettings], BeforeValidator(from_json)] = Field(
@@ -299,8 +307,39 @@ class Settings(ServiceSettings):
     assistant_transfer_to: str = Field(
         "", description="where an assistant may send callers (sip:help@example.com); empty: nowhere"
     )
+    stt: Literal["builtin", "deepgram", "openai"] = Field(
+        "builtin", description="who recognises what callers say; builtin: on this machine, English only"
+    )
+    stt_url: SecretUrl = Field(
+        SecretUrl(),
+        description="root of the recognition service; empty: the vendor's, whose protocol others speak, too",
+        repr=False,
+    )
+    stt_key: Secret = Field(Secret(), description="key of the recognition service", repr=False)
+    stt_model: str = Field("", description="its model; empty: nova-3, gpt-4o-mini-transcribe")
+    tts: Literal["builtin", "elevenlabs", "openai"] = Field(
+        "builtin",
+        description="who speaks; builtin: the voices on this machine, which also speak where others fail",
+    )
+    tts_url: SecretUrl = Field(
+        SecretUrl(),
+        description="root of the voice's service; empty: the vendor's, whose protocol others speak, too",
+        repr=False,
+    )
+    tts_key: Secret = Field(Secret(), description="key of the voice's service", repr=False)
+    tts_model: str = Field("", description="its model; empty: eleven_flash_v2_5, gpt-4o-mini-tts")
+    tts_voice: str = Field("", description="its voice: an id of ElevenLabs, a name of OpenAI (alloy)")
     max_conversations: int = Field(
         20, ge=1, description="callers that assistants talk with at once; the next one is told so"
+    )
+    conversation_minutes: int = Field(
+        60, ge=0, description="minutes that an assistant talks with one caller, who is told; 0: no limit"
+    )
+    conversation_turns: int = Field(
+        200, ge=0, description="answers that a caller gets from an assistant; 0: no limit"
+    )
+    conversation_tokens: int = Field(
+        200_000, ge=0, description="tokens of a model for one caller, of requests and replies; 0: no limit"
     )
     language: str = Field("en", description="language of greeting and say: en, de, fr, es, cmn...")
 
@@ -381,7 +420,7 @@ class Settings(ServiceSettings):
             raise ValueError("it must lie within 128x128 and 1920x1920")
         return value
 
-    @field_validator("allow_from", "sip_proxies", "media_from")
+    @field_validator("allow_from", "sip_proxies", "media_from", "api_proxies")
     @classmethod
     def _check_networks(cls, value: list[str], info: ValidationInfo) -> list[str]:
         if info.field_name == "media_from" and value == ["none"]:

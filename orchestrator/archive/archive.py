@@ -202,8 +202,9 @@ class Archive:
             await asyncio.sleep(back_off.pause(time.monotonic() - began))
 
     async def _write_all(self) -> None:
-        while batch := self._backlog.first(_BATCH):
-            async with self._writing:
+        while self._backlog:
+            async with self._writing:  # what is erased meanwhile is in no batch
+                batch = self._backlog.first(_BATCH)
                 try:
                     await self._in_thread(lambda batch=batch: self._database.write(batch))  # type: ignore[misc]
                     self._backlog.done(batch)

@@ -30,6 +30,7 @@ from orchestrator.worker.messages import (
     Message,
     RequestKeyframe,
     SendDigits,
+    ShowAvatar,
     StartCall,
     TurnReport,
 )
@@ -150,13 +151,16 @@ class Call:
 
     # -- what the API does --
 
-    def say(self, text: str | AsyncIterator[str], language: str, *, replace: bool = False) -> TurnRecord:
+    def say(
+        self, text: str | AsyncIterator[str], language: str, *, replace: bool = False, meanwhile: str = ""
+    ) -> TurnRecord:
         """Speak ``text``, whole or in pieces as it is written, after what is already queued, or instead of it.
 
-        Raises :class:`SpeechError`, :class:`CallGone` or :class:`TooManyTurns`.
+        ``meanwhile``: see :func:`orchestrator.speech.spoken.spoken`. Raises :class:`SpeechError`,
+        :class:`CallGone` or :class:`TooManyTurns`.
         """
         self._check_alive()
-        return self._turns.say(text, language, replace=replace)
+        return self._turns.say(text, language, replace=replace, meanwhile=meanwhile)
 
     def announce(self, what: str | AsyncIterator[PCM], rate: int = 0) -> None:
         """Say a text, or play a sound of ``rate``, that is no part of what is said. Raises as :meth:`say`."""
@@ -234,6 +238,13 @@ class Call:
         self._check_alive()
         await self.signalling.show(shown)
 
+    def show_avatar(self, portrait: Portrait) -> None:
+        """Show another face from now on: between turns, once it is ready. Raises :class:`CallGone`."""
+        self._check_alive()
+        self.portrait = portrait
+        if self._agreed is not None and self.answered_at is not None:
+            self._send(ShowAvatar(self.call_id, str(portrait.path), self._agreed.fps))
+
     async def transfer(self, to: str) -> int:
         """Send the caller to somebody else and hang up when they answered; the status they answered with.
 
@@ -265,21 +276,16 @@ class Call:
             self.video = f"H264 {video.width}x{video.height}@{float(video.fps):g}" if video else None
 
     def on_established(self) -> None:
-        """The other end is there, and is spoken to from now on: a browser once its handshake is over."""
+        """The other end is there, and is spoken to from now on. A browser is sent nothing before its handshake is
+        over; the first word and its lips are made ready until then."""
         agreed = self._agreed
         if self.answered_at is not None or agreed is None:
             return
-        if agreed.bundle is None or self._secured:
-            self._begin()
-        elif self._waiting is None:
-            self._waiting = asyncio.get_running_loop().call_later(SECURED_S, self._begin)
-
-    def _begin(self) -> None:
-        agreed, signalling = self._agreed, self.signalling
-        if self.answered_at is not None or agreed is None or self.ended_at is not None:
-            return
-        self._send(StartCall(self.call_id, str(self.portrait.path), agreed.fps, agreed.trim_ms))
-        self.answered_at = time.time()
+        secured = agreed.bundle is None or self._secured
+        self._start(sends=secured)
+        if not secured:
+            self._waiting = asyncio.get_running_loop().call_later(SECURED_S, self._start)
+        self.answered_at, signalling = time.time(), self.signalling
         self._publish(
             "answered",
             {
@@ -295,6 +301,12 @@ class Call:
         if self._text.strip():
             self.say(self._text, self._language)
         self.on_answered(self)
+
+    def _start(self, *, sends: bool = True) -> None:
+        agreed = self._agreed
+        if agreed is not None and self.ended_at is None:
+            path = str(self.portrait.path)
+            self._send(StartCall(self.call_id, path, agreed.fps, agreed.trim_ms, sends))
 
     def on_keyframe_request(self) -> None:
         """The other end asks for a key frame by signalling (RFC 5168)."""
@@ -348,7 +360,8 @@ class Call:
             case MediaSecured():
                 self._secured = True
                 if self._waiting is not None:
-                    self._begin()
+                    self._waiting.cancel()
+                    self._start()
             case MediaLost(_, how, reason):
                 log.info("media_lost", call=self.call_id, reason=reason)
                 pause = BYE_S if how == "left" else 0.0

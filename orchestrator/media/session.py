@@ -137,6 +137,10 @@ class MediaSession:
         return self._slot is not None
 
     @property
+    def stopped(self) -> bool:
+        return self._stopped
+
+    @property
     def t0(self) -> float:
         """Monotonic seconds of audio packet 0 and video picture 0."""
         return self._t0

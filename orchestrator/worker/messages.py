@@ -132,11 +132,12 @@ class MediaLost(CallMessage):
 @dataclass(frozen=True, slots=True)
 class StartCall(CallMessage):
     """Hand the call to its owner and begin to send: the avatar of ``portrait`` (path) at ``fps``, shown ``trim_ms``
-    later than the voice is heard."""
+    later than the voice is heard. Without ``sends`` nothing is sent before another one comes."""
 
     portrait: str = ""
     fps: Fraction = Fraction(25)
     trim_ms: int = 0
+    sends: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +250,15 @@ class GiveWay(CallMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class ShowAvatar(CallMessage):
+    """The call shows the avatar of another ``portrait`` (path) at ``fps`` from now on: between turns, once it is
+    ready."""
+
+    portrait: str
+    fps: Fraction
+
+
+@dataclass(frozen=True, slots=True)
 class TurnReport(CallMessage):
     """What happened to a turn. ``heard_ms``: how much of its sound the caller was sent; ``wait_ms``: from its first
     sound to its start."""
@@ -355,15 +365,15 @@ class Shutdown:
     """End every call and exit."""
 
 
-ToOwner = StartTurn | TurnAudio | EndTurn | InterruptTurns | GiveWay
+ToOwner = StartTurn | TurnAudio | EndTurn | InterruptTurns | GiveWay | ShowAvatar
 """For the owner of a call: the worker only passes it on."""
 ToFactory = AvatarPrepared
 """For the factory of a worker's calls."""
 Message = (
     Setup | WorkerReady | CallMessage | OpenCall | CallOpened | CallRefused | OpenVideo | VideoOpened | CloseVideo
     | ConfigureCall | StartCall | CloseCall | CallClosed | RequestKeyframe | SendDigits | DigitsRefused | Listen
-    | View | Viewed | Heard | StartTurn | TurnAudio | EndTurn | InterruptTurns | GiveWay | TurnReport | AvatarState
-    | LipsFigures | AvatarPrepared | PrepareState | TaskFailed | Digit | CallFailed | CallFigures | MediaSecured
-    | MediaLost | Heartbeat | Shutdown
+    | View | Viewed | Heard | StartTurn | TurnAudio | EndTurn | InterruptTurns | GiveWay | ShowAvatar | TurnReport
+    | AvatarState | LipsFigures | AvatarPrepared | PrepareState | TaskFailed | Digit | CallFailed | CallFigures
+    | MediaSecured | MediaLost | Heartbeat | Shutdown
 )  # fmt: skip
 codec = Codec[Message](*typing.get_args(Message))

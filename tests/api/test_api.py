@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 from orchestrator.api import calls
 from orchestrator.api.app import create_app
 from orchestrator.api.dependencies import Services
-from orchestrator.archive.archive import Archive, Retention
+from orchestrator.archive.archive import Archive
 from orchestrator.archive.database import Database, sqlite_url
 from orchestrator.assistants.script import DEFAULT, read_script
 from orchestrator.assistants.scripted import ScriptedAssistant
@@ -38,6 +38,8 @@ from tests.archive.support import record, said
 from tests.support.calls import Peer, Sink, answered_call, report
 from tests.support.credentials import API, api_guard
 from tests.support.house import wav_header
+from visavis.service.breaker import ServiceState
+from visavis.service.child import ProcessState
 from visavis.service.supervisor import Supervisor
 
 JSON = {"content-type": "application/json"}
@@ -72,7 +74,7 @@ class House(Peer):
 
     def __post_init__(self) -> None:
         taps = cast(Any, SimpleNamespace(tap=lambda call_id, take: None))
-        self.archive = Archive(Database(sqlite_url(self.tmp / "records.db")), Retention(most=2))
+        self.archive = Archive(Database(sqlite_url(self.tmp / "records.db")))
         self.talks = Conversations(
             taps, {"scripted": ScriptedAssistant(read_script(DEFAULT))}, on_entry=self.archive.keep_entry
         )
@@ -190,9 +192,17 @@ async def test_metrics_of_conversations(tmp_path: Path) -> None:
     registry: Any = SimpleNamespace(active=0, refused=0, calls=[], call=lambda call_id: None)
     collector = OrchestratorCollector(registry, cast(Any, SimpleNamespace(workers=[])))
     collector.conversations = lambda: (2, True)
+    collector.processes = lambda: [
+        ProcessState("listening process", "ready", 5, 2, "it was killed by SIGKILL"),
+        ProcessState("voices process", "off", None, 0, ""),
+    ]
+    collector.services = lambda: [ServiceState("stt", "deepgram", "rests", 3, "it answered 429")]
     house = House(tmp_path, registry=make_registry(collector))
     for number in range(1, 101):
-        collector.count(CallEvent("latency", "c1", {"total_ms": number * 10}))
+        collector.count(CallEvent("latency", "c1", {"total_ms": number * 10, "voice_ms": 20}))
+    collector.count(CallEvent("speech_started", "c1", {}))
+    collector.count(CallEvent("transcript", "c1", {"speaker": "caller", "text": "x", "final": False}))
+    collector.count(CallEvent("transcript", "c1", {"speaker": "caller", "text": "x", "final": True}))
     collector.count(CallEvent("reply", "c1", {"text": "x", "whole": False}))
     lines = (await house.client.get("/metrics")).text.splitlines()
     assert {
@@ -202,7 +212,15 @@ async def test_metrics_of_conversations(tmp_path: Path) -> None:
         'visavis_answer_seconds{quantile="0.95"} 0.95',
         'visavis_replies_total{outcome="cut"} 1.0',
         'visavis_replies_total{outcome="whole"} 0.0',
+        'visavis_answer_step_seconds{quantile="0.95",step="voice"} 0.02',
+        "visavis_speech_started_total 1.0",
+        "visavis_caller_turns_total 1.0",
+        'visavis_process_ready{process="listening process"} 1.0',
+        'visavis_process_restarts_total{process="listening process"} 2.0',
+        'visavis_service_faults_total{part="stt",service="deepgram"} 3.0',
+        'visavis_service_rests{part="stt",service="deepgram"} 1.0',
     } <= set(lines)
+    assert not any("voices process" in line for line in lines)
 
 
 async def test_say_streams_both_rates_and_reports(house: House) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from orchestrator.calls.registry import CallRegistry
 from orchestrator.config import Settings
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.session import SessionStats, StreamStats
+from orchestrator.rtp.bundle import BundleAgreement, Fingerprint
+from orchestrator.rtp.ice import IceCredentials
 from orchestrator.speech.base import VoiceByLanguage
 from orchestrator.worker.messages import (
     CallFigures,
@@ -27,10 +29,12 @@ from orchestrator.worker.messages import (
     Heartbeat,
     LipsFigures,
     LipsStats,
+    MediaSecured,
     Message,
     RequestKeyframe,
     SendDigits,
     StartCall,
+    StartTurn,
 )
 from orchestrator.worker.pool import NoRoom
 from tests.support.calls import Peer
@@ -154,6 +158,40 @@ async def test_a_call_of_another_gateway_is_a_call(place: Place) -> None:
     assert record.as_dict()["tab"] == 7
     assert record.media["frames_shown"] == 10 and "first_frame_ms" not in record.media
     assert record.media["audio"]["sent_packets"] == 100
+
+
+async def test_a_browser_is_sent_nothing_before_its_handshake_is_over_and_the_first_word_is_ready_by_then(
+    place: Place,
+) -> None:
+    await place.gateway.knock("b1")
+    call = place.registry.under_way("b1")
+    assert call is not None
+    bundle = BundleAgreement(IceCredentials.fresh(), "theirs", Fingerprint("sha-256", "00"))
+    call.on_media(Agreement(AUDIO, VIDEO, Fraction(25), bundle=bundle))
+    call.on_answered = lambda answered: place.media.sent.append(StartTurn(answered.call_id, 1))
+    call.on_established()
+    start, turn = place.media.sent[-2:]
+    assert isinstance(start, StartCall) and not start.sends
+    assert isinstance(turn, StartTurn) and place.registry.calls == [call]
+    place.registry.on_message(MediaSecured("b1"))
+    assert place.media.sent[-1] == replace(start, sends=True)
+    await place.registry.end("b1", CallEnd("hangup", "peer"))
+
+
+async def test_a_handshake_that_never_ends_does_not_keep_the_call_waiting(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.calls.call.SECURED_S", 0.01)
+    await place.gateway.knock("b1")
+    call = place.registry.under_way("b1")
+    assert call is not None
+    bundle = BundleAgreement(IceCredentials.fresh(), "theirs", Fingerprint("sha-256", "00"))
+    call.on_media(Agreement(AUDIO, VIDEO, Fraction(25), bundle=bundle))
+    call.on_established()
+    await asyncio.sleep(0.05)
+    start = place.media.sent[-1]
+    assert isinstance(start, StartCall) and start.sends
+    await place.registry.end("b1", CallEnd("hangup", "peer"))
 
 
 async def test_a_call_of_ours_by_another_gateway(place: Place) -> None:

@@ -23,6 +23,7 @@ PACKAGES = {
     "kamailio": "kamailio",
     "linphonec": "linphone-cli mediastreamer2-plugin-openh264",
     "nft": "nftables",
+    "nginx": "nginx-light",
     "npm": "npm",
     "rtpengine": "rtpengine-daemon",
     "openssl": "openssl",
@@ -30,6 +31,7 @@ PACKAGES = {
     "pulseaudio": "pulseaudio pulseaudio-utils libasound2-plugins",
     "sipp": "sip-tester",
     "sox": "sox",
+    "turnserver": "coturn",
     "twinkle-console": "twinkle-console",
     "xvfb-run": "xvfb xauth",
 }

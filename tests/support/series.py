@@ -26,6 +26,8 @@ def exported() -> set[str]:
     status = ArchiveStatus("ready", "", 0, 0)
     collector.archive = cast(Any, SimpleNamespace(status=status))
     collector.count(CallEvent("turn_started", "call", {"wait_ms": 1}))
+    collector.count(CallEvent("latency", "call", {"total_ms": 1}))
+    collector.conversations = lambda: (0, True)
     names = set()
     server = Metrics().registry
     server.register(GpuMetrics(Log("test")))
