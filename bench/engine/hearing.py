@@ -155,7 +155,8 @@ def main() -> int:
             first, later = (first_error(loud, ahead, which) for which in (False, True))
             print(f"{level:5.0f} dBFS, {name:14}                        {first:.3f}        {later:.3f}")
     if options.dir:
-        print("a frame's features, relative L2")
+        print("a frame's features at -27 dBFS, relative L2")
+        turns = [at_level(pcm, -27.0) for pcm in turns]
         for ahead in (100, 200, 300, 400):
             print(f"{ahead} ms after it there    {window_error(turns, options.dir, ahead):.3f}")
     return 0

@@ -170,7 +170,7 @@ class Conversations:
             current[1].close()
             call.attendant = None
         if name != NONE:
-            self._begin(call, name, hold, greet and not call.turns)
+            self._begin(call, name, hold, greet and not call.spoken)
         call.tell("assistant", {"assistant": name, "held": hold}, assistant=name)
 
     def _begin_to_listen(self, supervisor: Supervisor, voices: VoiceByLanguage, cache: SentenceCache) -> None:
