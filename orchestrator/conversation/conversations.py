@@ -243,9 +243,12 @@ class Conversations:
 
 async def _spoken_ahead(voices: VoiceByLanguage, wanted: Iterable[Sentences]) -> None:
     """Each of them, the first one first, however often the voice has to be asked."""
-    for said, sentence in [(said, sentence) for said in wanted for sentence in said.kept]:
-        while not await _spoken(voices.voice(said.language), sentence, said.language):
-            await asyncio.sleep(_AGAIN_S)
+    for said in wanted:
+        for sentence in said.kept:
+            while True:
+                if await _spoken(voices.voice(said.language), sentence, said.language):
+                    break
+                await asyncio.sleep(_AGAIN_S)
 
 
 async def _spoken(voice: TextToSpeech, sentence: str, language: str) -> bool:
