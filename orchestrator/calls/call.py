@@ -30,6 +30,7 @@ from orchestrator.worker.messages import (
     Message,
     RequestKeyframe,
     SendDigits,
+    ShowAvatar,
     StartCall,
     TurnReport,
 )
@@ -56,6 +57,16 @@ class Attendant(Protocol):
 
     def on_turn(self, turn: TurnRecord) -> None:
         """A turn has started, or is over."""
+
+    def on_key(self, digit: str) -> None:
+        """The caller pressed a key."""
+
+    def on_end(self) -> None:
+        """The call is over."""
+
+
+class Witness(Protocol):
+    """Who follows a call without taking part."""
 
     def on_key(self, digit: str) -> None:
         """The caller pressed a key."""
@@ -99,7 +110,13 @@ class Call:
         self.cause = ""
         self.stats: dict[str, Any] = {}
         self.over = asyncio.Event()
+        self.on_begin: Callable[[Call], None] = lambda call: None
+        """Is told when the caller is about to be spoken to."""
         self.on_answered: Callable[[Call], None] = lambda call: None
+        self.witness: Witness | None = None
+        self.recorded_parts = 0
+        """Parts of its recordings so far."""
+        self._announced = 0
         self.assistant: str | None = None
         """Who is to talk with the caller once it is answered; None: whoever is configured."""
         self._attendant: Attendant | None = None
@@ -122,6 +139,11 @@ class Call:
         return self._turns.shown
 
     @property
+    def shows_picture(self) -> bool:
+        """Whether it was agreed that the caller sees one."""
+        return self._agreed is not None and self._agreed.video is not None
+
+    @property
     def srtp(self) -> bool:
         """Whether the voice is encrypted, as last agreed."""
         agreed = self._agreed
@@ -129,13 +151,29 @@ class Call:
 
     # -- what the API does --
 
-    def say(self, text: str | AsyncIterator[str], language: str, *, replace: bool = False) -> TurnRecord:
+    def say(
+        self, text: str | AsyncIterator[str], language: str, *, replace: bool = False, meanwhile: str = ""
+    ) -> TurnRecord:
         """Speak ``text``, whole or in pieces as it is written, after what is already queued, or instead of it.
 
-        Raises :class:`SpeechError`, :class:`CallGone` or :class:`TooManyTurns`.
+        ``meanwhile``: see :func:`orchestrator.speech.spoken.spoken`. Raises :class:`SpeechError`,
+        :class:`CallGone` or :class:`TooManyTurns`.
         """
         self._check_alive()
-        return self._turns.say(text, language, replace=replace)
+        return self._turns.say(text, language, replace=replace, meanwhile=meanwhile)
+
+    def announce(self, what: str | AsyncIterator[PCM], rate: int = 0) -> None:
+        """Say a text, or play a sound of ``rate``, that is no part of what is said. Raises as :meth:`say`."""
+        self._announced += 1
+        if isinstance(what, str):
+            self.say(what, self._language)
+        else:
+            self.play(what, rate)
+
+    @property
+    def spoken(self) -> bool:
+        """Whether something was said but for announcements."""
+        return len(self.turns) > self._announced
 
     def foresee(self, sentence: str, language: str) -> None:
         """This may be said soon: a voice that can speaks it already, to nobody. Raises :class:`SpeechError`."""
@@ -200,6 +238,13 @@ class Call:
         self._check_alive()
         await self.signalling.show(shown)
 
+    def show_avatar(self, portrait: Portrait) -> None:
+        """Show another face from now on: between turns, once it is ready. Raises :class:`CallGone`."""
+        self._check_alive()
+        self.portrait = portrait
+        if self._agreed is not None and self.answered_at is not None:
+            self._send(ShowAvatar(self.call_id, str(portrait.path), self._agreed.fps))
+
     async def transfer(self, to: str) -> int:
         """Send the caller to somebody else and hang up when they answered; the status they answered with.
 
@@ -252,6 +297,7 @@ class Call:
                 "video": self.video,
             },
         )
+        self.on_begin(self)
         if self._text.strip():
             self.say(self._text, self._language)
         self.on_answered(self)
@@ -274,8 +320,9 @@ class Call:
             self._keys_dropped += 1
             return
         self._publish("dtmf", self._dropped(), digit=digit)
-        if self._attendant is not None:
-            self._attendant.on_key(digit)
+        for follower in (self._attendant, self.witness):
+            if follower is not None:
+                follower.on_key(digit)
 
     def on_end(self, end: CallEnd) -> None:
         """The call is over, whoever ended it."""
@@ -289,7 +336,10 @@ class Call:
         if self._attendant is not None:
             self._attendant.on_end()
             self.attendant = None
-        self.on_answered = lambda call: None
+        if self.witness is not None:
+            self.witness.on_end()
+            self.witness = None
+        self.on_answered = self.on_begin = lambda call: None
         if self.answered_at is not None:
             seconds = round(self.ended_at - self.answered_at, 3)
             self._publish("ended", {"cause": self.cause, "seconds": seconds, **self._dropped()})

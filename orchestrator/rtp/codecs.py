@@ -10,7 +10,7 @@ import numpy as np
 from av.audio.codeccontext import AudioCodecContext
 from numpy.typing import NDArray
 
-from visavis.g711 import a_law, mu_law
+from visavis.g711 import a_law, encode_table, mu_law
 
 Pcm = NDArray[np.int16]
 CodecName = Literal["PCMU", "PCMA", "G722", "opus"]
@@ -43,15 +43,6 @@ class AudioCodec(Protocol):
         """Mono PCM at ``sample_rate``; empty where the payload is damaged."""
 
 
-def _encode_table(decode: Pcm) -> NDArray[np.uint8]:
-    """The code whose value is nearest, for each of the 65536 samples seen as unsigned."""
-    # Of the two zeros of mu-law the positive one (0xFF) is silence.
-    values, codes = np.unique(decode[::-1].astype(np.int32), return_index=True)
-    samples = np.arange(1 << 16).astype(np.uint16).view(np.int16)
-    nearest = np.searchsorted((values[1:] + values[:-1]) / 2, samples, side="right")
-    return (255 - codes[nearest]).astype(np.uint8)
-
-
 class G711:
     """PCMU or PCMA by table: one lookup a packet."""
 
@@ -73,7 +64,7 @@ class G711:
         return self._decode[np.frombuffer(payload, np.uint8)]
 
 
-_TABLES = {name: (_encode_table(decode), decode) for name, decode in (("PCMU", mu_law()), ("PCMA", a_law()))}
+_TABLES = {name: (encode_table(decode), decode) for name, decode in (("PCMU", mu_law()), ("PCMA", a_law()))}
 
 
 class LibavAudio:

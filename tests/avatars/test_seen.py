@@ -124,6 +124,30 @@ def test_a_cartoon_shuts_its_eyes() -> None:
     assert whites(blinker.draw(1.0)) < 0.12 * whites(blinker.draw(0.0))
 
 
+def deep_set(brow: float) -> Picture:
+    """The default with dark brows ``brow`` eye heights over its lids."""
+    picture = portraits.default().astype(np.float32)
+    for side in EYES:
+        ring = points()[list(side), :2]
+        gap = float(np.linalg.norm(ring[4] - ring[12]))
+        band = np.zeros(picture.shape[:2], np.float32)
+        line = np.rint(ring[:9] - [0, brow * gap]).astype(np.int32)
+        cv2.polylines(band, [line], False, 1.0, max(1, int(0.7 * gap)), cv2.LINE_AA)
+        picture += band[:, :, None] * (np.array([46.0, 34, 28]) - picture)
+    return picture.astype(np.uint8)
+
+
+def test_a_closed_eye_under_a_near_brow_is_a_lid_and_no_black_hole() -> None:
+    shut = Blinker(deep_set(0.5), points()).draw(1.0).astype(np.float64)
+    for side, cheek in zip(EYES, (50, 280), strict=True):
+        ring = points()[list(side), :2]
+        inside = np.zeros(shut.shape[:2], np.uint8)
+        cv2.fillPoly(inside, [np.rint(ring.mean(0) + 0.7 * (ring - ring.mean(0))).astype(np.int32)], 1)
+        x, y = points()[cheek, :2].astype(int)
+        skin = shut[y - 3 : y + 4, x - 3 : x + 4].mean()
+        assert shut[inside > 0].mean() > 0.6 * skin
+
+
 def test_a_photograph_keeps_the_eyes_of_the_mesh() -> None:
     rings = [points()[list(side), :2] for side in EYES]
     assert all((a == b).all() for a, b in zip(fitted(portraits.default(), rings), rings, strict=True))

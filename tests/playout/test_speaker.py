@@ -384,3 +384,15 @@ def test_turns_end_in_a_voice_call() -> None:
     assert call.kinds() == ["started", "finished", "started", "finished"]
     assert np.count_nonzero(call.heard) == 8000
     assert all(event.wait_ms <= 400 for event in call.events if event.kind == "started")
+
+
+@pytest.mark.parametrize("waits_ms", range(0, 400, 20))
+def test_a_mouth_that_nobody_saw_leaves_nothing_to_the_first_picture(waits_ms: int) -> None:
+    call = Call()
+    call.say(1, 500)
+    while "finished" not in call.kinds():
+        call.run(20, video=False)
+    call.run(waits_ms, video=False)
+    first = call.packet // 2 + 1
+    pictures = [call.speaker.tick(tick) for tick in range(first, first + 8)]
+    assert all(picture.fade is None and not picture.hold for picture in pictures)

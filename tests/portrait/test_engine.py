@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from inference_server.avatars.loop import face_mesh, make_loop
+from inference_server.avatars.portrait.closing import LipWarp
 from inference_server.avatars.portrait.image import load_image
 from inference_server.avatars.portrait.lips import LOWER_INNER, UPPER_INNER, MouthWarp, Pose
 from inference_server.engines.base import BodyLoop, Engine, EngineError, Prepared, Row
@@ -20,7 +21,9 @@ from inference_server.engines.portrait import PortraitEngine
 from inference_server.engines.portrait.atlas import POSES, REST, blend, mix_of
 from inference_server.engines.portrait.engine import PortraitTrack
 from inference_server.engines.portrait.handle import PortraitHandle
-from visavis import portraits
+from inference_server.engines.portrait.inner import draw_inner
+from inference_server.engines.portrait.painter import Painter
+from tests.support.portraits import IRIS
 from visavis.frames import paste_i420
 from visavis.rgb import to_rgb
 
@@ -31,7 +34,7 @@ Picture = NDArray[np.uint8]
 
 @cache
 def body() -> BodyLoop:
-    image = load_image(portraits.DEFAULT.read_bytes())
+    image = load_image(IRIS.read_bytes())
     *_, loop = make_loop(image, body_id="b", width=SIZE, height=SIZE, fps=FPS, fit="crop")
     assert isinstance(loop, BodyLoop)
     return loop
@@ -171,6 +174,30 @@ def test_teeth_show_over_the_lower_lip_for_f() -> None:
     assert (change.sum(2) > 60).sum() > 30
 
 
+def test_rounded_lips_hide_the_teeth() -> None:
+    painter = Painter(body().reference, body().landmarks[0], handle().region)
+    size = (handle().region.width, handle().region.height)
+
+    def brightest(opening: float, width: float) -> float:
+        lips = painter.mouth.lips(Pose(opening, width))
+        rounded = max(-width, 0.0)
+        seen, mask = draw_inner(size, painter.mouth.frame, lips, painter.light, painter.teeth_line, rounded)
+        return float(np.percentile(seen[mask > 0.9].mean(1), 98))
+
+    assert brightest(0.3, 0.9) > 130
+    assert max(brightest(0.3, -0.9), brightest(0.5, -0.7)) < 75
+
+
+def test_the_ends_of_the_mouths_line_go_with_its_corners() -> None:
+    lips = LipWarp(body().reference, body().landmarks[0], handle().region)
+    bare = lips.without_ends(0.62)
+    darker = bare.astype(int) - lips.patch
+    assert darker.min() >= 0 and darker.max() > 20
+    middle = lips.mouth.frame.to_pixels(lips.mouth.line[4:7])
+    x0, x1 = int(middle[0, 0]), int(middle[-1, 0])
+    assert (bare[:, x0:x1] == lips.patch[:, x0:x1]).all()
+
+
 def test_rest_is_the_body_itself() -> None:
     assert mix_of(0.0, 0.0, 0.0, 0.0) is None
     assert mix_of(1.0, 1.0, 0.0, 0.0, alpha=0.0) is None
@@ -242,7 +269,7 @@ def test_memory_follows_attaching() -> None:
 
 @pytest.mark.parametrize("size", [(128, 128), (640, 360), (300, 300)])
 def test_other_sizes(size: tuple[int, int]) -> None:
-    image = load_image(portraits.DEFAULT.read_bytes())
+    image = load_image(IRIS.read_bytes())
     *_, loop = make_loop(image, body_id="s", width=size[0], height=size[1], fps=Fraction(2), fit="crop")
     assert isinstance(loop, BodyLoop)
     *_, done = engine().prepare(loop, {})

@@ -215,6 +215,7 @@ class Speaker:
         passed = start * self._num // (self._rate * self._den)
         if passed > self._tick + UNSEEN_TICKS:  # nobody asks for pictures: a voice call
             self.tick(passed)
+            self._playout.unseen()
         turn = self._turn
         jumped, self._audio_at = start != self._audio_at, start + length
         if turn is None or self._state not in ("waiting", "playing"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,9 @@ from inference_server.avatars.portrait.framing import EYES, eye_opening
 
 _BROWS = ((46, 53, 52, 65, 55), (276, 283, 282, 295, 285))
 """Points of the mesh along each brow's lower edge."""
+_BROW = 0.6  # of the eye's height: a brow that is nearer leaves too little skin for a lid
+_DARK = 0.55  # of the skin under the eye: darker than that above it are brow, lashes or a deep shadow
+_LASHES = 0.45  # the least share of paint: lashes would be dragged down with the skin between them
 _CLOSED = 0.13  # an eye that is open less than this (height over width) does not blink
 
 
@@ -67,6 +72,17 @@ class _Eye:
         along, height = (brow - left) @ axis / self._width, (brow - left) @ down
         order = np.argsort(along)
         self._free = self._upper - np.interp(self._s, along[order], height[order]).astype(np.float32)
+        inside = (self._s > 0.25) & (self._s < 0.75)
+        below = inside & _between(self._t - self._lower, 0.5 * self._gap, 1.2 * self._gap)
+        self._skin = np.median(self._patch[below], 0) if below.any() else np.full(3, 160.0)
+        near = float(np.median(self._free[inside])) / max(self._gap, 1.0) if inside.any() else 1.0
+        over = inside & _between(self._upper - self._t, 0.3 * self._gap, 0.9 * self._gap)
+        dark = (
+            float(np.median(self._patch[over].mean(1))) / max(float(self._skin.mean()), 1.0)
+            if over.any()
+            else 1.0
+        )
+        self._painted = float(np.clip(max((_BROW - near) / 0.2, (_DARK - dark) / 0.1), _LASHES, 1))
 
     def draw(self, out: NDArray[np.uint8], shut: float) -> None:
         if shut <= 0:
@@ -96,6 +112,7 @@ class _Eye:
             cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_REPLICATE,
         )
+        moved = self._paint(moved, above, drop, rim)
         lid = np.clip(above + 0.5, 0, 1) * (drop > 0)
         # stretched skin loses its shading: bring back the roundness of the eyeball under it
         round_ = np.clip(above / np.maximum(drop, 1e-3), 0, 1)
@@ -118,6 +135,23 @@ class _Eye:
         weight = (within * np.clip((s + 0.1) * 20, 0, 1))[:, :, None]
         mixed = self._patch * (1 - weight) + mixed * weight
         out[self._slices] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+
+    def _paint(
+        self, moved: NDArray[Any], above: NDArray[np.float32], drop: NDArray[np.float32], rim: float
+    ) -> NDArray[Any]:
+        """The lid in the colour of the skin under the eye, the more the less there is above it to be drawn down."""
+        over = np.clip(above / np.maximum(drop, 1e-3), 0, 1)
+        tone = 0.90 + 0.07 * np.sin(np.pi * over) - 0.10 * np.exp(-((above / (0.2 * self._gap + 0.5)) ** 2))
+        weight = np.clip((above - 0.5 * rim) / rim, 0, 1) * np.clip(
+            (drop - above) / (0.3 * drop + 0.5) + 0.5, 0, 1
+        )
+        weight = (self._painted * weight)[:, :, None]
+        painted: NDArray[Any] = moved + weight * (self._skin * tone[:, :, None] - moved)
+        return painted
+
+
+def _between(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.bool_]:
+    return (values > low) & (values < high)
 
 
 def _curve(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +16,8 @@ OPEN_MM = 1.5
 """Lips further apart than this in the picture are closed first."""
 FOLDS = 0.75
 """How much of the folds beside an open smile goes with it."""
+_LINE_MM = 1.6  # how far from the line between the lips its darkness reaches
+_ENDS = 1.35  # half widths of the mouth: there the line has ended for certain
 
 
 class LipWarp:
@@ -37,15 +40,37 @@ class LipWarp:
             + [[px, py] for px in (0, w - 1) for py in np.linspace(0, h - 1, 6)[1:-1]]
         )
 
-    def skin(self, lips: LipContours) -> NDArray[np.uint8]:
-        """The region with the lips there; between open lips it shows nothing of use."""
+    def without_ends(self, inner: float) -> NDArray[np.uint8]:
+        """The patch without the dark ends of the line between the lips, from ``inner`` half widths off the middle
+        on: where the corners move inwards they would stay beside the mouth as whiskers."""
+        frame, mouth = self.mouth.frame, self.mouth
+        h, w = self.patch.shape[:2]
+        grid = np.stack(np.meshgrid(np.arange(w), np.arange(h)), -1).reshape(-1, 2).astype(np.float64)
+        x, y = (v.reshape(h, w) for v in frame.to_mm(grid).T)
+        u = (x - mouth.centre) / mouth.half_width
+        away = y - np.interp(x, mouth.line[:, 0], mouth.line[:, 1])
+        along = np.clip((np.abs(u) - inner) / 0.12, 0, 1) * np.clip((_ENDS - np.abs(u)) / 0.15, 0, 1)
+        mask = (along * np.exp(-((away / _LINE_MM) ** 2)))[:, :, None]
+        side = max(3, round(2.6 * _LINE_MM * frame.mm) | 1)
+        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+        filled = cv2.GaussianBlur(cv2.morphologyEx(self.patch, cv2.MORPH_CLOSE, disc), (0, 0), 0.2 * side)
+        mixed = self.patch + mask * (np.maximum(filled, self.patch).astype(np.float64) - self.patch)
+        return np.asarray(np.rint(mixed), np.uint8)
+
+    def skin(
+        self, lips: LipContours, patch: NDArray[np.uint8] | None = None, dark: float = 1.0
+    ) -> NDArray[np.uint8]:
+        """The region with the lips there, drawn from ``patch`` where it is not the picture's own; between open
+        lips it shows nothing of use. ``dark``: how dark the line is where they touch, 1 as of closed lips."""
+        source = self.patch if patch is None else patch
         upper_target, upper_source, lower_target, lower_source = self.mouth.knots(lips)
         fade = self._fade[:, :, None]
-        upper = self._warp.apply(self.patch, self._field(upper_target, upper_source) * fade)
-        lower = self._warp.apply(self.patch, self._field(lower_target, lower_source) * fade)
+        upper = self._warp.apply(source, self._field(upper_target, upper_source) * fade)
+        lower = self._warp.apply(source, self._field(lower_target, lower_source) * fade)
         below, line = self._split(lips)
         mixed = upper + (lower.astype(np.float32) - upper) * below[:, :, None]
-        return np.clip(np.rint(mixed * line), 0, 255).astype(np.uint8)
+        shown = mixed * (1 - dark * (1 - line))
+        return np.asarray(np.clip(np.rint(shown), 0, 255), np.uint8)
 
     def _field(self, target: Points, source: Points) -> NDArray[np.float32]:
         to_pixels = self.mouth.frame.to_pixels

@@ -184,7 +184,7 @@ class MouthWarp:
 
     def _pulled(self, points: Points, lips: LipContours, jaw: float | None = None) -> Points:
         """Skin beside the mouth follows the nearer corner by its distance, and the jaw by its height."""
-        out = self._dropped(points, lips.jaw if jaw is None else jaw) * 0.6
+        out = self._dropped(points, lips.jaw if jaw is None else jaw) * 0.72
         for column in (0, 10):
             corner = self.seen.upper_outer[column]
             moved = lips.upper_outer[column] - corner

@@ -25,6 +25,7 @@ _PRESS = len(OPENS) * len(WIDTHS)
 _FV = _PRESS + len(SIDE)
 REST = WIDTHS.index(0.0)
 """The pose that is the portrait itself."""
+_CLOSES, _BITES = (0.2, 0.55), (0.35, 0.9)  # from where on, and up to where, `close` and `fv` count
 
 
 def paint_atlas(painter: Painter) -> Iterator[tuple[int, NDArray[np.uint8]]]:
@@ -44,8 +45,8 @@ class Mix:
 def mix_of(opening: float, width: float, press: float, fv: float, alpha: float = 1.0) -> Mix | None:
     """Which poses make this mouth; ``None`` for the mouth at rest."""
     width = min(max(width, -1.0), 1.0)
-    press, fv = _step(press, 0.2, 0.55), _step(fv, 0.35, 0.9)
     # lips come together by closing, and only then press: a cross-fade of open and pressed lips would ghost
+    press, fv = _step(press, *_CLOSES), _step(fv, *_BITES)
     opening = min(max(opening, 0.0), 1.0) * (1 - press) * (1 - 0.3 * fv)
     press = _step(press, 0.7, 1.0)
     weights: dict[int, float] = {}
@@ -68,6 +69,12 @@ def mix_of(opening: float, width: float, press: float, fv: float, alpha: float =
         return None
     total = sum(weights.values())
     return Mix(tuple(weights), tuple(w / total for w in weights.values()))
+
+
+def parted(close: float, fv: float) -> float:
+    """The share 0..1 of an opening that pressed lips, and a lip under the teeth, leave of it."""
+    bite = _step(fv, *_BITES)
+    return (1 - _step(close, *_CLOSES)) * (1 - 0.3 * bite) * (1 - 0.8 * bite)
 
 
 def _step(value: float, low: float, high: float) -> float:

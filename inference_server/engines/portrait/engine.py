@@ -26,8 +26,9 @@ from inference_server.engines.base import (
     Result,
     Row,
 )
+from inference_server.engines.portrait.articulation import AHEAD_S, BEHIND_S, Articulation
 from inference_server.engines.portrait.atlas import POSES, blend, mix_of, paint_atlas
-from inference_server.engines.portrait.features import AFTER, BLOCK_HOPS, HOP, WINDOW
+from inference_server.engines.portrait.features import AFTER, BLOCK_HOPS, HOP, RATE, WINDOW
 from inference_server.engines.portrait.handle import PortraitHandle
 from inference_server.engines.portrait.painter import Painter
 from inference_server.engines.portrait.visemes import REST as SILENT
@@ -43,8 +44,8 @@ class PortraitTrack:
 
     def __init__(self, handle: PortraitHandle, fps: Fraction, origin: int, gain: float) -> None:
         self.handle = handle
-        self._fps, self._gain = fps, gain
         self._voice: VisemeTrack | None = VisemeTrack(origin)
+        self._lips = Articulation(self._voice, fps, gain)
 
     def append(self, pcm: NDArray[np.int16]) -> None:
         """More audio, 16 kHz mono, of any length."""
@@ -58,7 +59,7 @@ class PortraitTrack:
 
     def ready(self) -> int:
         """Frames, counted from the turn's frame 0, that can be rendered now."""
-        return 0 if self._voice is None else self._voice.ready(self._fps)
+        return 0 if self._voice is None else self._lips.ready()
 
     def close(self) -> None:
         """Drop the audio."""
@@ -68,8 +69,7 @@ class PortraitTrack:
         """The mouth of a frame of the turn; at rest once closed."""
         if self._voice is None:
             return SILENT
-        mouth = self._voice.params(frame, self._fps)
-        return mouth._replace(open=mouth.open * self._gain)
+        return self._lips.params(frame)
 
 
 class _Done:
@@ -102,8 +102,8 @@ class PortraitEngine:
         cv2.setNumThreads(1)  # one core per engine process, and no thread pool to wake for 30 kB of pixels
         network = load_network()
         progress(0.5, "viseme network read")
-        after = (network.delay + BLOCK_HOPS) * HOP + AFTER
-        before = (network.memory + BLOCK_HOPS) * HOP + WINDOW
+        after = (network.delay + BLOCK_HOPS) * HOP + AFTER + int(AHEAD_S * RATE)
+        before = (network.memory + BLOCK_HOPS) * HOP + WINDOW + int(BEHIND_S * RATE)
         self.info = replace(self.info, look_ahead=after, history=before)
         VisemeTrack(0, network).append(np.zeros(16_000, np.int16))
         progress(1.0, "portrait engine ready")

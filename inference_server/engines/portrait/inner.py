@@ -33,11 +33,16 @@ class Light:
 
 
 def draw_inner(
-    size: tuple[int, int], frame: MouthAxes, lips: LipContours, light: Light, teeth_line: float
+    size: tuple[int, int],
+    frame: MouthAxes,
+    lips: LipContours,
+    light: Light,
+    teeth_line: float,
+    rounded: float,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The inner mouth over a patch of ``size`` (width, height): RGB ``(h, w, 3)`` and coverage ``(h, w)`` 0..1.
 
-    ``teeth_line``: y of the edges of the upper incisors.
+    ``teeth_line``: y of the edges of the upper incisors. ``rounded``: 0..1; pushed forward, lips hide the teeth.
     """
     width, height = size
     picture = np.zeros((height, width, 3), np.float32)
@@ -59,7 +64,9 @@ def draw_inner(
     grid = np.stack(np.meshgrid(px, py), -1).reshape(-1, 2)
     mm = frame.to_mm(grid).reshape(rows, columns, 2)
     edge = cv2.distanceTransform(fine, cv2.DIST_L2, 3) / (_FINE * frame.mm)
-    colours = _colours(mm[:, :, 0], mm[:, :, 1], edge.astype(np.float64), lips, gap, light, teeth_line)
+    colours = _colours(
+        mm[:, :, 0], mm[:, :, 1], edge.astype(np.float64), lips, gap, light, teeth_line, rounded
+    )
     small = (x1 - x0, y1 - y0)
     picture[y0:y1, x0:x1] = cv2.resize(colours.astype(np.float32), small, interpolation=cv2.INTER_AREA)
     mask[y0:y1, x0:x1] = cv2.resize(fine.astype(np.float32) / 255, small, interpolation=cv2.INTER_AREA)
@@ -67,7 +74,14 @@ def draw_inner(
 
 
 def _colours(
-    x: Array, y: Array, edge: Array, lips: LipContours, gap: float, light: Light, teeth_line: float
+    x: Array,
+    y: Array,
+    edge: Array,
+    lips: LipContours,
+    gap: float,
+    light: Light,
+    teeth_line: float,
+    rounded: float,
 ) -> Array:
     centre = float(lips.upper_inner[5, 0])
     x = x - centre
@@ -80,16 +94,17 @@ def _colours(
     # tongue: a low dome behind the lower teeth, lit from the front
     crown = bottom_middle - 1.5 - 0.24 * gap
     dome = 1 - (x / 19.5) ** 2 - ((y - crown - 8.0) / 8.0) ** 2
-    tongue = (np.clip(dome * 5, 0, 1) * _step(gap, 2.5, 6.5))[:, :, None]
+    tongue = (np.clip(dome * 5, 0, 1) * _step(gap, 2.5, 6.5) * (1 - 0.7 * rounded))[:, :, None]
     relief = 0.50 + 0.42 * np.clip((y - crown) / 5.0, 0, 1) ** 0.7 - 0.12 * np.exp(-((x / 1.6) ** 2))
     out = out * (1 - tongue) + np.array([172.0, 84, 82]) * relief[:, :, None] * tongue
     lower = _teeth(x, y - (bottom_middle - 1.1 - 0.05 * gap), _LOWER, up=False)
-    lower[..., 1] *= _step(gap, 3.5, 7.0)
+    bare = 1 - _step(rounded, 0.05, 0.36)
+    lower[..., 1] *= _step(gap, 3.5, 7.0) * bare
     white = np.array(light.white)
     out = out * (1 - lower[..., 1:]) + white * np.array([0.70, 0.65, 0.58]) * lower[..., :1] * lower[..., 1:]
     upper = _teeth(x, y - teeth_line, _UPPER, up=True)
     # a mere slit shows a shadow rather than teeth
-    upper[..., 1] *= 0.25 + 0.75 * _step(gap, 0.8, 2.6)
+    upper[..., 1] *= (0.25 + 0.75 * _step(gap, 0.8, 2.6)) * bare
     out = out * (1 - upper[..., 1:]) + white * np.array([0.93, 0.885, 0.81]) * upper[..., :1] * upper[..., 1:]
     # shadow: of the upper lip, towards the corners, and of the lips all around
     shade = 0.74 + 0.26 * _step(y - top, 0.0, 2.6)

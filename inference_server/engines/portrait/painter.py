@@ -11,6 +11,9 @@ from inference_server.avatars.portrait.lips import Pose
 from inference_server.engines.portrait.inner import Light, draw_inner
 from visavis.frames import Rect
 
+_ROUNDED, _OUTSIDE = 0.62, 1.0
+"""Half widths of the mouth from where on its line is left out: of rounded lips, of firm ones."""
+
 
 class Painter:
     """Paints poses over the mouth region of one portrait."""
@@ -19,6 +22,7 @@ class Painter:
         self._lips = LipWarp(rgb, points, region)
         self.patch = self._lips.patch
         self.mouth = self._lips.mouth
+        self._bare = {inner: self._lips.without_ends(inner) for inner in (_ROUNDED, _OUTSIDE)}
         self.light = _light(self.patch, self._lips.points)
         self.teeth_line = float(self.mouth.line[5, 1]) + 1.0 + 1.2 * self.mouth.broad
 
@@ -27,13 +31,24 @@ class Painter:
         if pose == Pose():
             return self.patch
         lips = self.mouth.lips(pose)
-        skin = self._lips.skin(lips)
-        inner, mask = draw_inner(self._lips.size, self.mouth.frame, lips, self.light, self.teeth_line)
+        rounded = max(-pose.width, 0.0)
+        source = self._source(rounded, max(pose.press, pose.fv))
+        skin = self._lips.skin(lips, source, 1 - 0.85 * min(1.0, 1.5 * rounded) * (1 - pose.press))
+        inner, mask = draw_inner(
+            self._lips.size, self.mouth.frame, lips, self.light, self.teeth_line, rounded
+        )
         weight = cv2.GaussianBlur(mask, (0, 0), 0.6)[:, :, None]
         colour = self._lips.colour
         inner = inner.mean(2, keepdims=True) * (1 - colour) + inner * colour
         mixed = skin * (1 - weight) + inner * weight
         return np.asarray(np.clip(np.rint(mixed), 0, 255), np.uint8)
+
+    def _source(self, rounded: float, firm: float) -> NDArray[np.uint8]:
+        """What the lips are drawn from: the picture, with as much of its mouth's line as the pose has."""
+        out = self.patch.astype(np.float32)
+        for inner, share in ((_OUTSIDE, firm), (_ROUNDED, min(1.0, 1.5 * rounded))):
+            out += share * (self._bare[inner].astype(np.float32) - out)
+        return np.asarray(np.rint(out), np.uint8)
 
 
 def _light(patch: NDArray[np.uint8], points: NDArray[np.float32]) -> Light:

@@ -1,0 +1,95 @@
+"""The figures of ``bench.motion`` on made-up faces and a made-up voice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from bench.motion import figures
+from bench.motion.pitch import pitch
+from bench.motion.watch import Watched
+from inference_server.lipsync.phones import Phone, curves
+
+N = 1500
+
+
+def still() -> Watched:
+    flat = np.zeros(N)
+    return Watched(
+        times=np.arange(N) / 25,
+        gap=flat + 4.0,
+        width=flat + 50,
+        head=np.zeros((N, 3)),
+        parallax=np.zeros((N, 2)),
+        nose=np.zeros((N, 2)),
+        lids=flat + 1,
+        lid_luma=flat + 0.7,
+        gaze=np.zeros((N, 2)),
+        brows=flat.copy(),
+        teeth=flat.copy(),
+        lost=0,
+    )
+
+
+def test_steps_of_the_lips_are_judged_by_their_speed() -> None:
+    calm, quick = np.full(N, 4.0), np.full(N, 4.0)
+    calm[100:] += 5.9  # 147 mm/s at 25 pictures a second
+    quick[100:] += 9.2
+    assert figures.speeds(replace(still(), gap=calm)).met
+    assert not figures.speeds(replace(still(), gap=quick)).met
+
+
+def test_a_closure_of_one_picture_counts_where_no_labial_is_near() -> None:
+    gap = np.full(N, 5.0)
+    gap[500] = 0.0
+    seen = replace(still(), gap=gap)
+    vowel, labial = [Phone("a", 0, 60)], [Phone("a", 0, 20), Phone("m", 20, 20.08), Phone("a", 20.08, 60)]
+    assert not figures.false_closures(seen, curves(vowel, 6000)).met
+    assert figures.false_closures(seen, curves(labial, 6000)).met
+
+
+def test_lips_that_part_before_the_voice_anticipate_it() -> None:
+    phones = [p for s in range(0, 60, 3) for p in (Phone("", s, s + 1.2), Phone("a", s + 1.2, s + 3))]
+    truth = curves(phones, 6000)
+    t = still().times % 3
+    for ahead, met in ((0.0, False), (0.12, True)):
+        gap = np.where(t < 1.2 - ahead - 1e-6, 0.0, 6.0)
+        assert figures.anticipation(replace(still(), gap=gap), truth).met is met
+
+
+def test_a_movement_that_comes_again_is_a_repetition() -> None:
+    rng = np.random.default_rng(1)
+    smooth = np.hanning(25) / np.hanning(25).sum()
+
+    def wander(n: int) -> np.ndarray:
+        return np.stack([np.convolve(rng.standard_normal(n + 24), smooth, "valid") for _ in range(2)], 1)
+
+    assert figures.repetition(replace(still(), nose=wander(N))).met
+    assert not figures.repetition(replace(still(), nose=np.tile(wander(125), (12, 1)))).met
+    assert not figures.repeated(list(range(126)) * 10, 25).met
+    assert figures.repeated(rng.integers(0, 126, N).tolist(), 25).met
+
+
+def test_blinks_are_counted_and_their_lids_judged() -> None:
+    lids, luma = np.ones(N), np.full(N, 0.7)
+    for second in (2, 5, 6, 14, 17, 18, 29, 31, 35, 36, 47, 50, 52, 59):
+        lids[second * 25 : second * 25 + 3] = 0.3
+    count, dark = figures.blinks(replace(still(), lids=lids, lid_luma=luma))
+    assert count.met and dark.met
+    luma[50:53] = 0.3
+    assert not figures.blinks(replace(still(), lids=lids, lid_luma=luma))[1].met
+
+
+def test_the_pitch_of_a_buzz_is_found_and_a_chin_that_follows_it() -> None:
+    t = np.arange(16_000 * 60) / 16_000
+    glide = 140 * 2 ** (np.sin(2 * np.pi * 0.4 * t) * 0.3)
+    phase = 2 * np.pi * np.cumsum(glide) / 16_000
+    pcm = (3000 * sum(np.sin(k * phase) / k for k in range(1, 9))).astype(np.int16)
+    track = pitch(pcm)
+    expected = 12 * np.log2(glide[80::160] / 100)
+    assert np.nanmedian(np.abs(track - expected[: len(track)])) < 0.3
+    head = np.zeros((N, 3))
+    assert not figures.with_pitch(replace(still(), head=head), track).met
+    head[:, 1] = np.sin(2 * np.pi * 0.4 * (np.arange(N) + 0.5) / 25)
+    assert figures.with_pitch(replace(still(), head=head), track).met
