@@ -136,7 +136,9 @@ class CallAvatar:
         # Where jumps lead to the cached loop has a key frame (orchestrator.media.video.idle_loop).
         first = min((target for _, target in jumps), default=0)
         variation = IdleVariation(length, self._session_id)
-        self._playout = Playout(length, fps, jumps=jumps, choose_jump=variation, loop_index=first)
+        self._playout = Playout(
+            length, fps, jumps=jumps, choose_jump=variation, loop_index=first, follows_path=True
+        )
         self._stream = self._avatars.converse(ready, self._session_id, self._on_event)
         self.body = ready.body
         self.speaker.use(self._stream, self._playout, self._stream.start_delay)
