@@ -10,7 +10,7 @@ TORCH_STAMP := $(VENV)/.setup-torch
 # Tests start many processes: what is compiled once is kept, as Python does where nobody says otherwise.
 unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup run demo check quick test test-all test-peers test-peers-hidden test-torch test-python test-roomkit \
-  test-livekit test-pipecat test-compose check-kubernetes secrets test-oldest lint types proto proto-tools train-visemes bench bench-fleet gpu-kit sbom pin-images clean
+  test-livekit test-pipecat test-sdks test-compose check-kubernetes secrets test-oldest lint types proto proto-tools train-visemes bench bench-fleet gpu-kit sbom pin-images clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -49,15 +49,15 @@ quick: $(TEST_STAMP)
 
 test: $(TEST_STAMP) proto-tools  ## all tests that need neither torch nor programs of others (a quarter of an hour) [ARGS=]
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not process and not torch' $(ARGS) || test $$? -eq 5
-	$(BIN)/python -m pytest -m 'process and not peer and not container and not torch' $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m 'process and not peer and not container and not torch' $(ARGS)
 
-test-all: test test-oldest test-peers test-torch test-compose test-roomkit test-livekit test-pipecat  ## the same, then peers, torch, frameworks, containers
+test-all: test test-oldest test-peers test-torch test-compose test-roomkit test-livekit test-pipecat test-sdks  ## the same, then peers, torch, frameworks, containers
 
 test-peers: $(TEST_STAMP)  ## tests with baresip, SIPp, Kamailio, Linphone, GStreamer... (CONTRIBUTING.md lists them)
-	$(BIN)/python -m pytest -m 'peer and not container and not torch' $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'peer and not container and not torch' $(ARGS)
 
 test-peers-hidden: $(TEST_STAMP)
-	PATH=/nowhere CI= $(abspath $(BIN))/python -m pytest -m 'peer and not container and not torch' $(ARGS)
+	PATH=/nowhere CI= $(abspath $(BIN))/python -m pytest -n 2 --dist loadfile -m 'peer and not container and not torch' $(ARGS)
 
 test-torch: $(TORCH_STAMP)  ## tests of MuseTalk on the CPU, with torch
 	$(BIN)/python -m pytest -m torch $(ARGS)
@@ -124,20 +124,32 @@ test-livekit: .venv-livekit/.setup  ## the tests with the real LiveKit Agents [A
 test-pipecat: .venv-pipecat/.setup  ## the tests with the real Pipecat [ARGS=]
 	.venv-pipecat/bin/python -m pytest tests/with_pipecat tests/frameworks $(ARGS)
 
+.venv-sdks/.setup: pyproject.toml
+	@echo "installing the vendors' own clients, the orchestrator and the tests into .venv-sdks: one minute"
+	@test -x .venv-sdks/bin/pip || $(PYTHON) -m venv .venv-sdks
+	@.venv-sdks/bin/pip install -q --disable-pip-version-check -e '.[orchestrator]' anthropic==2.14.0 deepgram-sdk==7.17.0 \
+	  elevenlabs==2.78.0 openai==3.57.0 pytest==9.2.0 pytest-asyncio==1.5.0 'pillow>=12,<14'
+	@touch $@
+
+test-sdks: .venv-sdks/.setup  ## Deepgram's, ElevenLabs', OpenAI's and Anthropic's clients against our tests' services [ARGS=]
+	.venv-sdks/bin/python -m pytest tests/with_sdks $(ARGS)
+
 run: $(STAMP)  ## start both services; prints what to dial (Ctrl-C stops them)
 	@$(BIN)/python -m examples.run
 
 # Options of the demo are what stands on make's command line, and nothing from the environment (LANGUAGE is gettext's
 # there); they go over as variables of the environment, so that neither make nor the shell reads anything in them.
-unexport IMAGE TEXT LANGUAGE SIZE FPS
+unexport AVATAR IMAGE TEXT LANGUAGE SIZE FPS
 option = $(if $(filter command,$(origin $(1))),$(value $(1)))
+demo: export DEMO_AVATAR := $(call option,AVATAR)
 demo: export DEMO_IMAGE := $(call option,IMAGE)
 demo: export DEMO_TEXT := $(call option,TEXT)
 demo: export DEMO_LANGUAGE := $(call option,LANGUAGE)
 demo: export DEMO_SIZE := $(call option,SIZE)
 demo: export DEMO_FPS := $(call option,FPS)
-demo: $(STAMP)  ## a whole call into out/demo.mp4 and out/demo.png [IMAGE= TEXT= LANGUAGE= SIZE= FPS=]
-	@$(BIN)/python -m examples.demo $${DEMO_IMAGE:+"--image=$$DEMO_IMAGE"} $${DEMO_TEXT:+"--text=$$DEMO_TEXT"} \
+demo: $(STAMP)  ## a whole call into out/demo.mp4 and out/demo.png [AVATAR= IMAGE= TEXT= LANGUAGE= SIZE= FPS=]
+	@$(BIN)/python -m examples.demo $${DEMO_AVATAR:+"--avatar=$$DEMO_AVATAR"} \
+	  $${DEMO_IMAGE:+"--image=$$DEMO_IMAGE"} $${DEMO_TEXT:+"--text=$$DEMO_TEXT"} \
 	  $${DEMO_LANGUAGE:+"--language=$$DEMO_LANGUAGE"} $${DEMO_SIZE:+"--size=$$DEMO_SIZE"} \
 	  $${DEMO_FPS:+"--fps=$$DEMO_FPS"}
 
@@ -148,7 +160,7 @@ bench: $(TEST_STAMP)  ## measure: media path, whole calls, avatar stream, infere
 	$(BIN)/python -m bench.jumps
 	$(BIN)/python -m bench.server
 	$(BIN)/python -m bench.speaking
-	$(BIN)/python -m bench.lipsync.engine visavis/portraits/default.png --seconds 24
+	$(BIN)/python -m bench.lipsync.engine tests/avatars/faces/iris.png --seconds 24
 	$(BIN)/python -m bench.lipsync.call
 	for what in engine call voices; do $(BIN)/python -m bench.motion $$what || exit 1; done
 

@@ -2,7 +2,8 @@
 
 Leaves ``out/demo.mp4`` (decoded from the received RTP, aligned by RTCP) and ``out/demo.png`` (a contact sheet
 with the waveform). Run it as ``make demo``, with a person's own picture and words as
-``make demo IMAGE=photo.jpg TEXT="..." SIZE=640x480 FPS=25``.
+``make demo IMAGE=photo.jpg TEXT="..." SIZE=640x480 FPS=25``, with another of the built-in faces as
+``make demo AVATAR=name``.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from testing.caller import CallFailed, Phone
 from testing.caller.movie import contact_sheet, report, write_movie
 from testing.caller.recording import CLOCK_RATES
 from testing.ports import free_port
+from visavis.portraits import CAST
 from visavis.service.security import make_token_file, read_token
 
 TEXT = (
@@ -163,7 +165,8 @@ async def demo(options: argparse.Namespace) -> None:
         token_file = folder / "data" / "tokens" / "api"
         make_token_file(token_file, "demo")
         token = read_token(token_file).reveal()
-        face: dict[str, object] = {"avatar_image": options.image} if options.image else {}
+        shown = options.image or options.avatar
+        face: dict[str, object] = {"avatar_image": shown} if shown else {}
         async with (
             service(
                 "inference_server",
@@ -243,9 +246,8 @@ async def interruptible(options: argparse.Namespace) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="One whole call on this machine.")
-    parser.add_argument(
-        "--image", type=lambda value: Path(value).resolve(), help="portrait; default: built in"
-    )
+    parser.add_argument("--avatar", choices=sorted(CAST), help="built-in portrait; default: the one of calls")
+    parser.add_argument("--image", type=lambda value: Path(value).resolve(), help="portrait of your own")
     parser.add_argument("--text", default=TEXT, help="what is said")
     parser.add_argument("--language", default="en", help="en, de, fr, es, cmn...")
     parser.add_argument("--size", default="512x512", help="WIDTHxHEIGHT, both even")

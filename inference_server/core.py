@@ -10,17 +10,16 @@ from collections import Counter
 from collections.abc import Callable
 
 from inference_server.avatars.catalogue import Catalogue
-from inference_server.avatars.store import AvatarStore
+from inference_server.avatars.store import AvatarStore, StoredAvatar
 from inference_server.engine import messages as m
-from inference_server.engine.process import EngineProcess
-from inference_server.engine.renderer import Renderer
-from inference_server.engine.residency import Residency
-from inference_server.engine.scheduler import Scheduler
+from inference_server.engine.device import EngineDevice
+from inference_server.engine.devices import EngineDevices
+from inference_server.engine.renderer import Resident
+from inference_server.engines.base import Device
 from inference_server.errors import RequestError, unavailable
 from inference_server.gpu import GpuMetrics
 from inference_server.metrics import Metrics
 from inference_server.settings import MIB, Settings
-from inference_server.streams.admission import SpeakingSlots, measured_slots
 from inference_server.streams.ahead import AheadBudget
 from inference_server.streams.opening import agree
 from inference_server.streams.outbox import ResponseQueue
@@ -29,6 +28,7 @@ from inference_server.streams.pictures import Pictures
 from inference_server.streams.session import Session, SessionParameters
 from inference_server.streams.shares import beyond_share
 from inference_server.streams.stream import Stream
+from inference_server.streams.stream_devices import StreamDevices
 from inference_server.uploads import Uploads
 from visavis.avatar.v1.contract import Capacity, Open
 from visavis.frames import SAMPLE_RATE
@@ -48,7 +48,6 @@ class Core:
         self.metrics = Metrics()
         self.gpus = GpuMetrics(log)
         self.metrics.registry.register(self.gpus)
-        self.slots = SpeakingSlots()
         self.draining = False
         self.streams: dict[Stream, None] = {}
         self.on_health: list[Callable[[bool], None]] = []
@@ -60,34 +59,36 @@ class Core:
             settings.cache_disk_mib * MIB,
             on_damage=lambda sentence: log.warning("cache_damaged", reason=sentence),
         )
-        self.renderer = Renderer(
-            self.metrics, log, Scheduler([], settings.batch_ms, settings.longest_batch_ms)
-        )
-        self.engine = EngineProcess(
-            settings.engine,
-            settings.engine_settings,
-            silent_s=settings.engine_timeout_s,
-            log=log,
-            on_message=self._on_message,
-            on_read=self._on_read,
-            on_change=self._on_engine,
-            on_hopeless=self._on_hopeless,
-        )
-        self.renderer.use(self.engine)
-        self.residency = Residency(self.engine, self.store, settings.avatar_memory_mib * MIB)
-        self.avatars = Catalogue(settings, self.store, self.engine, self.metrics, log)
-        self.metrics.slots_total.set_function(lambda: self.slots.total)
-        self.metrics.slots_used.set_function(lambda: self.slots.used)
+        self.devices = EngineDevices(self._device, log)
+        self.avatars = Catalogue(settings, self.store, self.devices, self.metrics, log)
+        self.metrics.slots_total.set_function(lambda: self.slots)
+        self.metrics.slots_used.set_function(lambda: self.devices.slots_used)
+        self.metrics.engine_memory_bytes.set_function(lambda: sum(d.memory_used for d in self.devices))
+        self.metrics.devices.set_function(lambda: len(self.devices))
         self.metrics.sessions.set_function(lambda: len(self.streams))
-        self.metrics.avatars_resident_bytes.set_function(lambda: self.residency.nbytes)
-        self.uploads = Uploads()
+        self.metrics.avatars_resident_bytes.set_function(lambda: self.devices.avatar_bytes)
+        self.uploads = Uploads(self.store.scratch, self.store.unwritable)
         self._ahead = AheadBudget(AHEAD_BYTES, AHEAD_BYTES // settings.max_sessions)
         self._numbers = itertools.count(1)
         self._ticker: asyncio.Task[None] | None = None
+        self._spreading: set[asyncio.Task[None]] = set()
+
+    def _device(self, device: Device, on_devices: Callable[[list[Device]], None]) -> EngineDevice:
+        return EngineDevice(
+            device,
+            self.settings,
+            self.store,
+            self.metrics,
+            self.log,
+            on_message=self._on_message,
+            on_change=self._on_engine,
+            on_devices=on_devices,
+            on_hopeless=self._on_hopeless,
+        )
 
     def start(self) -> None:
-        """Start the engine process."""
-        self.engine.start()
+        """Start the engine processes."""
+        self.devices.start()
         self.gpus.start()
         self._ticker = logged(asyncio.create_task(self._tick()), "ticker")
 
@@ -100,28 +101,34 @@ class Core:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._ticker
         self.gpus.close()
+        for task in self._spreading:
+            task.cancel()
+        await asyncio.gather(*self._spreading, return_exceptions=True)
         await self.avatars.close()
-        await self.engine.close()
+        await self.devices.close()
 
     # --- what it is and can do ------------------------------------------------------------------------
 
     @property
     def ready(self) -> bool:
         """New streams are welcome."""
-        return self.engine.loaded is not None and not self.draining
+        return self.devices.loaded is not None and not self.draining
 
     @property
     def not_ready_reason(self) -> str:
-        """Why not."""
-        if self.draining:
-            return "the server is draining"
-        return "" if self.engine.loaded is not None else self.engine.reason
+        """Why not, or which of several devices cannot draw."""
+        return "the server is draining" if self.draining else self.devices.reason
+
+    @property
+    def slots(self) -> int:
+        """Streams that may speak at once."""
+        return min(self.devices.slots, self.settings.max_sessions)
 
     def capacity(self) -> Capacity:
         """Placement data now."""
         return Capacity(
-            self.slots.total,
-            0 if self.draining else self.slots.free,
+            self.slots,
+            0 if self.draining else min(self.devices.slots_free, self.slots),
             len(self.streams),
             self.settings.max_sessions,
             self.ready,
@@ -139,15 +146,15 @@ class Core:
         avatar = await self.avatars.get(request.avatar_id)
         body = avatar.body
         scope = agree(request, body)
-        resident = await self.residency.acquire(avatar)
-        loaded = self.engine.loaded
+        device, resident = await self._acquire(avatar)
+        loaded = device.engine.loaded
         if loaded is None:
-            self.residency.release(resident)
-            raise unavailable(f"The engine is not ready ({self.engine.reason}): try again soon or elsewhere.")
+            device.residency.release(resident)
+            raise unavailable(f"The engine is not ready ({device.why_not}): try again soon or elsewhere.")
         try:
             self._check_room(client)  # others may have come in meanwhile
         except RequestError:
-            self.residency.release(resident)
+            device.residency.release(resident)
             raise
         session_id = request.session_id[:128] or f"stream-{next(self._numbers)}"
         s = self.settings
@@ -164,11 +171,12 @@ class Core:
             segments_of(body) if request.follows_path else None,
         )
         outbox = ResponseQueue(int(s.window_ms / 1000 * body.fps) + 8)
+        devices = StreamDevices(device, resident, lambda: session)
         session = Session(
             parameters,
-            self.slots,
-            new_track=self.renderer.new_track(lambda: session),
-            command=self.renderer.command,
+            devices,
+            new_track=devices.new_track,
+            command=devices.command,
             say=lambda response: stream.say(response),
             first_frame=self.metrics.first_frame_seconds.observe,
             budget=self._ahead,
@@ -178,15 +186,14 @@ class Core:
             session,
             outbox,
             avatar,
-            resident,
+            devices,
             Pictures(body, request.pixel_format, scope),
-            self.renderer,
             self.metrics,
             self.log.bind(session_id=session_id),
             self._stream_closed,
         )
         self.streams[stream] = None
-        self.renderer.add(session, resident)
+        self._spread(stream)
         stream.log.info("stream_opened", avatar_id=avatar.avatar_id, scope=scope, pixels=request.pixel_format)
         return stream
 
@@ -214,8 +221,42 @@ class Core:
         """Raise ``unavailable`` while nothing new can begin here."""
         if self.draining:
             raise unavailable("The server is draining: try another server.")
-        if self.engine.loaded is None:
-            raise unavailable(f"The engine is not ready ({self.engine.reason}): try again soon or elsewhere.")
+        if self.devices.loaded is None:
+            raise unavailable(
+                f"The engine is not ready ({self.devices.reason}): try again soon or elsewhere."
+            )
+
+    async def _acquire(self, avatar: StoredAvatar) -> tuple[EngineDevice, Resident]:
+        """The avatar on the least loaded device that takes it. Raises as the last one refuses."""
+        refused = unavailable(
+            f"The engine is not ready ({self.devices.reason}): try again soon or elsewhere."
+        )
+        for device in self.devices.usable:
+            try:
+                return device, await device.residency.acquire(avatar)
+            except RequestError as error:
+                refused = error
+        raise refused
+
+    def _spread(self, stream: Stream) -> None:
+        """Bring the stream's avatar to the devices that lack it, so that its turns can be drawn on any."""
+        for device in self.devices.usable:
+            if device not in stream.devices:
+                task = asyncio.create_task(self._spread_to(stream, device))
+                self._spreading.add(task)
+                task.add_done_callback(self._spreading.discard)
+
+    async def _spread_to(self, stream: Stream, device: EngineDevice) -> None:
+        try:
+            resident = await device.residency.acquire(stream.avatar)
+        except RequestError as error:
+            stream.log.info("device_without_avatar", device=device.name, reason=error.sentence)
+            return
+        if stream in self.streams and device.usable and device not in stream.devices:
+            stream.devices.add(device, resident)
+            stream.log.debug("avatar_there", device=device.name)
+        else:
+            device.residency.release(resident)
 
     def _clients(self, *, speaking: bool = False) -> Counter[str]:
         """How many streams, or speaking slots, each client holds."""
@@ -224,9 +265,9 @@ class Core:
 
     def _slot_share(self, client: str) -> str:
         held = self._clients(speaking=True)
-        if not beyond_share(client, held, self._clients(), self.slots.total):
+        if not beyond_share(client, held, self._clients(), self.slots):
             return ""
-        return f"this client has {held[client]} of {self.slots.total} speaking slots, its share: try another server"
+        return f"this client has {held[client]} of {self.slots} speaking slots, its share: try another server"
 
     def _check_room(self, client: str) -> None:
         open_now = self._clients()
@@ -244,8 +285,7 @@ class Core:
 
     def _stream_closed(self, stream: Stream) -> None:
         self.streams.pop(stream, None)
-        self.renderer.remove(stream.session)
-        self.residency.release(stream.resident)
+        stream.devices.close()
         stream.log.info(
             "stream_closed",
             frames=stream.session.frames,
@@ -254,71 +294,49 @@ class Core:
             reason=stream.error.sentence if stream.error else "",
         )
 
-    def _on_read(self) -> None:
-        try:
-            self.renderer.pump()
-        except Exception:  # as below
-            self.log.exception("internal_error", where="pump")
-
-    def _on_message(self, message: m.Message) -> None:
-        try:
-            self._handle(message)
-        except Exception:  # a mistake of ours at one message must not cost all streams
-            self.log.exception("internal_error", where=type(message).__name__)
-
-    def _handle(self, message: m.Message) -> None:
+    def _on_message(self, device: EngineDevice, message: m.Message) -> None:
         match message:
-            case m.Ready() | m.Rendered() | m.BatchLost():
-                self.renderer.handle(message)
             case m.PrepareStep() | m.Failed(what="prepare"):
                 self.avatars.preparation.handle(message)
-            case m.Attached() | m.Failed(what="attach"):
-                self.residency.handle(message)
             case m.Failed():
-                self._track_failed(message)
-            case m.Pong():
-                self._use_costs(message.costs)
-                self.metrics.engine_memory_bytes.set(message.memory_used)
+                self._track_failed(device, message)
             case _:
                 self.log.error("engine_message_unknown", name=type(message).__name__)
 
-    def _track_failed(self, message: m.Failed) -> None:
+    def _track_failed(self, device: EngineDevice, message: m.Failed) -> None:
         """The engine cannot go on with a turn: its stream ends, the others go on."""
         self.log.error("engine_refused", what=message.what, reason=message.sentence)
-        session = self.renderer.session_of(int(message.key)) if message.what == "track" else None
+        session = device.renderer.session_of(int(message.key)) if message.what == "track" else None
         for stream in list(self.streams):
             if stream.session is session:
                 stream.end(RequestError("internal", f"The engine failed at this turn: {message.sentence}."))
 
-    def _on_engine(self, loaded: m.Loaded | None, sentence: str) -> None:
+    def _on_engine(self, device: EngineDevice, sentence: str) -> None:
+        loaded = device.engine.loaded
         if loaded is not None:
-            self._use_costs(loaded.costs)
             info = loaded.info
             self.avatars.look()
-            self.log.info("engine_ready", engine=info["name"], build=info["build"], slots=self.slots.total)
+            named = {"device": device.name} if device.name else {}
+            self.log.info("engine_ready", engine=info["name"], build=info["build"], slots=self.slots, **named)
+            for stream in self.streams:
+                self._spread(stream)
         else:
             self.metrics.engine_restarts.inc()
-            self.renderer.engine_down()
-            self.avatars.preparation.engine_down(sentence)
-            self.residency.engine_down(sentence)
+            self.avatars.preparation.engine_down(device, sentence)
             for stream in list(self.streams):
-                stream.session.go_away("the engine stopped", 0)
-                stream.end(unavailable("The engine stopped: open the stream again, here or elsewhere."))
+                if stream.devices.lost(device):
+                    stream.session.go_away("the engine stopped", 0)
+                    stream.end(unavailable("The engine stopped: open the stream again, here or elsewhere."))
         self._tell_health()
 
-    def _on_hopeless(self, sentence: str) -> None:
-        self.hopeless = sentence
-        self.on_hopeless()
-
-    def _use_costs(self, costs: list[tuple[int, float]]) -> None:
-        self.renderer.scheduler.set_costs(costs)
-        self.slots.total = self.settings.slots or min(
-            measured_slots(costs, self.renderer.scheduler.longest_batch_ms, self.settings.slot_load),
-            self.settings.max_sessions,
-        )
+    def _on_hopeless(self, device: EngineDevice, sentence: str) -> None:
+        if self.devices.loaded is None:
+            self.hopeless = sentence
+            self.on_hopeless()
 
     def _tell_health(self) -> None:
-        self.metrics.ready.set(self.engine.loaded is not None)
+        self.metrics.ready.set(self.devices.loaded is not None)
+        self.metrics.devices_ready.set(len(self.devices.usable))
         for tell in self.on_health:
             tell(self.ready)
 

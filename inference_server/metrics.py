@@ -20,6 +20,10 @@ class Metrics:
         self.slots_total = Gauge("visavis_speaking_slots_total", "Streams that may speak at once", registry=r)
         self.slots_used = Gauge("visavis_speaking_slots_used", "Streams that speak now", registry=r)
         self.ready = Gauge("visavis_engine_ready", "1 while the engine can draw", registry=r)
+        self.devices = Gauge("visavis_engine_devices", "Devices of the engine, ready or not", registry=r)
+        self.devices_ready = Gauge(
+            "visavis_engine_devices_ready", "Of these, those that can draw", registry=r
+        )
         self.draining = Gauge("visavis_draining", "1 while the server drains", registry=r)
         self.engine_restarts = Counter("visavis_engine_restarts", "Engine processes lost", registry=r)
         self.frames = Counter(

@@ -67,7 +67,8 @@ class Settings(ServiceSettings):
     slots: int = Field(
         0,
         ge=0,
-        description="streams that may speak at once at 25 frames a second; 0 asks the engine's measured cost",
+        description="streams that may speak at once at 25 frames a second on each device; 0 asks the engine's "
+        "measured cost",
     )
     slot_load: float = Field(
         0.75, gt=0, le=1, description="share of the engine's throughput that slots may use"

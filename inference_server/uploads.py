@@ -1,35 +1,82 @@
-"""Pictures and videos on their way in: few at once, since each is in memory until it is on disk."""
+"""Pictures and videos on their way in: they go to disk piece by piece, and few at once are in memory whole.
+
+Memory for them is bounded: ``PLACES`` pieces of a transport's size, and one message where a face has only whole
+ones (gRPC, JSON); gRPC has it three times while it makes bytes of its slices.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import hashlib
+import shutil
+import weakref
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 from inference_server.errors import RequestError
 from inference_server.fair_turns import FairTurns
 
-PLACES = 2
+PLACES = 8
 WAIT_S = 60.0
 RECEIVE_S = 30.0
+HEAD = 64 << 10
+
+
+class Upload:
+    """A file of a client's in a folder of its own, which goes with it: ``discard`` it, or let it go.
+
+    ``head``: its first 64 KiB. ``digest``: SHA-256 of all that has been written so far.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "file"
+        self.size = 0
+        self.head = b""
+        self._sha256 = hashlib.sha256()
+        self.discard = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+
+    @property
+    def digest(self) -> bytes:
+        return self._sha256.digest()
+
+    def append(self, data: bytes) -> None:
+        """One piece. Raises ``OSError``."""
+        with self.path.open("ab") as file:
+            file.write(data)
+        self.size += len(data)
+        self.head += data[: HEAD - len(self.head)]
+        self._sha256.update(data)
 
 
 class Uploads:
-    """Whoever has no place yet is not read from: its sender waits, and what it sends stays with it."""
+    """Whoever has no place yet is not read from: its sender waits, and what it sends stays with it.
 
-    def __init__(self, places: int = PLACES) -> None:
+    ``scratch`` makes a folder for a file. Raises :class:`RequestError`, with ``unwritable`` where a disk is full.
+    """
+
+    def __init__(
+        self,
+        scratch: Callable[[], Path],
+        unwritable: Callable[[OSError], RequestError],
+        places: int = PLACES,
+    ) -> None:
+        self._scratch = scratch
+        self._unwritable = unwritable
         self._turns = FairTurns(places)
+        self._whole = FairTurns(1)
 
     @contextlib.asynccontextmanager
-    async def place(self, client: str) -> AsyncIterator[None]:
-        """Receive one upload of ``client`` in here.
+    async def place(self, client: str, *, whole: bool = False) -> AsyncIterator[None]:
+        """Receive one upload of ``client`` in here; ``whole``: it will be in memory as one.
 
         Raises :class:`RequestError` where there is no place, or the upload comes too slowly.
         """
         async with contextlib.AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(WAIT_S):
-                    await stack.enter_async_context(self._turns.turn(client, 1.0))
+                    turns = self._whole if whole else self._turns
+                    await stack.enter_async_context(turns.turn(client, 1.0))
             except TimeoutError:
                 raise RequestError(
                     "resource_exhausted", f"Others have uploaded for {WAIT_S:g} s: try again later."
@@ -41,3 +88,28 @@ class Uploads:
                 raise RequestError(
                     "deadline_exceeded", f"The upload did not come within {RECEIVE_S:g} s: send it again."
                 ) from None
+
+    async def keep(self, pieces: AsyncIterator[bytes]) -> Upload:
+        """A file on disk, of pieces as they come."""
+        upload = await self.begin()
+        try:
+            async for piece in pieces:
+                await self.append(upload, piece)
+        except BaseException:
+            upload.discard()
+            raise
+        return upload
+
+    async def begin(self) -> Upload:
+        """An empty one."""
+        try:
+            return Upload(await asyncio.to_thread(self._scratch))
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    async def append(self, upload: Upload, piece: bytes) -> None:
+        """One piece."""
+        try:
+            await asyncio.to_thread(upload.append, piece)
+        except OSError as error:
+            raise self._unwritable(error) from None

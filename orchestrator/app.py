@@ -9,23 +9,32 @@ from pathlib import Path
 
 from orchestrator.api.dependencies import Services
 from orchestrator.api.server import ApiServer
+from orchestrator.archive.archive import Archive, Retention
+from orchestrator.archive.database import Database
 from orchestrator.calls.call import Call
 from orchestrator.calls.events import EventBus
 from orchestrator.calls.gateway import DialOrder, DialRefused
 from orchestrator.calls.portraits import DEFAULT, AvatarCatalog, Portrait
 from orchestrator.calls.preparation import PortraitPreparation, PortraitShape
-from orchestrator.calls.records import RecordBook
 from orchestrator.calls.registry import CallRegistry
 from orchestrator.calls.viewers import Viewer
 from orchestrator.config import Settings
 from orchestrator.conversation.conversations import Conversations
-from orchestrator.conversation.setup import assistants_of, http_tools_of
+from orchestrator.conversation.limits import ConversationLimits
+from orchestrator.conversation.setup import (
+    assistants_of,
+    http_tools_of,
+    recognition_of,
+    voice_service_of,
+)
 from orchestrator.gateways.sip import SipGateway
 from orchestrator.gateways.web import WebGateway
 from orchestrator.metrics import OrchestratorCollector, make_registry
 from orchestrator.nameserver import resolver_of
+from orchestrator.recording.setup import recordings_of
 from orchestrator.rtp.dtls import identity_fingerprint, new_identity
 from orchestrator.speech.remote import VoicesProcess, remote_voices
+from orchestrator.speech.service import service_voices
 from orchestrator.status import StatusDesk
 from orchestrator.webhook.webhook import Webhook, make_webhook
 from orchestrator.worker.host import HostSettings
@@ -43,6 +52,8 @@ from visavis import portraits
 from visavis.client.body_cache import BodyCache
 from visavis.client.model import Avatar
 from visavis.client.pool import ServerPool
+from visavis.service.breaker import CircuitBreaker, ServiceState
+from visavis.service.child import ProcessState
 from visavis.service.logs import Log
 from visavis.service.security import make_token_file
 from visavis.service.supervisor import Supervisor
@@ -61,13 +72,25 @@ class App:
         self._bus = EventBus()
         self._webhook: Webhook | None = None
         self._speech = VoicesProcess()
-        self._voices = remote_voices(self._speech)
+        self._voice_service = voice_service_of(settings)
+        self._voice_breaker = CircuitBreaker("tts", settings.tts)
+        self._voices = (
+            service_voices(self._speech, self._voice_service, self._voice_breaker)
+            if self._voice_service is not None
+            else remote_voices(self._speech)
+        )
         self._catalog = AvatarCatalog(
-            settings.data_dir / "avatars", settings.avatar_image or portraits.DEFAULT
+            settings.data_dir / "avatars", settings.avatar_image or portraits.DEFAULT, portraits.CAST
         )
         identity = new_identity()
         self._pool = WorkerPool(pool_settings(settings, identity), self._on_message, self.supervisor)
         self._calls = CallRegistry(settings, self._pool, self._catalog, self._voices, self._bus)
+        self.archive = Archive(
+            Database(settings.database_url), Retention(settings.records_days, settings.records_kept)
+        )
+        self._calls.records.keep = self.archive.keep_record
+        self.recordings = recordings_of(settings, self._calls, self.archive)
+        self._calls.on_begin = self.recordings.begun
         self.conversations = Conversations(
             self._calls,
             assistants_of(settings),
@@ -76,6 +99,13 @@ class App:
             greets=settings.assistant_greets,
             transfer_to=settings.assistant_transfer_to,
             http_tools=http_tools_of(settings),
+            on_entry=self.archive.keep_entry,
+            catalog=self._catalog,
+            recognition=recognition_of(settings),
+            language=settings.language,
+            limits=ConversationLimits(
+                settings.conversation_minutes, settings.conversation_turns, settings.conversation_tokens
+            ),
         )
         self._calls.on_answered = self.conversations.answered
         self._sip = SipGateway(settings, self._calls, self.supervisor)
@@ -83,7 +113,9 @@ class App:
         self._collector = OrchestratorCollector(
             self._calls, self._pool, self._bus, self.supervisor, lambda: self._desk.talking_face()
         )
+        self._collector.archive, self._collector.recordings = self.archive, self.recordings
         self._collector.conversations = lambda: (self.conversations.active, self.conversations.hears)
+        self._collector.processes, self._collector.services = self._processes, self._services
         self.sip_up = False
         self.draining = False
         names = resolver_of(settings.avatar_nameserver)
@@ -102,6 +134,9 @@ class App:
             self._sip,
             settings.avatar_servers,
             self.supervisor,
+            self.archive,
+            self._processes,
+            self._services,
         )
         self._stop = asyncio.Event()
 
@@ -126,13 +161,15 @@ class App:
         """The pictures of a call under way, as they leave for the caller."""
         return self._calls.view(call_id)
 
-    @property
-    def records(self) -> RecordBook:
-        """See :class:`orchestrator.api.dependencies.Orchestrator`."""
-        return self._calls.records
+    async def erase(self, call_id: str) -> bool:
+        """Leave nothing of an ended call; whether there was anything. Raises :class:`DatabaseAway`."""
+        erased = await self.archive.erase([call_id])
+        self._calls.forget(call_id)
+        self.conversations.forget(call_id)
+        return bool(erased)
 
     def trace(self, call_id: str) -> str | None:
-        """The SIP messages of a call as text: "" where none were kept, None where there is no such call."""
+        """See :meth:`orchestrator.calls.registry.CallRegistry.trace`."""
         return self._calls.trace(call_id)
 
     def start_trace(self, call_id: str) -> bool:
@@ -191,6 +228,8 @@ class App:
         self._start_webhook()
         serving: asyncio.Task[None] | None = None
         try:
+            self.archive.start(self.supervisor)
+            self.recordings.start(self.supervisor)
             self._speech.start(self.supervisor)
             self.conversations.start(self.supervisor, self._voices, self._speech.cache)
             await asyncio.gather(self._servers.start(), self._pool.start())
@@ -227,10 +266,21 @@ class App:
             await self._pool.close()
             await self.conversations.close()
             await self._speech.close()
+            if self._voice_service is not None:
+                await self._voice_service.close()
+            await self.recordings.close()
             await self.supervisor.close()
+            await self.archive.close()
             log.info("stopped")
 
     # -- inside --
+
+    def _processes(self) -> list[ProcessState]:
+        return [self.conversations.ears.process, self._speech.process]
+
+    def _services(self) -> list[ServiceState]:
+        spoken = [self._voice_breaker.state] if self._voice_service is not None else []
+        return [*self.conversations.services, *spoken]
 
     async def _drain(self) -> None:
         """No new calls; returns when those under way have ended, at the deadline, or at a second signal."""

@@ -15,7 +15,9 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_va
 
 from orchestrator.assistants.http_tool import HttpToolSettings
 from orchestrator.calls.dial_plan import DialRule
+from orchestrator.conversation.sentences import GREETING
 from orchestrator.nameserver import split_address
+from orchestrator.recording.sealed import read_key
 from orchestrator.speech.base import SpeechError
 from orchestrator.speech.voices import installed_voices
 from orchestrator.webhook.signing import signing_key
@@ -148,7 +150,47 @@ class Settings(ServiceSettings):
     rtp_timeout_s: float = Field(
         60.0, ge=0, description="ends a call that has sent neither RTP nor RTCP for so long; 0: never"
     )
-    records_kept: int = Field(1000, ge=1, description="ended calls whose records the API can tell")
+    database: SecretUrl = Field(
+        SecretUrl(),
+        description="where records and transcripts are kept: postgresql://user:password@host/name, or "
+        "sqlite:////path/of/a/file; empty: records.db in data_dir",
+        repr=False,
+    )
+    records_kept: int = Field(
+        100_000, ge=1, description="ended calls whose records and transcripts are kept; the oldest go first"
+    )
+    records_days: float = Field(90.0, ge=0, description="days after which these are erased; 0: never")
+    recording: Literal["off", "every"] = Field(
+        "off", description="whether every call is recorded; off: those that the API asks for"
+    )
+    recording_announcement: str = Field(
+        "", description="said as a recording begins, in the call's language; empty: nothing"
+    )
+    recording_tone: bool = Field(False, description="a tone is heard as a recording begins and resumes")
+    recording_pause_key: Literal[
+        "", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "*", "#", "A", "B", "C", "D"
+    ] = Field("", description="key of callers that pauses and resumes a recording; empty: none")
+    recording_key_file: Path | None = Field(
+        None, description="file whose content, at least 32 bytes, encrypts recordings; empty: they are not"
+    )
+    recordings_dir: Path | None = Field(
+        None, description="folder of recordings; empty: recordings in data_dir"
+    )
+    recordings_days: float = Field(30.0, ge=0, description="days after which recordings are erased; 0: never")
+    recordings_bytes: int = Field(
+        20_000_000_000, ge=0, description="most bytes of recordings; the oldest are erased first"
+    )
+    recordings_s3: str = Field(
+        "", description="S3-compatible store that recordings are moved to (s3://bucket/prefix); empty: none"
+    )
+    recordings_s3_endpoint: str = Field(
+        "", description="its address (https://minio.example.com:9000); empty: Amazon's"
+    )
+    recordings_s3_region: str = Field("", description="its region; empty: us-east-1")
+    recordings_s3_key_id: str = Field(
+        "", description="access key; empty: as Amazon's tools find it (environment, instance)"
+    )
+    recordings_s3_secret: Secret = Field(Secret(), description="secret of that access key", repr=False)
     max_calls: int = Field(100, ge=1, description="calls at once; the next is answered 503")
     max_call_s: float = Field(14_400.0, ge=0, description="ends a call that has lasted so long; 0: never")
 
@@ -173,6 +215,9 @@ class Settings(ServiceSettings):
     api_origins: CommaList = Field(
         [], description="web origins (https://app.example.com) whose pages may use the API, with a token"
     )
+    api_proxies: CommaList = Field(
+        [], description="networks of reverse proxies before the API, whose X-Forwarded-For says who calls"
+    )
     api_tls_certificate: str = Field("", description="PEM file with the API's certificate and chain, for TLS")
     api_tls_key: str = Field("", description="PEM file with its private key")
     api_tls_client_ca: str = Field(
@@ -184,7 +229,9 @@ class Settings(ServiceSettings):
     )
 
     avatar_servers: CommaList = Field(
-        ["127.0.0.1:50051"], description="inference servers, host:port or dns:///name:port, comma separated"
+        ["127.0.0.1:50051"],
+        description="inference servers, host:port, dns:///name:port or kubernetes:///service.namespace:port, comma "
+        "separated",
     )
     avatar_tokens: Path | None = Field(
         None,
@@ -205,7 +252,9 @@ class Settings(ServiceSettings):
         "",
         description="DNS server (ip or ip:port) that is asked for dns:/// names; empty: the system's resolver",
     )
-    avatar_image: Path | None = Field(None, description="portrait of the default avatar; empty: the built-in")
+    avatar_image: Path | None = Field(
+        None, description="the default avatar: a picture, or a built-in one's name (empty: lumi)"
+    )
     avatar_fit: Literal["crop", "contain"] = Field("crop", description="crop around the head, or letterbox")
     size: str = Field("512x512", description="video size WIDTHxHEIGHT, both even")
     fps: int = Field(25, ge=5, le=60, description="video frames per second")
@@ -244,8 +293,8 @@ class Settings(ServiceSettings):
     assistant_model: str = Field("", description="name of the model")
     assistant_prompt: str = Field("", description="what the model is told of its task; empty: to be brief")
     assistant_greeting: str = Field(
-        "Hello, I am an automatic assistant. How can I help you?",
-        description="what an assistant says first that is no script",
+        GREETING,
+        description="what an assistant says first that is no script; where it is not set, in the call's language",
     )
     assistant_max_tokens: int = Field(300, ge=1, description="most tokens of one reply")
     assistant_tools: Annotated[list[HttpToolSettings], BeforeValidator(from_json)] = Field(
@@ -258,8 +307,39 @@ class Settings(ServiceSettings):
     assistant_transfer_to: str = Field(
         "", description="where an assistant may send callers (sip:help@example.com); empty: nowhere"
     )
+    stt: Literal["builtin", "deepgram", "openai"] = Field(
+        "builtin", description="who recognises what callers say; builtin: on this machine, English only"
+    )
+    stt_url: SecretUrl = Field(
+        SecretUrl(),
+        description="root of the recognition service; empty: the vendor's, whose protocol others speak, too",
+        repr=False,
+    )
+    stt_key: Secret = Field(Secret(), description="key of the recognition service", repr=False)
+    stt_model: str = Field("", description="its model; empty: nova-3, gpt-4o-mini-transcribe")
+    tts: Literal["builtin", "elevenlabs", "openai"] = Field(
+        "builtin",
+        description="who speaks; builtin: the voices on this machine, which also speak where others fail",
+    )
+    tts_url: SecretUrl = Field(
+        SecretUrl(),
+        description="root of the voice's service; empty: the vendor's, whose protocol others speak, too",
+        repr=False,
+    )
+    tts_key: Secret = Field(Secret(), description="key of the voice's service", repr=False)
+    tts_model: str = Field("", description="its model; empty: eleven_flash_v2_5, gpt-4o-mini-tts")
+    tts_voice: str = Field("", description="its voice: an id of ElevenLabs, a name of OpenAI (alloy)")
     max_conversations: int = Field(
         20, ge=1, description="callers that assistants talk with at once; the next one is told so"
+    )
+    conversation_minutes: int = Field(
+        60, ge=0, description="minutes that an assistant talks with one caller, who is told; 0: no limit"
+    )
+    conversation_turns: int = Field(
+        200, ge=0, description="answers that a caller gets from an assistant; 0: no limit"
+    )
+    conversation_tokens: int = Field(
+        200_000, ge=0, description="tokens of a model for one caller, of requests and replies; 0: no limit"
     )
     language: str = Field("en", description="language of greeting and say: en, de, fr, es, cmn...")
 
@@ -279,6 +359,11 @@ class Settings(ServiceSettings):
     cache_bytes: int = Field(2_000_000_000, ge=10_000_000, description="most bytes of cached body loops")
     media_workers: int = Field(1, ge=1, le=64, description="media worker processes; a call lives in one")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
+
+    @property
+    def database_url(self) -> str:
+        """Of the database of records."""
+        return self.database.reveal() or f"sqlite:///{self.data_dir / 'records.db'}"
 
     @property
     def api_token_file(self) -> Path:
@@ -335,7 +420,7 @@ class Settings(ServiceSettings):
             raise ValueError("it must lie within 128x128 and 1920x1920")
         return value
 
-    @field_validator("allow_from", "sip_proxies", "media_from")
+    @field_validator("allow_from", "sip_proxies", "media_from", "api_proxies")
     @classmethod
     def _check_networks(cls, value: list[str], info: ValidationInfo) -> list[str]:
         if info.field_name == "media_from" and value == ["none"]:
@@ -392,6 +477,30 @@ class Settings(ServiceSettings):
             raise ValueError("write it as https://host/path")
         return value
 
+    @field_validator("database")
+    @classmethod
+    def _check_database(cls, value: SecretUrl) -> SecretUrl:
+        if value and urlsplit(value.reveal()).scheme not in ("postgresql", "postgres", "sqlite"):
+            raise ValueError("write it as postgresql://user:password@host/name or sqlite:////path/of/a/file")
+        return value
+
+    @field_validator("recording_key_file")
+    @classmethod
+    def _check_key_file(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            try:
+                read_key(value.expanduser())
+            except OSError as error:
+                raise ValueError(f"the key file cannot be read: {error.strerror}") from None
+        return value
+
+    @field_validator("recordings_s3")
+    @classmethod
+    def _check_bucket(cls, value: str) -> str:
+        if value and not (value.startswith("s3://") and urlsplit(value).netloc):
+            raise ValueError("write it as s3://bucket/prefix")
+        return value
+
     @field_validator("webhook_secret")
     @classmethod
     def _check_webhook_secret(cls, value: Secret) -> Secret:
@@ -399,7 +508,15 @@ class Settings(ServiceSettings):
             signing_key(value.reveal())
         return value
 
-    @field_validator("avatar_image", "assistant_script", "api_tokens", "avatar_tokens", mode="before")
+    @field_validator(
+        "avatar_image",
+        "assistant_script",
+        "api_tokens",
+        "avatar_tokens",
+        "recording_key_file",
+        "recordings_dir",
+        mode="before",
+    )
     @classmethod
     def _empty(cls, value: object) -> object:
         return value or None
@@ -415,7 +532,9 @@ class Settings(ServiceSettings):
             split_address(value)
         return value
 
-    @field_validator("data_dir", "cache_dir", "api_tokens", "avatar_tokens")
+    @field_validator(
+        "data_dir", "cache_dir", "api_tokens", "avatar_tokens", "recording_key_file", "recordings_dir"
+    )
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
         return value.expanduser() if value else None

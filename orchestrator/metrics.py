@@ -10,10 +10,14 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from orchestrator.archive.archive import Archive
 from orchestrator.calls.events import CallEvent, EventBus
 from orchestrator.calls.registry import CallRegistry
+from orchestrator.recording.recordings import Recordings
 from orchestrator.webhook.webhook import Webhook
 from orchestrator.worker.pool import WorkerPool
+from visavis.service.breaker import ServiceState
+from visavis.service.child import ProcessState
 from visavis.service.supervisor import Supervisor
 
 OUTCOMES = 50
@@ -31,6 +35,10 @@ _STREAMS = {
     "withheld": ("visavis_media_withheld", "packets not sent to addresses that did not ask for them"),
 }
 """Figures of each stream of a call, of those under way as well."""
+
+_TOTAL = "total"
+_STEPS = ("words", "end_of_turn", "assistant", "voice", "lips")
+"""Of an answer's latency."""
 
 
 def _of_streams(stats: Mapping[str, Any], figure: str) -> int:
@@ -50,6 +58,8 @@ class OrchestratorCollector(Collector):
         talking_face: Callable[[], bool] | None = None,
     ) -> None:
         self.webhook: Webhook | None = None
+        self.archive: Archive | None = None
+        self.recordings: Recordings | None = None
         self._talking_face = talking_face
         self._calls = calls
         self._pool = pool
@@ -61,9 +71,13 @@ class OrchestratorCollector(Collector):
         self._streams: Counter[str] = Counter()
         self._replies: Counter[str] = Counter()
         self._wait_ms: list[float] = []
-        self._answer_ms: list[float] = []
+        self._steps_ms: dict[str, list[float]] = {}
         self.conversations: Callable[[], tuple[int, bool]] | None = None
         """How many callers are talked with, and whether what they say is understood now."""
+        self.processes: Callable[[], list[ProcessState]] = list
+        self.services: Callable[[], list[ServiceState]] = list
+        """Processes beside media workers, and services of others."""
+        self._caller_turns = 0
         self._without_slot: set[str] = set()
         """Calls whose turn under way found no speaking slot anywhere."""
 
@@ -83,7 +97,11 @@ class OrchestratorCollector(Collector):
         if event.kind == "turn_started":
             self._wait_ms = [*self._wait_ms, float(event.data["wait_ms"])][-200:]
         if event.kind == "latency":
-            self._answer_ms = [*self._answer_ms, float(event.data["total_ms"])][-200:]
+            for step in (*_STEPS, _TOTAL):
+                took = float(event.data.get(f"{step}_ms", 0.0))
+                self._steps_ms[step] = [*self._steps_ms.get(step, ()), took][-200:]
+        if event.kind == "transcript":
+            self._caller_turns += bool(event.data["final"])
         if event.kind == "reply":
             self._replies["whole" if event.data["whole"] else "cut"] += 1
         if event.kind == "ended" and (call := self._calls.call(event.call_id)) is not None:
@@ -135,6 +153,7 @@ class OrchestratorCollector(Collector):
                 "visavis_turn_start_wait_seconds", "First audio to start of turn, p95", p95
             )
         yield from self._talk()
+        yield from self._parts()
         yield from self._workers()
         yield from self._delivery()
 
@@ -149,17 +168,51 @@ class OrchestratorCollector(Collector):
             active, hears = self.conversations()
             yield GaugeMetricFamily("visavis_conversations", "Callers that are talked with", active)
             yield GaugeMetricFamily("visavis_listening", "Whether callers are understood now", int(hears))
-        if self._answer_ms:
-            ordered = sorted(self._answer_ms)
-            latency = GaugeMetricFamily(
-                "visavis_answer_seconds",
-                "From a caller's last word to the first sound of the answer, last 200",
-                labels=["quantile"],
-            )
+        started = self._events["speech_started", ""]
+        yield CounterMetricFamily("visavis_speech_started", "Times that a caller began to speak", started)
+        yield CounterMetricFamily(
+            "visavis_caller_turns", "Turns of callers that got a reply", self._caller_turns
+        )
+        if self._steps_ms:
+            yield from self._latency()
+
+    def _latency(self) -> Iterable[Metric]:
+        text = "From a caller's last word to the first sound of the answer, last 200"
+        total = GaugeMetricFamily("visavis_answer_seconds", text, labels=["quantile"])
+        steps = GaugeMetricFamily(
+            "visavis_answer_step_seconds", f"{text}: each step", labels=["step", "quantile"]
+        )
+        for step, values in self._steps_ms.items():
+            ordered = sorted(values)
             for quantile in (0.5, 0.95):
                 at = ordered[int(quantile * (len(ordered) - 1))] / 1000
-                latency.add_metric([str(quantile)], at)
-            yield latency
+                if step == _TOTAL:
+                    total.add_metric([str(quantile)], at)
+                else:
+                    steps.add_metric([step, str(quantile)], at)
+        yield total
+        yield steps
+
+    def _parts(self) -> Iterable[Metric]:
+        up = GaugeMetricFamily(
+            "visavis_process_ready", "Whether a process of ours is there", labels=["process"]
+        )
+        restarts = CounterMetricFamily(
+            "visavis_process_restarts", "Times that a process of ours was started again", labels=["process"]
+        )
+        for process in self.processes():
+            if process.state != "off":
+                up.add_metric([process.name], int(process.state == "ready"))
+                restarts.add_metric([process.name], process.restarts)
+        labels = ["part", "service"]
+        rests = GaugeMetricFamily(
+            "visavis_service_rests", "Whether a service of others has failed and is left alone", labels=labels
+        )
+        faults = CounterMetricFamily("visavis_service_faults", "Faults of services of others", labels=labels)
+        for service in self.services():
+            rests.add_metric([service.part, service.name], int(service.state == "rests"))
+            faults.add_metric([service.part, service.name], service.faults)
+        yield from (up, restarts, rests, faults)
 
     def _delivery(self) -> Iterable[Metric]:
         lost = CounterMetricFamily(
@@ -176,6 +229,18 @@ class OrchestratorCollector(Collector):
             yield GaugeMetricFamily(
                 "visavis_webhook_waiting", "Events the webhook has not taken yet", self.webhook.waiting
             )
+        if self.archive is not None:
+            status = self.archive.status
+            up = int(status.state == "ready")
+            yield GaugeMetricFamily("visavis_database_up", "Whether the database takes records", up)
+            yield GaugeMetricFamily(
+                "visavis_archive_waiting", "Records and lines of transcripts to be written", status.waiting
+            )
+            yield CounterMetricFamily("visavis_archive_lost", "Such as will never be written", status.lost)
+        if self.recordings is not None:
+            active, failed = self.recordings.active, self.recordings.failures
+            yield GaugeMetricFamily("visavis_recordings", "Calls that are recorded now", active)
+            yield CounterMetricFamily("visavis_recordings_failed", "Recordings that ended by a fault", failed)
         failures = CounterMetricFamily(
             "visavis_task_failures", "Background tasks that ended unexpectedly", labels=["task"]
         )

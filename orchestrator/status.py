@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Literal, Protocol
 
+from orchestrator.archive.archive import Archive, ArchiveStatus
 from orchestrator.calls.gateway import Gateway
 from orchestrator.calls.portraits import DEFAULT
 from orchestrator.calls.preparation import PortraitPreparation, State
@@ -18,6 +19,8 @@ from visavis.client.grpc import GrpcServerClient
 from visavis.client.placement import Server
 from visavis.client.pool import ServerPool
 from visavis.errors import VisavisError
+from visavis.service.breaker import ServiceState
+from visavis.service.child import ProcessState
 from visavis.service.supervisor import Supervisor, TaskFailure
 
 ASK_S = 1.0
@@ -65,7 +68,8 @@ class WorkerStatus:
 @dataclass(frozen=True)
 class Status:
     """``takes_calls``: a call is answered now. ``talking_face``: and it gets a face whose lips move. ``missing``:
-    one sentence for each thing that keeps it from that. ``sip``: bound addresses by transport."""
+    one sentence for each thing that keeps it from that. ``processes``: listening and voices; ``services``: those of
+    others that recognise, speak and answer. ``sip``: bound addresses by transport."""
 
     takes_calls: bool
     talking_face: bool
@@ -76,7 +80,10 @@ class Status:
     servers: list[ServerStatus]
     workers: list[WorkerStatus]
     voices: list[VoiceState]
+    processes: list[ProcessState]
+    services: list[ServiceState]
     sip: dict[str, list[str]]
+    database: ArchiveStatus
     failures: list[TaskFailure]
     versions: dict[str, str]
 
@@ -103,6 +110,9 @@ class StatusDesk:
     sip: Gateway
     names: Sequence[str]
     supervisor: Supervisor
+    archive: Archive
+    processes: Callable[[], list[ProcessState]] = list
+    services: Callable[[], list[ServiceState]] = list
     _asked: asyncio.Task[list[ServerStatus]] | None = None
     _asked_at: float = 0.0
 
@@ -143,7 +153,10 @@ class StatusDesk:
                 for worker in self.workers.workers
             ],
             voices=self.voices.states,
+            processes=self.processes(),
+            services=self.services(),
             sip=self._addresses(),
+            database=self.archive.status,
             failures=self.supervisor.failures,
             versions={name: metadata.version(name) for name in _PACKAGES}
             | {"python": platform.python_version()},
@@ -205,7 +218,14 @@ async def _ask(client: GrpcServerClient, known: Server | None) -> ServerStatus:
         return replace(status, reason=f"it did not answer within {ASK_S:g} s")
     except VisavisError as error:
         return replace(status, reason=str(error))
-    status = replace(status, state="ready", engine=able.engine, build=able.build, version=able.version)
+    status = replace(
+        status,
+        state="ready",
+        reason=able.not_ready_reason,  # of one of its devices, where others draw
+        engine=able.engine,
+        build=able.build,
+        version=able.version,
+    )
     if able.draining:
         return replace(status, state="draining", reason="it drains: no new conversations")
     if not able.ready:

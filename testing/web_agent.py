@@ -7,8 +7,10 @@ import os
 import re
 import secrets
 import time
+from typing import Any
 
 from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
 
 from orchestrator.rtp import stun
 from testing.dtls_client import DtlsClient
@@ -51,8 +53,13 @@ class _Media(asyncio.DatagramProtocol):
             self.came.put_nowait(data)
 
 
-async def set_up(port: int, token: str, hold_s: float) -> tuple[float, float]:
-    """A call to the API's ``port``: seconds from INVITE to 200, and to keys; then it lasts so long."""
+async def set_up(
+    port: int, token: str, hold_s: float, *, url: str = "", **options: Any
+) -> tuple[float, float]:
+    """A call to the API's ``port``: seconds from INVITE to 200, and to keys; then it lasts so long.
+
+    ``url`` is another one's, such as a proxy's; ``options`` are the connection's, and ``headers`` more of its own.
+    """
     client, ufrag = DtlsClient(), secrets.token_hex(4)
     body = _SDP.format(
         ufrag=ufrag,
@@ -81,9 +88,10 @@ async def set_up(port: int, token: str, hold_s: float) -> tuple[float, float]:
             ]
         )
 
-    headers = {"Authorization": f"Bearer {token}"}
-    url = f"ws://127.0.0.1:{port}/v1/sip"
-    async with connect(url, subprotocols=["sip"], additional_headers=headers, proxy=None) as socket:  # type: ignore[list-item]
+    headers = {"Authorization": f"Bearer {token}", **options.pop("headers", {})}
+    url = url or f"ws://127.0.0.1:{port}/v1/sip"
+    own = {"additional_headers": headers, "proxy": None, **options}
+    async with connect(url, subprotocols=[Subprotocol("sip")], **own) as socket:
         began = time.monotonic()
         await socket.send(request("INVITE", 1, "sip:default@127.0.0.1", body))
         while not (text := str(await socket.recv())).startswith("SIP/2.0 200"):

@@ -47,7 +47,7 @@ def code(page: Path) -> str:
 
 @pages
 def test_every_block_says_what_it_is(page: Path) -> None:
-    known = {"sh", "text", "python", "toml", "json", "yaml", "js"}
+    known = {"sh", "text", "python", "toml", "json", "yaml", "js", "nginx"}
     assert {language for language, _ in FENCE.findall(page.read_text())} <= known
 
 

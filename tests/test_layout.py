@@ -76,15 +76,16 @@ def test_there_is_no_import_circle() -> None:
 
 
 FLOORS = {
-    "rtp": "media sip worker calls gateways api avatar speech conversation app config",
+    "rtp": "media sip worker calls gateways api avatar speech conversation archive app config",
     "sip": "media worker calls gateways api avatar speech conversation app config",
     "media": "sip worker calls gateways api avatar speech conversation app config",
     "speech": "media sip rtp worker calls gateways api avatar conversation app config",
     "listening": "media sip rtp worker calls gateways api avatar speech conversation assistants app config",
     "assistants": "media sip rtp worker calls gateways api avatar listening conversation app config",
-    "calls": "gateways sip api app",
-    "conversation": "gateways sip media app",
-    "worker": "sip calls gateways api avatar speech conversation app config",
+    "calls": "gateways sip api archive app",
+    "conversation": "gateways sip media archive app",
+    "archive": "media sip rtp gateways api avatar speech listening assistants app config",
+    "worker": "sip calls gateways api avatar speech conversation archive recording app config",
 }
 """Folders of the orchestrator, and what none of their modules may import."""
 

@@ -41,7 +41,7 @@ HEAR = """(async () => {
     const hear = setInterval(() => {
       if (!call.meter) return;
       call.meter.getFloatTimeDomainData(samples);
-      if (samples.some(one => Math.abs(one) > 0.01)) {
+      if (samples.some(one => Math.abs(one) > 0.003)) {
         call.mark("heard");
         clearInterval(hear);
         clearInterval(look);

@@ -172,7 +172,9 @@ def parts(order: Order) -> Figures:
         zero = torch.zeros(rows, dtype=torch.int64, device=device)
         out: Figures = {
             "rows": rows,
-            "whisper_ms": _timed(lambda: network.encoder(mel, zero, zero, zero, zero + 500), repeats, cuda),
+            "whisper_ms": _timed(
+                lambda: network.encoder(mel, zero, zero, zero, zero + 500, zero), repeats, cuda
+            ),
             "unet_ms": _timed(lambda: network.unet_output(latents, tokens), repeats, cuda),
             "decoder_ms": _timed(lambda: network.decode(coded), repeats, cuda),
             "decoder_nchw_ms": _timed(lambda: network.decode(coded.contiguous()), repeats, cuda),

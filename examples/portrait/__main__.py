@@ -18,15 +18,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m examples.portrait", description=portrait.__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--person", choices=sorted(PEOPLE), default="iris")
+    parser.add_argument("--person", choices=sorted(PEOPLE), default="lumi")
     parser.add_argument("--size", type=int, default=704, help="pixels a side")
-    parser.add_argument("--samples", type=int, default=56, help="light paths for each pixel")
-    parser.add_argument("--turn", type=float, help="degrees that the head is turned (default: the person's)")
+    parser.add_argument("--samples", type=int, default=28, help="light paths for each pixel")
+    parser.add_argument("--turn", type=float, default=0, help="degrees that the head is turned")
     options = parser.parse_args()
     person = PEOPLE[options.person]
     build(options.folder, person, np.random.default_rng(7))
-    turn = person.turn if options.turn is None else options.turn
-    photograph(options.out.resolve(), options.size, options.samples, turn)
+    photograph(options.out.resolve(), options.size, options.samples, options.turn, person.drawn)
 
 
 if __name__ == "__main__":

@@ -5,4 +5,5 @@ import bpy as bpy
 import bmesh as bmesh
 from mathutils import Vector as Vector
 from mathutils.bvhtree import BVHTree as BVHTree
+from mathutils.kdtree import KDTree as KDTree
 # isort: on

@@ -1,4 +1,4 @@
-"""Eyebrows, lashes and stubble."""
+"""Eyebrows, lashes and beards."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ from examples.portrait.materials import plain
 from examples.portrait.strands import Curves, strands
 
 
-def grow_brows(head: Head, count: int, material: Any, rng: np.random.Generator) -> None:
-    """Eyebrows of ``count`` hairs each."""
-    hairs = [_brow_hair(head, eye, rng) for eye in head.eyes for _ in range(count)]
+def grow_brows(head: Head, thickness: float, material: Any, rng: np.random.Generator) -> None:
+    """Eyebrows, ``thickness`` 1 or more."""
+    hairs = [
+        _brow_hair(head, eye, thickness, rng) for eye in head.eyes for _ in range(round(380 * thickness))
+    ]
     strands("brows", [hair for hair in hairs if hair is not None], 0.000055, 0.00001, material)
 
 
-def _brow_hair(head: Head, eye: Eye, rng: np.random.Generator) -> Curves | None:
+def _brow_hair(head: Head, eye: Eye, thickness: float, rng: np.random.Generator) -> Curves | None:
     """One hair, from above the inner corner (u = 0) outwards (1), by the eye's own place."""
     u = rng.uniform(0, 1)
     w = rng.normal(0, 0.33)
-    arch = 0.0195 + 0.0050 * math.sin(math.pi * min(u * 1.02, 1) ** 1.25) - 0.0035 * u**3
-    thick = 0.0042 * (1 - u**2.2) * min(1, 0.45 + 2.2 * u) + 0.0008
+    arch = (
+        0.0195 + 0.0050 / thickness * math.sin(math.pi * min(u * 1.02, 1) ** 1.25) - 0.0035 / thickness * u**3
+    )
+    thick = 0.0042 * thickness * (1 - u**2.2) * min(1, 0.45 + 2.2 * u) + 0.0008
     x = abs(eye.centre[0]) - 0.0150 * head.unit + 0.0385 * u * head.unit
     hit = head.front(eye.sign * x, eye.centre[2] + (arch + thick * w) * head.unit)
     if hit is None:
@@ -48,18 +52,18 @@ def grow_lashes(head: Head, rng: np.random.Generator) -> None:
 
 def _row_of_lashes(head: Head, eye: Eye, upper: bool, rng: np.random.Generator) -> Iterator[Curves]:
     for s in np.linspace(-0.98, 0.98, 150 if upper else 80):
-        edge = _lid_edge(head, eye, eye.centre[0] + s * eye.radius * 1.02, upper)
+        edge = lid_edge(head, eye, eye.centre[0] + s * eye.radius * 1.02, upper)
         if edge is None or abs(edge[2] - eye.centre[2]) > 0.75 * eye.radius or (not upper and abs(s) > 0.8):
             continue
         fan = np.array([0.55 * s + 0.12 * eye.sign, -0.95, 0.30 if upper else -0.42])
         fan += rng.normal(0, 0.12, 3)
-        length = (0.0072 if upper else 0.0026) * (0.75 + 0.35 * (eye.sign * s)) * rng.uniform(0.75, 1.1)
+        length = (0.0060 if upper else 0.0022) * (0.75 + 0.35 * (eye.sign * s)) * rng.uniform(0.75, 1.1)
         t = np.linspace(0, 1, 6)[:, None]
         curl = np.array([0, 0, 0.55 * length if upper else -0.15 * length])
         yield edge + np.array([0, 0.0003, 0]) + unit_vector(fan) * length * t + curl * t**2.2
 
 
-def _lid_edge(head: Head, eye: Eye, x: float, upper: bool) -> Point | None:
+def lid_edge(head: Head, eye: Eye, x: float, upper: bool) -> Point | None:
     """Scans from above or below for where the skin gives way to the eyeball."""
     last = None
     for dz in np.linspace(eye.radius * (1.1 if upper else -1.1), 0, 46):
@@ -70,21 +74,32 @@ def _lid_edge(head: Head, eye: Eye, x: float, upper: bool) -> Point | None:
     return None
 
 
-def grow_stubble(head: Head, material: Any, rng: np.random.Generator) -> None:
-    """Stubble on jaw, cheeks and upper lip."""
+_BEARD = (
+    (0, 0.018, 0.030, 0.036, 0.044, 0.055, 0.064),
+    (-0.088, -0.090, -0.082, -0.062, -0.064, -0.045, -0.005),
+)
+"""The upper edge of a beard: its height over its distance from the middle, metres."""
+
+
+def grow_beard(head: Head, material: Any, rng: np.random.Generator) -> None:
+    """A short beard on jaw, cheeks and upper lip, thinner at its edges."""
     unit, curves = head.unit, []
-    for _ in range(9000):
-        x, z = rng.uniform(-0.07, 0.07) * unit, rng.uniform(-0.125, -0.045) * unit
-        ax = abs(x) / unit
-        jaw = z / unit < -0.088 + 0.5 * max(ax - 0.03, 0) and ax < 0.062
-        cheek = ax > 0.036 and z / unit < -0.04 - 0.9 * max(0.058 - ax, 0)
-        lip = ax < 0.027 and -0.064 < z / unit < -0.055
-        if not (jaw or cheek or lip):
+    for _ in range(40000):
+        x, z = rng.uniform(-0.07, 0.07) * unit, rng.uniform(-0.14, -0.005) * unit
+        if rng.uniform() > _beard(abs(x) / unit, z / unit):
             continue
         hit = head.front(x, z)
-        if hit is None or hit[0][1] > head.eyes[0].centre[1] + 0.07:
+        deepest = 0.07 if z > -0.112 * unit else 0.02  # behind the chin is the neck
+        if hit is None or hit[0][1] > head.eyes[0].centre[1] + deepest:
             continue
         lean = unit_vector(hit[1] * 0.5 + np.array([0.2 * np.sign(x), 0, -1.0]) + rng.normal(0, 0.25, 3))
         t = np.linspace(0, 1, 4)[:, None]
-        curves.append(hit[0] + lean * 0.006 * rng.uniform(0.5, 1.2) * t)
+        curves.append(hit[0] + lean * 0.0042 * rng.uniform(0.5, 1.2) * t)
     strands("beard", curves, 0.00006, 0.00002, material)
+
+
+def _beard(aside: float, z: float) -> float:
+    """How likely a hair is, 0 to 1; ``aside`` and ``z`` of a head of unit 1."""
+    cheek = float(np.clip((np.interp(aside, *_BEARD) - z) / 0.010, 0, 1))
+    lip = float(np.clip(min(z + 0.0675, -0.056 - z) / 0.003, 0, 1)) if aside < 0.036 else 0.0
+    return max(cheek, lip * min(1.0, 0.35 + aside / 0.009))

@@ -1,4 +1,4 @@
-"""The hair of the head: short, or long, parted and tucked behind the ears."""
+"""Hair of strands: curls that stand off the head, a bob, or combed back from a high forehead."""
 
 from __future__ import annotations
 
@@ -6,27 +6,58 @@ from typing import Any
 
 import numpy as np
 
-from examples.portrait.head import Head, Hit, Point, Shell, unit_vector
+from examples.portrait.bob import bob
+from examples.portrait.head import Head, Hit, Point, unit_vector
 from examples.portrait.people import Person
-from examples.portrait.strands import Curves, drape, grow, strands, thicken
+from examples.portrait.strands import Curves, curled, grow, strands, thicken
 
-_TRIES = 12000
-_CURLY = 0.9  # short hair of more melanin is short and curls
+_TRIES = 14000
+_STRANDS = 500
+"""Of a lock."""
 
 
-def grow_hair(head: Head, person: Person, material: Any, rng: np.random.Generator) -> None:
-    """All of it."""
-    roots = _roots(head, rng)
-    if person.long_hair:
-        curves = thicken(_long(head, roots, rng), 14, 0.0016, rng, frizz=0.0008)
-        strands("hair", curves, 0.00005, 0.00003, material)
+def grow_hair(head: Head, person: Person, material: Any, rng: np.random.Generator) -> list[Hit]:
+    """All of it, shorter towards the ears; returns where it grows."""
+    unit = head.unit
+
+    def anyhow(p: Point, root: Point) -> Point:
+        return rng.normal(0, 1, 3)
+
+    def back(p: Point, root: Point) -> Point:
+        over = np.clip(root[2] / (0.07 * unit), 0, 1)  # the sides go down, the top goes back
+        aside = float(np.clip((root[0] - 0.01 * unit) / (0.05 * unit), -1, 1))
+        return np.array([0.5 * aside, 0.75, 0.1 * over - 0.6 * (1 - over)]) + rng.normal(0, 0.3, 3)
+
+    def taper(root: Point) -> float:
+        return float(np.clip((root[2] / unit + 0.005) / 0.06, 0.2, 1))
+
+    if person.hair == "curls":
+        roots, long = _roots(head, rng, high=0.004), 0.013 if person.beard else 0.019
+        guides = grow(head, roots, anyhow, long * unit, lambda t: 0.65 * long * t, taper, rng)
+        curves = curled(thicken(guides, 9, 0.0012, rng), 0.0014, rng)
+        strands("hair", curves, 0.00010, 0.00006, material)
+    elif person.hair == "bob":
+        roots = _roots(head, rng, high=0.004)
+        curves = curled(_strands_of(bob(head, rng), rng), 0.0006, rng)
+        strands("hair", curves, 0.00008, 0.00005, material)
     else:
-        curves = thicken(_short(head, roots, person, rng), 8, 0.0016, rng, frizz=0.0012)
-        strands("hair", curves, 0.00006, 0.00002, material)
+        roots = _roots(head, rng, high=0.010)
+        guides = grow(head, roots, back, 0.034 * unit, lambda t: 0.001 + 0.005 * np.sin(2 * t), taper, rng)
+        curves = curled(thicken(guides[::2], 22, 0.0009, rng), 0.0004, rng)
+        strands("hair", curves, 0.00007, 0.00003, material)
+    return roots
 
 
-def _roots(head: Head, rng: np.random.Generator) -> list[Hit]:
-    """Places above the hairline and not around the ears."""
+def _strands_of(locks: list[Curves], rng: np.random.Generator) -> Curves:
+    """Each lock as strands, all over its thickness."""
+    spread = rng.normal(0, 0.55, (len(locks), _STRANDS, 1, 3))
+    ways = np.array(locks)[:, None]
+    every = ways[..., :3] + spread * ways[..., 3:]
+    return np.asarray(every.reshape(-1, *every.shape[2:]))
+
+
+def _roots(head: Head, rng: np.random.Generator, high: float = 0.0) -> list[Hit]:
+    """Places above the hairline, which may be ``high`` by some metres, and not around the ears."""
     roots, unit = [], head.unit
     for _ in range(_TRIES):
         direction = unit_vector(rng.normal(0, 1, 3))
@@ -38,65 +69,9 @@ def _roots(head: Head, rng: np.random.Generator) -> list[Hit]:
         where = hit[0]
         forward = head.middle[1] - where[1]  # towards the face
         side = abs(where[0])
-        hairline = 0.060 * unit - 0.35 * max(side - 0.035 * unit, 0) + rng.normal(0, 0.0018)
+        hairline = (0.060 + high) * unit - 0.55 * max(side - 0.028 * unit, 0) + rng.normal(0, 0.0018)
         forehead = forward > 0.030 * unit and where[2] < hairline
         ear = forward > -0.012 * unit and where[2] < 0.012 * unit  # in front of it and over it
         if not forehead and not ear and where[2] >= -0.075 * unit:
             roots.append(hit)
     return roots
-
-
-def _parting(head: Head) -> float:
-    return 0.020 * head.unit
-
-
-def _short(head: Head, roots: list[Hit], person: Person, rng: np.random.Generator) -> Curves:
-    curly = person.melanin >= _CURLY
-    part = _parting(head)
-
-    def combing(p: Point, root: Point) -> Point:
-        if curly:
-            return rng.normal(0, 1, 3)
-        return np.array([0.25 * np.sign(root[0] - part), 0.75, 0.10])
-
-    def lift(t: float) -> float:
-        return 0.004 * t if curly else 0.001 + 0.010 * t
-
-    return grow(head, roots, combing, (0.010 if curly else 0.035) * head.unit, lift, rng)
-
-
-def _long(head: Head, roots: list[Hit], rng: np.random.Generator) -> Curves:
-    unit, middle = head.unit, head.middle
-    shell = Shell(np.array([where for where, _ in roots]))
-    part = _parting(head)
-    sides = {tuple(root): 1.0 if root[0] > part + rng.normal(0, 0.0060) else -1.0 for root, _ in roots}
-
-    def combing(p: Point, root: Point) -> Point:
-        sign = sides[tuple(root)]
-        behind = np.array([sign * 0.060, middle[1] + 0.055 * unit, -0.035 * unit])  # behind the ear
-        if (p[1] > behind[1] - 0.014 and p[2] < 0.0) or p[2] < -0.03 * unit:
-            return np.array([sign * np.clip((0.060 - abs(p[0])) * 9, -0.7, 0.3), -0.06, -1.0])  # falls
-        outward = shell.outward(p)
-        aside = np.array([sign, 0.25, -0.05])
-        over = np.clip((p[2] - 0.070 * unit) / (0.03 * unit), 0, 1)
-        pull = behind - p
-        pull /= np.linalg.norm(pull) + 1e-9
-        way = pull * (1 - 0.7 * over) + aside * 0.9 * over
-        way -= outward * float(way @ outward)
-        return np.asarray(way / (np.linalg.norm(way) + 1e-9))
-
-    return _tucked(head, drape(head, shell, roots, combing, 0.325 * unit, rng), rng)
-
-
-def _tucked(head: Head, guides: Curves, rng: np.random.Generator) -> Curves:
-    """Below the ears the hair hangs behind them, close to the neck."""
-    unit = head.unit
-    x, y, z = (guides[:, :, axis] for axis in range(3))
-    low = np.clip((-0.004 - z) / 0.045, 0, 1)
-    room = 0.078 * unit - 0.018 * unit * low - rng.uniform(0, 0.016, (len(guides), 1))
-    tucked = np.sign(x) * np.minimum(np.abs(x), room)
-    guides[:, :, 0] = x + (tucked - x) * np.minimum(low * 3, 1)
-    guides[:, :, 1] = y + (np.maximum(y, head.middle[1] + 0.022 * unit) - y) * np.minimum(low * 3, 1)
-    for _ in range(4):
-        guides[:, 1:-1] = 0.25 * guides[:, :-2] + 0.5 * guides[:, 1:-1] + 0.25 * guides[:, 2:]
-    return guides

@@ -68,6 +68,11 @@ class Shell:
         k = 1 + float((a[:3] * self._centre**2).sum())
         self._radii = np.sqrt(k / a[:3])
 
+    def at(self, direction: Point) -> Point:
+        """The point in this direction from its centre."""
+        point: Point = self._centre + direction / np.linalg.norm(direction / self._radii)
+        return point
+
     def outward(self, p: Point) -> Point:
         """The direction away from it."""
         return unit_vector((p - self._centre) / self._radii**2)

@@ -12,14 +12,20 @@ from examples.portrait.people import Colour, scaled
 _Place = tuple[float, float, float]
 
 
-def light(back: tuple[Colour, Colour]) -> None:
-    """``back``: colours of the background at its edge and in its middle."""
+def light(back: tuple[Colour, Colour], drawn: bool = False) -> None:
+    """``back``: colours of the background at its edge and in its middle; ``drawn``: all of it softer."""
     face = (0.0, -0.05, -0.03)
-    _lamp("key", (-0.72, -1.05, 0.55), face, 0.60, 19.0, (1.0, 0.955, 0.90))
-    _lamp("fill", (1.1, -1.1, 0.0), face, 1.1, 2.6, (0.88, 0.94, 1.0))
-    _lamp("rim", (0.75, 0.75, 0.65), (0, 0, 0.05), 0.4, 15.0, (1.0, 0.93, 0.86))
-    _lamp("hair", (-0.5, 0.6, 0.8), (0, 0, 0.08), 0.4, 7.0, (0.95, 0.97, 1.0))
-    _room()
+    if drawn:
+        _lamp("key", (-0.6, -1.0, 0.95), face, 0.9, 28.0, (1.0, 0.965, 0.92))
+        _lamp("fill", (1.0, -1.2, 0.1), face, 1.4, 8.0, (0.93, 0.96, 1.0))
+        _lamp("rim", (0.7, 0.7, 0.6), (0, 0, 0.05), 0.5, 14.0, (1.0, 0.95, 0.9))
+        _lamp("hair", (-0.6, 0.5, 0.8), (0, 0, 0.08), 0.5, 6.0, (0.95, 0.97, 1.0))
+    else:
+        _lamp("key", (-0.65, -1.1, 0.60), face, 0.85, 21.0, (1.0, 0.96, 0.91))
+        _lamp("fill", (1.1, -1.1, 0.0), face, 1.3, 5.0, (0.90, 0.95, 1.0))
+        _lamp("rim", (0.75, 0.75, 0.65), (0, 0, 0.05), 0.5, 9.0, (1.0, 0.95, 0.9))
+        _lamp("hair", (-0.5, 0.6, 0.8), (0, 0, 0.08), 0.6, 4.0, (0.95, 0.97, 1.0))
+    _room(0.3 if drawn else 0.2)
     _background(*back)
 
 
@@ -32,11 +38,11 @@ def _lamp(name: str, at: _Place, target: _Place, size: float, power: float, colo
     lamp.rotation_euler = (Vector(target) - Vector(at)).to_track_quat("-Z", "Y").to_euler()
 
 
-def _room() -> None:
+def _room(strength: float = 0.13) -> None:
     world = bpy.data.worlds.new("world")
     world.use_nodes = True
     inputs = world.node_tree.nodes["Background"].inputs
-    inputs[0].default_value, inputs[1].default_value = (0.5, 0.55, 0.6, 1), 0.13
+    inputs[0].default_value, inputs[1].default_value = (0.5, 0.55, 0.6, 1), strength
     bpy.context.scene.world = world
 
 

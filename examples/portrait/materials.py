@@ -22,14 +22,13 @@ def cloth(colour: Colour) -> Any:
     return n.finish("BsdfPrincipled", Base_Color=colour, Roughness=0.9, Sheen_Weight=0.35, Normal=bump)
 
 
-def hair(melanin: float, redness: float = 0.35, roughness: float = 0.28) -> Any:
-    """Hair, every strand of a slightly other colour."""
+def hair(colour: Colour) -> Any:
+    """Matte hair, every strand of a slightly other colour."""
     return Nodes("hair").finish(
         "BsdfHairPrincipled",
-        parametrization="MELANIN",
-        Melanin=melanin,
-        Melanin_Redness=redness,
-        Roughness=roughness,
-        Radial_Roughness=0.45,
-        Random_Color=0.25,
+        parametrization="COLOR",
+        Color=colour,
+        Roughness=0.45,
+        Radial_Roughness=0.6,
+        Random_Roughness=0.2,
     )

@@ -28,7 +28,7 @@ class Mesh:
         vertices, self._uvs = self._read(folder / "3dobjs" / "base.obj")
         self._v = np.array(vertices)
         for name, weight in targets.items():
-            self._apply(folder / "targets" / f"{name}.target.gz", weight)
+            self._apply(_target(folder, name), weight)
         middle = (self._centre("helper-l-eye") + self._centre("helper-r-eye")) / 2
         self._v -= [middle[0], middle[1], 0]
 
@@ -52,16 +52,23 @@ class Mesh:
         return vertices, uvs
 
     def _apply(self, path: Path, weight: float) -> None:
-        with gzip.open(path, "rt") as file:
-            for line in file:
-                parts = line.split()
-                if len(parts) == 4 and not line.startswith("#"):
-                    self._v[int(parts[0])] += weight * np.array([float(p) for p in parts[1:]])
+        data = path.read_bytes()
+        text = gzip.decompress(data) if path.suffix == ".gz" else data
+        for line in text.decode().splitlines():
+            parts = line.split()
+            if len(parts) == 4 and not line.startswith("#"):
+                self._v[int(parts[0])] += weight * np.array([float(p) for p in parts[1:]])
 
     def _centre(self, group: str) -> NDArray[np.float64]:
         faces = [f for f, g in zip(self._faces, self._groups, strict=True) if g == group]
         centre: NDArray[np.float64] = self._v[sorted({i for face in faces for i in face})].mean(0)
         return centre
+
+    def swell(self, group: str, by: float, reach: float) -> None:
+        """Magnify what lies within ``reach`` (metres) of this group's centre ``1 + by`` times: larger eyes."""
+        away = self._v - self._centre(group)
+        near = 1 / (1 + (np.linalg.norm(away * [1, 1, 0.5], axis=1) / (reach / METRE)) ** 4)
+        self._v += by * near[:, None] * away
 
     def object(self, name: str, keep: Keep, level: int = 2) -> Any:
         """A Blender object of the faces that are kept, ``level`` times subdivided."""
@@ -81,6 +88,13 @@ class Mesh:
         return thing
 
 
+def _target(folder: Path, name: str) -> Path:
+    """``faceunits/...`` are ARKit's blend shapes, which lie beside the base mesh's own targets."""
+    if name.startswith("faceunits/"):
+        return folder.parent / "faceunits01" / "targets" / f"{name}.target"
+    return folder / "targets" / f"{name}.target.gz"
+
+
 def placed(name: str, data: Any) -> Any:
     """A new object of this data, in the scene."""
     thing = bpy.data.objects.new(name, data)
@@ -89,9 +103,15 @@ def placed(name: str, data: Any) -> Any:
 
 
 def cut(
-    thing: Any, point: tuple[float, float, float], normal: tuple[float, float, float], offset: float
-) -> None:
-    """Only what lies below a plane stays, ``offset`` metres off the skin and with a hem: a shirt."""
+    thing: Any,
+    point: tuple[float, float, float],
+    normal: tuple[float, float, float],
+    offset: float,
+) -> NDArray[np.float64]:
+    """Only what lies below a plane stays, ``offset`` metres off the skin: a shirt.
+
+    Returns its neckline ``(n, 3)``, in order.
+    """
     graph = bpy.context.evaluated_depsgraph_get()
     mesh = bpy.data.meshes.new_from_object(thing.evaluated_get(graph))
     thing.modifiers.clear()
@@ -103,8 +123,10 @@ def cut(
     work.normal_update()
     for vertex in work.verts:
         vertex.co += vertex.normal * offset
+    edge = np.array([tuple(v.co) for v in work.verts if v.is_boundary and v.co.z > point[2] - 0.08])
     work.to_mesh(mesh)
     work.free()
     mesh.polygons.foreach_set("use_smooth", [True] * len(mesh.polygons))
-    hem = thing.modifiers.new("hem", "SOLIDIFY")
-    hem.thickness, hem.offset, hem.use_rim = 0.0045, 1.0, True
+    away = edge - edge.mean(0)
+    ordered: NDArray[np.float64] = edge[np.argsort(np.arctan2(away[:, 1], away[:, 0]))]
+    return ordered

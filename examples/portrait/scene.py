@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from examples.portrait import materials
-from examples.portrait.blender import Vector, bpy
+from examples.portrait.blender import KDTree, Vector, bpy
+from examples.portrait.cartoon import draw
 from examples.portrait.eyes import eye as eye_material
-from examples.portrait.face_hair import grow_brows, grow_lashes, grow_stubble
+from examples.portrait.face_hair import grow_beard, grow_brows, grow_lashes
 from examples.portrait.hair import grow_hair
-from examples.portrait.head import Eye, Head
+from examples.portrait.head import Eye, Head, Point
 from examples.portrait.light import light
 from examples.portrait.mesh import Mesh, cut
-from examples.portrait.people import Person
+from examples.portrait.people import Person, scaled
+from examples.portrait.sculpt import tubes
 from examples.portrait.skin import skin as skin_material
 
 
@@ -24,21 +26,37 @@ def build(folder: Path, person: Person, rng: np.random.Generator) -> None:
     """An empty scene, then everything. ``folder``: of the base mesh."""
     bpy.ops.wm.read_factory_settings(use_empty=True)
     mesh = Mesh(folder, person.targets)
+    for side in "lr" if person.drawn else "":
+        mesh.swell(f"helper-{side}-eye", 0.21, 0.026)
     skin = mesh.object("skin", lambda group, centre: group == "body" and centre[1] > -4.5)
     skin.data.materials.append(skin_material(folder, person))
     shirt = mesh.object("shirt", lambda group, centre: group == "body" and -7.0 < centre[1] < -0.6, level=3)
-    cut(shirt, (0, -0.055, -0.172), (0, -0.42, 1.0), 0.004)
-    shirt.data.materials.append(materials.cloth(person.shirt))
+    neckline = cut(shirt, (0, -0.055, -0.168), (0, -0.42, 1.0), 0.004)
+    cloth = materials.cloth(person.shirt)
+    shirt.data.materials.append(cloth)
+    _collar(neckline, cloth)
     eyes = [_eye(mesh, side, person) for side in "lr"]
     _mouth(mesh)
-    _groom(Head(skin, eyes), person, rng)
-    if person.glasses:
-        _spectacles(eyes)
-    light(person.back)
+    head = Head(skin, eyes)
+    if person.drawn:
+        draw(head, person, rng)
+    else:
+        _groom(head, person, skin, rng)
+    light(person.back, person.drawn)
 
 
 def _part(mesh: Mesh, name: str, level: int) -> Any:
     return mesh.object(name, lambda group, _: group == f"helper-{name}", level)
+
+
+def _collar(neckline: NDArray[np.float64], cloth: Any) -> None:
+    """A round hem that lies on the neck."""
+    ring = neckline[:: max(1, len(neckline) // 40)]
+    wide = np.abs(ring - ring.mean(0)).mean(0)
+    for _ in range(8):
+        ring = (np.roll(ring, 1, 0) + 2 * ring + np.roll(ring, -1, 0)) / 4
+    ring = ring.mean(0) + (ring - ring.mean(0)) * wide / np.abs(ring - ring.mean(0)).mean(0)
+    tubes("collar", [np.c_[ring, np.full(len(ring), 0.0085)]], cloth, closed=True)
 
 
 def _eye(mesh: Mesh, side: str, person: Person) -> Eye:
@@ -58,33 +76,21 @@ def _mouth(mesh: Mesh) -> None:
     tongue.data.materials.append(materials.plain("tongue", (0.5, 0.16, 0.14), 0.35))
 
 
-def _groom(head: Head, person: Person, rng: np.random.Generator) -> None:
-    dark = materials.hair(min(1.0, person.melanin + 0.25), 0.2, 0.4)
-    main = materials.hair(person.melanin)
-    grow_brows(head, 330 if person.glasses else 420, dark, rng)
+def _groom(head: Head, person: Person, skin: Any, rng: np.random.Generator) -> None:
+    hair = materials.hair(person.hair_colour)
+    grow_brows(head, person.brows, materials.hair(scaled(person.hair_colour, 0.5)), rng)
     grow_lashes(head, rng)
-    grow_hair(head, person, main, rng)
+    _darken(skin, [where for where, _ in grow_hair(head, person, hair, rng)])
     if person.beard:
-        grow_stubble(head, dark, rng)
+        grow_beard(head, hair, rng)
 
 
-def _spectacles(eyes: list[Eye]) -> None:
-    metal = materials.plain("frame", (0.02, 0.02, 0.02), 0.25)
-    for eye in eyes:
-        x, y, z = eye.centre
-        bpy.ops.mesh.primitive_torus_add(
-            location=(x, y - eye.radius - 0.014, z - 0.002),
-            rotation=(math.pi / 2, 0, 0),
-            major_radius=0.0235,
-            minor_radius=0.0011,
-            major_segments=96,
-        )
-        bpy.context.object.data.materials.append(metal)
-    x, y, z = eyes[0].centre
-    bpy.ops.mesh.primitive_cylinder_add(
-        location=(0, y - eyes[0].radius - 0.015, z + 0.004),
-        rotation=(0, math.pi / 2, 0),
-        radius=0.0011,
-        depth=abs(x) * 2 - 0.046,
-    )
-    bpy.context.object.data.materials.append(metal)
+def _darken(skin: Any, roots: list[Point]) -> None:
+    """The attribute ``scalp`` is 1 where hair grows, so that no bare skin shines through."""
+    tree = KDTree(len(roots))
+    for index, root in enumerate(roots):
+        tree.insert(Vector(root), index)
+    tree.balance()
+    layer = skin.data.attributes.new("scalp", "FLOAT", "POINT")
+    for index, vertex in enumerate(skin.data.vertices):
+        layer.data[index].value = float(np.clip(1.6 - tree.find(vertex.co)[2] / 0.006, 0, 1))

@@ -15,6 +15,8 @@ def skin(folder: Path, person: Person) -> Any:
     n = _Skin(folder, person)
     lips = n.mask("lips")
     tone = n.painted(n.freckled(n.blushed(n.tone())), lips)
+    scalp = n.new("Attribute", attribute_name="scalp").outputs["Fac"]
+    tone = n.mix(n.multiply(scalp, 0.9), tone, scaled(person.hair_colour, 0.8))
     roughness = n.add(n.multiply(n.noise(90), 0.20), 0.36)
     return n.finish(
         "BsdfPrincipled",

@@ -1,4 +1,4 @@
-"""Hair as curves: guides that grow over the head, strands around them, and their object."""
+"""Hair as curves: guides that grow on the head, strands around them, and their object."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from examples.portrait.blender import bpy
-from examples.portrait.head import Head, Hit, Point, Shell
+from examples.portrait.head import Head, Hit, Point
 from examples.portrait.mesh import placed
 
 Curves = NDArray[np.float64]
@@ -37,55 +37,27 @@ def grow(
     combing: Combing,
     length: float,
     lift: Callable[[float], float],
+    taper: Callable[[Point], float],
     rng: np.random.Generator,
 ) -> Curves:
-    """Short guides: from each root along ``combing``, ``lift(t)`` above the skin (t from 0 to 1)."""
+    """Short guides: from each root along ``combing``, ``lift(t)`` above the skin (t from 0 to 1).
+
+    Both are ``taper(root)`` times as long.
+    """
     steps = 8
     out = np.zeros((len(roots), steps + 1, 3))
     for k, (root, normal) in enumerate(roots):
         p = root - normal * 0.001
         out[k, 0] = p
         direction = normal * 0.4
-        own = length * rng.uniform(0.85, 1.1)
-        height = rng.uniform(0.6, 1.4)
+        shorter = taper(root)
+        own = length * shorter * rng.uniform(0.85, 1.1)
+        height = shorter * rng.uniform(0.6, 1.4)
         for i in range(steps):
             direction = 0.55 * direction + 0.45 * combing(p, root)
             direction /= np.linalg.norm(direction) + 1e-9
             p = p + direction * own / steps
             p = _above(head, p, lift((i + 1) / steps) * height, 0.8)
-            out[k, i + 1] = p
-    return out
-
-
-def drape(
-    head: Head,
-    shell: Shell,
-    roots: Sequence[Hit],
-    combing: Combing,
-    length: float,
-    rng: np.random.Generator,
-) -> Curves:
-    """Long guides: combed over the head, then hanging in front of the back and on the shoulders."""
-    steps = 30
-    out = np.zeros((len(roots), steps + 1, 3))
-    for k, (root, normal) in enumerate(roots):
-        p = root - normal * 0.001
-        out[k, 0] = p
-        direction = combing(p, root) + normal * 0.25
-        own = length * rng.uniform(0.80, 1.05)
-        layer = rng.uniform(0.0, 1.0)
-        base = shell.height(root)
-        for i in range(steps):
-            t = (i + 1) / steps
-            direction = 0.6 * direction + 0.4 * combing(p, root)
-            direction /= np.linalg.norm(direction) + 1e-9
-            p = p + direction * own / steps
-            if p[2] > -0.02:
-                want = base * max(0.0, 1 - 5 * t) + 0.002 + 0.009 * layer * min(1.0, 4 * t)
-                low = want - shell.height(p)
-                p = p + shell.outward(p) * (low if low > 0 else low * 0.35)
-            else:
-                p = _above(head, p, 0.006 + 0.010 * layer, 0.7)
             out[k, i + 1] = p
     return out
 
@@ -97,16 +69,20 @@ def _above(head: Head, p: Point, want: float, part: float) -> Point:
     return p + outward * (want - above) * part if above < want else p
 
 
-def thicken(
-    guides: Curves, copies: int, spread: float, rng: np.random.Generator, frizz: float = 0.0
-) -> Curves:
-    """Every guide becomes ``copies`` strands around it, ``spread`` and ``frizz`` in metres."""
+def thicken(guides: Curves, copies: int, spread: float, rng: np.random.Generator) -> Curves:
+    """Every guide becomes ``copies`` strands around it, ``spread`` metres."""
     n, k, _ = guides.shape
-    each = (n * copies, 1, 3)
-    offset = rng.normal(0, 1, each) * spread
+    offset = rng.normal(0, 1, (n * copies, 1, 3)) * spread
     t = np.linspace(0, 1, k)[None, :, None]
-    wobble = np.sin(t * rng.uniform(4, 11, each) + rng.uniform(0, 6, each)) - np.sin(
-        rng.uniform(0, 0.01, each)
-    )
-    thick: Curves = np.repeat(guides, copies, 0) + offset * (1 - 0.35 * t) + frizz * wobble * t
+    thick: Curves = np.repeat(guides, copies, 0) + offset * (1 - 0.35 * t)
     return thick
+
+
+def curled(curves: Curves, radius: float, rng: np.random.Generator) -> Curves:
+    """Every strand winds ``radius`` metres around its own way."""
+    n, k, _ = curves.shape
+    t = np.linspace(0, 1, k)[None, :, None]
+    turns = rng.uniform(5, 11, (n, 1, 3))
+    start = rng.uniform(0, 2 * np.pi, (n, 1, 3))
+    wound: Curves = curves + radius * np.minimum(1, 3 * t) * (np.sin(t * turns + start) - np.sin(start))
+    return wound

@@ -83,6 +83,7 @@ def write_body(folder: Path, body: BodyLoop) -> None:
             "landmarks": body.landmarks,
             "motion": body.motion,
             "reference": body.reference,
+            **({} if body.original is None else {"original": body.original}),
         },
         {
             "body_id": body.body_id,
@@ -110,6 +111,8 @@ def read_body(folder: Path, *, verify: bool) -> BodyLoop:
             "reference": (height, width, 3),
         }
         kinds = {"frames": np.uint8, "landmarks": np.float32, "motion": np.float32, "reference": np.uint8}
+        if "original" in arrays:
+            shapes["original"], kinds["original"] = shapes["reference"], np.uint8
         for name, shape in shapes.items():
             if arrays[name].shape != shape or arrays[name].dtype != kinds[name]:
                 raise Damaged(f"{folder.name}: {name} has an unexpected shape")
@@ -130,6 +133,7 @@ def read_body(folder: Path, *, verify: bool) -> BodyLoop:
             arrays["reference"],
             jumps,
             digest,
+            arrays.get("original"),
         )
     except (KeyError, ValueError, TypeError, ZeroDivisionError) as error:
         raise Damaged(f"{folder.name}: {error}") from error

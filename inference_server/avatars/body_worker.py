@@ -36,7 +36,7 @@ MEMORY_LIMIT = 2 << 30
 
 @dataclass(frozen=True, slots=True)
 class MakeBody:
-    """What to make, out of ``payload``: a picture's file, or a video's. ``own_body``: by the engine's own maker."""
+    """What to make, out of ``file``: a picture's, or a video's. ``own_body``: by the engine's own maker."""
 
     body_id: str
     width: int
@@ -52,7 +52,7 @@ class MakeBody:
     engine: str
     engine_settings: dict[str, str]
     out_dir: str
-    payload: bytes = field(repr=False)
+    file: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class NotWritten:
 
 
 Message = MakeBody | Progress | Made | Rejected | NotWritten
-codec = Codec[Message](MakeBody, Progress, Made, Rejected, NotWritten, limit=(1 << 32) - 1)
+codec = Codec[Message](MakeBody, Progress, Made, Rejected, NotWritten)
 PROGRAM = Program(
     "body maker",
     "inference_server.avatars.body_worker",
@@ -96,9 +96,9 @@ PROGRAM = Program(
 )
 
 
-def make(request: MakeBody) -> Iterator[float | BodyLoop]:
+def make(request: MakeBody, file: bytes) -> Iterator[float | BodyLoop]:
     """Steps of the preparation. Raises :class:`ImageRejected`."""
-    file, fps = request.payload, request.fps
+    fps = request.fps
     shape: dict[str, Any] = {
         "body_id": request.body_id,
         "width": request.width,
@@ -145,6 +145,7 @@ def main() -> int:
             decoder.feed(data)
         assert isinstance(request, MakeBody)
         bound_memory(MEMORY_LIMIT)
+        file = Path(request.file).read_bytes()
         if not request.own_body:
             cv2.setNumThreads(1)  # those that it starts now would stay outside
             face_mesh()  # its networks are files
@@ -153,7 +154,7 @@ def main() -> int:
                 Path(request.out_dir), [Path(str(module.__file__)).parent for module in (os, np, cv2)]
             )
             cv2.setNumThreads(-1)
-        for step in make(request):
+        for step in make(request, file):
             if isinstance(step, BodyLoop):
                 try:
                     write_body(Path(request.out_dir), step)

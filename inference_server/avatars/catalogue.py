@@ -10,7 +10,7 @@ from inference_server.avatars import bundle
 from inference_server.avatars.arrays import Damaged
 from inference_server.avatars.preparation import PreparationQueue, PrepareRequest
 from inference_server.avatars.store import AvatarStore, StoredAvatar
-from inference_server.engine.process import EngineProcess
+from inference_server.engine.devices import EngineDevices
 from inference_server.errors import RequestError, invalid, unavailable
 from inference_server.metrics import Metrics
 from inference_server.settings import Settings
@@ -24,7 +24,7 @@ class Catalogue:
     """What this server's engine can draw. ``ids`` names everything prepared here."""
 
     def __init__(
-        self, settings: Settings, store: AvatarStore, engine: EngineProcess, metrics: Metrics, log: Log
+        self, settings: Settings, store: AvatarStore, engine: EngineDevices, metrics: Metrics, log: Log
     ) -> None:
         self.ids: set[str] = set()
         self.preparation = PreparationQueue(settings, store, engine, log, self._added)

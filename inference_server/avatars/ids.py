@@ -12,10 +12,10 @@ ID_LENGTH = 32
 _ID = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}")
 
 
-def body_id(image: bytes, width: int, height: int, fps: Fraction, fit: str, loop_build: str) -> str:
-    """Digest of what decides the pixels of a body loop."""
+def body_id(digest: bytes, width: int, height: int, fps: Fraction, fit: str, loop_build: str) -> str:
+    """Digest of what decides the pixels of a body loop; ``digest`` is the SHA-256 of the file."""
     head = json.dumps([width, height, fps.numerator, fps.denominator, fit, loop_build]).encode()
-    return hashlib.sha256(head + b"\0" + hashlib.sha256(image).digest()).hexdigest()[:ID_LENGTH]
+    return hashlib.sha256(head + b"\0" + digest).hexdigest()[:ID_LENGTH]
 
 
 def avatar_id(body: str, engine: str, build: str, settings: Mapping[str, str]) -> str:

@@ -67,6 +67,7 @@ def make_loop(
     yield 0.1
     points = settled(framed.rgb, points)
     reference = close_lips(framed.rgb, points, area)
+    original = None if reference is framed.rgb else framed.rgb
     if reference is not framed.rgb:
         points = settled(reference, _again(mesh, reference, points, face))
     yield 0.11
@@ -98,7 +99,7 @@ def make_loop(
         digest.update(frames[index])
         yield 0.11 + 0.88 * (index + 1) / count
     yield BodyLoop(
-        body_id, width, height, fps, frames, marks, affines, reference, poses.jumps, digest.digest()
+        body_id, width, height, fps, frames, marks, affines, reference, poses.jumps, digest.digest(), original
     )
 
 

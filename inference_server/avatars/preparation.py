@@ -15,14 +15,16 @@ from inference_server.avatars import ids
 from inference_server.avatars.arrays import Damaged
 from inference_server.avatars.body_worker import PROGRAM, Made, MakeBody, NotWritten, Progress, Rejected
 from inference_server.avatars.portrait.framing import Fit
-from inference_server.avatars.portrait.image import ImageRejected, read_header
+from inference_server.avatars.portrait.image import ImageRejected, known_format, read_header
 from inference_server.avatars.store import AvatarStore, StoredAvatar
 from inference_server.avatars.video import check_container
 from inference_server.engine import messages as m
-from inference_server.engine.process import EngineProcess
+from inference_server.engine.device import EngineDevice
+from inference_server.engine.devices import EngineDevices
 from inference_server.errors import RequestError, invalid, unavailable
 from inference_server.fair_turns import FairTurns
 from inference_server.settings import Settings
+from inference_server.uploads import Upload
 from visavis.service.channel import ChannelClosed
 from visavis.service.child import Child
 from visavis.service.logs import Log
@@ -37,10 +39,10 @@ SANDBOX_HINT = "this kernel lacks it, so that uploads are decoded with less arou
 class PrepareRequest:
     """What PrepareAvatar asks for, with defaults filled in.
 
-    ``file``: of a picture, or of a video; it is let go once it is on disk. ``client``: who asks.
+    ``file``: of a picture, or of a video; it is discarded when it is not needed any more. ``client``: who asks.
     """
 
-    file: bytes
+    file: Upload
     width: int
     height: int
     fps: Fraction
@@ -51,11 +53,11 @@ class PrepareRequest:
 
     @contextlib.contextmanager
     def let_go(self) -> Iterator[None]:
-        """Let go of the file where this is refused: an error's trace would keep it for long."""
+        """Discard the file where this is refused: an error's trace would keep it for long."""
         try:
             yield
         except BaseException:
-            self.file = b""
+            self.file.discard()
             raise
 
     @property
@@ -95,7 +97,7 @@ class PreparationQueue:
         self,
         settings: Settings,
         store: AvatarStore,
-        engine: EngineProcess,
+        engine: EngineDevices,
         log: Log,
         done: Callable[[str], None],
     ) -> None:
@@ -108,25 +110,25 @@ class PreparationQueue:
         self._turns = FairTurns(settings.prepare_workers)
         self._numbers = itertools.count(1)
         self._told_lacking = False
-        self._steps: dict[int, asyncio.Queue[m.PrepareStep | m.Failed]] = {}
+        self._steps: dict[int, tuple[EngineDevice, asyncio.Queue[m.PrepareStep | m.Failed]]] = {}
 
     def handle(self, message: m.PrepareStep | m.Failed) -> None:
         """The engine process on a preparation."""
         number = message.job if isinstance(message, m.PrepareStep) else int(message.key)
-        queue = self._steps.get(number)
-        if queue is not None:
-            queue.put_nowait(message)
+        if number in self._steps:
+            self._steps[number][1].put_nowait(message)
 
-    def engine_down(self, sentence: str) -> None:
-        """Preparations in the engine are lost."""
-        for number, queue in self._steps.items():
-            queue.put_nowait(m.Failed("prepare", str(number), "EngineDead", sentence))
+    def engine_down(self, device: EngineDevice, sentence: str) -> None:
+        """Preparations in its engine are lost."""
+        for number, (where, queue) in self._steps.items():
+            if where is device:
+                queue.put_nowait(m.Failed("prepare", str(number), "EngineDead", sentence))
 
     async def prepare(self, request: PrepareRequest) -> AsyncGenerator[float | StoredAvatar, None]:
         """Progress 0..1, then the avatar. Raises :class:`RequestError`."""
         loaded = self._engine.loaded
         if loaded is None:
-            request.file = b""
+            request.file.discard()
             raise unavailable(
                 f"The engine is not ready ({self._engine.reason}): try again soon or elsewhere."
             )
@@ -135,31 +137,33 @@ class PreparationQueue:
             _check_settings(request.settings, loaded.info)
         own = loaded.own_body
         build = own or _loop_build(request.video)
-        body_id = ids.body_id(request.file, request.width, request.height, request.fps, request.fit, build)
+        body_id = ids.body_id(
+            request.file.digest, request.width, request.height, request.fps, request.fit, build
+        )
         engine, engine_build = loaded.info["name"], loaded.info["build"]
         avatar_id = ids.avatar_id(body_id, engine, engine_build, request.settings)
         known = await asyncio.to_thread(self._store.avatar, avatar_id)
         if known is not None:
-            request.file = b""
+            request.file.discard()
             yield known
             return
         job = self._jobs.get(avatar_id)
         if job is None:
             if len(self._jobs) >= MOST_WAITING:
-                request.file = b""
+                request.file.discard()
                 raise RequestError(
                     "resource_exhausted", f"{MOST_WAITING} preparations are waiting already: try again later."
                 )
             if sum(other.client == request.client for other in self._jobs.values()) >= MOST_OF_ONE:
-                request.file = b""
+                request.file.discard()
                 raise RequestError(
                     "resource_exhausted", f"{MOST_OF_ONE} preparations of yours are waiting: try again later."
                 )
             job = self._jobs[avatar_id] = _Job(request.client)
             job.task = asyncio.create_task(self._work(job, request, bool(own), body_id, avatar_id, loaded))
-            job.task.add_done_callback(lambda _: self._jobs.pop(avatar_id, None))
+            job.task.add_done_callback(lambda _: (self._jobs.pop(avatar_id, None), request.file.discard()))
         else:
-            request.file = b""
+            request.file.discard()
         job.waiting += 1
         assert job.task is not None
         try:
@@ -187,16 +191,18 @@ class PreparationQueue:
         limits, file = self._settings, request.file
         what, kinds = ("video", "an MP4, MOV or WebM") if request.video else ("image", "a JPEG, PNG or WebP")
         most = limits.video_bytes if request.video else limits.image_bytes
-        if not file:
+        if not file.size:
             raise invalid(f"The {what} is empty: send {kinds} file.")
-        if len(file) > most:
-            raise invalid(f"The {what} has {len(file)} bytes; at most {most} are taken: send a smaller one.")
+        if file.size > most:
+            raise invalid(f"The {what} has {file.size} bytes; at most {most} are taken: send a smaller one.")
         try:
             if request.video:
-                check_container(file)
+                check_container(file.head)
                 return
-            header = read_header(file)
+            header = read_header(file.head)
         except ImageRejected as error:
+            if file.size > len(file.head) and known_format(file.head):
+                return
             raise invalid(str(error)) from None
         if header.width * header.height > limits.image_pixels:
             raise invalid(
@@ -208,17 +214,11 @@ class PreparationQueue:
         self, job: _Job, request: PrepareRequest, own: bool, body_id: str, avatar_id: str, loaded: m.Loaded
     ) -> StoredAvatar:
         log = self._log.bind(avatar_id=avatar_id)
-        upload = self._store.scratch()
         try:
-            file, request.file = request.file, b""  # it waits on disk, not in memory
-            await asyncio.to_thread((upload / "file").write_bytes, file)
-            del file
             turn = self._turns.turn(request.client, request.cost)
             async with asyncio.timeout(self._settings.prepare_timeout_s), turn:
                 if await asyncio.to_thread(self._store.body, body_id) is None:
-                    payload = await asyncio.to_thread((upload / "file").read_bytes)
-                    await self._make_body(job, request, payload, own, body_id)
-                    del payload
+                    await self._make_body(job, request, own, body_id)
                 job.move(BODY_SHARE)
                 avatar = await self._ask_engine(job, request, body_id, avatar_id, loaded)
         except TimeoutError:
@@ -229,23 +229,12 @@ class PreparationQueue:
         except Damaged as error:
             raise RequestError("internal", f"What was prepared could not be stored: {error}.") from None
         except OSError as error:
-            raise self._unwritable(error.strerror or str(error)) from None
-        finally:
-            self._store.discard(upload)
+            raise self._store.unwritable(error) from None
         log.info("avatar_prepared", body_id=body_id, frames=len(avatar.body))
         self._done(avatar_id)
         return avatar
 
-    def _unwritable(self, reason: str) -> RequestError:
-        """A disk that is full or was taken away: not the upload's fault, so another try may do."""
-        return unavailable(
-            f"The cache of avatars, {self._settings.cache_dir}, cannot be written ({reason.rstrip('.')}): make "
-            "room there, or name another folder in VISAVIS_INFERENCE_CACHE_DIR."
-        )
-
-    async def _make_body(
-        self, job: _Job, request: PrepareRequest, payload: bytes, own: bool, body_id: str
-    ) -> None:
+    async def _make_body(self, job: _Job, request: PrepareRequest, own: bool, body_id: str) -> None:
         scratch = self._store.scratch()
         try:
             limits = self._settings
@@ -264,7 +253,7 @@ class PreparationQueue:
                 engine=limits.engine,
                 engine_settings=limits.engine_settings,
                 out_dir=str(scratch),
-                payload=payload,
+                file=str(request.file.path),
             )
             rejected = await self._run_body_process(job, order)
             if rejected:
@@ -292,7 +281,7 @@ class PreparationQueue:
                             self._log.warning("sandbox_incomplete", lacking=lacking, hint=SANDBOX_HINT)
                         return ""
                     case NotWritten(reason):
-                        raise self._unwritable(reason)
+                        raise self._store.unwritable(OSError(reason))
         except ChannelClosed as error:
             self._log.error("body_process_failed", reason=str(error))
             return "The upload could not be made into a body loop: try another one."
@@ -303,13 +292,16 @@ class PreparationQueue:
         self, job: _Job, request: PrepareRequest, body_id: str, avatar_id: str, loaded: m.Loaded
     ) -> StoredAvatar:
         number = next(self._numbers)
-        queue = self._steps[number] = asyncio.Queue()
+        device = self._engine.preparer()
+        if device is None:
+            raise unavailable("The engine was started again while this avatar was prepared: try again.")
+        queue: asyncio.Queue[m.PrepareStep | m.Failed] = asyncio.Queue()
+        self._steps[number] = device, queue
+        device.preparing += 1
         scratch = self._store.scratch()
         try:
-            if self._engine.loaded is not loaded:
-                raise unavailable("The engine was started again while this avatar was prepared: try again.")
             out = scratch / "prepared"
-            self._engine.send(
+            device.engine.send(
                 m.Prepare(number, str(self._store.body_folder(body_id)), str(out), request.settings)
             )
             while True:
@@ -330,7 +322,8 @@ class PreparationQueue:
             )
         finally:
             del self._steps[number]
-            self._engine.send(m.CancelPrepare(number))
+            device.preparing -= 1
+            device.engine.send(m.CancelPrepare(number))
             if scratch.exists():
                 shutil.rmtree(scratch, ignore_errors=True)
 

@@ -21,6 +21,7 @@ from typing import Any
 from inference_server.avatars.arrays import META, Damaged, read_body, read_meta, write_folder
 from inference_server.avatars.ids import is_id
 from inference_server.engines.base import BodyLoop
+from inference_server.errors import RequestError, unavailable
 from visavis.service.byte_budget import Entry, beyond_budget
 
 
@@ -43,6 +44,7 @@ class AvatarStore:
     def __init__(
         self, root: Path, disk_bytes: int, on_damage: Callable[[str], None] = lambda sentence: None
     ) -> None:
+        self._root = root
         self._bodies = root / "bodies"
         self._avatars = root / "avatars"
         self._tmp = root / "tmp"
@@ -146,6 +148,14 @@ class AvatarStore:
         folder = self._own / uuid.uuid4().hex
         folder.mkdir()
         return folder
+
+    def unwritable(self, error: OSError) -> RequestError:
+        """A disk that is full or was taken away: not the upload's fault, so another try may do."""
+        reason = (error.strerror or str(error)).rstrip(".")
+        return unavailable(
+            f"The cache of avatars, {self._root}, cannot be written ({reason}): make room there, or name another "
+            "folder in VISAVIS_INFERENCE_CACHE_DIR."
+        )
 
     def discard(self, folder: Path) -> None:
         """A scratch folder that is not installed after all."""

@@ -32,13 +32,15 @@ class Detach:
 
 @dataclass(slots=True)
 class OpenTrack:
-    """Audio of a new turn of ``client``, whose first appended sample is number ``origin``."""
+    """Audio of a new turn of ``client``, whose first appended sample is number ``origin``. ``level``: of the turn
+    before, as the engine told it."""
 
     track: int
     avatar_id: str
     fps: tuple[int, int]
     origin: int
     client: str = ""
+    level: float | None = None
 
 
 @dataclass(slots=True)
@@ -96,6 +98,13 @@ class Ping:
 
 
 @dataclass(slots=True)
+class Devices:
+    """Where this engine could draw, before it loads: name, settings and environment of each, its own first."""
+
+    devices: list[tuple[str, dict[str, str], dict[str, str]]]
+
+
+@dataclass(slots=True)
 class Loading:
     """Progress of the engine's load."""
 
@@ -124,11 +133,13 @@ class Attached:
 
 @dataclass(slots=True)
 class Ready:
-    """Frames of the track that can be rendered now; ``ended`` once its end is known to the engine."""
+    """Frames of the track that can be rendered now; ``ended`` once its end is known to the engine. ``level``: how
+    loud the voice is so far, where the engine tells."""
 
     track: int
     frames: int
     ended: bool
+    level: float | None = None
 
 
 @dataclass(slots=True)
@@ -179,6 +190,6 @@ class Pong:
 
 Message = (
     Attach | Detach | OpenTrack | Append | EndTrack | CloseTrack | Render | Prepare | CancelPrepare | Ping
-    | Loading | Loaded | Attached | Ready | Rendered | BatchLost | PrepareStep | Failed | Pong
+    | Devices | Loading | Loaded | Attached | Ready | Rendered | BatchLost | PrepareStep | Failed | Pong
 )  # fmt: skip
 codec = Codec[Message](*typing.get_args(Message))

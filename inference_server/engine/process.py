@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from inference_server.engine import messages as m
 from inference_server.engine.frame_ring import FrameRing
+from inference_server.engines.base import Device
 from visavis.service.channel import ChannelClosed
 from visavis.service.child import Child, ChildLost, KeptChild, Program
 from visavis.service.logs import Log
@@ -25,6 +26,7 @@ class EngineProcess:
     came together; its coming and going is told to ``on_change``.
 
     ``on_change(loaded, sentence)``: the engine is loaded, or (``None``) not usable, and why.
+    ``device``: what it draws on; without a name what the engine chooses.
     ``on_hopeless``: it can never load as things are, and why; it is tried again until somebody closes this.
     """
 
@@ -33,6 +35,7 @@ class EngineProcess:
         engine: str,
         settings: Mapping[str, str],
         *,
+        device: Device = Device(""),  # noqa: B008 - it cannot be changed
         silent_s: float,
         log: Log,
         on_message: Callable[[m.Message], None],
@@ -49,32 +52,46 @@ class EngineProcess:
         self._on_change = on_change
         self._on_hopeless = on_hopeless
         self._supervisor = Supervisor()
-        pings = itertools.count(1)
-        program = Program(
+        self._settings = dict(settings)
+        self._silent_s = silent_s
+        self._pings = itertools.count(1)
+        self._process = KeptChild(
+            self._program(device),
+            BackOff(*BACK_OFF_S),
+            on_start=self._started,
+            on_message=self._take,
+            on_read=on_read,
+            on_end=self._ended,
+        )
+
+    def bind(self, device: Device) -> None:
+        """Draw on this device alone from the next process on."""
+        self._process.use(self._program(device))
+
+    def _program(self, device: Device) -> Program[m.Message]:
+        self._log = self._log.bind(device=device.name) if device.name else self._log
+        return Program(
             "engine",
             "inference_server.engine.worker",
             m.codec,
             hello=m.Loaded,
             arguments=(
-                *("--engine", engine),
-                *("--settings", json.dumps(dict(settings))),
+                *("--engine", self._engine),
+                *("--settings", json.dumps({**self._settings, **device.settings})),
                 *("--ring", str(self.ring.fd)),
                 *("--ring-size", str(RING_BYTES)),
                 *("--lanes", str(LANES)),
             ),
             descriptors=(self.ring.fd,),
             # products here are small: BLAS threads only wait for each other, for seconds on a busy machine
-            environment={"OPENBLAS_NUM_THREADS": "1", **os.environ, "PYTHONUNBUFFERED": "1"},
-            silence_s=silent_s,
-            ping=lambda: m.Ping(next(pings)),
-        )
-        self._process = KeptChild(
-            program,
-            BackOff(*BACK_OFF_S),
-            on_start=self._started,
-            on_message=self._take,
-            on_read=on_read,
-            on_end=self._ended,
+            environment={
+                "OPENBLAS_NUM_THREADS": "1",
+                **os.environ,
+                "PYTHONUNBUFFERED": "1",
+                **device.environment,
+            },
+            silence_s=self._silent_s,
+            ping=lambda: m.Ping(next(self._pings)),
         )
 
     def start(self) -> None:

@@ -127,7 +127,7 @@ class Renderer:
             case m.Ready():
                 session = self._tracks.get(message.track)
                 if session is not None:
-                    session.track_ready(message.track, message.frames, message.ended, now)
+                    session.track_ready(message.track, message.frames, message.ended, now, message.level)
                     self._look(session)
             case m.Rendered():
                 self._rendered(message, now)

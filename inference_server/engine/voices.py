@@ -15,7 +15,7 @@ from fractions import Fraction
 import numpy as np
 
 from inference_server.engine import messages as m
-from inference_server.engines.base import Engine, EngineDead, Handle, Track
+from inference_server.engines.base import Engine, EngineDead, Handle, Levelled, Track
 
 SLICE_BYTES = 6400  # 200 ms of 16 kHz s16le
 SHARE_S = 0.004  # of listening between two looks at what is to be drawn
@@ -126,6 +126,8 @@ class Voices:
     def _open(self, message: m.OpenTrack) -> None:
         handle = self._handles[message.avatar_id]
         track = self._engine.track(handle, Fraction(*message.fps), message.origin)
+        if message.level is not None and isinstance(track, Levelled):
+            track.expect(message.level)
         self._voices[message.track] = _Voice(track, message.client)
         if message.client not in self._clients:
             if len(self._clients) >= MOST_CLIENTS:
@@ -140,7 +142,8 @@ class Voices:
         frames = voice.track.ready()
         if frames != voice.told or voice.heard_end != voice.told_end:
             voice.told, voice.told_end = frames, voice.heard_end
-            self._send(m.Ready(number, frames, voice.heard_end))
+            level = voice.track.level if isinstance(voice.track, Levelled) else None
+            self._send(m.Ready(number, frames, voice.heard_end, level))
 
     def _guard(self, number: int, work: Callable[[], None]) -> None:
         try:

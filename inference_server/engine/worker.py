@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from inference_server.engine.preparations import Preparations
 from inference_server.engine.voices import Voices
 from inference_server.engines.base import (
     BodyLoop,
+    Device,
     Engine,
     EngineDead,
     EngineError,
@@ -69,7 +71,11 @@ class EngineWorker:
         self._preparations = Preparations(engine, self._send)
 
     def load(self, own_body: str) -> None:
-        """Load the engine and say so. Raises :class:`EngineError`."""
+        """Load the engine and say so, after where else one could draw. Raises :class:`EngineError`."""
+        devices: Sequence[Device] = getattr(self._engine, "devices", ())
+        if len(devices) > 1:
+            self._send(m.Devices([(d.name, dict(d.settings), dict(d.environment)) for d in devices]))
+            self._flush()
 
         def tell(progress: float, sentence: str) -> None:
             self._send(m.Loading(progress, sentence))

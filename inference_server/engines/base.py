@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,12 +63,26 @@ class EngineInfo:
 
 
 @dataclass(frozen=True)
+class Device:
+    """One of several devices that an engine could draw on, each in a process of its own.
+
+    An engine tells them in a property ``devices``, a sequence of these, the one that it would itself draw on first.
+    ``settings`` and ``environment`` (variables) are what a process gets that is to draw on this one alone.
+    """
+
+    name: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class BodyLoop:
     """The body frames that idle plays and every mouth is drawn on; made by ``avatars/loop.py`` only.
 
     ``frames``: ``(n, height * 3 // 2, width)`` uint8 I420. ``landmarks``: ``(n, 468, 2)`` float32, FaceMesh
     points in pixels of each frame. ``motion``: ``(n, 2, 3)`` float32, the affine that takes the mouth region
-    of ``reference`` to frame i. ``reference``: ``(height, width, 3)`` uint8 RGB, the picture at rest.
+    of ``reference`` to frame i. ``reference``: ``(height, width, 3)`` uint8 RGB, the picture at rest;
+    ``original``: the same before its lips were closed, where they were open.
     ``jumps``: pairs (from, to) where playback may go on at ``to`` after ``from``.
     """
 
@@ -82,6 +96,7 @@ class BodyLoop:
     reference: NDArray[np.uint8]
     jumps: tuple[tuple[int, int], ...]
     sha256: bytes
+    original: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -118,7 +133,8 @@ class Handle(Protocol):
 
 
 class Track(Protocol):
-    """The audio of one (turn, epoch). What it yields is a pure function of its PCM."""
+    """The audio of one (turn, epoch). Which frames it yields is a pure function of its PCM; what they show may
+    further depend on audio after ``look_ahead`` that was there, and on a :class:`Levelled` track's level."""
 
     def append(self, pcm: NDArray[np.int16]) -> None:
         """More audio, 16 kHz mono, of any length."""
@@ -131,6 +147,18 @@ class Track(Protocol):
 
     def close(self) -> None:
         """Drop the audio and cancel queued rows."""
+
+
+@runtime_checkable
+class Levelled(Protocol):
+    """A track that listens better when it knows how loud the voice was in the conversation's turn before."""
+
+    @property
+    def level(self) -> float:
+        """Of this turn so far, finite, in a unit of the engine's own."""
+
+    def expect(self, level: float) -> None:
+        """That of the turn before; called before any audio."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Settings (all optional): ``body`` card | loop; ``colour`` RRGGBB of the card; ``
 ``crash_after_rows``, ``dead_after_rows``, ``hang_after_rows``;
 ``busy_fraction`` (a thread that burns this share of a core in Python);
 ``load_ms``; ``load_error`` (a sentence: it is tried again), ``missing`` (a sentence: it can never load);
-``max_avatars``; ``prepare_steps``.
+``max_avatars``; ``prepare_steps``; ``devices`` (how many it says there are), ``device`` (the one to draw on).
 Settings of an avatar: ``number`` (0..65535, else from the body id); ``fault`` prepare | attach | render | reject.
 """
 
@@ -58,6 +58,8 @@ class MockSettings:
     missing: str = ""
     max_avatars: int = 0
     prepare_steps: int = 4
+    devices: int = 1
+    device: int = -1
 
     @classmethod
     def parse(cls, settings: Mapping[str, str]) -> MockSettings:
@@ -169,6 +171,12 @@ class MockEngine:
     def info(self) -> base.EngineInfo:
         """Constant."""
         return self._info
+
+    @property
+    def devices(self) -> list[base.Device]:
+        """As many as it was told, to a process that was not told which is its own."""
+        names = range(self.settings.devices if self.settings.device < 0 else 0)
+        return [base.Device(f"card:{n}", {"device": str(n)}) for n in names]
 
     def load(self, progress: base.Progress) -> None:
         """Takes ``load_ms``."""

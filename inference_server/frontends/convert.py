@@ -9,6 +9,7 @@ from inference_server.avatars.preparation import PrepareRequest
 from inference_server.errors import invalid
 from inference_server.streams.responses import FrameReady, Response
 from inference_server.streams.stream import Stream
+from inference_server.uploads import Uploads
 from visavis.avatar.v1 import avatar_pb2 as pb
 from visavis.avatar.v1.contract import REQUESTS, Open
 from visavis.contract import protobuf_codec as codec
@@ -18,15 +19,17 @@ DEFAULT_FPS = Fraction(25)
 _KINDS = {"mouth": pb.FRAME_KIND_MOUTH, "body": pb.FRAME_KIND_BODY}
 
 
-def prepare_request(request: pb.PrepareAvatarRequest, client: str) -> PrepareRequest:
-    """With defaults filled in."""
+async def prepare_request(request: pb.PrepareAvatarRequest, client: str, uploads: Uploads) -> PrepareRequest:
+    """With defaults filled in; the file goes to disk."""
     video = request.WhichOneof("source") == "video"
     try:
         fit, fps = codec.word("Fit", "fit", request.fit), codec.frame_rate(request.fps)
     except ValueError as error:
         raise invalid(f"{error}.") from None
+    file = await uploads.begin()
+    await uploads.append(file, request.video if video else request.image)
     return PrepareRequest(
-        request.video if video else request.image,
+        file,
         request.width or DEFAULT_SIZE,
         request.height or DEFAULT_SIZE,
         fps or DEFAULT_FPS,

@@ -34,7 +34,7 @@ def avatar(stored: StoredAvatar) -> Avatar:
 
 def capabilities(core: Core) -> Capabilities:
     """What this server is and can do now."""
-    s, loaded = core.settings, core.engine.loaded
+    s, loaded = core.settings, core.devices.loaded
     info = loaded.info if loaded else {}
     return Capabilities(
         engine=info.get("name", s.engine),
@@ -44,7 +44,7 @@ def capabilities(core: Core) -> Capabilities:
         max_width=min(s.max_width, info.get("max_width", s.max_width)),
         max_height=min(s.max_height, info.get("max_height", s.max_height)),
         **_times(core),
-        speaking_slots=core.slots.total,
+        speaking_slots=core.slots,
         max_sessions=s.max_sessions,
         ready=core.ready,
         draining=core.draining,
@@ -68,7 +68,7 @@ def opened(core: Core, stream: Stream) -> Opened:
         avatar=avatar(stream.avatar),
         pixel_format=stream.pictures.format,
         scope=stream.pictures.scope,
-        largest_rect=stream.resident.largest,
+        largest_rect=stream.devices.largest_rect,
         **_times(core),
         window_ms=core.settings.window_ms,
         closing_frames=stream.session.parameters.closing_frames,
@@ -77,5 +77,5 @@ def opened(core: Core, stream: Stream) -> Opened:
 
 def _times(core: Core) -> dict[str, int]:
     """What the engine tells in samples, in ms as the contract tells it, rounded up."""
-    info = core.engine.loaded.info if core.engine.loaded else {}
+    info = core.devices.loaded.info if core.devices.loaded else {}
     return {f"{name}_ms": -(-info.get(name, 0) * 1000 // SAMPLE_RATE) for name in _IN_SAMPLES}

@@ -36,6 +36,11 @@ class SpeakingSlots:
         """Turns at 25 frames a second that could begin now."""
         return max(0, self.total - self.used)
 
+    @property
+    def load(self) -> Fraction:
+        """Share of the slots that is taken; more than 1 where there are none."""
+        return self._taken / self.total if self.total else Fraction(2)
+
     def take(self, fps: Fraction) -> bool:
         """Take what a turn at ``fps`` needs, if it is there. A server on which nobody speaks takes any turn."""
         need = fps / SLOT_FPS

@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Protocol
 
 from inference_server.engine.messages import Append, CloseTrack, EndTrack, Message, OpenTrack
 from inference_server.errors import RequestError, invalid
-from inference_server.streams.admission import SpeakingSlots
 from inference_server.streams.ahead import AheadBudget
 from inference_server.streams.pace import Pace
 from inference_server.streams.path import BodySegments
@@ -31,6 +31,20 @@ from inference_server.streams.turn import FIRST_FRAMES, FrameJob, TurnFrames
 from visavis.frames import SAMPLE_RATE, Rect, frame_start
 
 STALE_S = 1.0  # a rendered turn whose client says no more is finished after this
+
+
+class Slots(Protocol):
+    """Speaking slots: ``SpeakingSlots``, or those of a stream's devices."""
+
+    @property
+    def total(self) -> int:
+        """How many there are."""
+
+    def take(self, fps: Fraction) -> bool:
+        """Take what a turn at ``fps`` needs, if it is there."""
+
+    def give(self, fps: Fraction) -> None:
+        """Give it back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +69,7 @@ class Session:
     def __init__(
         self,
         parameters: SessionParameters,
-        slots: SpeakingSlots,
+        slots: Slots,
         *,
         new_track: Callable[[], int],
         command: Callable[[Message], None],
@@ -68,6 +82,7 @@ class Session:
         self.epoch = 0
         self.frames = 0
         self.late = 0
+        self._level: float | None = None  # of the voice, as the engine has told it last
         self._slots = slots
         self.holds_slot = False
         self._share = share
@@ -151,6 +166,7 @@ class Session:
                     turn.fps.as_integer_ratio(),
                     first_sample,
                     self.parameters.client,
+                    self._level,
                 )
             )
         elif first_sample != turn.received:
@@ -212,8 +228,11 @@ class Session:
 
     # --- the engine's side ----------------------------------------------------------------------------
 
-    def track_ready(self, track: int, frames: int, flushed: bool, now: float) -> None:
+    def track_ready(
+        self, track: int, frames: int, flushed: bool, now: float, level: float | None = None
+    ) -> None:
         """The engine can draw so many frames of the turn."""
+        self._level = self._level if level is None else level
         for turn in list(self._turns.values()):
             if turn.track == track:
                 turn.ready = max(turn.ready, frames)

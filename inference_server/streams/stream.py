@@ -9,7 +9,6 @@ from fractions import Fraction
 from typing import Any
 
 from inference_server.avatars.store import StoredAvatar
-from inference_server.engine.renderer import Renderer, Resident
 from inference_server.errors import RequestError, invalid
 from inference_server.metrics import Metrics
 from inference_server.streams.outbox import ResponseQueue
@@ -23,6 +22,7 @@ from inference_server.streams.responses import (
     TurnRejected,
 )
 from inference_server.streams.session import Session
+from inference_server.streams.stream_devices import StreamDevices
 from visavis.avatar.v1.contract import Anchor, Audio, EndOfTurn, Interrupt, Playhead, TurnStart
 from visavis.frames import SAMPLE_RATE
 from visavis.service.logs import Log
@@ -38,9 +38,8 @@ class Stream:
         session: Session,
         outbox: ResponseQueue,
         avatar: StoredAvatar,
-        resident: Resident,
+        devices: StreamDevices,
         pictures: Pictures,
-        renderer: Renderer,
         metrics: Metrics,
         log: Log,
         on_close: Callable[[Stream], None],
@@ -48,13 +47,12 @@ class Stream:
         self.session = session
         self.outbox = outbox
         self.avatar = avatar
-        self.resident = resident
+        self.devices = devices
         self.pictures = pictures
         self.error: RequestError | None = None
         self.log = log
         self.last_heard = time.monotonic()
         self.ended = asyncio.Event()  # the server wants it to end
-        self._renderer = renderer
         self._metrics = metrics
         self._on_close = on_close
         self._closed = False
@@ -79,17 +77,17 @@ class Stream:
                 session.playhead(turn_id, epoch, sample, playing, now)
                 if sample > 0:
                     self.outbox.heard(turn_id, sample - int(SAMPLE_RATE / self.fps))
-                self._renderer.touch(session)
+                self.devices.touch()
             case TurnStart(turn_id, epoch, render_from):
                 session.turn_start(turn_id, epoch, render_from, now)
             case Anchor(turn_id, epoch, sample, loop_index):
                 session.anchor(turn_id, epoch, sample, loop_index, now)
-                self._renderer.touch(session)
+                self.devices.touch()
             case EndOfTurn(turn_id, epoch):
                 session.end_of_turn(turn_id, epoch, now)
             case Interrupt(epoch):
                 session.interrupt(epoch, now)
-                self._renderer.pump()
+                self.devices.pump()
             case _:
                 raise invalid(
                     "Open: this stream is open already: open another stream for another conversation."
@@ -146,7 +144,7 @@ class Stream:
         if self.session.speaking and now - self._told_stats >= STATS_S:
             self._told_stats = now
             self.outbox.put(
-                Stats(_p95(self._renderer.queue_ms), _p95(self._renderer.render_ms), self.session.late_so_far)
+                Stats(_p95(self.devices.queue_ms), _p95(self.devices.render_ms), self.session.late_so_far)
             )
 
     def end(self, error: RequestError) -> None:

@@ -11,6 +11,7 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 
 from orchestrator.api.dependencies import ServicesDep
 from orchestrator.api.schemas import (
+    AvatarRequest,
     CallId,
     CallView,
     Dialled,
@@ -135,6 +136,15 @@ async def press(call_id: CallId, request: KeysRequest, services: ServicesDep) ->
 @needs("calls:speak")
 async def show(call_id: CallId, request: ShowRequest, services: ServicesDep) -> None:
     await services.call(call_id).show(request.shown)
+
+
+@router.put("/{call_id}/avatar", status_code=204, summary="Show the caller another face")
+@needs("calls:speak")
+async def show_avatar(call_id: CallId, request: AvatarRequest, services: ServicesDep) -> None:
+    call, portrait = services.call(call_id), services.catalog.get(request.avatar)
+    if portrait is None:
+        raise HTTPException(404, f"there is no avatar '{request.avatar}': GET /v1/avatars lists them")
+    call.show_avatar(portrait)
 
 
 @router.post("/{call_id}/transfer", summary="Send the caller to somebody else")

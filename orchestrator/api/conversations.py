@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, HTTPException, Response
 from pydantic import BaseModel, Field
 
-from orchestrator.api.dependencies import ServicesDep
+from orchestrator.api.dependencies import ServicesDep, no_call
 from orchestrator.api.schemas import CallId
+from orchestrator.conversation.transcript import TranscriptEntry
+from orchestrator.conversation.webvtt import webvtt
 from visavis.service.routes import needs
 
 router = APIRouter(prefix="/v1/calls/{call_id}", tags=["conversations"])
@@ -74,12 +76,39 @@ async def change_assistant(call_id: CallId, change: AssistantChange, services: S
     return await get_assistant(call_id, services)
 
 
-@router.get("/transcript", summary="What was said")
+@router.get(
+    "/transcript",
+    summary="What was said, also in a call that has ended",
+    description="As WebVTT, times count from the answer.",
+    response_model=TranscriptView,
+    responses={200: {"content": {"text/vtt": {}}}},
+)
 @needs("calls:read")
-async def get_transcript(call_id: CallId, services: ServicesDep) -> TranscriptView:
-    transcript = services.orchestrator.conversations.transcript(call_id)
-    if transcript is None:
-        services.call(call_id)
+async def get_transcript(
+    call_id: CallId, services: ServicesDep, format: Literal["json", "vtt"] = "json"
+) -> Response:
+    entries, answered_at = await _said(call_id, services)
+    if format == "vtt":
+        return Response(webvtt(entries, answered_at), media_type="text/vtt")
+    views = [TranscriptEntryView(**entry.as_dict()) for entry in entries]
+    return Response(
+        TranscriptView(call_id=call_id, entries=views).model_dump_json(), media_type="application/json"
+    )
+
+
+async def _said(call_id: str, services: ServicesDep) -> tuple[list[TranscriptEntry], float]:
+    """What was said, and when the call was answered. Raises ``HTTPException`` 404."""
+    orchestrator = services.orchestrator
+    call = orchestrator.call(call_id)
+    if call is not None and call.ended_at is None:
+        transcript = orchestrator.conversations.transcript(call_id)
+        entries, answered_at = transcript.entries if transcript else None, call.answered_at
+    else:
+        record = await orchestrator.archive.record(call_id)
+        if record is None and call is None:
+            raise no_call(call_id)
+        answered_at = record.answered_at if record is not None else call.answered_at if call else None
+        entries = await orchestrator.archive.transcript(call_id) or None
+    if entries is None:
         raise HTTPException(404, f"no assistant has talked in call '{call_id}', so nothing was written down")
-    entries = [TranscriptEntryView(**entry.as_dict()) for entry in transcript.entries]
-    return TranscriptView(call_id=call_id, entries=entries)
+    return entries, answered_at or 0.0

@@ -9,19 +9,22 @@ from typing import Annotated, Protocol, cast
 from fastapi import Depends, HTTPException, Request
 from prometheus_client import CollectorRegistry
 
+from orchestrator.archive.archive import Archive
 from orchestrator.calls.call import Call
 from orchestrator.calls.events import EventBus
 from orchestrator.calls.gateway import DialOrder
 from orchestrator.calls.portraits import AvatarCatalog, Portrait
-from orchestrator.calls.records import RecordBook
 from orchestrator.calls.viewers import Viewer
 from orchestrator.conversation.conversations import Conversations
 from orchestrator.gateways.web import WebGateway
+from orchestrator.recording.recordings import Recordings
 from orchestrator.status import StatusDesk
 
 
 class Orchestrator(Protocol):
-    """What the API drives. A trace is None of a call that is not there, "" of one that is not traced."""
+    """What the API drives. A trace is None of a call that is not under way and has none, "" of one under way.
+
+    ``erase`` leaves nothing of an ended call; whether there was anything."""
 
     @property
     def calls(self) -> Sequence[Call]: ...
@@ -35,7 +38,10 @@ class Orchestrator(Protocol):
     async def put_portrait(self, name: str, data: bytes) -> Portrait: ...
     async def delete_portrait(self, name: str) -> Portrait | None: ...
     @property
-    def records(self) -> RecordBook: ...
+    def archive(self) -> Archive: ...
+    @property
+    def recordings(self) -> Recordings: ...
+    async def erase(self, call_id: str) -> bool: ...
     def trace(self, call_id: str) -> str | None: ...
     def start_trace(self, call_id: str) -> bool: ...
     def trace_calls(self, calls: int) -> None: ...

@@ -11,12 +11,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from orchestrator.api.schemas import Problem
+from orchestrator.archive.database import DatabaseAway
 from orchestrator.assistants.base import AssistantError
 from orchestrator.calls.call import CallGone
 from orchestrator.calls.gateway import DialForbidden, DialLimit, DialRefused, RequestRefused
 from orchestrator.calls.portraits import AvatarError
 from orchestrator.calls.turns import TooManyTurns
 from orchestrator.conversation.conversations import TooManyConversations
+from orchestrator.recording.recordings import RecordingRefused
+from orchestrator.recording.sealed import WrongKey
+from orchestrator.recording.store import StoreAway
 from orchestrator.speech.base import SpeechError
 from visavis.service.text import escaped
 
@@ -31,6 +35,10 @@ _STATUS: dict[type[Exception], int] = {
     DialLimit: 429,
     DialRefused: 409,
     RequestRefused: 409,
+    DatabaseAway: 503,
+    RecordingRefused: 409,
+    StoreAway: 503,
+    WrongKey: 409,
 }
 
 

@@ -192,6 +192,12 @@ class ShowRequest(BaseModel):
     shown: bool
 
 
+class AvatarRequest(BaseModel):
+    """Another face."""
+
+    avatar: str = Field(max_length=100, description="the name of a portrait, as in GET /v1/avatars")
+
+
 class TransferRequest(BaseModel):
     """Send the caller to somebody else (blind transfer, REFER)."""
 
@@ -211,6 +217,9 @@ class AvatarView(BaseModel):
     media_type: str
     bytes: int
     default: bool
+    built_in: bool = Field(
+        description="ships with Visavis: cannot be erased, only hidden by an upload of its name"
+    )
 
     @classmethod
     def of(cls, portrait: Portrait) -> AvatarView:
@@ -220,6 +229,7 @@ class AvatarView(BaseModel):
             media_type=portrait.media_type,
             bytes=portrait.path.stat().st_size,
             default=portrait.name == DEFAULT,
+            built_in=portrait.built_in,
         )
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+from collections.abc import Sequence
 from importlib import metadata
 
 import uvicorn
@@ -66,6 +67,7 @@ class ApiServer:
                 settings.api_port,
                 "VISAVIS_API_PORT",
                 sharing(services.web.tcp.accept) if services.web is not None else HttpProtocol,
+                settings.api_proxies,
             )
             if settings.probe_port:
                 host, port = settings.probe_host, settings.probe_port
@@ -97,8 +99,16 @@ class ApiServer:
         port: int,
         setting: str,
         kind: type[HttpProtocol] = HttpProtocol,
+        proxies: Sequence[str] = (),
     ) -> None:
-        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2)
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=2,
+            proxy_headers=bool(proxies),  # of nobody else, the loopback included
+            forwarded_allow_ips=list(proxies),
+        )
         if tls:
             config.ssl_context_factory = lambda *_: tls.context()
         server = HttpServer(config, CONNECTIONS, kind=kind)

@@ -11,6 +11,7 @@ from orchestrator.assistants.model import (
     PROMPT,
     ModelSettings,
     ToolCall,
+    Usage,
     events,
     http_client,
     tool_arguments,
@@ -18,6 +19,7 @@ from orchestrator.assistants.model import (
 
 URL = "https://api.anthropic.com/v1"
 _VERSION = "2023-06-01"
+_ASKED = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 _ROLES = {"caller": "user", "assistant": "assistant"}
 
 
@@ -54,7 +56,7 @@ class AnthropicService:
 
     async def stream(
         self, transcript: list[dict[str, Any]], tools: Sequence[Tool]
-    ) -> AsyncGenerator[str | ToolCall, None]:
+    ) -> AsyncGenerator[str | ToolCall | Usage, None]:
         """See :class:`orchestrator.assistants.model.ModelService`."""
         system = {
             "type": "text",
@@ -78,6 +80,12 @@ class AnthropicService:
             async for event in found:
                 index, delta = int(event.get("index", 0)), event.get("delta") or {}
                 match event.get("type"):
+                    case "message_start":
+                        usage = (event.get("message") or {}).get("usage") or {}
+                        yield Usage(sum(int(usage.get(name) or 0) for name in _ASKED))
+                    case "message_delta":
+                        usage = event.get("usage") or {}
+                        yield Usage(int(usage.get("output_tokens") or 0))
                     case "content_block_start" if event.get("content_block", {}).get("type") == "tool_use":
                         block = event["content_block"]
                         calls[index] = [str(block.get("id", "")), str(block.get("name", "")), ""]

@@ -71,6 +71,16 @@ class Dialogue(Protocol):
         """Said when the call is answered; "" for nothing."""
         ...
 
+    @property
+    def language(self) -> str:
+        """In which it writes; "" is the call's."""
+        ...
+
+    @property
+    def tokens(self) -> int:
+        """Of a model, used so far in this dialogue: as it tells, or about so many; 0 where nobody counts."""
+        ...
+
     def reply(self, history: Sequence[Message], text: str) -> Reply:
         """An answer to ``text``, which is not in the history yet. Returns at once."""
         ...

@@ -23,6 +23,7 @@ MOST_ROUNDS = 4
 """Requests for one reply, each after tools of the one before were used."""
 _TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 _LONGEST_LINE = 1 << 20
+_LETTERS_PER_TOKEN = 4
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,13 @@ class ToolCall:
     arguments: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """A request has used so many tokens so far, besides those that were told before."""
+
+    tokens: int
+
+
 class ModelService(Protocol):
     """One vendor's protocol. ``transcript`` is in its own form, as ``begin`` and ``add`` make it."""
 
@@ -57,18 +65,22 @@ class ModelService(Protocol):
 
     def stream(
         self, transcript: list[dict[str, Any]], tools: Sequence[Tool]
-    ) -> AsyncGenerator[str | ToolCall, None]:
-        """Text as it is written, then the tools. Raises :class:`AssistantError`."""
+    ) -> AsyncGenerator[str | ToolCall | Usage, None]:
+        """Text as it is written, then the tools; what it costs, where that is told. Raises
+        :class:`AssistantError`."""
         ...
 
     async def close(self) -> None: ...
 
 
 class ModelDialogue:
-    """One call's: it holds nothing, since each request has the whole conversation."""
+    """One call's: it holds nothing but ``tokens``, since each request has the whole conversation."""
+
+    language = ""
 
     def __init__(self, service: ModelService, tools: Sequence[Tool], greeting: str) -> None:
         self.greeting = greeting
+        self.tokens = 0
         self._service, self._tools = service, tools
 
     def reply(self, history: Sequence[Message], text: str) -> Reply:
@@ -80,16 +92,21 @@ class ModelDialogue:
 
     async def _pieces(self, transcript: list[dict[str, Any]]) -> AsyncGenerator[Piece, None]:
         for _ in range(MOST_ROUNDS):
-            text, used = "", list[tuple[ToolCall, str]]()
+            text, used, before = "", list[tuple[ToolCall, str]](), self.tokens
+            asked = len(json.dumps(transcript)) // _LETTERS_PER_TOKEN
             async with aclosing(self._service.stream(transcript, self._tools)) as pieces:
                 async for piece in pieces:
-                    if isinstance(piece, str):
+                    if isinstance(piece, Usage):
+                        self.tokens += piece.tokens
+                    elif isinstance(piece, str):
                         text += piece
                         yield piece
                     else:
                         result: asyncio.Future[str] = asyncio.get_running_loop().create_future()
                         yield ToolUse(piece.name, piece.arguments, result)
                         used.append((piece, await result))
+            if self.tokens == before:
+                self.tokens += asked + len(text) // _LETTERS_PER_TOKEN
             if not used:
                 return
             self._service.add(transcript, text, used)

@@ -12,6 +12,7 @@ from orchestrator.assistants.model import (
     PROMPT,
     ModelSettings,
     ToolCall,
+    Usage,
     events,
     http_client,
     tool_arguments,
@@ -49,12 +50,13 @@ class OpenAIService:
 
     async def stream(
         self, transcript: list[dict[str, Any]], tools: Sequence[Tool]
-    ) -> AsyncGenerator[str | ToolCall, None]:
+    ) -> AsyncGenerator[str | ToolCall | Usage, None]:
         """See :class:`orchestrator.assistants.model.ModelService`."""
         body: dict[str, Any] = {
             "model": self._settings.model,
             "messages": transcript,
             "stream": True,
+            "stream_options": {"include_usage": True},
             "max_tokens": self._settings.max_tokens,
         }
         if tools:
@@ -74,6 +76,8 @@ class OpenAIService:
             async for event in found:
                 if "error" in event:
                     raise AssistantError("the assistant's service reports an error")
+                if usage := event.get("usage"):
+                    yield Usage(int(usage.get("total_tokens") or 0))
                 for choice in event.get("choices") or ():
                     delta = choice.get("delta") or {}
                     if text := delta.get("content"):

@@ -30,7 +30,7 @@ class Slot(_Strict):
 class Action(_Strict):
     """Something to do after what is said."""
 
-    tool: Literal["hang_up", "transfer", "press_keys"]
+    tool: Literal["hang_up", "transfer", "press_keys", "show_avatar"]
     arguments: dict[str, str] = {}
 
 
@@ -54,8 +54,10 @@ class Answer(_Strict):
 
 
 class Script(_Strict):
-    """A whole one; ``fallback`` is said where no answer fits, the last line again and again."""
+    """A whole one; ``fallback`` is said where no answer fits, the last line again and again. ``language``: of its
+    texts, "" is the call's."""
 
+    language: str = ""
     greeting: str = ""
     answers: list[Answer]
     slots: dict[str, Slot] = {}

@@ -36,6 +36,8 @@ class _Step:
 class ScriptedDialogue:
     """One call's."""
 
+    tokens = 0
+
     def __init__(self, script: Script, call: CallFacts) -> None:
         self._script, self._call = script, call
         self._state = _State()
@@ -44,6 +46,11 @@ class ScriptedDialogue:
     def greeting(self) -> str:
         """As the script has it."""
         return self._script.greeting
+
+    @property
+    def language(self) -> str:
+        """As the script has it."""
+        return self._script.language
 
     def reply(self, history: Sequence[Message], text: str) -> Reply:
         """What the script says to this."""

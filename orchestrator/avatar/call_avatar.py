@@ -19,6 +19,7 @@ from visavis.playout.loop import IdleVariation
 from visavis.playout.playout import Picture, Playout
 from visavis.playout.speaker import Speaker
 from visavis.playout.turn import PCM, OnTurn
+from visavis.service.unhandled import logged
 
 OnAvatar = Callable[[str, str], None]
 """Called with ``ready | connected | lost | rejected | failed`` and one sentence."""
@@ -39,7 +40,7 @@ class CallAvatar:
     """One call's avatar: the media path's ``Voice`` and ``Face``. Belongs to the worker's event loop.
 
     Until the avatar is prepared the portrait is shown still and turns are only heard; the body is taken into
-    use between turns.
+    use between turns. So is another one that is to be shown, before which the first one stays.
     """
 
     def __init__(
@@ -57,6 +58,8 @@ class CallAvatar:
         self._session_id = session_id
         self._on_avatar = on_avatar
         self._stream: AvatarStream | None = None
+        self._streams = 0
+        self._earlier = LipsStats()  # of avatars that were shown before
         self._playout: Playout
         self.body: Body
         self._pending: ReadyAvatar | None = None
@@ -89,6 +92,11 @@ class CallAvatar:
         """An inference server serves this call now."""
         return self._stream is not None and self._stream.connected
 
+    @property
+    def start_delay_s(self) -> float:
+        """How long a turn waits for its lips."""
+        return self._stream.start_delay.seconds if self._stream is not None else 0.0
+
     def read(self, packet: int) -> PCM | None:
         """See :class:`orchestrator.media.sources.Voice`."""
         return self.speaker.read(packet)
@@ -102,14 +110,21 @@ class CallAvatar:
 
     def figures(self) -> LipsStats:
         """The call's lips so far."""
-        stats, stream = self._playout.stats, self._stream
+        stats, stream, earlier = self._playout.stats, self._stream, self._earlier
         return LipsStats(
-            frames_shown=stats.shown,
-            frames_late=stats.late,
-            frames_dropped=stats.dropped,
-            freeze_ms=round(stats.freeze_s * 1000, 1),
+            frames_shown=earlier.frames_shown + stats.shown,
+            frames_late=earlier.frames_late + stats.late,
+            frames_dropped=earlier.frames_dropped + stats.dropped,
+            freeze_ms=round(earlier.freeze_ms + stats.freeze_s * 1000, 1),
             first_frame_ms=None if stream is None else round(stream.start_delay.p95_s * 1000, 1),
         )
+
+    def show(self, portrait: PortraitFile) -> None:
+        """Another avatar from now on: between turns, once it is ready."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+        self._pending = None
+        self._waiting = asyncio.create_task(self._await_avatar(None, self._avatars.avatar(portrait)))
 
     async def close(self) -> None:
         """Let go of the avatar stream."""
@@ -119,9 +134,12 @@ class CallAvatar:
             await self._stream.close()
         self._waiting = self._stream = None
 
-    async def _await_avatar(self, still: asyncio.Task[StillBody], avatar: asyncio.Task[ReadyAvatar]) -> None:
+    async def _await_avatar(
+        self, still: asyncio.Task[StillBody] | None, avatar: asyncio.Task[ReadyAvatar]
+    ) -> None:
         try:
-            self.body = await asyncio.shield(still)
+            if still is not None:
+                self.body = await asyncio.shield(still)
             self._pending = await asyncio.shield(avatar)
         except asyncio.CancelledError:
             raise
@@ -136,18 +154,27 @@ class CallAvatar:
         # Where jumps lead to the cached loop has a key frame (orchestrator.media.video.idle_loop).
         first = min((target for _, target in jumps), default=0)
         variation = IdleVariation(length, self._session_id)
-        self._playout = Playout(
+        if self._stream is not None:
+            self._earlier = self.figures()
+            logged(asyncio.create_task(self._stream.close()), "avatar stream")
+        playout = Playout(
             length, fps, jumps=jumps, choose_jump=variation, loop_index=first, follows_path=True
         )
-        self._stream = self._avatars.converse(ready, self._session_id, self._on_event)
+        self._playout = playout
+        self._streams += 1
+        # Servers know a conversation by its name, and the one before may not have ended there yet.
+        name = self._session_id if self._streams == 1 else f"{self._session_id}.{self._streams}"
+        self._stream = self._avatars.converse(ready, name, lambda event: self._on_event(playout, event))
         self.body = ready.body
         self.speaker.use(self._stream, self._playout, self._stream.start_delay)
         self._on_avatar("ready", "")
 
-    def _on_event(self, event: Event) -> None:
+    def _on_event(self, playout: Playout, event: Event) -> None:
+        if playout is not self._playout:
+            return
         match event:
             case Frame():
-                self._playout.on_frame(event)
+                playout.on_frame(event)
             case Connected(address=address):
                 self._on_avatar("connected", address)
             case Disconnected(reason=reason):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -27,6 +28,7 @@ from orchestrator.worker.messages import (
     LipsFigures,
     PrepareState,
     Progress,
+    ShowAvatar,
     StartCall,
     StartTurn,
     ToFactory,
@@ -70,7 +72,7 @@ class CallAvatarFactory:
 
     def open(self, call: CallContext, start: StartCall) -> CallAvatarOwner:
         """The avatar of a call that starts."""
-        return CallAvatarOwner(call, self._avatars, self._portrait(start.portrait, start.fps), start.trim_ms)
+        return CallAvatarOwner(call, self._avatars, self._portrait, start)
 
     def take(self, message: ToFactory) -> None:
         """An avatar was prepared: fetch its body and code its loop."""
@@ -127,18 +129,22 @@ class CallAvatarOwner:
     """The :class:`orchestrator.worker.owner.CallOwner` of a :class:`CallAvatar`."""
 
     def __init__(
-        self, call: CallContext, avatars: WorkerAvatars, portrait: PortraitFile, trim_ms: int
+        self,
+        call: CallContext,
+        avatars: WorkerAvatars,
+        portrait: Callable[[str, Fraction], PortraitFile],
+        start: StartCall,
     ) -> None:
-        self._call = call
+        self._call, self._portrait = call, portrait
         self._rate = SAMPLE_RATES[call.audio.codec]
         self._avatar = CallAvatar(
             avatars,
-            portrait,
+            portrait(start.portrait, start.fps),
             session_id=call.call_id,
             rate=self._rate,
             on_turn=self._on_turn,
             on_avatar=self._on_avatar,
-            trim_ms=trim_ms,
+            trim_ms=start.trim_ms,
         )
 
     @property
@@ -172,6 +178,8 @@ class CallAvatarOwner:
                 speaker.interrupt()
             case GiveWay(_, how):
                 speaker.give_way(how)
+            case ShowAvatar(_, path, fps):
+                self._avatar.show(self._portrait(path, fps))
 
     def configured(self, audio: AudioParameters, video: VideoParameters | None) -> None:
         """A codec of another rate ends what is being said; the next turn comes at the new rate."""
@@ -179,6 +187,15 @@ class CallAvatarOwner:
         if rate != self._rate:
             self._rate = rate
             self._avatar.speaker.set_rate(rate)
+
+    @property
+    def patience(self) -> float:
+        """As long as a turn may wait for its lips."""
+        return self._avatar.start_delay_s if self._avatar.speaker.expects_lips else 0.0
+
+    def started(self) -> None:
+        """A browser's first turn was made ready during its handshake."""
+        self._avatar.speaker.hurry()
 
     async def close(self) -> None:
         """The call has ended."""

@@ -30,6 +30,7 @@ from orchestrator.worker.messages import (
     Message,
     RequestKeyframe,
     SendDigits,
+    ShowAvatar,
     StartCall,
     TurnReport,
 )
@@ -56,6 +57,16 @@ class Attendant(Protocol):
 
     def on_turn(self, turn: TurnRecord) -> None:
         """A turn has started, or is over."""
+
+    def on_key(self, digit: str) -> None:
+        """The caller pressed a key."""
+
+    def on_end(self) -> None:
+        """The call is over."""
+
+
+class Witness(Protocol):
+    """Who follows a call without taking part."""
 
     def on_key(self, digit: str) -> None:
         """The caller pressed a key."""
@@ -99,7 +110,13 @@ class Call:
         self.cause = ""
         self.stats: dict[str, Any] = {}
         self.over = asyncio.Event()
+        self.on_begin: Callable[[Call], None] = lambda call: None
+        """Is told when the caller is about to be spoken to."""
         self.on_answered: Callable[[Call], None] = lambda call: None
+        self.witness: Witness | None = None
+        self.recorded_parts = 0
+        """Parts of its recordings so far."""
+        self._announced = 0
         self.assistant: str | None = None
         """Who is to talk with the caller once it is answered; None: whoever is configured."""
         self._attendant: Attendant | None = None
@@ -122,6 +139,11 @@ class Call:
         return self._turns.shown
 
     @property
+    def shows_picture(self) -> bool:
+        """Whether it was agreed that the caller sees one."""
+        return self._agreed is not None and self._agreed.video is not None
+
+    @property
     def srtp(self) -> bool:
         """Whether the voice is encrypted, as last agreed."""
         agreed = self._agreed
@@ -129,13 +151,29 @@ class Call:
 
     # -- what the API does --
 
-    def say(self, text: str | AsyncIterator[str], language: str, *, replace: bool = False) -> TurnRecord:
+    def say(
+        self, text: str | AsyncIterator[str], language: str, *, replace: bool = False, meanwhile: str = ""
+    ) -> TurnRecord:
         """Speak ``text``, whole or in pieces as it is written, after what is already queued, or instead of it.
 
-        Raises :class:`SpeechError`, :class:`CallGone` or :class:`TooManyTurns`.
+        ``meanwhile``: see :func:`orchestrator.speech.spoken.spoken`. Raises :class:`SpeechError`,
+        :class:`CallGone` or :class:`TooManyTurns`.
         """
         self._check_alive()
-        return self._turns.say(text, language, replace=replace)
+        return self._turns.say(text, language, replace=replace, meanwhile=meanwhile)
+
+    def announce(self, what: str | AsyncIterator[PCM], rate: int = 0) -> None:
+        """Say a text, or play a sound of ``rate``, that is no part of what is said. Raises as :meth:`say`."""
+        self._announced += 1
+        if isinstance(what, str):
+            self.say(what, self._language)
+        else:
+            self.play(what, rate)
+
+    @property
+    def spoken(self) -> bool:
+        """Whether something was said but for announcements."""
+        return len(self.turns) > self._announced
 
     def foresee(self, sentence: str, language: str) -> None:
         """This may be said soon: a voice that can speaks it already, to nobody. Raises :class:`SpeechError`."""
@@ -200,6 +238,13 @@ class Call:
         self._check_alive()
         await self.signalling.show(shown)
 
+    def show_avatar(self, portrait: Portrait) -> None:
+        """Show another face from now on: between turns, once it is ready. Raises :class:`CallGone`."""
+        self._check_alive()
+        self.portrait = portrait
+        if self._agreed is not None and self.answered_at is not None:
+            self._send(ShowAvatar(self.call_id, str(portrait.path), self._agreed.fps))
+
     async def transfer(self, to: str) -> int:
         """Send the caller to somebody else and hang up when they answered; the status they answered with.
 
@@ -231,21 +276,16 @@ class Call:
             self.video = f"H264 {video.width}x{video.height}@{float(video.fps):g}" if video else None
 
     def on_established(self) -> None:
-        """The other end is there, and is spoken to from now on: a browser once its handshake is over."""
+        """The other end is there, and is spoken to from now on. A browser is sent nothing before its handshake is
+        over; the first word and its lips are made ready until then."""
         agreed = self._agreed
         if self.answered_at is not None or agreed is None:
             return
-        if agreed.bundle is None or self._secured:
-            self._begin()
-        elif self._waiting is None:
-            self._waiting = asyncio.get_running_loop().call_later(SECURED_S, self._begin)
-
-    def _begin(self) -> None:
-        agreed, signalling = self._agreed, self.signalling
-        if self.answered_at is not None or agreed is None or self.ended_at is not None:
-            return
-        self._send(StartCall(self.call_id, str(self.portrait.path), agreed.fps, agreed.trim_ms))
-        self.answered_at = time.time()
+        secured = agreed.bundle is None or self._secured
+        self._start(sends=secured)
+        if not secured:
+            self._waiting = asyncio.get_running_loop().call_later(SECURED_S, self._start)
+        self.answered_at, signalling = time.time(), self.signalling
         self._publish(
             "answered",
             {
@@ -257,9 +297,16 @@ class Call:
                 "video": self.video,
             },
         )
+        self.on_begin(self)
         if self._text.strip():
             self.say(self._text, self._language)
         self.on_answered(self)
+
+    def _start(self, *, sends: bool = True) -> None:
+        agreed = self._agreed
+        if agreed is not None and self.ended_at is None:
+            path = str(self.portrait.path)
+            self._send(StartCall(self.call_id, path, agreed.fps, agreed.trim_ms, sends))
 
     def on_keyframe_request(self) -> None:
         """The other end asks for a key frame by signalling (RFC 5168)."""
@@ -273,8 +320,9 @@ class Call:
             self._keys_dropped += 1
             return
         self._publish("dtmf", self._dropped(), digit=digit)
-        if self._attendant is not None:
-            self._attendant.on_key(digit)
+        for follower in (self._attendant, self.witness):
+            if follower is not None:
+                follower.on_key(digit)
 
     def on_end(self, end: CallEnd) -> None:
         """The call is over, whoever ended it."""
@@ -288,7 +336,10 @@ class Call:
         if self._attendant is not None:
             self._attendant.on_end()
             self.attendant = None
-        self.on_answered = lambda call: None
+        if self.witness is not None:
+            self.witness.on_end()
+            self.witness = None
+        self.on_answered = self.on_begin = lambda call: None
         if self.answered_at is not None:
             seconds = round(self.ended_at - self.answered_at, 3)
             self._publish("ended", {"cause": self.cause, "seconds": seconds, **self._dropped()})
@@ -309,7 +360,8 @@ class Call:
             case MediaSecured():
                 self._secured = True
                 if self._waiting is not None:
-                    self._begin()
+                    self._waiting.cancel()
+                    self._start()
             case MediaLost(_, how, reason):
                 log.info("media_lost", call=self.call_id, reason=reason)
                 pause = BYE_S if how == "left" else 0.0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 DEFAULT = "default"
 MOST_AVATARS = 1000
@@ -46,26 +48,34 @@ def avatar_name(user: str) -> str:
 
 @dataclass(frozen=True)
 class Portrait:
-    """A stored portrait: its name, the file with the uploaded bytes, and their media type."""
+    """A portrait: its name, the file with the picture, its media type, and whether it ships with Visavis."""
 
     name: str
     path: Path
     media_type: str
+    built_in: bool = False
 
 
 class AvatarCatalog:
-    """Portraits in a folder, one file each; the default is a file of its own that is never overwritten."""
+    """Portraits in a folder, one file each, and the built-in ones, which are never overwritten.
 
-    def __init__(self, folder: Path, default_image: Path) -> None:
-        if not default_image.is_file():
-            raise AvatarError(f"the default portrait {default_image} does not exist")
+    ``default_image`` is a file, or the name of one of ``built_in``. An upload hides the built-in of its name.
+    """
+
+    def __init__(
+        self, folder: Path, default_image: Path, built_in: Mapping[str, Path] = MappingProxyType({})
+    ) -> None:
         self._folder = folder
-        self._default = default_image
+        self._built_in = built_in
+        self._default = built_in.get(str(default_image), default_image)
+        if not self._default.is_file():
+            known = f": name a file, or one of {', '.join(built_in)}" if built_in else ""
+            raise AvatarError(f"the default portrait {default_image} does not exist{known}")
 
     def names(self) -> list[str]:
         """All names, the default first."""
-        stored = sorted(path.stem for path in self._folder.glob("*.image")) if self._folder.is_dir() else []
-        return [DEFAULT, *(name for name in stored if name != DEFAULT)]
+        stored = {path.stem for path in self._folder.glob("*.image")} if self._folder.is_dir() else set()
+        return [DEFAULT, *sorted({*stored, *self._built_in} - {DEFAULT})]
 
     def get(self, name: str) -> Portrait | None:
         """The portrait of this name, however it is dialled."""
@@ -73,9 +83,11 @@ class AvatarCatalog:
             path = self._folder / f"{spelt}.image"
             if _NAME.fullmatch(spelt) and path.is_file():
                 return Portrait(spelt, path, media_type(_head(path)))
-        if avatar_name(name) == DEFAULT:
-            return Portrait(DEFAULT, self._default, media_type(_head(self._default)))
-        return None
+        spelt = avatar_name(name)
+        picture = self._default if spelt == DEFAULT else self._built_in.get(spelt)
+        if picture is None:
+            return None
+        return Portrait(spelt, picture, media_type(_head(picture)), picture in self._built_in.values())
 
     def for_user(self, user: str) -> Portrait:
         """The portrait for a dialled user part, else the default."""
@@ -119,6 +131,10 @@ class AvatarCatalog:
             return None
         if portrait.name == DEFAULT:
             raise AvatarError("the default avatar cannot be deleted: upload another picture in its place")
+        if portrait.built_in:
+            raise AvatarError(
+                f"{portrait.name} is built in and cannot be deleted: upload a picture in its place"
+            )
         portrait.path.unlink(missing_ok=True)
         return portrait
 

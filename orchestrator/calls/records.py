@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -14,7 +14,7 @@ from orchestrator.calls.token_bucket import TokenBucket
 from visavis.service.logs import Log
 
 log = Log(__name__)
-REFUSED_SHARE = 10
+TRACES = 1000
 REFUSED_BURST = 20.0
 REFUSED_PER_SECOND = 1.0
 
@@ -106,26 +106,31 @@ def refused_record(call: RefusedInvitation, avatar: str, now: float) -> CallReco
 
 
 class RecordBook:
-    """The last ``limit`` records and, of calls that were traced, their signalling's messages.
+    """Hands records to ``keep``, each with whether its call was refused; of calls that were traced, the last
+    ``TRACES`` messages of signalling are kept here.
 
-    However many calls are refused, their records take a tenth of the book at most and twenty lines of the log
-    at once, then one a second.
+    However many calls are refused, twenty of their records are kept at once, then one a second.
     """
 
-    def __init__(self, limit: int, now: Callable[[], float] = time.monotonic) -> None:
-        self._limit = limit
+    def __init__(
+        self,
+        keep: Callable[[CallRecord, bool], None] = lambda record, refused: None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.keep = keep
         self._now = now
-        self._refused: deque[str] = deque()
         self._refusals = TokenBucket(REFUSED_PER_SECOND, REFUSED_BURST, now())
         self._left_out = 0
-        self._kept: OrderedDict[str, tuple[CallRecord, Trace | None]] = OrderedDict()
+        self._traces: OrderedDict[str, Trace] = OrderedDict()
 
-    def add(self, record: CallRecord, trace: Trace | None) -> None:
+    def add(self, record: CallRecord, trace: Trace | None, *, refused: bool = False) -> None:
         """Keep a record and write it to the log."""
-        self._kept[record.call_id] = record, trace
-        if len(self._kept) > self._limit:
-            self._kept.popitem(last=False)
+        if trace is not None:
+            self._traces[record.call_id] = trace
+            if len(self._traces) > TRACES:
+                self._traces.popitem(last=False)
         log.info("call_record", **{("call" if k == "call_id" else k): v for k, v in record.as_dict().items()})
+        self.keep(record, refused)
 
     def refuse(self, record: CallRecord) -> None:
         """Keep the record of a refused call, unless there were too many of late: those are only counted."""
@@ -135,21 +140,12 @@ class RecordBook:
         if self._left_out:
             log.warning("refused_unrecorded", calls=self._left_out)
             self._left_out = 0
-        self._refused.append(record.call_id)
-        if len(self._refused) > max(1, self._limit // REFUSED_SHARE):
-            self._kept.pop(self._refused.popleft(), None)
-        self.add(record, None)
-
-    def latest(self, limit: int) -> list[CallRecord]:
-        """The newest first."""
-        return [record for record, _ in list(self._kept.values())[::-1][:limit]]
-
-    def find(self, call_id: str) -> CallRecord | None:
-        """The record of this call."""
-        kept = self._kept.get(call_id)
-        return kept[0] if kept else None
+        self.add(record, None, refused=True)
 
     def trace(self, call_id: str) -> Trace | None:
         """The messages of a call that was traced."""
-        kept = self._kept.get(call_id)
-        return kept[1] if kept else None
+        return self._traces.get(call_id)
+
+    def forget(self, call_id: str) -> None:
+        """Keep nothing of this call."""
+        self._traces.pop(call_id, None)

@@ -52,10 +52,12 @@ class CallRegistry:
         self._bus = bus
         self._under_way: dict[str, Call] = {}
         self._ended: list[Call] = []
-        self.records = RecordBook(settings.records_kept)
+        self.records = RecordBook()
         self.refused = 0
         self.on_answered: Callable[[Call], None] = lambda call: None
         """Is told of each call that is answered."""
+        self.on_begin: Callable[[Call], None] = lambda call: None
+        """The same before its first words."""
         self._listening = Listening(pool.send)
         self._viewing = Viewing(pool.send)
         self.dial_plan = DialPlan(
@@ -81,14 +83,12 @@ class CallRegistry:
         return len(self._under_way)
 
     def trace(self, call_id: str) -> str | None:
-        """A call's messages of signalling: "" where none were kept, None where there is no such call."""
-        if call := self._under_way.get(call_id):
-            trace = call.signalling.trace
-        elif self.records.find(call_id):
-            trace = self.records.trace(call_id)
-        else:
-            return None
-        return trace.text() if trace else ""
+        """A call's messages of signalling: "" where none were kept, None of an ended one that has none."""
+        call = self._under_way.get(call_id)
+        trace = call.signalling.trace if call is not None else self.records.trace(call_id)
+        if trace is None:
+            return None if call is None else ""
+        return trace.text()
 
     def start_trace(self, call_id: str) -> bool:
         """Keep a call's messages of signalling from now on; whether it is under way."""
@@ -107,6 +107,16 @@ class CallRegistry:
     def tap(self, call_id: str, take: Callable[[Heard], None] | None) -> None:
         """See :meth:`orchestrator.calls.listeners.Listening.tap`."""
         self._listening.tap(call_id, take)
+
+    def record(
+        self,
+        call_id: str,
+        heard: Callable[[Heard], None] | None = None,
+        viewed: Callable[[Viewed], None] | None = None,
+    ) -> None:
+        """Hand on everything of a call that a recorder wants, from now on; without these: nothing any more."""
+        self._listening.record(call_id, heard)
+        self._viewing.record(call_id, viewed)
 
     async def dial(self, gateway: Gateway, order: DialOrder) -> str:
         """Call somebody; returns the call's id at once.
@@ -177,6 +187,11 @@ class CallRegistry:
         avatar = self._catalog.for_user(refusal.dialled).name
         self.records.refuse(refused_record(refusal, avatar, time.time()))
 
+    def forget(self, call_id: str) -> None:
+        """Keep nothing of a call that has ended."""
+        self._ended = [call for call in self._ended if call.call_id != call_id]
+        self.records.forget(call_id)
+
     async def end(self, call_id: str, end: CallEnd) -> None:
         """A call's signalling is over: give everything back. Nothing happens to one that is not under way."""
         call = self._under_way.pop(call_id, None)
@@ -244,4 +259,5 @@ class CallRegistry:
             rtp_timeout_s=self._settings.rtp_timeout_s,
         )
         call.on_answered = lambda answered: self.on_answered(answered)
+        call.on_begin = lambda begun: self.on_begin(begun)
         return call

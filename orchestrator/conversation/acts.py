@@ -72,4 +72,9 @@ class GiveUp:
     reply: int
 
 
-Act = Ask | Answer | Drop | Take | Yield | CutShort | Partial | Fill | GiveUp
+@dataclass(frozen=True, slots=True)
+class Unheard:
+    """The caller has said something that nobody recognised: ask for it again."""
+
+
+Act = Ask | Answer | Drop | Take | Yield | CutShort | Partial | Fill | GiveUp | Unheard

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from orchestrator.assistants.base import Dialogue, Reply, ToolUse
 from orchestrator.calls.call import Call, CallGone
@@ -21,22 +21,27 @@ from orchestrator.conversation.acts import (
     GiveUp,
     Partial,
     Take,
+    Unheard,
     Yield,
 )
+from orchestrator.conversation.limits import ConversationLimits
 from orchestrator.conversation.machine import NEVER, TurnMachine
 from orchestrator.conversation.memory import Memory
 from orchestrator.conversation.reply import PendingReply
-from orchestrator.conversation.sentences import FILLER, LANGUAGE, SORRY
+from orchestrator.conversation.sentences import LANGUAGE, sentences_in
 from orchestrator.conversation.tools import CallTools
 from orchestrator.conversation.transcript import Transcript
 from orchestrator.listening.ears import Ears
 from orchestrator.listening.messages import SpeechBegan, SpeechPaused, Words
+from orchestrator.listening.stt import TimedWord
 from orchestrator.speech.base import SpeechError
+from visavis.service.breaker import CircuitBreaker
 from visavis.service.logs import Log
 from visavis.service.unhandled import logged
 
 log = Log(__name__)
 
+NO_LIMITS = ConversationLimits()
 _MOST_FAILURES = 2
 _SETTLE_S = 0.3
 """How long a reply waits for what was cut before it, so that the memory holds it."""
@@ -65,16 +70,25 @@ class Conversation:
         transcript: Transcript,
         on_close: Callable[[], None],
         on_failing: Callable[[], None] = lambda: None,
+        breaker: CircuitBreaker | None = None,
+        limits: ConversationLimits = NO_LIMITS,
     ) -> None:
         self.transcript = transcript
         self.memory = Memory()
         self._call, self._ears = call, ears
         self._dialogue, self._tools = dialogue, tools
-        self._language = call.language or LANGUAGE
+        self._language = dialogue.language or call.language or LANGUAGE
+        self._sentences = sentences_in(call.language or LANGUAGE)
         self._on_close, self._on_failing = on_close, on_failing
+        self._breaker, self._limits = breaker, limits
+        self._began, self._answers = 0.0, 0
+        self._limiting: asyncio.TimerHandle | None = None
+        self._ending = False
         self._failures = 0
-        self._machine = TurnMachine()
+        self._not_heard = 0
+        self._machine = TurnMachine(ears.words_s)
         self._moments = _Moments()
+        self._timed: tuple[TimedWord, ...] = ()
         self._replies: dict[int, PendingReply] = {}
         self._turns: dict[int, int] = {}  # ours that are not over, and whose reply each speaks
         self._heard_turns: set[int] = set()
@@ -90,7 +104,10 @@ class Conversation:
 
     def start(self, *sentences: tuple[str, str]) -> None:
         """Listen, and say these first: texts with their languages."""
-        self._ears.listen(self._call.call_id, self._on_speech)
+        self._ears.listen(self._call.call_id, self._on_speech, self._call.language or LANGUAGE)
+        self._began = self._loop.time()
+        if self._limits.minutes:
+            self._limiting = self._loop.call_later(60 * self._limits.minutes, self._end_by, "minutes")
         for text, language in sentences:
             if text:
                 self._say(text, language)
@@ -108,8 +125,9 @@ class Conversation:
         if self._closed:
             return
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._limiting):
+            if timer is not None:
+                timer.cancel()
         for reply in self._replies.values():
             reply.close()
         self._replies.clear()
@@ -166,9 +184,10 @@ class Conversation:
                 self._moments.quiet = now - quiet_ms / 1000
                 self._call.tell("speech_stopped", {"quiet_ms": quiet_ms})
                 self._do(self._machine.paused(pause, quiet_ms / 1000, now))
-            case Words(_, pause, text, _):
-                self._moments.words = now
-                self._do(self._machine.words(pause, text, now))
+            case Words(_, pause, text, _, words, failed):
+                self._moments.words, self._timed = now, words
+                self._not_heard = self._not_heard if failed or not text else 0
+                self._do(self._machine.words(pause, text, now, failed=failed))
 
     # -- what the machine orders --
 
@@ -203,11 +222,13 @@ class Conversation:
             case Drop(number, unsay):
                 self._drop(number, unsay)
             case Fill(_):
-                self._say(FILLER, LANGUAGE)
+                self._say(self._sentences.filler, self._sentences.language)
+            case Unheard():
+                self._ask_again()
             case GiveUp(number):
                 log.warning("no_answer", call=self._call.call_id)
                 self._drop(number, False)
-                self._failed()
+                self._failed("it did not answer in time")
 
     def _ask(self, number: int, text: str) -> None:
         last = self._current
@@ -230,6 +251,11 @@ class Conversation:
         reply = self._replies.get(number)
         if reply is None:
             return
+        limit = self._limits.reached(self._loop.time() - self._began, self._answers, self._dialogue.tokens)
+        if limit:
+            self._end_by(limit)
+            return
+        self._answers += 1
         reply.accept()
         self._moments.answered = self._loop.time()
         self.memory.said(text)
@@ -238,7 +264,11 @@ class Conversation:
         keys = len(text) if text.isdigit() else 0
         shown = "" if keys else text
         self.transcript.add("caller", shown, began, ended, keys=keys)
-        self._call.tell("transcript", {"speaker": "caller", "text": shown, "final": True}, letters=len(text))
+        told: dict[str, object] = {"speaker": "caller", "text": shown, "final": True}
+        if self._timed and not keys:
+            told["words"] = [asdict(each) for each in self._timed]
+        self._timed = ()
+        self._call.tell("transcript", told, letters=len(text))
         reply.speaking = logged(asyncio.create_task(self._perform(reply)), "reply")
 
     def _drop(self, number: int, unsay: bool) -> None:
@@ -283,21 +313,57 @@ class Conversation:
         if not spoke:
             self._do(self._machine.wrote(reply.number, self._loop.time(), words=False))
             if reply.failed:
-                self._failed()
+                self._failed(reply.failed)
                 return
+        elif reply.failed and self._breaker is not None:
+            self._breaker.fault(reply.failed)
         self._failures = 0
+        if self._breaker is not None and not reply.failed:
+            self._breaker.good()
         self._replies.pop(reply.number, None)
 
-    def _failed(self) -> None:
-        """There is no answer: apologise, and let somebody else go on where that happens again."""
-        self._say(SORRY, LANGUAGE)
+    def _end_by(self, limit: str) -> None:
+        """It has lasted as long as it may: say so, after what is being said, and hang up."""
+        if self._ending:
+            return
+        self._ending = True
+        log.info("conversation_limit", call=self._call.call_id, limit=limit)
+        self._do(self._machine.hold(True, self._loop.time()))
+        said = self._sentences
+        turn = self._say(said.limit, said.language)
+
+        async def end() -> None:
+            if turn is not None:
+                await turn.done.wait()
+            self._call.hang_up(f"limit of {limit}")
+
+        logged(asyncio.create_task(end()), "goodbye")
+
+    def _ask_again(self) -> None:
+        """The caller was not heard; where that goes on, say once what is left to do."""
+        said = self._sentences
+        self._not_heard += 1
+        if self._not_heard <= _MOST_FAILURES:
+            self._say(said.repeat, said.language)
+        elif self._not_heard == _MOST_FAILURES + 1:
+            self._say(said.keys, said.language)
+
+    def _failed(self, reason: str = "") -> None:
+        """There is no answer: apologise, and let somebody else go on where that happens again.
+
+        ``reason`` where it is the assistant's fault.
+        """
+        if reason and self._breaker is not None:
+            self._breaker.fault(reason)
+        self._say(self._sentences.sorry, self._sentences.language)
         self._failures += 1
         if self._failures >= _MOST_FAILURES:
             self._loop.call_soon(self._on_failing)
 
     def _say(self, text: object, language: str, number: int = 0) -> TurnRecord | None:
         try:
-            turn = self._call.say(text, language)  # type: ignore[arg-type]
+            meanwhile = sentences_in(language).filler if number else ""
+            turn = self._call.say(text, language, meanwhile=meanwhile)  # type: ignore[arg-type]
         except (SpeechError, TooManyTurns, CallGone) as error:
             log.warning("not_said", call=self._call.call_id, reason=str(error))
             return None

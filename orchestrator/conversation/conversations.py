@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from orchestrator.assistants.base import Assistant, AssistantError, CallFacts
 from orchestrator.assistants.http_tool import HttpTool
 from orchestrator.calls.call import Call
+from orchestrator.calls.portraits import AvatarCatalog
 from orchestrator.calls.registry import CallRegistry
-from orchestrator.conversation.conversation import Conversation
-from orchestrator.conversation.sentences import CONSTANT, FULL, LANGUAGE, unheard
-from orchestrator.conversation.tools import Allowed, CallTools, only
+from orchestrator.conversation.conversation import NO_LIMITS, Conversation
+from orchestrator.conversation.limits import ConversationLimits
+from orchestrator.conversation.sentences import GREETING, LANGUAGE, Sentences, sentences_in
+from orchestrator.conversation.tools import CallTools
 from orchestrator.conversation.transcript import OnEntry, Transcript
-from orchestrator.listening.ears import LANGUAGES, Ears
+from orchestrator.listening.ears import Ears
 from orchestrator.listening.messages import Hear
-from orchestrator.speech.base import VoiceByLanguage, lookup
+from orchestrator.listening.stt import SttSettings
+from orchestrator.speech.base import VoiceByLanguage
 from orchestrator.speech.remote import SentenceCache
 from orchestrator.worker.messages import Heard
+from visavis.service.breaker import CircuitBreaker, ServiceState
 from visavis.service.logs import Log
 from visavis.service.supervisor import Supervisor
 from visavis.service.unhandled import logged
@@ -37,7 +41,7 @@ class TooManyConversations(Exception):
 class Conversations:
     """``assistants`` by name; ``usual`` is that of calls which name none, and ``greets``.
 
-    ``on_entry`` takes every transcript's entries; ``allowed`` says where assistants may send callers.
+    ``on_entry`` takes every transcript's entries; ``catalog`` has the faces that assistants may show.
     """
 
     def __init__(
@@ -49,20 +53,27 @@ class Conversations:
         most: int = 20,
         greets: bool = True,
         transfer_to: str = "",
-        allowed: Allowed | None = None,
+        catalog: AvatarCatalog | None = None,
         http_tools: Mapping[str, HttpTool] | None = None,
+        recognition: SttSettings | None = None,
+        language: str = LANGUAGE,
+        limits: ConversationLimits = NO_LIMITS,
         on_entry: OnEntry = lambda call_id, entry: None,
     ) -> None:
         self._calls = calls
         self._assistants = dict(assistants)
         self._usual, self._most = usual, most
         self._greets, self._transfer_to = greets, transfer_to
-        self._allowed = allowed or only(transfer_to)
+        self._catalog = catalog
         self._http_tools = http_tools or {}
+        self._language, self._limits = language, limits
         self._on_entry = on_entry
         self._under_way: dict[str, tuple[str, Conversation]] = {}
         self._transcripts: dict[str, Transcript] = {}
-        self._ears = Ears(self._deaf)
+        self._ears = Ears(self._deaf, recognition)
+        self._breakers = {
+            name: CircuitBreaker("assistant", name) for name in self._assistants if name != FALLBACK
+        }
         self._prepare: Callable[[], None] = lambda: None
 
     @property
@@ -79,6 +90,12 @@ class Conversations:
     def hears(self) -> bool:
         """Whether the listening process is there and recognises words."""
         return self._ears.state is not None and self._ears.state.recognises
+
+    @property
+    def services(self) -> list[ServiceState]:
+        """Of others: who recognises, and who answers."""
+        found = [self._ears.service] if self._ears.service is not None else []
+        return found + [each.state for each in self._breakers.values()]
 
     @property
     def names(self) -> list[str]:
@@ -114,6 +131,11 @@ class Conversations:
         """Of a call that somebody talks or talked with."""
         return self._transcripts.get(call_id)
 
+    def forget(self, call_id: str) -> None:
+        """Keep nothing of what was said in a call that is not talked with any more."""
+        if call_id not in self._under_way:
+            self._transcripts.pop(call_id, None)
+
     def answered(self, call: Call) -> None:
         """A call has been answered: its usual assistant takes it."""
         name = self._usual if call.assistant is None else call.assistant
@@ -123,7 +145,8 @@ class Conversations:
             self.choose(call, name, greet=self._greets)
         except TooManyConversations:
             log.warning("too_many_conversations", call=call.call_id, most=self._most)
-            turn = call.say(FULL, LANGUAGE)
+            said = sentences_in(call.language)
+            turn = call.say(said.full, said.language)
             logged(asyncio.create_task(_hang_up_after(call, turn.done)), "goodbye")
 
     def check(self, name: str) -> None:
@@ -147,15 +170,17 @@ class Conversations:
             current[1].close()
             call.attendant = None
         if name != NONE:
-            self._begin(call, name, hold, greet and not call.turns)
+            self._begin(call, name, hold, greet and not call.spoken)
         call.tell("assistant", {"assistant": name, "held": hold}, assistant=name)
 
     def _begin_to_listen(self, supervisor: Supervisor, voices: VoiceByLanguage, cache: SentenceCache) -> None:
         self._prepare = lambda: None
         self._ears.start(supervisor)
-        for sentence in CONSTANT:
-            cache.keep(sentence, LANGUAGE)
-        supervisor.watch("constant sentences", _spoken_ahead(voices))
+        wanted = {each.language: each for each in map(sentences_in, (LANGUAGE, self._language))}
+        for said in wanted.values():
+            for sentence in said.kept:
+                cache.keep(sentence, said.language)
+        supervisor.watch("constant sentences", _spoken_ahead(voices, wanted.values()))
 
     def _begin(self, call: Call, name: str, hold: bool, greet: bool) -> None:
         self._prepare()
@@ -163,7 +188,7 @@ class Conversations:
         facts = CallFacts(
             call_id, signalling.caller, signalling.dialled, call.language or LANGUAGE, self._transfer_to
         )
-        tools = CallTools(call, self._transfer_to, self._allowed, self._http_tools)
+        tools = CallTools(call, self._transfer_to, self._http_tools, self._catalog)
         transcript = self._transcripts.setdefault(
             call_id, Transcript(lambda entry: self._on_entry(call_id, entry))
         )
@@ -176,15 +201,19 @@ class Conversations:
             transcript,
             on_close=lambda: self._ended(call_id),
             on_failing=lambda: self._fall_back(call),
+            breaker=self._breakers.get(name),
+            limits=self._limits,
         )
         self._under_way[call_id] = name, conversation
         self._calls.tap(call_id, self._heard)
         call.attendant = conversation
-        sentences = []
-        if greet:
-            sentences.append((dialogue.greeting, LANGUAGE))
-        if lookup(facts.language, LANGUAGES) is None:
-            sentences.append(unheard(facts.language))
+        sentences, said = [], sentences_in(facts.language)
+        if greet and dialogue.greeting == GREETING:
+            sentences.append((said.greeting, said.language))
+        elif greet:
+            sentences.append((dialogue.greeting, dialogue.language or facts.language))
+        if not self._ears.understands(facts.language):
+            sentences.append((said.unheard, said.language))
         conversation.start(*sentences)
         if hold:
             conversation.hold(True)
@@ -211,10 +240,11 @@ class Conversations:
             conversation.deaf()
 
 
-async def _spoken_ahead(voices: VoiceByLanguage) -> None:
-    for sentence in CONSTANT:
-        async for _ in voices.voice(LANGUAGE).stream(sentence, LANGUAGE):
-            pass
+async def _spoken_ahead(voices: VoiceByLanguage, wanted: Iterable[Sentences]) -> None:
+    for said in wanted:
+        for sentence in said.kept:
+            async for _ in voices.voice(said.language).stream(sentence, said.language):
+                pass
 
 
 async def _hang_up_after(call: Call, done: asyncio.Event) -> None:

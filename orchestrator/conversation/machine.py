@@ -22,6 +22,7 @@ from orchestrator.conversation.acts import (
     Partial,
     State,
     Take,
+    Unheard,
     Yield,
 )
 from orchestrator.conversation.words import is_backchannel, is_echo, quiet_needed
@@ -32,9 +33,9 @@ INTERRUPT_S = 1.2
 """Speech over the voice that lasts longer is no listening noise."""
 WORDS_S = 1.5
 """How long words may take to be recognised before the conversation goes on without them."""
-FILL_S = 3.0
+FILL_S = 2.5
 GIVE_UP_S = 8.0
-"""After the end of the caller's turn: a sentence meanwhile, and another answer."""
+"""After the end of the caller's turn: a sentence meanwhile, so that one is heard within 3 s, and another answer."""
 KEYS_S = 2.0
 """After the last key the keys are at their end."""
 ASIDE_S = 2.0
@@ -77,9 +78,10 @@ class _Reply:
 
 
 class TurnMachine:
-    """Of one call."""
+    """Of one call; ``words_s``: how long words may take to be recognised."""
 
-    def __init__(self) -> None:
+    def __init__(self, words_s: float = WORDS_S) -> None:
+        self._words_s = words_s
         self.state: State = "listening"
         self.saying = ""
         """What is being said to the caller, or was said last: whoever speaks keeps it."""
@@ -118,17 +120,19 @@ class TurnMachine:
         """Speech has paused, for so long by now; its words are on their way."""
         heard = self._heard
         heard.speaks, heard.pause, heard.text = False, pause, None
-        heard.quiet_at, heard.words_by = now - quiet_s, now + WORDS_S
+        heard.quiet_at, heard.words_by = now - quiet_s, now + self._words_s
         return []
 
-    def words(self, pause: int, text: str, now: float) -> list[Act]:
-        """What was said up to a pause."""
+    def words(self, pause: int, text: str, now: float, *, failed: bool = False) -> list[Act]:
+        """What was said up to a pause; ``failed``: nobody knows."""
         heard = self._heard
         if pause != heard.pause or heard.speaks or heard.words_by == NEVER:
             return []
         heard.words_by = NEVER
         if self.state == "held":
             return [Take(pause)]
+        if failed:
+            return self._not_recognised()
         if self._voices:
             return self._over_the_voice(text, now)
         return self._said(text, now)
@@ -136,8 +140,10 @@ class TurnMachine:
     def deaf(self, now: float) -> list[Act]:
         """The ear is gone, and what it had heard with it."""
         heard = self._heard
-        text = heard.text
+        text, lost = heard.text, heard.speaks or heard.words_by != NEVER
         heard.speaks, heard.words_by = False, NEVER
+        if lost and self.state != "held":
+            return self._not_recognised()
         acts = self._give_way("none")
         return acts + (self.tick(now) if text else [])
 
@@ -220,7 +226,7 @@ class TurnMachine:
             acts += self._answer(keys, now)
         if now >= heard.words_by:
             heard.words_by = NEVER  # the recogniser has not answered
-            acts += self._give_way("none") if self._voices else self._said("", now)
+            acts += self._not_recognised()
         if heard.speaks and self._way == "duck" and now >= heard.began_at + HOLD_S:
             acts += self._give_way("hold")
         if heard.speaks and self._way == "hold" and now >= heard.began_at + INTERRUPT_S:
@@ -251,6 +257,13 @@ class TurnMachine:
         self._reply = _Reply(self._replies, whole)
         self.state = "listening"
         return [Partial(whole), Ask(self._replies, whole), *self.tick(now)]
+
+    def _not_recognised(self) -> list[Act]:
+        """Over the voice it may have been anything, and the voice goes on; else the caller waits for an answer."""
+        self._heard.quiet_at = NEVER
+        if self._voices:
+            return [Take(self._heard.pause), *self._give_way("none")]
+        return [Take(self._heard.pause), Unheard()]
 
     def _answer(self, text: str, now: float) -> list[Act]:
         reply, acts = self._reply, list[Act]()

@@ -1,4 +1,4 @@
-"""The assistants and tools that settings name."""
+"""The assistants, tools and services of others that settings name."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from orchestrator.assistants.script import DEFAULT, read_script
 from orchestrator.assistants.scripted import ScriptedAssistant
 from orchestrator.assistants.websocket import WebSocketAssistant
 from orchestrator.config import Settings
+from orchestrator.listening.stt import SttSettings
+from orchestrator.speech.elevenlabs import ElevenLabsVoice
+from orchestrator.speech.openai import OpenAIVoice
+from orchestrator.speech.service import TtsSettings, VoiceService
 
 
 def assistants_of(settings: Settings) -> dict[str, Assistant]:
@@ -44,3 +48,32 @@ def assistants_of(settings: Settings) -> dict[str, Assistant]:
 def http_tools_of(settings: Settings) -> dict[str, HttpTool]:
     """By name. Raises :class:`AssistantError` for one whose host is not allowed."""
     return {each.name: HttpTool(each, settings.assistant_tool_hosts) for each in settings.assistant_tools}
+
+
+def recognition_of(settings: Settings) -> SttSettings:
+    """Who recognises. Raises :class:`AssistantError`."""
+    if settings.stt == "builtin":
+        return SttSettings()
+    if settings.stt == "deepgram" and not settings.stt_key:
+        raise AssistantError("recognition by Deepgram needs VISAVIS_STT_KEY")
+    if settings.stt == "openai" and not (settings.stt_key or settings.stt_url):
+        raise AssistantError(
+            "recognition by 'openai' needs VISAVIS_STT_KEY, or VISAVIS_STT_URL of your own server"
+        )
+    return SttSettings(settings.stt, settings.stt_url.reveal(), settings.stt_key.reveal(), settings.stt_model)
+
+
+def voice_service_of(settings: Settings) -> VoiceService | None:
+    """Who speaks; None: the voices on this machine. Raises :class:`AssistantError`."""
+    wanted = TtsSettings(settings.tts_url.reveal(), settings.tts_key, settings.tts_model, settings.tts_voice)
+    if settings.tts == "elevenlabs":
+        if not (settings.tts_key and settings.tts_voice):
+            raise AssistantError("a voice of ElevenLabs needs VISAVIS_TTS_KEY and VISAVIS_TTS_VOICE, its id")
+        return ElevenLabsVoice(wanted)
+    if settings.tts == "openai":
+        if not (settings.tts_key or wanted.url):
+            raise AssistantError(
+                "a voice by 'openai' needs VISAVIS_TTS_KEY, or VISAVIS_TTS_URL of your own server"
+            )
+        return OpenAIVoice(wanted)
+    return None

@@ -23,6 +23,7 @@ from orchestrator.rtp.ice import IceCredentials
 from orchestrator.sip.call.call import Call as SipCall
 from orchestrator.sip.call.events import EndCause
 from orchestrator.sip.call.incoming import IncomingCall
+from orchestrator.sip.message.parsing import MAX_FRAME
 from orchestrator.sip.sdp.bundle import candidate
 from orchestrator.sip.sdp.capabilities import BundleCapabilities, MediaCapabilities, NotAcceptable
 from orchestrator.sip.sdp.description import SessionDescription
@@ -38,7 +39,6 @@ log = Log(__name__)
 PATH = "/v1/sip"
 MOST_CONNECTIONS = 1000
 MOST_UNSENT = 256
-LONGEST_MESSAGE = 65_536
 RESOLVE_S = 1.0
 _KEEPALIVE = b"\r\n"
 _WITHOUT = frozenset({"goog-remb", "ccm tmmbr"})
@@ -57,7 +57,7 @@ class WebConnection:
 
     def received(self, data: bytes) -> None:
         """One frame: a whole message, or a keepalive. Nothing in it makes this raise."""
-        if len(data) > LONGEST_MESSAGE:
+        if len(data) > MAX_FRAME:
             self._close()
         elif data.strip():
             self._gateway.stack.receive(data, self.flow)

@@ -66,6 +66,7 @@ class Ear:
         self._clean: Sound = np.zeros(0, np.float32)
         self._words: Sound = np.zeros(0, np.float32)
         self._before: deque[Sound] = deque(maxlen=_BEFORE_FRAMES)
+        self._grown: list[Sound] = []
         self._utterance: deque[Sound] = deque(maxlen=_LONGEST_FRAMES)
         self._speaks = False
         self._loud = 0
@@ -91,11 +92,18 @@ class Ear:
             events += self._judge(self._probability(clean), words, _UNSURE_FRAMES if unsure else ONSET_FRAMES)
         return events
 
-    def take(self, number: int) -> None:
-        """The utterance up to the pause of this number is over: what comes is another one."""
-        if number == self._pauses and self._quiet:
-            self._utterance.clear()
-            self._speaks = False
+    def grown(self) -> Sound:
+        """What the utterance has grown by since this was asked last, ``(n,)``."""
+        grown, self._grown = self._grown, []
+        return np.concatenate(grown) if grown else np.zeros(0, np.float32)
+
+    def take(self, number: int) -> bool:
+        """The utterance up to the pause of this number is over: what comes is another one. Whether it was so."""
+        if number != self._pauses or not self._quiet:
+            return False
+        self._utterance.clear()
+        self._speaks = False
+        return True
 
     def _judge(self, probability: float, words: Sound, onset: int) -> list[EarEvent]:
         loud = probability > (_SPEECH if self._quiet or not self._speaks else _STILL_SPEECH)
@@ -107,9 +115,11 @@ class Ear:
                 return []
             self._speaks, self._quiet = True, 0
             self._utterance.extend(self._before)
+            self._grown.extend(self._before)
             self._before.clear()
             return [Began(again=False)]
         self._utterance.append(words)
+        self._grown.append(words)
         if not loud:
             self._quiet += 1
             if self._quiet != PAUSE_FRAMES:

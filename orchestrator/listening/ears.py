@@ -12,21 +12,27 @@ from orchestrator.listening.messages import (
     EndListening,
     Hear,
     ListeningReady,
+    OpenEar,
+    RecogniseWith,
+    RecognitionService,
     SpeechBegan,
     SpeechPaused,
     TakeUtterance,
     Words,
     codec,
 )
+from orchestrator.listening.recogniser import LANGUAGE
+from orchestrator.listening.stt import ANSWER_S, SttSettings
+from visavis.service.breaker import ServiceState
 from visavis.service.channel import ChannelClosed
-from visavis.service.child import KeptChild, Program
+from visavis.service.child import Child, KeptChild, ProcessState, Program
 from visavis.service.logs import Log
 from visavis.service.supervisor import BackOff, Supervisor
 
 log = Log(__name__)
 
-LANGUAGES = ("en",)
-"""Those that are understood."""
+WORDS_S = 1.5
+"""How long the recogniser that is installed may take."""
 _RESTART_S = (0.1, 10.0, 30.0)
 PROGRAM = Program(
     "listening process",
@@ -43,19 +49,46 @@ OnSpeech = Callable[[SpeechBegan | SpeechPaused | Words], None]
 class Ears:
     """``listen`` opens a call's ear; ``on_lost`` is told when the process has died: what was being said is lost."""
 
-    def __init__(self, on_lost: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, on_lost: Callable[[], None] = lambda: None, recognition: SttSettings | None = None
+    ) -> None:
         self.on_lost = on_lost
         self.state: ListeningReady | None = None
         """What the process said of itself; None while there is none."""
-        self._calls: dict[str, OnSpeech] = {}
+        self.service: ServiceState | None = None
+        """How the service that recognises does; None where there is none."""
+        self._recognition = recognition or SttSettings()
+        if self._recognition.provider:
+            self.service = ServiceState("stt", self._recognition.provider, "unused")
+        self._calls: dict[str, tuple[OnSpeech, str]] = {}
         self._child: KeptChild[EarMessage] = KeptChild(
-            PROGRAM, BackOff(*_RESTART_S), on_message=self._take, on_end=self._lost
+            PROGRAM,
+            BackOff(*_RESTART_S),
+            on_start=self._started,
+            on_message=self._take,
+            on_end=self._lost,
+        )
+
+    @property
+    def words_s(self) -> float:
+        """How long words may take to come after a pause."""
+        return ANSWER_S + WORDS_S if self._recognition.provider else WORDS_S
+
+    def understands(self, language: str) -> bool:
+        """Whether this language is recognised: services are taken to know every one."""
+        return (
+            bool(self._recognition.provider) or language.lower().replace("_", "-").split("-")[0] == LANGUAGE
         )
 
     @property
     def pid(self) -> int | None:
         """The newest process."""
         return self._child.pid
+
+    @property
+    def process(self) -> ProcessState:
+        """How it is."""
+        return self._child.state
 
     def start(self, supervisor: Supervisor) -> None:
         """Begin to keep it."""
@@ -65,9 +98,10 @@ class Ears:
         """End it."""
         await self._child.close(EndListening())
 
-    def listen(self, call_id: str, on_speech: OnSpeech) -> None:
+    def listen(self, call_id: str, on_speech: OnSpeech, language: str = LANGUAGE) -> None:
         """Tell what is heard in a call from now on."""
-        self._calls[call_id] = on_speech
+        self._calls[call_id] = on_speech, language
+        self._send(OpenEar(call_id, language))
 
     def leave(self, call_id: str) -> None:
         """No more; nothing happens where nobody listened."""
@@ -91,10 +125,17 @@ class Ears:
     def _take(self, message: EarMessage) -> None:
         if isinstance(message, ListeningReady):
             self.state = message
+            for call_id, (_, language) in self._calls.items():
+                self._send(OpenEar(call_id, language))
             if not message.recognises:
                 log.error("no_recognition", reason=message.reason)
         elif isinstance(message, SpeechBegan | SpeechPaused | Words) and message.call_id in self._calls:
-            self._calls[message.call_id](message)
+            self._calls[message.call_id][0](message)
+        elif isinstance(message, RecognitionService):
+            self.service = message.state
+
+    def _started(self, child: Child[EarMessage]) -> None:
+        child.send(RecogniseWith(self._recognition))
 
     def _lost(self, reason: str, pause: float) -> None:
         self.state = None

@@ -5,7 +5,16 @@ from __future__ import annotations
 import typing
 from dataclasses import dataclass
 
+from orchestrator.listening.stt import SttSettings, TimedWord
+from visavis.service.breaker import ServiceState
 from visavis.service.ipc import Codec
+
+
+@dataclass(frozen=True, slots=True)
+class RecogniseWith:
+    """The first message: the service that recognises, besides the recogniser that is installed."""
+
+    settings: SttSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +24,14 @@ class ListeningReady:
     pid: int
     recognises: bool
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenEar:
+    """A call is listened to from now on, in this language (BCP 47)."""
+
+    call_id: str
+    language: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +80,22 @@ class SpeechPaused:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What was said up to a pause; ``took_ms``: how long that took to recognise."""
+    """What was said up to a pause; ``took_ms``: how long that took to recognise, ``words`` when each word was said,
+    where that is known. ``failed``: nobody could recognise it."""
 
     call_id: str
     pause: int
     text: str
     took_ms: int
+    words: tuple[TimedWord, ...] = ()
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RecognitionService:
+    """How the service that recognises does, whenever that changes."""
+
+    state: ServiceState
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +114,7 @@ class EndListening:
 
 
 EarMessage = (
-    ListeningReady | Hear | TakeUtterance | CloseEar | SpeechBegan | SpeechPaused | Words | AskListening
-    | ListeningTurns | EndListening
+    RecogniseWith | ListeningReady | OpenEar | Hear | TakeUtterance | CloseEar | SpeechBegan | SpeechPaused | Words
+    | RecognitionService | AskListening | ListeningTurns | EndListening
 )  # fmt: skip
 codec = Codec[EarMessage](*typing.get_args(EarMessage))

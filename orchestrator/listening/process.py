@@ -1,6 +1,7 @@
 """The listening process: ``python -m orchestrator.listening.process --channel N`` is the ears of all calls.
 
 Recognition takes a processor for a tenth of a second at a time; a thread does it, one utterance after the other.
+Where a service of others recognises it is asked first.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import asyncio
 import contextlib
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Coroutine
+from typing import Any
 
 import numpy as np
 
@@ -22,14 +24,19 @@ from orchestrator.listening.messages import (
     Hear,
     ListeningReady,
     ListeningTurns,
+    OpenEar,
+    RecogniseWith,
+    RecognitionService,
     SpeechBegan,
     SpeechPaused,
     TakeUtterance,
     Words,
     codec,
 )
-from orchestrator.listening.recogniser import NoModel, Recogniser
+from orchestrator.listening.recognition import CallRecognition, Recognition
+from orchestrator.listening.stt import SttSettings
 from visavis.audio import Resampler
+from visavis.service.breaker import ServiceState
 from visavis.service.channel import Channel, ChannelClosed
 from visavis.service.child import run_child
 from visavis.service.logs import Log
@@ -37,14 +44,14 @@ from visavis.service.logs import Log
 log = Log(__name__)
 
 _NICE = 5
-_WARM_S = 1
 
 
 class CallEar:
     """A call's ear and what brings its sound to 16 kHz."""
 
-    def __init__(self) -> None:
+    def __init__(self, recognition: CallRecognition) -> None:
         self.ear = Ear()
+        self.recognition = recognition
         self.pause = 0
         self._resampler = Resampler(RATE)
         self._reference: Sound = np.zeros(0, np.float32)
@@ -64,11 +71,16 @@ class CallEar:
         self._reference = np.concatenate((self._reference, resampled))
         reference, self._reference = self._reference[: len(near)], self._reference[len(near) :]
         reference = np.pad(reference, (len(near) - len(reference), 0))
-        return [
-            event
-            for block, far in zip(blocks(near), blocks(reference), strict=True)
-            for event in self.ear.hear(block, far)
-        ]
+        events = list[Began | Pausing]()
+        for block, far in zip(blocks(near), blocks(reference), strict=True):
+            events += self.ear.hear(block, far)
+            self.recognition.feed(self.ear.grown())
+        return events
+
+    def take(self, pause: int) -> None:
+        """The utterance that paused with this number is over."""
+        if self.ear.take(pause):
+            self.recognition.take()
 
 
 class Ears:
@@ -77,16 +89,18 @@ class Ears:
     def __init__(self, channel: Channel[EarMessage]) -> None:
         self._channel = channel
         self._ears: dict[str, CallEar] = {}
-        self._thread = ThreadPoolExecutor(1, "recogniser")
-        self._recognise: Recogniser | None = None
+        self._languages: dict[str, str] = {}
+        self._recognition = Recognition(self._tell_service)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Until told to end, or the control process is gone."""
-        reason = await asyncio.get_running_loop().run_in_executor(self._thread, self._load)
-        Ear()  # whose models load on first use
-        self._channel.send(ListeningReady(os.getpid(), not reason, reason))
         with contextlib.suppress(ChannelClosed):
+            first = await self._channel.receive()
+            settings = first.settings if isinstance(first, RecogniseWith) else SttSettings()
+            reason = await self._recognition.load(settings)
+            Ear()  # whose models load on first use
+            self._channel.send(ListeningReady(os.getpid(), not reason, reason))
             while not isinstance(message := await self._channel.receive(), EndListening):
                 try:
                     self._take(message)
@@ -95,31 +109,38 @@ class Ears:
                 except Exception:
                     # A fault in one call's ear must not deafen the others.
                     log.exception("ear_failed", call=getattr(message, "call_id", ""))
-                    self._ears.pop(getattr(message, "call_id", ""), None)
-        self._thread.shutdown(wait=False, cancel_futures=True)
-
-    def _load(self) -> str:
-        try:
-            recognise = Recogniser()
-            recognise(np.full(RATE * _WARM_S, 1e-4, np.float32))
-        except NoModel as error:
-            return str(error)
-        self._recognise = recognise
-        return ""
+                    self._close(getattr(message, "call_id", ""))
+        for call_id in list(self._ears):
+            self._close(call_id)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._recognition.close()
 
     def _take(self, message: EarMessage) -> None:
         match message:
+            case OpenEar(call_id, language):
+                self._languages[call_id] = language
             case Hear(call_id):
-                ear = self._ears.setdefault(call_id, CallEar())
+                ear = self._ears.get(call_id)
+                if ear is None:
+                    transcript = self._recognition.of_call(self._languages.get(call_id, "en"), message.rate)
+                    ear = self._ears[call_id] = CallEar(transcript)
                 for event in ear.hear(message):
                     self._tell(call_id, ear, event)
             case TakeUtterance(call_id, pause):
                 if call_id in self._ears:
-                    self._ears[call_id].ear.take(pause)
+                    self._ears[call_id].take(pause)
             case CloseEar(call_id):
-                self._ears.pop(call_id, None)
+                self._languages.pop(call_id, None)
+                self._close(call_id)
             case AskListening():
                 self._channel.send(ListeningTurns())
+
+    def _close(self, call_id: str) -> None:
+        ear = self._ears.pop(call_id, None)
+        if ear is not None:
+            self._start(ear.recognition.close())
 
     def _tell(self, call_id: str, ear: CallEar, event: Began | Pausing) -> None:
         if isinstance(event, Began):
@@ -128,22 +149,26 @@ class Ears:
             return
         ear.pause = event.number
         self._channel.send(SpeechPaused(call_id, event.number, event.quiet_ms))
-        if self._recognise is not None:
-            task = asyncio.create_task(self._words(call_id, ear, event, self._recognise))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        self._start(self._words(call_id, ear, event))
 
-    async def _words(self, call_id: str, ear: CallEar, event: Pausing, recognise: Recogniser) -> None:
-        def work() -> str | None:
-            # Whoever speaks on has made this recognition needless.
-            return recognise(event.sound) if ear.pause == event.number else None
+    def _tell_service(self, state: ServiceState) -> None:
+        with contextlib.suppress(ChannelClosed):
+            self._channel.send(RecognitionService(state))
 
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _words(self, call_id: str, ear: CallEar, event: Pausing) -> None:
         began = time.monotonic()
-        text = await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        if text is not None:
+        # Whoever speaks on has made this recognition needless.
+        found = await ear.recognition.words(event.sound, lambda: ear.pause == event.number)
+        if ear.pause == event.number:
             took = round((time.monotonic() - began) * 1000)
+            text, words = (found.text, found.words) if found is not None else ("", ())
             with contextlib.suppress(ChannelClosed):
-                self._channel.send(Words(call_id, event.number, text, took))
+                self._channel.send(Words(call_id, event.number, text, took, words, found is None))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from orchestrator.listening.runtime import load
 
+LANGUAGE = "en"
 _PACKAGE, _FOLDER = "moonshine-voice", "assets/tiny-en"
 _START, _END, _FIRST_TEXT = 1, 2, 3
 _TOKENS_PER_SECOND = 6.5

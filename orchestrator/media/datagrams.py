@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import time
+from collections import deque
 
 from orchestrator.media.bundle import BundleTransport
 from orchestrator.media.transport import Poller
@@ -13,6 +15,7 @@ from orchestrator.rtp.stun import looks_like_stun
 
 _DATAGRAM = 2048
 _MOST_PER_POLL = 64
+_MOST_EARLY = 32
 _RECEIVE_BUFFER = 1 << 21
 
 
@@ -26,17 +29,18 @@ class OwnSocket:
         self._poller = poller
         self._owner: BundleTransport | None = None
         self.port = pair.port
-        poller.add(self._socket.fileno(), self._read)
 
     def claim(self, ufrag: str, owner: BundleTransport) -> None:
-        """Everything that comes is this call's."""
+        """Everything that comes is this call's, and what has come."""
+        if self._owner is None:
+            self._poller.add(self._socket.fileno(), self._read)
         self._owner = owner
 
     def send(self, data: bytes, to: Address) -> None:
         self._socket.sendto(data, to)
 
     def close(self) -> None:
-        if self._socket.fileno() >= 0:
+        if self._owner is not None and self._socket.fileno() >= 0:
             self._poller.remove(self._socket.fileno())
         self._pair.close()
         self._owner = None
@@ -67,6 +71,7 @@ class SharedSocket:
         self._poller = poller
         self._by_ufrag: dict[str, BundleTransport] = {}
         self._by_source: dict[Address, BundleTransport] = {}
+        self._early: deque[tuple[str, bytes, Address]] = deque(maxlen=_MOST_EARLY)
         poller.add(self._socket.fileno(), self._read)
 
     def open(self) -> SharedPath:
@@ -80,7 +85,14 @@ class SharedSocket:
         self._socket.close()
 
     def claim(self, ufrag: str, owner: BundleTransport) -> None:
+        """A browser has the answer before this process is told of it: its first check may have come already."""
         self._by_ufrag[ufrag] = owner
+        self._early, early = deque(maxlen=_MOST_EARLY), self._early
+        for named, data, source in early:
+            if named == ufrag:
+                self._check(owner, data, source, time.monotonic())
+            else:
+                self._early.append((named, data, source))
 
     def forget(self, owner: BundleTransport) -> None:
         """Nothing more is for this call."""
@@ -100,14 +112,20 @@ class SharedSocket:
             owner = self._by_source.get(address)
             if looks_like_stun(data):
                 # The same address may belong to another call by now: a tab that was loaded anew.
-                named = self._by_ufrag.get(addressed_ufrag(data))
+                ufrag = addressed_ufrag(data)
+                named = self._by_ufrag.get(ufrag)
+                if named is None and owner is None and ufrag:
+                    self._early.append((ufrag, data, address))
                 if named is not None and named is not owner:
-                    named.receive(data, address, now)
-                    if named.ice.is_checked(address):
-                        self._by_source[address] = named
+                    self._check(named, data, address, now)
                     continue
             if owner is not None:
                 owner.receive(data, address, now)
+
+    def _check(self, owner: BundleTransport, data: bytes, source: Address, now: float) -> None:
+        owner.receive(data, source, now)
+        if owner.ice.is_checked(source):
+            self._by_source[source] = owner
 
 
 class SharedPath:

@@ -137,6 +137,10 @@ class MediaSession:
         return self._slot is not None
 
     @property
+    def stopped(self) -> bool:
+        return self._stopped
+
+    @property
     def t0(self) -> float:
         """Monotonic seconds of audio packet 0 and video picture 0."""
         return self._t0
@@ -228,6 +232,10 @@ class MediaSession:
         self._viewer = viewer
         if self.video is not None:
             self.video.show(viewer)
+
+    def video_start(self) -> int:
+        """The picture's time stamp at ``t0``."""
+        return self.video.start if self.video is not None else 0
 
     def request_keyframe(self) -> None:
         """The peer asked for a key frame by signalling (RFC 5168)."""

@@ -10,7 +10,7 @@ import numpy as np
 from av.audio.codeccontext import AudioCodecContext
 from numpy.typing import NDArray
 
-from visavis.g711 import a_law, mu_law
+from visavis.g711 import a_law, encode_table, mu_law
 
 Pcm = NDArray[np.int16]
 CodecName = Literal["PCMU", "PCMA", "G722", "opus"]
@@ -19,6 +19,10 @@ SAMPLE_RATES: dict[str, int] = {"PCMU": 8000, "PCMA": 8000, "G722": 16000, "opus
 """Samples per second of the PCM that a codec takes; the RTP clock of G.722 is 8000 (RFC 3551 4.5.2)."""
 CLOCK_RATES: dict[str, int] = {"PCMU": 8000, "PCMA": 8000, "G722": 8000, "opus": 48000}
 PACKET_SECONDS = Fraction(1, 50)
+SETTLES_MS = 200
+"""Silence after which Opus may stop to code (RFC 6716: NB_SPEECH_FRAMES_BEFORE_DTX)."""
+_CIRCLE = 4
+"""Packets of settled silence after which libopus repeats itself."""
 
 
 class AudioCodec(Protocol):
@@ -37,15 +41,6 @@ class AudioCodec(Protocol):
 
     def decode(self, payload: bytes) -> Pcm:
         """Mono PCM at ``sample_rate``; empty where the payload is damaged."""
-
-
-def _encode_table(decode: Pcm) -> NDArray[np.uint8]:
-    """The code whose value is nearest, for each of the 65536 samples seen as unsigned."""
-    # Of the two zeros of mu-law the positive one (0xFF) is silence.
-    values, codes = np.unique(decode[::-1].astype(np.int32), return_index=True)
-    samples = np.arange(1 << 16).astype(np.uint16).view(np.int16)
-    nearest = np.searchsorted((values[1:] + values[:-1]) / 2, samples, side="right")
-    return (255 - codes[nearest]).astype(np.uint8)
 
 
 class G711:
@@ -69,7 +64,7 @@ class G711:
         return self._decode[np.frombuffer(payload, np.uint8)]
 
 
-_TABLES = {name: (_encode_table(decode), decode) for name, decode in (("PCMU", mu_law()), ("PCMA", a_law()))}
+_TABLES = {name: (encode_table(decode), decode) for name, decode in (("PCMU", mu_law()), ("PCMA", a_law()))}
 
 
 class LibavAudio:
@@ -101,6 +96,8 @@ class LibavAudio:
         self._frame, self._pts = frame, 0
         self._pcm: Pcm = np.frombuffer(memoryview(frame.planes[0]), np.int16)[: self._samples]
         self._zeros = np.zeros(self._samples, np.int16)
+        self._settles_after = SETTLES_MS // packet_ms if name == "opus" else None
+        self._silent: list[bytes] = []
         self._decoder = self._new_decoder()
 
     def _new_decoder(self) -> AudioCodecContext:
@@ -110,14 +107,26 @@ class LibavAudio:
         return decoder
 
     def encode(self, pcm: Pcm) -> bytes:
+        self._silent.clear()
+        return self._code(pcm)
+
+    def _code(self, pcm: Pcm) -> bytes:
         self._pcm[:] = pcm
         self._frame.pts = self._pts
         self._pts += self._samples
         return b"".join(bytes(packet) for packet in self._encoder.encode(self._frame))
 
     def silence(self) -> bytes:
-        # Both codecs keep state: silence is coded, not replayed.
-        return self.encode(self._zeros)
+        # Both codecs keep state. Opus has settled after a while, as for its DTX, and goes round in a circle:
+        # coding that on and on would be most of what a call that listens costs.
+        silent = self._silent
+        if len(silent) == self._settles_after:
+            silent.append(silent.pop(-_CIRCLE))
+            return silent[-1]
+        coded = self._code(self._zeros)
+        if self._settles_after is not None:
+            silent.append(coded)
+        return coded
 
     def decode(self, payload: bytes) -> Pcm:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Container, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -33,6 +33,38 @@ class Foresight(Protocol):
 
     def ahead(self, text: str, language: str) -> None:
         """It may be said soon; returns at once."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Of a sentence's sound, with the middles of its further words in milliseconds from the sentence's beginning.
+
+    ``again``: what came before broke off, and the sentence is spoken from its beginning after this. ``aside``: this
+    is no part of it.
+    """
+
+    pcm: PCM
+    middles_ms: tuple[float, ...] = ()
+    again: bool = False
+    aside: bool = False
+
+
+@runtime_checkable
+class TimedSpeech(Protocol):
+    """A voice that tells when it speaks which word."""
+
+    def timed(self, text: str, language: str) -> AsyncGenerator[Stretch, None]:
+        """One sentence; otherwise as :meth:`TextToSpeech.stream`."""
+        ...
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A voice that keeps some sentences as they were spoken."""
+
+    def remembered(self, text: str, language: str) -> PCM | None:
+        """One of them, at the voice's rate; None where it is not there. Returns at once."""
         ...
 
 
@@ -68,7 +100,6 @@ class VoiceByLanguage:
     """
 
     def __init__(self, voices: Mapping[str, TextToSpeechFactory]) -> None:
-        self._factories = dict(voices)
         self._factories = dict(voices)
         self._loaded: dict[TextToSpeechFactory, TextToSpeech] = {}
         self._faults: dict[TextToSpeechFactory, str] = {}

@@ -19,16 +19,16 @@ HEAD_MS = 20
 TAIL_MS = 40
 PAUSE_MS = 240
 """Between two sentences, besides what is left of their tail and head: 300 ms in all."""
-_STEP_MS = 5
+STEP_MS = 5
 _MARGIN_DB = 15.9
 """How far below the active level speech is still active (ITU-T P.56)."""
-_EDGE_DB = 35.0
+EDGE_DB = 35.0
 """How far below the active level a sentence begins and ends: breathy consonants belong to it."""
-_FADE_MS = 5
+FADE_MS = 5
 _MOST_GAIN_DB = 40.0
 
 
-def powers(pcm: NDArray[np.int16], rate: int, step_ms: int = _STEP_MS) -> NDArray[np.float64]:
+def powers(pcm: NDArray[np.int16], rate: int, step_ms: int = STEP_MS) -> NDArray[np.float64]:
     """Mean square of each step of the sound, 1.0 being full scale; the last one is filled up with silence."""
     step = rate * step_ms // 1000
     padded = np.zeros(-(-len(pcm) // step) * step)
@@ -54,14 +54,14 @@ def finished(pcm: PCM, rate: int) -> PCM:
     level = active_level(power)
     if level < 1e-7:
         return np.zeros(0, np.int16)
-    (loud,) = np.nonzero(power > level * 10 ** (-_EDGE_DB / 10))
-    step = rate * _STEP_MS // 1000
+    (loud,) = np.nonzero(power > level * 10 ** (-EDGE_DB / 10))
+    step = rate * STEP_MS // 1000
     first = max(0, int(loud[0]) * step - rate * HEAD_MS // 1000)
     last = min(len(pcm), (int(loud[-1]) + 1) * step + rate * TAIL_MS // 1000)
     gain = min(10 ** (LEVEL_DBFS / 20) / np.sqrt(level), 10 ** (_MOST_GAIN_DB / 20))
     sound = pcm[first:last].astype(np.float64) * gain
-    _limit(sound, rate)
-    fade = min(rate * _FADE_MS // 1000, len(sound) // 2)
+    limit(sound, rate)
+    fade = min(rate * FADE_MS // 1000, len(sound) // 2)
     ramp = np.linspace(0.0, 1.0, fade, endpoint=False)
     sound[:fade] *= ramp
     sound[len(sound) - fade :] *= ramp[::-1]
@@ -69,7 +69,7 @@ def finished(pcm: PCM, rate: int) -> PCM:
     return out
 
 
-def _limit(sound: NDArray[np.float64], rate: int) -> None:
+def limit(sound: NDArray[np.float64], rate: int) -> None:
     """Turn down, in place and without clipping, where peaks are too high."""
     most = 32767 * 10 ** (PEAK_DBFS / 20)
     if np.abs(sound).max(initial=0.0) <= most:

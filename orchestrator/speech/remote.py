@@ -24,7 +24,7 @@ from orchestrator.speech.messages import (
 )
 from orchestrator.speech.voices import voice_names
 from visavis.service.channel import ChannelClosed
-from visavis.service.child import KeptChild, Program
+from visavis.service.child import KeptChild, ProcessState, Program
 from visavis.service.logs import Log
 from visavis.service.supervisor import BackOff, Supervisor
 
@@ -54,6 +54,12 @@ class SentenceCache:
         self._bytes = 0
         self._spoken: OrderedDict[tuple[str, str], tuple[int, PCM]] = OrderedDict()
         self._kept: set[tuple[str, str]] = set()
+
+    def sibling(self) -> SentenceCache:
+        """One for the sentences of another voice, which keeps the same ones."""
+        other = SentenceCache(self._most)
+        other._kept = self._kept
+        return other
 
     def keep(self, text: str, language: str) -> None:
         """Never forget this one once it has been spoken."""
@@ -101,6 +107,11 @@ class VoicesProcess:
     def pid(self) -> int | None:
         """The newest process."""
         return self._child.pid
+
+    @property
+    def process(self) -> ProcessState:
+        """How it is."""
+        return self._child.state
 
     def start(self, supervisor: Supervisor) -> None:
         """Begin to keep it."""
@@ -185,6 +196,14 @@ class RemoteVoice:
         """See :class:`orchestrator.speech.base.TextToSpeech`."""
         self.sample_rate, pcm = await self._process.speak(text, language, self._name)
         yield pcm
+
+    def remembered(self, text: str, language: str) -> PCM | None:
+        """See :class:`orchestrator.speech.base.Remembering`."""
+        found = self._process.cache.get(text, language)
+        if found is None:
+            return None
+        self.sample_rate = found[0]
+        return found[1]
 
     def ahead(self, text: str, language: str) -> None:
         """See :class:`orchestrator.speech.base.Foresight`."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from orchestrator.media.bundle import Event
+from orchestrator.media.clock import OTHER, SLOT_SECONDS
 from orchestrator.media.session import MediaSession
 from orchestrator.media.sources import Hearing
 from orchestrator.rtp.ports import PortsExhausted
@@ -119,10 +120,10 @@ class CallTable:
                 call.session.request_keyframe()
             case SendDigits():
                 self._press(message, call)
-            case Listen(_, wanted):
-                call.inbound.wanted = wanted
+            case Listen(_, wanted, always):
+                call.inbound.wanted, call.session.audio.always = wanted, wanted and always
             case View(call_id, wanted):
-                outbound = OutboundVideo(call_id, self._send, self._congested)
+                outbound = OutboundVideo(call_id, self._send, self._congested, call.session.video_start)
                 call.session.show(outbound.take if wanted else None)
             case CloseCall(call_id):
                 self._end(call_id)
@@ -140,7 +141,13 @@ class CallTable:
         except (PortsExhausted, OSError) as error:
             self._send(CallRefused(call_id, str(error)))
             return
-        inbound = InboundAudio(call_id, lambda: self._hearing(call_id), self._send, self._congested)
+        inbound = InboundAudio(
+            call_id,
+            lambda: self._hearing(call_id),
+            self._send,
+            self._congested,
+            lambda: session.audio.piece,
+        )
         self._calls[call_id] = _WorkerCall(session, inbound)
         session.hearing = inbound
         self._send(CallOpened(call_id, session.audio_port, session.video_port))
@@ -173,9 +180,9 @@ class CallTable:
 
     def _start(self, message: StartCall, call: _WorkerCall) -> None:
         call_id = message.call_id
-        if call.settings is None or call.owner is not None:
+        if call.settings is None:
             return
-        if self._factory is not None:
+        if self._factory is not None and call.owner is None:
             context = CallContext(
                 call_id,
                 call.settings.audio,
@@ -184,7 +191,26 @@ class CallTable:
             )
             call.owner = self._factory.open(context, message)
             call.session.perform(call.owner.voice, call.owner.face)
-        call.session.start()
+        if message.sends and not call.session.started:
+            self._send_media(call)
+
+    def _send_media(self, call: _WorkerCall) -> None:
+        """Begin at once, or a little later with the first word."""
+        wheel, owner = self._host.clock.wheel, call.owner
+        until = wheel.slot + int((owner.patience if owner is not None else 0.0) / SLOT_SECONDS)
+
+        def begin(slot: int, now: float) -> int | None:
+            if call.session.started or call.session.stopped:
+                return None
+            if owner is not None and slot < until and owner.patience:
+                return slot + 1
+            call.session.start()
+            if owner is not None:
+                owner.started()
+            return None
+
+        if (following := begin(wheel.slot, 0.0)) is not None:
+            wheel.add(OTHER, following, begin)
 
     def _end(self, call_id: str) -> None:
         call = self._calls.pop(call_id)

@@ -132,11 +132,12 @@ class MediaLost(CallMessage):
 @dataclass(frozen=True, slots=True)
 class StartCall(CallMessage):
     """Hand the call to its owner and begin to send: the avatar of ``portrait`` (path) at ``fps``, shown ``trim_ms``
-    later than the voice is heard."""
+    later than the voice is heard. Without ``sends`` nothing is sent before another one comes."""
 
     portrait: str = ""
     fps: Fraction = Fraction(25)
     trim_ms: int = 0
+    sends: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +174,11 @@ class DigitsRefused(CallMessage):
 
 @dataclass(frozen=True, slots=True)
 class Listen(CallMessage):
-    """Whether the caller's voice is wanted from now on; it comes as ``Heard``."""
+    """Whether the caller's voice is wanted from now on; it comes as ``Heard``. ``always``: also before the caller
+    has sent any, as silence, for the sake of what the caller is sent."""
 
     wanted: bool
+    always: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,23 +190,26 @@ class View(CallMessage):
 
 @dataclass(frozen=True, slots=True)
 class Viewed(CallMessage):
-    """One picture as it left for the caller: H.264 in Annex B; ``timestamp`` at 90 kHz, ``key``: with an IDR."""
+    """One picture as it left for the caller: H.264 in Annex B; ``timestamp`` at 90 kHz, ``key``: with an IDR.
+    ``start`` is the time stamp at the call's first 20 ms of sound."""
 
     timestamp: int
     key: bool
     payload: bytes = b""
+    start: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Heard(CallMessage):
     """The caller's voice, 16-bit little-endian mono PCM at 16 kHz; ``position`` counts samples since it
     was first wanted, those that were left out included. In the last ``reference`` bytes what the caller was sent
-    at that time, at ``rate`` Hz: of which an echo would be."""
+    at that time, at ``rate`` Hz: of which an echo would be. ``piece`` counts the call's 20 ms steps at its end."""
 
     position: int
     payload: bytes = b""
     reference: int = 0
     rate: int = 0
+    piece: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +247,15 @@ class GiveWay(CallMessage):
     (``duck``), or not at all, to go on later where they stopped (``hold``)."""
 
     how: Literal["none", "duck", "hold"]
+
+
+@dataclass(frozen=True, slots=True)
+class ShowAvatar(CallMessage):
+    """The call shows the avatar of another ``portrait`` (path) at ``fps`` from now on: between turns, once it is
+    ready."""
+
+    portrait: str
+    fps: Fraction
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,15 +365,15 @@ class Shutdown:
     """End every call and exit."""
 
 
-ToOwner = StartTurn | TurnAudio | EndTurn | InterruptTurns | GiveWay
+ToOwner = StartTurn | TurnAudio | EndTurn | InterruptTurns | GiveWay | ShowAvatar
 """For the owner of a call: the worker only passes it on."""
 ToFactory = AvatarPrepared
 """For the factory of a worker's calls."""
 Message = (
     Setup | WorkerReady | CallMessage | OpenCall | CallOpened | CallRefused | OpenVideo | VideoOpened | CloseVideo
     | ConfigureCall | StartCall | CloseCall | CallClosed | RequestKeyframe | SendDigits | DigitsRefused | Listen
-    | View | Viewed | Heard | StartTurn | TurnAudio | EndTurn | InterruptTurns | GiveWay | TurnReport | AvatarState
-    | LipsFigures | AvatarPrepared | PrepareState | TaskFailed | Digit | CallFailed | CallFigures | MediaSecured
-    | MediaLost | Heartbeat | Shutdown
+    | View | Viewed | Heard | StartTurn | TurnAudio | EndTurn | InterruptTurns | GiveWay | ShowAvatar | TurnReport
+    | AvatarState | LipsFigures | AvatarPrepared | PrepareState | TaskFailed | Digit | CallFailed | CallFigures
+    | MediaSecured | MediaLost | Heartbeat | Shutdown
 )  # fmt: skip
 codec = Codec[Message](*typing.get_args(Message))

@@ -51,6 +51,13 @@ class CallOwner(Protocol):
     def configured(self, audio: AudioParameters, video: VideoParameters | None) -> None:
         """The parameters changed mid-call."""
 
+    @property
+    def patience(self) -> float:
+        """Seconds that the start of media is worth waiting for, since the lips of the first word come; mostly 0."""
+
+    def started(self) -> None:
+        """Media are sent from now on."""
+
     async def close(self) -> None:
         """The call has ended; its media is stopped already."""
 

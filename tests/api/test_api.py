@@ -6,7 +6,7 @@ import asyncio
 import io
 import wave
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -20,21 +20,27 @@ from prometheus_client import CollectorRegistry
 from orchestrator.api import calls
 from orchestrator.api.app import create_app
 from orchestrator.api.dependencies import Services
+from orchestrator.archive.archive import Archive
+from orchestrator.archive.database import Database, sqlite_url
 from orchestrator.assistants.script import DEFAULT, read_script
 from orchestrator.assistants.scripted import ScriptedAssistant
 from orchestrator.calls.call import Call
 from orchestrator.calls.events import CallEvent, EventBus
 from orchestrator.calls.gateway import CallEnd, DialOrder, DialRefused, RequestRefused
 from orchestrator.calls.portraits import AvatarCatalog, Portrait
-from orchestrator.calls.records import CallRecord, RecordBook
+from orchestrator.calls.records import RecordBook
 from orchestrator.calls.registry import CallRegistry
 from orchestrator.config import load_settings
 from orchestrator.conversation.conversations import Conversations
 from orchestrator.metrics import OrchestratorCollector, make_registry
 from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
+from tests.archive.support import record, said
 from tests.support.calls import Peer, Sink, answered_call, report
 from tests.support.credentials import API, api_guard
 from tests.support.house import wav_header
+from visavis.service.breaker import ServiceState
+from visavis.service.child import ProcessState
+from visavis.service.supervisor import Supervisor
 
 JSON = {"content-type": "application/json"}
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
@@ -62,14 +68,16 @@ class House(Peer):
     absent: list[str] = field(default_factory=list)
     dead: str = ""
     changed: list[str] = field(default_factory=list)
-    records: RecordBook = field(default_factory=lambda: RecordBook(2))
     traces: dict[str, str] = field(default_factory=lambda: {"c1": ""})
     to_trace: int = 0
     pressed: list[tuple[str, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         taps = cast(Any, SimpleNamespace(tap=lambda call_id, take: None))
-        self.talks = Conversations(taps, {"scripted": ScriptedAssistant(read_script(DEFAULT))})
+        self.archive = Archive(Database(sqlite_url(self.tmp / "records.db")))
+        self.talks = Conversations(
+            taps, {"scripted": ScriptedAssistant(read_script(DEFAULT))}, on_entry=self.archive.keep_entry
+        )
         default = self.tmp / "default.png"
         default.write_bytes(PNG)
         self.catalog = AvatarCatalog(self.tmp / "avatars", default)
@@ -117,6 +125,9 @@ class House(Peer):
     def trace(self, call_id: str) -> str | None:
         return self.traces.get(call_id)
 
+    async def erase(self, call_id: str) -> bool:
+        return bool(await self.archive.erase([call_id]))
+
     def start_trace(self, call_id: str) -> bool:
         return self.traces.setdefault(call_id, "INVITE sip:x") is not None and call_id == "c1"
 
@@ -133,8 +144,12 @@ class House(Peer):
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> House:
-    return House(tmp_path)
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    made, supervisor = House(tmp_path), Supervisor()
+    made.archive.start(supervisor)
+    yield made
+    await supervisor.close()
+    await made.archive.close()
 
 
 async def test_health(house: House) -> None:
@@ -177,9 +192,17 @@ async def test_metrics_of_conversations(tmp_path: Path) -> None:
     registry: Any = SimpleNamespace(active=0, refused=0, calls=[], call=lambda call_id: None)
     collector = OrchestratorCollector(registry, cast(Any, SimpleNamespace(workers=[])))
     collector.conversations = lambda: (2, True)
+    collector.processes = lambda: [
+        ProcessState("listening process", "ready", 5, 2, "it was killed by SIGKILL"),
+        ProcessState("voices process", "off", None, 0, ""),
+    ]
+    collector.services = lambda: [ServiceState("stt", "deepgram", "rests", 3, "it answered 429")]
     house = House(tmp_path, registry=make_registry(collector))
     for number in range(1, 101):
-        collector.count(CallEvent("latency", "c1", {"total_ms": number * 10}))
+        collector.count(CallEvent("latency", "c1", {"total_ms": number * 10, "voice_ms": 20}))
+    collector.count(CallEvent("speech_started", "c1", {}))
+    collector.count(CallEvent("transcript", "c1", {"speaker": "caller", "text": "x", "final": False}))
+    collector.count(CallEvent("transcript", "c1", {"speaker": "caller", "text": "x", "final": True}))
     collector.count(CallEvent("reply", "c1", {"text": "x", "whole": False}))
     lines = (await house.client.get("/metrics")).text.splitlines()
     assert {
@@ -189,7 +212,15 @@ async def test_metrics_of_conversations(tmp_path: Path) -> None:
         'visavis_answer_seconds{quantile="0.95"} 0.95',
         'visavis_replies_total{outcome="cut"} 1.0',
         'visavis_replies_total{outcome="whole"} 0.0',
+        'visavis_answer_step_seconds{quantile="0.95",step="voice"} 0.02',
+        "visavis_speech_started_total 1.0",
+        "visavis_caller_turns_total 1.0",
+        'visavis_process_ready{process="listening process"} 1.0',
+        'visavis_process_restarts_total{process="listening process"} 2.0',
+        'visavis_service_faults_total{part="stt",service="deepgram"} 3.0',
+        'visavis_service_rests{part="stt",service="deepgram"} 1.0',
     } <= set(lines)
+    assert not any("voices process" in line for line in lines)
 
 
 async def test_say_streams_both_rates_and_reports(house: House) -> None:
@@ -417,39 +448,61 @@ async def test_no_call_is_dialled_to_speak_a_language_that_no_voice_speaks(house
         await registry.dial(cast(Any, None), order)
 
 
-def record(call_id: str) -> CallRecord:
-    return CallRecord(
-        call_id, "in", "sip:a@b", "demo", "127.0.0.1", "", "default", 1.0, 2.0, 5.0, 3.0, "bye by peer",
-        "peer", "", "PCMU/8000", None, False, {"audio": {"peer_lost": 1}},
-        {"sip_call_id": "x@y", "sip_cause": "hangup", "sip_status": 0},
-    )  # fmt: skip
-
-
-async def test_the_last_records_are_kept(house: House, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO", logger="orchestrator"):
-        for call_id in ("r1", "r2", "r3"):
-            house.records.add(record(call_id), None)
-    assert [vars(line)["fields"]["call"] for line in caplog.records] == ["r1", "r2", "r3"]
-    records = (await house.client.get("/v1/records")).json()
-    assert [one["call_id"] for one in records] == ["r3", "r2"]
-    assert len((await house.client.get("/v1/records?limit=1")).json()) == 1
-    one = (await house.client.get("/v1/records/r2")).json()
+async def test_records_are_paged_by_time_and_erased(house: House) -> None:
+    for number in range(5):
+        house.archive.keep_record(record(f"r{number}", 100.0 + number))
+    house.archive.keep_entry("r1", said(1))
+    seen, path = list[str](), "/v1/records?limit=2&since=101"
+    while path:
+        answer = await house.client.get(path)
+        seen += [one["call_id"] for one in answer.json()]
+        path = answer.links.get("next", {}).get("url", "")
+    assert seen == ["r4", "r3", "r2", "r1"]
+    until = (await house.client.get("/v1/records?until=101")).json()
+    assert [one["call_id"] for one in until] == ["r0"]
+    one = (await house.client.get("/v1/records/r1")).json()
     assert (one["ended_by"], one["seconds"], one["media"]["audio"]["peer_lost"]) == ("peer", 3.0, 1)
-    assert (await house.client.get("/v1/records/r1")).status_code == 404
+    assert (await house.client.delete("/v1/records/r1")).status_code == 204
+    for gone in ("/v1/records/r1", "/v1/calls/r1/transcript"):
+        assert (await house.client.get(gone)).status_code == 404
+    assert (await house.client.delete("/v1/records/r1")).status_code == 404
+    answer = await house.client.get("/v1/records?cursor=x")
+    assert (answer.status_code, "the cursor is not one of ours" in answer.json()["detail"]) == (400, True)
 
 
-def test_refused_calls_take_a_share_of_the_records(caplog: pytest.LogCaptureFixture) -> None:
+async def test_nothing_of_a_call_under_way_is_erased(house: House) -> None:
+    answer = await house.client.delete("/v1/records/c1")
+    assert (answer.status_code, answer.json()["detail"]) == (
+        409,
+        "call 'c1' goes on: DELETE /v1/calls/c1 hangs up",
+    )
+
+
+async def test_a_transcript_as_subtitles(house: House) -> None:
+    house.archive.keep_record(record("r1"))
+    house.archive.keep_entry("r1", said(1, "One & <two>?", 3.25))
+    answer = await house.client.get("/v1/calls/r1/transcript?format=vtt")
+    assert answer.headers["content-type"] == "text/vtt; charset=utf-8"
+    assert answer.text == ("WEBVTT\n\n1\n00:00:01.250 --> 00:00:02.250\n<v Caller>One &amp; &lt;two&gt;?\n")
+    entries = (await house.client.get("/v1/calls/r1/transcript")).json()["entries"]
+    assert [entry["text"] for entry in entries] == ["One & <two>?"]
+    assert (await house.client.get("/v1/calls/r1/transcript?format=srt")).status_code == 422
+
+
+def test_refused_calls_are_recorded_so_often(caplog: pytest.LogCaptureFixture) -> None:
     now = 0.0
-    book = RecordBook(30, lambda: now)
+    kept = list[tuple[str, bool]]()
+    book = RecordBook(lambda record, refused: kept.append((record.call_id, refused)), lambda: now)
     with caplog.at_level("INFO", logger="orchestrator"):
         book.add(record("answered"), None)
         for number in range(50):
-            book.refuse(replace(record(f"refused{number}"), cause="no_room"))
+            book.refuse(record(f"refused{number}", cause="no_room"))
         now = 1.5
-        book.refuse(replace(record("later"), cause="draining"))
-    assert [one.call_id for one in book.latest(9)] == ["later", "refused19", "refused18", "answered"]
+        book.refuse(record("later", cause="draining"))
+    refused = [f"refused{number}" for number in range(20)] + ["later"]
+    assert kept == [("answered", False), *((call_id, True) for call_id in refused)]
     lines = [(one.message, vars(one)["fields"]) for one in caplog.records]
-    assert len([name for name, _ in lines if name == "call_record"]) == 22
+    assert [fields["call"] for name, fields in lines if name == "call_record"] == ["answered", *refused]
     assert [fields for name, fields in lines if name == "refused_unrecorded"] == [{"calls": 30}]
 
 

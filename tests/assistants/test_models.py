@@ -32,7 +32,9 @@ def openai(*deltas: dict[str, Any], end: bool = True) -> list[str | float]:
 
 
 def anthropic(*blocks: str | dict[str, Any], end: bool = True) -> list[str | float]:
-    pieces = [event({"type": "message_start", "message": {}}, "message_start")]
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": {"role": "assistant", "content": []}}
+    ]
     for index, block in enumerate(blocks):
         if isinstance(block, str):
             start: dict[str, Any] = {"type": "text", "text": ""}
@@ -40,10 +42,11 @@ def anthropic(*blocks: str | dict[str, Any], end: bool = True) -> list[str | flo
         else:
             start = {"type": "tool_use", "id": "t1", "name": block["name"], "input": {}}
             deltas = [{"type": "input_json_delta", "partial_json": part} for part in block["json"].split("|")]
-        pieces.append(event({"type": "content_block_start", "index": index, "content_block": start}))
-        pieces += [event({"type": "content_block_delta", "index": index, "delta": each}) for each in deltas]
-        pieces.append(event({"type": "content_block_stop", "index": index}))
-    return [*pieces, *([event({"type": "message_stop"})] if end else [])]
+        events.append({"type": "content_block_start", "index": index, "content_block": start})
+        events += [{"type": "content_block_delta", "index": index, "delta": each} for each in deltas]
+        events.append({"type": "content_block_stop", "index": index})
+    events += [{"type": "message_stop"}] if end else []
+    return [event(each, each["type"]) for each in events]
 
 
 TEXT = {
@@ -92,6 +95,27 @@ async def test_a_reply_is_streamed_with_the_whole_conversation(kind: str) -> Non
         assert fake.paths == ["/v1/messages"] and headers["x-api-key"] == "sk-secret"
         assert said == asked and body["system"][0]["text"] == "Be kind."  # the first is a caller's there
         assert body["tools"][0]["input_schema"]["type"] == "object"
+
+
+USAGE = {
+    "openai": [*TEXT["openai"][:-1], event({"choices": [], "usage": {"total_tokens": 42}}), event("[DONE]")],
+    "anthropic": [
+        event({"type": "message_start", "message": {"usage": {"input_tokens": 30, "output_tokens": 1}}}),
+        *TEXT["anthropic"][1:-1],
+        event({"type": "message_delta", "delta": {}, "usage": {"output_tokens": 12}}),
+        TEXT["anthropic"][-1],
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", SERVICES)
+async def test_tokens_are_counted_as_the_service_tells_or_by_length(kind: str) -> None:
+    async with dialogue(kind, Answer(USAGE[kind]), Answer(TEXT[kind])) as (_, talk):
+        assert talk.tokens == 0
+        await written(talk)
+        assert talk.tokens == 42
+        await written(talk)
+        assert 42 + 20 < talk.tokens < 42 + 200
 
 
 @pytest.mark.parametrize("kind", SERVICES)

@@ -14,14 +14,14 @@ from inference_server.avatars.portrait.image import load_image
 from inference_server.avatars.portrait.landmarks import FaceLandmarks, FaceMesh
 from inference_server.avatars.portrait.seam import settled
 from inference_server.engines.base import ImageRejected
-from visavis import portraits
+from tests.support.portraits import IRIS
 
 Picture = NDArray[np.uint8]
 
 
 @cache
 def portrait() -> Picture:
-    return load_image(portraits.DEFAULT.read_bytes())
+    return load_image(IRIS.read_bytes())
 
 
 @cache

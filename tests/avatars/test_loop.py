@@ -22,7 +22,7 @@ from inference_server.avatars.portrait.landmarks import FaceMesh
 from inference_server.avatars.portrait.region import mouth_region
 from inference_server.avatars.video_loop import make_video_loop
 from inference_server.engines.base import BodyLoop, ImageRejected
-from visavis import portraits
+from tests.support.portraits import IRIS
 from visavis.frames import Rect, i420_planes
 from visavis.rgb import to_rgb
 
@@ -31,7 +31,7 @@ FPS = Fraction(25)
 
 @cache
 def portrait() -> NDArray[np.uint8]:
-    return load_image(portraits.DEFAULT.read_bytes())
+    return load_image(IRIS.read_bytes())
 
 
 def finished(steps: Iterator[float | BodyLoop]) -> BodyLoop:

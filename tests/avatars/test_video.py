@@ -24,8 +24,8 @@ from inference_server.engines.portrait.engine import PortraitEngine
 from tests.support.avatar_client import Conversation, connect, portrait, refusal
 from tests.support.house import speech
 from tests.support.http import client
+from tests.support.portraits import IRIS
 from tests.support.servers import inference_server, running_server
-from visavis import portraits
 from visavis.avatar.v1 import avatar_pb2 as pb
 from visavis.client.avatar_client import AvatarClient
 from visavis.client.http import HttpServerClient
@@ -39,7 +39,7 @@ Picture = NDArray[np.uint8]
 @functools.cache
 def face() -> Picture:
     """The portrait that Visavis ships, RGB."""
-    whole = load_image(portraits.DEFAULT.read_bytes())
+    whole = load_image(IRIS.read_bytes())
     return np.asarray(cv2.resize(whole, (400, 400), interpolation=cv2.INTER_AREA), np.uint8)
 
 

@@ -12,6 +12,7 @@ from testing.card import read_card
 from testing.ports import free_port
 from tests.support.house import orchestrator, picture, tone
 from tests.support.servers import inference_server, running_server
+from tests.support.waiting import until
 from tests.support.watched import RATE, assert_body_never_jumps, loud, watch
 from visavis import portraits
 
@@ -116,6 +117,33 @@ async def test_interrupt_stills_mouth_and_voice() -> None:
         blocks = np.split(loud_blocks, stops)
         for told, block in zip(heard, blocks, strict=False):
             assert told == pytest.approx(20 * block.sum(), abs=21)
+
+
+async def test_another_face_is_shown_from_the_next_pause_on() -> None:
+    async with inference_server() as server, orchestrator([server]) as house:
+        answer = await house.api.put("/v1/avatars/anna", content=picture(7))
+        assert answer.status_code == 200, answer.text
+        async with Phone(house.uri) as phone:
+            call = await house.call_id()
+            first = await house.play(call, [(0.5, tone(1.5))])
+            await until(lambda: len(loud(phone.recording)) > 8000)  # it is heard
+            nobody = await house.api.put(f"/v1/calls/{call}/avatar", json={"avatar": "nobody"})
+            assert (nobody.status_code, "there is no avatar 'nobody'" in nobody.text) == (404, True)
+            await house.api.put(f"/v1/calls/{call}/avatar", json={"avatar": "anna"})
+            await house.turn(call, first)
+            await house.idle_cached(call)
+            await asyncio.sleep(1.0)
+            second = await house.play(call, [(0.5, tone(1.5))])
+            told = await house.turn(call, second)
+            await asyncio.sleep(0.4)
+            about = await house.call(call)
+        assert about["avatar"] == "anna" and told["state"] == "finished"
+        cards = [card for frame in phone.recording.frames() if (card := read_card(frame.image)) is not None]
+        numbers = list(dict.fromkeys(card.number for card in cards))
+        assert len(numbers) == 2  # one after the other
+        mouths = [(card.number, card.mouth.number) for card in cards if card.mouth is not None]
+        assert {number for number, _ in mouths} == set(numbers)
+        assert all(number == mouth for number, mouth in mouths)
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,13 @@ import pytest
 from orchestrator.calls.events import EventBus
 from orchestrator.calls.gateway import Agreement, CallEnd, DialOrder, DialRefused, RefusedInvitation
 from orchestrator.calls.portraits import AvatarCatalog
+from orchestrator.calls.records import CallRecord
 from orchestrator.calls.registry import CallRegistry
 from orchestrator.config import Settings
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.media.session import SessionStats, StreamStats
+from orchestrator.rtp.bundle import BundleAgreement, Fingerprint
+from orchestrator.rtp.ice import IceCredentials
 from orchestrator.speech.base import VoiceByLanguage
 from orchestrator.worker.messages import (
     CallFigures,
@@ -26,10 +29,12 @@ from orchestrator.worker.messages import (
     Heartbeat,
     LipsFigures,
     LipsStats,
+    MediaSecured,
     Message,
     RequestKeyframe,
     SendDigits,
     StartCall,
+    StartTurn,
 )
 from orchestrator.worker.pool import NoRoom
 from tests.support.calls import Peer
@@ -107,6 +112,7 @@ class Place:
     bus: EventBus
     registry: CallRegistry
     gateway: Browsers
+    records: list[CallRecord]
 
 
 @pytest.fixture
@@ -116,7 +122,9 @@ def place(tmp_path: Path) -> Place:
     pool: Any = media
     catalog = AvatarCatalog(tmp_path / "avatars", portraits.DEFAULT)
     registry = CallRegistry(settings, pool, catalog, VoiceByLanguage({}), bus)
-    return Place(media, bus, registry, Browsers(registry))
+    records = list[CallRecord]()
+    registry.records.keep = lambda record, refused: records.append(record)
+    return Place(media, bus, registry, Browsers(registry), records)
 
 
 async def test_a_call_of_another_gateway_is_a_call(place: Place) -> None:
@@ -145,11 +153,45 @@ async def test_a_call_of_another_gateway_is_a_call(place: Place) -> None:
             events.get_nowait()
     assert [event["event"] for event in told] == ["answered", "ended"]
     assert (told[0]["audio"], told[0]["video"]) == ("opus/48000", "H264 512x512@25")
-    (record,) = place.registry.records.latest(9)
+    (record,) = place.records
     assert (record.cause, record.ended_by, record.signalling) == ("api", "us", {"tab": 7})
     assert record.as_dict()["tab"] == 7
     assert record.media["frames_shown"] == 10 and "first_frame_ms" not in record.media
     assert record.media["audio"]["sent_packets"] == 100
+
+
+async def test_a_browser_is_sent_nothing_before_its_handshake_is_over_and_the_first_word_is_ready_by_then(
+    place: Place,
+) -> None:
+    await place.gateway.knock("b1")
+    call = place.registry.under_way("b1")
+    assert call is not None
+    bundle = BundleAgreement(IceCredentials.fresh(), "theirs", Fingerprint("sha-256", "00"))
+    call.on_media(Agreement(AUDIO, VIDEO, Fraction(25), bundle=bundle))
+    call.on_answered = lambda answered: place.media.sent.append(StartTurn(answered.call_id, 1))
+    call.on_established()
+    start, turn = place.media.sent[-2:]
+    assert isinstance(start, StartCall) and not start.sends
+    assert isinstance(turn, StartTurn) and place.registry.calls == [call]
+    place.registry.on_message(MediaSecured("b1"))
+    assert place.media.sent[-1] == replace(start, sends=True)
+    await place.registry.end("b1", CallEnd("hangup", "peer"))
+
+
+async def test_a_handshake_that_never_ends_does_not_keep_the_call_waiting(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.calls.call.SECURED_S", 0.01)
+    await place.gateway.knock("b1")
+    call = place.registry.under_way("b1")
+    assert call is not None
+    bundle = BundleAgreement(IceCredentials.fresh(), "theirs", Fingerprint("sha-256", "00"))
+    call.on_media(Agreement(AUDIO, VIDEO, Fraction(25), bundle=bundle))
+    call.on_established()
+    await asyncio.sleep(0.05)
+    start = place.media.sent[-1]
+    assert isinstance(start, StartCall) and start.sends
+    await place.registry.end("b1", CallEnd("hangup", "peer"))
 
 
 async def test_a_call_of_ours_by_another_gateway(place: Place) -> None:
@@ -165,7 +207,7 @@ async def test_a_call_of_ours_by_another_gateway(place: Place) -> None:
         told = [events.get_nowait().as_dict() for _ in range(2)]
     assert [(event["event"], event["status"]) for event in told] == [("ringing", 180), ("ended", 408)]
     assert (told[1]["cause"], told[1]["reason"], told[1]["seconds"]) == ("no_answer", "nobody answered", 0.0)
-    (record,) = place.registry.records.latest(9)
+    (record,) = place.records
     assert (record.direction, record.answered_at, record.audio) == ("out", None, None)
 
 
@@ -178,7 +220,7 @@ async def test_there_is_room_for_so_many_whichever_way_they_come(place: Place) -
     place.registry.refuse(
         RefusedInvitation("b2", "anna", "demo", "192.0.2.1", "", "no_room", signalling={"tab": 8})
     )
-    (record,) = place.registry.records.latest(9)
+    (record,) = place.records
     assert (record.cause, record.signalling, place.registry.refused) == ("no_room", {"tab": 8}, 1)
 
 
@@ -187,7 +229,7 @@ async def test_a_caller_who_is_gone_before_there_was_room_is_not_answered(place:
     tab.ended = CallEnd("cancelled", "peer", 487)
     await place.registry.accept("b1", tab, video=True)
     assert place.media.sent == [] and place.media.closed == ["b1"]
-    (record,) = place.registry.records.latest(9)
+    (record,) = place.records
     assert (record.cause, record.ended_by) == ("cancelled", "peer")
 
 
@@ -208,4 +250,4 @@ async def test_a_call_without_a_voice_or_with_silent_media_is_ended(place: Place
     call.on_media(None)
     await place.registry.end("b1", CallEnd("hangup", "us"))
     assert tab.hung_up == ["rtp timeout", "no audio was agreed"]
-    assert place.registry.records.latest(1)[0].cause == "rtp timeout"
+    assert place.records[0].cause == "rtp timeout"

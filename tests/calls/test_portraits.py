@@ -92,6 +92,30 @@ def test_an_erased_portrait_is_gone_from_the_disk(catalog: AvatarCatalog, tmp_pa
         catalog.delete("DEFAULT")
 
 
+def test_an_upload_hides_the_built_in_portrait_of_its_name(tmp_path: Path) -> None:
+    built_in = {"lumi": tmp_path / "lumi.png", "omar": tmp_path / "omar.png"}
+    for path in built_in.values():
+        path.write_bytes(PNG)
+    catalog = AvatarCatalog(tmp_path / "avatars", Path("omar"), built_in)
+    assert catalog.names() == ["default", "lumi", "omar"]
+    assert catalog.for_user("Lumi").path == built_in["lumi"]
+    assert catalog.for_user("stranger").path == built_in["omar"]
+    with pytest.raises(AvatarError, match="lumi is built in and cannot be deleted"):
+        catalog.delete("lumi")
+    uploaded = catalog.put("lumi", PNG)
+    assert catalog.names() == ["default", "lumi", "omar"] and catalog.get("lumi") == uploaded
+    assert catalog.delete("lumi") == uploaded
+    lumi = catalog.get("lumi")
+    assert lumi and lumi.built_in and lumi.path == built_in["lumi"]
+
+
+def test_a_default_that_is_neither_file_nor_built_in_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        AvatarError, match=r"portrait lumy does not exist: name a file, or one of lumi, omar$"
+    ):
+        AvatarCatalog(tmp_path, Path("lumy"), {"lumi": tmp_path, "omar": tmp_path})
+
+
 @pytest.mark.parametrize(
     ("data", "says"),
     [

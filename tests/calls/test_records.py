@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from testing.caller import CallFailed, Phone
 from testing.ports import free_port
+from tests.peers.postgresql import postgresql
+from tests.support.credentials import api_tokens
 from tests.support.house import House, orchestrator, tone
 
 pytestmark = pytest.mark.process
@@ -76,3 +80,60 @@ async def test_records_and_a_trace() -> None:
         ).status_code == 404  # one call was to be traced
         lines = [line for line in house.log if line["event"] == "call_record" and line["cause"] != "no_room"]
         assert [line["sip_cause"] for line in lines] == ["hangup", "not_acceptable", "unreachable"]
+
+
+async def metric(house: House, name: str) -> float:
+    lines = (await house.api.get("/metrics")).text.splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith(f"{name} ")))
+
+
+@pytest.mark.slow
+async def test_records_outlive_the_process_even_one_that_is_killed(tmp_path: Path) -> None:
+    nobody = [f"127.0.0.1:{free_port()}"]
+    api_tokens(tmp_path)
+    async with orchestrator(nobody, wait=False, data_dir=tmp_path) as house:
+        await house.answering()
+        async with Phone(house.uri):
+            call = await house.call_id()
+        before = await record(house)
+        while await metric(house, "visavis_archive_waiting"):
+            await asyncio.sleep(0.05)
+        house.process.kill()
+        await house.process.wait()
+    async with orchestrator(nobody, wait=False, data_dir=tmp_path) as house:
+        await house.answering()
+        assert await record(house) == before
+        assert (await house.api.delete(f"/v1/records/{call}")).status_code == 204
+        assert (await house.api.get("/v1/records")).json() == []
+
+
+@pytest.mark.slow
+@pytest.mark.peer("postgres")
+async def test_a_database_that_goes_away_costs_no_call() -> None:
+    """PostgreSQL ends in mid-call, by force; the call goes on, and its record is written when it is back."""
+    with postgresql() as server:
+        nobody = [f"127.0.0.1:{free_port()}"]
+        async with orchestrator(nobody, wait=False, database=server.url) as house:
+            await house.answering()
+            async with Phone(house.uri) as phone:
+                call = await house.call_id()
+                await asyncio.to_thread(server.stop, signal.SIGQUIT)
+                answer = await house.api.get("/v1/records")
+                assert answer.status_code == 503 and "the database does not do it" in answer.json()["detail"]
+                turn = await house.play(call, [(0.0, tone(0.5))])
+                assert (await house.turn(call, turn))["state"] == "finished"
+            assert len(phone.recording.audio.packets) > 20
+            async with asyncio.timeout(20):
+                while await metric(house, "visavis_archive_waiting") != 1.0:
+                    await asyncio.sleep(0.05)
+            assert (await house.status())["database"]["state"] == "away"
+            assert (await house.api.get(f"/v1/records/{call}")).json()["call_id"] == call
+            await asyncio.to_thread(server.start)
+            async with asyncio.timeout(40):
+                while await metric(house, "visavis_archive_waiting"):
+                    await asyncio.sleep(0.1)
+            assert (await record(house))["call_id"] == call
+            assert await metric(house, "visavis_archive_lost_total") == 0.0
+        async with orchestrator(nobody, wait=False, database=server.url) as house:
+            await house.answering()
+            assert (await record(house))["call_id"] == call

@@ -90,6 +90,7 @@ async def test_video_is_added_by_a_new_offer_and_the_record_keeps_sip(house: Con
 
 
 async def test_a_call_that_nothing_can_be_agreed_with_is_refused_and_recorded(house: Control) -> None:
+    house.start()
     offer = sdp("m=audio 6000 RTP/AVP 4\na=rtpmap:4 G723/8000\n")
     assert 488 in statuses(await house.wire.put(request("INVITE", body=offer)))
     assert house.calls == [] and house.registry.active == 0

@@ -16,10 +16,11 @@ import pytest
 from orchestrator.config import Settings
 from orchestrator.gateways.ice_servers import LIFETIME_S, ice_servers
 from orchestrator.gateways.ice_tcp import IceTcp
-from orchestrator.gateways.web import LONGEST_MESSAGE, MOST_UNSENT, WebGateway, candidates, named_address
+from orchestrator.gateways.web import MOST_UNSENT, WebGateway, candidates, named_address
 from orchestrator.rtp import stun
 from orchestrator.rtp.bundle import Fingerprint
 from orchestrator.rtp.framing import LONGEST, Deframer, FramingError, framed
+from orchestrator.sip.message.parsing import MAX_FRAME
 from tests.support.control import Control
 
 LOCAL = ("127.0.0.1", 8080)
@@ -146,7 +147,7 @@ async def test_a_websocket_that_stops_reading_or_says_too_much_is_closed(tmp_pat
         assert slow.outgoing.get_nowait() is None
         long = await gateway.connect(LOCAL, ("192.0.2.1", 4001), "127.0.0.1:8080")
         assert long is not None
-        long.received(b"x" * (LONGEST_MESSAGE + 1))
+        long.received(b"x" * (MAX_FRAME + 1))
         assert long.outgoing.get_nowait() is None
         broken = await gateway.connect(LOCAL, ("192.0.2.1", 4002), "127.0.0.1:8080")
         assert broken is not None

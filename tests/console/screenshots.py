@@ -38,7 +38,6 @@ async def main(folder: Path) -> None:
         orchestrator([server], portrait=portraits.DEFAULT.read_bytes()) as house,
         chromium(console(house), *FAKE_DEVICES, ready=READY) as tab,
     ):
-        await house.api.put("/v1/avatars/anna", content=portraits.DEFAULT.read_bytes())
         await asyncio.sleep(1.0)
         await shoot(tab, folder, "ready")
         await tab.run(CALL)

@@ -40,8 +40,8 @@ NO_UDP = """(() => {
 
 def console(house: House, port: int | None = None) -> str:
     """The console's URL, as make run prints it."""
-    own = house.api.base_url.port
-    return f"http://127.0.0.1:{port or own}/#token={API_TOKEN}"
+    own = house.api.base_url
+    return f"{own.scheme}://127.0.0.1:{port or own.port}/#token={API_TOKEN}"
 
 
 @contextlib.asynccontextmanager

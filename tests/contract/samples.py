@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 
 from inference_server.avatars.store import StoredAvatar
 from inference_server.engines.base import BodyLoop
+from inference_server.errors import unavailable
 from inference_server.settings import Settings
 from inference_server.streams.pictures import Pictures
 from inference_server.streams.responses import FrameReady, Response
@@ -84,7 +86,7 @@ def stream(pixel_format: Any = "i420", scope: Any = "rectangle", fps: Fraction =
     return SimpleNamespace(
         avatar=stored,
         pictures=Pictures(stored.body, pixel_format, scope),
-        resident=SimpleNamespace(largest=RECT),
+        devices=SimpleNamespace(largest_rect=RECT),
         session=SimpleNamespace(parameters=SimpleNamespace(closing_frames=3)),
     )
 
@@ -96,7 +98,7 @@ class Requests(Stream):
 
     def __init__(self) -> None:
         self.asked: list[list[Any]] = []
-        self.session = self.outbox = self._renderer = cast(Any, self)
+        self.session = self.outbox = self.devices = cast(Any, self)
 
     def __getattr__(self, name: str) -> Any:
         return lambda *args: self.asked.append([name, *args[:-1]])
@@ -111,15 +113,15 @@ class Server:
 
     def __init__(self, capacity: Any) -> None:
         self.settings = Settings()
-        self.slots = SimpleNamespace(total=4)
+        self.slots = 4
         info = {
             "name": "mock", "build": "1a", "look_ahead": 1601, "history": 48_000, "closing_frames": 3,
             "max_width": 1280, "max_height": 4096,
         }  # fmt: skip
-        self.engine = SimpleNamespace(loaded=SimpleNamespace(info=info))
+        self.devices = SimpleNamespace(loaded=SimpleNamespace(info=info))
         self.metrics = SimpleNamespace(registry=None)
         self.log = SimpleNamespace(info=lambda *args, **fields: None)
-        self.uploads = Uploads()
+        self.uploads = Uploads(lambda: Path(tempfile.mkdtemp()), lambda error: unavailable(str(error)))
         self.avatars = self
         self._capacity = capacity
 
@@ -134,5 +136,6 @@ class Server:
 
     async def prepare(self, request: Any) -> AsyncIterator[Any]:
         self.prepared = request
+        request.file.discard()
         yield 0.25
         yield avatar(request.fps)

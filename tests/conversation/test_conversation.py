@@ -12,19 +12,27 @@ import numpy as np
 import pytest
 
 from orchestrator.assistants.base import AssistantError, CallFacts, Message, Piece, Reply, Tool, ToolUse
+from orchestrator.assistants.script import DEFAULT, read_script
+from orchestrator.assistants.scripted import ScriptedAssistant
 from orchestrator.calls.call import Call
 from orchestrator.calls.events import EventBus
-from orchestrator.conversation.conversation import Conversation
+from orchestrator.calls.gateway import DialForbidden
+from orchestrator.calls.portraits import AvatarCatalog
+from orchestrator.conversation.conversation import NO_LIMITS, Conversation
 from orchestrator.conversation.conversations import Conversations, TooManyConversations
+from orchestrator.conversation.limits import ConversationLimits
 from orchestrator.conversation.memory import Memory
-from orchestrator.conversation.sentences import FULL, SORRY, unheard
-from orchestrator.conversation.tools import CallTools, only
+from orchestrator.conversation.sentences import GREETING, sentences_in
+from orchestrator.conversation.tools import CallTools
 from orchestrator.conversation.transcript import Transcript, TranscriptEntry
 from orchestrator.listening.messages import SpeechBegan, SpeechPaused, Words
+from orchestrator.listening.stt import SttSettings
 from orchestrator.speech.base import PCM, VoiceByLanguage
-from orchestrator.worker.messages import GiveWay, InterruptTurns, StartTurn
+from orchestrator.worker.messages import GiveWay, InterruptTurns, ShowAvatar, StartTurn
 from tests.support.calls import Peer, Sink, answered_call, report
 from tests.support.waiting import until
+from visavis import portraits
+from visavis.service.breaker import ServiceState
 
 RATE = 8000
 LETTER_MS = 60
@@ -65,13 +73,20 @@ class Worker(Sink):
 class Ears:
     """An ear that hears what it is told."""
 
+    words_s = 1.5
+
     def __init__(self) -> None:
         self.taken: list[int] = []
         self.on_speech: Any = None
         self._pauses = 0
 
-    def listen(self, call_id: str, on_speech: Any) -> None:
+    def listen(self, call_id: str, on_speech: Any, language: str = "en") -> None:
         self.on_speech = on_speech
+
+    service = None
+
+    def understands(self, language: str) -> bool:
+        return language == "en"
 
     def leave(self, call_id: str) -> None:
         self.on_speech = None
@@ -91,6 +106,8 @@ class Parrot:
     """A dialogue that answers as its test says, and remembers what it was told."""
 
     greeting = "Hello, caller."
+    language = ""
+    tokens = 0
 
     def __init__(self, *replies: Sequence[Piece | Exception]) -> None:
         self.replies = list(replies)
@@ -123,7 +140,13 @@ class Parrot:
 class Talk:
     """One call, whose media worker the test plays."""
 
-    def __init__(self, *replies: Sequence[Piece | Exception], transfer_to: str = "") -> None:
+    def __init__(
+        self,
+        *replies: Sequence[Piece | Exception],
+        transfer_to: str = "",
+        limits: ConversationLimits = NO_LIMITS,
+        catalog: AvatarCatalog | None = None,
+    ) -> None:
         self.sink, self.peer, self.bus = Worker(), Phone(), EventBus()
         self.call: Call = answered_call(VoiceByLanguage({"en": Voice}), self.bus, self.peer, self.sink)
         self.ears, self.dialogue = Ears(), Parrot(*replies)
@@ -132,9 +155,10 @@ class Talk:
             self.call,
             cast(Any, self.ears),
             self.dialogue,
-            CallTools(self.call, transfer_to, only(transfer_to)),
+            CallTools(self.call, transfer_to, catalog=catalog),
             Transcript(self.entries.append),
             lambda: None,
+            limits=limits,
         )
         self.call.attendant = self.conversation
         self.conversation.start()
@@ -260,6 +284,54 @@ async def test_callers_are_sent_only_where_the_settings_say() -> None:
     talk.conversation.close()
 
 
+async def test_a_transfer_is_bound_by_the_dial_plan_too() -> None:
+    class Bound(Phone):
+        async def transfer(self, to: str) -> int:
+            raise DialForbidden(f"'{to}' is not called: the dial plan has 'deny help@*'")
+
+    call = answered_call(VoiceByLanguage({"en": Voice}), EventBus(), Bound(), Worker())
+    result = await CallTools(call, "sip:help@example.com").use("transfer", {})
+    assert "the dial plan has" in result and call.ended_at is None
+
+
+async def test_an_assistant_shows_another_face(tmp_path: Path) -> None:
+    catalog = AvatarCatalog(tmp_path, portraits.DEFAULT)
+    assert "show_avatar" not in [each.name for each in CallTools(cast(Any, None), "", None, catalog).offered]
+    anna = catalog.put("anna", portraits.DEFAULT.read_bytes())
+    talk = Talk(catalog=catalog)
+    tools = talk.conversation._tools
+    offered = next(each for each in tools.offered if each.name == "show_avatar")
+    assert offered.parameters["properties"]["avatar"]["enum"] == ["default", "anna"]
+    assert await tools.use("show_avatar", {"avatar": "anna"}) == "shown"
+    assert [each.portrait for each in talk.sent(ShowAvatar)] == [str(anna.path)]
+    assert talk.call.portrait == anna
+    assert await tools.use("show_avatar", {"avatar": "bob"}) == "there is no avatar 'bob'"
+    talk.conversation.close()
+
+
+@pytest.mark.parametrize(
+    "limits", [ConversationLimits(turns=1), ConversationLimits(tokens=100), ConversationLimits(minutes=0.01)]
+)
+async def test_at_its_limit_a_caller_is_told_so_and_hung_up_on(limits: ConversationLimits) -> None:
+    talk, said = Talk(["We are open."], ["Never said."], limits=limits), sentences_in("en")
+    talk.ears.say("When are you open?")
+    await talk.turn(1)
+    talk.over(1)
+    talk.dialogue.tokens = 100
+    if limits.minutes:
+        await until(lambda: len(talk.call.turns) == 2)
+    else:
+        talk.ears.say("And on Sundays?")
+    await talk.turn(2)
+    await until(lambda: talk.call.turns[-1].words.text == said.limit)
+    assert not talk.peer.hung_up  # it is heard to its end
+    talk.over(2)
+    await until(lambda: bool(talk.peer.hung_up))
+    assert talk.peer.hung_up.startswith("limit of ") and talk.dialogue.closed >= 1
+    assert talk.dialogue.accepted == 1
+    talk.conversation.close()
+
+
 async def test_tools_of_a_reply_that_is_dropped_are_never_used() -> None:
     use = ToolUse("hang_up", {}, asyncio.get_running_loop().create_future())
     talk = Talk([use], ["Yes?"])
@@ -276,9 +348,33 @@ async def test_an_assistant_that_fails_is_apologised_for(error: Exception) -> No
     talk = Talk([error])
     talk.ears.say("When are you open?")
     await talk.turn(1)
-    assert talk.call.turns[-1].words.text == SORRY
+    assert talk.call.turns[-1].words.text == sentences_in("en").sorry
     talk.over(1)
     assert talk.conversation.state == "listening"
+    talk.conversation.close()
+
+
+async def test_a_caller_who_is_not_heard_is_asked_again_and_then_told_the_keys() -> None:
+    talk, said = Talk(), sentences_in("en")
+    expected = [said.repeat, said.repeat, said.keys]
+    for number, sentence in enumerate([*expected, ""], 1):
+        talk.ears.on_speech(SpeechBegan("c1", False))
+        talk.ears.on_speech(SpeechPaused("c1", number, 300))
+        talk.ears.on_speech(Words("c1", number, "", 1, failed=True))
+        if sentence:
+            await talk.turn(number)
+            assert talk.call.turns[-1].words.text == sentence
+            talk.over(number)
+    assert len(talk.call.turns) == 3 and talk.conversation.state == "listening"
+    talk.conversation.close()
+
+
+async def test_who_speaks_while_the_ear_dies_is_asked_again() -> None:
+    talk = Talk(["We are open."])
+    talk.ears.on_speech(SpeechBegan("c1", False))
+    talk.conversation.deaf()
+    await talk.turn(1)
+    assert talk.call.turns[-1].words.text == sentences_in("en").repeat
     talk.conversation.close()
 
 
@@ -324,8 +420,7 @@ async def test_one_caller_too_many_is_told_and_hung_up_on() -> None:
     peer, sink = Phone(), Worker()
     call = answered_call(VoiceByLanguage({"en": Voice}), EventBus(), peer, sink)
     all_.answered(call)
-    await until(lambda: bool(call.turns) and bool(call.turns[0].words.text))
-    assert call.turns[0].words.text == FULL
+    await until(lambda: bool(call.turns) and call.turns[0].words.text == sentences_in("en").full)
     report(call, "started", 1)
     report(call, "finished", 1, 1000)
     await until(lambda: bool(peer.hung_up))
@@ -355,20 +450,62 @@ async def test_an_assistant_that_fails_twice_is_followed_by_the_script() -> None
         report(call, "started", number)
         report(call, "finished", number, 1000)
     await until(lambda: all_.assistant_of("c1") == "scripted")
+    assert all_.services == [ServiceState("assistant", "openai", "rests", 2, "it answered 500")]
     all_.choose(call, "none")
+
+
+class Spoken(Voice):
+    """Notes which language it is told to speak."""
+
+    said: list[tuple[str, str]]
+
+    async def stream(self, text: str, language: str) -> AsyncIterator[PCM]:
+        self.said.append((text, language))
+        async for chunk in super().stream(text, language):
+            yield chunk
 
 
 async def test_a_caller_whose_language_is_not_heard_is_told_a_way_on() -> None:
-    assert unheard("de-AT")[1] == "de" and "Null" in unheard("de-AT")[0]
-    assert unheard("fi") == (unheard("xx")[0], "en")
-    all_ = conversations()
-    call = answered_call(VoiceByLanguage({"en": Voice, "de": Voice}), EventBus(), Peer(), Sink())
+    assert sentences_in("de-AT").language == "de" and "Null" in sentences_in("de-AT").unheard
+    assert sentences_in("fi") == sentences_in("en")
+    Spoken.said = []
+    script = ScriptedAssistant(read_script(DEFAULT))
+    taps = cast(Any, type("Taps", (), {"tap": lambda self, call_id, take: None})())
+    all_ = Conversations(taps, {"scripted": script}, "scripted")
+    call = answered_call(VoiceByLanguage({"en": Spoken, "de": Spoken}), EventBus(), Peer(), Sink())
     call._language = "de"
     all_.answered(call)
-    await until(lambda: len(call.turns) == 2)
+    way_on = "Drücken Sie die Null für einen Menschen, oder die Eins für einen Rückruf."
+    await until(lambda: (way_on, "de") in Spoken.said)
+    assert Spoken.said[0] == ("Hello, you have reached Visavis.", "en")  # the script is in English
+    for turn in (1, 2):
+        report(call, "started", turn)
+        report(call, "finished", turn, 1000)
     assert all_.assistant_of("c1") == "scripted" and all_.state_of("c1") == "listening"
+    call.on_dtmf("1")
+    await until(lambda: ("What is your name?", "en") in Spoken.said)
     all_.choose(call, "none")
     assert all_.assistant_of("c1") == "none" and all_.transcript("c1") is not None
+    await all_.close()
+    call._turns.close()
+
+
+async def test_an_assistant_without_a_greeting_of_its_own_greets_in_the_language_of_the_call() -> None:
+    class Polite(Parrots):
+        def dialogue(self, call: CallFacts, tools: Sequence[Tool]) -> Parrot:
+            parrot = Parrot()
+            parrot.greeting = GREETING
+            return parrot
+
+    Spoken.said = []
+    taps = cast(Any, type("Taps", (), {"tap": lambda self, call_id, take: None})())
+    all_ = Conversations(taps, {"scripted": Polite()}, "scripted", recognition=SttSettings("deepgram"))
+    call = answered_call(VoiceByLanguage({"en": Spoken, "de": Spoken}), EventBus(), Peer(), Sink())
+    call._language = "de"
+    all_.answered(call)
+    await until(lambda: len(Spoken.said) == 2)
+    assert [language for _, language in Spoken.said] == ["de", "de"]
+    assert " ".join(text for text, _ in Spoken.said) == sentences_in("de").greeting
     await all_.close()
     call._turns.close()
 

@@ -49,6 +49,7 @@ def handed_over(tmp_path: Path, given: list[str], **environment: str) -> list[st
     ("name", "value"),
     [
         ("LANGUAGE", "de"),
+        ("AVATAR", "omar; touch injected"),
         ("LANGUAGE", "de; echo injected"),
         ("IMAGE", "my \"own\" 'face' $(touch injected) `touch injected`.jpg"),
         ("TEXT", 'It costs $5; doesn\'t it?\n\\ Ja, "natürlich" & more $(shell touch injected)'),

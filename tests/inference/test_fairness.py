@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,19 @@ from inference_server import uploads
 from inference_server.avatars.store import AvatarStore
 from inference_server.errors import RequestError
 from inference_server.fair_turns import FairTurns
-from inference_server.uploads import Uploads
+from inference_server.uploads import HEAD, Uploads
+
+
+def uploads_of(folder: Path, places: int = 8) -> Uploads:
+    store = AvatarStore(folder, 10**9)
+    return Uploads(store.scratch, store.unwritable, places)
+
+
+async def pieces(count: int, size: int = 100_000, *, broken: bool = False) -> AsyncIterator[bytes]:
+    for number in range(count):
+        yield bytes([number]) * size
+    if broken:
+        raise ConnectionError("gone")
 
 
 async def settle() -> None:
@@ -54,9 +68,11 @@ async def test_who_leaves_the_line_leaves_its_place() -> None:
     assert waiting[2].done() and not waiting[2].cancelled()
 
 
-async def test_a_slow_upload_is_given_up_and_others_wait_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_upload_is_given_up_and_others_wait_their_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(uploads, "RECEIVE_S", 0.05)
-    places = Uploads(1)
+    places = uploads_of(tmp_path, 1)
 
     async def slow() -> None:
         async with places.place("slow"):
@@ -70,15 +86,59 @@ async def test_a_slow_upload_is_given_up_and_others_wait_their_turn(monkeypatch:
         assert isinstance(result, RequestError) and "did not come within" in result.sentence
 
 
-async def test_who_finds_no_place_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_finds_no_place_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploads, "WAIT_S", 0.05)
-    places = Uploads(1)
+    places = uploads_of(tmp_path, 1)
     async with places.place("one"):
         with pytest.raises(RequestError, match="try again later"):
             async with places.place("two"):
                 pass
     async with places.place("two"):
         pass
+
+
+async def test_of_an_upload_only_its_beginning_is_in_memory(tmp_path: Path) -> None:
+    upload = await uploads_of(tmp_path).keep(pieces(3))
+    whole = b"".join([piece async for piece in pieces(3)])
+    assert upload.path.read_bytes() == whole and upload.size == len(whole)
+    assert upload.head == whole[:HEAD] and upload.digest == hashlib.sha256(whole).digest()
+    upload.discard()
+    assert not upload.path.parent.exists()
+
+
+async def test_an_upload_that_breaks_off_or_is_let_go_leaves_nothing(tmp_path: Path) -> None:
+    taking = uploads_of(tmp_path)
+    with pytest.raises(ConnectionError):
+        await taking.keep(pieces(2, broken=True))
+    await taking.keep(pieces(1))
+    async with asyncio.timeout(10):
+        while list((tmp_path / "tmp").rglob("file")):  # the thread that wrote it lets go of it, too
+            await asyncio.sleep(0.001)
+
+
+async def test_an_upload_that_the_disk_does_not_take_is_told_to_try_again(tmp_path: Path) -> None:
+    store = AvatarStore(tmp_path, 10**9)
+    taking = Uploads(lambda: tmp_path / "nowhere", store.unwritable)
+    with pytest.raises(RequestError, match="cannot be written") as refused:
+        await taking.keep(pieces(1))
+    assert refused.value.kind == "unavailable"
+
+
+async def test_one_upload_at_a_time_is_in_memory_whole(tmp_path: Path) -> None:
+    taking = uploads_of(tmp_path)
+    inside: list[str] = []
+
+    async def take(name: str, *, whole: bool) -> None:
+        async with taking.place(name, whole=whole):
+            inside.append(name)
+            await asyncio.Event().wait()
+
+    tasks = [asyncio.create_task(take(f"{n}", whole=n % 2 == 0)) for n in range(6)]
+    await settle()
+    assert inside == ["0", "1", "3", "5"]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @pytest.mark.process

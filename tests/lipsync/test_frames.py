@@ -18,9 +18,9 @@ from inference_server.lipsync.target import Target, from_phones
 from testing.training import espeak
 from testing.training.corpus import Clip, to_16k
 from testing.training.dataset import padded
-from visavis import portraits
+from tests.support.portraits import IRIS
 
-PORTRAIT = portraits.DEFAULT
+PORTRAIT = IRIS
 FPS = Fraction(25)
 TEXT = "Maybe a big apple pie would be a far better buy. People move about the park with five happy puppies."
 

@@ -13,14 +13,16 @@ import pytest
 
 from orchestrator.listening.ears import Ears
 from orchestrator.listening.messages import EarMessage, Hear, SpeechBegan, SpeechPaused, Words
+from orchestrator.listening.stt import SttSettings
 from tests.listening.support import silence, speech
+from tests.support.scripted import script, websocket_service
 from tests.support.waiting import until
 from visavis.service.supervisor import Supervisor
 
 
 @contextlib.asynccontextmanager
-async def running() -> AsyncIterator[Ears]:
-    ears, supervisor = Ears(), Supervisor()
+async def running(recognition: SttSettings | None = None) -> AsyncIterator[Ears]:
+    ears, supervisor = Ears(recognition=recognition), Supervisor()
     ears.start(supervisor)
     try:
         async with asyncio.timeout(60):
@@ -31,12 +33,12 @@ async def running() -> AsyncIterator[Ears]:
         await supervisor.close()
 
 
-def say(ears: Ears, sound: np.ndarray, position: int) -> int:
+def say(ears: Ears, sound: np.ndarray, position: int, call: str = "a") -> int:
     pcm = (sound * 32767).astype("<i2")
     for at in range(0, len(pcm) - 319, 320):
         reference = bytes(320)
         payload = pcm[at : at + 320].tobytes() + reference
-        ears.hear(Hear("a", position, len(reference), 8000, payload))
+        ears.hear(Hear(call, position, len(reference), 8000, payload))
         position += 320
     return position
 
@@ -60,10 +62,39 @@ async def test_words_come_back_and_a_dead_process_is_followed_by_another() -> No
             assert ears.pid is not None
             os.kill(ears.pid, signal.SIGKILL)
             await until(lambda: ears.state is None)
+            assert ears.process.state == "starting" and "SIGKILL" in ears.process.reason
             await until(lambda: ears.state is not None)
+        process = ears.process
+        assert (process.state, process.restarts, process.pid) == ("ready", 2, ears.pid)
+
+
+@pytest.mark.process
+async def test_a_service_recognises_and_where_it_fails_the_installed_one_does() -> None:
+    utterance = np.concatenate((silence(0.5), speech("Hello there."), silence(0.5)))
+    async with (
+        websocket_service(script("deepgram"), script("deepgram_429")) as service,
+        running(SttSettings("deepgram", service.url, "a-key")) as ears,
+    ):
+        said: list[EarMessage] = []
+        ears.listen("a", said.append, "en-GB")
+        position = say(ears, utterance, 0)
+        await until(lambda: any(isinstance(each, Words) for each in said))
+        words = said[-1]
+        assert isinstance(words, Words) and words.text == "When are you open?" and words.words
+        assert ears.service is not None and ears.service.state == "works"
+        ears.take("a", words.pause)
+        ears.leave("a")
+        ears.listen("b", said.append, "en-GB")
+        say(ears, utterance, position, "b")
+        await until(lambda: isinstance(said[-1], Words) and said[-1] is not words)
+        own = said[-1]
+        assert isinstance(own, Words) and own.text.startswith("Hello") and not own.failed
+        await until(lambda: ears.service is not None and ears.service.state == "rests")
+        assert ears.service.reason == "Deepgram answered 429" and ears.service.faults == 1
 
 
 async def test_what_nobody_listens_to_is_not_sent() -> None:
     ears = Ears()
+    assert ears.process.state == "off"
     ears.hear(Hear("a", 0, 0, 8000, bytes(640)))
     ears.leave("a")

@@ -24,9 +24,9 @@ from orchestrator.worker.messages import (
     StartTurn,
     TurnAudio,
 )
-from orchestrator.worker.owner import WorkerContext
+from orchestrator.worker.owner import CallContext, WorkerContext
 from tests.support.fake_server import HEIGHT, WIDTH, fake_server
-from tests.support.media import Phone
+from tests.support.media import CardFactory, CardOwner, Phone
 from tests.support.waiting import until
 
 pytest_plugins = ["tests.support.media_fixtures"]
@@ -76,3 +76,56 @@ async def test_a_call_that_is_over_is_free_without_the_garbage_collector(
             gc.enable()
             await calls.close()
             await factory.close()
+
+
+class PatientOwner(CardOwner):
+    """Its lips come when a test says so."""
+
+    waits = 10.0
+    begun = 0
+
+    @property
+    def patience(self) -> float:
+        return self.waits
+
+    def started(self) -> None:
+        self.begun += 1
+
+
+class PatientFactory(CardFactory):
+    """Its owners, in the order of their calls."""
+
+    def __init__(self) -> None:
+        self.owners: list[PatientOwner] = []
+
+    def open(self, call: CallContext, start: StartCall) -> PatientOwner:
+        self.owners.append(PatientOwner(call, int(start.portrait)))
+        return self.owners[-1]
+
+
+async def test_media_wait_for_their_sign_and_a_while_for_the_first_words_lips(
+    host: MediaHost, phone: Phone
+) -> None:
+    factory = PatientFactory()
+    calls = CallTable(host, factory, lambda message: None)
+    voice = AudioParameters("PCMU", 0, phone.address("audio"))
+    for name in ("ready", "patient", "over", "impatient"):
+        calls.take(OpenCall(name, False))
+        calls.take(ConfigureCall(name, voice, None))
+        calls.take(StartCall(name, "5", sends=False))
+    sessions = {name: call.session for name, call in calls._calls.items()}
+    ready, patient, over, impatient = factory.owners
+    ready.waits, impatient.waits = 0.0, 0.05
+    assert not any(session.started for session in sessions.values())
+    for name in sessions:
+        calls.take(StartCall(name, "5"))
+    assert sessions["ready"].started and ready.begun == 1
+    calls.take(CloseCall("over"))
+    await until(lambda: sessions["impatient"].started)
+    assert impatient.begun == 1 and not sessions["patient"].started
+    patient.waits = 0.0
+    await until(lambda: sessions["patient"].started)
+    calls.take(StartCall("patient", "5"))
+    assert len(factory.owners) == 4
+    assert (patient.begun, over.begun, sessions["over"].started) == (1, 0, False)
+    await calls.close()

@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 
 
 def log_mel(pcm: NDArray[np.int16], hops: int) -> Floats:
-    """``(hops, 80)`` with the maximum so far (at least -1), each hop from its own 400 samples."""
+    """``(hops, 80)`` with one maximum (at least -1), each hop from its own 400 samples."""
     x = np.concatenate((pcm / 32768.0, np.zeros(400 + hops * 160)))
     x = np.concatenate((x[200:0:-1], x))
     edges = _mel_edges()
@@ -38,8 +38,7 @@ def log_mel(pcm: NDArray[np.int16], hops: int) -> Floats:
                 total += max(triangle, 0.0) * 2 / (high - low) * power[k]
             out[h, band] = math.log10(max(total, 1e-10))
         top = max(top, out[h].max())
-        out[h] = (np.maximum(out[h], top - 8) + 4) / 4
-    return out
+    return (np.maximum(out, top - 8) + 4) / 4
 
 
 def _mel_edges() -> list[float]:
@@ -104,8 +103,8 @@ class Reference:
         return x + linear("fc2", F.gelu(linear("fc1", y)))
 
     def tokens(self, pcm: NDArray[np.int16], frame: int) -> Tensor:
-        """``(50, width)`` of a frame in the first 5 s, with 100 ms of audio after it and then 60 ms of silence."""
-        mel = log_mel(pcm[: 160 * (4 * frame + 14)], 4 * frame + 20)
+        """``(50, width)`` of a frame in the first 5 s, with 400 ms of audio after it and then 60 ms of silence."""
+        mel = log_mel(pcm[: 160 * (4 * frame + 44)], 4 * frame + 50)
         states = self.hidden_states(mel, 0)
         total = len(pcm) // 320
         wide = states[0].shape[1]

@@ -47,7 +47,7 @@ def test_hops_equal_the_formula() -> None:
     grown = LogMel()
     grown.append(PCM[:8000])
     wanted = log_mel(PCM[:8000], 44)
-    assert np.abs(grown.mel(0, 44) - wanted).max() < 1e-4
+    assert np.abs(grown.window(0, 44, 0) - wanted).max() < 1e-4
 
 
 @given(st.lists(st.integers(0, 5000), max_size=12), st.integers(0, 3))
@@ -60,7 +60,7 @@ def test_bits_do_not_depend_on_the_cuts(sizes: list[int], origin: int) -> None:
         cut.append(PCM[at : at + size])
         at = min(at + size, len(PCM))
     assert cut.end == whole.end
-    assert np.array_equal(cut.mel(0, cut.end), whole.mel(0, whole.end))
+    assert np.array_equal(cut.window(0, cut.end, 7), whole.window(0, whole.end, 7))
     assert np.array_equal(cut.loud(0, cut.end), whole.loud(0, whole.end))
 
 
@@ -113,7 +113,8 @@ def test_other_rates_are_not_shifted(fps: int) -> None:
     known = LogMel()
     known.append(PCM)
     place = 2 * (own - 4)
-    assert np.array_equal(heard.mel[2 * (HISTORY - 4) :][:5], known.mel(place, place + 5))
+    stop = 2 * own + 13
+    assert np.array_equal(heard.mel[2 * (HISTORY - 4) : -7], known.window(place, stop, 0))
 
 
 def test_positions_run_and_stop_at_the_last() -> None:
@@ -167,20 +168,21 @@ def test_end_is_flushed_with_silence_and_zero_features() -> None:
 
 
 def test_silence_closes_the_mouth_and_short_pauses_do_not() -> None:
-    voice, pause, gap = speech(0.4), SILENCE[: 16 * 200], SILENCE[:16_000]
+    voice, pause, gap = speech(0.4), SILENCE[: 16 * 900], np.concatenate((SILENCE, SILENCE))
     made = Speech(Plan(), Fraction(25))
     made.append(np.concatenate([voice, pause, voice, gap, voice]))
     made.end()
     opening = [made.opening(f) for f in range(made.frames)]
-    assert min(opening[:25]) == 1.0  # 0.2 s of silence in between
+    end = 42  # of the second word, after 0.9 s of silence
+    assert min(opening[:end]) == 1.0
     first, last = opening.index(0.0), len(opening) - opening[::-1].index(0.0)
-    assert (first - 25) * 40 >= 240
+    assert (first - end) * 40 >= 1000
     assert set(opening[first:last]) == {0.0}
-    assert 45 < last <= 50  # opens before the sound
-    fall = opening[25 : first + 1]
+    assert end + 46 < last <= end + 51  # opens before the sound
+    fall = opening[end : first + 1]
     assert fall == sorted(fall, reverse=True)
     assert len([a for a in fall if 0 < a < 1]) >= 2
-    rise = opening[last - 1 : 51]
+    rise = opening[last - 1 : end + 52]
     assert rise == sorted(rise)
     assert len([a for a in rise if 0 < a < 1]) >= 1
 
@@ -205,7 +207,7 @@ def test_encoder_equals_transformers_over_the_whole_clip() -> None:
     x = torch.from_numpy(whole_clip(PCM).T.copy())[None]
     theirs = torch.stack(whisper(x, output_hidden_states=True).hidden_states, dim=2)
     zero = torch.zeros(1, dtype=torch.int64)
-    assert (ours.features(x, zero, zero) - theirs).abs().max() < 1e-5
+    assert (ours.features(x, zero, zero, zero) - theirs).abs().max() < 1e-5
 
 
 @torch.inference_mode()
@@ -216,10 +218,53 @@ def test_masked_beginning_equals_a_shorter_run() -> None:
     heard = made.hear(20)
     whole = torch.from_numpy(heard.mel.T.copy())[None]
     first, position = torch.tensor([heard.first]), torch.tensor([heard.position])
-    masked = ours.features(whole, first, position)[:, heard.first :]
     zero = torch.zeros(1, dtype=torch.int64)
-    short = ours.features(whole[..., 2 * heard.first :], zero, zero)
+    masked = ours.features(whole, first, position, zero)[:, heard.first :]
+    short = ours.features(whole[..., 2 * heard.first :], zero, zero, zero)
     assert (masked - short).abs().max() < 1e-5
+
+
+@torch.inference_mode()
+def test_what_is_not_there_yet_is_as_if_the_run_ended_before_it() -> None:
+    _, ours = tiny_encoder()
+    plan = Plan(further=30)
+    made = Speech(plan, Fraction(25))
+    made.append(PCM[: 16 * 1060])  # 21 frames, and 120 ms beyond what the last one waits for
+    heard = made.hear(20)
+    assert heard.missing == 10
+    whole = torch.from_numpy(heard.mel.T.copy())[None]
+    table = [torch.tensor([n]) for n in (heard.first, heard.position, heard.missing)]
+    short = ours.features(whole[..., : -2 * heard.missing], *table[:2], torch.tensor([0]))
+    masked = ours.features(whole, *table)[:, : -heard.missing]
+    assert (masked - short).abs().max() < 1e-5
+
+
+def test_a_frame_uses_the_audio_after_it_that_is_there() -> None:
+    """In steps of 100 ms up to the most; that of a voice in real time is what it waits for."""
+    plan = Plan(further=30)
+    missing = []
+    for ahead in (0, 90, 120, 250, 330, 1000):
+        made = Speech(plan, Fraction(25))
+        made.append(PCM[: 16 * (840 + 100 + ahead)])
+        assert made.ready() > 20
+        missing.append(made.hear(20).missing)
+    assert missing == [15, 15, 10, 5, 0, 0]
+    made = Speech(plan, Fraction(25))
+    made.append(PCM[: 16 * 940])
+    made.end()
+    assert made.hear(20).missing == 0  # the silence after the end is known
+
+
+def test_the_level_of_earlier_turns_is_the_least_maximum() -> None:
+    quiet = (PCM // 22).astype(np.int16)  # 27 dB down
+    first = Speech(Plan(), Fraction(25))
+    first.append(PCM)
+    second = Speech(Plan(), Fraction(25))
+    second.expect(first.level)
+    second.append(quiet)
+    wanted = mel.scale(mel.decades(np.zeros((1, 400))), first.level)[0, 0]
+    assert second.hear(5).mel[-1, 0] == pytest.approx(wanted, abs=1e-5)  # silence is 8 decades below that
+    assert second.level == pytest.approx(first.level - 2 * np.log10(22), abs=0.1)
 
 
 @torch.inference_mode()
@@ -228,12 +273,12 @@ def test_window_of_features_is_time_then_depth() -> None:
     window = torch.arange(50 * 24, dtype=torch.float32).view(1, 10, 5, 24)
     flat = ours.tokens(window) - ours.encoding
     assert torch.allclose(flat[0, 13], window[0, 2, 3])
-    heard = ours.features(torch.randn(1, 80, Plan().hops), torch.tensor([0]), torch.tensor([0]))
+    heard = ours.features(torch.randn(1, 80, Plan().hops), *[torch.tensor([0])] * 3)
     table = (torch.tensor([0]), torch.tensor([0]))
     torch.manual_seed(1)
     x = torch.randn(1, 80, Plan().hops)
     low, high = torch.tensor([HISTORY - 1]), torch.tensor([HISTORY + 2])
-    tokens = ours(x, *table, low, high) - ours.encoding
+    tokens = ours(x, *table, low, high, torch.tensor([0])) - ours.encoding
     silent = [n for n in range(50) if not (3 <= n // 5 < 6)]
     assert tokens[0, silent].abs().max() < 1e-6
     assert (tokens[0, 15:30] != 0).any()

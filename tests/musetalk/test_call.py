@@ -12,12 +12,12 @@ from testing.caller import Phone
 from testing.caller.movie import aligned
 from tests.musetalk.support import checkpoint, settings, speech
 from tests.support.house import orchestrator
+from tests.support.portraits import IRIS
 from tests.support.servers import inference_server, running_server
-from visavis import portraits
 
 pytestmark = [pytest.mark.process, pytest.mark.torch]
 
-FACE = portraits.DEFAULT
+FACE = IRIS
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from inference_server.engines.base import (
     Result,
     Row,
 )
-from inference_server.engines.musetalk import MuseTalkEngine
+from inference_server.engines.musetalk import MuseTalkEngine, face, prepare
 from inference_server.engines.musetalk.network import LipNetwork
 from inference_server.engines.musetalk.slab import Slab
 from tests.musetalk.support import body, draw, loaded, prepared, said, settings, speech
@@ -260,7 +260,11 @@ def test_preparation_goes_in_steps(engine: MuseTalkEngine) -> None:
 def test_taesd_and_v1_draw_otherwise(engine: MuseTalkEngine, handle: Handle) -> None:
     _, usual = draw(engine, handle, said(engine, handle, speech()), [5])
     builds = {engine.info.build}
-    for changes in ({"decoder": "taesd"}, {"version": "v1", "bbox_shift": "3"}, {"look_ahead_ms": "200"}):
+    for changes in (
+        {"decoder": "taesd"},
+        {"version": "v1", "bbox_shift": "3"},
+        {"most_look_ahead_ms": "200"},
+    ):
         other = loaded(**changes)
         loop = body()
         its = other.attach(prepared(other, loop), loop)
@@ -300,3 +304,24 @@ def test_slab_joins_what_is_given_back() -> None:
     slab.give(b, 3)
     assert slab.take(10) == 0
     assert slab.used == 10
+
+
+def test_the_reference_half_has_the_persons_own_mouth(engine: MuseTalkEngine) -> None:
+    """Lips that were closed for the loop are open there, moved as the frame is; nothing else is another."""
+    closed = body(2)
+    shift = np.array([[[1, 0, 0], [0, 1, 0]], [[1, 0, 2], [0, 1, 0]]], np.float32)  # the frames move by two
+    open_mouth = closed.reference.copy()
+    open_mouth[120:140, 100:140] = 200
+    loop = dataclasses.replace(closed, original=open_mouth, motion=shift)
+    usual, own = (
+        prepared(engine, each).arrays["latents"] for each in (dataclasses.replace(loop, original=None), loop)
+    )
+    assert np.array_equal(own[:, :4], usual[:, :4]) and not np.array_equal(own[:, 4:], usual[:, 4:])
+    box = face.face_boxes(loop.landmarks, loop.width, loop.height, engine.settings)[1]
+    crop = prepare.face_crop(loop, 1, box, 64)
+    seen = prepare.own_mouth(loop, 1, box, crop, prepare.opened(loop)).astype(int) - crop
+    rows, columns = np.nonzero(seen.any(axis=2))
+    scale = np.array([64 / box.width, 64 / box.height])
+    corners = (np.array([[102, 120], [142, 140]]) - (box.x1, box.y1)) * scale
+    assert np.abs([columns.min(), rows.min()] - corners[0]).max() <= 1.5
+    assert np.abs([columns.max() + 1, rows.max() + 1] - corners[1]).max() <= 1.5

@@ -32,7 +32,7 @@ def test_box_reaches_as_far_above_the_half_face_line_as_below() -> None:
 
 def test_margin_is_v15s_and_shift_is_v1s() -> None:
     (plain,), (wider,) = boxes(extra_margin="0"), boxes(extra_margin="10")
-    assert wider == plain._replace(y2=plain.y2 + 10)
+    assert wider == plain._replace(y2=plain.y2 + round(10 * (plain.y2 - plain.y1) / 256))
     assert boxes(extra_margin="10", version="v1") == [plain]
     (shifted,) = boxes(version="v1", bbox_shift="7")
     assert shifted == plain._replace(y1=plain.y1 + 14)

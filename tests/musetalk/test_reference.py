@@ -22,6 +22,7 @@ from visavis.rgb import to_rgb
 
 pytestmark = pytest.mark.torch
 
+MARGIN = "20"
 FRAMES = (0, 1, 6, 10)
 LOOP = (0, 2, 5, 3)  # 5 is on the way back: the picture of 3
 
@@ -36,7 +37,7 @@ def wanted() -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """What the reference draws: luma and chroma of every row, before rounding."""
     reference = Reference(checkpoint())
     loop = body(5, there_and_back=True)
-    made = prepared(loaded(), loop).arrays  # boxes and masks are injected
+    made = prepared(loaded(extra_margin=MARGIN), loop).arrays  # boxes and masks are injected
     out = []
     with torch.inference_mode():
         for frame, index in zip(FRAMES, LOOP, strict=True):
@@ -53,7 +54,7 @@ def wanted() -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
 
 def compare(wanted: list[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> None:
     """Prepare, draw and compare; ``AssertionError`` where a pixel is off by more than rounding explains."""
-    engine = loaded()
+    engine = loaded(extra_margin=MARGIN)
     loop = body(5, there_and_back=True)
     handle = engine.attach(prepared(engine, loop), loop)
     results, drawn = draw(engine, handle, said(engine, handle, speech()), FRAMES, LOOP)
@@ -134,20 +135,20 @@ def _mirror_off_by_one(self: ResidentAvatar, loop_index: int) -> int:
     return loop_index if loop_index < 5 else 9 - loop_index
 
 
-def _last_not_normalised(self: SpeechEncoder, mel: Tensor, first: Tensor, position: Tensor) -> Tensor:
+def _last_not_normalised(self: SpeechEncoder, mel: Tensor, *places: Tensor) -> Tensor:
     norm, self.whisper.layer_norm = self.whisper.layer_norm, torch.nn.Identity()
     try:
-        return hidden(self, mel, first, position)
+        return hidden(self, mel, *places)
     finally:
         self.whisper.layer_norm = norm
 
 
-def _position_off_by_one(self: SpeechEncoder, mel: Tensor, first: Tensor, position: Tensor) -> Tensor:
-    return hidden(self, mel, first, position + 1)
+def _position_off_by_one(self: SpeechEncoder, mel: Tensor, *places: Tensor) -> Tensor:
+    return hidden(self, mel, places[0], places[1] + 1, places[2])
 
 
-def _window_off_by_one(self: SpeechEncoder, mel: Tensor, first: Tensor, position: Tensor) -> Tensor:
-    return hidden(self, mel, first, position).roll(1, dims=1)
+def _window_off_by_one(self: SpeechEncoder, mel: Tensor, *places: Tensor) -> Tensor:
+    return hidden(self, mel, *places).roll(1, dims=1)
 
 
 MUTATIONS: dict[str, tuple[object, str, Callable[..., object] | object]] = {

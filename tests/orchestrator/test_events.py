@@ -247,6 +247,7 @@ async def test_what_must_not_be_lost_outlives_an_outage_and_the_process(tmp_path
     await until(lambda: not list(tmp_path.glob("webhook/*/msg_*.json")))
     await second.close()
     await first.webhook._client.aclose()
+    await first.archive.close()
 
 
 def left_in(folder: Path) -> list[CallEvent]:

@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
+from orchestrator.archive.archive import ArchiveStatus
 from orchestrator.calls import preparation as preparation_module
 from orchestrator.calls.portraits import DEFAULT, AvatarCatalog, AvatarError, Portrait
 from orchestrator.calls.preparation import PortraitPreparation, PortraitShape
@@ -79,8 +80,9 @@ class Control:
         pool: Any = SimpleNamespace(workers=workers, has_room=True, stuck="")
         sip: Any = SimpleNamespace(addresses={"UDP": ["127.0.0.1:5060"]})
         voices = VoiceByLanguage({"en": _Dumb})
+        archive: Any = SimpleNamespace(status=ArchiveStatus("ready", "", 0, 0))
         self.desk = StatusDesk(
-            self, pool, self.servers, self.preparation, voices, sip, ["127.0.0.1:1"], Supervisor()
+            self, pool, self.servers, self.preparation, voices, sip, ["127.0.0.1:1"], Supervisor(), archive
         )
 
     def _tell(self, portrait: Portrait, made: Avatar) -> None:

@@ -86,7 +86,7 @@ class Baresip:
         return next((self.folder / "rec").glob("dump-*-dec.wav"))
 
 
-def _configuration(folder: Path, sip: int, control: int, film: Path | None) -> str:
+def _configuration(folder: Path, sip: int, control: int, film: Path | None, sound: Path | None) -> str:
     rtp = free_ports(100)
     lines = {
         "poll_method": "epoll",
@@ -94,7 +94,7 @@ def _configuration(folder: Path, sip: int, control: int, film: Path | None) -> s
         "net_interface": "127.0.0.1",
         "call_local_timeout": "120",
         "call_max_calls": "4",
-        "audio_source": "ausine,440",
+        "audio_source": f"aufile,{sound}" if sound else "ausine,440",
         "ausrc_srate": "48000",
         "ausrc_channels": "2",
         "audio_player": "aubridge,far",
@@ -131,8 +131,11 @@ async def baresip(
     account: str = "",
     settings: str = "",
     film: bool = True,
+    sound: Path | None = None,
 ) -> AsyncIterator[Baresip]:
-    """A phone with a 440 Hz tone of its own; ``film``: and a moving test picture, snapshots and recordings.
+    """A phone that plays ``sound`` (a WAV of 48 kHz, stereo), or a 440 Hz tone of its own.
+
+    ``film``: and a moving test picture, snapshots and recordings.
 
     ``answer="auto"``: it picks up; ``account`` is appended to its account line, such as ``;mediaenc=srtp``,
     ``settings`` to its configuration. TLS is listened for on the port after ``sip_port``.
@@ -143,7 +146,7 @@ async def baresip(
     if source is not None:
         await asyncio.to_thread(_test_picture, require("ffmpeg", "ffmpeg"), source)
     sip, control = free_ports(2), free_port()
-    (folder / "config").write_text(_configuration(folder, sip, control, source) + settings)
+    (folder / "config").write_text(_configuration(folder, sip, control, source, sound) + settings)
     (folder / "contacts").touch()
     (folder / "accounts").write_text(
         f"<sip:alice@127.0.0.1:{sip}>;regint=0;audio_codecs={codecs};answermode={answer}{account}\n"

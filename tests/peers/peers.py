@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -22,12 +23,15 @@ PACKAGES = {
     "kamailio": "kamailio",
     "linphonec": "linphone-cli mediastreamer2-plugin-openh264",
     "nft": "nftables",
+    "nginx": "nginx-light",
     "npm": "npm",
     "rtpengine": "rtpengine-daemon",
     "openssl": "openssl",
+    "postgres": "postgresql",
     "pulseaudio": "pulseaudio pulseaudio-utils libasound2-plugins",
     "sipp": "sip-tester",
     "sox": "sox",
+    "turnserver": "coturn",
     "twinkle-console": "twinkle-console",
     "xvfb-run": "xvfb xauth",
 }
@@ -41,6 +45,8 @@ def require(program: str, package: str) -> str:
         f"{folder[:-3]}sbin" for folder in folders if folder.endswith("/bin")
     ]  # which users lack on Debian
     folders.append("/usr/libexec")
+    if "/usr/bin" in folders:
+        folders += map(str, Path("/usr/lib/postgresql").glob("*/bin"))
     path = shutil.which(program, path=os.pathsep.join(folders))
     if path is None:
         absent(program, f"apt-get install {package}")

@@ -168,6 +168,40 @@ def test_every_frame_is_shown_while_its_sound_is_heard() -> None:
     assert call.playout.stats.late == 0
 
 
+@pytest.mark.parametrize(("fps", "trim_ms"), [(25, 0), (30, 0), (25, 80), (25, -80)])
+def test_a_first_turn_that_is_ready_before_anything_is_heard_starts_at_once(fps: int, trim_ms: int) -> None:
+    call = Call(fps, trim_ms=trim_ms)
+    call.say(1, 800)
+    assert not call.speaker.expects_lips
+    call.speaker.hurry()
+    call.speaker.hurry()
+    call.run(2000)
+    first = int(np.flatnonzero(call.heard)[0])
+    ticks = 1 if trim_ms >= 0 else 3
+    assert first / RATE == pytest.approx(ticks / fps, abs=1e-3)
+    mouth = next(n for n, picture in enumerate(call.pictures) if picture.frame is not None)
+    assert mouth / fps - first / RATE == pytest.approx(trim_ms / 1000, abs=1e-3)
+    assert call.playout.stats.late == call.playout.stats.dropped == 0
+    call.assert_body_never_jumps()
+
+
+def test_lips_are_expected_before_anything_was_heard_and_a_call_that_runs_is_not_hurried() -> None:
+    slow, running = Call(), Call()
+    assert not slow.speaker.expects_lips
+    slow.face.playout = Playout(LOOP, slow.fps)  # no frame comes
+    slow.say(1, 800)
+    assert slow.speaker.expects_lips
+    slow.run(1000)
+    assert not slow.speaker.expects_lips
+    running.run(1000)
+    running.say(1, 800)
+    running.speaker.hurry()
+    running.run(2000)
+    wait = int(np.flatnonzero(running.heard)[0]) / RATE - 1.0
+    assert wait == pytest.approx(StartDelay(running.fps).ticks / running.fps, abs=1e-3)
+    running.assert_body_never_jumps()
+
+
 @pytest.mark.parametrize("after", range(4))
 def test_a_turn_that_starts_around_a_jump_is_drawn_for_the_body_on_screen(after: int) -> None:
     """Both ends hold the same loop index however near to a jump the turn begins."""
@@ -350,3 +384,15 @@ def test_turns_end_in_a_voice_call() -> None:
     assert call.kinds() == ["started", "finished", "started", "finished"]
     assert np.count_nonzero(call.heard) == 8000
     assert all(event.wait_ms <= 400 for event in call.events if event.kind == "started")
+
+
+@pytest.mark.parametrize("waits_ms", range(0, 400, 20))
+def test_a_mouth_that_nobody_saw_leaves_nothing_to_the_first_picture(waits_ms: int) -> None:
+    call = Call()
+    call.say(1, 500)
+    while "finished" not in call.kinds():
+        call.run(20, video=False)
+    call.run(waits_ms, video=False)
+    first = call.packet // 2 + 1
+    pictures = [call.speaker.tick(tick) for tick in range(first, first + 8)]
+    assert all(picture.fade is None and not picture.hold for picture in pictures)

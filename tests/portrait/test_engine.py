@@ -23,7 +23,7 @@ from inference_server.engines.portrait.engine import PortraitTrack
 from inference_server.engines.portrait.handle import PortraitHandle
 from inference_server.engines.portrait.inner import draw_inner
 from inference_server.engines.portrait.painter import Painter
-from visavis import portraits
+from tests.support.portraits import IRIS
 from visavis.frames import paste_i420
 from visavis.rgb import to_rgb
 
@@ -34,7 +34,7 @@ Picture = NDArray[np.uint8]
 
 @cache
 def body() -> BodyLoop:
-    image = load_image(portraits.DEFAULT.read_bytes())
+    image = load_image(IRIS.read_bytes())
     *_, loop = make_loop(image, body_id="b", width=SIZE, height=SIZE, fps=FPS, fit="crop")
     assert isinstance(loop, BodyLoop)
     return loop
@@ -269,7 +269,7 @@ def test_memory_follows_attaching() -> None:
 
 @pytest.mark.parametrize("size", [(128, 128), (640, 360), (300, 300)])
 def test_other_sizes(size: tuple[int, int]) -> None:
-    image = load_image(portraits.DEFAULT.read_bytes())
+    image = load_image(IRIS.read_bytes())
     *_, loop = make_loop(image, body_id="s", width=size[0], height=size[1], fps=Fraction(2), fit="crop")
     assert isinstance(loop, BodyLoop)
     *_, done = engine().prepare(loop, {})

@@ -132,3 +132,44 @@ class TestJitterBuffer:
             heard.append(0 if step is None else int(np.abs(step.astype(int)).max()))
         assert max(heard[30:58]) == 0
         assert min(heard[68:]) > 5000
+
+
+def speech(packets: int, size: int) -> np.ndarray:
+    """Voiced, with noise in it, that comes and goes; ``(packets, size)`` int16 at 48 kHz."""
+    t = np.arange(packets * size) / 48_000
+    rng = np.random.default_rng(1)
+    voice = sum(
+        np.sin(2 * np.pi * f * t * (1 + 0.02 * np.sin(7 * t))) / n for n, f in enumerate((130, 260, 1900), 1)
+    )
+    sound = 3000 * (voice + 0.2 * rng.standard_normal(len(t))) * (0.5 + 0.5 * np.sin(2 * np.pi * 3 * t))
+    return sound.astype(np.int16).reshape(packets, size)
+
+
+def resumed(packet_ms: int, silent: int, *, coded: bool) -> tuple[int, float]:
+    """The loudest sample of a settled pause of so many packets, and how near speech after it is to the original,
+    in dB; ``coded``: every packet of the pause is coded."""
+    codec = make_codec("opus", packet_ms)
+    size = 48 * packet_ms
+    said = speech(1000 // packet_ms, size)
+    zeros = np.zeros(size, np.int16)
+    pause = [codec.encode(zeros) if coded else codec.silence() for _ in range(silent)]
+    quiet = np.concatenate([codec.decode(payload) for payload in pause])[len(zeros) * 12 :]
+    heard = np.concatenate([codec.decode(codec.encode(packet)) for packet in said]).astype(float)
+    flat = said.reshape(-1).astype(float)
+
+    def distance(delay: int) -> float:  # the codec's, which depends on its mode
+        wanted, got = flat[: 48 * 900], heard[delay : delay + 48 * 900]
+        return float(10 * np.log10(np.mean(wanted**2) / np.mean((wanted - got) ** 2)))
+
+    return int(np.abs(quiet).max()), max(distance(delay) for delay in range(0, 480, 4))
+
+
+@pytest.mark.parametrize("packet_ms", [20, 10, 5])
+@pytest.mark.parametrize("silent", [40, 41, 42, 43])
+def test_speech_after_a_pause_of_opus_that_was_not_coded_is_as_good(packet_ms: int, silent: int) -> None:
+    codec = make_codec("opus", packet_ms)
+    payloads = [codec.silence() for _ in range(240 // packet_ms + 12)]
+    assert payloads[-4:] == payloads[-8:-4]  # nothing is coded any more
+    loudest, quality = resumed(packet_ms, 240 // packet_ms + silent, coded=False)
+    assert loudest <= 2
+    assert quality > resumed(packet_ms, 240 // packet_ms + silent, coded=True)[1] - 0.5

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from orchestrator.sip.config import SipConfig, TlsConfig
 from orchestrator.sip.message.grammar import parse_uri
+from orchestrator.sip.message.parsing import MAX_HEAD
 from orchestrator.sip.stack import SipStack
 from orchestrator.sip.transport.addresses import split_address
 from orchestrator.sip.transport.flow import Flow
-from orchestrator.sip.transport.framing import MAX_HEAD, Framer, FramingError
+from orchestrator.sip.transport.framing import Framer, FramingError
 from orchestrator.sip.transport.locate import Hop
 from orchestrator.sip.transport.tls import server_context, untrusted
 from tests.peers.peers import require
@@ -244,6 +245,7 @@ def test_a_ping_after_zero_bytes_is_still_answered() -> None:
         b"x" * (MAX_HEAD + 10),
         b"A\r\nContent-Length: -1\r\n\r\n",
         b"A\r\nl: 1\r\nl: 2\r\n\r\n",
+        b"A\r\nl: 1 2\r\n\r\n",
         b"A\r\nl: 99999999\r\n\r\n",
     ],
 )

@@ -14,11 +14,12 @@ import httpx
 
 from orchestrator.api.app import create_app
 from orchestrator.api.dependencies import Services
+from orchestrator.archive.archive import Archive
+from orchestrator.archive.database import Database
 from orchestrator.calls.call import Call
 from orchestrator.calls.events import EventBus
 from orchestrator.calls.gateway import DialOrder
 from orchestrator.calls.portraits import AvatarCatalog
-from orchestrator.calls.records import RecordBook
 from orchestrator.calls.registry import CallRegistry
 from orchestrator.config import Settings
 from orchestrator.gateways.sip import SipGateway
@@ -88,6 +89,8 @@ class Control:
         self.media = NoMedia()
         pool = cast(Any, self.media)
         self.registry = CallRegistry(settings, pool, catalog, VoiceByLanguage({}), self.bus)
+        self.archive = Archive(Database(settings.database_url))
+        self.registry.records.keep = self.archive.keep_record
         fast = SipConfig(
             messages_per_second=1e9,
             invites_per_second=1e9,
@@ -117,7 +120,8 @@ class Control:
         )
 
     def start(self) -> None:
-        """Begin to post."""
+        """Begin to post, and to keep records."""
+        self.archive.start(self.supervisor)
         for name, job in self.webhook.jobs().items():
             self.supervisor.keep(name, job)
 
@@ -133,6 +137,7 @@ class Control:
     async def close(self) -> None:
         await self.webhook.close(1.0)
         await self.supervisor.close()
+        await self.archive.close()
         await self.api.aclose()
 
     def _post(self, request: httpx.Request) -> httpx.Response:
@@ -156,10 +161,6 @@ class Control:
 
     async def dial(self, order: DialOrder) -> str:
         return await self.registry.dial(self.gateway, order)
-
-    @property
-    def records(self) -> RecordBook:
-        return self.registry.records
 
     def trace(self, call_id: str) -> str | None:
         return self.registry.trace(call_id)

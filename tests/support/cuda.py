@@ -14,9 +14,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
-import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
@@ -33,6 +32,13 @@ _WAITS = (
 _GUARDED = (Tensor.__getitem__, Tensor.__setitem__, Tensor.__invert__, Tensor.contiguous)
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd  # type: ignore[attr-defined]
 TOTAL = 16 << 30
+
+
+class Patch(Protocol):
+    """Of ``pytest.MonkeyPatch`` what is used here."""
+
+    def setattr(self, target: Any, name: str, value: Any, raising: bool = True) -> None:
+        """Put ``value`` in place of what was there."""
 
 
 class OnDevice(Tensor):
@@ -140,6 +146,7 @@ class Graph:
 
     def replay(self) -> None:
         """The same operations on the same memory."""
+        self._cuda.check()
         self.replays += 1
         for func, args, kwargs, outs, fresh in self._calls:
             again = [t for t in tree_flatten(func(*args, **kwargs))[0] if isinstance(t, Tensor)]
@@ -172,13 +179,22 @@ class Event:
         return (other._at - self._at) * 1000
 
 
+def _of(kind: type[Graph] | type[Event], cuda: Cuda) -> type:
+    """A class that may stand in annotations, whose objects are of these GPUs."""
+    return type(kind.__name__, (kind,), {"__init__": lambda made, **options: kind.__init__(made, cuda)})
+
+
 class Cuda(TorchDispatchMode):
     """GPUs for the time of a ``with``. ``largest``: bytes of the largest tensor that fits into their memory.
-    ``replay_s(n)``: seconds that the n-th captured graph takes, on a clock that only the device moves."""
+    ``replay_s(n)``: seconds that the n-th captured graph takes, on a clock that only the device moves.
+    ``physical``: which of the machine's GPUs they are.
+    ``check``: called at everything that is asked of the driver, may raise what CUDA would."""
 
     def __init__(self, count: int = 1) -> None:
         super().__init__()
         self.count = count
+        self.check: Callable[[], None] = lambda: None
+        self.physical = list(range(count))
         self.device = 0
         self.stream = 0
         self.now = 100.0
@@ -195,7 +211,7 @@ class Cuda(TorchDispatchMode):
         """The one whose ``with`` this is."""
         return next(mode for mode in reversed(_get_current_dispatch_mode_stack()) if isinstance(mode, Cuda))
 
-    def install(self, patch: pytest.MonkeyPatch) -> None:
+    def install(self, patch: Patch) -> None:
         """In place of what torch finds on a machine with GPUs."""
         torch._C._ensureCUDADeviceGuardSet()  # type: ignore[attr-defined]
 
@@ -213,8 +229,8 @@ class Cuda(TorchDispatchMode):
             torch.cuda, "cudart", lambda: SimpleNamespace(cudaMemGetInfo=lambda n: (TOTAL // 4, TOTAL))
         )
         patch.setattr(torch.cuda, "Stream", Stream)
-        patch.setattr(torch.cuda, "Event", lambda **options: Event(self))
-        patch.setattr(torch.cuda, "CUDAGraph", lambda: Graph(self))
+        patch.setattr(torch.cuda, "Event", _of(Event, self))
+        patch.setattr(torch.cuda, "CUDAGraph", _of(Graph, self))
         patch.setattr(torch.cuda.graph, "default_capture_stream", None)
         patch.setattr(torch.backends.cudnn, "benchmark", False)
         # a wrapper is no memory that a module's parameter could be pointed at: it is given a new parameter
@@ -231,18 +247,31 @@ class Cuda(TorchDispatchMode):
         c("_cuda_resetPeakMemoryStats", lambda index: None)
 
     def _exchange(self, index: int) -> int:
+        self.check()
         if not 0 <= index < self.count:
             raise torch.AcceleratorError("CUDA error: invalid device ordinal")
         before, self.device = self.device, index
         return before
 
     def _properties(self, index: int) -> Any:
-        return SimpleNamespace(name=f"stand-in {index}", total_memory=TOTAL, major=9, minor=0)
+        return SimpleNamespace(
+            name=f"stand-in {index}",
+            total_memory=TOTAL,
+            major=9,
+            minor=0,
+            uuid=self.uuid(self.physical[index]),
+        )
+
+    @staticmethod
+    def uuid(index: int) -> str:
+        """As CUDA has it: without the ``GPU-`` before it."""
+        return f"00000000-0000-0000-0000-00000000000{index}"
 
     def _set_stream(self, stream_id: int, device_index: int, device_type: int) -> None:
         self.stream = stream_id
 
     def _synchronize(self) -> None:
+        self.check()
         self._refuse_in_capture()
 
     def _refuse_in_capture(self) -> None:
@@ -308,6 +337,7 @@ class Cuda(TorchDispatchMode):
             self.devices.add(target)
         if crosses or func in _WAITS:
             self._refuse_in_capture()
+        self.check()
         args, kwargs = tree_map(_inner, (args, kwargs))
         call = func if self.capturing is None else lambda *a, **k: self.capturing.record(func, a, k)
         out = call(*args, **kwargs)

@@ -7,6 +7,10 @@ import random
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _typeshed import TraceFunction
 
 Mutate = Callable[[bytes, bytes, random.Random], bytes]
 """``mutate(source, other, rng)``: a few edits of one input, perhaps with pieces of another."""
@@ -30,13 +34,13 @@ def guided(
     seeds = list(corpus)
     steps: set[tuple[object, int, int]] = set()
 
-    def trace(frame: FrameType, event: str, _: object) -> Callable[..., object] | None:
+    def trace(frame: FrameType, event: str, _: Any) -> TraceFunction | None:
         code = frame.f_code
         if package not in code.co_filename:
             return None
         last = frame.f_lineno
 
-        def step(frame: FrameType, event: str, _: object) -> Callable[..., object]:
+        def step(frame: FrameType, event: str, _: Any) -> TraceFunction:
             nonlocal last
             steps.add((code, last, frame.f_lineno))
             last = frame.f_lineno

@@ -220,7 +220,10 @@ async def orchestrator(
             stdin=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{api_port}", timeout=60, headers=API) as api:
+        scheme = "https" if settings.get("api_tls_certificate") else "http"
+        host = str(settings.get("api_host", "127.0.0.1"))
+        url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{api_port}"
+        async with httpx.AsyncClient(base_url=url, timeout=60, headers=API, verify=False) as api:
             house = House(process, sip_port, api)
             follower = asyncio.create_task(house.follow())
             try:

@@ -225,8 +225,9 @@ LEFTOVERS = Leftovers()
 
 def pytest_configure(config: pytest.Config) -> None:
     """A temporary folder of the run's own, and an eye on every event loop that closes."""
-    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
-    folder = tempfile.mkdtemp(prefix="visavis-tests-")
+    # Beside the folder of the run that started this one: paths of sockets must stay short.
+    root = os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    folder = tempfile.mkdtemp(prefix="visavis-tests-", dir=root)
     os.environ["TMPDIR"] = tempfile.tempdir = folder
     os.environ[RUN] = str(os.getpid())
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
@@ -240,7 +241,7 @@ def pytest_configure(config: pytest.Config) -> None:
         LEFTOVERS.closing(loop)
         return close(runner)
 
-    asyncio.Runner.close = watched  # type: ignore[method-assign]
+    asyncio.Runner.close = watched  # type: ignore[method-assign,assignment]
     config.pluginmanager.register(LEFTOVERS, "leftovers")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,6 +38,12 @@ class Lines:
 
         return line
 
+    def add(self, file: Path) -> None:
+        """What :class:`LinesOnDisk` has noted in other processes."""
+        for name, number in (line.rsplit(":", 1) for line in file.read_text().splitlines()):
+            if name in self._ran:
+                self._ran[name].add(int(number))
+
     def missing(self, *of: Any) -> list[str]:
         """``file:line: text`` of every line of these functions and classes that has not run."""
         out = []
@@ -46,6 +53,28 @@ class Lines:
             lines = {n for code in _codes(one) for n in _lines(code)}
             out += [f"{file}:{n}: {source[n - 1].strip()}" for n in sorted(lines - self._ran[file])]
         return out
+
+
+class LinesOnDisk:
+    """Appends each line of one module to ``out`` as it first runs, in this thread, until the process ends."""
+
+    def __init__(self, out: Path, module: str) -> None:
+        self._out = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._module = module
+        self._ran: set[int] = set()
+
+    def start(self) -> None:
+        """From here on."""
+        sys.settrace(self._call)
+
+    def _call(self, frame: FrameType, event: str, arg: Any) -> Callable[..., Any] | None:
+        return self._line if frame.f_code.co_filename.endswith(self._module) else None
+
+    def _line(self, frame: FrameType, event: str, arg: Any) -> Callable[..., Any]:
+        if frame.f_lineno not in self._ran:
+            self._ran.add(frame.f_lineno)
+            os.write(self._out, f"{frame.f_code.co_filename}:{frame.f_lineno}\n".encode())
+        return self._line
 
 
 def _codes(one: Any) -> Iterator[CodeType]:

@@ -118,6 +118,13 @@ class CardOwner:
     def configured(self, audio: AudioParameters, video: VideoParameters | None) -> None:
         pass
 
+    @property
+    def patience(self) -> float:
+        return 0.0
+
+    def started(self) -> None:
+        pass
+
     async def close(self) -> None:
         pass
 

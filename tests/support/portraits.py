@@ -10,17 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference_server.avatars.portrait.image import load_image
-from visavis import portraits
 
 FACES = Path(__file__).resolve().parents[1] / "avatars" / "faces"
 """Rendered by ``examples/portrait``: nobody real."""
+IRIS = FACES / "iris.png"
+"""The picture that most tests start from: a fair young woman from the front, her lips together."""
 Picture = NDArray[np.uint8]
 
 
 @cache
 def default() -> Picture:
-    """A fair young woman from the front, her lips together."""
-    return load_image(portraits.DEFAULT.read_bytes())
+    """:data:`IRIS`"""
+    return load_image(IRIS.read_bytes())
 
 
 def rendered(name: str) -> Picture:

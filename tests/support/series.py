@@ -10,6 +10,7 @@ from prometheus_client import generate_latest
 
 from inference_server.gpu import GpuMetrics
 from inference_server.metrics import Metrics
+from orchestrator.archive.archive import ArchiveStatus
 from orchestrator.calls.events import CallEvent
 from orchestrator.metrics import OrchestratorCollector, make_registry
 from orchestrator.worker.messages import Heartbeat
@@ -22,7 +23,11 @@ def exported() -> set[str]:
     switchboard = SimpleNamespace(active=0, refused=0, calls=[], call=lambda call_id: None)
     workers = SimpleNamespace(workers=[worker])
     collector = OrchestratorCollector(cast(Any, switchboard), cast(Any, workers), talking_face=lambda: True)
+    status = ArchiveStatus("ready", "", 0, 0)
+    collector.archive = cast(Any, SimpleNamespace(status=status))
     collector.count(CallEvent("turn_started", "call", {"wait_ms": 1}))
+    collector.count(CallEvent("latency", "call", {"total_ms": 1}))
+    collector.conversations = lambda: (0, True)
     names = set()
     server = Metrics().registry
     server.register(GpuMetrics(Log("test")))

@@ -10,7 +10,7 @@ import signal
 import sys
 import tempfile
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,7 @@ async def start_inference_server(
     port: int = 0,
     ready: bool = True,
     code: Path = ROOT,
+    environ: Mapping[str, str] | None = None,
     **settings: Any,
 ) -> InferenceServer:
     """Start ``python -m inference_server``; see :func:`inference_server`. The caller stops it."""
@@ -105,6 +106,7 @@ async def start_inference_server(
     }
     env = {k: v for k, v in os.environ.items() if not k.startswith("VISAVIS_")}
     env.update({f"VISAVIS_INFERENCE_{name.upper()}": str(value) for name, value in values.items()})
+    env.update(environ or {})
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "inference_server"),
         env=env,
@@ -134,8 +136,8 @@ async def inference_server(engine: str = "mock", **settings: Any) -> AsyncIterat
 
     Keyword arguments are settings of ``inference_server/settings.py`` (``window_ms=200``, ``slots=1``...), and
     ``engine_settings`` (values become text), ``cache_dir`` (default: a folder of its own, removed afterwards),
-    ``host`` (``127.0.0.2``...), ``port`` (default: a free one), ``code`` (the checkout that is run) and
-    ``ready=False`` (do not wait for the engine).
+    ``host`` (``127.0.0.2``...), ``port`` (default: a free one), ``code`` (the checkout that is run),
+    ``environ`` (further variables) and ``ready=False`` (do not wait for the engine).
     Raises ``RuntimeError`` with the end of the server's log where it does not start.
     Use :func:`running_server` for the process, its log and its pids.
     """

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from orchestrator.sip.agent.authentication import Challenger, Credentials
+from orchestrator.sip.call.incoming import IncomingCall
 from orchestrator.sip.config import SipConfig
 from orchestrator.sip.message.message import Request
 from orchestrator.sip.message.parsing import MalformedMessage, parse_message
@@ -123,7 +124,12 @@ async def run(count: int, seed: int, *, report: bool = False) -> tuple[list[str]
     log = logging.getLogger("orchestrator.sip")
     log.addHandler(escapes)
     fast = SipConfig(messages_per_second=1e9, invites_per_second=1e9, max_calls=50, trusted=("127.0.0.0/8",))
-    wire = Wire(Recorder(on_call=lambda call: (call.ring(), call.answer(capabilities()), None)[2]), fast)
+
+    def answer(call: IncomingCall) -> None:
+        call.ring()
+        call.answer(capabilities())
+
+    wire = Wire(Recorder(on_call=answer), fast)
     began = time.monotonic()
     try:
         for number, data in enumerate(mutants(count, seed)):

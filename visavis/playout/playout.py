@@ -129,6 +129,11 @@ class Playout:
         self._turn = self._next = None
         self._mouth.shut()
 
+    def unseen(self) -> None:
+        """Nobody saw the last picture: the next one has nothing to hold or to fade from."""
+        self._mouth.shut()
+        self._plain = True
+
     def on_frame(self, frame: Frame) -> bool:
         """Take a frame of the stream; False where it has no place and was counted and dropped."""
         for turn in (self._turn, self._next):

@@ -161,6 +161,27 @@ class Speaker:
         for turn in dropped:
             self._emit(TurnEvent("interrupted", turn.turn_id, self._heard_ms(turn)))
 
+    @property
+    def expects_lips(self) -> bool:
+        """Nothing was asked for yet, and the first frame of the turn that comes first is not there."""
+        start = frame_start(self._start_frame, self._fps)
+        return self._waits_unheard and not self._playout.ready(start)
+
+    @property
+    def _waits_unheard(self) -> bool:
+        return self._state == "waiting" and self._unseen and not self._audio_at
+
+    def hurry(self) -> None:
+        """Nothing was asked for yet, and now is: a turn that waits starts at the next tick.
+
+        It is drawn for a later body frame: the body begins there.
+        """
+        early = self._start_tick - max(1, 1 - self._trim)
+        if self._waits_unheard and early > 0:
+            self._resume_at -= self._media_at(self._start_tick) - self._media_at(self._start_tick - early)
+            self._start_tick -= early
+            self._playout.skip(early)
+
     def give_way(self, how: Literal["none", "duck", "hold"]) -> None:
         """Speak as usual, more quietly from the next packet on, or, with a still mouth, not at all for a while.
 
@@ -194,6 +215,7 @@ class Speaker:
         passed = start * self._num // (self._rate * self._den)
         if passed > self._tick + UNSEEN_TICKS:  # nobody asks for pictures: a voice call
             self.tick(passed)
+            self._playout.unseen()
         turn = self._turn
         jumped, self._audio_at = start != self._audio_at, start + length
         if turn is None or self._state not in ("waiting", "playing"):

@@ -2,5 +2,8 @@
 
 from pathlib import Path
 
-DEFAULT = Path(__file__).with_name("default.png")
-"""The portrait used where none is named: 704 x 704, RGB."""
+_FOLDER = Path(__file__).parent
+CAST = {path.stem: path for path in sorted(_FOLDER.glob("*.png"))}
+"""The built-in portraits by name."""
+DEFAULT = CAST["lumi"]
+"""The portrait used where none is named: RGB, square."""

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from visavis.service.channel import Channel, ChannelClosed
 from visavis.service.ipc import BadFrame, Codec
@@ -93,11 +93,17 @@ class Child(Generic[M]):
         self._process: asyncio.subprocess.Process | None = None
         self._beat: asyncio.TimerHandle | None = None
         self._given_up = ""
+        self._over = False
 
     @property
     def pid(self) -> int | None:
         """The process, once there is one."""
         return self._process.pid if self._process else None
+
+    @property
+    def greeted(self) -> bool:
+        """Whether it is there and has said that it is ready."""
+        return self._silence.greeted and self._process is not None and not self._over
 
     async def start(self) -> None:
         """Start it; raises ``OSError``."""
@@ -148,6 +154,7 @@ class Child(Generic[M]):
 
     def abort(self) -> None:
         """End it by force, without waiting; ``receive`` ends, too."""
+        self._over = True
         if self._channel is not None:
             self._channel.abort()
         if self._process is not None and self._process.returncode is None:
@@ -191,6 +198,17 @@ class Child(Generic[M]):
         return f"the {self._program.name} process {how}"
 
 
+@dataclass(frozen=True, slots=True)
+class ProcessState:
+    """A kept process; ``off``: it was not wanted yet; ``reason``: why the one before it ended."""
+
+    name: str
+    state: Literal["off", "starting", "ready"]
+    pid: int | None
+    restarts: int
+    reason: str
+
+
 class KeptChild(Generic[M]):
     """A process that is to be there always: whenever it ends, another one is started, after a pause.
 
@@ -216,15 +234,30 @@ class KeptChild(Generic[M]):
         self._child: Child[M] | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing = False
+        self._restarts = 0
+        self._reason = ""
 
     @property
     def pid(self) -> int | None:
         """The newest process."""
         return self._child.pid if self._child is not None else None
 
+    @property
+    def state(self) -> ProcessState:
+        """As it is told."""
+        greeted = self._child is not None and self._child.greeted
+        state: Literal["off", "starting", "ready"] = (
+            "off" if self._task is None else "ready" if greeted else "starting"
+        )
+        return ProcessState(self._program.name, state, self.pid, self._restarts, self._reason)
+
     def start(self, supervisor: Supervisor) -> None:
         """Begin to keep it."""
         self._task = supervisor.keep(self._program.name, self._keep)
+
+    def use(self, program: Program[M]) -> None:
+        """Run this from the next start on."""
+        self._program = program
 
     def send(self, message: M) -> None:
         """Queue a message; raises ``ChannelClosed`` while there is no process."""
@@ -254,9 +287,11 @@ class KeptChild(Generic[M]):
                 pause = self._back_off.pause(time.monotonic() - began)
                 child.abort()
                 if not self._closing:
+                    self._reason = reason
                     self._on_end(reason, pause)
                 await child.end()
             await asyncio.sleep(pause)
+            self._restarts += 1
         await asyncio.Event().wait()  # a supervisor starts again what returns
 
     async def _live(self, child: Child[M]) -> str:

@@ -81,6 +81,12 @@ def read_header(data: bytes) -> Header:
     raise ImageRejected("This is not a picture in a known format: upload a JPEG, PNG, WebP or BMP file.")
 
 
+def known_format(head: bytes) -> bool:
+    """Whether a file that begins so may be a picture; what its header says may come later."""
+    webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+    return webp or head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"BM"))
+
+
 def load_image(data: bytes, limits: ImageLimits | None = None) -> NDArray[np.uint8]:
     """The picture upright, ``(height, width, 3)`` uint8 RGB.
 

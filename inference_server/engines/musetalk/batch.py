@@ -31,6 +31,15 @@ class SpeechTrack:
         self.speech = speech
         self.closed = False
 
+    @property
+    def level(self) -> float:
+        """How loud it is, for the next turn's :meth:`expect`."""
+        return self.speech.level
+
+    def expect(self, level: float) -> None:
+        """The :attr:`level` of an earlier turn of the same conversation."""
+        self.speech.expect(level)
+
     def append(self, pcm: NDArray[np.int16]) -> None:
         """More audio."""
         if not self.closed:
@@ -178,7 +187,7 @@ class Batcher:
             rect, box = avatar.rects[stored], avatar.boxes[stored]
             plate = avatar.plate + stored * avatar.plate_bytes
             table[n] = (
-                *(heard.first, heard.position, *heard.valid, avatar.latent + stored),
+                *(heard.first, heard.position, *heard.valid, heard.missing, avatar.latent + stored),
                 *(plate, rect.width, rect.height, rect.x - box[0], rect.y - box[1]),
                 *(box[2] - box[0], box[3] - box[1], round(alpha * _ALPHA)),
             )

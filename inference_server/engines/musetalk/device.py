@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import torch
 
-from inference_server.engines.base import EngineError
+from inference_server.engines.base import Device, EngineError
 from visavis.service.logs import Log
 
 CUDA_IMAGE = "VISAVIS_CUDA_IMAGE"  # set in the container image that is made for a GPU
@@ -42,6 +42,20 @@ def choose_device(name: str, environ: Mapping[str, str] = os.environ) -> torch.d
         )
     torch.cuda.set_device(device)
     return device
+
+
+def all_gpus() -> list[Device]:
+    """The GPUs that this process sees. A process that is to draw on one of them is shown no other, by UUID: their
+    numbers change when one falls off the bus."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return [
+        Device(
+            f"cuda:{index}",
+            {"device": "cuda"},
+            {"CUDA_VISIBLE_DEVICES": f"GPU-{torch.cuda.get_device_properties(index).uuid}"},
+        )
+        for index in range(count)
+    ]
 
 
 def _without_gpu(environ: Mapping[str, str]) -> str:

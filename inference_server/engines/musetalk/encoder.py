@@ -35,11 +35,11 @@ class SpeechEncoder(nn.Module):
             "encoding", positional_encoding(tokens, whisper.config.d_model), persistent=False
         )
 
-    def features(self, mel: Tensor, first: Tensor, position: Tensor) -> Tensor:
+    def features(self, mel: Tensor, first: Tensor, position: Tensor, missing: Tensor) -> Tensor:
         """All hidden states, ``(b, n, depth, width)``: the embedding, each inner layer, the normalised last.
 
-        ``mel``: ``(b, 80, hops)``, zero before feature ``first``. ``first``, ``position``: ``(b,)`` int64; the
-        features before ``first`` do not exist for the others, ``first`` itself has Whisper's ``position``.
+        ``mel``: ``(b, 80, hops)``, zero before feature ``first`` and in the last ``missing``; all ``(b,)`` int64.
+        The features there do not exist for the others, ``first`` itself has Whisper's ``position``.
         """
         w = self.whisper
         hops = torch.arange(mel.shape[-1], device=mel.device)
@@ -52,7 +52,8 @@ class SpeechEncoder(nn.Module):
         )
         x = x + w.embed_positions(steps)
         mask = torch.zeros(len(mel), 1, 1, x.shape[1], dtype=x.dtype, device=x.device)
-        mask.masked_fill_((place[None] < first[:, None])[:, None, None], torch.finfo(x.dtype).min)
+        outside = (place[None] < first[:, None]) | (place[None] >= x.shape[1] - missing[:, None])
+        mask.masked_fill_(outside[:, None, None], torch.finfo(x.dtype).min)
         mask = mask.expand(-1, -1, x.shape[1], -1)
         states = [x]
         for layer in w.layers:
@@ -68,9 +69,11 @@ class SpeechEncoder(nn.Module):
         encoding: Tensor = self.encoding.to(flat.dtype)
         return flat + encoding
 
-    def forward(self, mel: Tensor, first: Tensor, position: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    def forward(
+        self, mel: Tensor, first: Tensor, position: Tensor, low: Tensor, high: Tensor, missing: Tensor
+    ) -> Tensor:
         """Tokens of one frame per row. Features outside ``low`` to ``high`` (``(b,)``) count as zero."""
-        states = self.features(mel, first, position)[:, self.window]
+        states = self.features(mel, first, position, missing)[:, self.window]
         place = torch.arange(self.window.start, self.window.stop, device=mel.device)[None]
         heard = (place >= low[:, None]) & (place < high[:, None])
         return self.tokens(states * heard[:, :, None, None].to(states.dtype))

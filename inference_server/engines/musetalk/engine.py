@@ -13,6 +13,7 @@ import torch
 
 from inference_server.engines.base import (
     BodyLoop,
+    Device,
     EngineError,
     EngineInfo,
     Handle,
@@ -29,7 +30,7 @@ from inference_server.engines.musetalk.avatar import ResidentAvatar, Residents
 from inference_server.engines.musetalk.batch import Batcher, DeviceBatch, SpeechTrack
 from inference_server.engines.musetalk.blocks import fold
 from inference_server.engines.musetalk.checkpoint import load_models, read_weights
-from inference_server.engines.musetalk.device import choose_device, choose_dtype
+from inference_server.engines.musetalk.device import all_gpus, choose_device, choose_dtype
 from inference_server.engines.musetalk.group_norm import fused
 from inference_server.engines.musetalk.network import LipNetwork, Runner, device_errors
 from inference_server.engines.musetalk.parser import FaceParser
@@ -37,7 +38,7 @@ from inference_server.engines.musetalk.settings import Settings
 from inference_server.engines.musetalk.speech import HISTORY, Plan, Speech
 from inference_server.models.manifest import FILES
 
-CODE = "2"  # raised with every change that alters pixels
+CODE = "3"  # raised with every change that alters pixels
 AVATAR_SETTINGS = ("bbox_shift", "extra_margin", "parsing_mode")
 LONGEST_BATCH_MS = 60.0  # a server plans none that is longer, whatever its settings
 
@@ -58,6 +59,11 @@ class MuseTalkEngine:
             raise EngineError("the MuseTalk engine is not loaded")
         return self._info
 
+    @property
+    def devices(self) -> list[Device]:
+        """Every GPU that this process sees, where the settings leave the choice open."""
+        return all_gpus() if self.settings.device == "auto" else []
+
     def load(self, progress: Progress) -> None:
         """Weights, memory, and a run of every bucket. Raises :class:`ModelMissing`."""
         began = time.monotonic()
@@ -70,7 +76,7 @@ class MuseTalkEngine:
         os.environ.setdefault("TRITON_CACHE_DIR", str(s.cache_dir.expanduser() / "triton"))
         if s.threads:
             torch.set_num_threads(s.threads)
-        plan = Plan(s.right)
+        plan = Plan(s.right, s.further)
         progress(0.0, "checking the MuseTalk files")
         models = load_models(s, self._dtype, progress)
         build = hashlib.sha256(

@@ -34,6 +34,7 @@ OVAL = (
 )
 NOSE = (6, 197, 195, 5, 4, 1, 48, 115, 220, 64, 98, 97, 2, 326, 327, 294, 440, 344, 278)
 
+_FACE = 256  # side of the picture of a face that MuseTalk's networks have; ``extra_margin`` is in its pixels
 _PARSED = 512  # side of the picture that the mask is drawn in, as the parser's
 _CHEEK = 90  # half width of the chin's part, in that picture
 
@@ -84,7 +85,8 @@ def face_boxes(meshes: NDArray[np.float32], width: int, height: int, settings: S
 
 def _box(extent: NDArray[np.float64], margin: int, width: int, height: int) -> Box:
     x1, y1, x2, y2 = (int(v) for v in extent)
-    box = Box(max(x1, 0), max(y1, 0), min(x2, width), min(y2 + margin, height))
+    below = round(margin * (y2 - y1) / _FACE)
+    box = Box(max(x1, 0), max(y1, 0), min(x2, width), min(y2 + below, height))
     if box.width < 32 or box.height < 32:
         raise ImageRejected(
             f"the face is {max(box.width, 0)}x{max(box.height, 0)} pixels in the picture: 32x32 is the least "

@@ -1,7 +1,8 @@
 """Whisper's log-mel spectrogram, hop by hop, the same whatever the chunks that the audio comes in.
 
 Radford et al. 2022, section 2.2: 16 kHz, windows of 25 ms, hops of 10 ms, 80 mel bands; logarithm, clamped to
-8 decades below the maximum, scaled. Whisper takes the maximum of the whole clip; here it runs with the hops.
+8 decades below the maximum, scaled. Whisper takes the maximum of the whole clip; here it is that of what has been
+heard up to the last hop of a window, and of what the caller expects from earlier turns.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ HOP = 160
 WINDOW = 400
 BANDS = 80
 BLOCK = 4  # hops computed at a time: a constant shape, so that a hop's bits do not depend on its neighbours
-SEED = -1.0  # of the running maximum, in decades
+SEED = -1.0  # least maximum, in decades
 _RANGE = 8.0
 _FLOOR = 1e-10
 
@@ -54,22 +55,23 @@ def scale(logs: NDArray[np.float32], maximum: float) -> NDArray[np.float32]:
 class LogMel:
     """Log-mel and loudness of a growing piece of audio that begins at sample ``origin`` of its turn.
 
-    Hop h covers samples 160h ± 200. ``mel``: ``(n, 80)`` float32 of hops ``first`` to ``first + n``;
-    ``loud``: the same hops' mean power over their own 10 ms.
+    Hop h covers samples 160h ± 200. ``logs``: ``(n, 80)`` float32 decades of hops ``first`` to ``first + n``;
+    ``loud``: the same hops' mean power over their own 10 ms. ``expected``: least maximum, in decades.
     """
 
-    def __init__(self, origin: int = 0) -> None:
+    def __init__(self, origin: int = 0, expected: float = SEED) -> None:
         self.origin = origin
+        self.expected = max(expected, SEED)
         self.first = origin // HOP
         self._block = (self.first + 3) // BLOCK  # of hops 4b - 3 to 4b
         self._start = BLOCK * HOP * self._block - 3 * HOP - WINDOW // 2  # first sample in _tail
         self._tail = np.zeros(0)
         self._fresh = True
         self._head = np.zeros(0, np.int16)
-        self._maximum = np.float32(SEED)
-        self._mel = np.zeros((512, BANDS), np.float32)
+        self.level = float(np.log10(_FLOOR))  # the maximum of what has been heard, in decades
+        self._logs = np.zeros((512, BANDS), np.float32)
         self._loud = np.zeros(512)
-        self._top = np.zeros(512, np.float32)  # the maximum as it was at each hop
+        self._top = np.zeros(512, np.float32)  # the level as it was at each hop
         self._hops = 0
         self._pcm = bytearray()  # as it came, from sample _pcm_start on
         self._pcm_start = origin
@@ -80,27 +82,27 @@ class LogMel:
         """The first hop that is not computed yet."""
         return self.first + self._hops
 
-    def mel(self, start: int, stop: int) -> NDArray[np.float32]:
-        """``(stop - start, 80)``; hops before the first kept one are zeros."""
-        out = np.zeros((stop - start, BANDS), np.float32)
+    def window(self, start: int, stop: int, tail: int) -> NDArray[np.float32]:
+        """``(stop - start + tail, 80)`` log-mel with one maximum; hops before the first kept one are zeros. The
+        last ``tail`` are as if the audio ended 10 ms after hop ``stop``'s first sample."""
         low = max(start, self.first)
-        if stop > low:
-            out[low - start :] = self._mel[low - self.first : stop - self.first]
+        logs = np.concatenate(
+            (self._logs[low - self.first : max(stop, low) - self.first], self._fading(stop, tail))
+        )
+        top = self._top[stop - 1 - self.first] if stop > self.first else self.expected
+        out = np.zeros((stop - start + tail, BANDS), np.float32)
+        out[low - start :] = scale(logs, max(self.expected, float(top), float(logs.max())))
         return out
 
-    def fading(self, hop: int, count: int) -> NDArray[np.float32]:
-        """``(count, 80)`` hops from ``hop`` on as if the audio ended with that hop's first sample and 10 ms."""
+    def _fading(self, hop: int, count: int) -> NDArray[np.float32]:
         start = HOP * hop - WINDOW // 2
         block = np.zeros((BLOCK - 1) * HOP + WINDOW)
         low, high = max(start, self._pcm_start), min(HOP * (hop + 1), self.samples)
         if high > low:
             kept = bytes(self._pcm[2 * (low - self._pcm_start) : 2 * (high - self._pcm_start)])
             block[low - start : high - start] = np.frombuffer(kept, "<i2") / 32768.0
-        logs = decades(np.stack([block[i * HOP : i * HOP + WINDOW] for i in range(BLOCK)]))
-        top = self._top[hop - 1 - self.first] if hop > self.first else np.float32(SEED)
-        tops = np.maximum.accumulate(np.maximum(logs.max(axis=1), top))
-        out = np.full((count, BANDS), scale(np.full(1, -99, np.float32), float(tops[-1])), np.float32)
-        out[:BLOCK] = [scale(row, float(m)) for row, m in zip(logs, tops, strict=True)]
+        out = np.full((count, BANDS), np.log10(_FLOOR), np.float32)
+        out[:BLOCK] = decades(np.stack([block[i * HOP : i * HOP + WINDOW] for i in range(BLOCK)]))[:count]
         return out
 
     def loud(self, start: int, stop: int) -> NDArray[np.float64]:
@@ -141,7 +143,7 @@ class LogMel:
         del self._pcm[: 2 * unheard]
         self._pcm_start += unheard
         keep = self._hops - drop
-        self._mel[:keep] = self._mel[drop : self._hops].copy()
+        self._logs[:keep] = self._logs[drop : self._hops].copy()
         self._loud[:keep] = self._loud[drop : self._hops].copy()
         self._top[:keep] = self._top[drop : self._hops].copy()
         self.first += drop
@@ -169,18 +171,18 @@ class LogMel:
                 hop = BLOCK * self._block - 3 + i
                 if hop < self.first:
                     continue
-                self._maximum = max(self._maximum, logs[i].max())
-                self._store(scale(logs[i], float(self._maximum)), float(loud[i]), self._maximum)
+                self.level = max(self.level, float(logs[i].max()))
+                self._store(logs[i], float(loud[i]))
             self._tail = self._tail[BLOCK * HOP :]
             self._start += BLOCK * HOP
             self._block += 1
 
-    def _store(self, mel: NDArray[np.float32], loud: float, top: np.float32) -> None:
-        if self._hops == len(self._mel):
-            self._mel = np.concatenate((self._mel, np.zeros_like(self._mel)))
+    def _store(self, logs: NDArray[np.float32], loud: float) -> None:
+        if self._hops == len(self._logs):
+            self._logs = np.concatenate((self._logs, np.zeros_like(self._logs)))
             self._loud = np.concatenate((self._loud, np.zeros_like(self._loud)))
             self._top = np.concatenate((self._top, np.zeros_like(self._top)))
-        self._mel[self._hops] = mel
+        self._logs[self._hops] = logs
         self._loud[self._hops] = loud
-        self._top[self._hops] = top
+        self._top[self._hops] = self.level
         self._hops += 1

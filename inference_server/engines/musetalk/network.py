@@ -16,7 +16,7 @@ from inference_server.engines.musetalk.encoder import SpeechEncoder
 from inference_server.engines.musetalk.settings import Mode
 from inference_server.engines.musetalk.speech import Plan
 
-COLUMNS = 5  # of the table that the network reads: first, position, low, high, latent
+COLUMNS = 6  # of the table that the network reads: first, position, low, high, missing, latent
 PLACES = 8  # further ones, which say where the faces go
 
 
@@ -51,9 +51,9 @@ class LipNetwork(nn.Module):
         return ((picture.float() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
 
     def forward(self, mel: Tensor, table: Tensor) -> Tensor:
-        """``mel``: ``(b, 80, hops)``. ``table``: ``(b, 13)`` int64, see ``COLUMNS``."""
-        first, position, low, high, place = table[:, :COLUMNS].unbind(1)
-        tokens = self.encoder(mel, first, position, low, high)
+        """``mel``: ``(b, 80, hops)``. ``table``: ``(b, 14)`` int64, see ``COLUMNS``."""
+        first, position, low, high, missing, place = table[:, :COLUMNS].unbind(1)
+        tokens = self.encoder(mel, first, position, low, high, missing)
         latents = self.latents.index_select(0, place).contiguous(memory_format=torch.channels_last)
         return self.decode(self.unet_output(latents, tokens))
 

@@ -52,6 +52,34 @@ def face_crop(body: BodyLoop, frame: int, box: face.Box, side: int) -> NDArray[n
     return np.asarray(cv2.resize(exact, (side, side), interpolation=cv2.INTER_LANCZOS4), np.uint8)
 
 
+def opened(body: BodyLoop) -> Rect:
+    """Where lips were closed in the picture; empty where they were not."""
+    if body.original is None:
+        return Rect(0, 0, 0, 0)
+    apart = np.any(body.original != body.reference, axis=2)
+    return Rect(*cv2.boundingRect(apart.astype(np.uint8)))
+
+
+def own_mouth(
+    body: BodyLoop, frame: int, box: face.Box, crop: NDArray[np.uint8], changed: Rect
+) -> NDArray[np.uint8]:
+    """``crop`` with the person's own mouth as it was before its lips were closed, moved as the frame is.
+
+    The reference half of the network's input is where it sees teeth and the inside of lips. ``changed``: as of
+    :func:`opened`.
+    """
+    if body.original is None or not changed.width:
+        return crop
+    to_crop = body.motion[frame].astype(np.float64)
+    to_crop[:, 2] -= (box.x1, box.y1)
+    to_crop *= np.array([[len(crop) / box.width], [len(crop) / box.height]])
+    x, y, w, h = changed
+    apart = body.original[y : y + h, x : x + w].astype(np.float32) - body.reference[y : y + h, x : x + w]
+    to_crop[:, 2] += to_crop[:, :2] @ (x, y)
+    moved = cv2.warpAffine(apart, to_crop, (len(crop), len(crop)), flags=cv2.INTER_LINEAR)
+    return np.asarray(np.clip(np.rint(crop + moved), 0, 255), np.uint8)
+
+
 def face_pictures(crop: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
     """``(1, 3, s, s)`` float32 in -1..1: the face with its lower half blacked out, and whole."""
     whole = torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1))).float() / 255
@@ -75,6 +103,7 @@ def prepare(
     kept = distinct.kept
     boxes = face.face_boxes(body.landmarks[kept], body.width, body.height, settings)
     weights = next(network.vae.parameters())
+    changed = opened(body)
     masks: list[NDArray[np.uint8]] = []
     latents: list[NDArray[np.float32]] = []
     yield 0.05
@@ -84,7 +113,8 @@ def prepare(
         masks.append(_mask(region, box))
         yield 0.05 + 0.94 * (n + 0.25) / len(kept)
         pair = []
-        for picture in face_pictures(face_crop(body, i, box, side)):
+        crop = face_crop(body, i, box, side)
+        for picture in (face_pictures(crop)[0], face_pictures(own_mouth(body, i, box, crop, changed))[1]):
             try:
                 with torch.inference_mode(), device_errors():
                     moved = picture.to(weights.device, weights.dtype)

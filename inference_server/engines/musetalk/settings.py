@@ -21,11 +21,12 @@ Dtype = Literal["auto", "float16", "bfloat16", "float32"]
 class Settings:
     """``musetalk_dir``: folder of the official files. ``fps``: frame rate that the engine is planned for; any
     stream may ask for another. ``batch_size``: largest bucket. ``device``: ``auto``, ``cpu``, ``cuda`` or
-    ``cuda:1``. ``bbox_shift``: pixels that the half-face line moves down (v1 only). ``extra_margin``: pixels
-    added below the chin (v15 only). ``parsing_mode``: what the mask covers. ``parser``: use the face parser's
-    weights for the mask. ``look_ahead_ms``: audio after a frame that its mouth may depend on, from 100.
-    ``avatar_mb``: device memory for resident avatars. ``mode``: how batches run on a GPU. ``norms``: who computes
-    the networks' group norms, see :mod:`.group_norm`.
+    ``cuda:1``. ``bbox_shift``: pixels that the half-face line moves down (v1 only). ``extra_margin``: added
+    below the chin, in pixels of a face box 256 high (v15 only). ``parsing_mode``: what the mask covers.
+    ``parser``: use the face parser's weights for the mask. ``look_ahead_ms``: audio after a frame that it
+    waits for, from 100; ``most_look_ahead_ms``: as much of it as is there already, up to this, shapes the
+    mouth. ``avatar_mb``: device memory for resident avatars. ``mode``: how batches run on a GPU. ``norms``:
+    who computes the networks' group norms, see :mod:`.group_norm`.
     """
 
     musetalk_dir: Path
@@ -42,6 +43,7 @@ class Settings:
     parsing_mode: Parsing = "jaw"
     parser: bool = False
     look_ahead_ms: int = 100
+    most_look_ahead_ms: int = 400
     silence_dbfs: int = -45
     avatar_mb: int = 2048
     cache_dir: Path = Path("~/.cache/visavis/musetalk")
@@ -59,6 +61,11 @@ class Settings:
     def right(self) -> int:
         """Hops of 10 ms after a frame, beyond the least possible."""
         return (self.look_ahead_ms - 100) // 10
+
+    @property
+    def further(self) -> int:
+        """Hops after those that are used where they are there."""
+        return max(self.most_look_ahead_ms - self.look_ahead_ms, 0) // 10
 
     @classmethod
     def of(cls, values: Mapping[str, str]) -> Settings:
@@ -90,6 +97,7 @@ class Settings:
             "batch_size": (self.batch_size, 1, 64),
             "fps": (self.fps, 1, 50),
             "look_ahead_ms": (self.look_ahead_ms, 100, 1000),
+            "most_look_ahead_ms": (self.most_look_ahead_ms, 0, 1000),
             "bbox_shift": (self.bbox_shift, -200, 200),
             "extra_margin": (self.extra_margin, 0, 200),
             "silence_dbfs": (self.silence_dbfs, -90, -20),
@@ -99,8 +107,9 @@ class Settings:
         for name, (value, low, high) in limits.items():
             if not low <= value <= high:
                 raise EngineError(f"MuseTalk setting {name} must be from {low} to {high}, not {value}")
-        if self.look_ahead_ms % 20:
-            raise EngineError("MuseTalk setting look_ahead_ms must be a multiple of 20")
+        for name in ("look_ahead_ms", "most_look_ahead_ms"):
+            if getattr(self, name) % 20:
+                raise EngineError(f"MuseTalk setting {name} must be a multiple of 20")
 
 
 def _parse(name: str, kind: Any, text: str) -> Any:

@@ -12,7 +12,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_server.engines.musetalk.mel import BLOCK, HOP, LogMel
+from inference_server.engines.musetalk.mel import BANDS, BLOCK, HOP, SEED, LogMel
 from visavis.frames import frame_at, frame_start
 
 FEATURES = 50  # a second
@@ -22,19 +22,22 @@ POSITIONS = 1500
 NEVER = 1 << 30
 _LEAST = 13  # hops from a frame's first feature on that its window reaches into (conv kernels included)
 _TAIL = 7  # further hops, of what is left of the last 10 ms and then silence: less strange than an edge
-_HOLD, _FADE, _AHEAD = 24, 12, 8  # hops: mouth kept after speech, its fade, its opening before speech
+_HOLD, _FADE, _AHEAD = 100, 12, 8  # hops: mouth kept after speech, its fade, its opening before speech
+_STEP = 10  # hops by which the context after a frame grows where more audio is there
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Constant shape of one encoder run. ``right``: hops of context beyond the least possible."""
+    """Constant shape of one encoder run. ``right``: hops of context beyond the least possible that a frame waits
+    for; ``further``: more of them, which are used where their audio is there already."""
 
     right: int = 0
+    further: int = 0
 
     @property
     def hops(self) -> int:
         """Hops of mel in one run."""
-        return 2 * HISTORY + _LEAST + self.right + _TAIL
+        return 2 * HISTORY + _LEAST + self.right + self.further + _TAIL
 
     @property
     def features(self) -> int:
@@ -56,12 +59,14 @@ class Plan:
 class AudioWindow:
     """What one frame hears. ``mel``: ``(hops, 80)`` float32. ``first``: how many of the run's features lie
     before the turn and are masked. ``position``: Whisper's position of feature ``first``. ``valid``: the
-    first and last feature of the run, exclusive, that are inside the audio; others count as zero."""
+    first and last feature of the run, exclusive, that are inside the audio; others count as zero. ``missing``: how
+    many of the run's features lie beyond what is heard and are masked."""
 
     mel: NDArray[np.float32]
     first: int
     position: int
     valid: tuple[int, int]
+    missing: int = 0
 
 
 def feature_of(frame: int, fps: Fraction) -> int:
@@ -70,13 +75,21 @@ def feature_of(frame: int, fps: Fraction) -> int:
 
 
 class Speech:
-    """Grows by :meth:`append`; a frame's :class:`AudioWindow` and :meth:`opening` depend on nothing but the PCM."""
+    """Grows by :meth:`append`. A frame's :meth:`opening` depends on nothing but the PCM, its :class:`AudioWindow`
+    also on how much of it after the frame was there. ``expected``: what earlier turns' :attr:`level` was."""
 
-    def __init__(self, plan: Plan, fps: Fraction, origin: int = 0, silence_dbfs: float = -45.0) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        fps: Fraction,
+        origin: int = 0,
+        silence_dbfs: float = -45.0,
+        expected: float = SEED,
+    ) -> None:
         self.plan = plan
         self.fps = fps
         self.origin = origin
-        self._mel = LogMel(origin)
+        self._mel = LogMel(origin, expected)
         self._silence = 10.0 ** (silence_dbfs / 10)
         self._ended = False
 
@@ -84,6 +97,15 @@ class Speech:
     def samples(self) -> int:
         """End of the audio in the turn's samples."""
         return self._mel.samples
+
+    @property
+    def level(self) -> float:
+        """The loudest band of any hop so far, in decades."""
+        return self._mel.level
+
+    def expect(self, level: float) -> None:
+        """What earlier turns' :attr:`level` was."""
+        self._mel.expected = max(level, SEED)
 
     @property
     def frames(self) -> int:
@@ -137,15 +159,30 @@ class Speech:
         if 2 * (start + first) < self._mel.first:
             raise ValueError(f"the audio of frame {frame} is not kept any more")
         stop = 2 * own + _LEAST + self.plan.right
-        mel = np.concatenate((self._mel.mel(2 * start, stop), self._mel.fading(stop, _TAIL)))
-        mel[: 2 * first] = 0.0
+        further = self._further(stop)
+        mel = np.zeros((self.plan.hops, BANDS), np.float32)
+        known = self._mel.window(2 * start, stop + further, _TAIL)
+        mel[2 * first : len(known)] = known[2 * first :]
         position = min(start + first, POSITIONS - (self.plan.features - first))
         total = self.samples // (2 * HOP) if self._ended else NEVER
-        return AudioWindow(mel, first, position, (first, max(min(total - start, NEVER), 0)))
+        valid = (first, max(min(total - start, NEVER), 0))
+        return AudioWindow(mel, first, position, valid, (self.plan.further - further) // 2)
+
+    def _further(self, stop: int) -> int:
+        """Hops after ``stop`` that are there, or are the silence after the end."""
+        if self._ended:
+            self._mel.pad_to(stop + self.plan.further)
+        there = min(
+            self._mel.end - stop,
+            self.plan.further,
+            (self.samples // HOP - 1 - stop) if not self._ended else NEVER,
+        )
+        return max(0, there) // _STEP * _STEP
 
     def opening(self, frame: int) -> float:
         """1 while the frame is heard speaking, 0 at rest, between the two for three frames after speech and
-        two before it. Speech that pauses for less than 320 ms does not come to rest."""
+        two before it. Speech that pauses for less than a second does not come to rest: the mouth that is drawn is a
+        little softer than the body's, which shows where the two change at every comma."""
         self._known(frame)
         start, stop = (frame_start(f, self.fps) // HOP for f in (frame, frame + 1))
         stop = max(stop, start + 1)

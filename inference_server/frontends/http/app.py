@@ -130,9 +130,8 @@ def _avatar_routes(app: FastAPI, core: Core) -> None:
         rate: Fraction = http_wire.fraction(fps)
         client = http_socket.client_of(request)
         async with core.uploads.place(client):
-            file, video = await upload(request, core.settings)
+            file, video = await upload(request, core.settings, core.uploads)
         order = PrepareRequest(file, width, height, rate, fit, _texts(settings), video, client)
-        del file
         steps = core.avatars.prepare(order)
         if _EVENTS in accept:
             return _stream(_progress(steps))

@@ -107,8 +107,25 @@ async def _start(core: Core, request: Request) -> tuple[_Start, int]:
     core.check_open_to_new()
     most = core.settings.image_bytes * 3 // 2 + 4096  # base64 and its line breaks
     client = http_socket.client_of(request)
-    async with core.uploads.place(client):
+    async with core.uploads.place(client, whole=True):
         data = b"".join([chunk async for chunk in limited(request, most, "The body").stream()])
+        order, image = _order(data)
+        del data
+        file = await core.uploads.begin()
+        await core.uploads.append(file, image)
+        del image
+    fps = order.fps or core.settings.stock_fps
+    wanted = PrepareRequest(file, order.width, order.height, Fraction(fps), "crop", {}, client=client)
+    steps = core.avatars.prepare(wanted)
+    async with contextlib.aclosing(steps):
+        async for step in steps:
+            if isinstance(step, StoredAvatar):
+                return _Start(step.avatar_id, order.sample_rate), fps
+    raise RequestError("internal", "The preparation ended without an avatar: see the server's log.")
+
+
+def _order(data: bytes) -> tuple[http_schemas.Start, bytes]:
+    """What is asked for, and the picture's file. Raises :class:`RequestError`."""
     try:
         order = http_schemas.Start.model_validate_json(data)
         image = picture_bytes(order.reference_image)
@@ -125,15 +142,8 @@ async def _start(core: Core, request: Request) -> tuple[_Start, int]:
     except ValueError as error:
         raise invalid(f"/start: {error}.") from None
     check_size(order.width, order.height)
-    fps = order.fps or core.settings.stock_fps
-    wanted = PrepareRequest(image, order.width, order.height, Fraction(fps), "crop", {}, client=client)
-    del data, image
-    steps = core.avatars.prepare(wanted)
-    async with contextlib.aclosing(steps):
-        async for step in steps:
-            if isinstance(step, StoredAvatar):
-                return _Start(step.avatar_id, order.sample_rate), fps
-    raise RequestError("internal", "The preparation ended without an avatar: see the server's log.")
+    order.reference_image = ""
+    return order, image
 
 
 _BODY: dict[str, Any] = {

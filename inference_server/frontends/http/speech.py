@@ -53,7 +53,7 @@ def install(app: FastAPI, core: Core) -> None:
         body = (await core.avatars.get(avatar_id)).body
         most = core.settings.speech_bytes
         client = client_of(request)
-        async with core.uploads.place(client):
+        async with core.uploads.place(client, whole=True):
             data = b"".join([chunk async for chunk in limited(request, most, "The WAV file").stream()])
         from inference_server.frontends.http import clip  # a third of a second, and few servers are asked
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import Request
@@ -12,6 +13,9 @@ from starlette.formparsers import MultiPartException
 from inference_server.errors import invalid
 from inference_server.frontends.http.problems import limited
 from inference_server.settings import MIB, Settings
+from inference_server.uploads import Upload, Uploads
+
+PIECE = 256 << 10
 
 BODY: dict[str, Any] = {
     "requestBody": {
@@ -33,7 +37,7 @@ BODY: dict[str, Any] = {
 """Of ``POST /v1/avatars``, in OpenAPI's terms."""
 
 
-async def upload(request: Request, limits: Settings) -> tuple[bytes, bool]:
+async def upload(request: Request, limits: Settings, uploads: Uploads) -> tuple[Upload, bool]:
     """The file, whichever way it came, and whether it is a video."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
@@ -49,11 +53,16 @@ async def upload(request: Request, limits: Settings) -> tuple[bytes, bool]:
             for name in ("image", "video"):
                 part = form.get(name)
                 if isinstance(part, UploadFile):
-                    return await part.read(), name == "video"
+                    return await uploads.keep(_pieces(part)), name == "video"
             raise invalid(
                 "The form has no file named image or video: send a JPEG, PNG or WebP file as image, or an "
                 "MP4, MOV or WebM file as video."
             )
     video = kind.startswith("video/")
     most, what = (limits.video_bytes, "The video") if video else (limits.image_bytes, "The image")
-    return b"".join([chunk async for chunk in limited(request, most, what).stream()]), video
+    return await uploads.keep(limited(request, most, what).stream()), video
+
+
+async def _pieces(part: UploadFile) -> AsyncIterator[bytes]:
+    while piece := await part.read(PIECE):
+        yield piece

@@ -56,7 +56,7 @@ export function AvatarsView({ callFace }) {
           <strong>${one.name}</strong>
           <div class="row">
             <button type="button" class="go" onClick=${() => callFace(one.name)}>Call it</button>
-            ${!one.default && html`<${Act} work=${async () => (await ask(`/v1/avatars/${encodeURIComponent(one.name)}`, { method: "DELETE" }), refresh())} failed=${setProblem} aria-label=${`Delete ${one.name}`}>Delete<//>`}
+            ${!one.default && !one.built_in && html`<${Act} work=${async () => (await ask(`/v1/avatars/${encodeURIComponent(one.name)}`, { method: "DELETE" }), refresh())} failed=${setProblem} aria-label=${`Delete ${one.name}`}>Delete<//>`}
           </div>
         </li>`,
       )}

@@ -25,7 +25,7 @@ from orchestrator.sip.config import SipConfig
 from orchestrator.sip.handler import SipHandler
 from orchestrator.sip.message.grammar import GrammarError
 from orchestrator.sip.message.message import Request, Response, make_response, parse_request_uri
-from orchestrator.sip.message.parsing import MalformedMessage, parse_message
+from orchestrator.sip.message.parsing import MAX_DATAGRAM, MAX_FRAME, MalformedMessage, parse_message
 from orchestrator.sip.message.text import PeerText
 from orchestrator.sip.sdp.capabilities import NotAcceptable
 from orchestrator.sip.sdp.description import SdpError
@@ -87,7 +87,8 @@ class Agent:
     def _read(self, data: bytes, flow: Flow, *, stream: bool) -> None:
         self.tracer.note("in", flow.remote, data)
         try:
-            message = parse_message(data, stream=stream)
+            most = MAX_FRAME if flow.reliable else MAX_DATAGRAM
+            message = parse_message(data, stream=stream, most=most)
             if isinstance(message, Request):
                 stamp_via(message, flow)
                 flow = reply_flow(message, flow)

@@ -17,6 +17,10 @@ INFO_TYPES = (MEDIA_CONTROL, DTMF_RELAY, DTMF)
 MAX_PARTS = 32
 MAX_DEPTH = 4
 """Of multiparts in multiparts; what is nested deeper is not looked into."""
+MAX_MULTIPART = 32_768
+"""Octets of a multipart that are looked at."""
+MAX_MEDIA_CONTROL = 4096
+"""Octets of an INFO's document that are looked at; those that phones send have less than 300."""
 _PART_TYPE = re.compile(rb"(?im)^(?:content-type|c)[ \t]*:([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)")
 _PART_HEAD_END = re.compile(rb"\r?\n\r?\n")
 _DIGITS = {"10": "*", "11": "#", "12": "A", "13": "B", "14": "C", "15": "D", "16": "!"}
@@ -70,7 +74,7 @@ def _parts(content_type: str, body: bytes, depth: int = 1) -> Iterator[tuple[str
     delimiter = re.compile(
         rb"(?:\A|\r?\n)--" + re.escape(boundary.encode("utf-8", "surrogateescape")) + rb"(?=--|[ \t]*\r?\n)"
     )
-    for chunk in delimiter.split(body)[1 : MAX_PARTS + 1]:
+    for chunk in delimiter.split(body[:MAX_MULTIPART], MAX_PARTS + 1)[1 : MAX_PARTS + 1]:
         if chunk.startswith(b"--"):
             return
         head, part = _split_part(chunk)
@@ -91,7 +95,8 @@ def _split_part(chunk: bytes) -> tuple[bytes, bytes]:
 
 def wants_keyframe(message: Message) -> bool:
     """Whether an INFO asks for a key frame (picture_fast_update, RFC 5168)."""
-    return message.content_type() == MEDIA_CONTROL and bool(_PICTURE_FAST_UPDATE.search(message.body))
+    start = message.body[:MAX_MEDIA_CONTROL]
+    return message.content_type() == MEDIA_CONTROL and bool(_PICTURE_FAST_UPDATE.search(start))
 
 
 def read_dtmf(message: Message) -> Dtmf | None:

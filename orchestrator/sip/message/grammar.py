@@ -7,12 +7,18 @@ Every parser raises `GrammarError` and nothing else, whatever it is given.
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import unquote
 
-Params = dict[str, str | None]
+Params = Mapping[str, str | None]
+
+MAX_PARAMS = 64
+"""Of a value or a URI; phones send about ten."""
+REMEMBERED = 128
+"""Values whose parsing is remembered, since each is asked for several times while its message is handled."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+\Z")
 _DISPLAY = re.compile(r"[^\"<>,;\\\x00-\x08\x0a-\x1f\x7f]*\Z")
@@ -20,7 +26,12 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+\-.]*\Z")
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_](?:[A-Za-z0-9_.\-]{0,253}[A-Za-z0-9_.])?)\Z")
 _USER = re.compile(r"[A-Za-z0-9\-_.!~*'()%&=+$,;?/:#\x80-\U0010ffff]+\Z")
 _BAD_URI = re.compile(r"[\s<>\"\x00-\x1f\x7f]")
-_VIA = re.compile(r"\s*([^\s/;,]+)\s*/\s*([^\s/;,]+)\s*/\s*([^\s/;,]+)\s+([^;]*?)\s*(;.*)?\Z", re.S)
+_VIA = re.compile(r"\s*([^\s/;,]+)\s*/\s*([^\s/;,]+)\s*/\s*([^\s/;,]+)\s+([^;]*)(;.*)?\Z", re.S)
+_QUOTED = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_PARTS = {  # no quantifier gives anything back, so that the time is that of one pass
+    separator: re.compile(rf'(?:[^"<{separator}]++|{_QUOTED}|<(?:[^">]++|{_QUOTED})*+(?:>|\Z))*+', re.S)
+    for separator in ",;"
+}
 
 
 class GrammarError(ValueError):
@@ -36,35 +47,34 @@ def split_outside_quotes(text: str, separator: str) -> list[str]:
     if '"' not in text and "<" not in text:
         return text.split(separator)
     parts: list[str] = []
-    start = 0
-    quoted = angled = escaped = False
-    for index, char in enumerate(text):
-        if escaped:
-            escaped = False
-        elif quoted:
-            if char == "\\":
-                escaped = True
-            elif char == '"':
-                quoted = False
-        elif char == '"':
-            quoted = True
-        elif char == "<":
-            angled = True
-        elif char == ">":
-            angled = False
-        elif char == separator and not angled:
-            parts.append(text[start:index])
-            start = index + 1
-    if quoted:
-        raise GrammarError("unterminated quoted string")
-    parts.append(text[start:])
-    return parts
+    at = 0
+    while (found := _PARTS[separator].match(text, at)) is not None:
+        parts.append(found[0])
+        if found.end() == len(text):
+            return parts
+        if text[found.end()] != separator:
+            break
+        at = found.end() + 1
+    raise GrammarError("unterminated quoted string")
 
 
+def _bounded(params: list[str]) -> list[str]:
+    if len(params) > MAX_PARAMS:
+        raise GrammarError("too many parameters")
+    return params
+
+
+@functools.lru_cache(REMEMBERED)
+def list_values(text: str) -> tuple[str, ...]:
+    """The values of a header line that is a list, without those that are empty."""
+    return tuple(value for part in split_outside_quotes(text, ",") if (value := part.strip()))
+
+
+@functools.lru_cache(REMEMBERED)
 def parse_params(text: str, *, keep_quotes: bool = False) -> Params:
     """`;name=value;name` as a dict with lower-case names; quoted values lose their quotes, unless to be echoed."""
-    params: Params = {}
-    for part in split_outside_quotes(text, ";"):
+    params: dict[str, str | None] = {}
+    for part in _bounded(split_outside_quotes(text, ";")):
         name, equals, value = part.partition("=")
         name = name.strip().lower()
         if not name:
@@ -82,7 +92,10 @@ def parse_params(text: str, *, keep_quotes: bool = False) -> Params:
 def unquote_string(text: str) -> str:
     if len(text) < 2 or text[0] != '"' or text[-1] != '"':
         raise GrammarError("unterminated quoted string")
-    return re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.S)
+    inner = text[1:-1]
+    if "\\" not in inner:
+        return inner
+    return "\\".join(part.replace("\\", "") for part in inner.split("\\\\"))
 
 
 def quote_string(text: str) -> str:
@@ -189,8 +202,8 @@ def parse_uri(text: str) -> Uri:
     rest, _, headers = rest.partition("?")
     hostport, _, params_text = rest.partition(";")
     host, port = _host_port(hostport)
-    params: Params = {}
-    for part in params_text.split(";") if params_text else ():
+    params: dict[str, str | None] = {}
+    for part in _bounded(params_text.split(";")) if params_text else ():
         name, equals, value = part.partition("=")
         if name:
             params[unquote(name, errors="replace").lower()] = value if equals else None
@@ -214,12 +227,13 @@ class NameAddr:
         return f"{name}<{self.uri}>{_params_text(self.params.items())}"
 
 
+@functools.lru_cache(REMEMBERED)
 def parse_name_addr(text: str) -> NameAddr:
     """name-addr or addr-spec; in the latter parameters belong to the header (section 20.10)."""
     text = text.strip()
     display = ""
     if text.startswith('"'):
-        match = re.match(r'"(?:[^"\\]|\\.)*"', text, re.S)
+        match = re.match(_QUOTED, text, re.S)
         if match is None:
             raise GrammarError("unterminated quoted string")
         display, text = unquote_string(match.group()), text[match.end() :].lstrip()
@@ -271,6 +285,7 @@ class Via:
         return f"SIP/{self.version}/{self.transport} {self.host}{port}{params}"
 
 
+@functools.lru_cache(REMEMBERED)
 def parse_via(text: str) -> Via:
     """One Via value, its transport in capitals."""
     match = _VIA.match(text)

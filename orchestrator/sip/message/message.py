@@ -14,10 +14,10 @@ from orchestrator.sip.message.grammar import (
     NameAddr,
     Uri,
     Via,
+    list_values,
     parse_name_addr,
     parse_uri,
     parse_via,
-    split_outside_quotes,
 )
 from orchestrator.sip.message.text import PeerText
 
@@ -94,10 +94,7 @@ class Headers:
 
     def values(self, name: str) -> list[str]:
         """Every value of a comma-separated header, in order; raises GrammarError."""
-        out: list[str] = []
-        for line in self.all(name):
-            out += [part.strip() for part in split_outside_quotes(line, ",")]
-        return [value for value in out if value]
+        return [value for line in self.all(name) for value in list_values(line)]
 
     def tokens(self, name: str) -> list[str]:
         """The values of a list of tokens such as Supported, lower-case, parameters dropped."""

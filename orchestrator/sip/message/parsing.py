@@ -12,11 +12,15 @@ from orchestrator.sip.message.grammar import GrammarError, is_token, parse_via
 from orchestrator.sip.message.message import Headers, Message, Request, Response
 
 MAX_DATAGRAM = 8192
-MAX_HEADERS = 256
-MAX_VALUES = 70  # as many as there may be hops (section 20.22)
+MAX_FRAME = 65_536
+"""Octets of a message that a WebSocket brings (RFC 7118)."""
+MAX_HEAD = 16_384
+MAX_HEADERS = 128
+MAX_COMMAS = 256  # in a line
+MAX_VALUES = {"Via": 70, "Route": 32, "Record-Route": 32, "Contact": 32}
+"""Via: as many as there may be hops (section 20.22); RFC 4475 has a good message with 34 of them."""
 MAX_CSEQ = 2**31 - 1
 _SINGLE = ("From", "To", "Call-ID", "CSeq", "Max-Forwards", "Content-Length", "Content-Type")
-_LISTS = ("Via", "Route", "Record-Route", "Contact")
 _REQUIRED = ("From", "To", "Call-ID", "CSeq")
 _FOLD = re.compile(r"\r?\n[ \t]+")
 
@@ -37,20 +41,22 @@ def _split(data: bytes) -> tuple[str, list[str], bytes]:
     head, separator, body = data.partition(b"\r\n\r\n")
     if not separator:
         head, separator, body = data.partition(b"\n\n")
+    if len(head) > MAX_HEAD:
+        raise MalformedMessage(f"a head of more than {MAX_HEAD} bytes")
     text = head.decode("utf-8", "surrogateescape")
     start, _, rest = text.partition("\n")
     lines = [line.rstrip("\r") for line in _FOLD.sub(" ", rest).split("\n")]
     return start.rstrip("\r"), [line for line in lines if line], body
 
 
-def parse_message(data: bytes, *, stream: bool = False) -> Request | Response:
-    """One message from one datagram, or one cut from a stream by its framing.
+def parse_message(data: bytes, *, stream: bool = False, most: int = MAX_DATAGRAM) -> Request | Response:
+    """One message from one datagram or frame, or one cut from a stream by its framing.
 
     Raises MalformedMessage. A datagram's bytes after Content-Length are dropped (section 18.3); one of more than
-    8 KiB is not read at all.
+    `most` bytes is not read at all.
     """
-    if len(data) > MAX_DATAGRAM and not stream:
-        raise MalformedMessage(f"a datagram of more than {MAX_DATAGRAM} bytes")
+    if len(data) > most and not stream:
+        raise MalformedMessage(f"a message of more than {most} bytes")
     start, lines, body = _split(data.lstrip(b"\r\n"))
     if start.startswith("SIP/"):
         return _parse_response(start, lines, body)
@@ -105,6 +111,8 @@ def _read_headers(message: Message, lines: list[str]) -> None:
         name = name.rstrip()
         if not colon or not is_token(name):
             raise GrammarError("a header line without a name")
+        if value.count(",") > MAX_COMMAS:
+            raise GrammarError("too many values in a line")
         message.headers.add(name, value.strip().replace("\r", " "))
 
 
@@ -120,9 +128,9 @@ def _check_headers(message: Message) -> None:
         if len(message.headers.all(name)) > 1:
             raise GrammarError(f"more than one {name}")
     _, _ = message.from_, message.to
-    for name in _LISTS:
-        if len(message.headers.values(name)) > MAX_VALUES:
-            raise GrammarError(f"more than {MAX_VALUES} values of {name}")
+    for name, most in MAX_VALUES.items():
+        if len(message.headers.values(name)) > most:
+            raise GrammarError(f"more than {most} values of {name}")
     for value in message.headers.values("Via"):
         parse_via(value)
     hops = message.headers.get("Max-Forwards")

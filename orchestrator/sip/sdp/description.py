@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from orchestrator.sip.message.grammar import is_token
@@ -10,6 +11,8 @@ from orchestrator.sip.message.grammar import is_token
 MAX_BYTES = 65_536
 MAX_MEDIA = 16
 MAX_ATTRIBUTES = 256
+MAX_FORMATS = 128
+"""Of an m-line: there are no more payload types."""
 USED = ("audio", "video")
 """The kinds of m-lines that are judged; others are refused, whatever they say."""
 DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
@@ -52,6 +55,7 @@ class Media:
     address: str | None = None
     bandwidth: dict[str, int] = field(default_factory=dict)
     attributes: list[tuple[str, str | None]] = field(default_factory=list)
+    _codecs: tuple[Format, ...] | None = field(default=None, init=False, repr=False, compare=False)
 
     def values(self, name: str) -> list[str]:
         return [value or "" for key, value in self.attributes if key == name]
@@ -59,8 +63,13 @@ class Media:
     def has(self, name: str) -> bool:
         return any(key == name for key, _ in self.attributes)
 
-    def codecs(self) -> list[Format]:
-        """The offered formats in order; those without a name known are left out."""
+    def codecs(self) -> tuple[Format, ...]:
+        """The offered formats in order; those without a name known are left out. Read once."""
+        if self._codecs is None:
+            self._codecs = tuple(self._read_codecs())
+        return self._codecs
+
+    def _read_codecs(self) -> Iterator[Format]:
         maps: dict[int, tuple[str, int, int]] = {}
         for value in self.values("rtpmap"):
             number, _, encoding = value.strip().partition(" ")
@@ -76,16 +85,14 @@ class Media:
             payload_type = small_int(number, 127)
             if payload_type is not None:
                 fmtp[payload_type] = text.strip()
-        out = []
         for text in self.formats:
             payload_type = small_int(text, 127)
             if payload_type is None:
                 continue
             if payload_type in maps:
-                out.append(Format(payload_type, *maps[payload_type], fmtp.get(payload_type, "")))
+                yield Format(payload_type, *maps[payload_type], fmtp.get(payload_type, ""))
             elif payload_type in STATIC:
-                out.append(Format(payload_type, *STATIC[payload_type], 1, fmtp.get(payload_type, "")))
-        return out
+                yield Format(payload_type, *STATIC[payload_type], 1, fmtp.get(payload_type, ""))
 
 
 @dataclass(slots=True)
@@ -148,11 +155,7 @@ def parse_sdp(body: bytes | str) -> SessionDescription:
                 raise SdpError("too many m= lines")
             session.media.append(media)
         elif key == "c":
-            address = _parse_connection(value)
-            if media is None:
-                session.address = address
-            else:
-                media.address = address
+            (session if media is None else media).address = value
         elif key == "b":
             kind, _, number = value.partition(":")
             amount = small_int(number, 2**31)
@@ -167,6 +170,9 @@ def parse_sdp(body: bytes | str) -> SessionDescription:
             target.attributes.append((name.strip().lower(), rest.strip() if colon else None))
     if not seen_version:
         raise SdpError("no v= line")
+    session.address = session.address and _parse_connection(session.address)
+    for media in session.media:
+        media.address = media.address and _parse_connection(media.address)
     return session
 
 
@@ -187,6 +193,8 @@ def _parse_media(value: str) -> Media:
         raise SdpError("bad port in an m= line")
     if not is_token(parts[0]) or not all(is_token(part) for part in parts[2].split("/")):
         raise SdpError("bad m= line")
+    if len(parts) - 3 > MAX_FORMATS:
+        raise SdpError("too many formats in an m= line")
     return Media(kind, port or 0, parts[2], [part for part in parts[3:] if is_token(part)])
 
 

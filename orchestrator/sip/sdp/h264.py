@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -75,7 +76,7 @@ def read_profile_level_id(text: str) -> tuple[int, int, int]:
     return profile, constraints, level
 
 
-def choose(offered: list[Format], modes: tuple[int, ...] = (1, 0)) -> H264Format | None:
+def choose(offered: Sequence[Format], modes: tuple[int, ...] = (1, 0)) -> H264Format | None:
     """The format to answer with: Baseline first (any profile decodes it), then by `modes`, then offer order."""
     formats = [read_format(f) for f in offered if f.name.upper() == "H264"]
     usable = [f for f in formats if f is not None and f.packetization_mode in modes]

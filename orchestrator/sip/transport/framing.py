@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-MAX_HEAD = 16_384
+from orchestrator.sip.message.parsing import MAX_HEAD
+
 MAX_BODY = 262_144
-_LENGTH = re.compile(rb"(?im)^(?:content-length|l)[ \t]*:[ \t]*(\S*)[ \t]*\r?$")
+_LENGTH = re.compile(rb"(?im)^(?:content-length|l)[ \t]*:([^\n]*)$")
 _TYPE = re.compile(rb"(?im)^(?:content-type|c)[ \t]*:")
 _PADDING = re.compile(rb"\0+|\r\n|[\r\n]")
 PING = b"\r\n\r\n"
@@ -26,6 +27,7 @@ class Framer:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+        self._total = 0  # octets of the message that has begun, once its head is there
         self.pings = 0
         self.lost = False
 
@@ -56,22 +58,27 @@ class Framer:
                 return
 
     def _next(self) -> bytes | None:
+        self._total = self._total or self._measure()
+        if not self._total or len(self._buffer) < self._total:
+            return None
+        message = bytes(self._buffer[: self._total])
+        del self._buffer[: self._total]
+        self._total = 0
+        return message
+
+    def _measure(self) -> int:
+        """The octets of the next message, 0 where its head is not whole."""
         end = self._buffer.find(b"\r\n\r\n", 0, MAX_HEAD + 4)
         if end < 0:
             if len(self._buffer) > MAX_HEAD:
                 raise FramingError("headers too long")
-            return None
+            return 0
         head = bytes(self._buffer[: end + 2])
-        lengths = set(_LENGTH.findall(head))
+        lengths = {value.strip() for value in _LENGTH.findall(head)}
         if len(lengths) > 1 or (lengths and not next(iter(lengths)).isdigit()):
             raise FramingError("no usable Content-Length")
         self.lost = not lengths and _TYPE.search(head) is not None
         text = next(iter(lengths), b"0")
         if len(text) > 9 or int(text) > MAX_BODY:
             raise FramingError("body too long")
-        total = end + 4 + int(text)
-        if len(self._buffer) < total:
-            return None
-        message = bytes(self._buffer[:total])
-        del self._buffer[:total]
-        return message
+        return end + 4 + int(text)

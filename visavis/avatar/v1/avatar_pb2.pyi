@@ -229,7 +229,7 @@ class Capabilities(_message.Message):
     ready: _builtins.bool
     draining: _builtins.bool
     not_ready_reason: _builtins.str
-    """one sentence, empty where it is ready"""
+    """one sentence, empty where all of it is ready"""
     @_builtins.property
     def pixel_formats(self) -> _containers.RepeatedScalarFieldContainer[Global___PixelFormat.ValueType]: ...
     @_builtins.property
@@ -343,7 +343,7 @@ class Capacity(_message.Message):
     ready: _builtins.bool
     draining: _builtins.bool
     not_ready_reason: _builtins.str
-    """one sentence, empty where it is ready; default "" """
+    """one sentence, empty where all of it is ready; default "" """
     @_builtins.property
     def avatar_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """prepared here, in memory or on disk; default none"""

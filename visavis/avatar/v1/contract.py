@@ -47,7 +47,7 @@ class Capabilities:
     max_sessions: int  # conversations; 0: no bound
     ready: bool
     draining: bool
-    not_ready_reason: str  # one sentence, empty where it is ready
+    not_ready_reason: str  # one sentence, empty where all of it is ready
     limits: Limits
 
 
@@ -62,7 +62,7 @@ class Capacity:
     ready: bool
     draining: bool
     avatar_ids: frozenset[str] = frozenset()  # prepared here, in memory or on disk
-    not_ready_reason: str = ""  # one sentence, empty where it is ready
+    not_ready_reason: str = ""  # one sentence, empty where all of it is ready
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +256,7 @@ FIELDS: dict[type, tuple[Field, ...]] = {
         Field("max_sessions", "uint32", doc="conversations; 0: no bound"),
         Field("ready", "bool"),
         Field("draining", "bool"),
-        Field("not_ready_reason", "string", doc="one sentence, empty where it is ready"),
+        Field("not_ready_reason", "string", doc="one sentence, empty where all of it is ready"),
         Field("limits", "message", Limits),
     ),
     Capacity: (
@@ -267,7 +267,7 @@ FIELDS: dict[type, tuple[Field, ...]] = {
         Field("ready", "bool"),
         Field("draining", "bool"),
         Field("avatar_ids", "string", repeated=True, required=False, doc="prepared here, in memory or on disk"),
-        Field("not_ready_reason", "string", required=False, doc="one sentence, empty where it is ready"),
+        Field("not_ready_reason", "string", required=False, doc="one sentence, empty where all of it is ready"),
     ),
     Open: (
         Field("avatar_id", "string"),

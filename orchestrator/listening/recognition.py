@@ -1,0 +1,132 @@
+"""Who recognises: a service of others where one is set, and the recogniser that is installed where it fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from orchestrator.listening.recogniser import LANGUAGE, NoModel, Recogniser
+from orchestrator.listening.stt import (
+    RATE,
+    Recognised,
+    Sound,
+    SpeechToText,
+    SttError,
+    SttSettings,
+    Transcriber,
+)
+from visavis.service.breaker import CircuitBreaker, ServiceState
+from visavis.service.logs import Log
+
+log = Log(__name__)
+
+_WARM_S = 1
+
+
+def _deepgram(settings: SttSettings) -> SpeechToText:
+    from orchestrator.listening.deepgram import Deepgram
+
+    return Deepgram(settings)
+
+
+def _openai(settings: SttSettings) -> SpeechToText:
+    from orchestrator.listening.openai import OpenAISpeechToText
+
+    return OpenAISpeechToText(settings)
+
+
+_SERVICES: dict[str, Callable[[SttSettings], SpeechToText]] = {"deepgram": _deepgram, "openai": _openai}
+"""Each loads only where it is wanted: the process is small."""
+
+
+class Recognition:
+    """Of all calls; ``on_change`` is told how the service does."""
+
+    def __init__(self, on_change: Callable[[ServiceState], None]) -> None:
+        self.service: SpeechToText | None = None
+        self.breaker = CircuitBreaker("stt", "")
+        self._on_change = on_change
+        self._thread = ThreadPoolExecutor(1, "recogniser")
+        self._own: Recogniser | None = None
+
+    async def load(self, settings: SttSettings) -> str:
+        """Make ready; a sentence where nobody recognises."""
+        if settings.provider:
+            self.service = _SERVICES[settings.provider](settings)
+            self.breaker = CircuitBreaker("stt", settings.provider, on_change=self._on_change)
+        reason = await asyncio.get_running_loop().run_in_executor(self._thread, self._load)
+        return reason if self.service is None else ""
+
+    def of_call(self, language: str, rate: int) -> CallRecognition:
+        """For a call whose codec has this rate in Hz; 0 where that is not known."""
+        service = self.service
+        return CallRecognition(self, service.transcriber(language, rate) if service else None, language)
+
+    async def own(self, sound: Sound, wanted: Callable[[], bool]) -> str | None:
+        """By the recogniser that is installed, where there is one and the words are still ``wanted`` by then."""
+        recognise = self._own
+        if recognise is None:
+            return None
+
+        def work() -> str:
+            return recognise(sound) if wanted() else ""
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def close(self) -> None:
+        """No call is left."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        if self.service is not None:
+            await self.service.close()
+
+    def _load(self) -> str:
+        try:
+            recognise = Recogniser()
+            recognise(np.full(RATE * _WARM_S, 1e-4, np.float32))
+        except NoModel as error:
+            return str(error)
+        self._own = recognise
+        return ""
+
+
+class CallRecognition:
+    """Of one call."""
+
+    def __init__(self, all_: Recognition, transcriber: Transcriber | None, language: str) -> None:
+        self._all, self._transcriber = all_, transcriber
+        self._known = language.lower().replace("_", "-").split("-")[0] == LANGUAGE
+
+    def feed(self, sound: Sound) -> None:
+        """The utterance has grown by this."""
+        if self._transcriber is not None and len(sound):
+            self._transcriber.feed(sound)
+
+    async def words(self, sound: Sound, wanted: Callable[[], bool]) -> Recognised | None:
+        """What was said in an utterance, all of which is ``sound``; None where nobody can tell."""
+        breaker = self._all.breaker
+        if self._transcriber is not None and breaker.usable:
+            try:
+                found = await self._transcriber.words(sound)
+            except SttError as error:
+                log.warning("stt_failed", reason=str(error))
+                breaker.fault(str(error))
+            else:
+                breaker.good()
+                return found
+        if self._transcriber is not None and not self._known:
+            return None
+        text = await self._all.own(sound, wanted)
+        return None if text is None else Recognised(text)
+
+    def take(self) -> None:
+        """The utterance is over."""
+        if self._transcriber is not None:
+            self._transcriber.take()
+
+    async def close(self) -> None:
+        """The call is over."""
+        if self._transcriber is not None:
+            await self._transcriber.close()
