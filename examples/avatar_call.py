@@ -35,6 +35,7 @@ from roomkit.video.pipeline.encoder.pyav import PyAVVideoEncoder
 from roomkit.voice.base import AudioChunk
 from roomkit.voice.interruption import InterruptionConfig, InterruptionStrategy
 from roomkit.voice.pipeline import AudioPipelineConfig
+from roomkit.voice.pipeline.backchannel.phrases import PhraseBackchannelDetector
 from roomkit.voice.pipeline.config import AudioFormat, AudioPipelineContract
 from roomkit.voice.tts.base import TTSProvider
 
@@ -155,6 +156,18 @@ def speech(offline: bool) -> tuple[dict[str, Any], dict[str, Any], Any]:
     )
 
 
+def interruption(offline: bool) -> InterruptionConfig:
+    """Who speaks over the voice stops it; "mhm" does not, where words are known.
+
+    Offline there are neither words nor an echo canceller: only a headset is safe, and speech has to last.
+    """
+    if offline:
+        return InterruptionConfig(strategy=InterruptionStrategy.CONFIRMED, min_speech_ms=500)
+    return InterruptionConfig(
+        strategy=InterruptionStrategy.SEMANTIC, backchannel_detector=PhraseBackchannelDetector()
+    )
+
+
 def provider(args: argparse.Namespace) -> ServerAvatarProvider:
     """One for each call; the servers behind them are shared."""
     if args.avatar_url.startswith("grpc://"):
@@ -204,8 +217,7 @@ async def main(args: argparse.Namespace) -> None:
         encoder_factory=lambda avatar: PyAVVideoEncoder(width=args.width, height=args.height, fps=avatar.fps),
         backend=backend,
         pipeline=AudioPipelineConfig(contract=contract, **stages),
-        # On a telephone line echo comes back late and varies: it would be taken for the caller.
-        interruption=InterruptionConfig(strategy=InterruptionStrategy.DISABLED),
+        interruption=interruption(args.offline),
         recording=ChannelRecordingConfig(audio=True),
         **options,
     )

@@ -10,8 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import os
-import ssl
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,12 +20,12 @@ import httpx
 from visavis.client.avatar_client import AvatarClient
 from visavis.client.credentials import ServerCredentials
 from visavis.errors import VisavisError
+from visavis.service.in_cluster import ACCOUNT, cluster_client
 from visavis.service.logs import Log, configure_logging
 
 log = Log("visavis.deletion_cost")
 
 ANNOTATION = "controller.kubernetes.io/pod-deletion-cost"
-ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 SILENT = -1
 """Cost of a pod that does not answer."""
 _ASK_S = 3.0
@@ -52,28 +50,8 @@ class PodApi:
     @classmethod
     def in_cluster(cls, namespace: str, selector: str, account: Path = ACCOUNT) -> PodApi:
         """As the pod's service account. Raises ``RuntimeError`` outside of a cluster."""
-        host, port = (
-            os.environ.get("KUBERNETES_SERVICE_HOST"),
-            os.environ.get("KUBERNETES_SERVICE_PORT", "443"),
-        )
-        if host is None or not (account / "token").is_file():
-            raise RuntimeError(
-                "this runs in a pod that has a service account's token: see docs/kubernetes.md"
-            )
-        host = f"[{host}]" if ":" in host else host
-
-        async def sign(request: httpx.Request) -> None:
-            request.headers["Authorization"] = (
-                f"Bearer {(account / 'token').read_text()}"  # it changes hourly
-            )
-
-        client = httpx.AsyncClient(
-            base_url=f"https://{host}:{port}",
-            verify=ssl.create_default_context(cafile=str(account / "ca.crt")),
-            event_hooks={"request": [sign]},
-            timeout=10,
-        )
-        return cls(client, namespace or (account / "namespace").read_text().strip(), selector)
+        client, own = cluster_client(account)
+        return cls(client, namespace or own, selector)
 
     async def close(self) -> None:
         """Close the connections."""

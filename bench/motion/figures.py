@@ -18,7 +18,7 @@ _MOVED = 0.8  # mm from rest: lips begin to move
 _LABIAL_S = 0.12  # a closure so near to a labial is that labial's
 _REPEAT_S = 2.0  # autocorrelation beyond this
 _BLINK = 0.6  # of the open eye's contrast
-_GAZE = 1.0  # degrees within three pictures
+_GAZE = 1.2  # degrees within two pictures
 _RAISE = 0.5  # mm of the brows
 _ACCENT = 1.0  # standard deviations of the pitch
 _WITH_ACCENT_S = 0.3
@@ -130,6 +130,12 @@ def head(seen: Watched) -> list[Figure]:
             "2.0 / 1.5 / 1.0 +- .5",
             met,
         ),
+        Figure(
+            "of it yaw / pitch by parallax",
+            " / ".join(f"{s:.2f}" for s in seen.parallax.std(0)),
+            "(told only)",
+            None,
+        ),
         Figure("head's power over 3 Hz", f"{quick:.1%}", "< 5 %", quick < 0.05),
     ]
 
@@ -207,10 +213,10 @@ def blinks(seen: Watched) -> list[Figure]:
 
 
 def gaze(seen: Watched) -> Figure:
-    """Shifts of the eyes in the head within three pictures."""
+    """Shifts of the eyes in the head within two pictures."""
     x, y = np.nan_to_num(seen.gaze, nan=np.nan).T
     step = np.full(len(x), 0.0)
-    step[3:] = np.hypot(x[3:] - x[:-3], y[3:] - y[:-3])
+    step[2:] = np.hypot(x[2:] - x[:-2], y[2:] - y[:-2])
     over = np.nan_to_num(step) > _GAZE
     starts = np.flatnonzero(over[1:] & ~over[:-1])
     kept = [s for i, s in enumerate(starts) if not i or s - starts[i - 1] > 5]

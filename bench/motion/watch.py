@@ -1,8 +1,9 @@
 """What a face does in a row of pictures: lips by Face Mesh, the head, eyes and brows followed to parts of a pixel.
 
-The head's pose is that of the mesh of the first picture which fits the points of a later one best (orthographic,
-least squares); those points are followed from the first picture by optical flow (Lucas and Kanade 1981), so that a
-still head stands still to a hundredth of a degree.
+Points of the head are followed from the first picture by optical flow (Lucas and Kanade 1981), so that a still head
+stands still to a hundredth of a degree. Yaw and pitch are those of a head on a still neck whose nose swings as far;
+how much of that its features show among themselves (parallax), and the roll, are those of the mesh which fits them
+best (orthographic, least squares).
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ _INNER = ((82, 87), (13, 14), (312, 317))
 _RING = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
 _CHEEKS = (50, 280)
 _AT_REST = 5  # pictures of a closed mouth at the beginning
+_TIP = _RIGID.index(1)
+_NECK_MM = 105.0  # from the axis of the neck to the tip of the nose
 _TEETH = 0.62  # of the cheek's luma: brighter than that between the lips are teeth
 _WITHIN = 0.85  # of an eye's outline: without the lashes
 _EYE_MM = 12.0  # radius of an eyeball
@@ -62,15 +65,16 @@ Rgb = NDArray[np.uint8]
 @dataclass(frozen=True)
 class Watched:
     """One row per picture. ``times``: seconds. ``gap``, ``width``: of the mouth, mm. ``head``: ``(n, 3)`` yaw,
-    pitch (chin up positive) and roll in degrees. ``nose``: ``(n, 2)`` mm. ``lids``: contrast of the eyes, 1 open,
-    under .6 shut. ``lid_luma``: of the eyes over the cheeks'. ``gaze``: ``(n, 2)`` degrees right and down, in the
-    head; NaN in blinks. ``brows``: mm up. ``teeth``: share of the open mouth that shows teeth. ``lost``: pictures
-    without a face, left out."""
+    pitch (chin up positive) and roll in degrees. ``parallax``: ``(n, 2)`` yaw and pitch by it. ``nose``: ``(n, 2)``
+    mm. ``lids``: contrast of the eyes, 1 open, under .6 shut. ``lid_luma``: of the eyes over the cheeks'. ``gaze``:
+    ``(n, 2)`` degrees right and down, in the head; NaN in blinks. ``brows``: mm up. ``teeth``: share of the open
+    mouth that shows teeth. ``lost``: pictures without a face, left out."""
 
     times: Signal
     gap: Signal
     width: Signal
     head: Signal
+    parallax: Signal
     nose: Signal
     lids: Signal
     lid_luma: Signal
@@ -162,10 +166,10 @@ def watch(pictures: Iterable[tuple[float, Rgb]]) -> Watched:
     shut = table[:, 8] < 0.85
     gaze = table[:, 10:12].copy()
     gaze[np.convolve(shut, np.ones(5), "same") > 0] = np.nan
-    return Watched(
-        table[:, 0], table[:, 1], table[:, 2], table[:, 3:6], table[:, 6:8], table[:, 8], table[:, 9], gaze,
-        table[:, 12], table[:, 13], lost,
-    )  # fmt: skip
+    times, gap, width = table[:, :3].T
+    lids, luma, brows, teeth = (table[:, k] for k in (8, 9, 12, 13))
+    head, nose, parallax = table[:, 3:6], table[:, 6:8], table[:, 14:16]
+    return Watched(times, gap, width, head, parallax, nose, lids, luma, gaze, brows, teeth, lost)
 
 
 def _row(rgb: Rgb, face: FaceLandmarks, ref: _Reference) -> list[float]:
@@ -183,7 +187,9 @@ def _row(rgb: Rgb, face: FaceLandmarks, ref: _Reference) -> list[float]:
         weight = 1 / (1 + (np.linalg.norm(columns @ fit - rigid, axis=1) / 0.5) ** 2)
     u, _, vt = np.linalg.svd(fit[:3].T, full_matrices=False)
     turn = u @ vt
-    head = np.degrees([-np.arcsin(turn[0, 2]), np.arcsin(turn[1, 2]), np.arctan2(turn[1, 0], turn[0, 0])])
+    swing = (rigid[_TIP] - ref.rigid[_TIP, :2]) / ref.mm / _NECK_MM * [1, -1]
+    head = np.degrees([*np.arcsin(np.clip(swing, -1, 1)), np.arctan2(turn[1, 0], turn[0, 0])])
+    parallax = np.degrees([-np.arcsin(turn[0, 2]), np.arcsin(turn[1, 2])])
     placed = np.column_stack([ref.others - ref.centre, np.ones(len(ref.others))]) @ fit
     beside = (others - placed) / ref.mm
     gaze = np.degrees(np.arcsin(np.clip(beside[len(_BROWS) :].mean(0) / _EYE_MM, -1, 1)))
@@ -196,8 +202,8 @@ def _row(rgb: Rgb, face: FaceLandmarks, ref: _Reference) -> list[float]:
     gap = float(np.mean([np.linalg.norm(points[a, :2] - points[b, :2]) for a, b in _INNER])) / ref.mm
     wide = float(np.linalg.norm(points[61, :2] - points[291, :2])) / ref.mm
     return [
-        gap, wide, *head, *(rigid[10] / ref.mm), lids, eyes / max(cheek, 1.0), *gaze,
-        -float(beside[: len(_BROWS), 1].mean()), _teeth(rgb, points, cheek, gap),
+        gap, wide, *head, *(rigid[_TIP] / ref.mm), lids, eyes / max(cheek, 1.0), *gaze,
+        -float(beside[: len(_BROWS), 1].mean()), _teeth(rgb, points, cheek, gap), *parallax,
     ]  # fmt: skip
 
 

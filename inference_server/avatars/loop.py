@@ -1,7 +1,7 @@
 """The loop of body frames: what is seen while nobody speaks.
 
-A portrait becomes about five seconds of small head movements and blinks; ``video_loop.py`` makes the loop of a
-video.
+A portrait becomes about ten seconds of small movements of head, eyes and shoulders; ``video_loop.py`` makes the
+loop of a video.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from inference_server.avatars.i420 import Planes, to_planes
 from inference_server.avatars.portrait import motion
 from inference_server.avatars.portrait.blink import Blinker
 from inference_server.avatars.portrait.closing import close_lips
+from inference_server.avatars.portrait.expression import Expression
 from inference_server.avatars.portrait.framing import Fit, frame_picture, scale_of, speaking_face
 from inference_server.avatars.portrait.landmarks import FaceLandmarks, FaceMesh
 from inference_server.avatars.portrait.region import mouth_region
@@ -28,7 +29,7 @@ from inference_server.avatars.portrait.upright import upright
 from inference_server.engines.base import BodyLoop, ImageRejected
 from visavis.frames import i420_planes, inside
 
-LOOP_BUILD = "loop-8"
+LOOP_BUILD = "loop-9"
 """Part of every ``body_id``: raise it with every change of the loop's pixels."""
 
 face_mesh = functools.cache(FaceMesh)
@@ -61,7 +62,7 @@ def make_loop(
     points = _points_in(mesh, framed.rgb, face, framed.affine)
     yield 0.08
     area = framed.inner
-    poses = motion.poses(fps)
+    poses = motion.poses(fps, width * height * 3 // 2)
     head = motion.HeadMotion(points, area, mouth_region(points[:, :2], area))
     yield 0.1
     points = settled(framed.rgb, points)
@@ -71,8 +72,8 @@ def make_loop(
         points = settled(reference, _again(mesh, reference, points, face))
     yield 0.11
     blinker = Blinker(reference, points)
+    expression = Expression(points, width, height)
     rest = inside(to_planes(reference), area)
-    lids: dict[float, Planes] = {0.0: rest}
     count = len(poses.moves)
     frames = np.empty((count, height * 3 // 2, width), np.uint8)
     frames[:, :height] = 16
@@ -82,13 +83,17 @@ def make_loop(
     digest = hashlib.sha256()
     for index in range(count):
         shut = float(poses.lids[index]) if blinker.any else 0.0
-        if shut not in lids:
-            lids[shut] = inside(to_planes(blinker.draw(shut)), area)
+        move, gaze, brows = poses.moves[index], poses.gaze[index], float(poses.brows[index])
+        shown = rest
+        if shut or brows or gaze.any():
+            picture = blinker.draw(shut)
+            expression.draw(picture, gaze, brows)
+            shown = inside(to_planes(picture), area)
             yield 0.11 + 0.88 * index / count
-        move = poses.moves[index]
         affines[index] = head.affine(move)
         marks[index] = points[:, :2] @ affines[index, :, :2].T + affines[index, :, 2]
-        planes = lids[shut] if not move.any() else _moved(lids[shut], head.maps(move))
+        breath = float(poses.breath[index])
+        planes = _moved(shown, head.maps(move, breath)) if move.any() or breath else shown
         y, u, v = inside(i420_planes(frames[index], width, height), area)
         y[:], u[:], v[:] = planes
         digest.update(frames[index])

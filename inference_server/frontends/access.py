@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from inference_server.settings import Settings
-from visavis.service.security import FLEET_SCOPES, FleetScope, Guard, Refused, Tokens
+from visavis.service.security import FLEET_SCOPES, FleetScope, Grant, Guard, Refused, Tokens
 
 HELP = (
     "give the client what visavis-token fleet prints where this server runs (VISAVIS_TOKEN, or the token file), or "
@@ -51,6 +51,11 @@ def scope_of(method: str) -> str | None:
     if method.startswith(_OF_TOOLS):
         return "stream"
     return SERVICE_SCOPES.get(method.rpartition("/")[2])
+
+
+def client_name(grant: Grant | None, address: str) -> str:
+    """Whose share it is: the token's, from however many addresses it is used; the address's where there is none."""
+    return address if grant is None or grant.shared else f"token {grant.name}"
 
 
 class AccessInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]

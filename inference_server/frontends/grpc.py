@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha import reflection
 from inference_server.core import Core
 from inference_server.errors import ErrorKind, RequestError, invalid
 from inference_server.frontends import convert, describe
-from inference_server.frontends.access import AccessInterceptor
+from inference_server.frontends.access import AccessInterceptor, client_name
 from inference_server.frontends.health import SERVICE, Health
 from inference_server.settings import MIB, Settings
 from inference_server.streams.stream import Stream
@@ -110,10 +110,10 @@ class GrpcFrontend:
         await self._server.stop(grace_s)
 
     def _client(self, context: Context) -> str:
-        """Who asks: the name of the token, and the address."""
+        """Who asks."""
         sent = [str(value) for key, value in context.invocation_metadata() if key == "authorization"]
         grant = self._guard.known(sent[0]) if sent else None
-        return f"{grant.name if grant else ''}@{client_of(context.peer())}"
+        return client_name(grant, address_of(context.peer()))
 
     def _handlers(self) -> Any:
         def entry(kind: str, method: Any, request: type[Message]) -> Any:
@@ -289,8 +289,8 @@ def _tls(files: Tls) -> grpc.ServerCredentials:
     return grpc.ssl_server_credentials([pair], ca, require_client_auth=ca is not None)
 
 
-def client_of(peer: str) -> str:
-    """Who asks, by address: of ``ipv4:127.0.0.1:5000`` the middle."""
+def address_of(peer: str) -> str:
+    """Of ``ipv4:127.0.0.1:5000`` the middle."""
     kind, _, rest = peer.partition(":")
     return rest.rpartition(":")[0] if kind in ("ipv4", "ipv6") else kind
 

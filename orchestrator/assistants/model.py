@@ -76,6 +76,8 @@ class ModelService(Protocol):
 class ModelDialogue:
     """One call's: it holds nothing but ``tokens``, since each request has the whole conversation."""
 
+    language = ""
+
     def __init__(self, service: ModelService, tools: Sequence[Tool], greeting: str) -> None:
         self.greeting = greeting
         self.tokens = 0

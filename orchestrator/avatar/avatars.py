@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.avatar.source import PortraitFile
-from orchestrator.avatar.still import still_body
+from orchestrator.avatar.still_process import still_body
 from orchestrator.media.sources import StillBody
 from visavis.client.body_cache import Body, BodyCache
 from visavis.client.credentials import ServerCredentials
@@ -145,7 +145,7 @@ class WorkerAvatars:
 
     async def _still(self, portrait: PortraitFile) -> StillBody:
         source = await self._source(portrait)
-        return await asyncio.to_thread(still_body, source.image, source.width, source.height)
+        return await still_body(source.image, source.width, source.height)
 
     async def _prepare(self, portrait: PortraitFile, avatar: Avatar | None) -> ReadyAvatar:
         source = await self._source(portrait)

@@ -51,12 +51,13 @@ class Listening:
         self._send = send
         self._listeners: dict[str, list[Listener]] = {}
         self._taps: dict[str, Callable[[Heard], None]] = {}
+        self._recorders: dict[str, Callable[[Heard], None]] = {}
 
     def listen(self, call_id: str) -> Listener:
         """Hear a call under way from now on."""
         listener = Listener(lambda gone: self._leave(call_id, gone))
         self._listeners.setdefault(call_id, []).append(listener)
-        self._send(Listen(call_id, True))
+        self._tell(call_id)
         return listener
 
     def tap(self, call_id: str, take: Callable[[Heard], None] | None) -> None:
@@ -65,12 +66,21 @@ class Listening:
             self._taps[call_id] = take
         else:
             self._taps.pop(call_id, None)
-        self._send(Listen(call_id, take is not None or call_id in self._listeners))
+        self._tell(call_id)
+
+    def record(self, call_id: str, take: Callable[[Heard], None] | None) -> None:
+        """The same for a recorder: it gets silence before the caller has sent anything."""
+        if take is not None:
+            self._recorders[call_id] = take
+        else:
+            self._recorders.pop(call_id, None)
+        self._tell(call_id)
 
     def heard(self, message: Heard) -> None:
         """A worker sent a call's voice."""
-        if tap := self._taps.get(message.call_id):
-            tap(message)
+        for takers in (self._taps, self._recorders):
+            if take := takers.get(message.call_id):
+                take(message)
         if listeners := self._listeners.get(message.call_id):
             voice = message.payload[: len(message.payload) - message.reference]
             audio = CallerAudio(message.position, np.frombuffer(voice, "<i2").astype(np.int16))
@@ -80,6 +90,7 @@ class Listening:
     def ended(self, call_id: str) -> None:
         """A call is over."""
         self._taps.pop(call_id, None)
+        self._recorders.pop(call_id, None)
         for listener in self._listeners.pop(call_id, ()):
             listener.end()
 
@@ -89,4 +100,9 @@ class Listening:
             listeners.remove(listener)
             if not listeners:
                 del self._listeners[call_id]
-                self._send(Listen(call_id, call_id in self._taps))
+                self._tell(call_id)
+
+    def _tell(self, call_id: str) -> None:
+        recorded = call_id in self._recorders
+        wanted = recorded or call_id in self._taps or call_id in self._listeners
+        self._send(Listen(call_id, wanted, recorded))

@@ -56,6 +56,8 @@ class CallRegistry:
         self.refused = 0
         self.on_answered: Callable[[Call], None] = lambda call: None
         """Is told of each call that is answered."""
+        self.on_begin: Callable[[Call], None] = lambda call: None
+        """The same before its first words."""
         self._listening = Listening(pool.send)
         self._viewing = Viewing(pool.send)
         self.dial_plan = DialPlan(
@@ -105,6 +107,16 @@ class CallRegistry:
     def tap(self, call_id: str, take: Callable[[Heard], None] | None) -> None:
         """See :meth:`orchestrator.calls.listeners.Listening.tap`."""
         self._listening.tap(call_id, take)
+
+    def record(
+        self,
+        call_id: str,
+        heard: Callable[[Heard], None] | None = None,
+        viewed: Callable[[Viewed], None] | None = None,
+    ) -> None:
+        """Hand on everything of a call that a recorder wants, from now on; without these: nothing any more."""
+        self._listening.record(call_id, heard)
+        self._viewing.record(call_id, viewed)
 
     async def dial(self, gateway: Gateway, order: DialOrder) -> str:
         """Call somebody; returns the call's id at once.
@@ -247,4 +259,5 @@ class CallRegistry:
             rtp_timeout_s=self._settings.rtp_timeout_s,
         )
         call.on_answered = lambda answered: self.on_answered(answered)
+        call.on_begin = lambda begun: self.on_begin(begun)
         return call

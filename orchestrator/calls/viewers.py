@@ -39,6 +39,7 @@ class Viewing:
     def __init__(self, send: Callable[[CallMessage], None]) -> None:
         self._send = send
         self._viewers: dict[str, list[Viewer]] = {}
+        self._recorders: dict[str, Callable[[Viewed], None]] = {}
 
     def view(self, call_id: str) -> Viewer:
         """See what the caller sees, from the next key frame on."""
@@ -47,18 +48,33 @@ class Viewing:
             self._send(RequestKeyframe(call_id))
 
         viewer = Viewer(lambda gone: self._leave(call_id, gone), ask)
+        if not self._wanted(call_id):
+            self._send(View(call_id, True))
         self._viewers.setdefault(call_id, []).append(viewer)
-        self._send(View(call_id, True))
         ask()
         return viewer
 
+    def record(self, call_id: str, take: Callable[[Viewed], None] | None) -> None:
+        """Have every picture as it comes from the worker, a key frame soon; ``None``: no more."""
+        wanted = self._wanted(call_id)
+        if take is not None:
+            self._recorders[call_id] = take
+            self._send(RequestKeyframe(call_id))
+        else:
+            self._recorders.pop(call_id, None)
+        if wanted != self._wanted(call_id):
+            self._send(View(call_id, not wanted))
+
     def viewed(self, picture: Viewed) -> None:
         """A worker sent a picture."""
+        if take := self._recorders.get(picture.call_id):
+            take(picture)
         for viewer in self._viewers.get(picture.call_id, ()):
             viewer.put(picture)
 
     def ended(self, call_id: str) -> None:
         """A call is over."""
+        self._recorders.pop(call_id, None)
         for viewer in self._viewers.pop(call_id, ()):
             viewer.end()
 
@@ -68,4 +84,8 @@ class Viewing:
             viewers.remove(viewer)
             if not viewers:
                 del self._viewers[call_id]
-                self._send(View(call_id, False))
+                if not self._wanted(call_id):
+                    self._send(View(call_id, False))
+
+    def _wanted(self, call_id: str) -> bool:
+        return call_id in self._recorders or call_id in self._viewers

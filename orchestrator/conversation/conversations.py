@@ -12,7 +12,7 @@ from orchestrator.calls.portraits import AvatarCatalog
 from orchestrator.calls.registry import CallRegistry
 from orchestrator.conversation.conversation import NO_LIMITS, Conversation
 from orchestrator.conversation.limits import ConversationLimits
-from orchestrator.conversation.sentences import LANGUAGE, Sentences, sentences_in
+from orchestrator.conversation.sentences import GREETING, LANGUAGE, Sentences, sentences_in
 from orchestrator.conversation.tools import CallTools
 from orchestrator.conversation.transcript import OnEntry, Transcript
 from orchestrator.listening.ears import Ears
@@ -170,7 +170,7 @@ class Conversations:
             current[1].close()
             call.attendant = None
         if name != NONE:
-            self._begin(call, name, hold, greet and not call.turns)
+            self._begin(call, name, hold, greet and not call.spoken)
         call.tell("assistant", {"assistant": name, "held": hold}, assistant=name)
 
     def _begin_to_listen(self, supervisor: Supervisor, voices: VoiceByLanguage, cache: SentenceCache) -> None:
@@ -207,11 +207,12 @@ class Conversations:
         self._under_way[call_id] = name, conversation
         self._calls.tap(call_id, self._heard)
         call.attendant = conversation
-        sentences = []
-        if greet:
-            sentences.append((dialogue.greeting, LANGUAGE))
+        sentences, said = [], sentences_in(facts.language)
+        if greet and dialogue.greeting == GREETING:
+            sentences.append((said.greeting, said.language))
+        elif greet:
+            sentences.append((dialogue.greeting, dialogue.language or facts.language))
         if not self._ears.understands(facts.language):
-            said = sentences_in(facts.language)
             sentences.append((said.unheard, said.language))
         conversation.start(*sentences)
         if hold:

@@ -233,6 +233,10 @@ class MediaSession:
         if self.video is not None:
             self.video.show(viewer)
 
+    def video_start(self) -> int:
+        """The picture's time stamp at ``t0``."""
+        return self.video.start if self.video is not None else 0
+
     def request_keyframe(self) -> None:
         """The peer asked for a key frame by signalling (RFC 5168)."""
         if self.video is not None:

@@ -120,10 +120,10 @@ class CallTable:
                 call.session.request_keyframe()
             case SendDigits():
                 self._press(message, call)
-            case Listen(_, wanted):
-                call.inbound.wanted = wanted
+            case Listen(_, wanted, always):
+                call.inbound.wanted, call.session.audio.always = wanted, wanted and always
             case View(call_id, wanted):
-                outbound = OutboundVideo(call_id, self._send, self._congested)
+                outbound = OutboundVideo(call_id, self._send, self._congested, call.session.video_start)
                 call.session.show(outbound.take if wanted else None)
             case CloseCall(call_id):
                 self._end(call_id)
@@ -141,7 +141,13 @@ class CallTable:
         except (PortsExhausted, OSError) as error:
             self._send(CallRefused(call_id, str(error)))
             return
-        inbound = InboundAudio(call_id, lambda: self._hearing(call_id), self._send, self._congested)
+        inbound = InboundAudio(
+            call_id,
+            lambda: self._hearing(call_id),
+            self._send,
+            self._congested,
+            lambda: session.audio.piece,
+        )
         self._calls[call_id] = _WorkerCall(session, inbound)
         session.hearing = inbound
         self._send(CallOpened(call_id, session.audio_port, session.video_port))

@@ -23,11 +23,13 @@ class InboundAudio:
         owner: Callable[[], Hearing | None],
         send: Callable[[Message], None],
         congested: Callable[[], bool],
+        piece: Callable[[], int] = lambda: 0,
     ) -> None:
         self._call_id = call_id
         self._owner = owner
         self._send = send
         self._congested = congested
+        self._piece = piece
         self._chunk: list[NDArray[np.int16]] = []
         self._sent: list[NDArray[np.int16]] = []
         self._position = 0
@@ -56,7 +58,7 @@ class InboundAudio:
             self._sent.clear()
             if not self._congested():
                 payload = voice.astype("<i2").tobytes() + reference
-                self._send(Heard(self._call_id, self._position, payload, len(reference), rate))
+                self._send(Heard(self._call_id, self._position, payload, len(reference), rate, self._piece()))
             self._position += len(voice)
 
     def digit(self, digit: str, milliseconds: int) -> None:

@@ -174,9 +174,11 @@ class DigitsRefused(CallMessage):
 
 @dataclass(frozen=True, slots=True)
 class Listen(CallMessage):
-    """Whether the caller's voice is wanted from now on; it comes as ``Heard``."""
+    """Whether the caller's voice is wanted from now on; it comes as ``Heard``. ``always``: also before the caller
+    has sent any, as silence, for the sake of what the caller is sent."""
 
     wanted: bool
+    always: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,23 +190,26 @@ class View(CallMessage):
 
 @dataclass(frozen=True, slots=True)
 class Viewed(CallMessage):
-    """One picture as it left for the caller: H.264 in Annex B; ``timestamp`` at 90 kHz, ``key``: with an IDR."""
+    """One picture as it left for the caller: H.264 in Annex B; ``timestamp`` at 90 kHz, ``key``: with an IDR.
+    ``start`` is the time stamp at the call's first 20 ms of sound."""
 
     timestamp: int
     key: bool
     payload: bytes = b""
+    start: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Heard(CallMessage):
     """The caller's voice, 16-bit little-endian mono PCM at 16 kHz; ``position`` counts samples since it
     was first wanted, those that were left out included. In the last ``reference`` bytes what the caller was sent
-    at that time, at ``rate`` Hz: of which an echo would be."""
+    at that time, at ``rate`` Hz: of which an echo would be. ``piece`` counts the call's 20 ms steps at its end."""
 
     position: int
     payload: bytes = b""
     reference: int = 0
     rate: int = 0
+    piece: int = 0
 
 
 @dataclass(frozen=True, slots=True)

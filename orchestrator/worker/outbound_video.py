@@ -12,10 +12,19 @@ _START_CODE = b"\0\0\0\1"
 
 
 class OutboundVideo:
-    """Takes packets as they are sent; a picture is told with its last one, unless the channel is ``congested``."""
+    """Takes packets as they are sent; a picture is told with its last one, unless the channel is ``congested``:
+    then none is before the next key frame. ``start``: see ``Viewed``."""
 
-    def __init__(self, call_id: str, send: Callable[[Message], None], congested: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        call_id: str,
+        send: Callable[[Message], None],
+        congested: Callable[[], bool],
+        start: Callable[[], int] = lambda: 0,
+    ) -> None:
         self._call_id = call_id
+        self._start = start
+        self._waits = False
         self._send = send
         self._congested = congested
         self._payloads: list[bytes] = []
@@ -27,6 +36,10 @@ class OutboundVideo:
             return
         units = depacketize(self._payloads)
         self._payloads = []
-        if units and not self._congested():
+        key = is_idr(units)
+        if not units or self._congested():
+            self._waits = True  # what follows refers to it
+        elif key or not self._waits:
+            self._waits = False
             data = b"".join(_START_CODE + unit for unit in units)
-            self._send(Viewed(self._call_id, timestamp, is_idr(units), data))
+            self._send(Viewed(self._call_id, timestamp, key, data, self._start()))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import struct
-import threading
+import subprocess
+import sys
 import zlib
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,10 +17,12 @@ import numpy as np
 import pytest
 
 from orchestrator.avatar import avatars as avatars_module
+from orchestrator.avatar import still_process
 from orchestrator.avatar.avatars import WorkerAvatars
 from orchestrator.avatar.call_avatar import CallAvatar
 from orchestrator.avatar.source import PortraitFile
-from orchestrator.avatar.still import grey_body, still_body
+from orchestrator.avatar.still import fit, grey_body
+from orchestrator.avatar.still_process import still_body
 from orchestrator.media.sources import StillBody
 
 RED_LUMA, BLUE_LUMA = 81, 41  # BT.601
@@ -41,19 +46,74 @@ def white(width: int, height: int) -> bytes:
 def test_the_upper_middle_of_a_tall_picture() -> None:
     image = np.zeros((400, 100, 3), np.uint8)
     image[:200, :, 2], image[200:, :, 0] = 255, 255  # red above blue
-    body = still_body(png(image), 96, 96)
-    assert body.frames.shape == (1, 144, 96)
-    assert np.abs(body.frames[0, :90].mean() - RED_LUMA) < 5
-    assert (body.width, body.height) == (96, 96)
+    frame = fit(png(image), 96, 96)
+    assert frame is not None and frame.shape == (144, 96)
+    assert np.abs(frame[:90].mean() - RED_LUMA) < 5
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"no picture", white(64, 64)[:60], white(8000, 7000), white(1, 5000)],
     ids=["empty", "text", "cut", "too large", "too thin"],
 )  # fmt: skip
-def test_grey_where_there_is_no_picture_to_show(data: bytes) -> None:
-    body = still_body(data, 128, 96)
-    assert np.array_equal(body.frames, grey_body(128, 96).frames)
+def test_nothing_where_there_is_no_picture_to_show(data: bytes) -> None:
+    assert fit(data, 128, 96) is None
+
+
+@pytest.mark.process
+async def test_a_portrait_is_decoded_in_another_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = np.zeros((96, 96, 3), np.uint8)
+    image[..., 2] = 255
+    body = await still_body(png(image), 96, 64)
+    assert (body.width, body.height) == (96, 64)
+    assert np.abs(body.frames[0, :64].mean() - RED_LUMA) < 5
+    assert np.array_equal((await still_body(b"no picture", 96, 64)).frames, grey_body(96, 64).frames)
+    assert not caplog.records  # the kernel of whoever runs this has a whole sandbox
+    dead = replace(still_process.PROGRAM, module="tests.support.nothing")
+    monkeypatch.setattr(still_process, "PROGRAM", dead)
+    assert np.array_equal((await still_body(png(image), 96, 64)).frames, grey_body(96, 64).frames)
+    assert [record.msg for record in caplog.records] == ["portrait_not_decoded"]
+
+
+@pytest.mark.process
+def test_the_decoder_of_portraits_is_in_the_sandbox(tmp_path: Path) -> None:
+    """The process itself, whose decoder is one that breaks out."""
+    secret = tmp_path / "secret"
+    secret.touch()
+    code = f"""
+import socket, sys
+from orchestrator.avatar import still_process
+
+def outcome(act):
+    try:
+        act()
+    except OSError as error:
+        return type(error).__name__
+    return "done"
+
+def evil(data, width, height):
+    told = [outcome(act) for act in (lambda: open({str(secret)!r}), socket.socket, still_process.os.fork)]
+    print(*told, dict(still_process.os.environ), flush=True)
+
+still_process.fit = evil
+sys.argv = ["still", "--channel", sys.argv[1]]
+sys.exit(still_process.main())
+"""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(still_process.codec.encode(still_process.MakeStill(64, 64, b"x")))
+        run = subprocess.run(
+            [sys.executable, "-c", code, str(theirs.fileno())],
+            pass_fds=(theirs.fileno(),),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+            env=still_process.PROGRAM.environment,
+            cwd=Path(still_process.__file__).parents[2],
+        )
+    assert run.stdout == "PermissionError PermissionError PermissionError {}\n", run.stderr
 
 
 def turned(orientation: int, order: str, image: np.ndarray) -> bytes:
@@ -74,8 +134,9 @@ def test_a_portrait_that_was_taken_on_its_side_is_upright(
     upright[:48, :, 2], upright[48:, :, 0] = 255, 255  # red above blue
     if orientation == 4:
         upright = upright[::-1]  # mirrored top to bottom: nobody's camera does that
-    body = still_body(turned(orientation, order, np.rot90(upright, quarters).copy()), 96, 96)
-    top, bottom = body.frames[0, 4:40].mean(), body.frames[0, 56:92].mean()
+    frame = fit(turned(orientation, order, np.rot90(upright, quarters).copy()), 96, 96)
+    assert frame is not None
+    top, bottom = frame[4:40].mean(), frame[56:92].mean()
     told = (top, bottom) if orientation != 4 else (bottom, top)
     assert np.abs(np.array(told) - (RED_LUMA, BLUE_LUMA)).max() < 6
 
@@ -83,19 +144,21 @@ def test_a_portrait_that_was_taken_on_its_side_is_upright(
 def test_a_tall_portrait_on_its_side_is_cropped_upright() -> None:
     image = np.zeros((100, 400, 3), np.uint8)
     image[:, :200, 2], image[:, 200:, 0] = 255, 255  # red left of blue: above it once turned clockwise
-    body = still_body(turned(6, ">", image[::-1, ::1].copy()), 96, 96)
-    assert np.abs(body.frames[0, :90].mean() - RED_LUMA) < 6
+    frame = fit(turned(6, ">", image[::-1, ::1].copy()), 96, 96)
+    assert frame is not None and np.abs(frame[:90].mean() - RED_LUMA) < 6
 
 
 async def test_a_call_is_heard_while_its_portrait_is_still_being_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reading a large picture takes as long as ten packets of sound: it may not hold the clock's thread."""
-    go = threading.Event()
+    """Reading a large picture takes as long as ten packets of sound."""
+    go = asyncio.Event()
 
-    def slow(data: bytes, width: int, height: int) -> StillBody:
-        assert go.wait(30)
-        return still_body(data, width, height)
+    async def slow(data: bytes, width: int, height: int) -> StillBody:
+        await go.wait()
+        frame = fit(data, width, height)
+        assert frame is not None
+        return StillBody("still", frame[None])
 
     monkeypatch.setattr(avatars_module, "still_body", slow)
     avatars = WorkerAvatars(["127.0.0.1:9"], tmp_path, 1 << 20, lambda *_: None)

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from inference_server.avatars.i420 import half, pack, to_planes
 from inference_server.avatars.loop import make_loop
 from inference_server.avatars.portrait import motion
+from inference_server.avatars.portrait.expression import Expression
 from inference_server.avatars.portrait.framing import EYES
 from inference_server.avatars.portrait.image import load_image
+from inference_server.avatars.portrait.landmarks import FaceMesh
 from inference_server.avatars.portrait.region import mouth_region
 from inference_server.avatars.video_loop import make_video_loop
 from inference_server.engines.base import BodyLoop, ImageRejected
@@ -48,20 +50,42 @@ def loop() -> BodyLoop:
 
 def test_shape_digest_and_length() -> None:
     body = loop()
-    assert body.frames.shape == (126, 384, 256) and body.frames.dtype == np.uint8
-    assert body.landmarks.shape == (126, 468, 2) and body.motion.shape == (126, 2, 3)
+    assert body.frames.shape == (250, 384, 256) and body.frames.dtype == np.uint8
+    assert body.landmarks.shape == (250, 468, 2) and body.motion.shape == (250, 2, 3)
     assert body.reference.shape == (256, 256, 3)
     assert body.sha256 == hashlib.sha256(body.frames.tobytes()).digest()
     assert (body.frame(0) == pack(to_planes(body.reference))).all()
 
 
-@pytest.mark.parametrize(
-    "fps", [Fraction(25), Fraction(30), Fraction(30_000, 1001), Fraction(10), Fraction(1)]
-)
-def test_a_loop_is_about_five_seconds_and_even(fps: Fraction) -> None:
-    n = motion.loop_length(fps)
-    assert n % 2 == 0 and (abs(n / fps - 5) <= 1 / fps or n == 8)
-    assert len(motion.poses(fps).moves) == n
+@pytest.mark.parametrize("fps", [Fraction(25), Fraction(30), Fraction(30_000, 1001), Fraction(10)])
+@pytest.mark.parametrize(("width", "height"), [(512, 512), (1280, 720), (320, 240)])
+def test_a_body_has_ten_seconds_or_what_fits(fps: Fraction, width: int, height: int) -> None:
+    frame = width * height * 3 // 2
+    n = len(motion.poses(fps, frame).moves)
+    assert n % 2 == 0
+    assert n * frame <= max(motion.MOST_BYTES, 5 * fps * frame)
+    assert 4.5 <= n / fps <= 10.3
+
+
+def test_segments_begin_and_end_in_the_pose_of_the_reference() -> None:
+    poses = motion.poses(FPS, 1)
+    ends = [(cut - 1) % len(poses.moves) for cut in poses.cuts]
+    steps = np.abs(np.diff(poses.moves, axis=0)).max(0)
+    for cut, end in zip(poses.cuts, ends, strict=True):
+        assert not poses.moves[cut].any() and not poses.gaze[cut].any()
+        assert not poses.lids[cut] and not poses.brows[cut] and not poses.breath[cut]
+        assert (np.abs(poses.moves[end]) <= 0.2 * steps + 1e-9).all()
+        assert not poses.lids[end]
+
+
+def test_heads_turn_nod_and_tilt_and_eyes_stay_within_three_degrees() -> None:
+    poses = motion.poses(FPS, 1)
+    yaw, pitch, roll = np.degrees(np.ptp(poses.moves[:, [3, 4, 2]], axis=0))
+    assert yaw > 6 and pitch > 6 and roll > 2
+    assert np.abs(poses.gaze).max() <= 3
+    spectrum = np.abs(np.fft.rfft(poses.moves * np.hanning(len(poses.moves))[:, None], axis=0)) ** 2
+    quick = np.fft.rfftfreq(len(poses.moves), 1 / 25) > 3
+    assert (spectrum[quick].sum(0) < 0.05 * spectrum.sum(0)).all()
 
 
 def test_the_same_bits_every_time() -> None:
@@ -80,17 +104,17 @@ def test_it_closes_and_jumps_without_a_step() -> None:
     usual = max(float(np.abs(luma(body, i) - luma(body, i + 1)).mean()) for i in range(n - 1))
     assert usual > 0.05  # it moves
     assert float(np.abs(luma(body, n - 1) - luma(body, 0)).mean()) <= usual
-    assert len(body.jumps) == 6
+    assert len(body.jumps) == 7 * 6
     for end, start in body.jumps:
         assert (end + 1) % n != start
         assert float(np.abs(luma(body, end) - luma(body, start)).mean()) <= usual
         assert (body.frame(start) == body.frame(0)).all()
 
 
-def test_eyes_blink_twice_and_stay_open_otherwise() -> None:
+def test_eyes_blink_three_times_and_stay_open_otherwise() -> None:
     body = loop()
-    lids = motion.poses(FPS).lids
-    assert (np.diff((lids > 0.5).astype(int)) == 1).sum() == 2
+    lids = motion.poses(FPS, 1).lids
+    assert (np.diff((lids > 0.5).astype(int)) == 1).sum() == 3
     for side in EYES:
         ring = body.landmarks[0][list(side)]
         inside = np.zeros((256, 256), np.uint8)
@@ -102,6 +126,31 @@ def test_eyes_blink_twice_and_stay_open_otherwise() -> None:
 
         shut = max(contrast(int(index)) for index in np.flatnonzero(lids == 1))
         assert shut < 0.6 * min(contrast(0), contrast(40))
+
+
+def test_eyes_and_brows_move_where_they_are_and_nowhere_else() -> None:
+    points = FaceMesh().detect(portrait())[0].points
+    height, width = portrait().shape[:2]
+    for gaze, brows in ((np.array([3.0, 0.0]), 0.0), (np.zeros(2), 0.01)):
+        picture = portrait().copy()
+        Expression(points, width, height).draw(picture, gaze, brows)
+        rows, _ = np.nonzero(np.abs(picture.astype(int) - portrait()).max(2) > 12)
+        assert len(rows) > 50
+        lowest = points[[145, 374], 1].max()
+        assert rows.max() <= lowest + 2 and rows.min() > points[10, 1] - 0.1 * height
+    assert (picture[int(lowest) :] == portrait()[int(lowest) :]).mean() > 0.999
+
+
+def test_shoulders_breathe_and_the_mouth_does_not() -> None:
+    body = loop()
+    points = body.landmarks[0]
+    region = mouth_region(points, Rect(0, 0, 256, 256))
+    head = motion.HeadMotion(np.pad(points, ((0, 0), (0, 1))), Rect(0, 0, 256, 256), region)
+    mx, my = head.maps(np.zeros(5), 0.006)
+    rows = np.arange(256, dtype=np.float32)[:, None]
+    assert np.abs(my - rows)[: region.y + region.height].max() < 1e-3
+    assert (my - rows)[-8:].min() > 0.5
+    assert np.abs(mx - np.arange(256, dtype=np.float32)).max() < 1e-3
 
 
 def test_landmarks_follow_the_motion() -> None:

@@ -21,6 +21,7 @@ def still() -> Watched:
         gap=flat + 4.0,
         width=flat + 50,
         head=np.zeros((N, 3)),
+        parallax=np.zeros((N, 2)),
         nose=np.zeros((N, 2)),
         lids=flat + 1,
         lid_luma=flat + 0.7,

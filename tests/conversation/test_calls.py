@@ -6,12 +6,11 @@ import asyncio
 import json
 import os
 import signal
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.support.talk import Talk, talking
+from tests.support.talk import Talk, pid_of, talking
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
@@ -41,21 +40,6 @@ async def test_a_question_is_answered_and_an_answer_can_be_interrupted(codec: st
     assert "Monday" not in lines and said["text"] not in lines
 
 
-def pid_of(talk: Talk, module: str) -> int:
-    """The newest process of this orchestrator that runs a module."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                line = (entry / "cmdline").read_bytes().decode().split("\0")
-                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            except OSError:
-                continue  # gone
-            if module in line and parent == talk.house.process.pid:
-                found.append(int(entry.name))
-    return max(found, default=0)
-
-
 @pytest.mark.parametrize("module", ["orchestrator.listening.process", "orchestrator.speech.process"])
 async def test_a_process_that_dies_in_mid_turn_costs_no_call(module: str) -> None:
     async with talking(SAID, greeting="Hello.") as talk:
@@ -64,9 +48,9 @@ async def test_a_process_that_dies_in_mid_turn_costs_no_call(module: str) -> Non
             begun, heard = len(talk.all("speech_started")), len(talk.all("reply", whole=True))
             talk.say(SAID[0])
             await talk.of("speech_started", begun + 1)
-            killed = pid_of(talk, module)
+            killed = pid_of(talk.house, module)
             os.kill(killed, signal.SIGKILL)
-            await until(lambda killed=killed: pid_of(talk, module) not in (0, killed))  # type: ignore[misc]
+            await until(lambda killed=killed: pid_of(talk.house, module) not in (0, killed))  # type: ignore[misc]
             if "listening" in module:  # what it was hearing is lost, what is said next is not
                 await hears(talk)
                 talk.say(SAID[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +12,7 @@ from typing import Any, cast
 import grpc
 import httpx
 import pytest
+import websockets
 from fastapi.routing import iter_route_contexts
 
 from inference_server.frontends.access import SERVICE_SCOPES, make_guard, scope_of
@@ -263,3 +265,35 @@ async def test_one_client_cannot_have_every_stream_while_another_is_here(tmp_pat
             await open_one(much)
         for _ in range(2):
             await open_one(little)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("named", [True, False])
+async def test_a_share_is_the_tokens_wherever_it_is_used_from(tmp_path: Path, *, named: bool) -> None:
+    """Sockets of three addresses of this machine, with one token, or with none in the time of a rollout."""
+    path = tmp_path / "tokens"
+    path.write_text("visavis_greedy-greedy-greedy * greedy\nvisavis_modest-modest-modest * modest\n")
+    async with running_server(tokens=path, max_sessions=8, insecure=not named) as server:
+        async with AvatarClient(server.address, token="visavis_modest-modest-modest") as client:
+            avatar = await client.prepare(portrait(), 128, 128)
+        opening = json.dumps({"type": "open", "avatar_id": avatar.avatar_id})
+        async with contextlib.AsyncExitStack() as sockets:
+
+            async def open_one(host: str, name: str) -> dict[str, Any]:
+                bearer = {"Authorization": f"Bearer visavis_{name}-{name}-{name}"}
+                socket = await sockets.enter_async_context(
+                    websockets.connect(
+                        f"ws://127.0.0.1:{server.http_port}/v1/converse",
+                        additional_headers=bearer if named else {},
+                        local_addr=(host, 0),
+                    )
+                )
+                await socket.send(opening)
+                said: dict[str, Any] = json.loads(await socket.recv())
+                return said
+
+            assert (await open_one("127.0.0.9", "modest"))["type"] == "opened"
+            told = [await open_one(f"127.0.0.{10 + number % 3}", "greedy") for number in range(7)]
+            opened = 5 if named else 6  # one client of two has a half, one of four addresses a quarter
+            assert [each["type"] for each in told] == ["opened"] * opened + ["error"] * (7 - opened)
+            assert f"This client has {5 if named else 2} of 8 streams, its share" in str(told[-1])

@@ -41,7 +41,7 @@ from visavis.service.settings import CONFIG
 
 pytestmark = pytest.mark.process
 
-GPU = [name for name in OVERLAYS if name not in ("cpu", "browsers")]
+GPU = [name for name in OVERLAYS if name not in ("cpu", "browsers", "endpoint-slices")]
 UNITS = {"Ki": 1, "Mi": 1 << 10, "Gi": 1 << 20}
 PROCESSES_MIB = {"inference": 2 * 140, "orchestrator": 2 * 496}
 """Twice what the processes of an idle pod hold, listening and voices included: docs/kubernetes.md (*How many*)."""
@@ -105,7 +105,8 @@ def test_references_lead_somewhere(rendered: dict[str, list[Object]], overlay: s
         spec = workload["spec"]["template"]["spec"]
         account = find(objects, "ServiceAccount", spec["serviceAccountName"])
         assert account["automountServiceAccountToken"] is False
-        assert spec["automountServiceAccountToken"] is False
+        asks_the_api = (overlay, name) == ("endpoint-slices", "orchestrator")
+        assert spec["automountServiceAccountToken"] is asks_the_api
         find(objects, "PriorityClass", spec["priorityClassName"])
         volumes = {v["name"] for v in spec["volumes"]}
         used: set[str] = set()
@@ -117,7 +118,14 @@ def test_references_lead_somewhere(rendered: dict[str, list[Object]], overlay: s
             assert one["securityContext"]["capabilities"] == {"drop": ["ALL"]}
         assert used == volumes, name
         assert workload["metadata"]["namespace"] == "visavis"
-    if overlay != "monitoring-deletion-cost":
+    if overlay == "endpoint-slices":
+        (role,) = [o for o in objects if o["kind"] in ("Role", "ClusterRole")]
+        (binding,) = [o for o in objects if o["kind"] in ("RoleBinding", "ClusterRoleBinding")]
+        assert (role["kind"], binding["kind"]) == ("Role", "RoleBinding")
+        slices = {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list"]}
+        assert role["rules"] == [slices] and binding["roleRef"]["name"] == role["metadata"]["name"]
+        assert [s["name"] for s in binding["subjects"]] == ["orchestrator"]
+    elif overlay != "monitoring-deletion-cost":
         assert not [o for o in objects if o["kind"] in ("Role", "RoleBinding", "ClusterRole", "Secret")]
     for scaler in (o for o in objects if o["kind"] in ("ScaledObject", "HorizontalPodAutoscaler")):
         assert scaler["spec"]["scaleTargetRef"]["name"] == "inference"
@@ -167,7 +175,8 @@ def test_configuration_is_accepted_by_the_settings(
     service = find(objects, "Service", "inference")
     assert service["spec"]["clusterIP"] == "None"
     assert not service["spec"].get("publishNotReadyAddresses")
-    assert orchestrator.avatar_servers == [f"dns:///inference:{settings.port}"]
+    scheme = "kubernetes" if overlay == "endpoint-slices" else "dns"
+    assert orchestrator.avatar_servers == [f"{scheme}:///inference:{settings.port}"]
     for given in (inference, environment):
         for name in ("VISAVIS_INFERENCE_CACHE_DIR", "VISAVIS_CACHE_DIR", "VISAVIS_DATA_DIR"):
             if name in given:

@@ -201,7 +201,7 @@ class Owners:
 
     def open(self, call: CallContext, start: StartCall) -> CallAvatarOwner:
         portrait = PortraitFile(Path("portrait"), *SIZE, FPS, "crop")
-        return CallAvatarOwner(call, self._avatars, portrait, start.trim_ms)
+        return CallAvatarOwner(call, self._avatars, lambda _path, _fps: portrait, start)
 
     async def start(self, worker: WorkerContext) -> None: ...
     def take(self, message: ToFactory) -> None: ...

@@ -36,7 +36,7 @@ async def serving(most: int = 10) -> AsyncIterator[int]:
 
     @app.post("/patient")
     async def patient(request: Request) -> int:
-        await asyncio.sleep(0.3)  # reads nothing meanwhile
+        await asyncio.sleep(0.9)  # reads nothing meanwhile
         return len(await request.body())
 
     listener = socket.create_server(("127.0.0.1", 0))
@@ -101,10 +101,10 @@ async def test_a_body_that_hardly_comes_is_given_up(monkeypatch: pytest.MonkeyPa
 
 
 async def test_a_body_that_nobody_reads_may_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_server, "BODY_S", 0.1)
+    monkeypatch.setattr(http_server, "BODY_S", 0.3)
     async with serving() as port, peer(port, POST.replace(b"/body", b"/patient")) as (reader, writer):
         writer.write(b"x" * 99_000)  # beyond what is read ahead
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(0.75)
         writer.write(b"x" * 1000)
         assert b" 200 " in await asyncio.wait_for(reader.readline(), 5)
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from testing.caller import Phone
@@ -46,6 +47,21 @@ class Talk:
     def say(self, text: str) -> None:
         """Speak; the sound was made before."""
         self.phone.microphone.speak(speech(text, self.phone.recording.rate))
+
+
+def pid_of(house: House, module: str) -> int:
+    """The newest process of this orchestrator that runs a module; 0 for none."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes().decode().split("\0")
+                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            except OSError:
+                continue  # gone
+            if module in line and parent == house.process.pid:
+                found.append(int(entry.name))
+    return max(found, default=0)
 
 
 @contextlib.asynccontextmanager

@@ -13,12 +13,15 @@ import pytest
 
 from examples.custom_provider import MyAvatarProvider
 from testing.caller import Phone
+from testing.caller.recording import G711
 from testing.card import read_card
 from testing.ports import free_port
 from tests.support.house import picture, tone
 from tests.support.servers import ROOT, running_server
+from tests.support.speech import speech
 
 pytestmark = pytest.mark.peer
+RATE = 8000
 
 
 @contextlib.asynccontextmanager
@@ -58,6 +61,7 @@ async def mouths(phone: Phone) -> tuple[int, int]:
 async def test_the_whole_agent_talks_without_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PULSE_RUNTIME_PATH", str(tmp_path / "pulse"))  # espeak-ng opens it even for --stdout
     port = free_port()
+    words = speech("No, wait, I want to ask you something else.", RATE)
     recordings = tmp_path / "recordings"
     async with running_server() as server:
         where = ["--sip-host", "127.0.0.1", "--sip-port", port, "--rtp-ip", "127.0.0.1"]
@@ -68,7 +72,17 @@ async def test_the_whole_agent_talks_without_a_key(tmp_path: Path, monkeypatch: 
                 async with asyncio.timeout(40):
                     while not np.abs(phone.recording.samples()[-8000:]).max(initial=0) > 1000:
                         await asyncio.sleep(0.2)
-                await asyncio.sleep(4)
+                phone.microphone.speak(words)
+                await asyncio.sleep(8)
+            began, ended = phone.microphone.began[0], phone.microphone.ended[0]
+            loud = [
+                packet.arrived
+                for packet in phone.recording.audio.ordered()
+                if np.abs(G711["PCMU"][np.frombuffer(packet.payload, np.uint8)]).max() > 300
+            ]
+            assert [at for at in loud if at < began + 0.2]
+            assert not [at for at in loud if began + 1.5 < at < ended]  # it stops while the caller speaks
+            assert [at for at in loud if at > ended]  # and the script goes on
             pictures, speaking = await mouths(phone)
             assert pictures > 60 and speaking > 30
             async with asyncio.timeout(20):

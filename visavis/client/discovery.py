@@ -1,4 +1,5 @@
-"""Discovery of avatar servers: those named and those that a DNS name lists, each watched for news of itself."""
+"""Discovery of avatar servers: those named, those that a DNS name or a Service of Kubernetes lists, each watched
+for news of itself."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
+from visavis.client.endpoint_slices import SCHEME, EndpointSlices
 from visavis.client.placement import Placement
 from visavis.client.server import ServerClient
 from visavis.errors import AccessDenied, VisavisError
@@ -43,6 +45,7 @@ class Discovery:
         self._placement = placement
         self._connect = connect
         self._resolver = resolver or resolve
+        self._slices = EndpointSlices()
         self._watches: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
@@ -52,7 +55,7 @@ class Discovery:
     async def start(self) -> None:
         """Find the servers; does not wait for one to answer."""
         await self.look()
-        if any(a.startswith("dns:") for a in self._given):
+        if any(a.startswith(("dns:", SCHEME)) for a in self._given):
             self._begin(self._look_forever())
 
     async def close(self) -> None:
@@ -63,15 +66,18 @@ class Discovery:
         await asyncio.gather(*tasks, return_exceptions=True)
         for client in (*self.clients.values(), *self._retired.values()):
             await client.close()
+        await self._slices.close()
         for left in (self.clients, self._retired, self._watches):
             left.clear()
 
     async def look(self) -> None:
-        """Ask DNS again: new servers are watched, those gone are let go once no conversation is there."""
+        """Ask again: new servers are watched, those gone are let go once no conversation is there."""
         found: list[str] = []
         for given in self._given:
-            if given.startswith("dns:"):
-                known = [a for a in self.clients if a not in self._given]
+            known = [a for a in self.clients if a not in self._given]
+            if given.startswith(SCHEME):
+                found += await self._slices.addresses(given, known)
+            elif given.startswith("dns:"):
                 found += await self._resolver(given, known)
             else:
                 found.append(given)

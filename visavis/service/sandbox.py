@@ -50,8 +50,10 @@ class SandboxError(OSError):
     """The kernel does not give it: one sentence."""
 
 
-def enter(scratch: Path, code: Iterable[Path] = ()) -> list[str]:
+def enter(scratch: Path | None, code: Iterable[Path] = ()) -> list[str]:
     """Keep this process, and all that it starts, to the files below ``scratch``, for as long as it lives.
+
+    ``None``: to no files at all.
 
     Below the folders of ``code`` it may read, for modules that are imported when they are first needed.
 
@@ -90,7 +92,7 @@ def _call(what: str, result: int) -> int:
     return result
 
 
-def _landlock(libc: ctypes.CDLL, scratch: Path, code: Iterable[Path]) -> bool:
+def _landlock(libc: ctypes.CDLL, scratch: Path | None, code: Iterable[Path]) -> bool:
     version = libc.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), _LANDLOCK_CREATE_RULESET_VERSION)
     if version < 0:
         if ctypes.get_errno() in (errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM):
@@ -101,7 +103,9 @@ def _landlock(libc: ctypes.CDLL, scratch: Path, code: Iterable[Path]) -> bool:
     ruleset = _call(
         "landlock", libc.syscall(_LANDLOCK_CREATE, attributes, ctypes.c_size_t(len(attributes)), 0)
     )
-    rules = [(scratch, _SCRATCH), *((folder, _READ_FILE | _READ_DIR) for folder in code)]
+    rules = [(folder, _READ_FILE | _READ_DIR) for folder in code]
+    if scratch is not None:
+        rules.append((scratch, _SCRATCH))
     try:
         for path, rights in rules:
             folder = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -62,10 +62,11 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Grant:
-    """Who asks, by the name of the token, and what that token may do."""
+    """Who asks, by the name of the token, and what that token may do. ``shared``: it says nothing of who asks."""
 
     name: str
     scopes: frozenset[str]
+    shared: bool = False
 
     def allows(self, scope: str) -> bool:
         """Whether it may do what this scope is for."""
@@ -235,7 +236,7 @@ class Guard:
         self.without_token = 0
         """Requests so far that were served although they brought none."""
         name = "certificate" if certificates else "anonymous"
-        self._anybody = Grant(name, frozenset(scopes))
+        self._anybody = Grant(name, frozenset(scopes), shared=True)
 
     def check(self, authorization: str, scope: str) -> Grant:
         """Who asks, by its ``Authorization`` header ("" for none). Raises :class:`Refused`."""

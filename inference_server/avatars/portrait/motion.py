@@ -1,7 +1,7 @@
-"""How a head at rest moves: a few slow, small movements that all begin and end in the same pose.
+"""How a body moves while its mouth is at rest: short segments that all begin and end in the same pose.
 
-The loop is cut into segments. At every cut the head is exactly in the pose of the reference and stands still,
-so that any segment may follow any other: these cuts are the loop's jump points.
+At every cut the head is exactly in the pose of the reference and stands still, so that any segment may follow any
+other: these cuts are the loop's jump points. Movements are smooth; only the gaze and the lids are quick.
 """
 
 from __future__ import annotations
@@ -15,26 +15,91 @@ from numpy.typing import NDArray
 
 from visavis.frames import Rect
 
-SECONDS = 5.0
+MOST_BYTES = 100_000_000
+"""Of a body's frames; what is over it has five seconds of them."""
+LEAST_SECONDS = 5.0
 _CELL = 8  # pixels of the coarse grid on which displacements are computed
-_SHARES = (0.36, 0.26, 0.38)  # of the loop, one per segment
-# per segment: peak of x, y (face heights), roll, yaw, pitch (radians), and where the peak lies in it
-_MOVES = (
-    (0.0060, 0.0020, 0.010, 0.030, 0.010, 0.45),
-    (-0.0015, 0.0055, -0.003, -0.008, -0.022, 0.50),
-    (-0.0065, 0.0030, -0.012, -0.034, 0.006, 0.40),
-)
-_BLINKS = ((0.13, 1.0), (0.66, 1.0))  # start as a share of the loop, depth
 _BLINK_SHAPE = ((0.0, 0.0), (0.045, 0.42), (0.09, 1.0), (0.13, 1.0), (0.2, 0.6), (0.27, 0.2), (0.34, 0.0))
+_SACCADE_S = 0.04
+_COUNTER = 0.5  # of the head's turn: so far the eyes turn back, to keep looking at who is spoken with
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """A movement there and back. ``start``, ``peak``, ``end``: seconds; ``x`` and ``y`` in face heights (right,
+    down), ``roll``, ``yaw`` and ``pitch`` (chin down) in radians."""
+
+    start: float
+    peak: float
+    end: float
+    x: float = 0.0
+    y: float = 0.0
+    roll: float = 0.0
+    yaw: float = 0.0
+    pitch: float = 0.0
+
+
+@dataclass(frozen=True)
+class Segment:
+    """``looks``: start and end in seconds and degrees right and down of a look away. ``brows``: start, peak, end of
+    a raise, and its height in face heights. ``breath``: how far the shoulders rise, in face heights."""
+
+    seconds: float
+    strokes: tuple[Stroke, ...]
+    blinks: tuple[float, ...] = ()
+    looks: tuple[tuple[float, float, float, float], ...] = ()
+    brows: tuple[tuple[float, float, float, float], ...] = ()
+    breath: float = 0.0
+
+
+SEGMENTS = (
+    Segment(
+        2.3,
+        (Stroke(0, 1.0, 2.3, 0.004, -0.003, 0.012, 0.014, -0.012),),
+        blinks=(0.35,),
+        breath=0.006,
+    ),
+    Segment(
+        1.6,
+        (Stroke(0, 0.7, 1.6, -0.026, 0.003, -0.016, -0.080, 0.010),),
+    ),
+    Segment(0.9, (Stroke(0, 0.36, 0.9, 0.0, 0.031, 0.0, 0.0, 0.09),)),
+    Segment(
+        1.0,
+        (Stroke(0, 0.44, 1.0, 0.003, -0.029, 0.012, 0.012, -0.085),),
+        brows=((0.04, 0.36, 0.9, 0.010),),
+    ),
+    Segment(
+        1.5,
+        (Stroke(0, 0.8, 1.5, 0.025, 0.001, 0.024, 0.075, -0.012),),
+        brows=((0.3, 0.7, 1.3, 0.006),),
+    ),
+    Segment(
+        1.5,
+        (Stroke(0, 0.6, 1.5, -0.007, 0.007, -0.034, -0.020, 0.030),),
+        blinks=(0.5, 0.98),
+    ),
+    Segment(
+        1.2,
+        (Stroke(0.1, 0.6, 1.2, 0.010, -0.006, 0.014, 0.030, -0.028),),
+        looks=((0.08, 0.84, 2.4, -1.4),),
+    ),
+)
+"""What a body can do, the most needed first: breathe, turn, nod, lift the chin, turn the other way, tilt, look
+away."""
 
 
 @dataclass(frozen=True)
 class Poses:
-    """``moves``: ``(n, 5)`` x, y, roll, yaw, pitch; ``lids``: ``(n,)`` 0 open to 1 closed; ``cuts``: frames
-    in the pose of the reference."""
+    """``moves``: ``(n, 5)`` x, y, roll, yaw, pitch; ``lids``: ``(n,)`` 0 open to 1 closed; ``gaze``: ``(n, 2)``
+    degrees right and down in the head; ``brows`` and ``breath``: ``(n,)`` up, in face heights; ``cuts``: frames in
+    the pose of the reference."""
 
     moves: NDArray[np.float64]
     lids: NDArray[np.float64]
+    gaze: NDArray[np.float64]
+    brows: NDArray[np.float64]
+    breath: NDArray[np.float64]
     cuts: tuple[int, ...]
 
     @property
@@ -45,32 +110,56 @@ class Poses:
         return tuple((end, cut) for end in ends for cut in self.cuts if (end + 1) % n != cut)
 
 
-def loop_length(fps: Fraction) -> int:
-    """Frames of a loop of about five seconds; even, at least 8."""
-    return max(8, 2 * int(SECONDS * fps / 2 + Fraction(1, 2)))
+def segments(fps: Fraction, frame_bytes: int) -> list[Segment]:
+    """As many as a body of such frames has room for."""
+    most = max(int(LEAST_SECONDS * fps), MOST_BYTES // frame_bytes)
+    chosen: list[Segment] = []
+    used = 0
+    for segment in SEGMENTS:
+        frames = _frames(segment, fps)
+        if used + frames <= most or not chosen:
+            chosen.append(segment)
+            used += frames
+    return chosen
 
 
-def poses(fps: Fraction) -> Poses:
+def poses(fps: Fraction, frame_bytes: int) -> Poses:
     """The pose of every frame of the loop."""
-    n = loop_length(fps)
-    cuts = [0]
-    for share in _SHARES[:-1]:
-        cuts.append(cuts[-1] + round(share * n))
+    parts = [_poses(segment, fps) for segment in segments(fps, frame_bytes)]
+    cuts = np.cumsum([0] + [len(part[0]) for part in parts[:-1]])
+    moves, lids, gaze, brows, breath = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Poses(moves, lids, gaze, brows, breath, tuple(int(cut) for cut in cuts))
+
+
+def _frames(segment: Segment, fps: Fraction) -> int:
+    return max(2, 2 * round(segment.seconds * fps / 2))
+
+
+def _poses(segment: Segment, fps: Fraction) -> tuple[NDArray[np.float64], ...]:
+    n = _frames(segment, fps)
+    t = np.arange(n) * segment.seconds / n
     moves = np.zeros((n, 5))
-    for start, end, move in zip(cuts, [*cuts[1:], n], _MOVES, strict=True):
-        t = np.arange(end - start) / (end - start)
-        moves[start:end] = np.outer(_swell(t, move[5]), move[:5])
-    seconds = np.arange(n) / float(fps)
+    for stroke in segment.strokes:
+        there = _swell(t, stroke.start, stroke.peak, stroke.end)
+        moves += np.outer(there, [stroke.x, stroke.y, stroke.roll, stroke.yaw, stroke.pitch])
     times, values = np.array(_BLINK_SHAPE).T
     lids = np.zeros(n)
-    for share, depth in _BLINKS:
-        lids = np.maximum(lids, depth * np.interp(seconds - share * n / float(fps), times, values, 0, 0))
-    return Poses(moves, lids, tuple(cuts))
+    for start in segment.blinks:
+        lids = np.maximum(lids, np.interp(t - start, times, values, 0, 0))
+    gaze = -_COUNTER * np.degrees(moves[:, 3:5])
+    for start, end, right, down in segment.looks:
+        away = np.clip((t - start) / _SACCADE_S, 0, 1) * np.clip((end - t) / _SACCADE_S, 0, 1)
+        gaze += np.outer(away, [right, down])
+    brows = np.zeros(n)
+    for start, peak, end, height in segment.brows:
+        brows += height * _swell(t, start, peak, end)
+    breath = segment.breath * _swell(t, 0, 0.42 * segment.seconds, segment.seconds)
+    return moves, lids, np.clip(gaze, -3, 3), brows, breath
 
 
-def _swell(t: NDArray[np.float64], peak: float) -> NDArray[np.float64]:
+def _swell(t: NDArray[np.float64], start: float, peak: float, end: float) -> NDArray[np.float64]:
     """0 to 1 at ``peak`` and back to 0, still at all three (a quintic each way)."""
-    s = np.where(t < peak, t / peak, (1 - t) / (1 - peak))
+    s = np.clip(np.where(t < peak, (t - start) / (peak - start), (end - t) / (end - peak)), 0, 1)
     out: NDArray[np.float64] = s**3 * (10 - 15 * s + 6 * s**2)
     return out
 
@@ -94,6 +183,8 @@ class HeadMotion:
         self._weight = _head_weight(gx, gy, points, mouth, self._face)
         depth, slope = _depth(gx, gy, points, mouth, self._face)
         self._depth = depth
+        low = max(float(points[152, 1]), float(mouth.y + mouth.height)) + 2 * _CELL
+        self._shoulders = _smooth((gy - low) / (0.35 * self._face))
         self._slope = slope  # depth = slope[0] * x + slope[1] * y + slope[2] around the mouth
         self._gx, self._gy = gx, gy
 
@@ -101,7 +192,9 @@ class HeadMotion:
         """Where a point around the mouth goes, ``(2, 3)``."""
         return self._forward(move)[0]
 
-    def maps(self, move: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def maps(
+        self, move: NDArray[np.float64], breath: float = 0.0
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """For every pixel of the area, the x and the y of the reference (in the area) that is seen there."""
         affine, yaw, pitch = self._forward(move)
         inverse = cv2.invertAffineTransform(affine)
@@ -112,7 +205,7 @@ class HeadMotion:
         size = (self._grid[0] * _CELL, self._grid[1] * _CELL)
         area = self._area
         maps = []
-        for delta in (dx * self._weight, dy * self._weight):
+        for delta in (dx * self._weight, dy * self._weight + breath * self._face * self._shoulders):
             full = cv2.resize(_edges(delta.astype(np.float32)), (size[0] + 2 * _CELL, size[1] + 2 * _CELL))
             maps.append(full[_CELL : _CELL + area.height, _CELL : _CELL + area.width])
         across, down = np.arange(area.width, dtype=np.float32), np.arange(area.height, dtype=np.float32)

@@ -55,7 +55,7 @@ def load_models(settings: Settings, dtype: torch.dtype, progress: Progress) -> M
         )
     loader = _Loader(root, settings.cache_dir, dtype)
     progress(0.02, "loading Whisper")
-    whisper = loader.load("whisper", _whisper, _whisper_weights)
+    whisper = loader.load("whisper", _whisper, encoder_weights)
     progress(0.1, "loading the VAE")
     vae = loader.load("sd-vae", AutoencoderKL.from_config, _vae_weights)
     tiny = None
@@ -188,7 +188,7 @@ def _whisper(config: dict[str, Any]) -> Any:
     return WhisperEncoder(made)
 
 
-def _whisper_weights(weights: Weights) -> Weights:
+def encoder_weights(weights: Weights) -> Weights:
     """Of the whole model's table, under any of its prefixes, the encoder's."""
     for prefix in ("model.encoder.", "encoder.", ""):
         if f"{prefix}conv1.weight" in weights:

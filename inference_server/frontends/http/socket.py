@@ -11,6 +11,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from inference_server.core import Core
 from inference_server.errors import RequestError, invalid
+from inference_server.frontends.access import client_name
 from inference_server.frontends.http import wire as http_wire
 from inference_server.streams.responses import FrameReady
 from inference_server.streams.stream import Stream
@@ -55,9 +56,9 @@ async def converse(core: Core, websocket: WebSocket) -> None:
 
 
 def client_of(connection: HTTPConnection) -> str:
-    """Who asks: the name of the token, and the address."""
+    """Who asks."""
     grant = connection.scope.get("state", {}).get("grant")
-    return f"{grant.name if grant else ''}@{connection.client.host if connection.client else ''}"
+    return client_name(grant, connection.client.host if connection.client else "")
 
 
 async def _converse(core: Core, websocket: WebSocket) -> None:

@@ -16,7 +16,7 @@ from orchestrator.media.stream_socket import OpenSocket
 from orchestrator.rtp import xr
 from orchestrator.rtp.codecs import CLOCK_RATES, AudioCodec, make_codec
 from orchestrator.rtp.dtmf import DtmfReceiver, DtmfSender, TelephoneEvent
-from orchestrator.rtp.jitter import JitterBuffer
+from orchestrator.rtp.jitter import STEP, JitterBuffer
 from orchestrator.rtp.packet import HEADER_SIZE, Header
 from orchestrator.rtp.stats import Reception
 from visavis.service.logs import Log
@@ -74,6 +74,8 @@ class AudioStream:
         self.clock = clock
         self.voice = voice
         self.hearing = hearing
+        self.always = False
+        """Whether whoever listens hears silence, too, before the peer has sent anything."""
         self.skipped = 0
         self.late = 0
         self.socket = open_socket(self._received, self._reported, _nobody)
@@ -153,7 +155,7 @@ class AudioStream:
         self._sent = None
         if self._sends:
             self._send(number)
-        if self._buffer is not None:
+        if self._buffer is not None or self.always:
             self.clock.wheel.afterwards.append(self._hand_on)
         return self._t0_slot + _SLOTS * (number + 1)
 
@@ -191,6 +193,11 @@ class AudioStream:
             return None
         self._event_type = parameters.telephone_event
         return self._keys.next(number, parameters.telephone_event_rate)
+
+    @property
+    def piece(self) -> int:
+        """The number of the last piece."""
+        return self._next - 1
 
     def report(self, now: float) -> None:
         """Send an RTCP report; the SR's pair of times is the clock's own (RFC 3550 section 6.4.1)."""
@@ -235,10 +242,12 @@ class AudioStream:
 
     def _hand_on(self) -> None:
         """Hand on 20 ms of the caller's voice, after all calls have sent."""
-        if self._buffer is None or self.hearing is None or not self.hearing.listens:
+        if self.hearing is None or not self.hearing.listens:
             self._buffer = None
             return
-        pcm = self._buffer.pop()
+        pcm = self._buffer.pop() if self._buffer is not None else None
+        if pcm is None and self.always:
+            pcm = np.zeros(STEP, np.int16)
         if pcm is not None:
             rate = self._codec.sample_rate
             sent = self._sent if self._sent is not None else np.zeros(rate // 50, np.int16)

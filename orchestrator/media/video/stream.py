@@ -94,6 +94,11 @@ class VideoStream:
         return self._encoder.encode_seconds if self._encoder else 0.0
 
     @property
+    def start(self) -> int:
+        """The time stamp at the call's start."""
+        return self._sender.timestamp(0)
+
+    @property
     def cached(self) -> bool:
         """Whether the last picture was a cached one."""
         return self._director.cached

@@ -1,0 +1,76 @@
+"""What the memory holds of a text that was cut, against what was heard of it, by another ear than our clock.
+
+``python -m bench.conversation.memory [--cuts 100]``
+
+The built-in voice speaks whole texts; each is cut at a random moment. How far it had come is the last of its
+words that Moonshine recognises in the sound up to there; it makes up words of its own for one that is cut; how
+many are remembered is what ``HeardText`` says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+from collections import Counter
+from difflib import SequenceMatcher
+
+import numpy as np
+
+from orchestrator.conversation.words import words_of
+from orchestrator.listening.recogniser import Recogniser
+from orchestrator.speech.finish import FinishedVoice
+from orchestrator.speech.heard_text import HeardText
+from orchestrator.speech.hibari import HibariVoice
+from orchestrator.speech.spoken import spoken, whole
+from visavis.audio import Resampler
+
+TEXTS = (
+    "We are open from Monday to Friday, and on Saturdays we close at noon.",
+    "Of course I can book that table for you right away. Which name shall I write down for the reservation?",
+    "Your parcel left our house this morning. It will arrive within three working days at your door.",
+    "The bus stops in front of the building. Take the stairs to the first floor and ring the bell there.",
+    "I have written down that your heating does not work. Somebody will come and look at it tomorrow.",
+    "There are two trains every hour. The first one leaves from platform nine, the other one does not stop here.",
+    "Please keep your papers at hand when you come to us. The doctor wants to see them before she begins.",
+    "My colleague knows more about these contracts than I do. Shall I connect you with her after this?",
+)
+RATE = 16_000
+_TAIL_S = 0.15
+
+
+async def sound_of(text: str) -> tuple[np.ndarray, HeardText, list[str]]:
+    """At 16 kHz, and where its words lie."""
+    voice, heard = FinishedVoice(HibariVoice()), HeardText()
+    pcm = np.concatenate([chunk async for chunk in spoken(voice, whole(text), "en", heard)])
+    return Resampler(voice.sample_rate).push(pcm).astype(np.float32) / 32768, heard, text.split()
+
+
+def reached(words: list[str], recognised: str) -> int:
+    """How many of the words had come, up to the last one that was recognised in its place."""
+    said, got = words_of(" ".join(words)), words_of(recognised)
+    blocks = SequenceMatcher(None, said, got, autojunk=False).get_matching_blocks()
+    return max((block.a + block.size for block in blocks if block.size), default=0)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cuts", type=int, default=100)
+    cuts = parser.parse_args().cuts
+    rng, recognise = random.Random(1), Recogniser()
+    spoken_texts = [asyncio.run(sound_of(text)) for text in TEXTS]
+    off = Counter[int]()
+    for number in range(cuts):
+        sound, heard, words = spoken_texts[number % len(TEXTS)]
+        cut = int(len(sound) * rng.uniform(0.1, 0.95))
+        pcm = np.concatenate((sound[:cut], np.zeros(int(_TAIL_S * RATE), np.float32)))
+        got = reached(words, recognise(pcm))
+        off[len(heard.heard(cut * 1000 / RATE).split()) - got] += 1
+    near = sum(count for words, count in off.items() if abs(words) <= 1)
+    print(f"remembered within a word of what was recognised: {near} of {cuts}")
+    print(f"words too many: {dict(sorted(off.items()))}")
+
+
+if __name__ == "__main__":
+    main()
