@@ -16,6 +16,7 @@ import random
 import sys
 import time
 from dataclasses import dataclass, replace
+from typing import Any
 
 import phonenumbers
 from phonenumbers import PhoneNumberFormat, PhoneNumberType
@@ -65,7 +66,7 @@ def answered(challenge: str, number: int, password: str = PASSWORD, *, count: in
     made = answer_challenge(parsed, USER, password, "INVITE", URI, count=count, cnonce="c")
     assert made is not None
     headers = f"Authorization: {format_credentials(made)}"
-    ids = {"branch": f"z9hG4bKa{number}", "call_id": f"a{number}", "from_tag": f"a{number}"}
+    ids: dict[str, Any] = {"branch": f"z9hG4bKa{number}", "call_id": f"a{number}", "from_tag": f"a{number}"}
     return request("INVITE", uri=URI, body=sdp(AUDIO), headers=headers, **ids)
 
 
