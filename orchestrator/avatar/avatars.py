@@ -112,6 +112,7 @@ class WorkerAvatars:
             source=ready.source,
             session_id=session_id,
             body_sha256=ready.body.sha256,
+            follows_path=True,
             on_event=on_event,
         )
         stream.start_delay = self._delays.setdefault(ready.avatar.fps, stream.start_delay)

@@ -160,7 +160,9 @@ class CallAvatar:
         if self._stream is not None:
             self._earlier = self.figures()
             logged(asyncio.create_task(self._stream.close()), "avatar stream")
-        playout = Playout(length, fps, jumps=jumps, choose_jump=variation, loop_index=first)
+        playout = Playout(
+            length, fps, jumps=jumps, choose_jump=variation, loop_index=first, follows_path=True
+        )
         self._playout = playout
         self._streams += 1
         # Servers know a conversation by its name, and the one before may not have ended there yet.

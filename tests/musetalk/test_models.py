@@ -20,7 +20,7 @@ from inference_server.engines.base import EngineError, ModelMissing
 from inference_server.engines.musetalk import MuseTalkEngine
 from inference_server.engines.musetalk import checkpoint as loading
 from inference_server.engines.musetalk.settings import Settings
-from inference_server.models.__main__ import main
+from inference_server.models.__main__ import hub_token, main
 from inference_server.models.check import check
 from inference_server.models.download import DownloadFailed, Hub
 from inference_server.models.manifest import ModelFile, required
@@ -404,3 +404,12 @@ def test_unreachable_hub_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["download", "--dir", str(tmp_path), "--hub", "http://127.0.0.1:1", "--version", "v1"]) == 1
     assert "visavis-models:" in capsys.readouterr().err
     assert issubclass(httpx.ConnectError, httpx.HTTPError)
+
+
+def test_the_hubs_token_is_a_variable_or_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    named = {"HF_TOKEN_PATH": str(file)}
+    assert hub_token({}) == hub_token(named) == ""
+    file.write_text("hf_file\n")
+    assert hub_token(named) == "hf_file"
+    assert hub_token({**named, "HF_TOKEN": "hf_variable"}) == "hf_variable"
