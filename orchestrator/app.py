@@ -31,6 +31,7 @@ from orchestrator.gateways.sip import SipGateway
 from orchestrator.gateways.web import WebGateway
 from orchestrator.metrics import OrchestratorCollector, make_registry
 from orchestrator.nameserver import resolver_of
+from orchestrator.recording.setup import recordings_of
 from orchestrator.rtp.dtls import identity_fingerprint, new_identity
 from orchestrator.speech.remote import VoicesProcess, remote_voices
 from orchestrator.speech.service import service_voices
@@ -88,6 +89,8 @@ class App:
             Database(settings.database_url), Retention(settings.records_days, settings.records_kept)
         )
         self._calls.records.keep = self.archive.keep_record
+        self.recordings = recordings_of(settings, self._calls, self.archive)
+        self._calls.on_begin = self.recordings.begun
         self.conversations = Conversations(
             self._calls,
             assistants_of(settings),
@@ -110,7 +113,7 @@ class App:
         self._collector = OrchestratorCollector(
             self._calls, self._pool, self._bus, self.supervisor, lambda: self._desk.talking_face()
         )
-        self._collector.archive = self.archive
+        self._collector.archive, self._collector.recordings = self.archive, self.recordings
         self._collector.conversations = lambda: (self.conversations.active, self.conversations.hears)
         self._collector.processes, self._collector.services = self._processes, self._services
         self.sip_up = False
@@ -226,6 +229,7 @@ class App:
         serving: asyncio.Task[None] | None = None
         try:
             self.archive.start(self.supervisor)
+            self.recordings.start(self.supervisor)
             self._speech.start(self.supervisor)
             self.conversations.start(self.supervisor, self._voices, self._speech.cache)
             await asyncio.gather(self._servers.start(), self._pool.start())
@@ -264,6 +268,7 @@ class App:
             await self._speech.close()
             if self._voice_service is not None:
                 await self._voice_service.close()
+            await self.recordings.close()
             await self.supervisor.close()
             await self.archive.close()
             log.info("stopped")

@@ -15,7 +15,9 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_va
 
 from orchestrator.assistants.http_tool import HttpToolSettings
 from orchestrator.calls.dial_plan import DialRule
+from orchestrator.conversation.sentences import GREETING
 from orchestrator.nameserver import split_address
+from orchestrator.recording.sealed import read_key
 from orchestrator.speech.base import SpeechError
 from orchestrator.speech.voices import installed_voices
 from orchestrator.webhook.signing import signing_key
@@ -158,6 +160,37 @@ class Settings(ServiceSettings):
         100_000, ge=1, description="ended calls whose records and transcripts are kept; the oldest go first"
     )
     records_days: float = Field(90.0, ge=0, description="days after which these are erased; 0: never")
+    recording: Literal["off", "every"] = Field(
+        "off", description="whether every call is recorded; off: those that the API asks for"
+    )
+    recording_announcement: str = Field(
+        "", description="said as a recording begins, in the call's language; empty: nothing"
+    )
+    recording_tone: bool = Field(False, description="a tone is heard as a recording begins and resumes")
+    recording_pause_key: Literal[
+        "", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "*", "#", "A", "B", "C", "D"
+    ] = Field("", description="key of callers that pauses and resumes a recording; empty: none")
+    recording_key_file: Path | None = Field(
+        None, description="file whose content, at least 32 bytes, encrypts recordings; empty: they are not"
+    )
+    recordings_dir: Path | None = Field(
+        None, description="folder of recordings; empty: recordings in data_dir"
+    )
+    recordings_days: float = Field(30.0, ge=0, description="days after which recordings are erased; 0: never")
+    recordings_bytes: int = Field(
+        20_000_000_000, ge=0, description="most bytes of recordings; the oldest are erased first"
+    )
+    recordings_s3: str = Field(
+        "", description="S3-compatible store that recordings are moved to (s3://bucket/prefix); empty: none"
+    )
+    recordings_s3_endpoint: str = Field(
+        "", description="its address (https://minio.example.com:9000); empty: Amazon's"
+    )
+    recordings_s3_region: str = Field("", description="its region; empty: us-east-1")
+    recordings_s3_key_id: str = Field(
+        "", description="access key; empty: as Amazon's tools find it (environment, instance)"
+    )
+    recordings_s3_secret: Secret = Field(Secret(), description="secret of that access key", repr=False)
     max_calls: int = Field(100, ge=1, description="calls at once; the next is answered 503")
     max_call_s: float = Field(14_400.0, ge=0, description="ends a call that has lasted so long; 0: never")
 
@@ -260,8 +293,8 @@ class Settings(ServiceSettings):
     assistant_model: str = Field("", description="name of the model")
     assistant_prompt: str = Field("", description="what the model is told of its task; empty: to be brief")
     assistant_greeting: str = Field(
-        "Hello, I am an automatic assistant. How can I help you?",
-        description="what an assistant says first that is no script",
+        GREETING,
+        description="what an assistant says first that is no script; where it is not set, in the call's language",
     )
     assistant_max_tokens: int = Field(300, ge=1, description="most tokens of one reply")
     assistant_tools: Annotated[list[HttpToolSettings], BeforeValidator(from_json)] = Field(
@@ -451,6 +484,23 @@ class Settings(ServiceSettings):
             raise ValueError("write it as postgresql://user:password@host/name or sqlite:////path/of/a/file")
         return value
 
+    @field_validator("recording_key_file")
+    @classmethod
+    def _check_key_file(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            try:
+                read_key(value.expanduser())
+            except OSError as error:
+                raise ValueError(f"the key file cannot be read: {error.strerror}") from None
+        return value
+
+    @field_validator("recordings_s3")
+    @classmethod
+    def _check_bucket(cls, value: str) -> str:
+        if value and not (value.startswith("s3://") and urlsplit(value).netloc):
+            raise ValueError("write it as s3://bucket/prefix")
+        return value
+
     @field_validator("webhook_secret")
     @classmethod
     def _check_webhook_secret(cls, value: Secret) -> Secret:
@@ -458,7 +508,15 @@ class Settings(ServiceSettings):
             signing_key(value.reveal())
         return value
 
-    @field_validator("avatar_image", "assistant_script", "api_tokens", "avatar_tokens", mode="before")
+    @field_validator(
+        "avatar_image",
+        "assistant_script",
+        "api_tokens",
+        "avatar_tokens",
+        "recording_key_file",
+        "recordings_dir",
+        mode="before",
+    )
     @classmethod
     def _empty(cls, value: object) -> object:
         return value or None
@@ -474,7 +532,9 @@ class Settings(ServiceSettings):
             split_address(value)
         return value
 
-    @field_validator("data_dir", "cache_dir", "api_tokens", "avatar_tokens")
+    @field_validator(
+        "data_dir", "cache_dir", "api_tokens", "avatar_tokens", "recording_key_file", "recordings_dir"
+    )
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
         return value.expanduser() if value else None

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from orchestrator.archive.archive import Archive
 from orchestrator.calls.events import CallEvent, EventBus
 from orchestrator.calls.registry import CallRegistry
+from orchestrator.recording.recordings import Recordings
 from orchestrator.webhook.webhook import Webhook
 from orchestrator.worker.pool import WorkerPool
 from visavis.service.breaker import ServiceState
@@ -58,6 +59,7 @@ class OrchestratorCollector(Collector):
     ) -> None:
         self.webhook: Webhook | None = None
         self.archive: Archive | None = None
+        self.recordings: Recordings | None = None
         self._talking_face = talking_face
         self._calls = calls
         self._pool = pool
@@ -235,6 +237,10 @@ class OrchestratorCollector(Collector):
                 "visavis_archive_waiting", "Records and lines of transcripts to be written", status.waiting
             )
             yield CounterMetricFamily("visavis_archive_lost", "Such as will never be written", status.lost)
+        if self.recordings is not None:
+            active, failed = self.recordings.active, self.recordings.failures
+            yield GaugeMetricFamily("visavis_recordings", "Calls that are recorded now", active)
+            yield CounterMetricFamily("visavis_recordings_failed", "Recordings that ended by a fault", failed)
         failures = CounterMetricFamily(
             "visavis_task_failures", "Background tasks that ended unexpectedly", labels=["task"]
         )

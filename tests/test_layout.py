@@ -85,7 +85,7 @@ FLOORS = {
     "calls": "gateways sip api archive app",
     "conversation": "gateways sip media archive app",
     "archive": "media sip rtp gateways api avatar speech listening assistants app config",
-    "worker": "sip calls gateways api avatar speech conversation archive app config",
+    "worker": "sip calls gateways api avatar speech conversation archive recording app config",
 }
 """Folders of the orchestrator, and what none of their modules may import."""
 

@@ -3,7 +3,8 @@
 ``python -m bench.conversation.kills listening|voices|assistant [--turns 20]``
 
 The assistant is a program of its own over a WebSocket, whose sentences are all different, so that none is cached.
-Each kill comes at another moment: while the caller speaks, while the answer is thought of, while it is spoken.
+Each kill comes at another moment: while the caller speaks (measured from the last word on, since nobody is answered
+before it), while the answer is thought of, while it is spoken.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from collections.abc import AsyncIterator
 from websockets.asyncio.server import ServerConnection, serve
 
 from bench.conversation.__main__ import listening, report
+from bench.conversation.sound import last_word
 from testing.ports import free_port
 from tests.support.house import orchestrator
 from tests.support.servers import running_server
@@ -136,6 +138,12 @@ async def one(talk: Talk, ours: Service, what: str, moment: int) -> float:
         await ours.kill()
     else:
         os.kill(pid_of(talk.house, MODULES[what]), signal.SIGKILL)
+    if moment == 0:
+        while talk.phone.microphone.busy:  # noqa: ASYNC110 - a phone that is spoken into
+            await asyncio.sleep(0.01)
+        since = max(
+            since, time.time() - len(speech(QUESTION, 8000)) / 8000 + last_word(speech(QUESTION, 8000), 8000)
+        )
     took = await sentence(talk, since)
     if what == "assistant":
         await ours.start()
@@ -153,10 +161,13 @@ async def kills(what: str, turns: int) -> None:
         for turn in range(turns):
             moment = turn % len(MOMENTS)
             try:
-                heard[MOMENTS[moment]].append(await one(talk, ours, what, moment))
+                took = await one(talk, ours, what, moment)
+                heard[MOMENTS[moment]].append(took)
+                print(f"{turn + 1}: {took:.2f} s, killed {MOMENTS[moment]}", flush=True)
             except TimeoutError:
                 heard[MOMENTS[moment]].append(float("inf"))
                 print(f"nothing was heard after kill {turn + 1}, {MOMENTS[moment]}", flush=True)
+                print(*talk.events[-20:], *talk.house.log[-20:], sep="\n")
                 break
         about = await talk.house.call(talk.call)
     for name, seconds in heard.items():

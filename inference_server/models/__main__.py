@@ -41,6 +41,13 @@ def _arguments() -> argparse.ArgumentParser:
         action="store_true",
         help="the face parser too (its weights: non-commercial research only)",
     )
+    common.add_argument(
+        "--accept",
+        action="append",
+        default=os.environ.get("VISAVIS_MODELS_ACCEPT", "").split(),
+        metavar="SHA256",
+        help="digest of weights of which none is pinned",
+    )
     download = commands.add_parser("download", parents=[common], help="fetch what is missing")
     download.add_argument(
         "--hub", default=os.environ.get("HF_ENDPOINT", HUB), help="the hub or a mirror of it"
@@ -78,7 +85,7 @@ def _download(options: argparse.Namespace) -> int:
     if options.decoder == "sd-vae":
         files += FILES["taesd"]  # 10 MB: the decoder can be changed later without fetching anything
     progress = _Progress()
-    with Hub(options.hub, token=hub_token(os.environ)) as hub:
+    with Hub(options.hub, token=hub_token(os.environ), accept=options.accept) as hub:
         fetched = hub.fetch(options.dir, files, progress)
     progress.end()
     print(f"{len(fetched)} files fetched into {options.dir}, {len(files) - len(fetched)} were there")
@@ -112,7 +119,7 @@ class _Progress:
 
 
 def _check(options: argparse.Namespace) -> int:
-    found = check(options.dir, _files(options), deep=getattr(options, "sha256", False))
+    found = check(options.dir, _files(options), deep=getattr(options, "sha256", False), accept=options.accept)
     for one in found:
         print(one.line())
     bad = sum(one.state != "ok" for one in found)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fastapi import FastAPI
 
-from orchestrator.api import avatars, calls, conversations, events, operations, records, view, web
+from orchestrator.api import avatars, calls, conversations, events, operations, recordings, records, view, web
 from orchestrator.api.console import add_console
 from orchestrator.api.dependencies import Services
 from orchestrator.api.problems import install_problems
@@ -40,7 +40,7 @@ def create_app(
     )
     app.state.services = services
     install_problems(app)
-    for noun in (records, operations, calls, conversations, events, avatars, view, web):
+    for noun in (records, recordings, operations, calls, conversations, events, avatars, view, web):
         app.include_router(noun.router)
     if probes:
         app.include_router(operations.probes)

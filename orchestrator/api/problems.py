@@ -18,6 +18,9 @@ from orchestrator.calls.gateway import DialForbidden, DialLimit, DialRefused, Re
 from orchestrator.calls.portraits import AvatarError
 from orchestrator.calls.turns import TooManyTurns
 from orchestrator.conversation.conversations import TooManyConversations
+from orchestrator.recording.recordings import RecordingRefused
+from orchestrator.recording.sealed import WrongKey
+from orchestrator.recording.store import StoreAway
 from orchestrator.speech.base import SpeechError
 from visavis.service.text import escaped
 
@@ -33,6 +36,9 @@ _STATUS: dict[type[Exception], int] = {
     DialRefused: 409,
     RequestRefused: 409,
     DatabaseAway: 503,
+    RecordingRefused: 409,
+    StoreAway: 503,
+    WrongKey: 409,
 }
 
 

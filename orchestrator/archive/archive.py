@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from orchestrator.archive.backlog import Backlog
 from orchestrator.archive.database import ANSWER_S, Database, DatabaseAway, Unwritable
-from orchestrator.archive.entries import Entry, KeptEntry, KeptRecord, Page, newest_first
+from orchestrator.archive.entries import Entry, KeptEntry, KeptRecord, Page, RecordingPart, newest_first
 from orchestrator.calls.records import CallRecord
 from orchestrator.conversation.transcript import TranscriptEntry
 from visavis.service.logs import Log
@@ -61,6 +61,9 @@ class Archive:
         self._state: Literal["starting", "ready", "away"] = "starting"
         self._reason = ""
         self._opened = asyncio.Event()
+        self.place = ""
+        """Where recordings lie, which go with their records."""
+        self.before_erasing: Callable[[Sequence[str]], Awaitable[None]] = _nothing
 
     @property
     def status(self) -> ArchiveStatus:
@@ -93,6 +96,10 @@ class Archive:
         """Somebody has said something in a call."""
         self._put(KeptEntry(call_id, entry))
 
+    def keep_recording(self, part: RecordingPart) -> None:
+        """A part of a recording has begun, or is over."""
+        self._put(part)
+
     # -- what is asked; each raises DatabaseAway --
 
     async def page(self, page: Page) -> list[CallRecord]:
@@ -118,8 +125,39 @@ class Archive:
                 entries[entry.entry.number] = entry.entry
         return [entries[number] for number in sorted(entries)]
 
+    async def recordings(
+        self, limit: int, call_id: str | None = None, after: tuple[float, str, int] | None = None
+    ) -> list[RecordingPart]:
+        """Parts of recordings, of all calls or of one, the newest first."""
+        found = await self._ask(lambda: self._database.recordings(limit, call_id, after))
+        parts = {part.recording_id: part for part in found}
+        for part in self._backlog:
+            if not isinstance(part, RecordingPart) or call_id not in (None, part.call_id):
+                continue
+            if after is None or _order(part) < after:
+                parts[part.recording_id] = part
+        return sorted(parts.values(), key=_order, reverse=True)[:limit]
+
+    async def recordings_due(self, place: str, days: float, most_bytes: int) -> list[RecordingPart]:
+        """See :meth:`Database.recordings_due`; ``days`` 0: never by age."""
+        before = time.time() - days * DAY_S if days else None
+        return await self._ask(lambda: self._database.recordings_due(place, before, most_bytes))
+
+    async def unfinished(self, place: str) -> list[RecordingPart]:
+        """Parts in a place that were being written when it was left."""
+        return await self._ask(lambda: self._database.unfinished(place))
+
+    async def erase_recordings(self, parts: Sequence[RecordingPart]) -> None:
+        """Leave nothing of these parts, whose files are gone."""
+        async with self._writing:
+            await self._ask(lambda: self._database.erase_recordings(parts))
+            gone = {part.recording_id for part in parts}
+            waiting = [each for each in self._backlog if isinstance(each, RecordingPart)]
+            self._backlog.done([each for each in waiting if each.recording_id in gone])
+
     async def erase(self, call_ids: Sequence[str]) -> int:
-        """Everything of these calls; how many had anything."""
+        """Everything of these calls; how many had anything. Raises what ``before_erasing`` raises."""
+        await self.before_erasing(call_ids)
         async with self._writing:  # nothing of them is on its way now
             erased = await self._ask(lambda: self._database.erase(call_ids))
             waiting = {entry.call_id for entry in self._backlog}.intersection(call_ids)
@@ -193,7 +231,7 @@ class Archive:
     def _due(self) -> list[str]:
         days, most = self._retention.days, self._retention.most
         before = time.time() - days * DAY_S if days else None
-        return self._database.due(before, most, max(1, most // REFUSED_SHARE))
+        return self._database.due(before, most, max(1, most // REFUSED_SHARE), self.place)
 
     def _is(self, state: Literal["ready", "away"], reason: str = "") -> None:
         if state != self._state:
@@ -202,3 +240,11 @@ class Archive:
             elif self._state == "away":
                 log.info("database_back")
         self._state, self._reason = state, reason
+
+
+def _order(part: RecordingPart) -> tuple[float, str, int]:
+    return part.began_at, part.call_id, part.number
+
+
+async def _nothing(call_ids: Sequence[str]) -> None:
+    """Nothing more is kept of calls."""

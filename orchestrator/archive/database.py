@@ -16,8 +16,8 @@ from alembic.util import CommandError
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, StatementError
 
-from orchestrator.archive.entries import Entry, KeptEntry, KeptRecord, Page, record_of
-from orchestrator.archive.tables import records, transcript_entries
+from orchestrator.archive.entries import Entry, KeptEntry, KeptRecord, Page, RecordingPart, record_of
+from orchestrator.archive.tables import recordings, records, transcript_entries
 from orchestrator.calls.records import CallRecord
 from orchestrator.conversation.transcript import TranscriptEntry
 from visavis.service.logs import Log
@@ -77,10 +77,16 @@ class Database:
         try:
             rows_of_records = [_record_row(entry) for entry in entries if isinstance(entry, KeptRecord)]
             rows = [_entry_row(entry) for entry in entries if isinstance(entry, KeptEntry)]
+            parts = {part.recording_id: asdict(part) for part in entries if isinstance(part, RecordingPart)}
         except ValueError as error:
             raise Unwritable(f"it is no JSON: {error}") from None
         with self._answering(), self._engine.begin() as connection:
-            for table, values in ((records, rows_of_records), (transcript_entries, rows)):
+            values: list[dict[str, Any]]
+            for table, values in (
+                (records, rows_of_records),
+                (transcript_entries, rows),
+                (recordings, list(parts.values())),
+            ):
                 if values:
                     self._upsert(connection, table, values)
 
@@ -112,11 +118,48 @@ class Database:
         with self._answering(), self._engine.connect() as connection:
             return [TranscriptEntry(**row) for row in connection.execute(query).mappings()]
 
+    def recordings(
+        self, limit: int, call_id: str | None = None, after: tuple[float, str, int] | None = None
+    ) -> list[RecordingPart]:
+        """Parts of recordings, the newest first: older than that which ``after`` names by its beginning and id."""
+        order = (recordings.c.began_at, recordings.c.call_id, recordings.c.number)
+        query = sa.select(recordings).order_by(*(column.desc() for column in order)).limit(limit)
+        if call_id is not None:
+            query = query.where(recordings.c.call_id == call_id)
+        if after is not None:
+            query = query.where(sa.tuple_(*order) < sa.tuple_(*map(sa.literal, after)))
+        return self._parts(query)
+
+    def recordings_due(self, place: str, before: float | None, most_bytes: int) -> list[RecordingPart]:
+        """Of the parts in a place those that are to be erased: begun before that time, or beyond the newest that
+        fit into so many bytes. Some of them, the oldest first."""
+        newer = (recordings.c.began_at.desc(), recordings.c.call_id, recordings.c.number)
+        here = sa.select(recordings, sa.func.sum(recordings.c.size).over(order_by=newer).label("total"))
+        here_too = here.where(recordings.c.place == place, recordings.c.state != "recording").subquery()
+        due = here_too.c.total > most_bytes
+        if before is not None:
+            due = sa.or_(due, here_too.c.began_at < before)
+        columns = [here_too.c[column.name] for column in recordings.c]
+        return self._parts(sa.select(*columns).where(due).order_by(here_too.c.began_at).limit(_BATCH))
+
+    def unfinished(self, place: str) -> list[RecordingPart]:
+        """Parts in a place that were being written when it was left."""
+        return self._parts(
+            sa.select(recordings).where(recordings.c.place == place, recordings.c.state == "recording")
+        )
+
+    def erase_recordings(self, parts: Sequence[RecordingPart]) -> None:
+        """These parts from the list."""
+        with self._answering(), self._engine.begin() as connection:
+            for part in parts:
+                one = sa.and_(recordings.c.call_id == part.call_id, recordings.c.number == part.number)
+                connection.execute(sa.delete(recordings).where(one))
+
     def erase(self, call_ids: Sequence[str]) -> int:
         """Everything of these calls; how many had anything."""
         found = 0
         with self._answering(), self._engine.begin() as connection:
-            for table in (transcript_entries, records):
+            for table in (recordings, transcript_entries, records):
                 gone = connection.execute(sa.delete(table).where(table.c.call_id.in_(call_ids)))
                 found = max(found, gone.rowcount)
         if self._sqlite:
@@ -124,19 +167,26 @@ class Database:
                 connection.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)"))  # nothing is left in the log
         return found
 
-    def due(self, before: float | None, most: int, most_refused: int) -> list[str]:
+    def due(self, before: float | None, most: int, most_refused: int, place: str = "") -> list[str]:
         """Calls that are to be erased, some of the oldest: ended before that time (seconds since the epoch), beyond
-        the newest so many, and of the refused ones beyond so many."""
+        the newest so many, and of the refused ones beyond so many; none whose recording lies elsewhere than in
+        ``place``."""
         refused = records.c.refused.is_(True)
         with self._answering(), self._engine.connect() as connection:
             due = self._oldest(connection, records.c.ended_at < before) if before is not None else []
             due += self._oldest(connection, sa.true(), beyond=most)
             due += self._oldest(connection, refused, beyond=most_refused)
-        return list(dict.fromkeys(due))
+            here = recordings.c.call_id.in_(due) & (recordings.c.place != place)
+            elsewhere = set(connection.scalars(sa.select(recordings.c.call_id).where(here)))
+        return [call_id for call_id in dict.fromkeys(due) if call_id not in elsewhere]
 
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
+
+    def _parts(self, query: sa.Select[Any]) -> list[RecordingPart]:
+        with self._answering(), self._engine.connect() as connection:
+            return [RecordingPart(**row) for row in connection.execute(query).mappings()]
 
     def _oldest(self, connection: sa.Connection, which: sa.ColumnElement[bool], beyond: int = 0) -> list[str]:
         count = connection.scalar(sa.select(sa.func.count()).select_from(records).where(which)) or 0

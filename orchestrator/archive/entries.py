@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from orchestrator.calls.records import CallRecord
 from orchestrator.conversation.transcript import TranscriptEntry
@@ -30,7 +30,30 @@ class KeptEntry:
     entry: TranscriptEntry
 
 
-Entry = KeptRecord | KeptEntry
+@dataclass(frozen=True, slots=True)
+class RecordingPart:
+    """A part of a call's recording: a file. Sound of ``seconds`` from ``began_at`` on (since the epoch), a picture
+    of ``width`` x ``height``, 0 without one; ``size`` in bytes. ``cut``: the recorder ended in the midst of it.
+    ``place`` is where it lies: see :class:`orchestrator.recording.store.Store`."""
+
+    call_id: str
+    number: int
+    began_at: float
+    seconds: float
+    size: int
+    width: int
+    height: int
+    state: Literal["recording", "whole", "cut"]
+    place: str
+    encrypted: bool
+
+    @property
+    def recording_id(self) -> str:
+        """The call's id and the number."""
+        return f"{self.call_id}-{self.number}"
+
+
+Entry = KeptRecord | KeptEntry | RecordingPart
 
 
 @dataclass(frozen=True, slots=True)

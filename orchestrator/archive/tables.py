@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, Double, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, MetaData, String, Table, Text
 
 metadata = MetaData()
 
@@ -35,3 +35,20 @@ transcript_entries = Table(
     Column("keys", Integer, nullable=False),
 )
 """What was said: :class:`orchestrator.conversation.transcript.TranscriptEntry`."""
+
+recordings = Table(
+    "recordings",
+    metadata,
+    Column("call_id", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("began_at", Double, nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("place", Text, nullable=False),
+    Column("encrypted", Boolean, nullable=False),
+    Index("recordings_by_time", "began_at", "call_id", "number"),
+)
+"""Parts of recordings: :class:`orchestrator.archive.entries.RecordingPart`."""

@@ -72,6 +72,11 @@ class Dialogue(Protocol):
         ...
 
     @property
+    def language(self) -> str:
+        """In which it writes; "" is the call's."""
+        ...
+
+    @property
     def tokens(self) -> int:
         """Of a model, used so far in this dialogue: as it tells, or about so many; 0 where nobody counts."""
         ...

@@ -54,8 +54,10 @@ class Answer(_Strict):
 
 
 class Script(_Strict):
-    """A whole one; ``fallback`` is said where no answer fits, the last line again and again."""
+    """A whole one; ``fallback`` is said where no answer fits, the last line again and again. ``language``: of its
+    texts, "" is the call's."""
 
+    language: str = ""
     greeting: str = ""
     answers: list[Answer]
     slots: dict[str, Slot] = {}

@@ -47,6 +47,11 @@ class ScriptedDialogue:
         """As the script has it."""
         return self._script.greeting
 
+    @property
+    def language(self) -> str:
+        """As the script has it."""
+        return self._script.language
+
     def reply(self, history: Sequence[Message], text: str) -> Reply:
         """What the script says to this."""
         step = self.step(text)

@@ -27,6 +27,7 @@ _LARGEST = 1 << 20
 class WebSocketDialogue:
     """One call's; it connects again with the next turn where the connection was lost."""
 
+    language = ""
     tokens = 0
 
     def __init__(self, url: str, key: Secret, call: CallFacts, tools: Sequence[Tool], greeting: str) -> None:

@@ -65,6 +65,16 @@ class Attendant(Protocol):
         """The call is over."""
 
 
+class Witness(Protocol):
+    """Who follows a call without taking part."""
+
+    def on_key(self, digit: str) -> None:
+        """The caller pressed a key."""
+
+    def on_end(self) -> None:
+        """The call is over."""
+
+
 class Call:
     """A call in either direction, whichever gateway it came by.
 
@@ -100,7 +110,13 @@ class Call:
         self.cause = ""
         self.stats: dict[str, Any] = {}
         self.over = asyncio.Event()
+        self.on_begin: Callable[[Call], None] = lambda call: None
+        """Is told when the caller is about to be spoken to."""
         self.on_answered: Callable[[Call], None] = lambda call: None
+        self.witness: Witness | None = None
+        self.recorded_parts = 0
+        """Parts of its recordings so far."""
+        self._announced = 0
         self.assistant: str | None = None
         """Who is to talk with the caller once it is answered; None: whoever is configured."""
         self._attendant: Attendant | None = None
@@ -123,6 +139,11 @@ class Call:
         return self._turns.shown
 
     @property
+    def shows_picture(self) -> bool:
+        """Whether it was agreed that the caller sees one."""
+        return self._agreed is not None and self._agreed.video is not None
+
+    @property
     def srtp(self) -> bool:
         """Whether the voice is encrypted, as last agreed."""
         agreed = self._agreed
@@ -130,13 +151,29 @@ class Call:
 
     # -- what the API does --
 
-    def say(self, text: str | AsyncIterator[str], language: str, *, replace: bool = False) -> TurnRecord:
+    def say(
+        self, text: str | AsyncIterator[str], language: str, *, replace: bool = False, meanwhile: str = ""
+    ) -> TurnRecord:
         """Speak ``text``, whole or in pieces as it is written, after what is already queued, or instead of it.
 
-        Raises :class:`SpeechError`, :class:`CallGone` or :class:`TooManyTurns`.
+        ``meanwhile``: see :func:`orchestrator.speech.spoken.spoken`. Raises :class:`SpeechError`,
+        :class:`CallGone` or :class:`TooManyTurns`.
         """
         self._check_alive()
-        return self._turns.say(text, language, replace=replace)
+        return self._turns.say(text, language, replace=replace, meanwhile=meanwhile)
+
+    def announce(self, what: str | AsyncIterator[PCM], rate: int = 0) -> None:
+        """Say a text, or play a sound of ``rate``, that is no part of what is said. Raises as :meth:`say`."""
+        self._announced += 1
+        if isinstance(what, str):
+            self.say(what, self._language)
+        else:
+            self.play(what, rate)
+
+    @property
+    def spoken(self) -> bool:
+        """Whether something was said but for announcements."""
+        return len(self.turns) > self._announced
 
     def foresee(self, sentence: str, language: str) -> None:
         """This may be said soon: a voice that can speaks it already, to nobody. Raises :class:`SpeechError`."""
@@ -260,6 +297,7 @@ class Call:
                 "video": self.video,
             },
         )
+        self.on_begin(self)
         if self._text.strip():
             self.say(self._text, self._language)
         self.on_answered(self)
@@ -282,8 +320,9 @@ class Call:
             self._keys_dropped += 1
             return
         self._publish("dtmf", self._dropped(), digit=digit)
-        if self._attendant is not None:
-            self._attendant.on_key(digit)
+        for follower in (self._attendant, self.witness):
+            if follower is not None:
+                follower.on_key(digit)
 
     def on_end(self, end: CallEnd) -> None:
         """The call is over, whoever ended it."""
@@ -297,7 +336,10 @@ class Call:
         if self._attendant is not None:
             self._attendant.on_end()
             self.attendant = None
-        self.on_answered = lambda call: None
+        if self.witness is not None:
+            self.witness.on_end()
+            self.witness = None
+        self.on_answered = self.on_begin = lambda call: None
         if self.answered_at is not None:
             seconds = round(self.ended_at - self.answered_at, 3)
             self._publish("ended", {"cause": self.cause, "seconds": seconds, **self._dropped()})

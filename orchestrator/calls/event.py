@@ -23,6 +23,10 @@ EventKind = Literal[
     "transcript",
     "reply",
     "latency",
+    "recording_started",
+    "recording_paused",
+    "recording_resumed",
+    "recording_stopped",
 ]
 
 

@@ -56,6 +56,8 @@ class CallRegistry:
         self.refused = 0
         self.on_answered: Callable[[Call], None] = lambda call: None
         """Is told of each call that is answered."""
+        self.on_begin: Callable[[Call], None] = lambda call: None
+        """The same before its first words."""
         self._listening = Listening(pool.send)
         self._viewing = Viewing(pool.send)
         self.dial_plan = DialPlan(
@@ -257,4 +259,5 @@ class CallRegistry:
             rtp_timeout_s=self._settings.rtp_timeout_s,
         )
         call.on_answered = lambda answered: self.on_answered(answered)
+        call.on_begin = lambda begun: self.on_begin(begun)
         return call

@@ -97,15 +97,18 @@ class Turns:
         """The last turns that are over, at most ``ENDED_TURNS_KEPT``, and every other one, the oldest first."""
         return sorted((*self._ended, *self._turns.values()), key=lambda turn: turn.turn_id)
 
-    def say(self, text: str | AsyncIterator[str], language: str, *, replace: bool) -> TurnRecord:
+    def say(
+        self, text: str | AsyncIterator[str], language: str, *, replace: bool, meanwhile: str = ""
+    ) -> TurnRecord:
         """Speak ``text`` after what is queued, or instead of it; one that comes in pieces, sentence by sentence as
-        they are whole. Raises :class:`SpeechError`, :class:`TooManyTurns`."""
+        they are whole. ``meanwhile``: see :func:`orchestrator.speech.spoken.spoken`. Raises :class:`SpeechError`,
+        :class:`TooManyTurns`."""
         if isinstance(text, str):
             if not text.strip():
                 raise SpeechError("the text is empty: send what should be spoken")
             text = whole(text)
         voice, words = self._voices.voice(language), HeardText()
-        sound = spoken(voice, text, language, words)
+        sound = spoken(voice, text, language, words, meanwhile)
         return self._begin("say", sound, lambda: voice.sample_rate, replace, words)
 
     def foresee(self, sentence: str, language: str) -> None:

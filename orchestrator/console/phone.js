@@ -32,22 +32,29 @@ export class Phone {
 
   /** The open socket; raises an Error with one sentence. */
   connect() {
-    this.opened ??= new Promise((resolve, reject) => {
+    const opened = (this.opened ??= new Promise((resolve, reject) => {
       const socket = new WebSocket(this.url, ["sip", `visavis.token.${this.secret}`]);
       let ping = 0;
       socket.onopen = () => {
         ping = setInterval(() => socket.send("\r\n\r\n"), KEEPALIVE_MS);
-        this.socket = socket;
+        if (this.opened === opened) this.socket = socket;
         resolve(socket);
       };
       socket.onclose = () => {
         clearInterval(ping);
-        this.opened = this.socket = null;
+        if (this.opened === opened) this.opened = this.socket = null;
         reject(new Error("the orchestrator does not take this browser's connection: is the token valid?"));
       };
       socket.onmessage = (event) => this.#received(String(event.data));
-    });
-    return this.opened;
+    }));
+    return opened;
+  }
+
+  /** Another socket: one of a network that is gone looks open for minutes. */
+  reconnect() {
+    this.close();
+    this.opened = this.socket = null;
+    return this.connect();
   }
 
   async send(text) {
@@ -200,9 +207,10 @@ export class Call extends EventTarget {
 
   /** The network may have changed: find a way anew (ICE restart), in the same call. */
   #restart() {
-    this.#after(1500, async () => {
+    this.#after(500, async () => {
       if (this.over || this.peer.iceConnectionState !== "disconnected") return;
       try {
+        await this.phone.reconnect();
         this.peer.restartIce();
         await this.peer.setLocalDescription();
         await this.#invite(this.peer.localDescription.sdp);

@@ -77,8 +77,8 @@ class Conversation:
         self.memory = Memory()
         self._call, self._ears = call, ears
         self._dialogue, self._tools = dialogue, tools
-        self._language = call.language or LANGUAGE
-        self._sentences = sentences_in(self._language)
+        self._language = dialogue.language or call.language or LANGUAGE
+        self._sentences = sentences_in(call.language or LANGUAGE)
         self._on_close, self._on_failing = on_close, on_failing
         self._breaker, self._limits = breaker, limits
         self._began, self._answers = 0.0, 0
@@ -104,7 +104,7 @@ class Conversation:
 
     def start(self, *sentences: tuple[str, str]) -> None:
         """Listen, and say these first: texts with their languages."""
-        self._ears.listen(self._call.call_id, self._on_speech, self._language)
+        self._ears.listen(self._call.call_id, self._on_speech, self._call.language or LANGUAGE)
         self._began = self._loop.time()
         if self._limits.minutes:
             self._limiting = self._loop.call_later(60 * self._limits.minutes, self._end_by, "minutes")
@@ -362,7 +362,8 @@ class Conversation:
 
     def _say(self, text: object, language: str, number: int = 0) -> TurnRecord | None:
         try:
-            turn = self._call.say(text, language)  # type: ignore[arg-type]
+            meanwhile = sentences_in(language).filler if number else ""
+            turn = self._call.say(text, language, meanwhile=meanwhile)  # type: ignore[arg-type]
         except (SpeechError, TooManyTurns, CallGone) as error:
             log.warning("not_said", call=self._call.call_id, reason=str(error))
             return None

@@ -12,13 +12,13 @@ from orchestrator.calls.portraits import AvatarCatalog
 from orchestrator.calls.registry import CallRegistry
 from orchestrator.conversation.conversation import NO_LIMITS, Conversation
 from orchestrator.conversation.limits import ConversationLimits
-from orchestrator.conversation.sentences import LANGUAGE, Sentences, sentences_in
+from orchestrator.conversation.sentences import GREETING, LANGUAGE, Sentences, sentences_in
 from orchestrator.conversation.tools import CallTools
 from orchestrator.conversation.transcript import OnEntry, Transcript
 from orchestrator.listening.ears import Ears
 from orchestrator.listening.messages import Hear
 from orchestrator.listening.stt import SttSettings
-from orchestrator.speech.base import VoiceByLanguage
+from orchestrator.speech.base import SpeechError, TextToSpeech, VoiceByLanguage
 from orchestrator.speech.remote import SentenceCache
 from orchestrator.worker.messages import Heard
 from visavis.service.breaker import CircuitBreaker, ServiceState
@@ -32,6 +32,7 @@ NONE = "none"
 FALLBACK = "scripted"
 """Who goes on where another assistant fails."""
 ENDED_KEPT = 100
+_AGAIN_S = 1.0
 
 
 class TooManyConversations(Exception):
@@ -170,7 +171,7 @@ class Conversations:
             current[1].close()
             call.attendant = None
         if name != NONE:
-            self._begin(call, name, hold, greet and not call.turns)
+            self._begin(call, name, hold, greet and not call.spoken)
         call.tell("assistant", {"assistant": name, "held": hold}, assistant=name)
 
     def _begin_to_listen(self, supervisor: Supervisor, voices: VoiceByLanguage, cache: SentenceCache) -> None:
@@ -207,11 +208,12 @@ class Conversations:
         self._under_way[call_id] = name, conversation
         self._calls.tap(call_id, self._heard)
         call.attendant = conversation
-        sentences = []
-        if greet:
-            sentences.append((dialogue.greeting, LANGUAGE))
+        sentences, said = [], sentences_in(facts.language)
+        if greet and dialogue.greeting == GREETING:
+            sentences.append((said.greeting, said.language))
+        elif greet:
+            sentences.append((dialogue.greeting, dialogue.language or facts.language))
         if not self._ears.understands(facts.language):
-            said = sentences_in(facts.language)
             sentences.append((said.unheard, said.language))
         conversation.start(*sentences)
         if hold:
@@ -240,10 +242,22 @@ class Conversations:
 
 
 async def _spoken_ahead(voices: VoiceByLanguage, wanted: Iterable[Sentences]) -> None:
+    """Each of them, the first one first, however often the voice has to be asked."""
     for said in wanted:
         for sentence in said.kept:
-            async for _ in voices.voice(said.language).stream(sentence, said.language):
-                pass
+            while True:
+                if await _spoken(voices.voice(said.language), sentence, said.language):
+                    break
+                await asyncio.sleep(_AGAIN_S)
+
+
+async def _spoken(voice: TextToSpeech, sentence: str, language: str) -> bool:
+    try:
+        async for _ in voice.stream(sentence, language):
+            pass
+    except SpeechError:
+        return False
+    return True
 
 
 async def _hang_up_after(call: Call, done: asyncio.Event) -> None:

@@ -33,9 +33,9 @@ INTERRUPT_S = 1.2
 """Speech over the voice that lasts longer is no listening noise."""
 WORDS_S = 1.5
 """How long words may take to be recognised before the conversation goes on without them."""
-FILL_S = 3.0
+FILL_S = 2.5
 GIVE_UP_S = 8.0
-"""After the end of the caller's turn: a sentence meanwhile, and another answer."""
+"""After the end of the caller's turn: a sentence meanwhile, so that one is heard within 3 s, and another answer."""
 KEYS_S = 2.0
 """After the last key the keys are at their end."""
 ASIDE_S = 2.0

@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 LANGUAGE = "en"
+GREETING = "Hello, I am an automatic assistant. How can I help you?"
 
 
 @dataclass(frozen=True, slots=True)
 class Sentences:
     """In one ``language``.
 
-    ``filler``: a reply takes long; ``sorry``: none comes; ``repeat``: what was said was not heard; ``keys``: nor
-    again and again; ``full``: too many callers; ``limit``: the call has lasted as long as it may; ``unheard``: the
-    language is not recognised, and what is left to do.
+    ``greeting``: of an assistant without one of its own; ``filler``: a reply takes long; ``sorry``: none comes;
+    ``repeat``: what was said was not heard; ``keys``: nor again and again; ``full``: too many callers; ``limit``:
+    the call has lasted as long as it may; ``unheard``: the language is not recognised, and what is left to do.
     """
 
     language: str
+    greeting: str
     filler: str
     sorry: str
     repeat: str
@@ -34,6 +36,7 @@ class Sentences:
 _ALL = (
     Sentences(
         "en",
+        GREETING,
         "One moment, please.",
         "I am sorry, I have no answer just now. Please say it again.",
         "I did not hear that. Please say it again.",
@@ -44,6 +47,7 @@ _ALL = (
     ),
     Sentences(
         "de",
+        "Guten Tag, ich bin ein automatischer Assistent. Was kann ich für Sie tun?",
         "Einen Moment, bitte.",
         "Es tut mir leid, ich habe gerade keine Antwort. Bitte sagen Sie es noch einmal.",
         "Das habe ich nicht gehört. Bitte sagen Sie es noch einmal.",
@@ -55,6 +59,7 @@ _ALL = (
     ),
     Sentences(
         "fr",
+        "Bonjour, je suis un assistant automatique. Que puis-je faire pour vous ?",
         "Un instant, s'il vous plaît.",
         "Je suis désolé, je n'ai pas de réponse pour le moment. Veuillez répéter.",
         "Je n'ai pas entendu. Veuillez répéter.",
@@ -66,6 +71,7 @@ _ALL = (
     ),
     Sentences(
         "es",
+        "Hola, soy un asistente automático. ¿En qué puedo ayudarle?",
         "Un momento, por favor.",
         "Lo siento, ahora no tengo respuesta. Dígalo otra vez, por favor.",
         "No le he oído. Dígalo otra vez, por favor.",
@@ -76,6 +82,7 @@ _ALL = (
     ),
     Sentences(
         "it",
+        "Buongiorno, sono un assistente automatico. Come posso aiutarla?",
         "Un momento, per favore.",
         "Mi dispiace, adesso non ho una risposta. Lo ripeta, per favore.",
         "Non ho sentito. Lo ripeta, per favore.",
@@ -86,6 +93,7 @@ _ALL = (
     ),
     Sentences(
         "pt",
+        "Olá, sou um assistente automático. Em que posso ajudar?",
         "Um momento, por favor.",
         "Lamento, agora não tenho resposta. Diga outra vez, por favor.",
         "Não ouvi. Diga outra vez, por favor.",
@@ -96,6 +104,7 @@ _ALL = (
     ),
     Sentences(
         "nl",
+        "Hallo, ik ben een automatische assistent. Waarmee kan ik u helpen?",
         "Een ogenblik, alstublieft.",
         "Het spijt me, ik heb nu geen antwoord. Zeg het alstublieft nog eens.",
         "Dat heb ik niet gehoord. Zeg het alstublieft nog eens.",

@@ -10,8 +10,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.recording.messages import PartState, Shown
-from orchestrator.recording.messages import Sound as SoundMessage
+from orchestrator.recording.messages import PartState, RecordedPicture, RecordedSound
 from orchestrator.recording.movie import RATE, Movie
 from orchestrator.rtp.h264 import SPS, nal_type, split_annex_b
 from visavis.audio import Resampler
@@ -54,12 +53,12 @@ class CallRecording:
         self._call_id, self._next_number = call_id, number
         self._open, self._tell = open_part, tell
         self._awaits = _PATIENCE if picture else 0
-        self._sounds: list[SoundMessage] = []
+        self._sounds: list[RecordedSound] = []
         self._part: _Part | None = None
         self._resampler = Resampler(RATE)
         self._rest: Sound = np.zeros(0, np.int16)
 
-    def hear(self, message: SoundMessage) -> None:
+    def hear(self, message: RecordedSound) -> None:
         """20 ms of both voices."""
         if self._part is None:
             self._sounds.append(message)
@@ -68,7 +67,7 @@ class CallRecording:
             return
         self._write(self._part, message)
 
-    def show(self, message: Shown) -> None:
+    def show(self, message: RecordedPicture) -> None:
         """A picture."""
         part = self._part
         if message.key and (parameters := _parameters(message.payload)) and self._is_other(part, parameters):
@@ -124,7 +123,7 @@ class CallRecording:
             self._call_id, part.number, part.first, round(part.movie.seconds, 3), size, width, height, over
         )
 
-    def _write(self, part: _Part, message: SoundMessage) -> None:
+    def _write(self, part: _Part, message: RecordedSound) -> None:
         caller, avatar = self._voices(message)
         while (gap := message.piece - part.following) > 0:
             steps = min(gap, _MOST_GAP)
@@ -135,7 +134,7 @@ class CallRecording:
             part.movie.hear(caller, avatar)
             part.following += 1
 
-    def _voices(self, message: SoundMessage) -> tuple[Sound, Sound]:
+    def _voices(self, message: RecordedSound) -> tuple[Sound, Sound]:
         split = len(message.payload) - message.reference
         caller = np.frombuffer(message.payload[:split], "<i2").astype(np.int16)
         sent = np.frombuffer(message.payload[split:], "<i2").astype(np.int16)

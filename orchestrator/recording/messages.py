@@ -28,7 +28,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Sound:
+class RecordedSound:
     """20 ms of a call, see :class:`orchestrator.worker.messages.Heard`."""
 
     call_id: str
@@ -39,7 +39,7 @@ class Sound:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class RecordedPicture:
     """A picture as it was sent: H.264 in Annex B, ``ticks`` of 90 kHz after piece 0 of the sound."""
 
     call_id: str
@@ -71,6 +71,13 @@ class PartState:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordingEnded:
+    """The answer to ``EndRecording``: every part is over."""
+
+    call_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class RecordingFailed:
     """A call is not recorded any more: one sentence."""
 
@@ -94,7 +101,7 @@ class EndRecorder:
 
 
 RecorderMessage = (
-    RecorderReady | Record | Sound | Shown | EndRecording | PartState | RecordingFailed | AskRecorder
-    | RecorderTurns | EndRecorder
+    RecorderReady | Record | RecordedSound | RecordedPicture | EndRecording | PartState | RecordingEnded
+    | RecordingFailed | AskRecorder | RecorderTurns | EndRecorder
 )  # fmt: skip
 codec = Codec[RecorderMessage](*typing.get_args(RecorderMessage))

@@ -17,12 +17,13 @@ from orchestrator.recording.messages import (
     EndRecorder,
     EndRecording,
     Record,
+    RecordedPicture,
+    RecordedSound,
     RecorderMessage,
     RecorderReady,
     RecorderTurns,
+    RecordingEnded,
     RecordingFailed,
-    Shown,
-    Sound,
     codec,
 )
 from orchestrator.recording.sealed import SealedFile, read_key
@@ -69,12 +70,14 @@ class Recorder:
             match message:
                 case Record():
                     self._calls[call_id] = self._opened(message)
-                case Sound() if call_id in self._calls:
+                case RecordedSound() if call_id in self._calls:
                     self._calls[call_id].hear(message)
-                case Shown() if call_id in self._calls:
+                case RecordedPicture() if call_id in self._calls:
                     self._calls[call_id].show(message)
-                case EndRecording() if call_id in self._calls:
-                    self._calls.pop(call_id).close()
+                case EndRecording():
+                    if call_id in self._calls:
+                        self._calls.pop(call_id).close()
+                    self._channel.send(RecordingEnded(call_id))
         except ChannelClosed:
             raise
         except Exception as error:

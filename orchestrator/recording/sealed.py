@@ -116,8 +116,8 @@ class SealedFile(io.RawIOBase):
             sealed = self._cipher.encrypt(nonce, bytes(self._block), self._number.to_bytes(8))
             self._file.seek(HEAD + self._number * _STORED)
             self._file.write(nonce + sealed)
+            self._file.flush()
             self._changed = False
-        self._file.flush()
 
     def close(self) -> None:
         if not self.closed:

@@ -40,12 +40,14 @@ class Foresight(Protocol):
 class Stretch:
     """Of a sentence's sound, with the middles of its further words in milliseconds from the sentence's beginning.
 
-    ``again``: what came before broke off, and the sentence is spoken from its beginning after this.
+    ``again``: what came before broke off, and the sentence is spoken from its beginning after this. ``aside``: this
+    is no part of it.
     """
 
     pcm: PCM
     middles_ms: tuple[float, ...] = ()
     again: bool = False
+    aside: bool = False
 
 
 @runtime_checkable
@@ -54,6 +56,15 @@ class TimedSpeech(Protocol):
 
     def timed(self, text: str, language: str) -> AsyncGenerator[Stretch, None]:
         """One sentence; otherwise as :meth:`TextToSpeech.stream`."""
+        ...
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A voice that keeps some sentences as they were spoken."""
+
+    def remembered(self, text: str, language: str) -> PCM | None:
+        """One of them, at the voice's rate; None where it is not there. Returns at once."""
         ...
 
 

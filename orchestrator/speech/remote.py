@@ -197,6 +197,14 @@ class RemoteVoice:
         self.sample_rate, pcm = await self._process.speak(text, language, self._name)
         yield pcm
 
+    def remembered(self, text: str, language: str) -> PCM | None:
+        """See :class:`orchestrator.speech.base.Remembering`."""
+        found = self._process.cache.get(text, language)
+        if found is None:
+            return None
+        self.sample_rate = found[0]
+        return found[1]
+
     def ahead(self, text: str, language: str) -> None:
         """See :class:`orchestrator.speech.base.Foresight`."""
         self._process.speak_ahead(text, language, self._name)

@@ -83,6 +83,11 @@ class ServiceVoice:
         if self._breaker.usable and self._cache.get(text, language) is None:
             self._service.ahead(language)
 
+    def remembered(self, text: str, language: str) -> PCM | None:
+        """See :class:`orchestrator.speech.base.Remembering`."""
+        found = self._cache.get(text, language)
+        return found[1] if found is not None else None
+
     async def timed(self, text: str, language: str) -> AsyncGenerator[Stretch, None]:
         """See :class:`orchestrator.speech.base.TimedSpeech`."""
         if found := self._cache.get(text, language):

@@ -92,7 +92,7 @@ async def test_every_route_wants_its_scope(tmp_path: Path, gate: httpx.AsyncClie
             status = (await gate.request(method, path, headers=bearer(token_of(own)))).status_code
             assert status == (204 if own in (scope, "admin") or not scope else 403), (method, path, own)
         assert (await gate.request(method, path, headers=bearer(API_TOKEN))).status_code == 204
-    assert set(table.values()) - {""} == set(API_SCOPES) - {"calls:listen"}  # not served yet
+    assert set(table.values()) - {""} == set(API_SCOPES)
 
 
 async def test_the_whole_application_is_behind_it(tmp_path: Path) -> None:

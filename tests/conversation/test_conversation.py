@@ -12,19 +12,23 @@ import numpy as np
 import pytest
 
 from orchestrator.assistants.base import AssistantError, CallFacts, Message, Piece, Reply, Tool, ToolUse
+from orchestrator.assistants.script import DEFAULT, read_script
+from orchestrator.assistants.scripted import ScriptedAssistant
 from orchestrator.calls.call import Call
 from orchestrator.calls.events import EventBus
 from orchestrator.calls.gateway import DialForbidden
 from orchestrator.calls.portraits import AvatarCatalog
+from orchestrator.conversation import conversations as conversations_module
 from orchestrator.conversation.conversation import NO_LIMITS, Conversation
 from orchestrator.conversation.conversations import Conversations, TooManyConversations
 from orchestrator.conversation.limits import ConversationLimits
 from orchestrator.conversation.memory import Memory
-from orchestrator.conversation.sentences import sentences_in
+from orchestrator.conversation.sentences import GREETING, sentences_in
 from orchestrator.conversation.tools import CallTools
 from orchestrator.conversation.transcript import Transcript, TranscriptEntry
 from orchestrator.listening.messages import SpeechBegan, SpeechPaused, Words
-from orchestrator.speech.base import PCM, VoiceByLanguage
+from orchestrator.listening.stt import SttSettings
+from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
 from orchestrator.worker.messages import GiveWay, InterruptTurns, ShowAvatar, StartTurn
 from tests.support.calls import Peer, Sink, answered_call, report
 from tests.support.waiting import until
@@ -103,6 +107,7 @@ class Parrot:
     """A dialogue that answers as its test says, and remembers what it was told."""
 
     greeting = "Hello, caller."
+    language = ""
     tokens = 0
 
     def __init__(self, *replies: Sequence[Piece | Exception]) -> None:
@@ -416,8 +421,7 @@ async def test_one_caller_too_many_is_told_and_hung_up_on() -> None:
     peer, sink = Phone(), Worker()
     call = answered_call(VoiceByLanguage({"en": Voice}), EventBus(), peer, sink)
     all_.answered(call)
-    await until(lambda: bool(call.turns) and bool(call.turns[0].words.text))
-    assert call.turns[0].words.text == sentences_in("en").full
+    await until(lambda: bool(call.turns) and call.turns[0].words.text == sentences_in("en").full)
     report(call, "started", 1)
     report(call, "finished", 1, 1000)
     await until(lambda: bool(peer.hung_up))
@@ -451,17 +455,78 @@ async def test_an_assistant_that_fails_twice_is_followed_by_the_script() -> None
     all_.choose(call, "none")
 
 
+class Spoken(Voice):
+    """Notes which language it is told to speak."""
+
+    said: list[tuple[str, str]]
+
+    async def stream(self, text: str, language: str) -> AsyncIterator[PCM]:
+        self.said.append((text, language))
+        async for chunk in super().stream(text, language):
+            yield chunk
+
+
 async def test_a_caller_whose_language_is_not_heard_is_told_a_way_on() -> None:
     assert sentences_in("de-AT").language == "de" and "Null" in sentences_in("de-AT").unheard
     assert sentences_in("fi") == sentences_in("en")
-    all_ = conversations()
-    call = answered_call(VoiceByLanguage({"en": Voice, "de": Voice}), EventBus(), Peer(), Sink())
+    Spoken.said = []
+    script = ScriptedAssistant(read_script(DEFAULT))
+    taps = cast(Any, type("Taps", (), {"tap": lambda self, call_id, take: None})())
+    all_ = Conversations(taps, {"scripted": script}, "scripted")
+    call = answered_call(VoiceByLanguage({"en": Spoken, "de": Spoken}), EventBus(), Peer(), Sink())
     call._language = "de"
     all_.answered(call)
-    await until(lambda: len(call.turns) == 2)
+    way_on = "Drücken Sie die Null für einen Menschen, oder die Eins für einen Rückruf."
+    await until(lambda: (way_on, "de") in Spoken.said)
+    assert Spoken.said[0] == ("Hello, you have reached Visavis.", "en")  # the script is in English
+    for turn in (1, 2):
+        report(call, "started", turn)
+        report(call, "finished", turn, 1000)
     assert all_.assistant_of("c1") == "scripted" and all_.state_of("c1") == "listening"
+    call.on_dtmf("1")
+    await until(lambda: ("What is your name?", "en") in Spoken.said)
     all_.choose(call, "none")
     assert all_.assistant_of("c1") == "none" and all_.transcript("c1") is not None
+    await all_.close()
+    call._turns.close()
+
+
+async def test_constant_sentences_are_spoken_ahead_however_often_the_voice_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(conversations_module, "_AGAIN_S", 0.0)
+
+    class Failing(Spoken):
+        async def stream(self, text: str, language: str) -> AsyncIterator[PCM]:
+            self.said.append((text, language))
+            if len(self.said) % 2:
+                raise SpeechError("the voice has not answered for 10 s")
+            yield np.zeros(80, np.int16)
+
+    Spoken.said = []
+    wanted = [sentences_in("en"), sentences_in("de")]
+    await conversations_module._spoken_ahead(VoiceByLanguage({"en": Failing, "de": Failing}), wanted)
+    texts = list(dict.fromkeys(text for text, _ in Spoken.said))
+    assert texts == [*sentences_in("en").kept, *sentences_in("de").kept]
+    assert len(Spoken.said) == 2 * len(texts)
+
+
+async def test_an_assistant_without_a_greeting_of_its_own_greets_in_the_language_of_the_call() -> None:
+    class Polite(Parrots):
+        def dialogue(self, call: CallFacts, tools: Sequence[Tool]) -> Parrot:
+            parrot = Parrot()
+            parrot.greeting = GREETING
+            return parrot
+
+    Spoken.said = []
+    taps = cast(Any, type("Taps", (), {"tap": lambda self, call_id, take: None})())
+    all_ = Conversations(taps, {"scripted": Polite()}, "scripted", recognition=SttSettings("deepgram"))
+    call = answered_call(VoiceByLanguage({"en": Spoken, "de": Spoken}), EventBus(), Peer(), Sink())
+    call._language = "de"
+    all_.answered(call)
+    await until(lambda: len(Spoken.said) == 2)
+    assert [language for _, language in Spoken.said] == ["de", "de"]
+    assert " ".join(text for text, _ in Spoken.said) == sentences_in("de").greeting
     await all_.close()
     call._turns.close()
 

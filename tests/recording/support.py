@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from orchestrator.media.parameters import Encoding
 from orchestrator.media.video.encoder import H264Encoder
-from orchestrator.recording.messages import Shown, Sound
+from orchestrator.recording.messages import RecordedPicture, RecordedSound
 from orchestrator.recording.movie import TRACKS
 
 Pcm = NDArray[np.int16]
@@ -33,14 +33,14 @@ def pictures(count: int, size: int = 128, every: int = 25) -> list[tuple[bytes, 
     return made
 
 
-def shown(number: int, picture: tuple[bytes, bool], call_id: str = "c1") -> Shown:
+def shown(number: int, picture: tuple[bytes, bool], call_id: str = "c1") -> RecordedPicture:
     """Picture ``number`` of a call of 25 a second."""
-    return Shown(call_id, number * 3600, picture[1], picture[0])
+    return RecordedPicture(call_id, number * 3600, picture[1], picture[0])
 
 
-def sound(piece: int, caller: Pcm, avatar: Pcm, rate: int = 16_000, call_id: str = "c1") -> Sound:
+def sound(piece: int, caller: Pcm, avatar: Pcm, rate: int = 16_000, call_id: str = "c1") -> RecordedSound:
     """20 ms of a call: ``caller`` at 16 kHz, ``avatar`` at ``rate``."""
-    return Sound(
+    return RecordedSound(
         call_id, piece, 2 * len(avatar), rate, caller.astype("<i2").tobytes() + avatar.astype("<i2").tobytes()
     )
 
@@ -89,3 +89,11 @@ def cut(sample: bytes) -> list[bytes]:
         units.append(sample[at + 4 : at + 4 + size])
         at += 4 + size
     return units
+
+
+def onset(pcm: Pcm, hertz: float, rate: int = 16_000) -> float:
+    """When a tone begins, in seconds: by its power in windows of 4 ms."""
+    window = rate // 250
+    wave = np.exp(-2j * np.pi * hertz * np.arange(window) / rate)
+    power = np.abs([wave @ pcm[at : at + window] for at in range(0, len(pcm) - window, window // 4)])
+    return float(np.argmax(power > power.max() / 2)) * (window // 4) / rate

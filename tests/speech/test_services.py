@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from orchestrator.speech import openai, service
+from orchestrator.speech import spoken as spoken_module
 from orchestrator.speech.base import PCM, SpeechError, Stretch, TimedSpeech
 from orchestrator.speech.elevenlabs import ElevenLabsVoice, WordTimes
 from orchestrator.speech.finish import LEVEL_DBFS, active_level, finished, powers
@@ -223,3 +224,37 @@ async def test_closing_waits_for_nobody_who_is_not_there() -> None:
         assert [each async for each in voice.speak(TEXT, "en")]
     async with asyncio.timeout(5):
         await voice.close()
+
+
+async def test_where_a_voice_takes_long_something_it_remembers_is_said_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(spoken_module, "MEANWHILE_S", 0.05)
+    go, filler = asyncio.Event(), np.full(1600, 100, np.int16)
+
+    class Slow(Spoken):
+        async def speak(self, text: str, language: str) -> AsyncGenerator[Stretch, None]:
+            await go.wait()
+            async for each in super().speak(text, language):
+                yield each
+
+    cache = SentenceCache()
+    cache.put("One moment.", "en", 16_000, filler)
+    loud = np.full(16_000, 4000, np.int16)
+    voice = ServiceVoice(Slow(loud, 4000), Behind(), CircuitBreaker("tts", "x"), cache)
+    heard = HeardText()
+    sound = spoken(voice, whole("We are open. Come in."), "en", heard, "One moment.")
+    assert (await anext(sound) == filler).all()
+    go.set()
+    rest = [each async for each in sound]
+    assert len(np.concatenate(rest)) > 30_000 and heard.text == "We are open. Come in."
+    assert heard.heard(150) == "" and heard.heard(heard.milliseconds) == heard.text
+    # One that is dropped while it waits leaves nothing behind.
+    go.clear()
+    dropped = spoken(voice, whole("Never said by anybody."), "en", HeardText(), "One moment.")
+    assert (await anext(dropped) == filler).all()
+    waiting = asyncio.ensure_future(anext(dropped))
+    await asyncio.sleep(0.01)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
