@@ -167,6 +167,7 @@ async def kills(what: str, turns: int) -> None:
             except TimeoutError:
                 heard[MOMENTS[moment]].append(float("inf"))
                 print(f"nothing was heard after kill {turn + 1}, {MOMENTS[moment]}", flush=True)
+                print(*talk.events[-20:], *talk.house.log[-20:], sep="\n")
                 break
         about = await talk.house.call(talk.call)
     for name, seconds in heard.items():

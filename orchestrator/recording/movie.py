@@ -71,9 +71,15 @@ class Movie:
             self._encode()
 
     def show(self, picture: bytes, ticks: int, key: bool) -> None:
-        """An access unit in Annex B, ``ticks`` of 90 kHz after the first sample; one out of order is left out."""
+        """An access unit in Annex B, ``ticks`` of 90 kHz after the first sample; one out of order is left out.
+
+        The first one stands from the beginning on: tracks that begin late need an edit list, which not every player
+        minds.
+        """
         if self._video is None or ticks <= self._last_ticks:
             return
+        if self._last_ticks < 0:
+            ticks = 0
         self._last_ticks = ticks
         packet = av.Packet(picture)
         packet.pts = packet.dts = ticks

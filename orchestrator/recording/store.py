@@ -8,7 +8,7 @@ import io
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 import obstore
@@ -20,6 +20,7 @@ from visavis.service.secret import Secret
 
 _ID = ".place"
 ANSWER_S = 10
+_PIECE = 256 * 1024
 
 
 class StoreAway(Exception):
@@ -98,7 +99,7 @@ class Store:
             if (self.folder / name).exists() or self._bucket is None:
                 file = cast(BinaryIO, (self.folder / name).open("rb"))
             else:
-                file = cast(BinaryIO, obstore.open_reader(self._bucket, name))
+                file = cast(BinaryIO, io.BufferedReader(_Stored(self._bucket, name), _PIECE))
         except FileNotFoundError:
             raise
         except (BaseError, OSError) as error:
@@ -111,6 +112,37 @@ class Store:
             return io.BufferedReader(SealedFile(file, read_key(self.key_file)))
         except (ValueError, OSError) as error:
             raise StoreAway(_sentence(error)) from error
+
+
+class _Stored(io.RawIOBase):
+    """A file of a bucket, read range by range. Raises ``FileNotFoundError`` and ``BaseError``."""
+
+    def __init__(self, bucket: S3Store, name: str) -> None:
+        super().__init__()
+        self._bucket, self._name, self._at = bucket, name, 0
+        self._size = obstore.head(bucket, name)["size"]
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = max(0, {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence] + offset)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        length = min(len(view), self._size - self._at)
+        if length <= 0:
+            return 0
+        view[:length] = memoryview(obstore.get_range(self._bucket, self._name, start=self._at, length=length))
+        self._at += length
+        return length
 
 
 def _open_bucket(bucket: Bucket) -> S3Store:

@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 from orchestrator.api import calls
 from orchestrator.api.app import create_app
 from orchestrator.api.dependencies import Services
-from orchestrator.archive.archive import Archive, Retention
+from orchestrator.archive.archive import Archive
 from orchestrator.archive.database import Database, sqlite_url
 from orchestrator.assistants.script import DEFAULT, read_script
 from orchestrator.assistants.scripted import ScriptedAssistant
@@ -74,7 +74,7 @@ class House(Peer):
 
     def __post_init__(self) -> None:
         taps = cast(Any, SimpleNamespace(tap=lambda call_id, take: None))
-        self.archive = Archive(Database(sqlite_url(self.tmp / "records.db")), Retention(most=2))
+        self.archive = Archive(Database(sqlite_url(self.tmp / "records.db")))
         self.talks = Conversations(
             taps, {"scripted": ScriptedAssistant(read_script(DEFAULT))}, on_entry=self.archive.keep_entry
         )

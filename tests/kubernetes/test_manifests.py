@@ -268,9 +268,12 @@ def test_gpu_and_models(rendered: dict[str, list[Object]], overlay: str) -> None
     options = _arguments().parse_args(expanded(init["args"], variables(objects, init)))
     settings = load_inference([], config(objects, workload))
     assert settings.engine_settings["decoder"] == options.decoder == "sd-vae"
-    token = next(e for e in init["env"] if e["name"] == "HF_TOKEN")
-    assert token["valueFrom"]["secretKeyRef"]["optional"] is True
-    assert "HF_TOKEN" not in {e["name"] for e in one["env"]}
+    token = Path(next(e["value"] for e in init["env"] if e["name"] == "HF_TOKEN_PATH"))
+    (secret,) = [m["name"] for m in init["volumeMounts"] if m["mountPath"] == str(token.parent)]
+    volumes = {v["name"]: v for v in workload["spec"]["template"]["spec"]["volumes"]}
+    assert volumes[secret]["secret"]["optional"] is True
+    assert secret not in {m["name"] for m in one["volumeMounts"]}
+    assert "HF_TOKEN" not in {e["name"] for each in (init, one) for e in each["env"]}
     assert settings.engine == "musetalk"
     assert settings.engine_settings["musetalk_dir"] == str(options.dir)
     assert settings.engine_settings["version"] == options.version

@@ -73,7 +73,9 @@ def test_each_pod_mounts_its_own(overlay: str) -> None:
     loads = workloads(objects)
     mounted = {
         name: {
-            v["secret"]["secretName"] for v in load["spec"]["template"]["spec"]["volumes"] if "secret" in v
+            v["secret"]["secretName"]
+            for v in load["spec"]["template"]["spec"]["volumes"]
+            if "secret" in v and v["name"] in {m["name"] for m in container(load)["volumeMounts"]}
         }
         for name, load in loads.items()
     }

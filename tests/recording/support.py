@@ -89,3 +89,11 @@ def cut(sample: bytes) -> list[bytes]:
         units.append(sample[at + 4 : at + 4 + size])
         at += 4 + size
     return units
+
+
+def onset(pcm: Pcm, hertz: float, rate: int = 16_000) -> float:
+    """When a tone begins, in seconds: by its power in windows of 4 ms."""
+    window = rate // 250
+    wave = np.exp(-2j * np.pi * hertz * np.arange(window) / rate)
+    power = np.abs([wave @ pcm[at : at + window] for at in range(0, len(pcm) - window, window // 4)])
+    return float(np.argmax(power > power.max() / 2)) * (window // 4) / rate

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.recording.call_recording import STEP, CallRecording
 from orchestrator.recording.messages import PartState
 from orchestrator.rtp.h264 import split_annex_b
-from tests.recording.support import Pcm, pictures, played, shown, sound
+from tests.recording.support import Pcm, onset, pictures, played, shown, sound
 
 
 class Kept(io.BytesIO):
@@ -37,14 +37,6 @@ class Desk:
 
 def tone(samples: int, hertz: float, rate: int = 16_000) -> Pcm:
     return (9000 * np.sin(2 * np.pi * hertz * np.arange(samples) / rate)).astype(np.int16)
-
-
-def onset(pcm: Pcm, hertz: float, rate: int = 16_000) -> float:
-    """When a tone begins, in seconds: by its power in windows of 4 ms."""
-    window = rate // 250
-    wave = np.exp(-2j * np.pi * hertz * np.arange(window) / rate)
-    power = np.abs([wave @ pcm[at : at + window] for at in range(0, len(pcm) - window, window // 4)])
-    return float(np.argmax(power > power.max() / 2)) * (window // 4) / rate
 
 
 @pytest.mark.parametrize("rate", [8000, 16_000, 48_000])
@@ -135,6 +127,16 @@ def test_what_is_left_out_is_silence_and_no_shift() -> None:
     assert onset(seen.tracks["caller"], 500) == pytest.approx(2.0, abs=0.012)
     assert np.abs(seen.tracks["avatar"][18_000:30_000]).max() < 200
     assert desk.states[-1].seconds == 3.0
+
+
+def test_the_first_picture_stands_from_the_beginning() -> None:
+    desk, sent = Desk(), pictures(20)
+    for piece in range(40):
+        if piece >= 10 and piece % 2 == 0:
+            desk.call.show(shown(piece // 2, sent[piece // 2 - 5]))
+        desk.call.hear(sound(piece, tone(STEP, 500), tone(STEP, 1000)))
+    desk.call.close()
+    assert played(desk.files[1].data).times[:3] == pytest.approx([0.0, 0.24, 0.28], abs=0.001)
 
 
 def test_a_voice_call_has_a_recording_without_a_picture() -> None:

@@ -1,6 +1,6 @@
 // Calls that have ended, with the SIP messages of those that were traced.
 
-import { html, useState } from "../vendor/htm-preact.js";
+import { html, useEffect, useState } from "../vendor/htm-preact.js";
 import { ask } from "../api.js";
 import { Act, Empty, Figure, Message, seconds, usePolled, when } from "../parts.js";
 import { who } from "./calls.js";
@@ -56,12 +56,41 @@ function Detail({ record }) {
     </dl>
     ${record.reason && html`<p>${record.reason}</p>`}
     ${stream("Voice", record.media?.audio)} ${stream("Picture", record.media?.video)}
+    <${Recordings} call=${record.call_id} />
     <h3>What was said</h3>
     ${said?.length === 0 ? html`<p class="hint">Nothing.</p>` : said ? html`<ol class="lines">${said.map((one, index) => html`<li key=${index}><strong>${one.speaker ?? one.kind ?? ""}</strong> ${one.text ?? ""}</li>`)}</ol>` : html`<${Act} work=${async () => setSaid((await ask(`/v1/calls/${record.call_id}/transcript`)).entries)} failed=${setError}>Show<//>`}
     <h3>SIP messages</h3>
     ${error && html`<${Message} kind="note">${error.message}<//>`}
     ${trace ? html`<${Ladder} messages=${ladder(trace)} />` : html`<${Act} work=${async () => setTrace(await ask(`/v1/calls/${record.call_id}/trace`))} failed=${setError}>Show<//>`}
   </article>`;
+}
+
+/** What was recorded of a call; nothing where that is nothing, or this token may not listen. */
+function Recordings({ call }) {
+  const [parts, setParts] = useState([]);
+  const [error, setError] = useState(null);
+  useEffect(() => {
+    ask(`/v1/recordings?call_id=${encodeURIComponent(call)}`).then((found) => setParts(found.reverse()), () => {});
+  }, [call]);
+  return parts.length > 0 && html`<h3>Recording</h3>
+    ${error && html`<${Message} kind="note">${error.message}<//>`}
+    ${parts.map((part) => html`<${Part} key=${part.recording_id} part=${part} failed=${setError} />`)}`;
+}
+
+/** One file, which wants a token and so is fetched before it is played. */
+function Part({ part, failed }) {
+  const [url, setUrl] = useState("");
+  useEffect(() => () => URL.revokeObjectURL(url), [url]);
+  const name = `${part.recording_id}.mp4`;
+  if (part.state === "recording") return html`<p class="hint">Part ${part.number} is being recorded.</p>`;
+  if (!url) {
+    const fetched = async () => setUrl(URL.createObjectURL(await ask(`/v1/recordings/${part.recording_id}/media`)));
+    return html`<div class="row"><${Act} work=${fetched} failed=${failed}>Fetch part ${part.number}<//><span class="hint">${seconds(part.seconds)} · ${(part.bytes / 1e6).toFixed(1)} MB${part.state === "cut" ? " · cut short" : ""}</span></div>`;
+  }
+  return html`<figure>
+    <video class="recording" controls src=${url} aria-label=${`Recording, part ${part.number}`}></video>
+    <figcaption><a href=${url} download=${name}>Save ${name}</a></figcaption>
+  </figure>`;
 }
 
 /** The messages of a trace: when, which way, first line, and the whole of it. */

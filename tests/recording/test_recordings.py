@@ -1,0 +1,250 @@
+"""Recordings without a recorder: what it is told, and what becomes of what it tells."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.archive.archive import Archive
+from orchestrator.archive.database import Database, sqlite_url
+from orchestrator.archive.entries import RecordingPart
+from orchestrator.calls.call import Call
+from orchestrator.calls.events import EventBus
+from orchestrator.recording.messages import (
+    EndRecording,
+    PartState,
+    Record,
+    RecordedPicture,
+    RecordedSound,
+    RecorderMessage,
+    RecordingEnded,
+    RecordingFailed,
+)
+from orchestrator.recording.recordings import RecordingRefused, Recordings, RecordingSettings
+from orchestrator.recording.store import Store
+from orchestrator.speech.base import VoiceByLanguage
+from orchestrator.worker.messages import Heard, Viewed
+from tests.archive.support import record
+from tests.support.calls import ENDED, Peer, answered_call
+from tests.support.waiting import until
+from visavis.service.channel import ChannelClosed
+from visavis.service.supervisor import Supervisor
+
+
+class Taps:
+    """A call's sound and pictures, on paper."""
+
+    heard: Callable[[Heard], None] | None = None
+    viewed: Callable[[Viewed], None] | None = None
+    keyframes = 0
+
+    def record(self, call_id: str, heard: Any = None, viewed: Any = None) -> None:
+        self.heard, self.viewed = heard, viewed
+        self.keyframes += viewed is not None
+
+
+class Child:
+    """A recorder that is told, and says nothing by itself."""
+
+    pid = 7
+
+    def __init__(self) -> None:
+        self.sent: list[RecorderMessage] = []
+        self.there = True
+
+    def start(self, supervisor: Supervisor) -> None: ...
+    async def close(self, last: RecorderMessage) -> None: ...
+    def send(self, message: RecorderMessage) -> None:
+        if not self.there:
+            raise ChannelClosed("there is no recorder now")
+        self.sent.append(message)
+
+
+class Place:
+    def __init__(self, folder: Path, settings: RecordingSettings) -> None:
+        self.folder = folder / "recordings"
+        self.archive = Archive(Database(sqlite_url(folder / "records.db")))
+        self.taps, self.child, self.bus = Taps(), Child(), EventBus()
+        self.recordings = Recordings(self.taps, self.archive, Store(self.folder), settings)
+        self.recordings._child = self.child  # type: ignore[assignment]
+        self.supervisor = Supervisor()
+        self.archive.start(self.supervisor)
+        self.recordings.start(self.supervisor)
+
+    def call(self) -> Call:
+        return answered_call(VoiceByLanguage({}), self.bus, Peer())
+
+    def hear(self, piece: int) -> None:
+        assert self.taps.heard is not None
+        self.taps.heard(Heard("c1", piece * 320, b"1234", 2, 8000, piece))
+
+    def see(self, number: int, key: bool, start: int = 0) -> None:
+        assert self.taps.viewed is not None
+        self.taps.viewed(Viewed("c1", (start + number * 3600) & 0xFFFFFFFF, key, b"picture", start))
+
+    def part(self, number: int = 1, *, over: bool, seconds: float = 0.0) -> None:
+        self.recordings._take(PartState("c1", number, 0, seconds, 1000 if over else 0, 512, 512, over))
+
+    def sent(self, kind: type[Any]) -> list[Any]:
+        return [message for message in self.child.sent if isinstance(message, kind)]
+
+    async def listed(self) -> list[RecordingPart]:
+        return await self.archive.recordings(100)
+
+
+@pytest.fixture
+async def make(tmp_path: Path) -> AsyncIterator[Callable[[RecordingSettings], Place]]:
+    places = []
+
+    def one(settings: RecordingSettings = RecordingSettings()) -> Place:  # noqa: B008
+        places.append(Place(tmp_path, settings))
+        return places[-1]
+
+    yield one
+    for place in places:
+        await place.recordings.close()
+        await place.supervisor.close()
+        await place.archive.close()
+
+
+Make = Callable[..., Place]
+
+
+async def test_a_recording_from_its_beginning_to_its_end(make: Make) -> None:
+    place = make()
+    call = place.call()
+    async with place.bus.listen() as events:
+        place.recordings.record(call)
+        assert place.recordings.state_of("c1") == "recording" and place.recordings.active == 1
+        assert place.sent(Record) == [Record("c1", str(place.folder), 1, False)]
+        place.see(0, False)  # before a key frame
+        place.hear(5)
+        place.see(3, True, start=0xFFFFF000)
+        place.part(over=False)
+        assert place.sent(RecordedSound) == [RecordedSound("c1", 5, 2, 8000, b"1234")]
+        assert place.sent(RecordedPicture) == [RecordedPicture("c1", 3 * 3600, True, b"picture")]
+        with pytest.raises(RecordingRefused, match="is being recorded already"):
+            place.recordings.record(call)
+        call.on_end(ENDED)
+        assert place.taps.heard is None and place.sent(EndRecording) == [EndRecording("c1")]
+        place.part(over=True, seconds=4.0)
+        place.recordings._take(RecordingEnded("c1"))
+        told = [events.get_nowait().as_dict() for _ in range(3)]
+    kinds = [event["event"] for event in told]
+    assert kinds == ["recording_started", "ended", "recording_stopped"]
+    assert told[0]["recording_id"] == "c1-1" and (told[2]["parts"], told[2]["seconds"]) == (1, 4.0)
+    (part,) = await place.listed()
+    assert (part.state, part.size, part.width, part.encrypted) == ("whole", 1000, 512, False)
+    assert place.recordings.active == 0
+
+
+async def test_nothing_of_a_pause_is_handed_on(make: Make) -> None:
+    place = make(RecordingSettings(pause_key="*"))
+    call = place.call()
+    place.recordings.record(call)
+    place.hear(0)
+    place.see(0, True)
+    call.on_dtmf("1")
+    call.on_dtmf("*")
+    assert place.recordings.state_of("c1") == "paused"
+    place.hear(1)
+    place.see(1, True)
+    call.on_dtmf("*")
+    place.hear(2)
+    place.see(2, False)  # refers to what was left out
+    place.see(3, True)
+    assert [sound.piece for sound in place.sent(RecordedSound)] == [0, 2]
+    assert [picture.ticks // 3600 for picture in place.sent(RecordedPicture)] == [0, 3]
+    assert place.taps.keyframes == 2  # one was asked for
+
+
+async def test_a_recorder_that_dies_is_followed_by_a_part_of_its_own(make: Make) -> None:
+    place = make()
+    call = place.call()
+    place.recordings.record(call)
+    place.hear(0)
+    place.part(over=False)
+    (place.folder / "c1-1.mp4").write_bytes(b"x" * 77)
+    place.hear(149)
+    place.recordings._lost("the recorder was killed by SIGKILL", 0.1)
+    (part,) = await place.listed()
+    assert (part.state, part.size, part.seconds) == ("cut", 77, pytest.approx(3.0, abs=0.01))
+    place.recordings._begun(None)  # type: ignore[arg-type]
+    assert place.sent(Record)[-1].number == 2 and place.recordings.state_of("c1") == "recording"
+    place.child.there = False
+    assert place.recordings.stop("c1")  # while there is no recorder
+    assert place.recordings.state_of("c1") == "off"
+    place.recordings.record(call)
+
+
+async def test_a_full_disk_ends_a_recording_and_says_so(make: Make) -> None:
+    place = make()
+    call = place.call()
+    async with place.bus.listen() as events:
+        place.recordings.record(call)
+        place.part(over=False)
+        place.recordings._take(RecordingFailed("c1", "it cannot be written: no space left on device"))
+        told = [events.get_nowait().as_dict() for _ in range(2)]
+    assert told[1]["event"] == "recording_stopped" and "no space left" in told[1]["reason"]
+    assert (place.recordings.failures, place.recordings.state_of("c1")) == (1, "off")
+    assert call.ended_at is None
+
+
+async def test_every_call_is_recorded_where_it_is_set(make: Make) -> None:
+    place = make(RecordingSettings(every=True, announcement="This call is recorded."))
+    call = place.call()
+    place.recordings.begun(call)
+    assert place.recordings.state_of("c1") == "recording"
+
+
+def part(number: int, began_at: float, size: int = 100, place: str = "") -> RecordingPart:
+    return RecordingPart(f"c{number}", 1, began_at, 2.0, size, 0, 0, "whole", place, False)
+
+
+async def test_the_old_and_the_large_are_erased_with_their_files(make: Make) -> None:
+    place = make(RecordingSettings(days=0, most_bytes=250))
+    own = place.recordings.store.place
+    for number in range(4):
+        place.archive.keep_recording(part(number, 1000.0 + number, place=own))
+        (place.folder / f"c{number}-1.mp4").write_bytes(bytes(100))
+    place.archive.keep_recording(part(9, 1.0, place="folder of another"))
+    await until(lambda: place.archive.status.waiting == 0)
+    due = await place.archive.recordings_due(own, 0, 250)
+    assert [each.call_id for each in due] == ["c0", "c1"]
+    looking = asyncio.create_task(place.recordings._look_after())
+    while len(await place.listed()) != 3:
+        await asyncio.sleep(0.01)
+    looking.cancel()
+    assert sorted(each.name for each in place.folder.glob("*.mp4")) == ["c2-1.mp4", "c3-1.mp4"]
+
+
+async def test_recordings_are_erased_with_their_record_but_not_elsewhere(make: Make) -> None:
+    place = make()
+    own = place.recordings.store.place
+    for number, where in ((1, own), (2, "folder of another")):
+        place.archive.keep_recording(part(number, 1000.0, place=where))
+        place.archive.keep_record(record(f"c{number}"))
+    (place.folder / "c1-1.mp4").write_bytes(b"x")
+    await until(lambda: place.archive.status.waiting == 0)
+    assert await place.archive.erase(["c1"]) == 1
+    assert not (place.folder / "c1-1.mp4").exists()
+    with pytest.raises(RecordingRefused, match="another orchestrator's folder"):
+        await place.archive.erase(["c2"])
+    assert [each.call_id for each in await place.listed()] == ["c2"]
+    assert await place.archive.record("c2") is not None
+
+
+async def test_what_a_killed_orchestrator_left_is_closed_by_the_next(make: Make) -> None:
+    place = make()
+    own = place.recordings.store.place
+    left = RecordingPart("c1", 1, 1000.0, 0.0, 0, 512, 512, "recording", own, False)
+    place.archive.keep_recording(left)
+    (place.folder / "c1-1.mp4").write_bytes(bytes(5000))
+    await until(lambda: place.archive.status.waiting == 0)
+    await place.recordings._sweep()
+    (found,) = await place.listed()
+    assert (found.state, found.size) == ("cut", 5000) and found.seconds > 0
