@@ -166,3 +166,25 @@ print("written", flush=True)
     alive.communicate(b"\n", timeout=60)
     AvatarStore(tmp_path, 10**9)
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+async def test_a_slow_sender_takes_no_turn_of_those_in_memory(tmp_path: Path) -> None:
+    taking, go = uploads_of(tmp_path), asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"begun"
+        await go.wait()
+        yield b" and ended"
+
+    async def take() -> bytes:
+        async with taking.whole("slow", slow()) as data:
+            return data
+
+    task = asyncio.create_task(take())
+    async with asyncio.timeout(10):
+        while not list((tmp_path / "tmp").rglob("file")):
+            await asyncio.sleep(0.001)
+        async with taking.place("honest", whole=True):
+            go.set()
+        assert await task == b"begun and ended"
+    assert list((tmp_path / "tmp").rglob("file")) == []

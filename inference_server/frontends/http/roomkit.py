@@ -107,8 +107,7 @@ async def _start(core: Core, request: Request) -> tuple[_Start, int]:
     core.check_open_to_new()
     most = core.settings.image_bytes * 3 // 2 + 4096  # base64 and its line breaks
     client = http_socket.client_of(request)
-    async with core.uploads.place(client, whole=True):
-        data = b"".join([chunk async for chunk in limited(request, most, "The body").stream()])
+    async with core.uploads.whole(client, limited(request, most, "The body").stream()) as data:
         order, image = _order(data)
         del data
         file = await core.uploads.begin()

@@ -53,11 +53,11 @@ def install(app: FastAPI, core: Core) -> None:
         body = (await core.avatars.get(avatar_id)).body
         most = core.settings.speech_bytes
         client = client_of(request)
-        async with core.uploads.place(client, whole=True):
-            data = b"".join([chunk async for chunk in limited(request, most, "The WAV file").stream()])
         from inference_server.frontends.http import clip  # a third of a second, and few servers are asked
 
-        sound, rate = await asyncio.to_thread(clip.read_wav, data)
+        async with core.uploads.whole(client, limited(request, most, "The WAV file").stream()) as data:
+            sound, rate = await asyncio.to_thread(clip.read_wav, data)
+        del data
         stream = await core.open(Open(avatar_id=avatar_id, body_sha256=body.sha256), client)
         try:
             voice = await _begin(stream, sound, rate)
