@@ -15,6 +15,7 @@ from testing.caller import Phone
 from testing.caller.recording import START_CODE
 from testing.ports import free_port
 from tests.recording.support import Played, onset, played
+from tests.support.credentials import api_tokens
 from tests.support.house import House, orchestrator, tone
 from tests.support.servers import inference_server
 
@@ -216,3 +217,40 @@ async def _until(events: list[dict[str, Any]], kind: str, count: int = 1) -> Non
     async with asyncio.timeout(30):
         while sum(event["event"] == kind for event in events) < count:
             await asyncio.sleep(0.05)
+
+
+async def test_an_orchestrator_that_ends_closes_its_files_and_one_that_is_killed_leaves_them_readable(
+    tmp_path: Path,
+) -> None:
+    api_tokens(tmp_path)
+    settings = {"recording": "every", "data_dir": tmp_path}
+    nobody = [f"127.0.0.1:{free_port()}"]
+    async with orchestrator(nobody, wait=False, **settings) as house:
+        await house.answering()
+        async with Phone(house.uri, video=False) as phone:
+            stopped = await house.call_id()
+            await _written(tmp_path / "recordings" / f"{stopped}-1.mp4")
+            assert await house.stop() == 0
+            await asyncio.wait_for(phone.hung_up.wait(), 5)
+    async with orchestrator(nobody, wait=False, **settings) as house:
+        await house.answering()
+        async with Phone(house.uri, video=False):
+            killed = await house.call_id()
+            await _written(tmp_path / "recordings" / f"{killed}-1.mp4")
+            house.process.kill()
+            await house.process.wait()
+    async with orchestrator(nobody, wait=False, **settings) as house:
+        await house.answering()
+        (one,) = await parts(house, stopped)
+        (two,) = await parts(house, killed)
+        assert (one["state"], two["state"]) == ("whole", "cut")
+        for part in (one, two):
+            movie = await downloaded(house, part["recording_id"])
+            assert len(movie.tracks["both"]) > 16_000 and part["seconds"] > 1.0
+
+
+async def _written(file: Path) -> None:
+    """Until some fragments are."""
+    async with asyncio.timeout(30):
+        while not file.exists() or file.read_bytes().count(b"moof") < 3:
+            await asyncio.sleep(0.1)
