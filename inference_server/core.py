@@ -23,6 +23,7 @@ from inference_server.settings import MIB, Settings
 from inference_server.streams.ahead import AheadBudget
 from inference_server.streams.opening import agree
 from inference_server.streams.outbox import ResponseQueue
+from inference_server.streams.path import segments_of
 from inference_server.streams.pictures import Pictures
 from inference_server.streams.session import Session, SessionParameters
 from inference_server.streams.shares import beyond_share
@@ -167,6 +168,7 @@ class Core:
             s.audio_bytes,
             s.turn_ms * SAMPLE_RATE // 1000,
             client,
+            segments_of(body) if request.follows_path else None,
         )
         outbox = ResponseQueue(int(s.window_ms / 1000 * body.fps) + 8)
         devices = StreamDevices(device, resident, lambda: session)

@@ -51,6 +51,7 @@ class SessionServers(Protocol):
         source: AvatarSource | None = None,
         session_id: str = "",
         body_sha256: bytes = b"",
+        follows_path: bool = False,
         on_event: OnEvent | None = None,
     ) -> AvatarStream: ...
 
@@ -88,12 +89,13 @@ class AvatarSession:
             raise RuntimeError("an avatar session is opened once: make another one")
         avatar, body = await self._ready()
         loop = IdleVariation(len(body), self._session_id)
-        playout = Playout(len(body), body.fps, jumps=body.jumps, choose_jump=loop)
+        playout = Playout(len(body), body.fps, jumps=body.jumps, choose_jump=loop, follows_path=True)
         self._stream = stream = self._servers.open(
             avatar,
             source=self._source,
             session_id=self._session_id,
             body_sha256=body.sha256,
+            follows_path=True,
             on_event=self._on_stream,
         )
         self._opened = Player(body, playout, stream, stream.start_delay, self._tell)

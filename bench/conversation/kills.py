@@ -35,7 +35,7 @@ MOMENTS = ("while the caller speaks", "while the answer is thought of", "while i
 QUESTION = "Please tell me when you are open."
 WITHIN_S = 3.0
 _THINKS_S = 0.3
-_LONGEST_S = 20.0
+_LONGEST_S = 40.0
 _NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -167,6 +167,7 @@ async def kills(what: str, turns: int) -> None:
             except TimeoutError:
                 heard[MOMENTS[moment]].append(float("inf"))
                 print(f"nothing was heard after kill {turn + 1}, {MOMENTS[moment]}", flush=True)
+                print(*talk.events[-20:], *talk.house.log[-20:], sep="\n")
                 break
         about = await talk.house.call(talk.call)
     for name, seconds in heard.items():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -45,16 +45,22 @@ def prepare(engine: Engine, image: Path, fps: Fraction, size: int = 512) -> tupl
 
 
 def render(
-    engine: Engine, handle: Handle, body: BodyLoop, pcm: NDArray[np.int16], fps: Fraction
+    engine: Engine,
+    handle: Handle,
+    body: BodyLoop,
+    pcm: NDArray[np.int16],
+    fps: Fraction,
+    path: Callable[[int], int] | None = None,
 ) -> Iterator[tuple[float, Rgb]]:
-    """Time and RGB of each frame of one turn over the running body loop."""
+    """Time and RGB of each frame of one turn over the running body loop, or over ``path``: its loop indices."""
     track = engine.track(handle, fps, 0)
     track.append(pcm)
     track.end()
     for k in range(track.ready()):
-        picture = body.frame(k).copy()
+        index = k % len(body) if path is None else path(k)
+        picture = body.frame(index).copy()
         out = bytearray(handle.largest_rect.i420_size)
-        ticket = engine.submit([Row(track, k, k % len(body), 1.0, memoryview(out))])
+        ticket = engine.submit([Row(track, k, index, 1.0, memoryview(out))])
         result = None
         while result is None:
             result = engine.collect(ticket, 1.0)

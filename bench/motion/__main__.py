@@ -26,12 +26,16 @@ from bench.motion.speech import spoken
 from bench.motion.watch import Watched, watch
 from inference_server.engines.base import BodyLoop
 from inference_server.engines.portrait import PortraitEngine
+from inference_server.engines.portrait.features import RATE
 from inference_server.lipsync import compare
 from inference_server.lipsync.lips import LipTrack
 from inference_server.lipsync.phones import Phone, curves
 from inference_server.lipsync.target import from_phones
+from inference_server.streams.path import BodyPath, segments_of
+from inference_server.streams.prosody import Prosody
 from testing.caller.movie import aligned
 from visavis import portraits
+from visavis.frames import frame_start
 from visavis.playout.loop import IdleVariation
 from visavis.playout.playout import Playout
 from visavis.rgb import to_rgb
@@ -70,6 +74,23 @@ def speaking(seen: Watched, pcm: NDArray[np.int16], phones: Sequence[Phone]) -> 
     ]
 
 
+def spoken_on(body: BodyLoop, pcm: NDArray[np.int16], fps: Fraction) -> list[int]:
+    """The body frames that a turn is spoken on, of a voice that is two seconds ahead."""
+    count = len(pcm) * fps.numerator // (RATE * fps.denominator) + 1
+    segments = segments_of(body)
+    if segments is None:
+        return [k % len(body) for k in range(count)]
+    path = BodyPath(segments, fps, Prosody(0), 1)
+    path.begin(0, 0)
+    indices, given = list[int](), 0
+    for k in range(count):
+        known = min(len(pcm), frame_start(k, fps) + 2 * RATE)
+        path.prosody.append(pcm[given:known])
+        given = known
+        indices.append(path.loop_index(k))
+    return indices
+
+
 def idling(body: BodyLoop, fps: Fraction, seconds: float) -> tuple[list[tuple[float, Rgb]], list[int]]:
     """Pictures of an idle call, and their body frames."""
     playout = Playout(len(body), fps, jumps=body.jumps, choose_jump=IdleVariation(len(body), "a call"))
@@ -103,9 +124,10 @@ def engine(image: Path, seconds: float, fps: int, size: int) -> None:
     drawer = PortraitEngine({})
     handle, body = prepare(drawer, image, rate, size)
     clip = spoken(seconds)
-    seen = watch(render(drawer, handle, body, clip.pcm, rate))
+    way = spoken_on(body, clip.pcm, rate)
+    seen = watch(render(drawer, handle, body, clip.pcm, rate, way.__getitem__))
     found = speaking(seen, clip.pcm, clip.phones)
-    path = [k % len(body) for k in range(len(seen.times))]
+    path = way[: len(seen.times)]
     show(f"{image.name} speaking, {seconds:.0f} s at {fps} fps", [*found, figures.repeated(path, float(fps))])
     pictures, path = idling(body, rate, seconds)
     show("idle", still(watch(pictures), path, float(fps)))

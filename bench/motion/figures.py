@@ -18,7 +18,7 @@ _MOVED = 0.8  # mm from rest: lips begin to move
 _LABIAL_S = 0.12  # a closure so near to a labial is that labial's
 _REPEAT_S = 2.0  # autocorrelation beyond this
 _BLINK = 0.6  # of the open eye's contrast
-_GAZE = 1.2  # degrees within two pictures
+_GAZE = 1.0  # degrees from one picture to the next
 _RAISE = 0.5  # mm of the brows
 _ACCENT = 1.0  # standard deviations of the pitch
 _WITH_ACCENT_S = 0.3
@@ -213,10 +213,10 @@ def blinks(seen: Watched) -> list[Figure]:
 
 
 def gaze(seen: Watched) -> Figure:
-    """Shifts of the eyes in the head within two pictures."""
+    """Shifts of the eyes in the head from one picture to the next; slower ones keep them on whom they look at."""
     x, y = np.nan_to_num(seen.gaze, nan=np.nan).T
     step = np.full(len(x), 0.0)
-    step[2:] = np.hypot(x[2:] - x[:-2], y[2:] - y[:-2])
+    step[1:] = np.hypot(np.diff(x), np.diff(y))
     over = np.nan_to_num(step) > _GAZE
     starts = np.flatnonzero(over[1:] & ~over[:-1])
     kept = [s for i, s in enumerate(starts) if not i or s - starts[i - 1] > 5]

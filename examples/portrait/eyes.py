@@ -9,7 +9,7 @@ from examples.portrait.nodes import Nodes
 from examples.portrait.people import Colour, Person, scaled
 
 _CATCH = (((-0.20, -0.95, 0.11), 0.10),)
-_DRAWN_CATCH = (((-0.26, -0.93, 0.24), 0.13), ((0.16, -0.97, -0.14), 0.06))
+_DRAWN_CATCH = (((-0.26, -0.93, 0.22), 0.13), ((0.14, -0.98, -0.06), 0.05))
 """Reflected lamps: where on the ball, and their radius in radians."""
 
 

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from inference_server.models.check import check
@@ -41,6 +41,13 @@ def _arguments() -> argparse.ArgumentParser:
         action="store_true",
         help="the face parser too (its weights: non-commercial research only)",
     )
+    common.add_argument(
+        "--accept",
+        action="append",
+        default=os.environ.get("VISAVIS_MODELS_ACCEPT", "").split(),
+        metavar="SHA256",
+        help="digest of weights of which none is pinned",
+    )
     download = commands.add_parser("download", parents=[common], help="fetch what is missing")
     download.add_argument(
         "--hub", default=os.environ.get("HF_ENDPOINT", HUB), help="the hub or a mirror of it"
@@ -65,6 +72,12 @@ def _files(options: argparse.Namespace) -> list[ModelFile]:
     return list(required(options.version, options.decoder, options.parser))
 
 
+def hub_token(environ: Mapping[str, str]) -> str:
+    """As the hub's own tools have it: ``HF_TOKEN``, or what is in the file ``HF_TOKEN_PATH`` where there is one."""
+    path = Path(environ.get("HF_TOKEN_PATH") or os.devnull)
+    return environ.get("HF_TOKEN", "") or (path.read_text().strip() if path.exists() else "")
+
+
 def _download(options: argparse.Namespace) -> int:
     if options.parser:
         print("note: the face parser's weights are for non-commercial research; masks do not need them")
@@ -72,7 +85,7 @@ def _download(options: argparse.Namespace) -> int:
     if options.decoder == "sd-vae":
         files += FILES["taesd"]  # 10 MB: the decoder can be changed later without fetching anything
     progress = _Progress()
-    with Hub(options.hub, token=os.environ.get("HF_TOKEN", "")) as hub:
+    with Hub(options.hub, token=hub_token(os.environ), accept=options.accept) as hub:
         fetched = hub.fetch(options.dir, files, progress)
     progress.end()
     print(f"{len(fetched)} files fetched into {options.dir}, {len(files) - len(fetched)} were there")
@@ -106,7 +119,7 @@ class _Progress:
 
 
 def _check(options: argparse.Namespace) -> int:
-    found = check(options.dir, _files(options), deep=getattr(options, "sha256", False))
+    found = check(options.dir, _files(options), deep=getattr(options, "sha256", False), accept=options.accept)
     for one in found:
         print(one.line())
     bad = sum(one.state != "ok" for one in found)

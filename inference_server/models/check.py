@@ -6,7 +6,7 @@ import hashlib
 import json
 import struct
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,11 @@ from typing import Literal
 from inference_server.models.manifest import ModelFile
 
 CHECKSUMS = "checksums.json"
-State = Literal["ok", "missing", "damaged"]
+State = Literal["ok", "missing", "damaged", "unknown"]
+ACCEPT_HINT = (
+    "no digest of it is pinned: compare this one with a source that you trust, then name it, --accept or "
+    "VISAVIS_MODELS_ACCEPT"
+)
 
 
 @dataclass(frozen=True)
@@ -51,14 +55,19 @@ def find(root: Path, file: ModelFile) -> Path | None:
     return next((root / name for name in (file.path, *file.also) if (root / name).is_file()), None)
 
 
-def check(root: Path, files: Iterable[ModelFile], *, deep: bool = False) -> list[Found]:
-    """State of every file. ``deep`` reads them whole and compares SHA-256 where one is known; without it a
-    file is damaged when it is cut short or its container cannot be opened."""
+def check(
+    root: Path, files: Iterable[ModelFile], *, deep: bool = False, accept: Collection[str] = ()
+) -> list[Found]:
+    """State of every file. ``deep`` reads them whole and compares SHA-256: the pinned one, else that of the
+    download, else one of ``accept``; without it a file is damaged when it is cut short or its container cannot be
+    opened."""
     known = known_checksums(root)
-    return [_check_one(root, file, known, deep) for file in files]
+    return [_check_one(root, file, known, deep, accept) for file in files]
 
 
-def _check_one(root: Path, file: ModelFile, known: dict[str, str], deep: bool) -> Found:
+def _check_one(
+    root: Path, file: ModelFile, known: dict[str, str], deep: bool, accept: Collection[str]
+) -> Found:
     path = find(root, file)
     if path is None:
         size = f" ({file.size / 1e9:.2f} GB)" if file.size > 50_000_000 else ""
@@ -66,9 +75,13 @@ def _check_one(root: Path, file: ModelFile, known: dict[str, str], deep: bool) -
     if problem := container_problem(path):
         return Found(file, path, "damaged", problem)
     if deep:
-        wanted = known.get(str(path.relative_to(root)), file.sha256 if path == root / file.path else "")
-        if wanted and sha256_of(path) != wanted:
+        pinned = file.sha256 if path == root / file.path else ""
+        wanted = pinned or known.get(str(path.relative_to(root)), "")
+        found = sha256_of(path)
+        if wanted and found != wanted:
             return Found(file, path, "damaged", "its SHA-256 is not the published one; download it again")
+        if not wanted and file.needs_digest and found not in accept:
+            return Found(file, path, "unknown", f"its SHA-256 is {found}, and {ACCEPT_HINT}")
     return Found(file, path, "ok")
 
 

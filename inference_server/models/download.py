@@ -5,12 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import httpx
 
-from inference_server.models.check import CHECKSUMS, container_problem, find, known_checksums, sha256_of
+from inference_server.models.check import (
+    ACCEPT_HINT,
+    CHECKSUMS,
+    container_problem,
+    find,
+    known_checksums,
+    sha256_of,
+)
 from inference_server.models.manifest import ModelFile
 
 HUB = "https://huggingface.co"
@@ -25,7 +32,10 @@ class DownloadFailed(Exception):
 
 
 class Hub:
-    """A model hub that serves ``/REPO/resolve/REVISION/FILE``."""
+    """A model hub that serves ``/REPO/resolve/REVISION/FILE``.
+
+    ``accept``: digests of weights of which none is pinned.
+    """
 
     def __init__(
         self,
@@ -34,7 +44,9 @@ class Hub:
         token: str = "",
         timeout_s: float = 30.0,
         pause: Callable[[float], None] = time.sleep,
+        accept: Collection[str] = (),
     ) -> None:
+        self._accept = accept
         self._base = base.rstrip("/")
         self._pause = pause
         headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -81,6 +93,11 @@ class Hub:
             part.unlink()
             raise DownloadFailed(
                 f"{file.path} came with SHA-256 {found[:12]}… instead of {digest[:12]}…: run the command again"
+            )
+        if file.needs_digest and not file.sha256 and found not in self._accept:
+            raise DownloadFailed(
+                f"{file.path} came with SHA-256 {found}, and {ACCEPT_HINT}; run the command again then, "
+                "what has come stays"
             )
         part.replace(path)
         if problem := container_problem(path):

@@ -1,7 +1,7 @@
 """The files of the MuseTalk engine, in the layout of its own repository.
 
-Sizes and SHA-256 are the public hub's at the pinned revisions. A file without a pinned digest takes the one
-that the hub tells on download and keeps it beside the files (``checksums.json``).
+Sizes and SHA-256 are the public hub's at the pinned revisions. Weights without a pinned digest are taken only where
+a person names theirs; a configuration, which is data, takes that of its first download (``checksums.json``).
 """
 
 from __future__ import annotations
@@ -32,6 +32,11 @@ class ModelFile:
     size: int = 0
     sha256: str = ""
     also: tuple[str, ...] = ()
+
+    @property
+    def needs_digest(self) -> bool:
+        """Whether it is taken only with a digest that is pinned here or that a person names."""
+        return not self.path.endswith(".json")
 
 
 def _file(path: str, source: tuple[str, str], remote: str, size: int = 0, sha256: str = "") -> ModelFile:

@@ -17,6 +17,7 @@ from inference_server.engine.messages import Append, CloseTrack, EndTrack, Messa
 from inference_server.errors import RequestError, invalid
 from inference_server.streams.ahead import AheadBudget
 from inference_server.streams.pace import Pace
+from inference_server.streams.path import BodySegments
 from inference_server.streams.responses import (
     FrameReady,
     GoAway,
@@ -59,6 +60,7 @@ class SessionParameters:
     audio_bytes: int
     turn_samples: int
     client: str = ""
+    segments: BodySegments | None = None  # of the body, where the client follows a path through it
 
 
 class Session:
@@ -130,6 +132,7 @@ class Session:
             now=now,
             pace=self._pace,
             budget=self._budget,
+            segments=p.segments,
         )
         self._say(TurnAccepted(turn_id))
 
@@ -180,6 +183,7 @@ class Session:
             )
         if len(samples):
             turn.ahead.push(turn.received, samples.tobytes())
+            turn.hear(samples)
         turn.received += len(samples)
         turn.last_heard = now
         self._hand_on(turn)

@@ -6,8 +6,13 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from fractions import Fraction
 
+import numpy as np
+from numpy.typing import NDArray
+
 from inference_server.streams.ahead import AHEAD, AheadAudio, AheadBudget
 from inference_server.streams.pace import Pace
+from inference_server.streams.path import BodyPath, BodySegments
+from inference_server.streams.prosody import Prosody
 from visavis.audio import WholeSamples
 from visavis.frames import SAMPLE_RATE, frame_at, frame_start
 
@@ -44,8 +49,11 @@ class TurnFrames:
         now: float,
         pace: Pace | None = None,
         budget: AheadBudget | None = None,
+        segments: BodySegments | None = None,
     ) -> None:
         self.pace = pace
+        self._segments = segments
+        self._path: BodyPath | None = None
         self.ahead = AheadAudio(budget)
         self.turn_id = turn_id
         self.epoch = epoch
@@ -96,12 +104,18 @@ class TurnFrames:
         """The first audio begins at sample ``origin``."""
         self.began = now
         self.origin = self.received = origin
+        if self._segments is not None:
+            self._path = BodyPath(self._segments, self.fps, Prosody(origin), self.turn_id)
+            if self._anchored:
+                self._path.begin(*self._anchors[-1])
         start = max(origin, self.render_from)
         first = frame_at(start, self.fps)
         self._first = self.cursor = first if frame_start(first, self.fps) >= start else first + 1
 
     def loop_index(self, frame: int) -> int:
         """The body frame under ``frame``."""
+        if self._path is not None and self._anchored and frame >= self._anchors[-1][0]:
+            return self._path.loop_index(frame)
         place = max(bisect_right(self._anchors, (frame, self.loop_length)) - 1, 0)
         anchor, index = self._anchors[place]
         return (index + frame - anchor) % self.loop_length
@@ -109,6 +123,8 @@ class TurnFrames:
     def anchor(self, sample: int, loop_index: int) -> None:
         """``loop_index`` is on screen when ``sample`` is heard; frames from there on are drawn anew if it moved."""
         frame = frame_at(sample, self.fps)
+        if self._path is not None and self._path.agrees(frame, loop_index):
+            return
         moved = self.loop_index(frame) != loop_index or self._anchors[-1][0] > frame
         if not self._anchored:
             self._anchored = True
@@ -117,9 +133,16 @@ class TurnFrames:
         else:
             frame_from = frame
         self._anchors = [*[a for a in self._anchors if a[0] < frame][-MOST_ANCHORS:], (frame, loop_index)]
+        if self._path is not None:
+            self._path.begin(frame, loop_index)
         if moved and frame_from <= self.cursor:
             self.cursor = max(frame_from, self._first)
             self.last_sent = False
+
+    def hear(self, pcm: NDArray[np.int16]) -> None:
+        """The next samples, as soon as they have come: the body moves with the voice."""
+        if self._path is not None:
+            self._path.prosody.append(pcm)
 
     def playhead(self, sample: int, playing: bool, now: float) -> None:
         """``sample`` is heard now (negative: the turn begins in that many samples)."""

@@ -13,6 +13,7 @@ import httpx
 
 from orchestrator.assistants.base import AssistantError, CallFacts, Message, Piece, Reply, Tool, ToolUse
 from visavis.service.secret import Secret
+from visavis.service.text import read_json
 
 PROMPT = (
     "You talk with somebody on the phone. What you write is spoken: answer in one to three short sentences, no "
@@ -158,7 +159,7 @@ async def events(
 def parsed(text: str) -> dict[str, Any]:
     """A JSON object. Raises :class:`AssistantError`."""
     try:
-        value = json.loads(text) if len(text) <= _LONGEST_LINE else None
+        value = read_json(text) if len(text) <= _LONGEST_LINE else None
     except ValueError:
         value = None
     if not isinstance(value, dict):

@@ -112,6 +112,7 @@ class WorkerAvatars:
             source=ready.source,
             session_id=session_id,
             body_sha256=ready.body.sha256,
+            follows_path=True,
             on_event=on_event,
         )
         stream.start_delay = self._delays.setdefault(ready.avatar.fps, stream.start_delay)
@@ -145,7 +146,7 @@ class WorkerAvatars:
 
     async def _still(self, portrait: PortraitFile) -> StillBody:
         source = await self._source(portrait)
-        return await still_body(source.image, source.width, source.height)
+        return await asyncio.to_thread(still_body, source.image, source.width, source.height)
 
     async def _prepare(self, portrait: PortraitFile, avatar: Avatar | None) -> ReadyAvatar:
         source = await self._source(portrait)

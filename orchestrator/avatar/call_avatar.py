@@ -137,9 +137,12 @@ class CallAvatar:
     async def _await_avatar(
         self, still: asyncio.Task[StillBody] | None, avatar: asyncio.Task[ReadyAvatar]
     ) -> None:
+        """The avatar, and until then the still portrait, whichever is there first and whatever becomes of that."""
+        if still is not None:
+            await asyncio.wait([still, avatar], return_when=asyncio.FIRST_COMPLETED)
+            if not avatar.done() and not still.cancelled() and still.exception() is None:
+                self.body = still.result()
         try:
-            if still is not None:
-                self.body = await asyncio.shield(still)
             self._pending = await asyncio.shield(avatar)
         except asyncio.CancelledError:
             raise
@@ -157,7 +160,9 @@ class CallAvatar:
         if self._stream is not None:
             self._earlier = self.figures()
             logged(asyncio.create_task(self._stream.close()), "avatar stream")
-        playout = Playout(length, fps, jumps=jumps, choose_jump=variation, loop_index=first)
+        playout = Playout(
+            length, fps, jumps=jumps, choose_jump=variation, loop_index=first, follows_path=True
+        )
         self._playout = playout
         self._streams += 1
         # Servers know a conversation by its name, and the one before may not have ended there yet.

@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import socket
+import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +20,8 @@ import numpy as np
 
 from orchestrator.avatar.still import fit, grey_body
 from orchestrator.media.sources import StillBody
-from visavis.service.channel import ChannelClosed
-from visavis.service.child import Child, Program, parent_socket
-from visavis.service.ipc import Codec
+from visavis.service.child import parent_socket
+from visavis.service.ipc import BadMessage, Codec
 from visavis.service.logs import Log
 from visavis.service.sandbox import bound_memory, enter
 
@@ -51,31 +52,23 @@ class StillMade:
 
 
 codec = Codec[MakeStill | StillMade](MakeStill, StillMade)
-PROGRAM = Program(
-    "portrait decoder",
-    "orchestrator.avatar.still_process",
-    codec,
-    environment={
-        **{name: os.environ[name] for name in ("PATH", "PYTHONPATH", "VIRTUAL_ENV") if name in os.environ},
-        "OPENBLAS_NUM_THREADS": "1",  # its threads would begin before the sandbox
-    },
-    silence_s=PATIENCE_S,
-)
+MODULE = "orchestrator.avatar.still_process"
+ENVIRONMENT = {
+    **{name: os.environ[name] for name in ("PATH", "PYTHONPATH", "VIRTUAL_ENV") if name in os.environ},
+    "OPENBLAS_NUM_THREADS": "1",  # its threads would begin before the sandbox
+}
 
 
-async def still_body(image: bytes, width: int, height: int) -> StillBody:
-    """The picture cropped around its upper middle to ``width`` x ``height``; grey where it cannot be had."""
-    decoder = Child(PROGRAM)
+def still_body(image: bytes, width: int, height: int) -> StillBody:
+    """The picture cropped around its upper middle to ``width`` x ``height``; grey where it cannot be had.
+
+    Takes half a second: not for the thread of the media clock.
+    """
     try:
-        await decoder.start()
-        decoder.send(MakeStill(width, height, image))
-        made = await decoder.receive()
-    except (ChannelClosed, OSError) as error:
+        made = _made(MakeStill(width, height, image))
+    except (OSError, BadMessage) as error:
         log.warning("portrait_not_decoded", reason=str(error))
         return grey_body(width, height)
-    finally:
-        await decoder.end()
-    assert isinstance(made, StillMade)
     if made.lacking:
         log.warning("sandbox_incomplete", lacking=made.lacking, hint=SANDBOX_HINT)
     if len(made.payload) != width * height * 3 // 2:
@@ -84,19 +77,50 @@ async def still_body(image: bytes, width: int, height: int) -> StillBody:
     return StillBody(f"still-{hashlib.sha256(image).hexdigest()[:16]}-{width}x{height}", frame)
 
 
+def _made(order: MakeStill) -> StillMade:
+    """By a process, which has ended then. Raises ``OSError``, :class:`BadMessage`."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-m", MODULE, "--channel", str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                env=ENVIRONMENT,
+                process_group=0,
+            )
+        with process:
+            try:
+                ours.settimeout(PATIENCE_S)
+                ours.sendall(codec.encode(order))
+                made = _receive(ours)
+            finally:
+                process.kill()
+    if not isinstance(made, StillMade):
+        raise ConnectionError(f"the portrait decoder ended with code {process.returncode}")
+    return made
+
+
+def _receive(sock: socket.socket) -> MakeStill | StillMade | None:
+    """The next message, ``None`` at the end."""
+    decoder = codec.decoder()
+    while (message := next(decoder, None)) is None:
+        data = sock.recv(1 << 20)
+        if not data:
+            return None
+        decoder.feed(data)
+    return message
+
+
 def main() -> int:
     """Entry of the process."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--channel", type=int, required=True)
     channel = parent_socket(parser.parse_args().channel)
     os.nice(20)
-    decoder = codec.decoder()
-    while (request := next(decoder, None)) is None:
-        data = channel.recv(1 << 20)
-        if not data:
-            return 1
-        decoder.feed(data)
-    assert isinstance(request, MakeStill)
+    request = _receive(channel)
+    if not isinstance(request, MakeStill):
+        return 1
     bound_memory(MEMORY_LIMIT)
     os.environ.clear()
     lacking = enter(None, [Path(str(module.__file__)).parent for module in (os, np, av)])

@@ -18,7 +18,11 @@ export function LiveView({ id }) {
   const [state, setState] = useState("");
   useEffect(() => {
     if (!window.VideoDecoder) {
-      setState("This browser decodes no pictures here: WebCodecs needs https or localhost.");
+      setState(
+        window.isSecureContext
+          ? "This browser is too old for the live picture: it takes Chrome or Edge 94, Safari 16.4, Firefox 130, or later ones."
+          : "Browsers show the live picture on pages of https and of localhost only: open this one by https or through ssh -L.",
+      );
       return undefined;
     }
     const scheme = location.protocol === "https:" ? "wss" : "ws";

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from orchestrator.assistants.base import Dialogue, Reply, ToolUse
 from orchestrator.calls.call import Call, CallGone
@@ -27,6 +27,7 @@ from orchestrator.conversation.acts import (
 from orchestrator.conversation.limits import ConversationLimits
 from orchestrator.conversation.machine import NEVER, TurnMachine
 from orchestrator.conversation.memory import Memory
+from orchestrator.conversation.moments import Moments
 from orchestrator.conversation.reply import PendingReply
 from orchestrator.conversation.sentences import LANGUAGE, sentences_in
 from orchestrator.conversation.tools import CallTools
@@ -45,17 +46,6 @@ NO_LIMITS = ConversationLimits()
 _MOST_FAILURES = 2
 _SETTLE_S = 0.3
 """How long a reply waits for what was cut before it, so that the memory holds it."""
-
-
-@dataclass(slots=True)
-class _Moments:
-    """Of the caller's last turn, by the event loop's clock."""
-
-    began: float = 0.0
-    quiet: float = 0.0
-    words: float = 0.0
-    answered: float = 0.0
-    written: float = 0.0
 
 
 class Conversation:
@@ -87,7 +77,7 @@ class Conversation:
         self._failures = 0
         self._not_heard = 0
         self._machine = TurnMachine(ears.words_s)
-        self._moments = _Moments()
+        self._moments = Moments()
         self._timed: tuple[TimedWord, ...] = ()
         self._replies: dict[int, PendingReply] = {}
         self._turns: dict[int, int] = {}  # ours that are not over, and whose reply each speaks
@@ -145,7 +135,9 @@ class Conversation:
         if not turn.done.is_set():
             self._current = turn
             if number and self._moments.answered:
-                self._tell_latency(turn, now)
+                figures = self._moments.steps(now, turn.wait_ms)
+                self._moments = Moments(began=self._moments.began)
+                self._call.tell("latency", {"turn_id": turn.turn_id, **figures}, **figures)
             self._loop.call_later(turn.wait_ms / 1000, self._sounds, turn, number)
             return
         self._turns.pop(turn.turn_id, None)
@@ -259,8 +251,7 @@ class Conversation:
         reply.accept()
         self._moments.answered = self._loop.time()
         self.memory.said(text)
-        ended = time.time() - (self._loop.time() - self._moments.quiet if self._moments.quiet else 0)
-        began = min(ended, time.time() - (self._loop.time() - self._moments.began))
+        began, ended = self._moments.spoken(self._loop.time(), time.time())
         keys = len(text) if text.isdigit() else 0
         shown = "" if keys else text
         self.transcript.add("caller", shown, began, ended, keys=keys)
@@ -381,17 +372,3 @@ class Conversation:
         self._call.tell(
             "reply", {"turn_id": turn.turn_id, "text": text, "whole": whole}, letters=len(text), whole=whole
         )
-
-    def _tell_latency(self, turn: TurnRecord, now: float) -> None:
-        """From the caller's last word to the first sound of the answer, step by step."""
-        moments, sounds = self._moments, now + turn.wait_ms / 1000
-        figures = {
-            "words_ms": round((moments.words - moments.quiet) * 1000),
-            "end_of_turn_ms": round((moments.answered - moments.quiet) * 1000),
-            "assistant_ms": round((moments.written - moments.answered) * 1000),
-            "voice_ms": round((now - moments.written) * 1000),
-            "lips_ms": round(turn.wait_ms),
-            "total_ms": round((sounds - moments.quiet) * 1000),
-        }
-        self._moments = _Moments(began=moments.began)
-        self._call.tell("latency", {"turn_id": turn.turn_id, **figures}, **figures)

@@ -18,7 +18,7 @@ from orchestrator.conversation.transcript import OnEntry, Transcript
 from orchestrator.listening.ears import Ears
 from orchestrator.listening.messages import Hear
 from orchestrator.listening.stt import SttSettings
-from orchestrator.speech.base import VoiceByLanguage
+from orchestrator.speech.base import SpeechError, TextToSpeech, VoiceByLanguage
 from orchestrator.speech.remote import SentenceCache
 from orchestrator.worker.messages import Heard
 from visavis.service.breaker import CircuitBreaker, ServiceState
@@ -32,6 +32,7 @@ NONE = "none"
 FALLBACK = "scripted"
 """Who goes on where another assistant fails."""
 ENDED_KEPT = 100
+_AGAIN_S = 1.0
 
 
 class TooManyConversations(Exception):
@@ -241,10 +242,22 @@ class Conversations:
 
 
 async def _spoken_ahead(voices: VoiceByLanguage, wanted: Iterable[Sentences]) -> None:
+    """Each of them, the first one first, however often the voice has to be asked."""
     for said in wanted:
         for sentence in said.kept:
-            async for _ in voices.voice(said.language).stream(sentence, said.language):
-                pass
+            while True:
+                if await _spoken(voices.voice(said.language), sentence, said.language):
+                    break
+                await asyncio.sleep(_AGAIN_S)
+
+
+async def _spoken(voice: TextToSpeech, sentence: str, language: str) -> bool:
+    try:
+        async for _ in voice.stream(sentence, language):
+            pass
+    except SpeechError:
+        return False
+    return True
 
 
 async def _hang_up_after(call: Call, done: asyncio.Event) -> None:

@@ -30,6 +30,7 @@ from orchestrator.listening.stt import (
 )
 from visavis.audio import Resampler
 from visavis.g711 import encode_table, mu_law
+from visavis.service.text import read_json
 
 URL = "wss://api.deepgram.com/v1"
 MODEL = "nova-3"
@@ -95,7 +96,7 @@ class DeepgramStream:
     def receive(self, text: str | bytes) -> None:
         """A message. What cannot be read is a fault of the connection: ``failed`` says so."""
         try:
-            message: Any = json.loads(text)
+            message: Any = read_json(text)
             kind = message["type"]
             if kind == "Error":
                 raise ValueError

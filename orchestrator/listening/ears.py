@@ -33,7 +33,7 @@ log = Log(__name__)
 
 WORDS_S = 1.5
 """How long the recogniser that is installed may take."""
-_RESTART_S = (0.1, 10.0, 30.0)
+_RESTART_S = (0.1, 10.0, 10.0)
 PROGRAM = Program(
     "listening process",
     "orchestrator.listening.process",

@@ -20,6 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from orchestrator.speech.base import SpeechError, Stretch
 from orchestrator.speech.service import TtsSettings
 from visavis.audio import WholeSamples
+from visavis.service.text import read_json
 
 URL = "wss://api.elevenlabs.io/v1"
 MODEL = "eleven_flash_v2_5"
@@ -167,7 +168,7 @@ Alignment = tuple[Sequence[str], Sequence[float], Sequence[float]]
 def _read(message: str | bytes) -> tuple[bytes, Alignment | None, bool]:
     """Sound, alignment of its characters, and whether it is the last. Raises :class:`SpeechError`."""
     try:
-        value = json.loads(message)
+        value = read_json(message)
         if "audio" not in value and not value.get("isFinal"):
             raise SpeechError(f"ElevenLabs refuses to speak ({str(value.get('error', 'no reason'))[:60]})")
         sound = base64.b64decode(value.get("audio") or "", validate=True)

@@ -34,7 +34,7 @@ ANSWER_S = 10.0
 """For a sentence: then the voice is given up. A process that has died is waited for as long."""
 CACHE_BYTES = 8 << 20
 _CACHED_LETTERS = 160
-_RESTART_S = (0.1, 10.0, 30.0)
+_RESTART_S = (0.1, 10.0, 10.0)
 PROGRAM = Program(
     "voices process",
     "orchestrator.speech.process",

@@ -67,6 +67,18 @@ async def test_a_turn_goes_there_and_its_answer_comes_back_in_pieces() -> None:
     }
 
 
+async def test_half_a_surrogate_pair_is_no_text() -> None:
+    """It could be put into no transcript, event or answer of the API."""
+
+    async def behave(connection: ServerConnection, turn: dict[str, Any]) -> None:
+        await send(connection, type="text", reply=turn["reply"], text="so \ud83d \U0001f600 \ud800")
+        await send(connection, type="done", reply=turn["reply"])
+
+    async with talking(behave) as (talk, _):
+        pieces = [piece async for piece in talk.reply([], "hi").pieces]
+        assert pieces == ["so ? \U0001f600 ?"]
+
+
 async def test_a_tool_is_used_and_its_result_told() -> None:
     async def behave(connection: ServerConnection, turn: dict[str, Any]) -> None:
         number = turn["reply"]

@@ -7,10 +7,12 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import zlib
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -60,19 +62,18 @@ def test_nothing_where_there_is_no_picture_to_show(data: bytes) -> None:
 
 
 @pytest.mark.process
-async def test_a_portrait_is_decoded_in_another_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_portrait_is_decoded_in_another_process(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     image = np.zeros((96, 96, 3), np.uint8)
     image[..., 2] = 255
-    body = await still_body(png(image), 96, 64)
+    body = still_body(png(image), 96, 64)
     assert (body.width, body.height) == (96, 64)
     assert np.abs(body.frames[0, :64].mean() - RED_LUMA) < 5
-    assert np.array_equal((await still_body(b"no picture", 96, 64)).frames, grey_body(96, 64).frames)
+    assert np.array_equal(still_body(b"no picture", 96, 64).frames, grey_body(96, 64).frames)
     assert not caplog.records  # the kernel of whoever runs this has a whole sandbox
-    dead = replace(still_process.PROGRAM, module="tests.support.nothing")
-    monkeypatch.setattr(still_process, "PROGRAM", dead)
-    assert np.array_equal((await still_body(png(image), 96, 64)).frames, grey_body(96, 64).frames)
+    monkeypatch.setattr(still_process, "MODULE", "tests.support.nothing")
+    assert np.array_equal(still_body(png(image), 96, 64).frames, grey_body(96, 64).frames)
     assert [record.msg for record in caplog.records] == ["portrait_not_decoded"]
 
 
@@ -110,7 +111,7 @@ sys.exit(still_process.main())
             text=True,
             timeout=60,
             check=True,
-            env=still_process.PROGRAM.environment,
+            env=still_process.ENVIRONMENT,
             cwd=Path(still_process.__file__).parents[2],
         )
     assert run.stdout == "PermissionError PermissionError PermissionError {}\n", run.stderr
@@ -148,14 +149,35 @@ def test_a_tall_portrait_on_its_side_is_cropped_upright() -> None:
     assert frame is not None and np.abs(frame[:90].mean() - RED_LUMA) < 6
 
 
+async def test_an_avatar_that_is_ready_waits_for_no_still_portrait(tmp_path: Path) -> None:
+    """Nor for one that fails."""
+    loop = asyncio.get_running_loop()
+    stills = [loop.create_future() for _ in range(2)]
+    stills[1].set_exception(OSError("no process"))
+    for still in stills:
+        avatar = loop.create_future()
+        avatars: Any = SimpleNamespace(
+            avatar=lambda _, avatar=avatar: avatar, still=lambda _, still=still: still
+        )
+        portrait = PortraitFile(tmp_path / "none", 64, 64, Fraction(25), "crop")
+        call = CallAvatar(
+            avatars, portrait, session_id="", rate=8000, on_turn=lambda _: None, on_avatar=lambda *_: None
+        )
+        avatar.set_result(ready := object())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert call._pending is ready
+        await call.close()
+
+
 async def test_a_call_is_heard_while_its_portrait_is_still_being_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reading a large picture takes as long as ten packets of sound."""
-    go = asyncio.Event()
+    """Reading a picture takes as long as ten packets of sound: it may not hold the clock's thread."""
+    go = threading.Event()
 
-    async def slow(data: bytes, width: int, height: int) -> StillBody:
-        await go.wait()
+    def slow(data: bytes, width: int, height: int) -> StillBody:
+        assert go.wait(30)
         frame = fit(data, width, height)
         assert frame is not None
         return StillBody("still", frame[None])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import cast
 
 import pytest
@@ -98,6 +99,49 @@ async def relayed(
         await asyncio.sleep(0.05)
 
 
+FREEZE_MS = 200.0
+WATCH = """(() => {
+  const video = document.querySelector("video"), clock = () => performance.timeOrigin + performance.now();
+  window.gaps = [], window.stalls = [];
+  let shown = 0, ran = clock();
+  setInterval(() => {
+    const now = clock();
+    if (now - ran > 20) window.stalls.push([ran + 10, now]);
+    ran = now;
+  }, 10);
+  const look = (now) => {
+    const at = performance.timeOrigin + now;
+    if (shown && at - shown > 200) window.gaps.push([shown, at]);
+    shown = at;
+    video.requestVideoFrameCallback(look);
+  };
+  video.requestVideoFrameCallback(look);
+})()"""
+"""Gaps between pictures, and when the page itself stood still, in milliseconds since the epoch."""
+
+
+async def stood_still(times: list[tuple[float, float]]) -> None:
+    """When this process, which relays, stood still."""
+    ran = time.time() * 1000
+    while True:
+        await asyncio.sleep(0.01)
+        now = time.time() * 1000
+        if now - ran > 20:
+            times.append((ran + 10, now))
+        ran = now
+
+
+def net(gap: tuple[float, float], stalls: Iterable[tuple[float, float]]) -> float:
+    """The gap without the time in which the machine had no processor for one of those who are needed."""
+    begin, end = gap
+    at, lost = begin, 0.0
+    for start, stop in sorted(stalls):
+        start, stop = max(start, at), min(stop, end)
+        if stop > start:
+            lost, at = lost + stop - start, stop
+    return end - begin - lost
+
+
 async def test_five_percent_are_lost_and_the_picture_does_not_freeze() -> None:
     chance = random.Random(5)
     async with (
@@ -112,9 +156,15 @@ async def test_five_percent_are_lost_and_the_picture_does_not_freeze() -> None:
         await tab.run(f"window.found({port})")
         await tab.until("window.visavis.call?.state === 'live' && window.visavis.call.marks.picture")
         call_id = await house.call_id()
-        await house.play(call_id, [(0.0, tone(8.0))])
+        await house.play(call_id, [(0.0, tone(10.0))])
         assert any(card.mouth for card in await cards(tab, 2.0))
-        await asyncio.sleep(6.0)
+        stalls: list[tuple[float, float]] = []
+        watching = asyncio.create_task(stood_still(stalls))
+        await tab.run(WATCH)
+        await asyncio.sleep(8.0)
+        watching.cancel()
+        gaps = await tab.run("window.gaps")
+        stalls += await tab.run("window.stalls")
         inbound = await tab.run(
             "window.visavis.call.peer.getStats().then(all => [...all.values()]"
             ".find(r => r.type === 'inbound-rtp' && r.kind === 'video'))"
@@ -122,7 +172,7 @@ async def test_five_percent_are_lost_and_the_picture_does_not_freeze() -> None:
         media = await figures(house, call_id)
     assert way.dropped > 20
     assert media["video"]["retransmitted"] > 0
-    assert inbound["freezeCount"] == 0, inbound
+    assert [gap for gap in gaps if net(gap, stalls) > FREEZE_MS] == [], stalls
     assert inbound["framesDecoded"] > 150
 
 

@@ -109,14 +109,17 @@ async def test_unmodified_agents_call(name: str, script: str) -> None:
 
 HOSTILE = """
 const tried = {};
-const socket = (...protocols) => new Promise(done => {
-  const one = new WebSocket(HOST.replace("http", "ws") + "/v1/sip", protocols);
+const socket = (path, ...protocols) => new Promise(done => {
+  const one = new WebSocket(HOST.replace("http", "ws") + path, protocols);
   one.onopen = () => done("open");
   one.onclose = () => done("closed");
 });
 window.attack = async () => ({
-  bare: await socket("sip"),
-  token: await socket("sip", "visavis.token." + TOKEN),
+  bare: await socket("/v1/sip", "sip"),
+  token: await socket("/v1/sip", "sip", "visavis.token." + TOKEN),
+  view: await socket("/v1/calls/c1/view", "visavis", "visavis.token." + TOKEN),
+  events: await fetch(HOST + "/v1/events", {headers: {Authorization: `Bearer ${TOKEN}`}}).then(r => r.status, () => "failed"),
+  listen: await fetch(HOST + "/v1/recordings/c1", {headers: {Authorization: `Bearer ${TOKEN}`}}).then(r => r.status, () => "failed"),
   status: await fetch(HOST + "/v1/status", {headers: {Authorization: `Bearer ${TOKEN}`}}).then(r => r.status, () => "failed"),
   blind: await fetch(HOST + "/v1/calls", {mode: "no-cors", method: "POST", body: "{}"}).then(r => r.type, () => "failed"),
   frame: await new Promise(done => {
@@ -130,7 +133,7 @@ window.attack = async () => ({
 
 
 @pytest.mark.peer("chromium")
-async def test_a_page_of_another_origin_can_neither_call_nor_read() -> None:
+async def test_a_page_of_another_origin_can_neither_call_nor_listen_nor_read() -> None:
     files = {"/": '<!doctype html><body><script src="/page.js"></script></body>'}
     with pages(files) as origin:
         async with orchestrator(["127.0.0.1:1"], wait=False) as house:
@@ -139,7 +142,7 @@ async def test_a_page_of_another_origin_can_neither_call_nor_read() -> None:
             files["/page.js"] = f"const HOST = '{host}', TOKEN = '{API_TOKEN}';{HOSTILE}"
             async with chromium(f"{origin}/", *FAKE_DEVICES) as tab:
                 result = await tab.run("window.attack()")
-            assert (result["bare"], result["token"]) == ("closed", "closed")
-            assert result["status"] == "failed"
+            assert (result["bare"], result["token"], result["view"]) == ("closed", "closed", "closed")
+            assert (result["status"], result["events"], result["listen"]) == ("failed", "failed", "failed")
             assert not result["frame"]
             assert (await house.api.get("/v1/calls")).json() == []

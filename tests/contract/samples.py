@@ -35,6 +35,7 @@ SOURCES = {
 }
 OPENS = {
     "open": m.Open("anna", "call-7", SHA256, "whole", "rgb24"),
+    "open, with a path": m.Open("anna", follows_path=True),
     "open, as it comes": m.Open("anna"),
 }
 REQUESTS: dict[str, m.Request] = {

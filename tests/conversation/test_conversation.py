@@ -18,6 +18,7 @@ from orchestrator.calls.call import Call
 from orchestrator.calls.events import EventBus
 from orchestrator.calls.gateway import DialForbidden
 from orchestrator.calls.portraits import AvatarCatalog
+from orchestrator.conversation import conversations as conversations_module
 from orchestrator.conversation.conversation import NO_LIMITS, Conversation
 from orchestrator.conversation.conversations import Conversations, TooManyConversations
 from orchestrator.conversation.limits import ConversationLimits
@@ -27,7 +28,7 @@ from orchestrator.conversation.tools import CallTools
 from orchestrator.conversation.transcript import Transcript, TranscriptEntry
 from orchestrator.listening.messages import SpeechBegan, SpeechPaused, Words
 from orchestrator.listening.stt import SttSettings
-from orchestrator.speech.base import PCM, VoiceByLanguage
+from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
 from orchestrator.worker.messages import GiveWay, InterruptTurns, ShowAvatar, StartTurn
 from tests.support.calls import Peer, Sink, answered_call, report
 from tests.support.waiting import until
@@ -488,6 +489,26 @@ async def test_a_caller_whose_language_is_not_heard_is_told_a_way_on() -> None:
     assert all_.assistant_of("c1") == "none" and all_.transcript("c1") is not None
     await all_.close()
     call._turns.close()
+
+
+async def test_constant_sentences_are_spoken_ahead_however_often_the_voice_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(conversations_module, "_AGAIN_S", 0.0)
+
+    class Failing(Spoken):
+        async def stream(self, text: str, language: str) -> AsyncIterator[PCM]:
+            self.said.append((text, language))
+            if len(self.said) % 2:
+                raise SpeechError("the voice has not answered for 10 s")
+            yield np.zeros(80, np.int16)
+
+    Spoken.said = []
+    wanted = [sentences_in("en"), sentences_in("de")]
+    await conversations_module._spoken_ahead(VoiceByLanguage({"en": Failing, "de": Failing}), wanted)
+    texts = list(dict.fromkeys(text for text, _ in Spoken.said))
+    assert texts == [*sentences_in("en").kept, *sentences_in("de").kept]
+    assert len(Spoken.said) == 2 * len(texts)
 
 
 async def test_an_assistant_without_a_greeting_of_its_own_greets_in_the_language_of_the_call() -> None:

@@ -55,6 +55,7 @@ def test_every_line_from_settings_to_the_first_batch_runs(
         made = MuseTalkEngine(settings(device="auto"))
         with pytest.raises(EngineError, match="not loaded"):
             _ = made.info
+        assert [each.name for each in made.devices] == ["cuda:0", "cuda:1"]
         made.load(lambda share, sentence: told.append(sentence))
         assert made.info.buckets == (1, 2, 4) and made._dtype == torch.float16
         assert "moving the weights to cuda:0" in told and told[-1].endswith("7 MiB of device memory")

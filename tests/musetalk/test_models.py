@@ -20,7 +20,7 @@ from inference_server.engines.base import EngineError, ModelMissing
 from inference_server.engines.musetalk import MuseTalkEngine
 from inference_server.engines.musetalk import checkpoint as loading
 from inference_server.engines.musetalk.settings import Settings
-from inference_server.models.__main__ import main
+from inference_server.models.__main__ import hub_token, main
 from inference_server.models.check import check
 from inference_server.models.download import DownloadFailed, Hub
 from inference_server.models.manifest import ModelFile, required
@@ -278,9 +278,9 @@ def offer(
     )
 
 
-def fetch(hub: HubStandIn, root: Path, *files: ModelFile) -> list[tuple[int, int]]:
+def fetch(hub: HubStandIn, root: Path, *files: ModelFile, accept: str = "") -> list[tuple[int, int]]:
     told: list[tuple[int, int]] = []
-    with Hub(hub.url, pause=lambda s: None) as client:
+    with Hub(hub.url, pause=lambda s: None, accept=[accept]) as client:
         client.fetch(root, files, lambda file, here, total: told.append((here, total)))
     return told
 
@@ -288,7 +288,8 @@ def fetch(hub: HubStandIn, root: Path, *files: ModelFile) -> list[tuple[int, int
 @pytest.mark.parametrize("pinned", [True, False])
 def test_download_tells_progress_and_keeps_the_digest(hub: HubStandIn, tmp_path: Path, pinned: bool) -> None:
     file = offer(hub, pinned=pinned)
-    told = fetch(hub, tmp_path, file)
+    digest = hashlib.sha256(hub.files["/me/model/resolve/abc/unet.pth"]).hexdigest()
+    told = fetch(hub, tmp_path, file, accept="" if pinned else digest)
     whole = hub.files["/me/model/resolve/abc/unet.pth"]
     assert (tmp_path / file.path).read_bytes() == whole
     assert told[-1] == (len(whole), len(whole))
@@ -298,6 +299,34 @@ def test_download_tells_progress_and_keeps_the_digest(hub: HubStandIn, tmp_path:
     assert check(tmp_path, [file], deep=True)[0].state == "ok"
     hub.files.clear()
     assert fetch(hub, tmp_path, file) == [(len(whole), len(whole))]  # it is there: nothing is asked for
+
+
+def test_weights_whose_digest_nobody_knows_are_not_taken(hub: HubStandIn, tmp_path: Path) -> None:
+    """Whatever the hub tells of them: it may be the hub that was changed."""
+    file = offer(hub, pinned=False)
+    digest = hashlib.sha256(hub.files["/me/model/resolve/abc/unet.pth"]).hexdigest()
+    with pytest.raises(DownloadFailed, match=f"{digest}, and no digest of it is pinned: compare .* --accept"):
+        fetch(hub, tmp_path, file)
+    assert not (tmp_path / file.path).exists()
+    fetch(hub, tmp_path, file, accept=digest)
+    size = (tmp_path / file.path).stat().st_size
+    assert hub.ranges == [f"bytes={size}-"]  # what had come is not fetched again
+    (tmp_path / "checksums.json").unlink()
+    (found,) = check(tmp_path, [file], deep=True)
+    assert found.state == "unknown" and digest in found.detail
+    assert check(tmp_path, [file], deep=True, accept=[digest])[0].state == "ok"
+    config = offer(hub, "config.json", b"{}", pinned=False)
+    fetch(hub, tmp_path, config)
+    assert check(tmp_path, [config], deep=True)[0].state == "ok"
+
+
+def test_a_pinned_digest_stands_above_what_lies_beside_the_files(hub: HubStandIn, tmp_path: Path) -> None:
+    file = offer(hub)
+    fetch(hub, tmp_path, file)
+    changed = (tmp_path / file.path).read_bytes()[:-1] + b"x"
+    (tmp_path / file.path).write_bytes(changed)
+    (tmp_path / "checksums.json").write_text(json.dumps({file.path: hashlib.sha256(changed).hexdigest()}))
+    assert check(tmp_path, [file], deep=True)[0].state == "damaged"
 
 
 def test_download_goes_on_where_it_broke_off(hub: HubStandIn, tmp_path: Path) -> None:
@@ -351,7 +380,8 @@ def test_the_command_fetches_a_whole_installation(
     for file in (*required(), *required(decoder="taesd")):
         data = (checkpoint() / file.path).read_bytes()
         hub.files[f"/{file.repo}/resolve/{file.revision}/{file.remote}"] = data
-        entry = ModelFile(file.path, file.repo, file.revision, file.remote)
+        digest = hashlib.sha256(data).hexdigest()
+        entry = ModelFile(file.path, file.repo, file.revision, file.remote, len(data), digest)
         if entry not in files:
             files.append(entry)
     monkeypatch.setattr(command, "required", lambda *_: files)
@@ -374,3 +404,12 @@ def test_unreachable_hub_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["download", "--dir", str(tmp_path), "--hub", "http://127.0.0.1:1", "--version", "v1"]) == 1
     assert "visavis-models:" in capsys.readouterr().err
     assert issubclass(httpx.ConnectError, httpx.HTTPError)
+
+
+def test_the_hubs_token_is_a_variable_or_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    named = {"HF_TOKEN_PATH": str(file)}
+    assert hub_token({}) == hub_token(named) == ""
+    file.write_text("hf_file\n")
+    assert hub_token(named) == "hf_file"
+    assert hub_token({**named, "HF_TOKEN": "hf_variable"}) == "hf_variable"

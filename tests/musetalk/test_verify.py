@@ -17,13 +17,13 @@ def test_a_clip_is_rendered_whole_and_judged() -> None:
     engine = loaded()
     loop = body()
     handle = engine.attach(prepared(engine, loop), loop)
-    pcm = np.concatenate([speech(0.6), np.zeros(16_000, np.int16)])
+    pcm = np.concatenate([speech(0.6), np.zeros(32_000, np.int16)])
     pictures = list(render(engine, handle, loop, pcm))
-    assert len(pictures) == 40
+    assert len(pictures) == 65
     assert [mouth for _, mouth in pictures[:15]] == [True] * 15
     assert [mouth for _, mouth in pictures[-10:]] == [False] * 10
-    plain = [to_rgb(loop.frame(n), loop.width, loop.height) for n in range(40)]
-    assert np.array_equal(pictures[-1][0], plain[39])
+    plain = [to_rgb(loop.frame(n), loop.width, loop.height) for n in range(65)]
+    assert np.array_equal(pictures[-1][0], plain[64])
     assert contact_sheet(pictures, handle).shape == (3 * 240, 8 * 192, 3)
 
     drawn = judge(pictures, loop, handle)

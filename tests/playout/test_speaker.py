@@ -245,6 +245,18 @@ def test_an_underrun_is_anchored_anew(first: int, gap: int, rest: int, fps: int)
             assert not len(covered) or np.abs(covered - n / fps).min() <= 1 / fps
 
 
+def test_the_wait_is_from_the_first_sound_on_however_long_that_took_to_come() -> None:
+    call = Call()
+    call.speaker.start_turn(1)
+    call.run(2000)
+    call.say(1, 500, start=False)
+    call.run(1000)
+    started = int(np.flatnonzero(call.heard)[0]) * 1000 / RATE - 2000
+    assert call.events[0].kind == "started"
+    assert call.events[0].wait_ms == pytest.approx(started, abs=41)
+    assert started < 400
+
+
 def test_interrupt_is_silent_from_the_next_packet_and_reports_what_was_heard() -> None:
     call = Call()
     call.say(1, 2000)

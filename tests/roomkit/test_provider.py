@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import threading
 from collections.abc import AsyncIterator
@@ -48,6 +49,15 @@ async def until(what: Any, seconds: float = 15.0) -> None:
             await asyncio.sleep(0.01)
 
 
+async def speak_until(face: Any, what: Any) -> None:
+    """One turn's sound, a second at a time, until it is so: a busy machine leaves pictures out."""
+    async with asyncio.timeout(30.0):
+        while not what():
+            await asyncio.to_thread(face.feed_audio, SECOND, 16000)
+            with contextlib.suppress(TimeoutError):
+                await until(what, 1.0)
+
+
 def luma(frame: VideoFrame, x: int, y: int) -> int:
     return frame.data[y * frame.width + x]
 
@@ -74,8 +84,7 @@ async def test_idle_is_played_locally_and_speech_goes_on_from_there(tmp_path: Pa
         idle = [face.get_idle_frame() for _ in range(10)]
         assert [body_index(f) for f in idle if f] == list(range(10))
         assert len(server.requests) == sent  # an idle call costs the server nothing
-        await asyncio.to_thread(face.feed_audio, SECOND, 16000)
-        await until(lambda: sum(map(has_mouth, seen)) > 10)
+        await speak_until(face, lambda: sum(map(has_mouth, seen)) > 10)
         await asyncio.to_thread(face.end_turn)
         await until(lambda: face._session is not None and face._session._ticking is None)
         await until(lambda: len(seen) and not has_mouth(seen[-1]))
@@ -230,9 +239,8 @@ async def test_continuous_pictures_come_all_the_time_and_say_what_is_heard(tmp_p
         await until(lambda: len(seen) > 10)  # before the first word
         assert not any(f.metadata["speaking"] for f in seen) and not any(map(has_mouth, seen))
         await until(lambda: server.sessions == 1)
-        await asyncio.to_thread(face.feed_audio, SECOND, 16000)
+        await speak_until(face, lambda: sum(map(has_mouth, seen)) > 10)
         face.end_turn()
-        await until(lambda: sum(map(has_mouth, seen)) > 10)
         spoken = [f.metadata for f in seen if f.metadata["speaking"]]
         assert {about["turn"] for about in spoken} == {1}
         assert [about["sample"] for about in spoken] == sorted(about["sample"] for about in spoken)

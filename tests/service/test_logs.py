@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from visavis.service.logs import JsonFormatter, Log
+from visavis.service.text import read_json
 
 SCRIPT = """
 import logging
@@ -95,3 +96,16 @@ def test_an_exception_says_its_fields_too(caplog: pytest.LogCaptureFixture) -> N
     except ValueError:
         Log("visavis.anything").exception("failed", of="anna")
     assert caplog.records[0].getMessage() == "failed: of=anna" and "a mistake" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": NaN}', '{"a": [1e999]}', '{"a": -Infinity}', "{", b"\xff", "", "[" * 100_000]
+)
+def test_json_of_a_peer_that_could_not_be_sent_on_is_none(text: str | bytes) -> None:
+    with pytest.raises(ValueError):
+        read_json(text)
+
+
+def test_half_a_surrogate_pair_is_replaced_wherever_it_stands() -> None:
+    told = read_json(r'{"\ud800": ["x\udfffy", {"b": "\ud83d\ude00"}], "n": 1.5}')
+    assert told == {"?": ["x?y", {"b": "\U0001f600"}], "n": 1.5}

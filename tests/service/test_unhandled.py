@@ -81,7 +81,7 @@ async def test_a_mistake_in_the_still_portrait_is_logged(
 ) -> None:
     """As of a library's version that lacks an argument: calls showed grey, and nothing told why."""
 
-    async def still_body(*_: object) -> None:
+    def still_body(*_: object) -> None:
         raise TypeError("got an unexpected keyword argument")
 
     monkeypatch.setattr(avatars_module, "still_body", still_body)

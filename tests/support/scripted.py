@@ -57,6 +57,13 @@ class Service:
     ended: int = 0
     """Connections that were gone before their script was over."""
 
+    connections: set[ServerConnection] = field(default_factory=set)
+
+    def drop(self) -> None:
+        """Every connection is gone now, without a word."""
+        for connection in self.connections:
+            connection.transport.abort()
+
     def next(self) -> list[Line]:
         """The script of the next connection or request."""
         return list(self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0])
@@ -115,6 +122,7 @@ async def websocket_service(*scripts: Sequence[Line]) -> AsyncIterator[Service]:
 
     async def talk(connection: ServerConnection) -> None:
         lines = refused.pop(str(connection.id))
+        service.connections.add(connection)
         try:
             for line in lines:
                 await _follow(service, connection, line)
@@ -122,6 +130,8 @@ async def websocket_service(*scripts: Sequence[Line]) -> AsyncIterator[Service]:
                 service.took(message)
         except ConnectionClosed:
             service.ended += 1
+        finally:
+            service.connections.discard(connection)
 
     async with serve(talk, "127.0.0.1", 0, process_request=process) as server:
         port = next(iter(server.sockets)).getsockname()[1]

@@ -62,6 +62,7 @@ class AvatarClient(GrpcServerClient):
         source: AvatarSource | None = None,
         session_id: str = "",
         body_sha256: bytes = b"",
+        follows_path: bool = False,
         on_event: OnEvent | None = None,
     ) -> AvatarStream:
         """One conversation on this server alone; see :meth:`visavis.ServerPool.open` for several."""
@@ -69,5 +70,10 @@ class AvatarClient(GrpcServerClient):
             self._pool = ServerPool(self.address, connect=lambda _: self)
             await self._pool.start()
         return self._pool.open(
-            avatar, source=source, session_id=session_id, body_sha256=body_sha256, on_event=on_event
+            avatar,
+            source=source,
+            session_id=session_id,
+            body_sha256=body_sha256,
+            follows_path=follows_path,
+            on_event=on_event,
         )

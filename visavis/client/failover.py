@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Any, NamedTuple, Protocol
 
 from visavis import errors
+from visavis.avatar.v1.contract import FrameScope
 from visavis.client.messages import Open, ServerMessage
 from visavis.client.model import Avatar
 from visavis.client.placement import Failure
@@ -139,8 +140,9 @@ class OpenSession:
 class SessionOpener:
     """Opens one conversation's session on servers and lets go of it; they are told of both, and of failures."""
 
-    def __init__(self, servers: Servers, avatar: Avatar, session_id: str) -> None:
+    def __init__(self, servers: Servers, avatar: Avatar, session_id: str, follows_path: bool = False) -> None:
         self._servers = servers
+        self._follows_path = follows_path
         self._avatar = avatar
         self._session_id = session_id
 
@@ -184,7 +186,8 @@ class SessionOpener:
         """The link and the avatar's id on that server."""
 
         def request(avatar_id: str) -> Open:
-            return Open(avatar_id, self._session_id, body_sha256, "rectangle" if body_sha256 else "whole")
+            scope: FrameScope = "rectangle" if body_sha256 else "whole"
+            return Open(avatar_id, self._session_id, body_sha256, scope, follows_path=self._follows_path)
 
         avatar_id = self._servers.avatar_id_on(client.address, self._avatar)
         try:

@@ -226,15 +226,24 @@ class ServerPool:
         source: AvatarSource | None = None,
         session_id: str = "",
         body_sha256: bytes = b"",
+        follows_path: bool = False,
         on_event: OnEvent | None = None,
     ) -> AvatarStream:
         """One conversation with ``avatar``; returns at once, :class:`Connected` tells when a server is there.
 
         ``source`` lets a server that does not know the avatar prepare it; ``body_sha256`` names the caller's
-        copy of the body (empty: whole frames).
+        copy of the body (empty: whole frames). ``follows_path``: its playout goes where frames say that the body
+        is, so that the head moves with the voice.
         """
         self.remember(avatar, source)
-        return AvatarStream(self, avatar, session_id=session_id, body_sha256=body_sha256, on_event=on_event)
+        return AvatarStream(
+            self,
+            avatar,
+            session_id=session_id,
+            body_sha256=body_sha256,
+            follows_path=follows_path,
+            on_event=on_event,
+        )
 
     # -- for streams --
 

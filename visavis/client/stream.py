@@ -56,6 +56,7 @@ class AvatarStream:
         *,
         session_id: str = "",
         body_sha256: bytes = b"",
+        follows_path: bool = False,
         on_event: OnEvent | None = None,
     ) -> None:
         self.avatar = avatar
@@ -66,7 +67,7 @@ class AvatarStream:
         self._servers = servers
         self._protocol = SessionProtocol(avatar.fps)
         self._delivery = Delivery(on_event, session_id)
-        self._opener = SessionOpener(servers, avatar, session_id)
+        self._opener = SessionOpener(servers, avatar, session_id, follows_path)
         self._session: OpenSession | None = None  # on the server of the moment
         self._next: OpenSession | None = None
         self._move: asyncio.Task[None] | None = None  # away from a server that drains

@@ -26,6 +26,7 @@ class LoopPosition:
         self.length = length
         self.index = index % length
         self._choose = choose
+        self._left: int | None = None  # the body frame of the last tick
         self._jumps: dict[int, tuple[int, ...]] = {}
         for start, target in jumps:
             self._jumps[start] = (*self._jumps.get(start, ()), target)
@@ -37,10 +38,17 @@ class LoopPosition:
     def skip(self, ticks: int) -> None:
         """Move on over ticks that the clock missed."""
         self.index = self.index_in(ticks)
+        self._left = None
+
+    def follow(self, index: int) -> None:
+        """The next tick's body frame is ``index``, where the body may go there without a visible jump."""
+        if self._left is not None and (index == self._left or index in self._jumps.get(self._left, ())):
+            self.index = index
 
     def advance(self, may_jump: bool) -> None:
         """The next tick."""
         left, self.index = self.index, self.index_in(1)
+        self._left = left
         targets = self._jumps.get(left, ())
         if not may_jump or self._choose is None or not targets:
             return

@@ -22,8 +22,9 @@ class Playout:
 
     ``loop_length`` body frames play at ``fps``. ``hold_s`` is how long a missing frame is bridged by the last
     picture, ``fade_frames`` how long the mouth takes to fade away after that, and to come back.
-    ``choose_jump`` may leave the loop at its ``jumps`` (from, to), only while no turn is begun. Samples are
-    those of a turn, 16 kHz mono. Raises ``ValueError`` where the loop has no frame.
+    ``choose_jump`` may leave the loop at its ``jumps`` (from, to), only while no turn is begun; with
+    ``follows_path`` frames of a turn may, too, or stay where jumps lead to. Samples are those of a turn, 16 kHz
+    mono. Raises ``ValueError`` where the loop has no frame.
     """
 
     def __init__(
@@ -36,11 +37,13 @@ class Playout:
         loop_index: int = 0,
         hold_s: float = 0.2,
         fade_frames: int = 3,
+        follows_path: bool = False,
     ) -> None:
         self.loop_length = loop_length
         self.fps = fps
         self.stats = PlayoutStats()
         self._loop = LoopPosition(loop_length, jumps, choose_jump, loop_index)
+        self._jumps = frozenset((int(a), int(b)) for a, b in jumps) if follows_path else frozenset()
         self._mouth = Mouth(fps, hold_s, fade_frames, self.stats)
         self._turn: Timeline | None = None
         self._next: Timeline | None = None  # begun, and not heard yet
@@ -96,8 +99,9 @@ class Playout:
         From the next ``tick`` with a sample on, samples belong to this turn. Closing frames of the turn
         before go on until then.
         """
-        index = self.index_in(ticks_ahead)
-        self._next = Timeline(turn_id, epoch, index, self.loop_length, self.fps, self.stats)
+        closing = self._turn.index_in(ticks_ahead) if self._turn else None
+        index = self.index_in(ticks_ahead) if closing is None else closing
+        self._next = Timeline(turn_id, epoch, index, self.loop_length, self.fps, self.stats, self._jumps)
         return self._next.anchor
 
     def resume(self, sample: int, ticks_ahead: int) -> TurnAnchor | None:
@@ -154,10 +158,13 @@ class Playout:
         return picture
 
     def _tick(self, sample: int | None) -> Picture:
-        index = self._loop.index
         if sample is not None and self._next is not None:
             self._turn, self._next = self._next, None
         turn = self._turn
+        planned = turn.planned(sample) if turn else None
+        if planned is not None:
+            self._loop.follow(planned)
+        index = self._loop.index
         k = self._due(turn, sample, index) if turn else None
         self._loop.advance(may_jump=turn is None and self._next is None)
         if turn is None or k is None:

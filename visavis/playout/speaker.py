@@ -289,7 +289,7 @@ class Speaker:
             return
         turn = self._turn = self._queue.popleft()
         self._state = "idle"
-        self._fed_tick = self._tick
+        self._fed_tick = -1
         self._begun = False
         self._avatar.start_turn(turn.turn_id, self._epoch)
         turn.push(self._avatar)
@@ -297,6 +297,8 @@ class Speaker:
 
     def _schedule(self, turn: QueuedTurn) -> None:
         """Choose the tick at which the audio starts, or goes on, once there is some."""
+        if turn.buffered and self._fed_tick < 0:
+            self._fed_tick = self._tick
         if self._state not in ("idle", "stalled") or self._on_hold:
             return
         if not turn.buffered:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 _UNFIT = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
@@ -20,6 +22,24 @@ def escaped(text: str, *, lines: bool = False) -> str:
     if text.isascii() and text.isprintable():
         return text
     return _UNFIT.sub(lambda found: _named(found[0], lines=lines), text)
+
+
+def read_json(text: str | bytes) -> Any:
+    """A peer's JSON, which can be written as JSON again.
+
+    Half a surrogate pair (RFC 8259 section 8.2) becomes a question mark. Raises ``ValueError``, also for numbers
+    that are none (NaN, 1e999).
+    """
+    try:
+        value = json.loads(text)
+        again = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    try:
+        again.encode()
+    except UnicodeEncodeError:
+        value = json.loads(again.encode("utf-8", "replace"))
+    return value
 
 
 def _named(char: str, *, lines: bool) -> str:

@@ -53,40 +53,28 @@ class Segment:
 
 
 SEGMENTS = (
-    Segment(
-        2.3,
-        (Stroke(0, 1.0, 2.3, 0.004, -0.003, 0.012, 0.014, -0.012),),
-        blinks=(0.35,),
-        breath=0.006,
-    ),
-    Segment(
-        1.6,
-        (Stroke(0, 0.7, 1.6, -0.026, 0.003, -0.016, -0.080, 0.010),),
-    ),
-    Segment(0.9, (Stroke(0, 0.36, 0.9, 0.0, 0.031, 0.0, 0.0, 0.09),)),
+    Segment(2.3, (Stroke(0, 1.0, 2.3, 0.004, -0.003, 0.014, 0.016, -0.012),), breath=0.006),
+    Segment(1.5, (Stroke(0, 0.6, 1.5, -0.010, 0.007, -0.040, -0.026, 0.030),), blinks=(0.5, 0.98)),
+    Segment(0.9, (Stroke(0, 0.36, 0.9, -0.016, 0.036, -0.010, -0.032, 0.100),)),
     Segment(
         1.0,
-        (Stroke(0, 0.44, 1.0, 0.003, -0.029, 0.012, 0.012, -0.085),),
+        (Stroke(0, 0.44, 1.0, 0.017, -0.034, 0.016, 0.034, -0.095),),
         brows=((0.04, 0.36, 0.9, 0.010),),
     ),
+    Segment(1.6, (Stroke(0, 0.7, 1.6, -0.036, 0.003, -0.020, -0.090, 0.010),)),
     Segment(
         1.5,
-        (Stroke(0, 0.8, 1.5, 0.025, 0.001, 0.024, 0.075, -0.012),),
+        (Stroke(0, 0.8, 1.5, 0.035, 0.001, 0.028, 0.088, -0.012),),
         brows=((0.3, 0.7, 1.3, 0.006),),
     ),
     Segment(
-        1.5,
-        (Stroke(0, 0.6, 1.5, -0.007, 0.007, -0.034, -0.020, 0.030),),
-        blinks=(0.5, 0.98),
-    ),
-    Segment(
         1.2,
-        (Stroke(0.1, 0.6, 1.2, 0.010, -0.006, 0.014, 0.030, -0.028),),
-        looks=((0.08, 0.84, 2.4, -1.4),),
+        (Stroke(0.1, 0.6, 1.2, 0.014, -0.006, 0.016, 0.036, -0.028),),
+        blinks=(0.78,),
+        looks=((0.08, 0.90, 2.4, -1.4),),
     ),
 )
-"""What a body can do, the most needed first: breathe, turn, nod, lift the chin, turn the other way, tilt, look
-away."""
+"""What a body can do, the most needed first: breathe, tilt, nod, lift the chin, turn either way, look away."""
 
 
 @dataclass(frozen=True)

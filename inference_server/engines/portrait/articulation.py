@@ -24,7 +24,7 @@ BEHIND_S = 1 / SPEED + 1 / 24
 LIPS_PART = 0.1
 """Opening with which lips leave rest, whatever comes but closed lips."""
 
-BITE_STEP = 0.3
+BITE_STEP = 0.2
 """How much firmer the lip is under the teeth than in the frames beside."""
 _KEPT = 64  # frames whose sounds are remembered
 

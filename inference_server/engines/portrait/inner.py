@@ -98,7 +98,7 @@ def _colours(
     relief = 0.50 + 0.42 * np.clip((y - crown) / 5.0, 0, 1) ** 0.7 - 0.12 * np.exp(-((x / 1.6) ** 2))
     out = out * (1 - tongue) + np.array([172.0, 84, 82]) * relief[:, :, None] * tongue
     lower = _teeth(x, y - (bottom_middle - 1.1 - 0.05 * gap), _LOWER, up=False)
-    bare = 1 - _step(rounded, 0.05, 0.36)
+    bare = 1 - _step(rounded, 0.0, 0.32)
     lower[..., 1] *= _step(gap, 3.5, 7.0) * bare
     white = np.array(light.white)
     out = out * (1 - lower[..., 1:]) + white * np.array([0.70, 0.65, 0.58]) * lower[..., :1] * lower[..., 1:]

@@ -229,7 +229,7 @@ class Capabilities(_message.Message):
     ready: _builtins.bool
     draining: _builtins.bool
     not_ready_reason: _builtins.str
-    """one sentence, empty where it is ready"""
+    """one sentence, empty where all of it is ready"""
     @_builtins.property
     def pixel_formats(self) -> _containers.RepeatedScalarFieldContainer[Global___PixelFormat.ValueType]: ...
     @_builtins.property
@@ -343,7 +343,7 @@ class Capacity(_message.Message):
     ready: _builtins.bool
     draining: _builtins.bool
     not_ready_reason: _builtins.str
-    """one sentence, empty where it is ready; default "" """
+    """one sentence, empty where all of it is ready; default "" """
     @_builtins.property
     def avatar_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """prepared here, in memory or on disk; default none"""
@@ -700,6 +700,7 @@ class Open(_message.Message):
     WIDTH_FIELD_NUMBER: _builtins.int
     HEIGHT_FIELD_NUMBER: _builtins.int
     FPS_FIELD_NUMBER: _builtins.int
+    FOLLOWS_PATH_FIELD_NUMBER: _builtins.int
     avatar_id: _builtins.str
     session_id: _builtins.str
     """for logs; default "" """
@@ -712,6 +713,10 @@ class Open(_message.Message):
     width: _builtins.int
     """0 or nothing: as prepared. Else must be what was prepared."""
     height: _builtins.int
+    follows_path: _builtins.bool
+    """The client follows frames whose loop_index leaves the loop inside a turn: by one of the
+    avatar's jumps, or staying on a body frame that jumps lead to; default false
+    """
     @_builtins.property
     def fps(self) -> Global___FrameRate: ...
     def __init__(
@@ -725,10 +730,11 @@ class Open(_message.Message):
         width: _builtins.int | None = ...,
         height: _builtins.int | None = ...,
         fps: Global___FrameRate | None = ...,
+        follows_path: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_fps", b"_fps", "_height", b"_height", "_width", b"_width", "fps", b"fps", "height", b"height", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fps", b"_fps", "_height", b"_height", "_width", b"_width", "avatar_id", b"avatar_id", "body_sha256", b"body_sha256", "fps", b"fps", "height", b"height", "pixel_format", b"pixel_format", "scope", b"scope", "session_id", b"session_id", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fps", b"_fps", "_height", b"_height", "_width", b"_width", "avatar_id", b"avatar_id", "body_sha256", b"body_sha256", "follows_path", b"follows_path", "fps", b"fps", "height", b"height", "pixel_format", b"pixel_format", "scope", b"scope", "session_id", b"session_id", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__fps: _TypeAlias = _typing.Literal["fps"]  # noqa: Y015
     _WhichOneofArgType__fps: _TypeAlias = _typing.Literal["_fps", b"_fps"]  # noqa: Y015
@@ -1037,6 +1043,7 @@ class Frame(_message.Message):
     audio_sample: _builtins.int
     """first sample that the frame covers"""
     loop_index: _builtins.int
+    """the body frame; one further than before, or what follows_path allows"""
     kind: Global___FrameKind.ValueType
     pixels: _builtins.bytes
     last: _builtins.bool

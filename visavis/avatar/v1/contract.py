@@ -77,6 +77,9 @@ class Open:
     width: int | None = None  # 0 or nothing: as prepared. Else must be what was prepared.
     height: int | None = None
     fps: Fraction | None = None
+    # The client follows frames whose loop_index leaves the loop inside a turn: by one of the avatar's jumps,
+    # or staying on a body frame that jumps lead to
+    follows_path: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +278,7 @@ FIELDS: dict[type, tuple[Field, ...]] = {
         Field("width", "uint32", optional=True, required=False, doc="0 or nothing: as prepared. Else must be what was prepared."),
         Field("height", "uint32", optional=True, required=False),
         Field("fps", "FrameRate", optional=True, required=False),
+        Field("follows_path", "bool", required=False, doc="The client follows frames whose loop_index leaves the loop inside a turn: by one of the avatar's jumps, or staying on a body frame that jumps lead to"),
     ),
     TurnStart: (
         Field("turn_id", "uint64", doc="new each time"),

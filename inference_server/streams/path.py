@@ -1,0 +1,128 @@
+"""Which body frames a turn is spoken on: segments of the body, chosen so that the head follows the voice.
+
+A path is a promise: frames tell it by their ``loop_index``, and what was told is not changed, unless the client
+says that its body is elsewhere. At each cut of the body the segment comes next whose chin rises and falls with the
+pitch that is already known; the head may wait there for a moment, so that a nod falls on its syllable.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference_server.engines.base import BodyLoop
+from inference_server.streams.prosody import Prosody
+from visavis.frames import frame_start
+
+WAITS_S = (0.0, 0.08, 0.16, 0.24, 0.32, 0.4)
+"""How long the head may stand still at a cut."""
+_REACH_S = 1.8  # of the voice that is looked at
+_LIVELY = 0.6  # a standard deviation of pitch, in the chin's largest movement
+_AGAIN = 0.3  # how much worse a segment is for having been played last; half of it the time before
+_CHANCE = 0.15  # of difference that counts for nothing
+
+Signal = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class BodySegments:
+    """A body cut into segments that may follow one another in any order. ``chin``: ``(loop,)`` how high the chin
+    is, 1 the furthest that it gets from its place at the cuts."""
+
+    starts: tuple[int, ...]
+    loop_length: int
+    chin: Signal
+
+    def frames(self, start: int) -> int:
+        """How many the segment has that begins there."""
+        place = self.starts.index(start)
+        end = self.starts[place + 1] if place + 1 < len(self.starts) else self.starts[0] + self.loop_length
+        return end - start
+
+
+def segments_of(body: BodyLoop) -> BodySegments | None:
+    """The segments of a body, ``None`` where it has not two that may follow each other in any order."""
+    starts = tuple(sorted({int(to) for _, to in body.jumps}))
+    n = len(body)
+    jumps = {((end - 1) % n, start) for end in starts for start in starts if end != start}
+    if len(starts) < 2 or {(int(a), int(b)) for a, b in body.jumps} != jumps:
+        return None
+    nose = np.asarray(body.landmarks[:, 1, 1], np.float64)
+    chin = nose[starts[0]] - nose
+    return BodySegments(starts, n, chin / max(float(np.abs(chin).max()), 1e-6))
+
+
+class BodyPath:
+    """The way of one turn through the body from an anchor on. ``seed`` makes the choices that the voice leaves."""
+
+    def __init__(self, segments: BodySegments, fps: Fraction, prosody: Prosody, seed: int) -> None:
+        self._segments = segments
+        self._fps = fps
+        self.prosody = prosody
+        self._random = random.Random(seed)
+        self._first = 0  # the frame of the first index
+        self._path: list[int] = []
+        self._played: list[int] = []  # starts of segments, the last one last
+
+    def begin(self, frame: int, loop_index: int) -> None:
+        """The body is at ``loop_index`` at ``frame``: what comes after it is chosen anew."""
+        self._first, self._path = frame, [loop_index]
+
+    def agrees(self, frame: int, loop_index: int) -> bool:
+        """``frame`` lies on that index by what was told already."""
+        at = frame - self._first
+        return 0 <= at < len(self._path) and self._path[at] == loop_index
+
+    def loop_index(self, frame: int) -> int:
+        """The body frame under ``frame``; before the anchor the body plays on."""
+        if not self._path or frame < self._first:
+            start = self._path[0] if self._path else 0
+            return (start + frame - self._first) % self._segments.loop_length
+        while len(self._path) <= frame - self._first:
+            self._extend()
+        return self._path[frame - self._first]
+
+    def _extend(self) -> None:
+        following = (self._path[-1] + 1) % self._segments.loop_length
+        if following not in self._segments.starts:
+            self._path.append(following)
+            return
+        wait, start = self._choose(self._first + len(self._path))
+        self._played = [*self._played[-1:], start]
+        segment = range(start, start + self._segments.frames(start))
+        self._path += [start] * wait + [index % self._segments.loop_length for index in segment]
+
+    def _choose(self, frame: int) -> tuple[int, int]:
+        """Frames to wait and the start of the segment that comes next from ``frame`` on."""
+        reach = round(_REACH_S * self._fps)
+        middle = int(8000 / self._fps)
+        at = np.array([frame_start(frame + k, self._fps) + middle for k in range(reach)])
+        known = at < self.prosody.known
+        heights = self.prosody.heights(at)
+        wanted = np.where(np.isnan(heights), 0.0, heights) * _LIVELY
+        counts = known & ~np.isnan(heights)
+        best, choice = -np.inf, (0, self._segments.starts[0])
+        waits = sorted({round(wait * self._fps) for wait in WAITS_S}) if counts.any() else [0]
+        for start in self._segments.starts:
+            chin = self._chin(start)
+            worse = sum(
+                cost for cost, played in zip((_AGAIN, _AGAIN / 2), reversed(self._played), strict=False)
+                if played == start
+            )  # fmt: skip
+            for wait in waits:
+                moved = np.zeros(reach)
+                part = chin[: max(0, reach - wait)]
+                moved[wait : wait + len(part)] = part
+                fit = float((2 * wanted * moved - moved**2)[counts].sum()) / max(1.0, 0.1 * reach)
+                value = fit - worse + _CHANCE * self._random.random()
+                if value > best:
+                    best, choice = value, (wait, start)
+        return choice
+
+    def _chin(self, start: int) -> Signal:
+        index = np.arange(start, start + self._segments.frames(start)) % self._segments.loop_length
+        return self._segments.chin[index]

@@ -1,0 +1,129 @@
+"""Which body frames a turn is spoken on: with the melody of the voice, through cuts only, and as it was told."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import pairwise
+from typing import cast
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from inference_server.avatars.portrait import motion
+from inference_server.engines.base import BodyLoop
+from inference_server.streams.path import BodyPath, BodySegments, segments_of
+from inference_server.streams.prosody import Prosody
+from visavis.frames import frame_start
+
+FPS = Fraction(25)
+
+
+class Body:
+    """What a path needs of a body."""
+
+    def __init__(self, jumps: tuple[tuple[int, int], ...], landmarks: NDArray[np.float32]) -> None:
+        self.jumps, self.landmarks = jumps, landmarks
+
+    def __len__(self) -> int:
+        return len(self.landmarks)
+
+
+def body(jumps: tuple[tuple[int, int], ...] | None = None) -> BodyLoop:
+    """A body that moves as portraits do."""
+    poses = motion.poses(FPS, 1)
+    marks = np.zeros((len(poses.moves), 468, 2), np.float32)
+    marks[:, 1, 1] = 100 + 40 * poses.moves[:, 4]
+    return cast(BodyLoop, Body(poses.jumps if jumps is None else jumps, marks))
+
+
+def segments() -> BodySegments:
+    found = segments_of(body())
+    assert found is not None
+    return found
+
+
+def melody(seconds: float, seed: int = 3) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
+    """A buzz whose pitch wanders, and its semitones at each sample."""
+    rng = np.random.default_rng(seed)
+    knots = rng.uniform(-4, 4, int(seconds / 0.5) + 2)
+    t = np.arange(int(16_000 * seconds)) / 16_000
+    semitones = np.interp(t, np.arange(len(knots)) * 0.5, knots)
+    phase = 2 * np.pi * np.cumsum(130 * 2 ** (semitones / 12)) / 16_000
+    sound = sum(np.sin(k * phase) / k for k in range(1, 8))
+    return (3000 * sound).astype(np.int16), semitones
+
+
+def walk(path: BodyPath, pcm: NDArray[np.int16], ahead: int, frames: int) -> list[int]:
+    path.begin(0, 0)
+    indices, given = [], 0
+    for k in range(frames):
+        known = min(len(pcm), frame_start(k, FPS) + ahead)
+        path.prosody.append(pcm[given:known])
+        given = known
+        indices.append(path.loop_index(k))
+    return indices
+
+
+@pytest.mark.parametrize("size", [320, 777, 16_000])
+def test_pitch_is_known_as_it_comes(size: int) -> None:
+    pcm, semitones = melody(6.0)
+    prosody = Prosody(0)
+    for at in range(0, len(pcm), size):
+        prosody.append(pcm[at : at + size])
+    inside = np.arange(8000, 88_000, 640)
+    heights = prosody.heights(inside)
+    assert np.corrcoef(heights, semitones[inside])[0, 1] > 0.95
+    assert abs(prosody.known - len(pcm)) < 1000
+
+
+def test_silence_and_noise_have_no_pitch() -> None:
+    prosody = Prosody(0)
+    prosody.append(np.zeros(16_000, np.int16))
+    prosody.append(np.random.default_rng(1).integers(-3000, 3000, 16_000).astype(np.int16))
+    assert np.isnan(prosody.heights(np.arange(0, 32_000, 640))).mean() > 0.9
+
+
+def test_a_turn_that_begins_later_has_its_pitch_at_its_own_samples() -> None:
+    pcm, _ = melody(4.0)
+    whole, later = Prosody(0), Prosody(32_000)
+    whole.append(pcm)
+    later.append(pcm[32_000:])
+    at = np.arange(36_000, 60_000, 640)
+    assert np.corrcoef(whole.heights(at), later.heights(at))[0, 1] > 0.99
+
+
+def test_the_chin_follows_a_voice_that_is_ahead() -> None:
+    pcm, semitones = melody(60.0)
+    found = segments()
+    indices = walk(BodyPath(found, FPS, Prosody(0), 1), pcm, 32_000, 1450)
+    tone = semitones[[frame_start(k, FPS) + 320 for k in range(1450)]]
+    assert np.corrcoef(found.chin[indices], tone)[0, 1] > 0.4
+
+
+def test_a_path_goes_on_waits_at_a_cut_or_takes_a_jump() -> None:
+    pcm, _ = melody(60.0)
+    found = segments()
+    indices = walk(BodyPath(found, FPS, Prosody(0), 2), pcm, 6400, 1400)
+    jumps = set(body().jumps)
+    for before, after in pairwise(indices):
+        on = after == (before + 1) % found.loop_length
+        assert on or (before, after) in jumps or (before == after and after in found.starts)
+    starts = [after for before, after in pairwise(indices) if after in found.starts and after != before]
+    assert len(set(starts)) == len(found.starts)
+
+
+def test_what_was_told_is_kept_and_an_anchor_elsewhere_begins_anew() -> None:
+    pcm, _ = melody(20.0)
+    path = BodyPath(segments(), FPS, Prosody(0), 3)
+    told = walk(path, pcm, 16_000, 300)
+    path.prosody.append(pcm[-16_000:])
+    assert [path.loop_index(k) for k in range(300)] == told
+    assert path.agrees(120, told[120]) and not path.agrees(120, told[120] + 1)
+    path.begin(120, 7)
+    assert path.loop_index(120) == 7 and path.loop_index(121) == 8
+
+
+def test_bodies_without_segments_have_no_path() -> None:
+    assert segments_of(body(())) is None
+    assert segments_of(body(((3, 90), (90, 3)))) is None
