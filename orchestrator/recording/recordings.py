@@ -395,22 +395,24 @@ class Recordings:
 
     async def _look_after(self) -> None:
         """Close the books of an orchestrator that was killed; then erase what is too old or too much."""
-        self._archive.place = self._store.place
         swept = False
         while True:
-            with contextlib.suppress(DatabaseAway, StoreAway):
-                if not swept:
-                    await self._sweep()
-                    swept = True
-                settings = self._settings
-                while due := await self._archive.recordings_due(
-                    self._store.place, settings.days, settings.most_bytes
-                ):
-                    for part in due:
-                        await self._store.delete(f"{part.recording_id}.mp4")
-                    await self._archive.erase_recordings(due)
-                    log.info("recordings_erased", parts=len(due))
+            if self._store.used:
+                with contextlib.suppress(DatabaseAway, StoreAway):
+                    self._archive.place = self._store.place
+                    if not swept:
+                        await self._sweep()
+                        swept = True
+                    await self._retain()
             await asyncio.sleep(_RETENTION_S if swept else _AGAIN_S)
+
+    async def _retain(self) -> None:
+        place, days, most = self._store.place, self._settings.days, self._settings.most_bytes
+        while due := await self._archive.recordings_due(place, days, most):
+            for part in due:
+                await self._store.delete(f"{part.recording_id}.mp4")
+            await self._archive.erase_recordings(due)
+            log.info("recordings_erased", parts=len(due))
 
     async def _sweep(self) -> None:
         for part in await self._archive.unfinished(self._store.place):

@@ -60,6 +60,11 @@ class Store:
         return self._place
 
     @property
+    def used(self) -> bool:
+        """Whether there may be anything: a folder is made for the first recording."""
+        return self.moves or self.folder.exists()
+
+    @property
     def moves(self) -> bool:
         """Whether files are moved out of the folder."""
         return self._bucket is not None

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from orchestrator.archive.database import Database, DatabaseAway, Unwritable
 from orchestrator.archive.entries import KeptEntry, KeptRecord, Page
 from orchestrator.archive.tables import metadata
-from tests.archive.support import record, said
+from tests.archive.support import record, recorded, said
 
 Open = Callable[[], Database]
 
@@ -129,3 +129,28 @@ class DatabaseCases:
         older.prepare()
         older.write([KeptRecord(record("c1"))])
         assert older.record("c1") == record("c1")
+
+    def test_recordings_are_listed_closed_due_and_erased(self, database: Database) -> None:
+        whole = [recorded(f"c{number}", 100.0 + number // 2, "whole") for number in range(5)]
+        database.write(
+            [*whole, recorded("c9", 200.0, "recording"), recorded("c8", 1.0, "whole", "elsewhere")]
+        )
+        seen, after = list[str](), None
+        while page := database.recordings(2, after=after):
+            seen += [part.recording_id for part in page]
+            after = page[-1].began_at, page[-1].call_id, page[-1].number
+        assert seen == ["c9-1", "c4-1", "c3-1", "c2-1", "c1-1", "c0-1", "c8-1"]
+        assert database.recordings(9, "c3") == [whole[3]]
+        assert database.unfinished("here") == [recorded("c9", 200.0, "recording")]
+        assert database.recordings_due("here", None, 500) == []
+        assert {part.call_id for part in database.recordings_due("here", 101.0, 500)} == {"c0", "c1"}
+        due = database.recordings_due("here", None, 200)
+        assert len(due) == 3 and {part.call_id for part in due[-1:]} < {"c2", "c3"}
+        database.erase_recordings(whole[:3])
+        assert database.recordings(9, "c0") == [] and database.recordings(9, "c3") != []
+        assert database.erase(["c3"]) == 1 and database.recordings(9, "c3") == []
+
+    def test_a_record_whose_recording_lies_elsewhere_is_not_due_here(self, database: Database) -> None:
+        database.write([KeptRecord(record("c1", 1.0)), KeptRecord(record("c2", 2.0))])
+        database.write([recorded("c1", 1.0, "whole", "elsewhere"), recorded("c2", 2.0, "whole")])
+        assert database.due(9.0, 10, 10, "here") == ["c2"]

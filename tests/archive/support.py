@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+from orchestrator.archive.entries import RecordingPart
 from orchestrator.calls.records import CallRecord
 from orchestrator.conversation.transcript import TranscriptEntry
 
@@ -12,6 +15,12 @@ def record(call_id: str, ended_at: float = 5.0, cause: str = "bye by peer") -> C
         "peer", "", "PCMU/8000", None, False, {"audio": {"peer_lost": 1}},
         {"sip_call_id": "x@y", "sip_cause": "hangup", "sip_status": 0},
     )  # fmt: skip
+
+
+def recorded(
+    call_id: str, began_at: float, state: Literal["recording", "whole"], place: str = "here"
+) -> RecordingPart:
+    return RecordingPart(call_id, 1, began_at, 2.0, 100, 512, 512, state, place, False)
 
 
 def said(number: int, text: str = "Hello.", began_at: float = 2.5) -> TranscriptEntry:

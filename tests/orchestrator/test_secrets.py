@@ -64,8 +64,15 @@ async def provoke(house: House, server: InferenceServer) -> list[str]:
         assert "INVITE" in said[-1]
     assert phone.recording.audio.received
     await asyncio.sleep(1.0)
-    for path in ("/v1/calls", "/v1/records", "/v1/status", "/metrics", "/v1/avatars"):
+    for path in ("/v1/calls", "/v1/status", "/metrics", "/v1/avatars"):
         said.append((await house.api.get(path)).raise_for_status().text)
+    for path in ("/v1/records", "/v1/recordings"):  # of a database that is away
+        answer = await house.api.get(path)
+        assert answer.status_code == 503 and "the database does not do it" in answer.text
+        said.append(answer.text)
+    async with asyncio.timeout(30):
+        while not any(entry["event"] == "recording_not_moved" for entry in house.log):
+            await asyncio.sleep(0.1)
     return said
 
 
@@ -78,6 +85,10 @@ async def test_no_secret_is_told(tmp_path: Path) -> None:
         f'sip_accounts = [{{uri = "sip:us@127.0.0.1:{free_port()}", password = "seeded-password-of-a-trunk"}}]\n'
         f'webhook = "http://user:seeded-password@127.0.0.1:{free_port()}/hook?token=seeded-token"\n'
         'webhook_secret = "seeded-secret-of-the-webhook"\n'
+        f'database = "postgresql://us:seeded-password@127.0.0.1:{free_port()}/records"\n'
+        f'recordings_s3 = "s3://calls"\nrecordings_s3_endpoint = "http://127.0.0.1:{free_port()}"\n'
+        'recordings_s3_key_id = "us"\nrecordings_s3_secret = "seeded-secret-of-the-store"\n'
+        'recording = "every"\n'
     )
     async with (
         running_server(tokens=fleet, slots=2) as server,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -214,10 +213,8 @@ async def test_the_old_and_the_large_are_erased_with_their_files(make: Make) -> 
     await until(lambda: place.archive.status.waiting == 0)
     due = await place.archive.recordings_due(own, 0, 250)
     assert [each.call_id for each in due] == ["c0", "c1"]
-    looking = asyncio.create_task(place.recordings._look_after())
-    while len(await place.listed()) != 3:
-        await asyncio.sleep(0.01)
-    looking.cancel()
+    await place.recordings._retain()
+    assert [each.call_id for each in await place.listed()] == ["c3", "c2", "c9"]
     assert sorted(each.name for each in place.folder.glob("*.mp4")) == ["c2-1.mp4", "c3-1.mp4"]
 
 
@@ -247,3 +244,10 @@ async def test_what_a_killed_orchestrator_left_is_closed_by_the_next(make: Make)
     await place.recordings._sweep()
     (found,) = await place.listed()
     assert (found.state, found.size) == ("cut", 5000) and found.seconds > 0
+
+
+async def test_who_never_records_gets_no_folder(make: Make) -> None:
+    place = make()
+    place.recordings.start(place.supervisor)
+    await until(lambda: place.archive.status.state == "ready")
+    assert not place.folder.exists()
