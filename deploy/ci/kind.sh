@@ -36,7 +36,7 @@ YAML
 make secrets
 kubectl -n visavis create secret generic orchestrator-settings --from-file=settings.toml=deploy/settings.toml
 kubectl apply -k "$work"
-kubectl -n visavis rollout status deployment/inference --timeout=300s
+kubectl -n visavis-inference rollout status deployment/inference --timeout=300s
 kubectl -n visavis rollout status deployment/orchestrator --timeout=300s
 
 # an orchestrator tells what it lacks; nothing is what it should be

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, HTTPException, Response
+from fastapi import APIRouter, HTTPException, Query, Response
 from pydantic import BaseModel, Field
 
 from orchestrator.api.dependencies import ServicesDep, no_call
@@ -79,17 +79,20 @@ async def change_assistant(call_id: CallId, change: AssistantChange, services: S
 @router.get(
     "/transcript",
     summary="What was said, also in a call that has ended",
-    description="As WebVTT, times count from the answer.",
+    description="As WebVTT, times count from the answer, or from `zero`, such as a recording's `began_at`.",
     response_model=TranscriptView,
     responses={200: {"content": {"text/vtt": {}}}},
 )
 @needs("calls:read")
 async def get_transcript(
-    call_id: CallId, services: ServicesDep, format: Literal["json", "vtt"] = "json"
+    call_id: CallId,
+    services: ServicesDep,
+    format: Literal["json", "vtt"] = "json",
+    zero: Annotated[float | None, Query(description="seconds since the epoch")] = None,
 ) -> Response:
     entries, answered_at = await _said(call_id, services)
     if format == "vtt":
-        return Response(webvtt(entries, answered_at), media_type="text/vtt")
+        return Response(webvtt(entries, answered_at if zero is None else zero), media_type="text/vtt")
     views = [TranscriptEntryView(**entry.as_dict()) for entry in entries]
     return Response(
         TranscriptView(call_id=call_id, entries=views).model_dump_json(), media_type="application/json"

@@ -104,8 +104,9 @@ class Archive:
 
     async def page(self, page: Page) -> list[CallRecord]:
         """Records, the newest first."""
+        waiting = list(self._backlog)  # before the database is asked: it may be written meanwhile
         kept = {record.call_id: record for record in await self._ask(lambda: self._database.page(page))}
-        for entry in self._backlog:
+        for entry in waiting:
             if isinstance(entry, KeptRecord) and page.takes(entry.record):
                 kept[entry.call_id] = entry.record
         return newest_first(list(kept.values()))[: page.limit]
@@ -119,8 +120,9 @@ class Archive:
 
     async def transcript(self, call_id: str) -> list[TranscriptEntry]:
         """What was said in this call, the oldest first."""
+        waiting = list(self._backlog)
         entries = {each.number: each for each in await self._ask(lambda: self._database.transcript(call_id))}
-        for entry in self._backlog:
+        for entry in waiting:
             if isinstance(entry, KeptEntry) and entry.call_id == call_id:
                 entries[entry.entry.number] = entry.entry
         return [entries[number] for number in sorted(entries)]
@@ -129,9 +131,10 @@ class Archive:
         self, limit: int, call_id: str | None = None, after: tuple[float, str, int] | None = None
     ) -> list[RecordingPart]:
         """Parts of recordings, of all calls or of one, the newest first."""
+        waiting = list(self._backlog)
         found = await self._ask(lambda: self._database.recordings(limit, call_id, after))
         parts = {part.recording_id: part for part in found}
-        for part in self._backlog:
+        for part in waiting:
             if not isinstance(part, RecordingPart) or call_id not in (None, part.call_id):
                 continue
             if after is None or _order(part) < after:

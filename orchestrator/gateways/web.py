@@ -213,7 +213,11 @@ class WebGateway(SipGateway):
         return WebInvitation(self._settings, self._registry, call, self._fingerprint, host, self._took_ufrag)
 
     def _took_ufrag(self, invitation: WebInvitation, ufrag: str, port: int) -> None:
-        self._media[ufrag] = (invitation.sip.id, port)
+        call = invitation.sip.id
+        own = [name for name, (owner, _) in self._media.items() if owner == call]
+        for name in own[:-1]:  # only the one before is still in use while ICE restarts
+            del self._media[name]
+        self._media[ufrag] = (call, port)
 
     async def on_reoffer(self, call: SipCall, offer: SessionDescription | None) -> MediaCapabilities:
         if offer is None:

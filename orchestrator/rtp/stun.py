@@ -101,8 +101,11 @@ def build(kind: int, transaction: bytes, attributes: list[tuple[int, bytes]], ke
 
 
 def xor_address(address: Address, transaction: bytes) -> bytes:
-    """The value of XOR-MAPPED-ADDRESS (section 14.2); a zone of an IPv6 address is left out."""
+    """The value of XOR-MAPPED-ADDRESS (section 14.2); a zone of an IPv6 address is left out, and an IPv4 address
+    that came to a socket for both is one again."""
     host, port = address[0].partition("%")[0], address[1]
+    if host.startswith("::ffff:") and "." in host:
+        host = host.removeprefix("::ffff:")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     packed = _xored(socket.inet_pton(family, host), transaction)
     return struct.pack("!BBH", 0, 2 if len(packed) == 16 else 1, port ^ (_COOKIE >> 16)) + packed

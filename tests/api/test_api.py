@@ -484,6 +484,9 @@ async def test_a_transcript_as_subtitles(house: House) -> None:
     answer = await house.client.get("/v1/calls/r1/transcript?format=vtt")
     assert answer.headers["content-type"] == "text/vtt; charset=utf-8"
     assert answer.text == ("WEBVTT\n\n1\n00:00:01.250 --> 00:00:02.250\n<v Caller>One &amp; &lt;two&gt;?\n")
+    later = await house.client.get("/v1/calls/r1/transcript?format=vtt&zero=3.75")
+    assert "00:00:00.000 --> 00:00:00.500\n" in later.text
+    assert "Caller" not in (await house.client.get("/v1/calls/r1/transcript?format=vtt&zero=9")).text
     entries = (await house.client.get("/v1/calls/r1/transcript")).json()["entries"]
     assert [entry["text"] for entry in entries] == ["One & <two>?"]
     assert (await house.client.get("/v1/calls/r1/transcript?format=srt")).status_code == 422

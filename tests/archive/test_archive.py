@@ -159,6 +159,27 @@ async def test_what_is_not_written_yet_is_read_all_the_same(place: Place) -> Non
     assert [each.number for each in await place.archive.transcript("c1")] == [2, 3]
 
 
+async def test_what_is_written_while_it_is_read_is_read(place: Place) -> None:
+    """The database has answered without it when it is written, and waits no more when both are put together."""
+    place.start()
+    await until(lambda: place.archive.status.state == "ready")
+    place.database.answers.clear()
+    place.archive.keep_record(record("c1"))
+    page = place.database.page
+
+    def slow(wanted: Page) -> list[CallRecord]:
+        found = Database.page(place.database, wanted)
+        place.database.answers.set()
+        deadline = time.monotonic() + 5
+        while len(place.archive._backlog) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return found
+
+    place.database.page = slow  # type: ignore[method-assign]
+    assert [each.call_id for each in await place.archive.page(Page(9))] == ["c1"]
+    place.database.page = page  # type: ignore[method-assign]
+
+
 async def test_what_is_erased_is_not_written_later(place: Place) -> None:
     place.start()
     await until(lambda: place.archive.status.state == "ready")

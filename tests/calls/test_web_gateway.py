@@ -10,6 +10,8 @@ import hmac
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -158,6 +160,27 @@ async def test_a_websocket_that_stops_reading_or_says_too_much_is_closed(tmp_pat
             one.gone()
     finally:
         await gateway.close()
+        await control.close()
+
+
+async def test_a_call_that_restarts_ice_again_and_again_keeps_no_more_than_two_names(tmp_path: Path) -> None:
+    control = Control(tmp_path)
+    fingerprint = Fingerprint("sha-256", ":".join(["AB"] * 32))
+    gateway = WebGateway(Settings(data_dir=tmp_path), control.registry, fingerprint)
+    try:
+        calls: list[Any] = [SimpleNamespace(sip=SimpleNamespace(id=name)) for name in ("one", "other")]
+        gateway._took_ufrag(calls[1], "theirs", 4)
+        for number in range(50):
+            gateway._took_ufrag(calls[0], f"u{number}", 2)
+        assert [gateway.media_port(name) for name in ("u49", "u48", "u47", "u0", "theirs")] == [
+            2,
+            2,
+            None,
+            None,
+            4,
+        ]
+        assert len(gateway._media) == 3
+    finally:
         await control.close()
 
 

@@ -30,13 +30,15 @@ def net() -> Iterator[Namespaces]:
 
 
 @contextlib.asynccontextmanager
-async def in_call(net: Namespaces, any_host: str, url_host: str) -> AsyncIterator[tuple[House, Tab]]:
+async def in_call(
+    net: Namespaces, any_host: str, url_host: str, **settings: object
+) -> AsyncIterator[tuple[House, Tab]]:
     """A call from a browser in "home" to an orchestrator in "core", where the test is as well."""
     with net.entered("core"):
         async with contextlib.AsyncExitStack() as stack:
             server = await stack.enter_async_context(inference_server())
             house = await stack.enter_async_context(
-                orchestrator([server], api_host=any_host, sip_host=any_host)
+                orchestrator([server], api_host=any_host, **{"sip_host": any_host, **settings})
             )
             origin = f"http://{url_host}:{house.api.base_url.port}"
             flags = (
@@ -72,9 +74,11 @@ async def addresses(tab: Tab) -> tuple[str, str]:
     return own, other
 
 
-async def test_a_browser_behind_nat(net: Namespaces) -> None:
+@pytest.mark.parametrize("settings", [{}, {"sip_host": "::", "web_udp_port": 3478}])
+async def test_a_browser_behind_nat(net: Namespaces, settings: dict[str, object]) -> None:
+    """Also with one UDP port for all calls, on a socket for IPv4 and IPv6."""
     behind_nat(net)
-    async with in_call(net, "0.0.0.0", CORE) as (house, tab):
+    async with in_call(net, "0.0.0.0", CORE, **settings) as (house, tab):
         assert await speaks(house, tab, await house.call_id())
         assert await addresses(tab) == (ROUTER, CORE)
 

@@ -117,7 +117,7 @@ def test_one_pod_has_the_rights_it_needs_and_no_other_has_any() -> None:
     assert (role["kind"], binding["roleRef"]["name"]) == ("Role", role["metadata"]["name"])
     assert role["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "patch"]}]
     assert [s["name"] for s in binding["subjects"]] == [spec["serviceAccountName"]]
-    assert {o["metadata"]["namespace"] for o in (deployment, role, binding)} == {"visavis"}
+    assert {o["metadata"]["namespace"] for o in (deployment, role, binding)} == {"visavis-inference"}
     find(objects, "ServiceAccount", spec["serviceAccountName"])
     find(objects, "PriorityClass", spec["priorityClassName"])
     assert spec["automountServiceAccountToken"] is True

@@ -41,6 +41,7 @@ from visavis.service.settings import CONFIG
 
 pytestmark = pytest.mark.process
 
+NAMESPACES = {"inference": "visavis-inference", "orchestrator": "visavis"}
 GPU = [name for name in OVERLAYS if name not in ("cpu", "browsers", "endpoint-slices")]
 UNITS = {"Ki": 1, "Mi": 1 << 10, "Gi": 1 << 20}
 PROCESSES_MIB = {"inference": 2 * 140, "orchestrator": 2 * 496}
@@ -117,14 +118,20 @@ def test_references_lead_somewhere(rendered: dict[str, list[Object]], overlay: s
             assert one["securityContext"]["readOnlyRootFilesystem"] is True
             assert one["securityContext"]["capabilities"] == {"drop": ["ALL"]}
         assert used == volumes, name
-        assert workload["metadata"]["namespace"] == "visavis"
+        assert workload["metadata"]["namespace"] == NAMESPACES[name]
+        for kind in ("ServiceAccount", "PodDisruptionBudget"):
+            assert find(objects, kind, name)["metadata"]["namespace"] == NAMESPACES[name]
+        for source in container(workload)["envFrom"]:
+            found = find(objects, "ConfigMap", source["configMapRef"]["name"])
+            assert found["metadata"]["namespace"] == NAMESPACES[name]
     if overlay == "endpoint-slices":
         (role,) = [o for o in objects if o["kind"] in ("Role", "ClusterRole")]
         (binding,) = [o for o in objects if o["kind"] in ("RoleBinding", "ClusterRoleBinding")]
         assert (role["kind"], binding["kind"]) == ("Role", "RoleBinding")
         slices = {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list"]}
         assert role["rules"] == [slices] and binding["roleRef"]["name"] == role["metadata"]["name"]
-        assert [s["name"] for s in binding["subjects"]] == ["orchestrator"]
+        assert [(s["name"], s["namespace"]) for s in binding["subjects"]] == [("orchestrator", "visavis")]
+        assert {o["metadata"]["namespace"] for o in (role, binding)} == {NAMESPACES["inference"]}
     elif overlay != "monitoring-deletion-cost":
         assert not [o for o in objects if o["kind"] in ("Role", "RoleBinding", "ClusterRole", "Secret")]
     for scaler in (o for o in objects if o["kind"] in ("ScaledObject", "HorizontalPodAutoscaler")):
@@ -176,7 +183,7 @@ def test_configuration_is_accepted_by_the_settings(
     assert service["spec"]["clusterIP"] == "None"
     assert not service["spec"].get("publishNotReadyAddresses")
     scheme = "kubernetes" if overlay == "endpoint-slices" else "dns"
-    assert orchestrator.avatar_servers == [f"{scheme}:///inference:{settings.port}"]
+    assert orchestrator.avatar_servers == [f"{scheme}:///inference.{NAMESPACES['inference']}:{settings.port}"]
     for given in (inference, environment):
         for name in ("VISAVIS_INFERENCE_CACHE_DIR", "VISAVIS_CACHE_DIR", "VISAVIS_DATA_DIR"):
             if name in given:
@@ -287,12 +294,63 @@ def test_gpu_and_models(rendered: dict[str, list[Object]], overlay: str) -> None
     assert bool(fetches) == (init["args"][0] == "download")
 
 
+def pods_of(objects: list[Object]) -> list[tuple[str, Object]]:
+    """Namespace and spec of every pod that a Deployment or a Job makes."""
+    kinds = ("Deployment", "DaemonSet", "Job")
+    return [
+        (o["metadata"]["namespace"], o["spec"]["template"]["spec"]) for o in objects if o["kind"] in kinds
+    ]
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_inference_is_apart_from_calls_and_restricted(
+    rendered: dict[str, list[Object]], overlay: str
+) -> None:
+    """What Pod Security's level `restricted` asks of a pod; what an API server makes of it was not run."""
+    objects = list(rendered[overlay])
+    if overlay == "gpu-claim":
+        job = KUBERNETES / "components" / "models-claim" / "fill-models.yaml"
+        objects += list(yaml.safe_load_all(job.read_text()))
+    levels = {
+        name: find(objects, "Namespace", name)["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
+        for name in NAMESPACES.values()
+    }
+    assert levels == {"visavis": "privileged", "visavis-inference": "restricted"}
+    pods = pods_of(objects)
+    assert [spec["serviceAccountName"] for name, spec in pods if name == "visavis"] == ["orchestrator"]
+    volumes = {
+        "configMap",
+        "csi",
+        "downwardAPI",
+        "emptyDir",
+        "ephemeral",
+        "persistentVolumeClaim",
+        "projected",
+    }
+    for name, spec in pods:
+        if name == "visavis":
+            continue
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert all(set(v) - {"name"} <= volumes | {"secret"} for v in spec["volumes"])
+        for one in [*spec["containers"], *spec.get("initContainers", [])]:
+            assert one["securityContext"]["allowPrivilegeEscalation"] is False
+            assert one["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            assert not any("hostPort" in port for port in one.get("ports", []))
+    # in either namespace nothing is let in or out that no policy names
+    denied = [o for o in objects if (o["kind"], o["metadata"]["name"]) == ("NetworkPolicy", "default-deny")]
+    assert {o["metadata"]["namespace"] for o in denied} == set(NAMESPACES.values())
+    assert {o["metadata"].get("namespace", "") for o in objects} <= {"", *NAMESPACES.values()}
+
+
 @pytest.mark.peer
 def test_one_setting_changes_the_decoder_everywhere(tmp_path: Path) -> None:
     base = os.path.relpath(KUBERNETES / "overlays" / "gpu", tmp_path)
     (tmp_path / "kustomization.yaml").write_text(
-        f"resources: [{base}]\nnamespace: visavis\nconfigMapGenerator:\n"
-        "  - {name: models, behavior: merge, literals: [decoder=taesd]}\n"
+        f"resources: [{base}]\nconfigMapGenerator:\n"
+        "  - {name: models, namespace: visavis-inference, behavior: merge, literals: [decoder=taesd]}\n"
     )
     objects = render_folder(tmp_path)
     workload = workloads(objects)["inference"]
@@ -406,7 +464,7 @@ def test_both_autoscalers_have_the_same_policy(
     adapter = yaml.safe_load((KUBERNETES / "components" / "hpa" / "adapter-rules.yaml").read_text())
     (rule,) = adapter["rules"]["external"]
     assert rule["name"]["as"] == metric["external"]["metric"]["name"]
-    query = rule["metricsQuery"].replace("<<.LabelMatchers>>", 'namespace="visavis"')
+    query = rule["metricsQuery"].replace("<<.LabelMatchers>>", 'namespace="visavis-inference"')
     assert query == trigger["metadata"]["query"]
     assert (
         "visavis_turns_without_slot" in query

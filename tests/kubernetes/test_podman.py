@@ -47,7 +47,7 @@ async def test_pods_of_the_manifests_take_a_call_and_one_drains() -> None:
         await asyncio.to_thread(build)
         for image in IMAGES:
             await asyncio.to_thread(podman.load, image)
-        async with NameServer("inference") as names:
+        async with NameServer("inference.visavis-inference") as names:
             api_port, sip_port, rtp = free_port(), free_port(), free_ports(64)
             settings = {
                 "VISAVIS_API_PORT": api_port,

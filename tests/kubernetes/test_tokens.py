@@ -21,12 +21,20 @@ here = Path(__file__).parent
 with (here / "noted").open("a") as file:
     file.write(json.dumps(sys.argv[1:]) + "\\n")
 words = [word for word in sys.argv[1:] if not word.startswith("-")]
-if "create" in words and "secret" in words:
-    (here / words[-1]).write_text(sys.stdin.read())
+kept = (lambda name: here / f"{words[0]}-{name}") if sys.argv[1] == "-n" else (lambda name: here / name)
+if "--dry-run=client" in sys.argv:
+    print(json.dumps([words[4], sys.stdin.read()]))
+elif "apply" in words:
+    name, text = json.load(sys.stdin)
+    kept(name).write_text(text)
+elif "create" in words and "secret" in words:
+    kept(words[-1]).write_text(sys.stdin.read())
+elif "get" in words and any(word.startswith("go-template") for word in words):
+    print(kept(words[3]).read_text(), end="")
 elif "get" in words:
-    sys.exit(0 if (here / words[-1]).exists() else 1)
+    sys.exit(0 if kept(words[-1]).exists() else 1)
 elif "create" in words:
-    (here / words[-1]).touch()
+    kept(words[-1]).touch()
 """
 """Stands for a cluster: it keeps what is created, and notes what stands on the command line."""
 
@@ -51,18 +59,21 @@ def test_one_command_makes_them_once(tmp_path: Path) -> None:
     said = make()
     tokens = {}
     for name, scopes in (("api", API_SCOPES), ("fleet", FLEET_SCOPES)):
-        line = (tmp_path / f"{name}-tokens").read_text()
+        line = (tmp_path / f"calls-{name}-tokens").read_text()
         tokens[name] = line.split()[0]
-        grant = Tokens(tmp_path / f"{name}-tokens", scopes).grant(tokens[name])
+        grant = Tokens(tmp_path / f"calls-{name}-tokens", scopes).grant(tokens[name])
         assert grant is not None and (grant.name, grant.scopes) == (name, set(scopes))
         assert len(tokens[name]) == len("visavis_") + 43
     assert tokens["api"] != tokens["fleet"]
     calls = [json.loads(line) for line in (tmp_path / "noted").read_text().splitlines()]
     assert ["create", "namespace", "calls"] in calls
+    assert ["create", "namespace", "calls-inference"] in calls
+    assert {path.name for path in tmp_path.glob("calls-inference-*")} == {"calls-inference-fleet-tokens"}
     assert not any(token in str(calls) + said for token in tokens.values())
     assert "api-tokens" in said and "base64decode" in said
     assert "is there already" in make()
-    assert (tmp_path / "fleet-tokens").read_text().split()[0] == tokens["fleet"]
+    for place in ("calls", "calls-inference"):
+        assert (tmp_path / f"{place}-fleet-tokens").read_text().split()[0] == tokens["fleet"]
 
 
 @pytest.mark.process

@@ -8,6 +8,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from orchestrator.avatar.owner import make
 from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.worker.calls import CallTable
@@ -38,6 +40,7 @@ def parts_of(call: Any) -> list[Any]:
     return [call.session, call.owner, performer, performer.speaker, *streams]
 
 
+@pytest.mark.usefixtures("stills_in_this_process")
 async def test_a_call_that_is_over_is_free_without_the_garbage_collector(
     host: MediaHost, phone: Phone, tmp_path: Path
 ) -> None:

@@ -84,10 +84,12 @@ class Houses:
         folder = self.folder / str(self._count)
         folder.mkdir()
         gpus = Gpus(folder, count, lines=self.lines, row_ms=row_ms)
+        # so that what a turn shows does not depend on how soon its sound came
+        changes = {"device": "auto", "most_look_ahead_ms": "100", **changes}
         async with (
             running_server(
                 engine="musetalk",
-                engine_settings=settings(device="auto", **changes),
+                engine_settings=settings(**changes),
                 environ=gpus.environ,
                 cache_dir=self.folder / "cache",
                 batch_ms=200,

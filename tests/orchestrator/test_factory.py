@@ -30,6 +30,7 @@ from tests.support.waiting import until
 from visavis.client import model, wire
 
 pytest_plugins = ["tests.support.media_fixtures"]
+pytestmark = pytest.mark.usefixtures("stills_in_this_process")
 
 PICTURE = b"image of anna" + bytes(1 << 20)
 

@@ -40,10 +40,15 @@ class Server(FakeServer):
         self.hold = asyncio.Event()
         self.hold.set()
         self.not_ready = ""
+        self.lost = ""
 
     async def GetCapabilities(self, request: Any, context: Any) -> pb.Capabilities:
         return pb.Capabilities(
-            engine="fake", build="7", version="1.2", ready=not self.not_ready, not_ready_reason=self.not_ready
+            engine="fake",
+            build="7",
+            version="1.2",
+            ready=not self.not_ready,
+            not_ready_reason=self.not_ready or self.lost,
         )
 
     def capacity(self) -> pb.Capacity:
@@ -235,6 +240,13 @@ async def test_without_a_server_an_upload_is_taken_and_prepared_later(
         while not control.told:
             await asyncio.sleep(0.02)
     assert len(server.asked) == 1
+
+
+async def test_the_status_says_which_gpu_of_a_server_does_not_draw(server: Server, control: Control) -> None:
+    server.lost = "cuda:1: the GPU has failed"
+    status = await control.until(lambda now: bool(now.servers and now.servers[0].reason))
+    assert (status.servers[0].state, status.servers[0].reason) == ("ready", server.lost)
+    assert not [line for line in status.missing if "cannot draw" in line]
 
 
 async def test_the_status_names_servers_and_voices(server: Server, control: Control) -> None:

@@ -73,7 +73,6 @@ class Place:
         self.recordings._child = self.child  # type: ignore[assignment]
         self.supervisor = Supervisor()
         self.archive.start(self.supervisor)
-        self.recordings.start(self.supervisor)
 
     def call(self) -> Call:
         return answered_call(VoiceByLanguage({}), self.bus, Peer())

@@ -58,6 +58,11 @@ def test_the_sample_responses(data: bytes, address: tuple[str, int]) -> None:
     assert stun.xor_address(address, message.transaction) == value
 
 
+def test_an_address_of_a_socket_for_both_families_is_the_browser_s_own() -> None:
+    value = stun.xor_address(("::ffff:192.0.2.1", 32853), bytes(12))
+    assert stun.read_xor_address(value, bytes(12)) == ("192.0.2.1", 32853)
+
+
 @pytest.mark.parametrize("data", [REQUEST, RESPONSE_4, RESPONSE_6], ids=["request", "IPv4", "IPv6"])
 def test_a_changed_or_shortened_message_is_none(data: bytes) -> None:
     fingerprint = range(len(data) - 8, len(data) - 4)  # without it a message is one as well

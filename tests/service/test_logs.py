@@ -98,7 +98,9 @@ def test_an_exception_says_its_fields_too(caplog: pytest.LogCaptureFixture) -> N
     assert caplog.records[0].getMessage() == "failed: of=anna" and "a mistake" in caplog.text
 
 
-@pytest.mark.parametrize("text", ['{"a": NaN}', '{"a": [1e999]}', '{"a": -Infinity}', "{", b"\xff", ""])
+@pytest.mark.parametrize(
+    "text", ['{"a": NaN}', '{"a": [1e999]}', '{"a": -Infinity}', "{", b"\xff", "", "[" * 100_000]
+)
 def test_json_of_a_peer_that_could_not_be_sent_on_is_none(text: str | bytes) -> None:
     with pytest.raises(ValueError):
         read_json(text)

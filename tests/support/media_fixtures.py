@@ -6,6 +6,9 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from orchestrator.avatar import avatars
+from orchestrator.avatar.still import fit, grey_body
+from orchestrator.media.sources import StillBody
 from orchestrator.worker.host import HostSettings, MediaHost
 from tests.support.media import Phone
 
@@ -25,3 +28,14 @@ async def host() -> AsyncIterator[MediaHost]:
     host.start()
     yield host
     await host.close()
+
+
+@pytest.fixture
+def stills_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No sandbox, and no process, for pictures of our own."""
+
+    def still_body(image: bytes, width: int, height: int) -> StillBody:
+        frame = fit(image, width, height)
+        return grey_body(width, height) if frame is None else StillBody("still", frame[None])
+
+    monkeypatch.setattr(avatars, "still_body", still_body)

@@ -30,8 +30,11 @@ def read_json(text: str | bytes) -> Any:
     Half a surrogate pair (RFC 8259 section 8.2) becomes a question mark. Raises ``ValueError``, also for numbers
     that are none (NaN, 1e999).
     """
-    value = json.loads(text)
-    again = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    try:
+        value = json.loads(text)
+        again = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     try:
         again.encode()
     except UnicodeEncodeError:

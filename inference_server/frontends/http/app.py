@@ -300,7 +300,7 @@ def _event(name: str, data: Any) -> str:
 def _texts(settings: str) -> dict[str, str]:
     try:
         values = json.loads(settings)
-    except ValueError:
+    except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
         raise invalid('settings must be a JSON object such as {"bbox_shift": "5"}.')

@@ -80,15 +80,22 @@ function Recordings({ call }) {
 /** One file, which wants a token and so is fetched before it is played. */
 function Part({ part, failed }) {
   const [url, setUrl] = useState("");
-  useEffect(() => () => URL.revokeObjectURL(url), [url]);
+  const [captions, setCaptions] = useState("");
+  useEffect(() => () => [url, captions].forEach((one) => URL.revokeObjectURL(one)), [url, captions]);
   const name = `${part.recording_id}.mp4`;
   if (part.state === "recording") return html`<p class="hint">Part ${part.number} is being recorded.</p>`;
   if (!url) {
-    const fetched = async () => setUrl(URL.createObjectURL(await ask(`/v1/recordings/${part.recording_id}/media`)));
+    const fetched = async () => {
+      const said = await ask(`/v1/calls/${part.call_id}/transcript?format=vtt&zero=${part.began_at}`).catch(() => "");
+      if (said) setCaptions(URL.createObjectURL(new Blob([said], { type: "text/vtt" })));
+      setUrl(URL.createObjectURL(await ask(`/v1/recordings/${part.recording_id}/media`)));
+    };
     return html`<div class="row"><${Act} work=${fetched} failed=${failed}>Fetch part ${part.number}<//><span class="hint">${seconds(part.seconds)} · ${(part.bytes / 1e6).toFixed(1)} MB${part.state === "cut" ? " · cut short" : ""}</span></div>`;
   }
   return html`<figure>
-    <video class="recording" controls src=${url} aria-label=${`Recording, part ${part.number}`}></video>
+    <video class="recording" controls src=${url} aria-label=${`Recording, part ${part.number}`}>
+      ${captions && html`<track kind="captions" label="What was said" src=${captions} default />`}
+    </video>
     <figcaption><a href=${url} download=${name}>Save ${name}</a></figcaption>
   </figure>`;
 }
