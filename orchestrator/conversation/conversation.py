@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 
 from orchestrator.assistants.base import Dialogue, Reply, ToolUse
 from orchestrator.calls.call import Call, CallGone
@@ -226,9 +227,7 @@ class Conversation:
         last = self._current
 
         async def begin() -> Reply:
-            if last is not None and not last.done.is_set():
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(last.done.wait(), _SETTLE_S)
+            await _settled(last)
             return self._dialogue.reply(self.memory.before(text), text)
 
         for old in list(self._replies):
@@ -250,17 +249,21 @@ class Conversation:
         self._answers += 1
         reply.accept()
         self._moments.answered = self._loop.time()
+        spoken = self._moments.spoken(self._loop.time(), time.time())
+        timed, self._timed = self._timed, ()
+        note = partial(self._note_caller, text, *spoken, timed)
+        reply.speaking = logged(asyncio.create_task(self._perform(reply, note)), "reply")
+
+    def _note_caller(self, text: str, began: float, ended: float, timed: tuple[TimedWord, ...]) -> None:
+        """The caller's turn is over."""
         self.memory.said(text)
-        began, ended = self._moments.spoken(self._loop.time(), time.time())
         keys = len(text) if text.isdigit() else 0
         shown = "" if keys else text
         self.transcript.add("caller", shown, began, ended, keys=keys)
         told: dict[str, object] = {"speaker": "caller", "text": shown, "final": True}
-        if self._timed and not keys:
-            told["words"] = [asdict(each) for each in self._timed]
-        self._timed = ()
+        if timed and not keys:
+            told["words"] = [asdict(each) for each in timed]
         self._call.tell("transcript", told, letters=len(text))
-        reply.speaking = logged(asyncio.create_task(self._perform(reply)), "reply")
 
     def _drop(self, number: int, unsay: bool) -> None:
         reply = self._replies.pop(number, None)
@@ -273,8 +276,10 @@ class Conversation:
         if waiting:
             self._call.interrupt()
 
-    async def _perform(self, reply: PendingReply) -> None:
-        """Speak a reply as it is written, and do what it says."""
+    async def _perform(self, reply: PendingReply, note: Callable[[], None]) -> None:
+        """Speak a reply as it is written, and do what it says; ``note`` first what it answers."""
+        await _settled(self._current)
+        note()
         piece, spoke = await reply.take(), False
         while piece is not None:
             if isinstance(piece, ToolUse):
@@ -372,3 +377,10 @@ class Conversation:
         self._call.tell(
             "reply", {"turn_id": turn.turn_id, "text": text, "whole": whole}, letters=len(text), whole=whole
         )
+
+
+async def _settled(cut: TurnRecord | None) -> None:
+    """Until it is known what was heard of a turn that is over, or was cut just now."""
+    if cut is not None and not cut.done.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(cut.done.wait(), _SETTLE_S)

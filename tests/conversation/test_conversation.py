@@ -225,6 +225,9 @@ async def test_a_reply_that_is_cut_is_remembered_up_to_the_word() -> None:
     await talk.turn(2)
     history, text = talk.dialogue.asked[1]
     assert text == "No, stop it now."
+    assert [each.speaker for each in talk.entries] == ["caller", "assistant", "caller"]
+    assert [each.role for each in talk.conversation.memory.messages] == ["caller", "assistant", "caller"]
+    assert [each.role for each in history] == ["caller", "assistant"]
     assert history[-1] in (
         Message("assistant", "One two three"),
         Message("assistant", "One two three four"),
