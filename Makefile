@@ -47,7 +47,7 @@ check: $(TEST_STAMP)  ## lint, types, tests that start no process (75 s)
 quick: $(TEST_STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not process and not torch' $(ARGS)
 
-test: $(TEST_STAMP) proto-tools  ## all tests that need neither torch nor programs of others (a quarter of an hour) [ARGS=]
+test: $(TEST_STAMP) proto-tools  ## all tests that need neither torch nor programs of others (ten minutes) [ARGS=]
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not process and not torch' $(ARGS) || test $$? -eq 5
 	$(BIN)/python -m pytest -n 3 --dist loadfile -m 'process and not peer and not container and not torch' $(ARGS)
 
