@@ -54,10 +54,10 @@ test: $(TEST_STAMP) proto-tools  ## all tests that need neither torch nor progra
 test-all: test test-oldest test-peers test-torch test-compose test-roomkit test-livekit test-pipecat test-sdks  ## the same, then peers, torch, frameworks, containers
 
 test-peers: $(TEST_STAMP)  ## tests with baresip, SIPp, Kamailio, Linphone, GStreamer... (CONTRIBUTING.md lists them)
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m 'peer and not container and not torch' $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'peer and not container and not torch' $(ARGS)
 
 test-peers-hidden: $(TEST_STAMP)
-	PATH=/nowhere CI= $(abspath $(BIN))/python -m pytest -n 3 --dist loadfile -m 'peer and not container and not torch' $(ARGS)
+	PATH=/nowhere CI= $(abspath $(BIN))/python -m pytest -n 2 --dist loadfile -m 'peer and not container and not torch' $(ARGS)
 
 test-torch: $(TORCH_STAMP)  ## tests of MuseTalk on the CPU, with torch
 	$(BIN)/python -m pytest -m torch $(ARGS)

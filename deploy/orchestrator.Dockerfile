@@ -5,9 +5,11 @@ ARG BASE_IMAGE=python:3.11-slim
 
 FROM ${BASE_IMAGE} AS dependencies
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install --yes --no-install-recommends binutils && rm -rf /var/lib/apt/lists/*
 RUN python -m venv /opt/venv
 COPY deploy/requirements-orchestrator.txt /tmp/requirements.txt
-# the wheel of onnxruntime has its library twice; Python uses the other one
+# the wheel of onnxruntime has its library twice, Python uses the other one; some wheels carry their symbols
 RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/venv/bin/pip install --no-deps --no-compile --require-hashes -r /tmp/requirements.txt \
  && /opt/venv/bin/pip uninstall -y -q setuptools pip \
@@ -15,6 +17,11 @@ RUN --mount=type=cache,target=/root/.cache/pip \
  && find /opt/venv -path '*/onnxruntime/*' \( -name transformers -o -name tools -o -name quantization \
       -o -name datasets -o -name 'libonnxruntime.so.*' \) -prune -exec rm -rf {} + \
  && find /opt/venv -path '*/moonshine_voice*' \( -name '*.so*' -o -name '*.wav' -o -name '*.tsv' \) -delete \
+ && find /opt/venv \( -path '*/sqlalchemy/testing' -o -path '*/sqlalchemy/ext/asyncio' -o -path '*/sqlalchemy/dialects/m*sql' \
+      -o -path '*/sqlalchemy/dialects/oracle' -o -path '*/alembic/testing' -o -path '*/numpy/f2py' \
+      -o -path '*/numpy/polynomial' \) -prune -exec rm -rf {} + \
+ && find /opt/venv -regex '.*\.\(pyi\|pyx\|pxd\|h\|c\|a\)' -delete \
+ && find /opt/venv -name '*.so' ! -path '*.libs/*' ! -path '*/onnxruntime/*' -exec strip --strip-unneeded {} + \
  && python -m compileall -q --invalidation-mode unchecked-hash /opt/venv
 
 FROM ${BASE_IMAGE} AS project
