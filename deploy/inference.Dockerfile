@@ -69,7 +69,7 @@ LABEL org.opencontainers.image.description="Speech in, lip-synced video frames o
 
 FROM runtime AS cuda
 # what compiles a kernel at run time (norms=fused, mode=compile) needs a C compiler; results go to the engine's cache_dir
-USER root
+USER 0
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 USER 10001:10001
