@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from inference_server.avatars.portrait.framing import EYES
 from inference_server.avatars.portrait.landmarks import FaceLandmarks, FaceMesh
 from inference_server.avatars.portrait.region import EYE_CORNERS_MM
+from inference_server.lipsync.lips import face_rows
 
 _RIGID = (
     10,
@@ -140,25 +141,15 @@ def _inside(grey: NDArray[np.uint8], ring: Signal) -> Signal:
 def watch(pictures: Iterable[tuple[float, Rgb]]) -> Watched:
     """Follow the largest face, which begins at rest. Raises ``ValueError`` where it is in too few pictures."""
     mesh = FaceMesh()
-    face: FaceLandmarks | None = None
     reference: _Reference | None = None
-    rows: list[list[float]] = []
-    lost = 0
-    for at, rgb in pictures:
-        face = mesh.follow(rgb, face) if face is not None else None
-        if face is None:
-            found = mesh.detect(rgb)
-            face = found[0] if found else None
-        if face is None:
-            lost += 1
-            continue
+
+    def measure(rgb: Rgb, face: FaceLandmarks) -> list[float]:
+        nonlocal reference
         if reference is None:
             reference = _Reference(rgb, mesh, face)
-        rows.append([at, *_row(rgb, face, reference)])
-    if len(rows) < 10:
-        raise ValueError(
-            f"a face was found in {len(rows)} of {len(rows) + lost} pictures: too few to measure"
-        )
+        return _row(rgb, face, reference)
+
+    rows, lost = face_rows(mesh, pictures, measure)
     table = np.array(rows)
     table[:, 1] = np.maximum(
         table[:, 1] - np.median(table[:_AT_REST, 1]), 0.0

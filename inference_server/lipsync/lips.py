@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,11 +45,17 @@ def lips_of(face: FaceLandmarks) -> tuple[float, float]:
     return gap / eyes, float(np.linalg.norm(p[_CORNERS[0]] - p[_CORNERS[1]])) / eyes
 
 
-def track_lips(pictures: Iterable[tuple[float, NDArray[np.uint8]]]) -> LipTrack:
-    """Follow the largest face through the pictures. Raises ``ValueError`` when there are too few with one."""
-    mesh = FaceMesh()
+def face_rows(
+    mesh: FaceMesh,
+    pictures: Iterable[tuple[float, NDArray[np.uint8]]],
+    measure: Callable[[NDArray[np.uint8], FaceLandmarks], Iterable[float]],
+) -> tuple[list[list[float]], int]:
+    """The time of each picture and what ``measure`` reads of its largest face, and how many had none.
+
+    Raises ``ValueError`` when there are too few with one.
+    """
     face: FaceLandmarks | None = None
-    rows: list[tuple[float, float, float]] = []
+    rows: list[list[float]] = []
     lost = 0
     for at, rgb in pictures:
         face = mesh.follow(rgb, face) if face is not None else None
@@ -59,10 +65,16 @@ def track_lips(pictures: Iterable[tuple[float, NDArray[np.uint8]]]) -> LipTrack:
         if face is None:
             lost += 1
             continue
-        rows.append((at, *lips_of(face)))
+        rows.append([at, *measure(rgb, face)])
     if len(rows) < 10:
         raise ValueError(
             f"a face was found in {len(rows)} of {len(rows) + lost} pictures: too few to measure"
         )
+    return rows, lost
+
+
+def track_lips(pictures: Iterable[tuple[float, NDArray[np.uint8]]]) -> LipTrack:
+    """Follow the largest face through the pictures. Raises ``ValueError`` when there are too few with one."""
+    rows, lost = face_rows(FaceMesh(), pictures, lambda rgb, face: lips_of(face))
     table = np.array(rows)
     return LipTrack(table[:, 0], table[:, 1], table[:, 2], lost)

@@ -13,6 +13,7 @@ from orchestrator.worker.messages import CallMessage, Heard, Listen
 
 RATE = 16_000
 _KEPT = 50
+Take = Callable[[Heard], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,8 @@ class Listening:
     def __init__(self, send: Callable[[CallMessage], None]) -> None:
         self._send = send
         self._listeners: dict[str, list[Listener]] = {}
-        self._taps: dict[str, Callable[[Heard], None]] = {}
-        self._recorders: dict[str, Callable[[Heard], None]] = {}
+        self._taps: dict[str, Take] = {}
+        self._recorders: dict[str, Take] = {}
 
     def listen(self, call_id: str) -> Listener:
         """Hear a call under way from now on."""
@@ -60,21 +61,13 @@ class Listening:
         self._tell(call_id)
         return listener
 
-    def tap(self, call_id: str, take: Callable[[Heard], None] | None) -> None:
+    def tap(self, call_id: str, take: Take | None) -> None:
         """Have a call's sound as it comes from the worker, with what the caller was sent; ``None``: no more."""
-        if take is not None:
-            self._taps[call_id] = take
-        else:
-            self._taps.pop(call_id, None)
-        self._tell(call_id)
+        self._use(self._taps, call_id, take)
 
-    def record(self, call_id: str, take: Callable[[Heard], None] | None) -> None:
+    def record(self, call_id: str, take: Take | None) -> None:
         """The same for a recorder: it gets silence before the caller has sent anything."""
-        if take is not None:
-            self._recorders[call_id] = take
-        else:
-            self._recorders.pop(call_id, None)
-        self._tell(call_id)
+        self._use(self._recorders, call_id, take)
 
     def heard(self, message: Heard) -> None:
         """A worker sent a call's voice."""
@@ -93,6 +86,13 @@ class Listening:
         self._recorders.pop(call_id, None)
         for listener in self._listeners.pop(call_id, ()):
             listener.end()
+
+    def _use(self, takers: dict[str, Take], call_id: str, take: Take | None) -> None:
+        if take is not None:
+            takers[call_id] = take
+        else:
+            takers.pop(call_id, None)
+        self._tell(call_id)
 
     def _leave(self, call_id: str, listener: Listener) -> None:
         listeners = self._listeners.get(call_id, [])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from visavis.language import primary_language
+
 LANGUAGE = "en"
 GREETING = "Hello, I am an automatic assistant. How can I help you?"
 
@@ -119,4 +121,4 @@ _BY_LANGUAGE = {each.language: each for each in _ALL}
 
 def sentences_in(language: str) -> Sentences:
     """Those of a language (BCP 47), English ones where there are none."""
-    return _BY_LANGUAGE.get(language.lower().replace("_", "-").split("-")[0], _BY_LANGUAGE[LANGUAGE])
+    return _BY_LANGUAGE.get(primary_language(language), _BY_LANGUAGE[LANGUAGE])

@@ -23,6 +23,7 @@ from orchestrator.listening.messages import (
 )
 from orchestrator.listening.recogniser import LANGUAGE
 from orchestrator.listening.stt import ANSWER_S, SttSettings
+from visavis.language import primary_language
 from visavis.service.breaker import ServiceState
 from visavis.service.channel import ChannelClosed
 from visavis.service.child import Child, KeptChild, ProcessState, Program
@@ -76,9 +77,7 @@ class Ears:
 
     def understands(self, language: str) -> bool:
         """Whether this language is recognised: services are taken to know every one."""
-        return (
-            bool(self._recognition.provider) or language.lower().replace("_", "-").split("-")[0] == LANGUAGE
-        )
+        return bool(self._recognition.provider) or primary_language(language) == LANGUAGE
 
     @property
     def pid(self) -> int | None:

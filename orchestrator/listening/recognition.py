@@ -18,6 +18,7 @@ from orchestrator.listening.stt import (
     SttSettings,
     Transcriber,
 )
+from visavis.language import primary_language
 from visavis.service.breaker import CircuitBreaker, ServiceState
 from visavis.service.logs import Log
 
@@ -97,7 +98,7 @@ class CallRecognition:
 
     def __init__(self, all_: Recognition, transcriber: Transcriber | None, language: str) -> None:
         self._all, self._transcriber = all_, transcriber
-        self._known = language.lower().replace("_", "-").split("-")[0] == LANGUAGE
+        self._known = primary_language(language) == LANGUAGE
 
     def feed(self, sound: Sound) -> None:
         """The utterance has grown by this."""

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.support.http_fake import served
+
 
 @dataclass
 class Answer:
@@ -68,22 +70,8 @@ class FakeService:
 async def fake_service(*answers: Answer) -> AsyncIterator[FakeService]:
     """A running one."""
     fake = FakeService(list(answers))
-    open_: set[asyncio.Task[None]] = set()
-
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(fake.serve(reader, writer))
-        open_.add(task)
-        task.add_done_callback(open_.discard)
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    fake.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-    try:
+    async with served(fake.serve) as fake.url:
         yield fake
-    finally:
-        server.close()
-        for task in open_:
-            task.cancel()
-        await asyncio.gather(*open_, return_exceptions=True)
 
 
 def event(data: dict[str, Any] | str, name: str = "") -> str:

@@ -27,6 +27,8 @@ from websockets.asyncio.server import Request, Response, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 
+from tests.support.http_fake import served
+
 Line = dict[str, Any]
 FOLDER = Path(__file__).with_name("scripts")
 
@@ -162,7 +164,6 @@ async def _follow(service: Service, connection: ServerConnection, line: Line) ->
 async def http_service(*scripts: Sequence[Line]) -> AsyncIterator[Service]:
     """A running one; each request follows a script of "out" lines: a status, then its body."""
     service = Service(list(scripts))
-    open_: set[asyncio.Task[None]] = set()
 
     async def request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer), contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -180,20 +181,8 @@ async def http_service(*scripts: Sequence[Line]) -> AsyncIterator[Service]:
                 if not await _respond(service, writer):
                     return
 
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(request(reader, writer))
-        open_.add(task)
-        task.add_done_callback(open_.discard)
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    service.http = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-    try:
+    async with served(request) as service.http:
         yield service
-    finally:
-        server.close()
-        for task in open_:
-            task.cancel()
-        await asyncio.gather(*open_, return_exceptions=True)
 
 
 async def _respond(service: Service, writer: asyncio.StreamWriter) -> bool:
