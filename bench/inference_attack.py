@@ -38,10 +38,9 @@ FRAMES = int(SECONDS / TICK_S)
 HOSTILE, FLOOD_S = 8, 590
 UPLOADS, UPLOAD_BYTES = 30, 40 << 20
 KEPT = 0.99
-IDLE_TIMES, BUDGET = 1.5, 3 * (UPLOAD_BYTES + (4 << 20))
-"""The front may have so many times its memory, and one message of the largest size, which gRPC has three times
-while it makes bytes of it."""
 STREAMS, MESSAGE_BYTES, LARGEST, ROUNDS = 30, 44 << 20, 4 << 20, 5
+IDLE_TIMES, BUDGET = 1.5, STREAMS * LARGEST
+"""The front may have so many times its memory, and of each stream one message of the largest size."""
 NICE = 19
 SERVER = {"video_bytes": UPLOAD_BYTES + 1, "image_bytes": UPLOAD_BYTES + 1}
 
