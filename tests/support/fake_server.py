@@ -107,6 +107,16 @@ class FakeServer(pb_grpc.AvatarServiceServicer):
         yield pb.PrepareAvatarProgress(progress=1.0, avatar=avatar())
         self.change()
 
+    async def UploadAvatar(self, requests: Any, context: Any) -> AsyncIterator[pb.PrepareAvatarProgress]:
+        """The pieces as one request."""
+        yield pb.PrepareAvatarProgress()
+        whole = await anext(aiter(requests))
+        async for piece in requests:
+            kind = piece.WhichOneof("source")
+            setattr(whole, kind, getattr(whole, kind) + getattr(piece, kind))
+        async for step in self.PrepareAvatar(whole, context):
+            yield step
+
     async def FetchBody(self, request: Any, context: Any) -> AsyncIterator[pb.BodyFrame]:
         self.fetches += 1
         if request.avatar_id not in self.known:
