@@ -53,7 +53,10 @@ def avatar(avatar_id: str = "anna") -> pb.Avatar:
 
 @dataclass
 class FakeServer(pb_grpc.AvatarServiceServicer):
-    """Knows the avatars in ``known``. Faults: ``silent``, ``full``, ``mute_open``, ``corrupt``."""
+    """Knows the avatars in ``known``, and makes ``makes`` of a portrait.
+
+    Faults: ``silent``, ``full``, ``mute_open``, ``corrupt``.
+    """
 
     known: set[str] = field(default_factory=lambda: {"anna"})
     slots: int = 4
@@ -70,6 +73,7 @@ class FakeServer(pb_grpc.AvatarServiceServicer):
     draining: bool = False
     drain_ms: int = 5000
     corrupt: bool = False
+    makes: pb.Avatar = field(default_factory=avatar)
     address: str = ""
 
     def capacity(self) -> pb.Capacity:
@@ -103,8 +107,8 @@ class FakeServer(pb_grpc.AvatarServiceServicer):
         if not request.image.startswith(b"image"):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the upload is not an image")
         yield pb.PrepareAvatarProgress(progress=0.5)
-        self.known.add("anna")
-        yield pb.PrepareAvatarProgress(progress=1.0, avatar=avatar())
+        self.known.add(self.makes.avatar_id)
+        yield pb.PrepareAvatarProgress(progress=1.0, avatar=self.makes)
         self.change()
 
     async def FetchBody(self, request: Any, context: Any) -> AsyncIterator[pb.BodyFrame]:
@@ -123,6 +127,8 @@ class FakeServer(pb_grpc.AvatarServiceServicer):
     async def ImportAvatar(self, request_iterator: Any, context: Any) -> pb.ImportAvatarResponse:
         data = b"".join([chunk.data async for chunk in request_iterator])
         self.imports += 1
+        if self.makes.avatar_id != "anna":
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the bundle was made by another build")
         avatar_id = data.removeprefix(b"bundle of ").decode()
         self.known.add(avatar_id)
         self.change()
@@ -138,7 +144,9 @@ class FakeServer(pb_grpc.AvatarServiceServicer):
         self.requests.append(first)
         whole = first.open.body_sha256 != body_sha256() or first.open.scope == pb.FRAME_SCOPE_WHOLE
         opened = pb.Opened(
-            avatar=avatar(first.open.avatar_id),
+            avatar=self.makes
+            if first.open.avatar_id == self.makes.avatar_id
+            else avatar(first.open.avatar_id),
             pixel_format=pb.PIXEL_FORMAT_I420,
             scope=pb.FRAME_SCOPE_WHOLE if whole else pb.FRAME_SCOPE_RECTANGLE,
             look_ahead_ms=100,

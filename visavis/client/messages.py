@@ -18,6 +18,7 @@ from visavis.avatar.v1.contract import TurnAccepted as TurnAccepted
 from visavis.avatar.v1.contract import TurnFinished as TurnFinished
 from visavis.avatar.v1.contract import TurnRejected as TurnRejected
 from visavis.avatar.v1.contract import TurnStart as TurnStart
+from visavis.client.model import Avatar
 from visavis.frames import Frame
 
 Request = TurnStart | Audio | EndOfTurn | Anchor | Playhead | Interrupt
@@ -42,4 +43,13 @@ class Disconnected:
     reason: str
 
 
-Event = ServerMessage | Connected | Disconnected
+@dataclass(frozen=True, slots=True)
+class AvatarReplaced:
+    """The servers that there are make another body of the portrait, as another version does: ``avatar``. This
+    stream shows the one that it was opened with, so its lips are away until another server can be used; a stream
+    with ``avatar`` has them."""
+
+    avatar: Avatar
+
+
+Event = ServerMessage | Connected | Disconnected | AvatarReplaced
