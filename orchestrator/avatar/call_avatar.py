@@ -22,6 +22,7 @@ from visavis.playout.speaker import Speaker
 from visavis.playout.turn import PCM, OnTurn
 from visavis.service.unhandled import logged
 
+REPLACE_AGAIN_S = 20.0
 OnAvatar = Callable[[str, str], None]
 """Called with ``ready | connected | lost | rejected | failed`` and one sentence."""
 
@@ -65,6 +66,7 @@ class CallAvatar:
         self.body: Body
         self._ready: ReadyAvatar | None = None  # in use
         self._pending: ReadyAvatar | None = None
+        self._replace_after = 0.0
         task = avatars.avatar(portrait)
         ready = task.result() if task.done() and not task.cancelled() and task.exception() is None else None
         self._waiting: asyncio.Task[None] | None = None
@@ -129,9 +131,15 @@ class CallAvatar:
         self._waiting = asyncio.create_task(self._await_avatar(None, self._avatars.avatar(portrait)))
 
     def _replace(self, avatar: Avatar) -> None:
-        """Servers of another version make another body of the portrait: that one, unless another is to come."""
-        if self._ready is None or (self._waiting is not None and not self._waiting.done()):
+        """Servers of another version make another body of the portrait: that one, unless another is to come.
+
+        Not time and again, where a call comes to servers of either version by turns.
+        """
+        now = asyncio.get_running_loop().time()
+        waits = self._waiting is not None and not self._waiting.done()
+        if self._ready is None or waits or now < self._replace_after:
             return
+        self._replace_after = now + REPLACE_AGAIN_S
         renewed = self._avatars.prepared(self._ready.portrait, avatar)
         self._waiting = asyncio.create_task(self._await_avatar(None, renewed))
 

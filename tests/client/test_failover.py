@@ -152,6 +152,23 @@ async def test_where_only_another_version_is_left_the_caller_is_told_which_avata
         assert new.prepares == 1 and len(caller.of(AvatarReplaced)) == 1
 
 
+async def test_a_turn_goes_on_in_whole_pictures_where_the_body_is_another_one_of_equal_length() -> None:
+    made = avatar("anna of another version")
+    made.body_sha256 = b"\1" * 32
+    async with (
+        fake_server(FakeServer(drain_ms=700)) as old,
+        fake_server(FakeServer(known=set(), makes=made)) as new,
+        conversation(old, new, source=SOURCE) as (caller, stream, _),
+    ):
+        begin(stream, seconds=10)
+        await play(caller, stream, range(10))
+        old.go_away.set()
+        await caller.until(lambda: len(caller.of(Connected)) == 2)
+        assert stream.address == new.address and caller.of(Connected)[1].opened.scope == "whole"
+        await play(caller, stream, range(10, 30))
+        assert [event.avatar for event in caller.of(AvatarReplaced)] == [wire.avatar_from(made)]
+
+
 async def test_another_version_is_passed_over_while_a_server_draws_on_our_body() -> None:
     async with (
         fake_server() as one,

@@ -1,4 +1,4 @@
-"""A new version whose avatars have other loops: a call goes over to it, on the new body, between two turns."""
+"""A new version that makes other bodies: a call goes over to it, on the new body, between two turns."""
 
 from __future__ import annotations
 
@@ -26,18 +26,20 @@ async def spoken(house: House, call: str) -> int:
     return int((await house.call(call))["media"]["frames_shown"]) - before
 
 
-async def until_lips(house: House, call: str, address: str) -> None:
-    """Wait until the call's avatar stream is on this server."""
+async def until_replaced(house: House, call: str, address: str) -> None:
+    """Wait until the call shows another avatar, drawn by this server."""
     async with asyncio.timeout(30):
         while not any(
             line["event"] == "avatar_server_opened"
-            and (line["session"].partition(".")[0], line["server"]) == (call, address)
+            and (line["session"], line["server"]) == (f"{call}.2", address)  # its second avatar
             for line in house.log
         ):
             await asyncio.sleep(0.1)
 
 
-async def test_lips_come_back_after_a_version_with_longer_loops() -> None:
+@pytest.mark.parametrize("made", [{"loop_frames": "70"}, {"loop_frames": "50", "colour": "206040"}])
+async def test_a_call_takes_the_body_of_a_new_version(made: dict[str, str]) -> None:
+    """A loop of another length, on which the old one's mouths cannot be drawn, and one of equal length."""
     port = free_port()
     async with (
         running_server(host="127.0.0.2", engine_settings={"loop_frames": "50"}, drain_s=15) as old,
@@ -46,14 +48,13 @@ async def test_lips_come_back_after_a_version_with_longer_loops() -> None:
     ):
         call = await house.call_id()
         assert await spoken(house, call) > 20
-        async with running_server(
-            host="127.0.0.3", port=port, engine_settings={"loop_frames": "70", "version": "3"}
-        ) as new:
+        settings = {"version": "3", **made}
+        async with running_server(host="127.0.0.3", port=port, engine_settings=settings) as new:
             turn = await house.play(call, [(0.0, tone(4.0))])
             await asyncio.sleep(1.0)
             assert await old.stop() == 0
             assert (await house.turn(call, turn))["state"] == "finished"
-            await until_lips(house, call, new.address)
+            await until_replaced(house, call, new.address)
             await asyncio.sleep(0.5)
             assert await spoken(house, call) > 20
             async with Phone(house.uri) as another:

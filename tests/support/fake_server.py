@@ -142,11 +142,10 @@ class FakeServer(pb_grpc.AvatarServiceServicer):
             name = first.open.avatar_id
             await context.abort(grpc.StatusCode.NOT_FOUND, f"avatar {name} is not prepared here")
         self.requests.append(first)
-        whole = first.open.body_sha256 != body_sha256() or first.open.scope == pb.FRAME_SCOPE_WHOLE
+        made = self.makes if first.open.avatar_id == self.makes.avatar_id else avatar(first.open.avatar_id)
+        whole = first.open.body_sha256 != made.body_sha256 or first.open.scope == pb.FRAME_SCOPE_WHOLE
         opened = pb.Opened(
-            avatar=self.makes
-            if first.open.avatar_id == self.makes.avatar_id
-            else avatar(first.open.avatar_id),
+            avatar=made,
             pixel_format=pb.PIXEL_FORMAT_I420,
             scope=pb.FRAME_SCOPE_WHOLE if whole else pb.FRAME_SCOPE_RECTANGLE,
             look_ahead_ms=100,

@@ -45,9 +45,9 @@ class Disconnected:
 
 @dataclass(frozen=True, slots=True)
 class AvatarReplaced:
-    """The servers that there are make another body of the portrait, as another version does: ``avatar``. This
-    stream shows the one that it was opened with, so its lips are away until another server can be used; a stream
-    with ``avatar`` has them."""
+    """The servers that there are make another body of the portrait, as another version does: ``avatar``, with which
+    a stream had better be opened. In this one frames are whole pictures of that body from here on; where its size,
+    rate or loop are others too, lips are away until another server can be used."""
 
     avatar: Avatar
 

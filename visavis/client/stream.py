@@ -222,7 +222,11 @@ class AvatarStream:
         """The stream goes to other servers; where there are none the caller is told of the avatar to take."""
         self._another_body[address] = self._loop.time() + _ANOTHER_BODY_S
         others = self._servers.choose(self.avatar.avatar_id, {*exclude, *self._another_body})
-        if others is None and avatar.avatar_id != self._replaced:
+        if others is None:
+            self._tell_replaced(avatar)
+
+    def _tell_replaced(self, avatar: Avatar) -> None:
+        if avatar.avatar_id != self._replaced:
             self._replaced = avatar.avatar_id
             self._delivery.put([AvatarReplaced(avatar)])
 
@@ -241,6 +245,9 @@ class AvatarStream:
         about = {"session": self.session_id, "server": self.address, "resumed": resumed}
         log.info("avatar_server_opened", **about)
         self._delivery.put([Connected(self.address, session.link.opened, resumed)])
+        there = session.link.opened.avatar
+        if self.body_sha256 and there.body_sha256 != self.body_sha256:
+            self._tell_replaced(there)
         try:
             return await session.run(self._protocol, self._on_message)
         finally:
