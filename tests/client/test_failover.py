@@ -7,7 +7,15 @@ import asyncio
 import pytest
 
 from tests.support.avatar_stream import AVATAR, SOURCE, Caller, begin, conversation, play
-from tests.support.fake_server import FPS, FakeServer, avatar, body_sha256, fake_server, start
+from tests.support.fake_server import (
+    FPS,
+    FakeServer,
+    avatar,
+    body_sha256,
+    fake_server,
+    of_another_version,
+    start,
+)
 from visavis import errors
 from visavis.client import wire
 from visavis.client.avatar_client import AvatarClient
@@ -125,13 +133,6 @@ async def test_a_draining_server_is_left_between_turns() -> None:
         assert not caller.of(Disconnected)
         begin(stream, turn=2, epoch=1)
         await caller.until(lambda: caller.frames(turn=2))
-
-
-def of_another_version() -> FakeServer:
-    """Its loops are shorter, and it takes no bundles of ours."""
-    made = avatar("anna of another version")
-    made.loop_length, made.body_id = 40, "another body"
-    return FakeServer(known=set(), makes=made)
 
 
 async def test_where_only_another_version_is_left_the_caller_is_told_which_avatar_to_take() -> None:

@@ -51,6 +51,14 @@ def avatar(avatar_id: str = "anna") -> pb.Avatar:
     )
 
 
+def of_another_version() -> FakeServer:
+    """A server whose loops are shorter, and which takes no bundles of ours."""
+    made = avatar("anna of another version")
+    made.loop_length, made.body_id = 40, "another body"
+    made.body_sha256 = hashlib.sha256(b"".join(body_frames()[:40])).digest()
+    return FakeServer(known=set(), makes=made)
+
+
 @dataclass
 class FakeServer(pb_grpc.AvatarServiceServicer):
     """Knows the avatars in ``known``, and makes ``makes`` of a portrait.
@@ -115,8 +123,9 @@ class FakeServer(pb_grpc.AvatarServiceServicer):
         self.fetches += 1
         if request.avatar_id not in self.known:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"avatar {request.avatar_id} is not prepared here")
-        for i, pixels in enumerate(body_frames()):
-            yield pb.BodyFrame(loop_index=i, pixels=pixels, avatar=None if i else avatar())
+        made = self.makes if request.avatar_id == self.makes.avatar_id else avatar()
+        for i, pixels in enumerate(body_frames()[: made.loop_length]):
+            yield pb.BodyFrame(loop_index=i, pixels=pixels, avatar=None if i else made)
 
     async def ExportAvatar(self, request: Any, context: Any) -> AsyncIterator[pb.BundleChunk]:
         if request.avatar_id not in self.known:
