@@ -185,7 +185,7 @@ types: $(TEST_STAMP)  ## mypy --strict
 secrets:  ## Kubernetes: make the tokens that the manifests mount, once [NAMESPACE=visavis KUBECTL=kubectl]
 	@NAMESPACE=$(or $(NAMESPACE),visavis) KUBECTL="$(or $(KUBECTL),kubectl)" deploy/kubernetes/secrets.sh
 
-check-kubernetes:  ## schemas of Kubernetes, checkov and hadolint over the manifests and Dockerfiles (needs kubectl)
+check-kubernetes:  ## schemas of Kubernetes, checkov, hadolint and promtool over manifests, Dockerfiles and alerts (needs kubectl, promtool)
 	deploy/kubernetes/check.sh $(PYTHON)
 
 train-visemes: $(STAMP)  ## make the sound-to-mouth weights and judge them (see docs/visemes.md)
