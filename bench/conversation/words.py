@@ -184,12 +184,9 @@ def recordings(folder: Path) -> Iterator[tuple[str, str, Sound, list[str]]]:
             if file.getframerate() != RATE or file.getsampwidth() != 2:
                 raise SystemExit(f"{path} is not 16 bits at 16 kHz: convert it first")
             pcm = np.frombuffer(file.readframes(file.getnframes()), "<i2")
-        yield (
-            path.parent.name,
-            path.stem,
-            pcm.astype(np.float32) / 32768,
-            plain(path.with_suffix(".txt").read_text()),
-        )
+        sound = pcm.astype(np.float32)
+        sound /= np.float32(32768)
+        yield path.parent.name, path.stem, sound, plain(path.with_suffix(".txt").read_text())
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ from orchestrator.recording.store import Store, StoreAway
 from orchestrator.speech.base import PCM, SpeechError
 from orchestrator.worker.messages import Heard, Viewed
 from visavis.service.channel import ChannelClosed
-from visavis.service.child import Child, KeptChild, Program
+from visavis.service.child import Child, KeptChild, ProcessState, Program
 from visavis.service.logs import Log
 from visavis.service.supervisor import BackOff, Supervisor
 
@@ -144,7 +144,10 @@ class Recordings:
         self._supervisor: Supervisor | None = None
         self._started = False
         self.failures = 0
+        self.seconds = self.octets = 0.0
+        """Written since this process began."""
         self._to_move: asyncio.Queue[RecordingPart] = asyncio.Queue()
+        self._moving = 0
         self._child: KeptChild[RecorderMessage] = KeptChild(
             PROGRAM,
             BackOff(*_RESTART_S),
@@ -158,6 +161,16 @@ class Recordings:
     def active(self) -> int:
         """Calls that are recorded now."""
         return len(self._tapes)
+
+    @property
+    def waiting(self) -> int:
+        """Files that are whole and not where they belong yet."""
+        return self._to_move.qsize() + self._moving
+
+    @property
+    def process(self) -> ProcessState:
+        """How the recorder is."""
+        return self._child.state
 
     @property
     def pid(self) -> int | None:
@@ -342,6 +355,9 @@ class Recordings:
             self._store.place,
             self._store.key_file is not None,
         )
+        before = tape.parts.get(state.number)
+        self.seconds += max(0.0, part.seconds - (before.seconds if before else 0.0))
+        self.octets += max(0, part.size - (before.size if before else 0))
         tape.parts[state.number] = part
         tape.number = max(tape.number, state.number)
         self._archive.keep_recording(part)
@@ -428,7 +444,9 @@ class Recordings:
     async def _move(self) -> None:
         """Files that are whole go where they belong; where that is away they wait."""
         while True:
+            self._moving = 0
             part = await self._to_move.get()
+            self._moving = 1
             while True:
                 try:
                     await self._store.take(f"{part.recording_id}.mp4")
