@@ -37,12 +37,18 @@ class KeptRecordings:
         self._under_way = under_way
         self._days, self._most_bytes = days, most_bytes
         self._to_move: asyncio.Queue[RecordingPart] = asyncio.Queue()
+        self._moving = 0
         archive.before_erasing = self._erase_files
 
     def start(self, supervisor: Supervisor) -> None:
         """Begin to erase and to move."""
         supervisor.keep("recordings", self._look_after)
         supervisor.keep("moving of recordings", self._move)
+
+    @property
+    def waiting(self) -> int:
+        """Files that are whole and not where they belong yet."""
+        return self._to_move.qsize() + self._moving
 
     def keep(self, part: RecordingPart) -> None:
         """A part that grows, or is whole or cut; these are moved."""
@@ -112,7 +118,9 @@ class KeptRecordings:
     async def _move(self) -> None:
         """Files that are whole go where they belong; where that is away they wait."""
         while True:
+            self._moving = 0
             part = await self._to_move.get()
+            self._moving = 1
             while True:
                 try:
                     await self.store.take(f"{part.recording_id}.mp4")

@@ -31,7 +31,7 @@ from orchestrator.recording.tape import CallTape
 from orchestrator.speech.base import PCM, SpeechError
 from orchestrator.worker.messages import Heard, Viewed
 from visavis.service.channel import ChannelClosed
-from visavis.service.child import Child, KeptChild, Program
+from visavis.service.child import Child, KeptChild, ProcessState, Program
 from visavis.service.logs import Log
 from visavis.service.supervisor import BackOff, Supervisor
 
@@ -87,6 +87,8 @@ class Recordings:
         self._supervisor: Supervisor | None = None
         self._started = False
         self.failures = 0
+        self.seconds = self.octets = 0.0
+        """Written since this process began."""
         self._child: KeptChild[RecorderMessage] = KeptChild(
             PROGRAM,
             BackOff(*_RESTART_S),
@@ -99,6 +101,11 @@ class Recordings:
     def active(self) -> int:
         """Calls that are recorded now."""
         return len(self._tapes)
+
+    @property
+    def process(self) -> ProcessState:
+        """How the recorder is."""
+        return self._child.state
 
     @property
     def pid(self) -> int | None:
@@ -261,6 +268,9 @@ class Recordings:
             self._store.place,
             self._store.key_file is not None,
         )
+        before = tape.parts.get(state.number)
+        self.seconds += max(0.0, part.seconds - (before.seconds if before else 0.0))
+        self.octets += max(0, part.size - (before.size if before else 0))
         tape.parts[state.number] = part
         tape.number = max(tape.number, state.number)
         self.kept.keep(part)

@@ -138,7 +138,9 @@ async def test_a_recording_from_its_beginning_to_its_end(make: Make) -> None:
     assert told[0]["recording_id"] == "c1-1" and (told[2]["parts"], told[2]["seconds"]) == (1, 4.0)
     (part,) = await place.listed()
     assert (part.state, part.size, part.width, part.encrypted) == ("whole", 1000, 512, False)
-    assert place.recordings.active == 0
+    recordings = place.recordings
+    assert (recordings.active, recordings.seconds, recordings.octets) == (0, 4.0, 1000)
+    assert recordings.kept.waiting == 1  # nobody moves files here
 
 
 async def test_nothing_of_a_pause_is_handed_on(make: Make) -> None:
