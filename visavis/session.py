@@ -15,7 +15,7 @@ from visavis.client.model import Avatar, AvatarSource
 from visavis.client.stream import AvatarStream
 from visavis.errors import ServerUnavailable
 from visavis.frames import Frame
-from visavis.playout.loop import IdleVariation
+from visavis.playout.idle import idle_path
 from visavis.playout.player import FacePicture, Player, SpeechFinished, SpeechStarted
 from visavis.playout.playout import Playout
 from visavis.playout.turn import PCM
@@ -88,7 +88,7 @@ class AvatarSession:
         if self._stream is not None:
             raise RuntimeError("an avatar session is opened once: make another one")
         avatar, body = await self._ready()
-        loop = IdleVariation(len(body), self._session_id)
+        loop = idle_path(len(body), body.segments, self._session_id)
         playout = Playout(len(body), body.fps, jumps=body.jumps, choose_jump=loop, follows_path=True)
         self._stream = stream = self._servers.open(
             avatar,
