@@ -15,7 +15,7 @@ from visavis.client.model import Avatar, AvatarSource
 from visavis.client.stream import AvatarStream
 from visavis.errors import ServerUnavailable
 from visavis.frames import Frame
-from visavis.playout.loop import IdleVariation
+from visavis.playout.idle import idle_path
 from visavis.playout.player import FacePicture, Player, SpeechFinished, SpeechStarted
 from visavis.playout.playout import Playout
 from visavis.playout.turn import PCM
@@ -198,7 +198,7 @@ class AvatarSession:
         return self._opened
 
     def _open(self, avatar: Avatar, body: Body) -> tuple[Playout, AvatarStream]:
-        loop = IdleVariation(len(body), self._session_id)
+        loop = idle_path(len(body), body.segments, self._session_id)
         playout = Playout(len(body), body.fps, jumps=body.jumps, choose_jump=loop, follows_path=True)
         self._streams += 1
         # Servers know a conversation by its name, and the one before may not have ended there yet.

@@ -36,7 +36,7 @@ from inference_server.streams.prosody import Prosody
 from testing.caller.movie import aligned
 from visavis import portraits
 from visavis.frames import frame_start
-from visavis.playout.loop import IdleVariation
+from visavis.playout.idle import idle_path
 from visavis.playout.playout import Playout
 from visavis.rgb import to_rgb
 
@@ -93,7 +93,8 @@ def spoken_on(body: BodyLoop, pcm: NDArray[np.int16], fps: Fraction) -> list[int
 
 def idling(body: BodyLoop, fps: Fraction, seconds: float) -> tuple[list[tuple[float, Rgb]], list[int]]:
     """Pictures of an idle call, and their body frames."""
-    playout = Playout(len(body), fps, jumps=body.jumps, choose_jump=IdleVariation(len(body), "a call"))
+    way = idle_path(len(body), body.segments, "a call")
+    playout = Playout(len(body), fps, jumps=body.jumps, choose_jump=way)
     path = [playout.tick().loop_index for _ in range(round(seconds * fps))]
     return [
         (k / float(fps), to_rgb(body.frame(i), body.width, body.height)) for k, i in enumerate(path)

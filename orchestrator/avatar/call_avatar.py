@@ -16,7 +16,7 @@ from visavis.client.model import Avatar
 from visavis.client.start_delay import StartDelay
 from visavis.client.stream import AvatarStream
 from visavis.frames import Frame
-from visavis.playout.loop import IdleVariation
+from visavis.playout.idle import IdleState, idle_path
 from visavis.playout.playout import Picture, Playout
 from visavis.playout.speaker import Speaker
 from visavis.playout.turn import PCM, OnTurn
@@ -42,7 +42,8 @@ class CallAvatar:
     """One call's avatar: the media path's ``Voice`` and ``Face``. Belongs to the worker's event loop.
 
     Until the avatar is prepared the portrait is shown still and turns are only heard; the body is taken into
-    use between turns. So is another one that is to be shown, before which the first one stays.
+    use between turns. So is another one that is to be shown, before which the first one stays. ``state`` is asked
+    for at each cut of the body while nothing is said.
     """
 
     def __init__(
@@ -55,8 +56,10 @@ class CallAvatar:
         on_turn: OnTurn,
         on_avatar: OnAvatar,
         trim_ms: int = 0,
+        state: Callable[[], IdleState] = lambda: "idle",
     ) -> None:
         self._avatars = avatars
+        self._state = state
         self._session_id = session_id
         self._on_avatar = on_avatar
         self._stream: AvatarStream | None = None
@@ -173,13 +176,11 @@ class CallAvatar:
         jumps = ready.body.jumps
         # Where jumps lead to the cached loop has a key frame (orchestrator.media.video.idle_loop).
         first = min((target for _, target in jumps), default=0)
-        variation = IdleVariation(length, self._session_id)
+        way = idle_path(length, ready.body.segments, self._session_id, self._state)
         if self._stream is not None:
             self._earlier = self.figures()
             logged(asyncio.create_task(self._stream.close()), "avatar stream")
-        playout = Playout(
-            length, fps, jumps=jumps, choose_jump=variation, loop_index=first, follows_path=True
-        )
+        playout = Playout(length, fps, jumps=jumps, choose_jump=way, loop_index=first, follows_path=True)
         self._playout = playout
         self._ready = ready
         self._streams += 1
