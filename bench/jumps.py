@@ -28,7 +28,7 @@ from orchestrator.media.video.idle_loop import Cached, encode_phases, idle_key, 
 from orchestrator.rtp.packet import HEADER_SIZE
 from testing.h264 import Depacketizer, annex_b
 from visavis import portraits
-from visavis.playout.loop import IdleVariation
+from visavis.playout.idle import idle_path
 from visavis.playout.playout import Playout
 
 FPS = Fraction(25)
@@ -39,7 +39,7 @@ def portrait_body(data: bytes, size: int) -> StillBody:
     """The body loop of a portrait."""
     for step in make_loop(load_image(data), body_id="jumps", width=size, height=size, fps=FPS, fit="crop"):
         if isinstance(step, BodyLoop):
-            return StillBody(step.body_id, step.frames, step.jumps)
+            return StillBody(step.body_id, step.frames, step.jumps, step.segments)
     raise SystemExit("no body loop was made of this picture")
 
 
@@ -50,9 +50,8 @@ def idle_units(body: StillBody, ticks: int) -> tuple[list[int], list[Cached]]:
     )
     key = idle_key(body, video)
     loop = packetize_phases(encode_phases(body, key), key.mode, len(body.frames))
-    playout = Playout(
-        len(body.frames), FPS, jumps=body.jumps, choose_jump=IdleVariation(len(body.frames), "a call")
-    )
+    way = idle_path(len(body.frames), body.segments, "a call")
+    playout = Playout(len(body.frames), FPS, jumps=body.jumps, choose_jump=way)
     director, indices, units = VideoDirector(), [], []
     for _ in range(ticks):
         picture = playout.tick()

@@ -23,7 +23,12 @@ from google.protobuf.descriptor_pb2 import (
 ROOTS = ("Capabilities", "Capacity", "ConverseRequest", "ConverseResponse")
 """What a JSON client hears and says, and all that these name."""
 ONEOFS = {"ConverseRequest": "REQUESTS", "ConverseResponse": "RESPONSES"}
-VALUES = {"FrameRate": "Fraction", "Rect": "Rect", "LoopJump": "tuple[int, int]"}
+VALUES = {
+    "FrameRate": "Fraction",
+    "Rect": "Rect",
+    "LoopJump": "tuple[int, int]",
+    "LoopSegment": "tuple[int, str]",
+}
 """Messages that are one value of Python's or of the library's, not a class of their own."""
 BINARY = {"Frame"}
 """Drawn, not described: :class:`visavis.frames.Frame`, whose layout is its own on every transport."""

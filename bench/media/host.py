@@ -25,7 +25,7 @@ from orchestrator.worker.host import HostSettings, MediaHost
 from orchestrator.worker.worker import tune_process
 from visavis.client.start_delay import StartDelay
 from visavis.frames import Frame, Rect
-from visavis.playout.loop import IdleVariation
+from visavis.playout.idle import idle_path
 from visavis.playout.playout import Picture, Playout
 from visavis.playout.speaker import Speaker
 
@@ -83,7 +83,7 @@ class Resting:
     def __init__(self, body: StillBody, name: str) -> None:
         self.body = body
         length, fps = len(body.frames), Fraction(FPS)
-        playout = Playout(length, fps, jumps=body.jumps, choose_jump=IdleVariation(length, name))
+        playout = Playout(length, fps, jumps=body.jumps, choose_jump=idle_path(length, body.segments, name))
         self._speaker = Speaker(
             rate=8000,
             fps=fps,

@@ -36,7 +36,7 @@ from inference_server.streams.prosody import Prosody
 from testing.caller.movie import aligned
 from visavis import portraits
 from visavis.frames import frame_start
-from visavis.playout.loop import IdleVariation
+from visavis.playout.idle import idle_path
 from visavis.playout.playout import Playout
 from visavis.rgb import to_rgb
 
@@ -93,7 +93,8 @@ def spoken_on(body: BodyLoop, pcm: NDArray[np.int16], fps: Fraction) -> list[int
 
 def idling(body: BodyLoop, fps: Fraction, seconds: float) -> tuple[list[tuple[float, Rgb]], list[int]]:
     """Pictures of an idle call, and their body frames."""
-    playout = Playout(len(body), fps, jumps=body.jumps, choose_jump=IdleVariation(len(body), "a call"))
+    way = idle_path(len(body), body.segments, "a call")
+    playout = Playout(len(body), fps, jumps=body.jumps, choose_jump=way)
     path = [playout.tick().loop_index for _ in range(round(seconds * fps))]
     return [
         (k / float(fps), to_rgb(body.frame(i), body.width, body.height)) for k, i in enumerate(path)
@@ -137,10 +138,10 @@ def engine(image: Path, seconds: float, fps: int, size: int) -> None:
     )
 
 
-def call(seconds: float, fps: int) -> None:
+def call(image: Path, seconds: float, fps: int) -> None:
     """A call, as a phone received it."""
     clip = spoken(seconds)
-    recording, _ = asyncio.run(called([clip], fps, "portrait"))
+    recording, _ = asyncio.run(called([clip], fps, "portrait", image.read_bytes()))
     heard = placed(recording.samples(), [clip])
     start, end = heard.spans[0]
     frames = recording.frames()
@@ -168,7 +169,7 @@ def main() -> None:
     if args.what == "engine":
         engine(args.image, args.seconds, args.fps, args.size)
     elif args.what == "call":
-        call(args.seconds, args.fps)
+        call(args.image, args.seconds, args.fps)
     else:
         for name, found in itertools.groupby(asyncio.run(voices.measured()), lambda f: f.name.split(":")[0]):
             show(name, list(found))

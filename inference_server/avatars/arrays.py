@@ -91,6 +91,7 @@ def write_body(folder: Path, body: BodyLoop) -> None:
             "height": body.height,
             "fps": [body.fps.numerator, body.fps.denominator],
             "jumps": [list(jump) for jump in body.jumps],
+            "segments": [list(segment) for segment in body.segments],
             "sha256": body.sha256.hex(),
         },
     )
@@ -119,6 +120,7 @@ def read_body(folder: Path, *, verify: bool) -> BodyLoop:
         jumps = tuple((int(a), int(b)) for a, b in meta["jumps"])
         if not n or any(not (0 <= i < n) for jump in jumps for i in jump):
             raise Damaged(f"{folder.name}: the loop is empty or jumps outside itself")
+        segments = tuple((int(start), str(kind)) for start, kind in meta.get("segments", ()))
         digest = bytes.fromhex(meta["sha256"])
         if verify and hashlib.sha256(frames.data).digest() != digest:
             raise Damaged(f"{folder.name}: the pixels have changed")
@@ -134,6 +136,7 @@ def read_body(folder: Path, *, verify: bool) -> BodyLoop:
             jumps,
             digest,
             arrays.get("original"),
+            segments,
         )
     except (KeyError, ValueError, TypeError, ZeroDivisionError) as error:
         raise Damaged(f"{folder.name}: {error}") from error

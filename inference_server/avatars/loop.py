@@ -29,7 +29,7 @@ from inference_server.avatars.portrait.upright import upright
 from inference_server.engines.base import BodyLoop, ImageRejected
 from visavis.frames import i420_planes, inside
 
-LOOP_BUILD = "loop-9"
+LOOP_BUILD = "loop-10"
 """Part of every ``body_id``: raise it with every change of the loop's pixels."""
 
 face_mesh = functools.cache(FaceMesh)
@@ -98,9 +98,8 @@ def make_loop(
         y[:], u[:], v[:] = planes
         digest.update(frames[index])
         yield 0.11 + 0.88 * (index + 1) / count
-    yield BodyLoop(
-        body_id, width, height, fps, frames, marks, affines, reference, poses.jumps, digest.digest(), original
-    )
+    about = body_id, width, height, fps, frames, marks, affines, reference, poses.jumps, digest.digest()
+    yield BodyLoop(*about, original, poses.segments)
 
 
 def _points_in(

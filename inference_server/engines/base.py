@@ -83,7 +83,8 @@ class BodyLoop:
     points in pixels of each frame. ``motion``: ``(n, 2, 3)`` float32, the affine that takes the mouth region
     of ``reference`` to frame i. ``reference``: ``(height, width, 3)`` uint8 RGB, the picture at rest;
     ``original``: the same before its lips were closed, where they were open.
-    ``jumps``: pairs (from, to) where playback may go on at ``to`` after ``from``.
+    ``jumps``: pairs (from, to) where playback may go on at ``to`` after ``from``. ``segments``: pairs (start, what
+    the body does from there on), of bodies that are cut into such.
     """
 
     body_id: str
@@ -97,6 +98,7 @@ class BodyLoop:
     jumps: tuple[tuple[int, int], ...]
     sha256: bytes
     original: NDArray[np.uint8] | None = None
+    segments: tuple[tuple[int, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.frames)

@@ -29,6 +29,7 @@ def avatar(stored: StoredAvatar) -> Avatar:
         fps=body.fps,
         loop_length=len(body),
         jumps=tuple((int(a), int(b)) for a, b in body.jumps),
+        segments=body.segments,
     )
 
 

@@ -11,16 +11,18 @@ from orchestrator.avatar.source import PortraitFile
 from orchestrator.avatar.still import grey_body
 from orchestrator.media.sources import Body, StillBody
 from orchestrator.worker.messages import LipsStats
-from visavis.client.messages import Connected, Disconnected, Event, TurnRejected
+from visavis.client.messages import AvatarReplaced, Connected, Disconnected, Event, TurnRejected
+from visavis.client.model import Avatar
 from visavis.client.start_delay import StartDelay
 from visavis.client.stream import AvatarStream
 from visavis.frames import Frame
-from visavis.playout.loop import IdleVariation
+from visavis.playout.idle import IdleState, idle_path
 from visavis.playout.playout import Picture, Playout
 from visavis.playout.speaker import Speaker
 from visavis.playout.turn import PCM, OnTurn
 from visavis.service.unhandled import logged
 
+REPLACE_AGAIN_S = 20.0
 OnAvatar = Callable[[str, str], None]
 """Called with ``ready | connected | lost | rejected | failed`` and one sentence."""
 
@@ -40,7 +42,8 @@ class CallAvatar:
     """One call's avatar: the media path's ``Voice`` and ``Face``. Belongs to the worker's event loop.
 
     Until the avatar is prepared the portrait is shown still and turns are only heard; the body is taken into
-    use between turns. So is another one that is to be shown, before which the first one stays.
+    use between turns. So is another one that is to be shown, before which the first one stays. ``state`` is asked
+    for at each cut of the body while nothing is said.
     """
 
     def __init__(
@@ -53,8 +56,10 @@ class CallAvatar:
         on_turn: OnTurn,
         on_avatar: OnAvatar,
         trim_ms: int = 0,
+        state: Callable[[], IdleState] = lambda: "idle",
     ) -> None:
         self._avatars = avatars
+        self._state = state
         self._session_id = session_id
         self._on_avatar = on_avatar
         self._stream: AvatarStream | None = None
@@ -62,7 +67,9 @@ class CallAvatar:
         self._earlier = LipsStats()  # of avatars that were shown before
         self._playout: Playout
         self.body: Body
+        self._ready: ReadyAvatar | None = None  # in use
         self._pending: ReadyAvatar | None = None
+        self._replace_after = 0.0
         task = avatars.avatar(portrait)
         ready = task.result() if task.done() and not task.cancelled() and task.exception() is None else None
         self._waiting: asyncio.Task[None] | None = None
@@ -126,6 +133,19 @@ class CallAvatar:
         self._pending = None
         self._waiting = asyncio.create_task(self._await_avatar(None, self._avatars.avatar(portrait)))
 
+    def _replace(self, avatar: Avatar) -> None:
+        """Servers of another version make another body of the portrait: that one, unless another is to come.
+
+        Not time and again, where a call comes to servers of either version by turns.
+        """
+        now = asyncio.get_running_loop().time()
+        waits = self._waiting is not None and not self._waiting.done()
+        if self._ready is None or waits or now < self._replace_after:
+            return
+        self._replace_after = now + REPLACE_AGAIN_S
+        renewed = self._avatars.prepared(self._ready.portrait, avatar)
+        self._waiting = asyncio.create_task(self._await_avatar(None, renewed))
+
     async def close(self) -> None:
         """Let go of the avatar stream."""
         if self._waiting is not None:
@@ -156,14 +176,13 @@ class CallAvatar:
         jumps = ready.body.jumps
         # Where jumps lead to the cached loop has a key frame (orchestrator.media.video.idle_loop).
         first = min((target for _, target in jumps), default=0)
-        variation = IdleVariation(length, self._session_id)
+        way = idle_path(length, ready.body.segments, self._session_id, self._state)
         if self._stream is not None:
             self._earlier = self.figures()
             logged(asyncio.create_task(self._stream.close()), "avatar stream")
-        playout = Playout(
-            length, fps, jumps=jumps, choose_jump=variation, loop_index=first, follows_path=True
-        )
+        playout = Playout(length, fps, jumps=jumps, choose_jump=way, loop_index=first, follows_path=True)
         self._playout = playout
+        self._ready = ready
         self._streams += 1
         # Servers know a conversation by its name, and the one before may not have ended there yet.
         name = self._session_id if self._streams == 1 else f"{self._session_id}.{self._streams}"
@@ -180,6 +199,8 @@ class CallAvatar:
                 playout.on_frame(event)
             case Connected(address=address):
                 self._on_avatar("connected", address)
+            case AvatarReplaced(avatar=avatar):
+                self._replace(avatar)
             case Disconnected(reason=reason):
                 self._on_avatar("lost", reason)
             case TurnRejected(reason=reason):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import cast
 
 import numpy as np
 
+from orchestrator.avatar.attention import Attention
 from orchestrator.avatar.avatars import ReadyAvatar, WorkerAvatars
 from orchestrator.avatar.call_avatar import CallAvatar
 from orchestrator.avatar.source import PortraitFile
@@ -29,6 +31,7 @@ from orchestrator.worker.messages import (
     PrepareState,
     Progress,
     ShowAvatar,
+    ShowState,
     StartCall,
     StartTurn,
     ToFactory,
@@ -137,6 +140,8 @@ class CallAvatarOwner:
     ) -> None:
         self._call, self._portrait = call, portrait
         self._rate = SAMPLE_RATES[call.audio.codec]
+        self._attention = Attention(time.monotonic)
+        self._attention.listens = call.video is not None
         self._avatar = CallAvatar(
             avatars,
             portrait(start.portrait, start.fps),
@@ -145,6 +150,7 @@ class CallAvatarOwner:
             on_turn=self._on_turn,
             on_avatar=self._on_avatar,
             trim_ms=start.trim_ms,
+            state=self._attention.state,
         )
 
     @property
@@ -159,8 +165,8 @@ class CallAvatarOwner:
 
     @property
     def hearing(self) -> Hearing | None:
-        """Nobody listens to the caller yet."""
-        return None
+        """A face that is seen listens."""
+        return self._attention
 
     def take(self, message: ToOwner) -> None:
         """See :class:`visavis.playout.speaker.Speaker`."""
@@ -180,9 +186,12 @@ class CallAvatarOwner:
                 speaker.give_way(how)
             case ShowAvatar(_, path, fps):
                 self._avatar.show(self._portrait(path, fps))
+            case ShowState(_, state):
+                self._attention.tell(state)
 
     def configured(self, audio: AudioParameters, video: VideoParameters | None) -> None:
         """A codec of another rate ends what is being said; the next turn comes at the new rate."""
+        self._attention.listens = video is not None
         rate = SAMPLE_RATES[audio.codec]
         if rate != self._rate:
             self._rate = rate

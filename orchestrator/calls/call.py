@@ -24,6 +24,7 @@ from orchestrator.worker.messages import (
     ConfigureCall,
     Digit,
     DigitsRefused,
+    FaceState,
     LipsFigures,
     MediaLost,
     MediaSecured,
@@ -31,6 +32,7 @@ from orchestrator.worker.messages import (
     RequestKeyframe,
     SendDigits,
     ShowAvatar,
+    ShowState,
     StartCall,
     TurnReport,
 )
@@ -191,6 +193,10 @@ class Call:
     def give_way(self, how: Literal["none", "duck", "hold"]) -> None:
         """See :class:`orchestrator.worker.messages.GiveWay`."""
         self._turns.give_way(how)
+
+    def show_state(self, state: FaceState) -> None:
+        """See :class:`orchestrator.worker.messages.ShowState`."""
+        self._send(ShowState(self.call_id, state))
 
     @property
     def language(self) -> str:

@@ -87,6 +87,7 @@ class Conversation:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self._shown = ""
 
     @property
     def state(self) -> str:
@@ -123,6 +124,7 @@ class Conversation:
             reply.close()
         self._replies.clear()
         self._ears.leave(self._call.call_id)
+        self._call.show_state("")
         logged(asyncio.create_task(self._dialogue.close()), "dialogue")
         self._on_close()
 
@@ -189,6 +191,10 @@ class Conversation:
             return
         for act in acts:
             self._act(act)
+        state = self._machine.state
+        if state != self._shown and not self._closed:
+            self._shown = state
+            self._call.show_state("idle" if state == "held" else state)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

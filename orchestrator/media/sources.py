@@ -24,7 +24,8 @@ class Voice(Protocol):
 class Body(Protocol):
     """Loop frames of one avatar at one size: ``frames[i]`` is I420 of shape ``(height * 3 // 2, width)``.
 
-    ``jumps``: pairs (from, to) of loop indices; after ``from``, ``to`` may follow while idle.
+    ``jumps``: pairs (from, to) of loop indices; after ``from``, ``to`` may follow while idle. ``segments``: pairs
+    (loop index, what the body does from there on), where it is cut into such.
     """
 
     @property
@@ -37,6 +38,8 @@ class Body(Protocol):
     def frames(self) -> NDArray[np.uint8]: ...
     @property
     def jumps(self) -> tuple[tuple[int, int], ...]: ...
+    @property
+    def segments(self) -> tuple[tuple[int, str], ...]: ...
 
 
 class Face(Protocol):
@@ -69,11 +72,16 @@ class StillBody:
     """A body of given frames: a portrait still, or a loop held in memory."""
 
     def __init__(
-        self, body_id: str, frames: NDArray[np.uint8], jumps: tuple[tuple[int, int], ...] = ()
+        self,
+        body_id: str,
+        frames: NDArray[np.uint8],
+        jumps: tuple[tuple[int, int], ...] = (),
+        segments: tuple[tuple[int, str], ...] = (),
     ) -> None:
         self.body_id = body_id
         self.frames = frames
         self.jumps = jumps
+        self.segments = segments
         self.width = int(frames.shape[2])
         self.height = int(frames.shape[1]) * 2 // 3
 

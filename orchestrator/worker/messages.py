@@ -18,6 +18,8 @@ from visavis.service.ipc import Codec
 _OF_THIS_MACHINE = ServerCredentials()
 Progress = Literal["preparing", "waiting", "coding", "ready", "failed"]
 """How far a portrait is on its way to an avatar."""
+FaceState = Literal["", "idle", "listening", "thinking", "speaking"]
+"""What the face of a call does, as a conversation knows it; "": nobody knows, so the caller's voice tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +261,13 @@ class ShowAvatar(CallMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class ShowState(CallMessage):
+    """What the face of the call does from now on while nothing is said."""
+
+    state: FaceState
+
+
+@dataclass(frozen=True, slots=True)
 class TurnReport(CallMessage):
     """What happened to a turn. ``heard_ms``: how much of its sound the caller was sent; ``wait_ms``: from its first
     sound to its start."""
@@ -365,15 +374,15 @@ class Shutdown:
     """End every call and exit."""
 
 
-ToOwner = StartTurn | TurnAudio | EndTurn | InterruptTurns | GiveWay | ShowAvatar
+ToOwner = StartTurn | TurnAudio | EndTurn | InterruptTurns | GiveWay | ShowAvatar | ShowState
 """For the owner of a call: the worker only passes it on."""
 ToFactory = AvatarPrepared
 """For the factory of a worker's calls."""
 Message = (
     Setup | WorkerReady | CallMessage | OpenCall | CallOpened | CallRefused | OpenVideo | VideoOpened | CloseVideo
     | ConfigureCall | StartCall | CloseCall | CallClosed | RequestKeyframe | SendDigits | DigitsRefused | Listen
-    | View | Viewed | Heard | StartTurn | TurnAudio | EndTurn | InterruptTurns | GiveWay | ShowAvatar | TurnReport
-    | AvatarState | LipsFigures | AvatarPrepared | PrepareState | TaskFailed | Digit | CallFailed | CallFigures
-    | MediaSecured | MediaLost | Heartbeat | Shutdown
+    | View | Viewed | Heard | StartTurn | TurnAudio | EndTurn | InterruptTurns | GiveWay | ShowAvatar | ShowState
+    | TurnReport | AvatarState | LipsFigures | AvatarPrepared | PrepareState | TaskFailed | Digit | CallFailed
+    | CallFigures | MediaSecured | MediaLost | Heartbeat | Shutdown
 )  # fmt: skip
 codec = Codec[Message](*typing.get_args(Message))

@@ -78,6 +78,24 @@ def test_segments_begin_and_end_in_the_pose_of_the_reference() -> None:
         assert not poses.lids[end]
 
 
+@pytest.mark.parametrize("fps", [Fraction(25), Fraction(30), Fraction(10)])
+def test_segments_tell_what_the_body_does(fps: Fraction) -> None:
+    poses = motion.poses(fps, 1)
+    kinds = dict(poses.segments)
+    assert set(poses.cuts) == set(kinds) == {start for _, start in poses.jumps}
+    of = {kind: range(start, end) for (start, kind), end in zip(
+        poses.segments, [*poses.cuts[1:], len(poses.moves)], strict=True)}  # fmt: skip
+    pitch, gaze = poses.moves[:, 4], np.hypot(*poses.gaze.T)
+    assert pitch[of["nod"]].max() == pitch.max() and pitch[of["lift"]].min() == pitch.min()
+    assert min(gaze[of["away"]].max(), gaze[of["glance"]].max()) > 2.2
+    assert max(gaze[of[kind]].max() for kind in ("breath", "tilt")) < 1.5
+
+
+def test_no_two_segments_last_longer_than_three_seconds() -> None:
+    longest = sorted(segment.seconds for segment in motion.SEGMENTS)[-2:]
+    assert sum(longest) <= 3
+
+
 def test_heads_turn_nod_and_tilt_and_eyes_stay_within_three_degrees() -> None:
     poses = motion.poses(FPS, 1)
     yaw, pitch, roll = np.degrees(np.ptp(poses.moves[:, [3, 4, 2]], axis=0))
@@ -104,7 +122,7 @@ def test_it_closes_and_jumps_without_a_step() -> None:
     usual = max(float(np.abs(luma(body, i) - luma(body, i + 1)).mean()) for i in range(n - 1))
     assert usual > 0.05  # it moves
     assert float(np.abs(luma(body, n - 1) - luma(body, 0)).mean()) <= usual
-    assert len(body.jumps) == 7 * 6
+    assert len(body.jumps) == 8 * 7
     for end, start in body.jumps:
         assert (end + 1) % n != start
         assert float(np.abs(luma(body, end) - luma(body, start)).mean()) <= usual

@@ -22,6 +22,11 @@ def test_jumps_beyond_the_loop_are_left_out() -> None:
     assert checked_avatar(told).jumps == ((9, 0),)
 
 
+def test_segments_beyond_the_loop_are_left_out() -> None:
+    told = replace(AVATAR, segments=((0, "breath"), (9, "nod"), (10, "tilt")))
+    assert checked_avatar(told).segments == ((0, "breath"), (9, "nod"))
+
+
 @pytest.mark.parametrize(
     "told",
     [{"width": 63}, {"height": 0}, {"loop_length": 0}, {"fps": Fraction(0)}, {"fps": Fraction(241)}],

@@ -73,6 +73,7 @@ def body(fps: Fraction = Fraction(25)) -> BodyLoop:
         np.zeros((HEIGHT, WIDTH, 3), np.uint8),
         ((2, 0), (1, 2)),
         SHA256,
+        segments=((0, "breath"), (2, "nod")),
     )
 
 

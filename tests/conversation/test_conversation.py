@@ -29,7 +29,7 @@ from orchestrator.conversation.transcript import Transcript, TranscriptEntry
 from orchestrator.listening.messages import SpeechBegan, SpeechPaused, Words
 from orchestrator.listening.stt import SttSettings
 from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
-from orchestrator.worker.messages import GiveWay, InterruptTurns, ShowAvatar, StartTurn
+from orchestrator.worker.messages import GiveWay, InterruptTurns, ShowAvatar, ShowState, StartTurn
 from tests.support.calls import Peer, Sink, answered_call, report
 from tests.support.waiting import until
 from visavis import portraits
@@ -201,6 +201,19 @@ async def test_a_question_is_answered_and_both_are_remembered() -> None:
     assert talk.ears.taken == [1, 2]
     talk.call.hang_up()
     talk.conversation.close()
+
+
+async def test_the_face_is_told_how_the_conversation_stands() -> None:
+    talk = Talk(["We are open from nine to six."])
+    talk.ears.say("When are you open?")
+    await talk.turn(1)
+    talk.over(1)
+    await until(lambda: talk.conversation.state == "listening")
+    talk.conversation.hold(True)
+    talk.conversation.hold(True)
+    talk.conversation.close()
+    told = [message.state for message in talk.sent(ShowState)]
+    assert told == ["listening", "thinking", "speaking", "listening", "idle", ""]
 
 
 async def test_the_first_sentence_of_a_reply_is_foreseen_before_the_turn_is_over() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from orchestrator.avatar.owner import CallAvatarFactory, make
-from orchestrator.media.parameters import AudioParameters
+from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.worker.host import MediaHost
 from orchestrator.worker.messages import (
     AvatarPrepared,
@@ -22,6 +22,7 @@ from orchestrator.worker.messages import (
     AvatarState,
     Message,
     PrepareState,
+    ShowState,
     StartCall,
 )
 from orchestrator.worker.owner import CallContext, WorkerContext
@@ -99,6 +100,20 @@ async def test_an_avatar_that_the_server_has_lost_is_prepared(place: Place) -> N
     place.prepared()
     await until(lambda: any(said.state == "ready" for said in place.said))
     assert place.server.prepares == 1
+
+
+async def test_a_face_that_is_seen_listens(place: Place) -> None:
+    owner = place.call([])
+    assert not owner.hearing.listens
+    audio = AudioParameters("PCMU", 0, ("127.0.0.1", 9))
+    video = VideoParameters(96, ("127.0.0.1", 9), WIDTH, HEIGHT, fps=Fraction(25))
+    owner.configured(audio, video)
+    assert owner.hearing.listens
+    owner.take(ShowState("a", "thinking"))
+    assert owner.hearing.state() == "thinking"
+    owner.configured(audio, None)
+    assert not owner.hearing.listens
+    await owner.close()
 
 
 @pytest.mark.parametrize("told", [False, True])

@@ -38,6 +38,7 @@ class Body:
     """The loop that idle plays and every mouth is pasted on.
 
     ``frames``: read-only ``(n, height * 3 // 2, width)`` uint8, I420. ``jumps``: pairs (from, to).
+    ``segments``: pairs (start, what the body does from there on).
     """
 
     width: int
@@ -46,6 +47,7 @@ class Body:
     frames: NDArray[np.uint8]
     sha256: bytes
     jumps: tuple[tuple[int, int], ...] = ()
+    segments: tuple[tuple[int, str], ...] = ()
 
     @property
     def body_id(self) -> str:
@@ -139,7 +141,8 @@ class BodyCache:
                 path.unlink(missing_ok=True)
                 return None
             known = self._open[path] = (inode, frames)
-        return Body(avatar.width, avatar.height, avatar.fps, known[1], avatar.body_sha256, avatar.jumps)
+        about = avatar.width, avatar.height, avatar.fps, known[1], avatar.body_sha256
+        return Body(*about, avatar.jumps, avatar.segments)
 
     @contextlib.contextmanager
     def writer(self, avatar: Avatar) -> Iterator[BodyWriter]:

@@ -13,17 +13,19 @@ _WINDOW_MS = 400  # of a server that does not tell
 
 
 def checked_avatar(avatar: Avatar) -> Avatar:
-    """The avatar without jumps beyond its loop. Raises :class:`ProtocolError` where sizes make no sense."""
+    """The avatar without jumps and segments beyond its loop. Raises :class:`ProtocolError` where sizes make no
+    sense."""
     if min(avatar.width, avatar.height, avatar.loop_length) < 1 or avatar.width % 2 or avatar.height % 2:
         raise ProtocolError(
             f"the server described an avatar of {avatar.width}x{avatar.height}, {avatar.loop_length} frames"
         )
     if not 1 <= avatar.fps <= _FASTEST:
         raise ProtocolError(f"the server named the frame rate {avatar.fps}")
-    if all(0 <= index < avatar.loop_length for jump in avatar.jumps for index in jump):
+    jumps = tuple(jump for jump in avatar.jumps if all(0 <= index < avatar.loop_length for index in jump))
+    segments = tuple(segment for segment in avatar.segments if 0 <= segment[0] < avatar.loop_length)
+    if (jumps, segments) == (avatar.jumps, avatar.segments):
         return avatar
-    inside = [jump for jump in avatar.jumps if all(0 <= index < avatar.loop_length for index in jump)]
-    return replace(avatar, jumps=tuple(inside))
+    return replace(avatar, jumps=jumps, segments=segments)
 
 
 def checked_opened(opened: Opened) -> Opened:

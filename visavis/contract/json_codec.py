@@ -121,6 +121,7 @@ def _one(field: Field) -> Convert:
         "FrameRate": frame_rate,
         "Rect": lambda told: Rect(*_wholes(told, 4)),
         "LoopJump": lambda told: _wholes(told, 2),
+        "LoopSegment": _segment,
     }[field.kind]
 
 
@@ -145,6 +146,12 @@ def _wholes(told: Any, count: int) -> tuple[int, ...]:
     if len(numbers) != count:
         raise ValueError(f"it must be a list of {count} numbers")
     return numbers
+
+
+def _segment(told: Any) -> tuple[int, str]:
+    if len(_list(told)) != 2:
+        raise ValueError("it must be a list of a number and a text")
+    return _whole(*_RANGES["uint32"], told[0]), _text(told[1])
 
 
 def _word(words: Mapping[str, int], told: Any) -> str:

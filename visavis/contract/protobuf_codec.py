@@ -105,6 +105,7 @@ def _encoder(field: Field) -> Convert | None:
         "FrameRate": lambda fps: pb.FrameRate(num=fps.numerator, den=fps.denominator),
         "Rect": lambda area: pb.Rect(x=area.x, y=area.y, width=area.width, height=area.height),
         "LoopJump": lambda jumps: [pb.LoopJump(**{"from": a, "to": b}) for a, b in jumps],
+        "LoopSegment": lambda segments: [pb.LoopSegment(start=at, kind=kind) for at, kind in segments],
     }.get(field.kind)
 
 
@@ -145,6 +146,7 @@ _READ: dict[str, Callable[[Field, Any], Any]] = {
     "FrameRate": _rate,
     "Rect": lambda _, told: Rect(told.x, told.y, told.width, told.height),
     "LoopJump": lambda _, told: (int(getattr(told, "from")), int(told.to)),  # `from` is a keyword
+    "LoopSegment": lambda _, told: (int(told.start), str(told.kind)),
 }
 
 _ENCODERS = {kind: _encoder_of(kind) for kind in FIELDS}

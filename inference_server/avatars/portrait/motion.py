@@ -41,9 +41,11 @@ class Stroke:
 
 @dataclass(frozen=True)
 class Segment:
-    """``looks``: start and end in seconds and degrees right and down of a look away. ``brows``: start, peak, end of
-    a raise, and its height in face heights. ``breath``: how far the shoulders rise, in face heights."""
+    """``kind`` is told to clients (``LoopSegment`` of the contract). ``looks``: start and end in seconds and
+    degrees right and down of a look away. ``brows``: start, peak, end of a raise, and its height in face heights.
+    ``breath``: how far the shoulders rise, in face heights."""
 
+    kind: str
     seconds: float
     strokes: tuple[Stroke, ...]
     blinks: tuple[float, ...] = ()
@@ -53,42 +55,59 @@ class Segment:
 
 
 SEGMENTS = (
-    Segment(2.3, (Stroke(0, 1.0, 2.3, 0.004, -0.003, 0.014, 0.016, -0.012),), breath=0.006),
-    Segment(1.5, (Stroke(0, 0.6, 1.5, -0.010, 0.007, -0.040, -0.026, 0.030),), blinks=(0.5, 0.98)),
-    Segment(0.9, (Stroke(0, 0.36, 0.9, -0.016, 0.036, -0.010, -0.032, 0.100),)),
+    Segment("breath", 1.6, (Stroke(0, 0.76, 1.6, 0.004, -0.003, 0.014, 0.016, -0.012),), breath=0.006),
+    Segment("tilt", 1.36, (Stroke(0, 0.6, 1.36, -0.010, 0.007, -0.040, -0.026, 0.030),), blinks=(0.5,)),
+    Segment("nod", 0.88, (Stroke(0, 0.36, 0.88, -0.016, 0.036, -0.010, -0.032, 0.100),)),
     Segment(
-        1.0,
-        (Stroke(0, 0.44, 1.0, 0.017, -0.034, 0.016, 0.034, -0.095),),
+        "lift",
+        0.96,
+        (Stroke(0, 0.44, 0.96, 0.017, -0.034, 0.016, 0.034, -0.095),),
+        blinks=(0.56,),
         brows=((0.04, 0.36, 0.9, 0.010),),
     ),
-    Segment(1.6, (Stroke(0, 0.7, 1.6, -0.036, 0.003, -0.020, -0.090, 0.010),)),
     Segment(
-        1.5,
-        (Stroke(0, 0.8, 1.5, 0.035, 0.001, 0.028, 0.088, -0.012),),
-        brows=((0.3, 0.7, 1.3, 0.006),),
+        "away",
+        1.36,
+        (Stroke(0, 0.6, 1.36, 0.016, -0.008, 0.016, 0.044, -0.036),),
+        looks=((0.1, 1.06, 2.4, -1.6),),
+        brows=((0.1, 0.5, 1.2, 0.004),),
+    ),
+    Segment("turn", 1.36, (Stroke(0, 0.66, 1.36, -0.038, 0.003, -0.024, -0.094, 0.010),), breath=0.004),
+    Segment(
+        "turn",
+        1.28,
+        (Stroke(0, 0.68, 1.28, 0.037, 0.001, 0.030, 0.092, -0.012),),
+        brows=((0.2, 0.6, 1.16, 0.006),),
     ),
     Segment(
+        "glance",
         1.2,
-        (Stroke(0.1, 0.6, 1.2, 0.014, -0.006, 0.016, 0.036, -0.028),),
-        blinks=(0.78,),
-        looks=((0.08, 0.90, 2.4, -1.4),),
+        (Stroke(0, 0.56, 1.2, -0.012, 0.006, 0.022, -0.020, 0.022),),
+        blinks=(0.72,),
+        looks=((0.16, 0.76, -2.0, 1.4),),
+        breath=0.003,
     ),
 )
-"""What a body can do, the most needed first: breathe, tilt, nod, lift the chin, turn either way, look away."""
+"""What a body can do, the most needed first. No two last longer than three seconds together."""
 
 
 @dataclass(frozen=True)
 class Poses:
     """``moves``: ``(n, 5)`` x, y, roll, yaw, pitch; ``lids``: ``(n,)`` 0 open to 1 closed; ``gaze``: ``(n, 2)``
-    degrees right and down in the head; ``brows`` and ``breath``: ``(n,)`` up, in face heights; ``cuts``: frames in
-    the pose of the reference."""
+    degrees right and down in the head; ``brows`` and ``breath``: ``(n,)`` up, in face heights; ``segments``:
+    frames in the pose of the reference, and the kinds of what begins there."""
 
     moves: NDArray[np.float64]
     lids: NDArray[np.float64]
     gaze: NDArray[np.float64]
     brows: NDArray[np.float64]
     breath: NDArray[np.float64]
-    cuts: tuple[int, ...]
+    segments: tuple[tuple[int, str], ...]
+
+    @property
+    def cuts(self) -> tuple[int, ...]:
+        """Frames in the pose of the reference."""
+        return tuple(start for start, _ in self.segments)
 
     @property
     def jumps(self) -> tuple[tuple[int, int], ...]:
@@ -113,10 +132,12 @@ def segments(fps: Fraction, frame_bytes: int) -> list[Segment]:
 
 def poses(fps: Fraction, frame_bytes: int) -> Poses:
     """The pose of every frame of the loop."""
-    parts = [_poses(segment, fps) for segment in segments(fps, frame_bytes)]
+    chosen = segments(fps, frame_bytes)
+    parts = [_poses(segment, fps) for segment in chosen]
     cuts = np.cumsum([0] + [len(part[0]) for part in parts[:-1]])
     moves, lids, gaze, brows, breath = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Poses(moves, lids, gaze, brows, breath, tuple(int(cut) for cut in cuts))
+    told = tuple((int(cut), segment.kind) for cut, segment in zip(cuts, chosen, strict=True))
+    return Poses(moves, lids, gaze, brows, breath, told)
 
 
 def _frames(segment: Segment, fps: Fraction) -> int:

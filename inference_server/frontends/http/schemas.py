@@ -60,6 +60,7 @@ _SHAPES: dict[str, Any] = {
     "bytes": Annotated[str, Field(pattern="^[0-9a-f]*$")],
     "FrameRate": Annotated[str, Field(examples=["25", "30000/1001"])],
     "LoopJump": tuple[int, int],
+    "LoopSegment": tuple[int, str],
     "Rect": tuple[int, int, int, int],
 }
 

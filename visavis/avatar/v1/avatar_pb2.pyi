@@ -483,6 +483,32 @@ class LoopJump(_message.Message):
 Global___LoopJump: _TypeAlias = LoopJump  # noqa: Y015
 
 @_typing.final
+class LoopSegment(_message.Message):
+    """What the body does from body loop index `start` on, until the next segment: breath, tilt, turn, away (it looks away),
+    glance (for a moment), lift (of chin and brows) or nod. Kinds of later versions are kept, and chosen for no state.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    start: _builtins.int
+    kind: _builtins.str
+    def __init__(
+        self,
+        *,
+        start: _builtins.int = ...,
+        kind: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoopSegment: _TypeAlias = LoopSegment  # noqa: Y015
+
+@_typing.final
 class Avatar(_message.Message):
     """A prepared avatar: a loop of pictures of one size, and what an engine made of them."""
 
@@ -496,6 +522,7 @@ class Avatar(_message.Message):
     FPS_FIELD_NUMBER: _builtins.int
     LOOP_LENGTH_FIELD_NUMBER: _builtins.int
     JUMPS_FIELD_NUMBER: _builtins.int
+    SEGMENTS_FIELD_NUMBER: _builtins.int
     avatar_id: _builtins.str
     """what the engine prepared: body, engine build, settings"""
     body_id: _builtins.str
@@ -514,6 +541,10 @@ class Avatar(_message.Message):
     def jumps(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoopJump]:
         """[from, to]: after body frame from, to may follow; default none"""
 
+    @_builtins.property
+    def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoopSegment]:
+        """[start, kind]: what the body does from there on; default none"""
+
     def __init__(
         self,
         *,
@@ -525,10 +556,11 @@ class Avatar(_message.Message):
         fps: Global___FrameRate | None = ...,
         loop_length: _builtins.int = ...,
         jumps: _abc.Iterable[Global___LoopJump] | None = ...,
+        segments: _abc.Iterable[Global___LoopSegment] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fps", b"fps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["avatar_id", b"avatar_id", "body_id", b"body_id", "body_sha256", b"body_sha256", "fps", b"fps", "height", b"height", "jumps", b"jumps", "loop_length", b"loop_length", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["avatar_id", b"avatar_id", "body_id", b"body_id", "body_sha256", b"body_sha256", "fps", b"fps", "height", b"height", "jumps", b"jumps", "loop_length", b"loop_length", "segments", b"segments", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -152,6 +152,7 @@ class Avatar(Sized):
     fps: Fraction  # frames per second as a fraction
     loop_length: int  # body frames
     jumps: tuple[tuple[int, int], ...] = ()  # [from, to]: after body frame from, to may follow
+    segments: tuple[tuple[int, str], ...] = ()  # [start, kind]: what the body does from there on
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +320,7 @@ FIELDS: dict[type, tuple[Field, ...]] = {
         Field("fps", "FrameRate", doc="frames per second as a fraction"),
         Field("loop_length", "uint32", doc="body frames"),
         Field("jumps", "LoopJump", repeated=True, required=False, doc="[from, to]: after body frame from, to may follow"),
+        Field("segments", "LoopSegment", repeated=True, required=False, doc="[start, kind]: what the body does from there on"),
     ),
     Opened: (
         Field("avatar", "message", Avatar),
