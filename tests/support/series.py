@@ -59,7 +59,7 @@ def _registries() -> tuple[CollectorRegistry, CollectorRegistry]:
     collector = OrchestratorCollector(cast(Any, switchboard), cast(Any, workers), talking_face=lambda: True)
     status = ArchiveStatus("ready", "", 0, 0)
     collector.archive = cast(Any, SimpleNamespace(status=status))
-    recordings = SimpleNamespace(active=0, failures=0, seconds=0.0, octets=0, waiting=0)
+    recordings = SimpleNamespace(active=0, failures=0, seconds=0.0, octets=0, kept=SimpleNamespace(waiting=0))
     collector.recordings = cast(Any, recordings)
     collector.count(CallEvent("turn_started", "call", {"wait_ms": 1}))
     collector.count(CallEvent("latency", "call", {"total_ms": 1}))
