@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from visavis.audio import Resampler, WholeSamples
 from visavis.client.start_delay import StartDelay
 from visavis.frames import I420, SAMPLE_RATE, Frame
-from visavis.playout.compositor import Compositor, LoopFrames
+from visavis.playout.compositor import Body, Compositor
 from visavis.playout.pacer import TurnWriter
 from visavis.playout.playout import Playout
 from visavis.playout.speaker import Speaker
@@ -67,7 +67,7 @@ class Player:
 
     def __init__(
         self,
-        body: LoopFrames,
+        body: Body,
         playout: Playout,
         avatar: TurnWriter,
         start_delay: StartDelay,
