@@ -2,9 +2,10 @@
 
 An honest stream speaks nine seconds in real time: alone, beside eight streams that send 590 s of audio at once, and
 beside as many that move their playheads ten times too fast. Then 30 uploads of 40 MiB that are no pictures come at
-once over gRPC, and 30 that stop before their end over HTTP, and the front's memory is read. The portrait engine, on
-the loopback; attackers run at nice 19. Prints one line a scene; the exit status says whether the honest stream kept
-99 % of its frames and the front its memory.
+once over gRPC, and 30 that stop before their end over HTTP; 30 streams send messages of 44 MiB, opened or not, and
+five times the largest message that is taken. The front's memory is read. The portrait engine, on the loopback;
+attackers run at nice 19. Prints one line a scene; the exit status says whether the honest stream kept 99 % of its
+frames and the front its memory.
 """
 
 from __future__ import annotations
@@ -30,15 +31,16 @@ from tests.support.credentials import local_token
 from tests.support.servers import running_server
 from visavis import portraits
 from visavis.avatar.v1 import avatar_pb2 as pb
+from visavis.client.wire import PIECE
 
 FRAME, TICK_S, SECONDS = 640, 0.04, 9
 FRAMES = int(SECONDS / TICK_S)
 HOSTILE, FLOOD_S = 8, 590
 UPLOADS, UPLOAD_BYTES = 30, 40 << 20
 KEPT = 0.99
-IDLE_TIMES, BUDGET = 1.5, 3 * (UPLOAD_BYTES + (4 << 20))
-"""The front may have so many times its memory, and one message of the largest size, which gRPC has three times
-while it makes bytes of it."""
+STREAMS, MESSAGE_BYTES, LARGEST, ROUNDS = 30, 44 << 20, 4 << 20, 5
+IDLE_TIMES, BUDGET = 1.5, STREAMS * LARGEST
+"""The front may have so many times its memory, and of each stream one message of the largest size."""
 NICE = 19
 SERVER = {"video_bytes": UPLOAD_BYTES + 1, "image_bytes": UPLOAD_BYTES + 1}
 
@@ -151,8 +153,13 @@ async def upload(address: str) -> None:
     """One that is refused when all of it has come."""
     async with connect(address) as stub:
         with contextlib.suppress(grpc.aio.AioRpcError):
-            request = pb.PrepareAvatarRequest(image=b"\x89PNG\r\n\x1a\n" + bytes(UPLOAD_BYTES - 8))
-            async for _ in stub.PrepareAvatar(request, timeout=60):
+            call = stub.UploadAvatar(timeout=60)
+            await call.read()
+            for at in range(0, UPLOAD_BYTES, PIECE):
+                head = b"" if at else b"\x89PNG\r\n\x1a\n"
+                await call.write(pb.PrepareAvatarRequest(image=head + bytes(PIECE - len(head))))
+            await call.done_writing()
+            while await call.read() is not grpc.aio.EOF:  # type: ignore[attr-defined]
                 pass
 
 
@@ -192,11 +199,40 @@ def unfinished(address: str) -> None:
                 sock.sendall(head.encode() + bytes(UPLOAD_BYTES - 1000))
 
 
-async def uploaded(pid: int, attacker: Callable[[str], None], address: str) -> dict[str, int]:
-    """Memory of the front before, and at most while it is uploaded to, in MiB."""
+async def message(address: str, avatar_id: str, size: int, *, opened: bool) -> None:
+    """A stream whose first message, or first after Open, is as large."""
+    async with connect(address) as stub:
+        talk = Conversation(stub)
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
+            if opened:
+                await talk.open(avatar_id)
+            audio = pb.Audio(turn_id=1, pcm=bytes(size - 32))
+            async with asyncio.timeout(30):
+                await talk.send(audio=audio)
+                while await talk.read() is not None:
+                    pass
+
+
+def messages(address: str, avatar_id: str, largest: int) -> None:
+    """A process of streams with large messages."""
+    os.nice(NICE)
+
+    async def run() -> None:
+        for size, rounds in ((MESSAGE_BYTES, 1), (largest, ROUNDS)):
+            for opened in (False, True):
+                for _ in range(rounds):
+                    await asyncio.gather(
+                        *(message(address, avatar_id, size, opened=opened) for _ in range(STREAMS))
+                    )
+
+    asyncio.run(run())
+
+
+async def uploaded(pid: int, attacker: Callable[..., None], *arguments: Any) -> dict[str, int]:
+    """Memory of the front before, and at most while it is attacked, in MiB."""
     before = memory(pid, "VmRSS")
     reset_peak(pid)
-    process = multiprocessing.get_context("spawn").Process(target=attacker, args=(address,))
+    process = multiprocessing.get_context("spawn").Process(target=attacker, args=arguments)
     process.start()
     await asyncio.to_thread(process.join)
     return {"before_mib": before >> 20, "most_mib": memory(pid, "VmHWM") >> 20}
@@ -209,11 +245,13 @@ async def run(scenes: list[str]) -> bool:
         async with connect(server.address) as stub:
             avatar = await prepare(stub, portraits.DEFAULT.read_bytes(), width=512, height=512)
         for scene in scenes:
-            if scene in ("uploads", "unfinished"):
-                begin = (server.pid, uploads, server.address)
-                if scene == "unfinished":
-                    begin = (server.pid, unfinished, f"127.0.0.1:{server.http_port}")
-                figures = await uploaded(*begin)
+            if scene in ("uploads", "unfinished", "messages"):
+                attackers: dict[str, tuple[Any, ...]] = {
+                    "uploads": (uploads, server.address),
+                    "unfinished": (unfinished, f"127.0.0.1:{server.http_port}"),
+                    "messages": (messages, server.address, avatar.avatar_id, LARGEST),
+                }
+                figures = await uploaded(server.pid, *attackers[scene])
                 ok = figures["most_mib"] <= IDLE_TIMES * figures["before_mib"] + (BUDGET >> 20)
             else:
                 async with contextlib.AsyncExitStack() as stack:
@@ -229,7 +267,7 @@ async def run(scenes: list[str]) -> bool:
 def main() -> None:
     """Entry."""
     parser = argparse.ArgumentParser(description=__doc__)
-    names = ["alone", "flood", "haste", "uploads", "unfinished"]
+    names = ["alone", "flood", "haste", "uploads", "unfinished", "messages"]
     parser.add_argument("--scenes", type=lambda text: text.split(","), default=names)
     sys.exit(0 if asyncio.run(run(parser.parse_args().scenes)) else 1)
 

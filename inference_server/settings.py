@@ -95,6 +95,11 @@ class Settings(ServiceSettings):
     video_bytes: int = Field(40 * MIB, ge=1024, description="largest video upload")
     video_s: float = Field(10.0, ge=0.2, le=60, description="longest video that is made an avatar")
     bundle_bytes: int = Field(1024 * MIB, ge=MIB, description="largest avatar bundle that is imported")
+    message_bytes: int = Field(
+        4 * MIB,
+        ge=64 << 10,
+        description="largest gRPC message; raise it while clients of before send larger pictures whole",
+    )
     audio_bytes: int = Field(640_000, ge=640, description="largest Audio message (640000 is 20 s)")
     speech_bytes: int = Field(32 * MIB, ge=1024, description="largest WAV file that is made a clip")
     turn_ms: int = Field(600_000, ge=1000, description="longest turn")

@@ -1,7 +1,7 @@
 """Pictures and videos on their way in: they go to disk piece by piece, and few at once are in memory whole.
 
-Memory for them is bounded: ``PLACES`` pieces of a transport's size, and one message where a face has only whole
-ones (gRPC, JSON); gRPC has it three times while it makes bytes of its slices.
+Memory for them is bounded: ``PLACES`` pieces of a transport's size, and one file where a client sends whole ones
+(``PrepareAvatar``, JSON); gRPC has it three times while it makes bytes of its slices.
 """
 
 from __future__ import annotations

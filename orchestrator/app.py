@@ -276,7 +276,7 @@ class App:
     # -- inside --
 
     def _processes(self) -> list[ProcessState]:
-        return [self.conversations.ears.process, self._speech.process]
+        return [self.conversations.ears.process, self._speech.process, self.recordings.process]
 
     def _services(self) -> list[ServiceState]:
         spoken = [self._voice_breaker.state] if self._voice_service is not None else []

@@ -241,6 +241,13 @@ class OrchestratorCollector(Collector):
             active, failed = self.recordings.active, self.recordings.failures
             yield GaugeMetricFamily("visavis_recordings", "Calls that are recorded now", active)
             yield CounterMetricFamily("visavis_recordings_failed", "Recordings that ended by a fault", failed)
+            seconds, octets = self.recordings.seconds, self.recordings.octets
+            yield CounterMetricFamily("visavis_recorded_seconds", "Recordings, in seconds of calls", seconds)
+            yield CounterMetricFamily("visavis_recorded_bytes", "Recordings, in bytes of files", octets)
+            waiting = self.recordings.kept.waiting
+            yield GaugeMetricFamily(
+                "visavis_recordings_waiting", "Files of recordings that wait for their store", waiting
+            )
         failures = CounterMetricFamily(
             "visavis_task_failures", "Background tasks that ended unexpectedly", labels=["task"]
         )

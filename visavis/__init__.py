@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from visavis.client.body_cache import BodyCache as BodyCache
     from visavis.client.credentials import ServerCredentials as ServerCredentials
     from visavis.client.http import HttpServerClient as HttpServerClient
+    from visavis.client.messages import AvatarReplaced as AvatarReplaced
     from visavis.client.messages import Connected as Connected
     from visavis.client.messages import Disconnected as Disconnected
     from visavis.client.messages import GoAway as GoAway
@@ -86,6 +87,7 @@ _HOME = {
     "client.http": ("HttpServerClient",),
     "roomkit.http_provider": ("HTTPAvatarProvider",),
     "client.messages": (
+        "AvatarReplaced",
         "Connected",
         "Disconnected",
         "GoAway",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from fractions import Fraction
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from visavis.client.body_cache import Body, BodyCache
 from visavis.client.events import OnEvent
-from visavis.client.messages import Connected, Disconnected, Event, TurnRejected
+from visavis.client.messages import AvatarReplaced, Connected, Disconnected, Event, TurnRejected
 from visavis.client.model import Avatar, AvatarSource
 from visavis.client.stream import AvatarStream
 from visavis.errors import ServerUnavailable
@@ -20,6 +20,7 @@ from visavis.playout.player import FacePicture, Player, SpeechFinished, SpeechSt
 from visavis.playout.playout import Playout
 from visavis.playout.turn import PCM
 from visavis.service.logs import Log
+from visavis.service.unhandled import logged
 
 __all__ = ["AvatarSession", "FacePicture", "SessionEvent", "SpeechFinished", "SpeechStarted"]
 
@@ -30,6 +31,10 @@ log = Log(__name__)
 
 _JITTER = 0.5
 """Of a picture: how late one may be without putting off those after it."""
+
+
+_REPLACE_AGAIN_S = 20.0
+"""Not more often, where a session comes to servers of two versions by turns."""
 
 
 class SessionServers(Protocol):
@@ -81,6 +86,10 @@ class AvatarSession:
         self._on_event = on_event
         self._timeout_s = timeout_s
         self._stream: AvatarStream | None = None
+        self._streams = 0
+        self._next: tuple[Avatar, Body] | None = None  # to be shown once nothing is said
+        self._replace_after = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
         self._opened: Player | None = None
         self._readers = 0
 
@@ -88,16 +97,7 @@ class AvatarSession:
         if self._stream is not None:
             raise RuntimeError("an avatar session is opened once: make another one")
         avatar, body = await self._ready()
-        loop = idle_path(len(body), body.segments, self._session_id)
-        playout = Playout(len(body), body.fps, jumps=body.jumps, choose_jump=loop, follows_path=True)
-        self._stream = stream = self._servers.open(
-            avatar,
-            source=self._source,
-            session_id=self._session_id,
-            body_sha256=body.sha256,
-            follows_path=True,
-            on_event=self._on_stream,
-        )
+        playout, stream = self._open(avatar, body)
         self._opened = Player(body, playout, stream, stream.start_delay, self._tell)
         return self
 
@@ -109,6 +109,10 @@ class AvatarSession:
     async def close(self) -> None:
         """End the conversation; who reads pictures gets no more."""
         self._readers += 1
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._stream is not None:
             await self._stream.close()
 
@@ -181,6 +185,8 @@ class AvatarSession:
             if clock.time() - due > _JITTER * period:
                 due = clock.time()
             due += period
+            if self._next is not None and not player.speaking:
+                self._show(*self._next)
             yield player.tick()
 
     # -- inside --
@@ -190,6 +196,40 @@ class AvatarSession:
         if self._opened is None:
             raise RuntimeError("the avatar session is not open: use it in `async with`")
         return self._opened
+
+    def _open(self, avatar: Avatar, body: Body) -> tuple[Playout, AvatarStream]:
+        loop = idle_path(len(body), body.segments, self._session_id)
+        playout = Playout(len(body), body.fps, jumps=body.jumps, choose_jump=loop, follows_path=True)
+        self._streams += 1
+        # Servers know a conversation by its name, and the one before may not have ended there yet.
+        name = self._session_id if self._streams == 1 else f"{self._session_id}.{self._streams}"
+        self._stream = stream = self._servers.open(
+            avatar,
+            source=self._source,
+            session_id=name,
+            body_sha256=body.sha256,
+            follows_path=True,
+            on_event=self._on_stream,
+        )
+        return playout, stream
+
+    async def _replace(self, avatar: Avatar) -> None:
+        """The servers that there are make another body of the portrait: fetch that one."""
+        bodies = self._bodies if self._bodies is not None else await asyncio.to_thread(BodyCache)
+        self._next = await self._servers.ready(self._source, bodies, avatar=avatar)
+
+    def _show(self, avatar: Avatar, body: Body) -> None:
+        """Only while nothing is said."""
+        self._next, before = None, self._stream
+        playout, stream = self._open(avatar, body)
+        self._player.use(body, playout, stream, stream.start_delay)
+        if before is not None:
+            self._beside(before.close())
+
+    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = logged(asyncio.create_task(work), "avatar session")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _ready(self) -> tuple[Avatar, Body]:
         waits_for = "the avatar is being prepared"
@@ -218,5 +258,10 @@ class AvatarSession:
         if isinstance(event, Frame):
             if self._opened is not None:
                 self._opened.on_frame(event)
+        elif isinstance(event, AvatarReplaced):
+            now = asyncio.get_running_loop().time()
+            if now >= self._replace_after:
+                self._replace_after = now + _REPLACE_AGAIN_S
+                self._beside(self._replace(event.avatar))
         elif isinstance(event, Connected | Disconnected | TurnRejected):
             self._tell(event)

@@ -1,27 +1,21 @@
-"""What the ear makes of sound, without a call or a clock: echoes of a speakerphone, and words of real speech.
+"""What the ear makes of a speakerphone's echo, without a call or a clock.
 
-``python -m bench.conversation.hearing echo [--seconds 150]``
-``python -m bench.conversation.hearing words FOLDER``: of WAVs (16 kHz) and a file ``...transcription`` with lines
-like ``<s> these are words </s> (name)``, as in the source package of pocketsphinx.
+``python -m bench.conversation.hearing [--seconds 150]``
 """
 
 from __future__ import annotations
 
 import argparse
-import re
 import time
-import wave
-from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.conversation.sound import in_room
 from orchestrator.listening.ear import Began, Ear, blocks
 from orchestrator.listening.linear import BLOCK
-from orchestrator.listening.recogniser import Recogniser
 from orchestrator.rtp.codecs import make_codec
-from tests.listening.support import echo, speech
+from tests.listening.support import speech
 from visavis.audio import Resampler
 
 DELAYS_MS = (60, 120, 200, 300)
@@ -78,7 +72,7 @@ def measure_echo(seconds: float) -> None:
     caller = speech(CUT_IN)
     for delay_ms in DELAYS_MS:
         cpu = time.process_time()
-        alone = over_telephone(echo(far, delay_ms, ECHO_DB))
+        alone = over_telephone(in_room(far, delay_ms, ECHO_DB))
         alone = np.pad(alone, (0, len(far) - len(alone)))[: len(far)]
         false = began(alone, far)
         cpu = time.process_time() - cpu
@@ -98,62 +92,11 @@ def measure_echo(seconds: float) -> None:
         )
 
 
-def errors(wanted: Sequence[str], got: Sequence[str]) -> int:
-    """Words that are wrong, missing or too many (Levenshtein)."""
-    row = list(range(len(got) + 1))
-    for i, word in enumerate(wanted, 1):
-        last, row[0] = row[0], i
-        for j, other in enumerate(got, 1):
-            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (word != other))
-    return row[-1]
-
-
-def plain(text: str) -> list[str]:
-    """Words as they are compared."""
-    return re.findall(r"[a-z0-9']+", text.lower().replace("-", " "))
-
-
-def measure_words(folder: Path) -> None:
-    """Word error rate as recorded, and over PCMU."""
-    said: dict[str, list[str]] = {}
-    for file in folder.rglob("*transcription"):
-        for line in file.read_text().splitlines():
-            if match := re.fullmatch(r"(.*?)\((\S+)\)\s*", line):
-                said[match[2]] = plain(re.sub(r"</?s>|<sil>|\+\+\w+\+\+", "", match[1]))
-    recognise, wrong, words, count, cpu = Recogniser(), [0, 0], 0, 0, 0.0
-    for path in sorted(folder.rglob("*.wav")):
-        if path.stem not in said:
-            continue
-        with wave.open(str(path)) as file:
-            if file.getframerate() != 16_000 or file.getsampwidth() != 2:
-                continue
-            sound = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32)
-            sound /= np.float32(32768)
-        began_at = time.process_time()
-        for way, heard in enumerate((sound, over_telephone(sound))):
-            wrong[way] += errors(said[path.stem], plain(recognise(heard)))
-        cpu += (time.process_time() - began_at) / 2
-        words, count = words + len(said[path.stem]), count + 1
-    if not count:
-        raise SystemExit(f"there are no recordings with transcripts in {folder}")
-    rates = [100 * each / words for each in wrong]
-    print(
-        f"{count} utterances, {words} words: WER {rates[0]:.1f} %, over PCMU {rates[1]:.1f} %, "
-        f"{1000 * cpu / count:.0f} ms of CPU each"
-    )
-
-
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    what = parser.add_subparsers(dest="what", required=True)
-    what.add_parser("echo").add_argument("--seconds", type=float, default=150.0)
-    what.add_parser("words").add_argument("folder", type=Path)
-    options = parser.parse_args()
-    if options.what == "echo":
-        measure_echo(options.seconds)
-    else:
-        measure_words(options.folder)
+    parser.add_argument("--seconds", type=float, default=150.0)
+    measure_echo(parser.parse_args().seconds)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,20 @@ from testing.caller.recording import G711, Recording
 LOUD = 400
 """Amplitude of something audible: -38 dBFS."""
 _PACKET_S = 0.02
+_ROOM_S = 0.08
 _DUCKED = 0.5
 _SILENT_PACKETS = 4
+
+
+def in_room(sound: NDArray[np.float32], delay_ms: int, decibels: float) -> NDArray[np.float32]:
+    """What a speakerphone in a room of 80 ms sends back of a sound at 16 kHz; ``decibels``: all of it, against the
+    sound."""
+    size = int(_ROOM_S * 16_000)
+    room = np.random.default_rng(8).standard_normal(size) * np.exp(-np.arange(size) / (size / 6)) * 0.3
+    room[0] += 1.0
+    room *= 10 ** (decibels / 20) / np.linalg.norm(room)
+    delayed = np.pad(sound, (delay_ms * 16, 0))[: len(sound)]
+    return np.convolve(delayed, room)[: len(sound)].astype(np.float32)
 
 
 def last_word(pcm: NDArray[np.int16], rate: int) -> float:

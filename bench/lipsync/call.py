@@ -1,4 +1,5 @@
-"""Lip-sync of a whole call, as a phone received it: ``python -m bench.lipsync.call [--only joe] [--fps 25 30]``.
+"""Lip-sync of a whole call, as a phone received it: ``python -m bench.lipsync.call [--image FACE] [--only
+joe] [--fps 25 30]``.
 
 Held-out voices, whose phones are known in time before the call, are played into it. What they said is found in the
 received sound by correlation, so the phones are placed on the phone's own time line; pictures are placed there by
@@ -11,6 +12,7 @@ import argparse
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import soxr
@@ -78,9 +80,8 @@ def found(heard: NDArray[np.int16], played: NDArray[np.int16]) -> tuple[float, f
     return at / RECEIVED_RATE, float(likeness[at])
 
 
-async def called(clips: Sequence[Clip], fps: int, engine: str) -> tuple[Recording, int]:
+async def called(clips: Sequence[Clip], fps: int, engine: str, portrait: bytes) -> tuple[Recording, int]:
     """Play the clips into a call; what the phone received, and how many pictures were late."""
-    portrait = portraits.DEFAULT.read_bytes()
     pcm = np.concatenate([clip.pcm for clip in clips])
     async with (
         running_server(engine=engine) as server,
@@ -148,13 +149,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--fps", type=int, nargs="*", default=[25, 30])
     parser.add_argument("--seconds", type=float, default=24.0)
     parser.add_argument("--engine", default="portrait")
+    parser.add_argument(
+        "--image", type=Path, default=portraits.DEFAULT, help="whose lips, the default avatar's"
+    )
     args = parser.parse_args(arguments)
     rows: list[Measured] = []
     print(f"{HEAD}  sound  heard  lost  late", flush=True)
     for voice in (v for v in VOICES if v.test and any(part in v.name for part in args.only)):
         clips = first(test_set(voice), args.seconds)
         for fps in args.fps:
-            recording, late = asyncio.run(called(clips, fps, args.engine))
+            recording, late = asyncio.run(called(clips, fps, args.engine, args.image.read_bytes()))
             try:
                 got = received(recording, clips, late)
             except ValueError as error:

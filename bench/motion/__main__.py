@@ -138,10 +138,10 @@ def engine(image: Path, seconds: float, fps: int, size: int) -> None:
     )
 
 
-def call(seconds: float, fps: int) -> None:
+def call(image: Path, seconds: float, fps: int) -> None:
     """A call, as a phone received it."""
     clip = spoken(seconds)
-    recording, _ = asyncio.run(called([clip], fps, "portrait"))
+    recording, _ = asyncio.run(called([clip], fps, "portrait", image.read_bytes()))
     heard = placed(recording.samples(), [clip])
     start, end = heard.spans[0]
     frames = recording.frames()
@@ -169,7 +169,7 @@ def main() -> None:
     if args.what == "engine":
         engine(args.image, args.seconds, args.fps, args.size)
     elif args.what == "call":
-        call(args.seconds, args.fps)
+        call(args.image, args.seconds, args.fps)
     else:
         for name, found in itertools.groupby(asyncio.run(voices.measured()), lambda f: f.name.split(":")[0]):
             show(name, list(found))

@@ -61,6 +61,17 @@ class PrepareRequest:
             raise
 
     @property
+    def what(self) -> str:
+        """The file in one word."""
+        return "video" if self.video else "image"
+
+    def check_size(self, size: int, limits: Settings) -> None:
+        """Raises :class:`RequestError` where so many bytes are too many."""
+        most = limits.video_bytes if self.video else limits.image_bytes
+        if size > most:
+            raise invalid(f"The {self.what} has {size} bytes; at most {most} are taken: send a smaller one.")
+
+    @property
     def cost(self) -> float:
         """Pixels times frames, as good as they are known."""
         return float(self.width * self.height * self.fps)
@@ -189,12 +200,10 @@ class PreparationQueue:
     def _check(self, request: PrepareRequest) -> None:
         """What the first bytes tell; the rest is found out in the body process."""
         limits, file = self._settings, request.file
-        what, kinds = ("video", "an MP4, MOV or WebM") if request.video else ("image", "a JPEG, PNG or WebP")
-        most = limits.video_bytes if request.video else limits.image_bytes
         if not file.size:
-            raise invalid(f"The {what} is empty: send {kinds} file.")
-        if file.size > most:
-            raise invalid(f"The {what} has {file.size} bytes; at most {most} are taken: send a smaller one.")
+            kinds = "an MP4, MOV or WebM" if request.video else "a JPEG, PNG or WebP"
+            raise invalid(f"The {request.what} is empty: send {kinds} file.")
+        request.check_size(file.size, limits)
         try:
             if request.video:
                 check_container(file.head)

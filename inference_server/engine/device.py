@@ -13,7 +13,7 @@ from inference_server.engine.scheduler import Scheduler
 from inference_server.engines.base import Device
 from inference_server.metrics import Metrics
 from inference_server.settings import MIB, Settings
-from inference_server.streams.admission import SpeakingSlots, measured_slots
+from inference_server.streams.admission import SpeakingSlots, followed_slots
 from visavis.service.logs import Log
 
 
@@ -111,6 +111,7 @@ class EngineDevice:
     def _use_costs(self, costs: list[tuple[int, float]]) -> None:
         self.renderer.scheduler.set_costs(costs)
         s = self._settings
+        longest = self.renderer.scheduler.longest_batch_ms
         self.slots.total = s.slots or min(
-            measured_slots(costs, self.renderer.scheduler.longest_batch_ms, s.slot_load), s.max_sessions
+            followed_slots(self.slots.total, costs, longest, s.slot_load), s.max_sessions
         )

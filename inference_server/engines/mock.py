@@ -1,6 +1,7 @@
 """The mock engine: a test card instead of a face, and the load and fault generator of the server.
 
-Settings (all optional): ``body`` card | loop; ``colour`` RRGGBB of the card; ``loop_frames``; ``look_ahead_ms``;
+Settings (all optional): ``body`` card | loop; ``colour`` RRGGBB of the card; ``loop_frames``; ``version``
+(another one is another build); ``look_ahead_ms``;
 ``closing_frames``; ``buckets`` as 1+2+4; ``silence`` (rms below which a frame is the body); ``cost_ms_batch`` and
 ``cost_ms_row`` (simulated device time), ``jitter_ms``; ``oom_every`` (every n-th batch is lost);
 ``crash_after_rows``, ``dead_after_rows``, ``hang_after_rows``;
@@ -40,6 +41,7 @@ class MockSettings:
     body: str = "card"
     colour: str = ""
     loop_frames: int = 0  # 0: five seconds
+    version: int = 2
     look_ahead_ms: float = 40.0
     history_ms: float = 0.0
     closing_frames: int = 3
@@ -153,7 +155,7 @@ class MockEngine:
         self.body_build = f"card-2-{s.colour}-{s.loop_frames}" if s.body == "card" else ""
         self._info = base.EngineInfo(
             name="mock",
-            build=hashlib.sha256(b"mock-2").hexdigest()[:12],
+            build=hashlib.sha256(f"mock-{s.version}".encode()).hexdigest()[:12],
             look_ahead=int(s.look_ahead_ms * SAMPLE_RATE / 1000),
             history=int(s.history_ms * SAMPLE_RATE / 1000),
             buckets=tuple(sorted(int(b) for b in s.buckets.split("+"))),

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 
+from inference_server.frontends.receiving import Receiving
 from inference_server.settings import Settings
 from visavis.service.security import FLEET_SCOPES, FleetScope, Grant, Guard, Refused, Tokens
 
@@ -21,6 +22,7 @@ SERVICE_SCOPES: dict[str, FleetScope] = {
     "FetchBody": "stream",
     "Converse": "stream",
     "PrepareAvatar": "prepare",
+    "UploadAvatar": "prepare",
     "ExportAvatar": "server",
     "ImportAvatar": "server",
 }
@@ -58,39 +60,55 @@ def client_name(grant: Grant | None, address: str) -> str:
     return address if grant is None or grant.shared else f"token {grant.name}"
 
 
-class AccessInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
-    """Refuses a call before its first message is read."""
+def address_of(peer: str) -> str:
+    """Of ``ipv4:127.0.0.1:5000`` the middle."""
+    kind, _, rest = peer.partition(":")
+    return rest.rpartition(":")[0] if kind in ("ipv4", "ipv6") else kind
 
-    def __init__(self, guard: Guard) -> None:
+
+class AccessInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+    """Refuses a call before its first message is read, and has the others' read in turn."""
+
+    def __init__(self, guard: Guard, receiving: Receiving | None = None) -> None:
         self._guard = guard
+        self._receiving = receiving or Receiving()
+
+    def client(self, context: Any) -> str:
+        """Who asks."""
+        sent = [str(value) for key, value in context.invocation_metadata() if key == "authorization"]
+        grant = self._guard.known(sent[0]) if sent else None
+        return client_name(grant, address_of(context.peer()))
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
     ) -> Any:
         handler = await continuation(handler_call_details)
-        scope = scope_of(handler_call_details.method)
-        if handler is None or scope == "":
-            return handler
+        method = handler_call_details.method
+        scope = scope_of(method)
+        if handler is None:
+            return None
+        if scope == "":
+            return self._in_turn(handler, method)
         sent = [value for key, value in handler_call_details.invocation_metadata if key == "authorization"]
         try:
             if scope is None:
                 raise Refused("This method is served to nobody.", unauthenticated=False)
             self._guard.check(str(sent[0]) if len(sent) == 1 else "", scope)
         except Refused as refused:
-            return _refusing(handler, refused)
-        return handler
+            return _refusing(refused)
+        return self._in_turn(handler, method)
+
+    def _in_turn(self, handler: Any, method: str) -> Any:
+        if not handler.request_streaming:
+            return self._receiving.unary(handler, self.client)
+        return self._receiving.tool(handler, self.client) if method.startswith(_OF_TOOLS) else handler
 
 
-def _refusing(handler: Any, refused: Refused) -> Any:
-    """A handler of the same kind that ends the call with the reason."""
+def _refusing(refused: Refused) -> Any:
+    """A handler of any kind of call that ends it with the reason; what was sent is not asked for."""
 
     async def abort(_: Any, context: Any) -> None:
-        if handler.request_streaming:
-            await asyncio.sleep(SETTLE_S)
+        await asyncio.sleep(SETTLE_S)
         await context.abort(_CODES[refused.unauthenticated], refused.sentence)
 
-    kind = "_".join(
-        "stream" if streaming else "unary"
-        for streaming in (handler.request_streaming, handler.response_streaming)
-    )
-    return getattr(grpc, f"{kind}_rpc_method_handler")(abort)
+    return grpc.stream_stream_rpc_method_handler(abort)

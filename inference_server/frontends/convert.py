@@ -7,6 +7,7 @@ from typing import Any
 
 from inference_server.avatars.preparation import PrepareRequest
 from inference_server.errors import invalid
+from inference_server.settings import Settings
 from inference_server.streams.responses import FrameReady, Response
 from inference_server.streams.stream import Stream
 from inference_server.uploads import Uploads
@@ -38,6 +39,22 @@ async def prepare_request(request: pb.PrepareAvatarRequest, client: str, uploads
         video,
         client,
     )
+
+
+def piece(request: pb.PrepareAvatarRequest, of: PrepareRequest, limits: Settings) -> bytes:
+    """What goes on with a file. Raises :class:`RequestError` where it grows too large."""
+    data = request.video or request.image
+    of.check_size(of.file.size + len(data), limits)
+    return data
+
+
+def first(request: pb.ConverseRequest) -> Open:
+    """The first message of a stream. Raises :class:`RequestError` where it is no Open."""
+    kind = request.WhichOneof("message")
+    if kind != "open":
+        name = "an unknown message" if kind is None else "".join(w.title() for w in kind.split("_"))
+        raise invalid(f"{name} came before Open: send Open first.")
+    return open_request(request.open)
 
 
 def open_request(request: pb.Open) -> Open:

@@ -19,6 +19,16 @@ def measured_slots(costs: Sequence[tuple[int, float]], batch_ms: float, load: fl
     return max(1, int(best * load / SLOT_FPS))
 
 
+def followed_slots(total: int, costs: Sequence[tuple[int, float]], batch_ms: float, load: float) -> int:
+    """:func:`measured_slots` as costs change: ``total``, the slots until now, while costs within 5 % would give as
+    many. So neither a GPU whose clock comes and goes nor a batch of just about ``batch_ms`` makes slots flap.
+    """
+    fewest, most = (
+        measured_slots([(rows, ms * factor) for rows, ms in costs], batch_ms, load) for factor in (1.05, 0.95)
+    )
+    return total if fewest <= total <= most else measured_slots(costs, batch_ms, load)
+
+
 class SpeakingSlots:
     """``total`` slots of 25 frames a second. A turn at 50 takes two of them, one at 15 three fifths of one."""
 

@@ -150,7 +150,7 @@ class Stream:
     def end(self, error: RequestError) -> None:
         """The server ends the stream with this error, after what is in the outbox."""
         if self.error is None:
-            self.error = error
+            self.error = error.with_traceback(None)  # it would keep the request that was refused
         self.outbox.close()
         self.ended.set()
 

@@ -18,7 +18,7 @@ from orchestrator.calls.gateway import DialForbidden, DialLimit, DialRefused, Re
 from orchestrator.calls.portraits import AvatarError
 from orchestrator.calls.turns import TooManyTurns
 from orchestrator.conversation.conversations import TooManyConversations
-from orchestrator.recording.recordings import RecordingRefused
+from orchestrator.recording.kept import RecordingRefused
 from orchestrator.recording.sealed import WrongKey
 from orchestrator.recording.store import StoreAway
 from orchestrator.speech.base import SpeechError

@@ -130,7 +130,7 @@ async def get_recording(recording_id: RecordingId, services: ServicesDep) -> Rec
 @router.delete("/recordings/{recording_id}", status_code=204, summary="Erase one recording")
 @needs("admin")
 async def erase_recording(recording_id: RecordingId, services: ServicesDep) -> None:
-    await services.orchestrator.recordings.erase(await _part(recording_id, services))
+    await services.orchestrator.recordings.kept.erase(await _part(recording_id, services))
 
 
 @router.get(
@@ -145,9 +145,9 @@ async def get_media(
 ) -> Response:
     part = await _part(recording_id, services)
     recordings = services.orchestrator.recordings
-    recordings.check_here(part)
+    recordings.kept.check_here(part)
     try:
-        file = await asyncio.to_thread(recordings.store.open, f"{recording_id}.mp4", part.encrypted)
+        file = await asyncio.to_thread(recordings.kept.store.open, f"{recording_id}.mp4", part.encrypted)
         size = await asyncio.to_thread(file.seek, 0, io.SEEK_END)
     except FileNotFoundError:
         raise HTTPException(404, f"the file of recording '{recording_id}' is gone") from None
@@ -193,7 +193,7 @@ async def _pieces(file: io.BufferedIOBase, begin: int, end: int) -> AsyncIterato
 
 
 async def _part(recording_id: str, services: Services) -> RecordingPart:
-    part = await services.orchestrator.recordings.find(recording_id)
+    part = await services.orchestrator.recordings.kept.find(recording_id)
     if part is None:
         raise HTTPException(404, f"there is no recording '{recording_id}': GET /v1/recordings lists them")
     return part

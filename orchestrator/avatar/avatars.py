@@ -34,6 +34,7 @@ _PREPARING = "the avatar is being prepared"
 class ReadyAvatar:
     """A prepared avatar with its body, ready to speak."""
 
+    portrait: PortraitFile
     avatar: Avatar
     source: AvatarSource
     body: Body
@@ -89,7 +90,7 @@ class WorkerAvatars:
         return task
 
     def prepared(self, portrait: PortraitFile, avatar: Avatar) -> asyncio.Task[ReadyAvatar]:
-        """What the control process had prepared of a portrait: it is not prepared again, its body is fetched."""
+        """What the control process had prepared of a portrait, or another server has: its body is fetched."""
         task = self._avatars.pop(portrait, None)
         if task is None or _failed(task) or (task.done() and task.result().avatar != avatar):
             task = self._begin(portrait, avatar)
@@ -168,7 +169,7 @@ class WorkerAvatars:
         self._stills.pop(portrait, None)
         self._sources.pop(portrait, None)
         tell("ready", "")
-        return ReadyAvatar(avatar, source, body)
+        return ReadyAvatar(portrait, avatar, source, body)
 
 
 def _failed(task: asyncio.Task[Any]) -> bool:

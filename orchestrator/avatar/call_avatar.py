@@ -11,7 +11,8 @@ from orchestrator.avatar.source import PortraitFile
 from orchestrator.avatar.still import grey_body
 from orchestrator.media.sources import Body, StillBody
 from orchestrator.worker.messages import LipsStats
-from visavis.client.messages import Connected, Disconnected, Event, TurnRejected
+from visavis.client.messages import AvatarReplaced, Connected, Disconnected, Event, TurnRejected
+from visavis.client.model import Avatar
 from visavis.client.start_delay import StartDelay
 from visavis.client.stream import AvatarStream
 from visavis.frames import Frame
@@ -21,6 +22,7 @@ from visavis.playout.speaker import Speaker
 from visavis.playout.turn import PCM, OnTurn
 from visavis.service.unhandled import logged
 
+REPLACE_AGAIN_S = 20.0
 OnAvatar = Callable[[str, str], None]
 """Called with ``ready | connected | lost | rejected | failed`` and one sentence."""
 
@@ -65,7 +67,9 @@ class CallAvatar:
         self._earlier = LipsStats()  # of avatars that were shown before
         self._playout: Playout
         self.body: Body
+        self._ready: ReadyAvatar | None = None  # in use
         self._pending: ReadyAvatar | None = None
+        self._replace_after = 0.0
         task = avatars.avatar(portrait)
         ready = task.result() if task.done() and not task.cancelled() and task.exception() is None else None
         self._waiting: asyncio.Task[None] | None = None
@@ -129,6 +133,19 @@ class CallAvatar:
         self._pending = None
         self._waiting = asyncio.create_task(self._await_avatar(None, self._avatars.avatar(portrait)))
 
+    def _replace(self, avatar: Avatar) -> None:
+        """Servers of another version make another body of the portrait: that one, unless another is to come.
+
+        Not time and again, where a call comes to servers of either version by turns.
+        """
+        now = asyncio.get_running_loop().time()
+        waits = self._waiting is not None and not self._waiting.done()
+        if self._ready is None or waits or now < self._replace_after:
+            return
+        self._replace_after = now + REPLACE_AGAIN_S
+        renewed = self._avatars.prepared(self._ready.portrait, avatar)
+        self._waiting = asyncio.create_task(self._await_avatar(None, renewed))
+
     async def close(self) -> None:
         """Let go of the avatar stream."""
         if self._waiting is not None:
@@ -165,6 +182,7 @@ class CallAvatar:
             logged(asyncio.create_task(self._stream.close()), "avatar stream")
         playout = Playout(length, fps, jumps=jumps, choose_jump=way, loop_index=first, follows_path=True)
         self._playout = playout
+        self._ready = ready
         self._streams += 1
         # Servers know a conversation by its name, and the one before may not have ended there yet.
         name = self._session_id if self._streams == 1 else f"{self._session_id}.{self._streams}"
@@ -181,6 +199,8 @@ class CallAvatar:
                 playout.on_frame(event)
             case Connected(address=address):
                 self._on_avatar("connected", address)
+            case AvatarReplaced(avatar=avatar):
+                self._replace(avatar)
             case Disconnected(reason=reason):
                 self._on_avatar("lost", reason)
             case TurnRejected(reason=reason):

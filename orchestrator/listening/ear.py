@@ -31,6 +31,8 @@ PAUSE_FRAMES = 5
 _SPEECH, _STILL_SPEECH = 0.5, 0.35
 _BEFORE_FRAMES = 12
 """Of the sound before the beginning, that belongs to it: its first consonant."""
+_AUDIBLE_BEFORE = 0.01
+"""Of the beginning's own power: what is quieter just before it is no part of it where an echo may be."""
 _LONGEST_FRAMES = 25 * RATE // FRAME
 
 Sound = NDArray[np.float32]
@@ -66,6 +68,7 @@ class Ear:
         self._clean: Sound = np.zeros(0, np.float32)
         self._words: Sound = np.zeros(0, np.float32)
         self._before: deque[Sound] = deque(maxlen=_BEFORE_FRAMES)
+        self._powers: deque[float] = deque(maxlen=_BEFORE_FRAMES)
         self._grown: list[Sound] = []
         self._utterance: deque[Sound] = deque(maxlen=_LONGEST_FRAMES)
         self._speaks = False
@@ -80,17 +83,24 @@ class Ear:
         sounding = float(reference @ reference) > _AUDIBLE * BLOCK
         self._learnt += sounding
         self._since = 0 if sounding else self._since + 1
-        unsure = self._learnt < _LEARNING_BLOCKS and self._since < _ECHO_BLOCKS
+        unsure = self._learnt < _LEARNING_BLOCKS and self._echoes
         ends = [np.clip(each * 32768, -32768, 32767).astype(np.int16) for each in (near, reference)]
         clean: Sound = (self._echo.process(*ends) / 32768).astype(np.float32)
-        self._clean = np.concatenate((self._clean, clean))
+        # Without an echo the canceller only makes a voice less like one.
+        self._clean = np.concatenate((self._clean, clean if self._echoes else near))
         self._words = np.concatenate((self._words, self._linear.process(near, reference)))
         events: list[EarEvent] = []
         while len(self._clean) >= FRAME:
             clean, self._clean = self._clean[:FRAME], self._clean[FRAME:]
             words, self._words = self._words[:FRAME], self._words[FRAME:]
+            self._powers.append(float(clean @ clean))
             events += self._judge(self._probability(clean), words, _UNSURE_FRAMES if unsure else ONSET_FRAMES)
         return events
+
+    @property
+    def _echoes(self) -> bool:
+        """Whether there may be an echo now."""
+        return self._since < _ECHO_BLOCKS
 
     def grown(self) -> Sound:
         """What the utterance has grown by since this was asked last, ``(n,)``."""
@@ -101,9 +111,21 @@ class Ear:
         """The utterance up to the pause of this number is over: what comes is another one. Whether it was so."""
         if number != self._pauses or not self._quiet:
             return False
+        quiet = list(self._utterance)[-self._quiet :]
         self._utterance.clear()
+        self._before.extend(quiet)
         self._speaks = False
         return True
+
+    def _beginning(self) -> list[Sound]:
+        """What belongs to an utterance of the sound before it is sure.
+
+        Where our own voice may be heard no more than the caller's: what a canceller leaves of it is still words.
+        """
+        before, powers = list(self._before), list(self._powers)[-len(self._before) :]
+        least = max(powers) * _AUDIBLE_BEFORE
+        first = next(at for at, power in enumerate(powers) if power >= least)
+        return before[max(0, first - 1) :] if self._echoes else before
 
     def _judge(self, probability: float, words: Sound, onset: int) -> list[EarEvent]:
         loud = probability > (_SPEECH if self._quiet or not self._speaks else _STILL_SPEECH)
@@ -114,8 +136,9 @@ class Ear:
             if self._loud < onset:
                 return []
             self._speaks, self._quiet = True, 0
-            self._utterance.extend(self._before)
-            self._grown.extend(self._before)
+            beginning = self._beginning()
+            self._utterance.extend(beginning)
+            self._grown.extend(beginning)
             self._before.clear()
             return [Began(again=False)]
         self._utterance.append(words)

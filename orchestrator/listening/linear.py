@@ -16,10 +16,12 @@ BLOCK = 320
 """Samples of a block at 16 kHz: 20 ms."""
 PARTITIONS = 20
 """Blocks of echo path: 400 ms."""
-_STEP = 0.7
+_STEP = 1.0
 _BETTER = 0.85
 _WORSE = 2.0
 _PATIENCE = 3
+_CHANGED = 15
+"""Blocks through which the filter adds to what there was: another echo path does that so long, no pause does."""
 _EVERY = 4
 _QUIET = 1e-7
 
@@ -36,6 +38,7 @@ class LinearCanceller:
         self._last = np.zeros(BLOCK, np.float32)
         self._turn = 0
         self._better = 0
+        self._adds = 0
         self._silent = PARTITIONS
         self._errors = np.zeros(3)  # of front, back, and without any filter
 
@@ -82,6 +85,8 @@ class LinearCanceller:
         elif now_back > _WORSE * now_front:
             self._back[:] = self._front
             self._errors[1] = now_front
-        if now_front > _WORSE * unfiltered:  # the path has changed
+        self._adds = self._adds + 1 if now_front > _WORSE * unfiltered else 0
+        if self._adds >= _CHANGED:
             self._front[:] = self._back[:] = 0
             self._errors[:2] = unfiltered
+            self._adds = 0

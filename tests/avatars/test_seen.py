@@ -148,6 +148,21 @@ def test_a_closed_eye_under_a_near_brow_is_a_lid_and_no_black_hole() -> None:
         assert shut[inside > 0].mean() > 0.6 * skin
 
 
-def test_a_photograph_keeps_the_eyes_of_the_mesh() -> None:
-    rings = [points()[list(side), :2] for side in EYES]
-    assert all((a == b).all() for a, b in zip(fitted(portraits.default(), rings), rings, strict=True))
+def rings_of(picture: Picture) -> list[NDArray[np.float32]]:
+    (face,) = FaceMesh().detect(picture, refine=2)
+    return [face.points[list(side), :2] for side in EYES]
+
+
+@pytest.mark.parametrize("name", ["glasses", "dark_beard"])
+def test_eyes_that_end_where_the_mesh_says_keep_its_outline(name: str) -> None:
+    picture = portraits.rendered(name)
+    rings = rings_of(picture)
+    assert all((a == b).all() for a, b in zip(fitted(picture, rings), rings, strict=True))
+
+
+def test_a_lower_lid_is_where_the_eye_ends() -> None:
+    picture = portraits.default()
+    for ring, found in zip(rings_of(picture), fitted(picture, rings_of(picture)), strict=True):
+        assert (found[:9] == ring[:9]).all()
+        lower = (found[9:] - ring[9:])[:, 1] / float(np.linalg.norm(ring[4] - ring[12]))
+        assert 0.1 < lower[3] < 0.5 and lower.min() > 0

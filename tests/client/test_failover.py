@@ -6,11 +6,20 @@ import asyncio
 
 import pytest
 
-from tests.support.avatar_stream import AVATAR, Caller, begin, conversation, play
-from tests.support.fake_server import FPS, FakeServer, body_sha256, fake_server, start
+from tests.support.avatar_stream import AVATAR, SOURCE, Caller, begin, conversation, play
+from tests.support.fake_server import (
+    FPS,
+    FakeServer,
+    avatar,
+    body_sha256,
+    fake_server,
+    of_another_version,
+    start,
+)
 from visavis import errors
+from visavis.client import wire
 from visavis.client.avatar_client import AvatarClient
-from visavis.client.messages import Connected, Disconnected, GoAway, Open, TurnRejected
+from visavis.client.messages import AvatarReplaced, Connected, Disconnected, GoAway, Open, TurnRejected
 from visavis.client.pool import ServerPool
 from visavis.frames import frame_start
 
@@ -124,6 +133,61 @@ async def test_a_draining_server_is_left_between_turns() -> None:
         assert not caller.of(Disconnected)
         begin(stream, turn=2, epoch=1)
         await caller.until(lambda: caller.frames(turn=2))
+
+
+async def test_where_only_another_version_is_left_the_caller_is_told_which_avatar_to_take() -> None:
+    async with (
+        fake_server() as old,
+        fake_server(of_another_version()) as new,
+        conversation(old, new, source=SOURCE) as (caller, stream, pool),
+    ):
+        begin(stream, seconds=1)
+        await play(caller, stream, range(5))
+        old.go_away.set()
+        await caller.until(lambda: caller.of(AvatarReplaced))
+        assert caller.of(AvatarReplaced)[0].avatar == wire.avatar_from(new.makes)
+        assert pool.placement.servers[new.address].failure is None  # well, for whoever takes that avatar
+        await play(caller, stream, range(5, 28))  # the turn goes on where it is
+        assert stream.address == old.address and not caller.of(Disconnected)
+        await asyncio.sleep(0.5)
+        assert new.prepares == 1 and len(caller.of(AvatarReplaced)) == 1
+
+
+async def test_a_turn_goes_on_in_whole_pictures_where_the_body_is_another_one_of_equal_length() -> None:
+    made = avatar("anna of another version")
+    made.body_sha256 = b"\1" * 32
+    async with (
+        fake_server(FakeServer(drain_ms=700)) as old,
+        fake_server(FakeServer(known=set(), makes=made)) as new,
+        conversation(old, new, source=SOURCE) as (caller, stream, _),
+    ):
+        begin(stream, seconds=10)
+        await play(caller, stream, range(10))
+        old.go_away.set()
+        await caller.until(lambda: len(caller.of(Connected)) == 2)
+        assert stream.address == new.address and caller.of(Connected)[1].opened.scope == "whole"
+        await play(caller, stream, range(10, 30))
+        assert [event.avatar for event in caller.of(AvatarReplaced)] == [wire.avatar_from(made)]
+
+
+async def test_another_version_is_passed_over_while_a_server_draws_on_our_body() -> None:
+    async with (
+        fake_server() as one,
+        fake_server() as two,
+        fake_server(of_another_version()) as new,
+        conversation(one, two, new, source=SOURCE) as (caller, stream, _),
+    ):
+        begin(stream, seconds=10)
+        await play(caller, stream, range(5))
+        first, second = (one, two) if stream.address == one.address else (two, one)
+        second.known.clear()  # both would have to prepare the avatar, and the new one is idler
+        second.sessions = 1
+        second.change()
+        first.go_away.set()
+        await caller.until(lambda: len(caller.of(Connected)) == 2)
+        assert stream.address == second.address
+        assert new.prepares >= 1
+        assert not caller.of(AvatarReplaced)
 
 
 async def test_a_turn_that_outlasts_the_drain_goes_on_elsewhere_without_a_gap() -> None:

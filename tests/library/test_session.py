@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.fake_server import HEIGHT, LOOP, WIDTH, FakeServer, fake_server
+from tests.support.fake_server import HEIGHT, LOOP, WIDTH, FakeServer, fake_server, of_another_version
 from visavis import AvatarSession, AvatarSource, BodyCache, FacePicture, ServerPool, errors
 from visavis.client.messages import Connected, Disconnected
 from visavis.playout.turn import PCM
@@ -101,6 +101,33 @@ async def test_the_voice_goes_on_without_a_server_and_lips_come_back_with_one(tm
                 face.feed(SECOND, 16_000)
                 face.end_turn()
                 assert sum(has_mouth(p) for p, _ in await read(face, 40)) > 5
+
+
+async def test_a_new_version_of_the_servers_is_followed_between_two_turns(tmp_path: Path) -> None:
+    new = of_another_version()
+    new.draining = True  # not to be used yet
+    async with (
+        fake_server() as old,
+        fake_server(new),
+        session(old, new, tmp_path=tmp_path) as (face, _),
+        asyncio.timeout(30),
+    ):
+        while not face.connected:
+            await asyncio.sleep(0.01)
+        new.draining = False
+        new.change()
+        face.feed(SECOND, 16_000)
+        face.end_turn()
+        shown = await read(face, 10)
+        old.go_away.set()
+        while face.speaking or not face.connected or not new.sessions:
+            shown += await read(face, 1)
+        assert sum(len(sound) for _, sound in shown if sound is not None) == 16_000
+        face.feed(SECOND, 16_000)
+        face.end_turn()
+        shown = await read(face, 40)
+        assert sum(has_mouth(p) for p, _ in shown) > 5
+        assert max(int(p.pixels[0, 0]) - 16 for p, _ in shown) < new.makes.loop_length
 
 
 async def test_another_reader_ends_the_one_before_and_the_end_ends_all(tmp_path: Path) -> None:

@@ -180,7 +180,8 @@ class Avatars:
 
     def __init__(self, servers: Servers) -> None:
         body = Body(*SIZE, FPS, card_body(LOOP).frames, b"body")
-        self._ready = ReadyAvatar(AVATAR, AvatarSource(b"", *SIZE, FPS), body)
+        portrait = PortraitFile(Path(), *SIZE, FPS, "crop")
+        self._ready = ReadyAvatar(portrait, AVATAR, AvatarSource(b"", *SIZE, FPS), body)
         self._servers = servers
 
     def avatar(self, portrait: PortraitFile) -> asyncio.Future[ReadyAvatar]:

@@ -28,6 +28,7 @@ PACKAGES = {
     "rtpengine": "rtpengine-daemon",
     "openssl": "openssl",
     "postgres": "postgresql",
+    "promtool": "prometheus",
     "pulseaudio": "pulseaudio pulseaudio-utils libasound2-plugins",
     "sipp": "sip-tester",
     "sox": "sox",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from inference_server.avatars.portrait.blink import Blinker
+from inference_server.avatars.portrait.framing import EYES, frame_picture
 from inference_server.avatars.portrait.image import load_image
 from inference_server.avatars.portrait.landmarks import FaceMesh
 from visavis.portraits import CAST, DEFAULT
@@ -32,3 +34,21 @@ def test_a_built_in_face_suits_the_engine(name: str) -> None:
 def test_what_ships_is_small() -> None:
     assert DEFAULT in CAST.values()
     assert sum(path.stat().st_size for path in CAST.values()) < MOST_BYTES
+
+
+def test_lumi_shuts_her_eyes() -> None:
+    picture = load_image(CAST["lumi"].read_bytes())
+    (face,) = FaceMesh().detect(picture, refine=2)
+    picture = frame_picture(picture, face, 512, 512, "crop").rgb
+    (face,) = FaceMesh().detect(picture, refine=2)
+    blinker = Blinker(picture, face.points)
+    assert iris(blinker.draw(0.0), face.points) > 100
+    assert iris(blinker.draw(1.0), face.points) < 0.03 * iris(blinker.draw(0.0), face.points)
+
+
+def iris(picture: NDArray[np.uint8], points: NDArray[np.float32]) -> int:
+    """Pixels about the eyes that are more blue than red, as no skin is."""
+    around = points[[index for ring in EYES for index in ring], :2]
+    (x0, y0), (x1, y1) = around.min(0).astype(int) - 8, around.max(0).astype(int) + 16
+    red, _, blue = np.moveaxis(picture[y0:y1, x0:x1].astype(int), 2, 0)
+    return int((blue - red > 20).sum())

@@ -13,6 +13,7 @@ from orchestrator.archive.database import Database, sqlite_url
 from orchestrator.archive.entries import RecordingPart
 from orchestrator.calls.call import Call
 from orchestrator.calls.events import EventBus
+from orchestrator.recording.kept import RecordingRefused
 from orchestrator.recording.messages import (
     EndRecording,
     PartState,
@@ -23,7 +24,7 @@ from orchestrator.recording.messages import (
     RecordingEnded,
     RecordingFailed,
 )
-from orchestrator.recording.recordings import RecordingRefused, Recordings, RecordingSettings
+from orchestrator.recording.recordings import Recordings, RecordingSettings
 from orchestrator.recording.store import Store
 from orchestrator.speech.base import VoiceByLanguage
 from orchestrator.worker.messages import Heard, Viewed
@@ -137,7 +138,9 @@ async def test_a_recording_from_its_beginning_to_its_end(make: Make) -> None:
     assert told[0]["recording_id"] == "c1-1" and (told[2]["parts"], told[2]["seconds"]) == (1, 4.0)
     (part,) = await place.listed()
     assert (part.state, part.size, part.width, part.encrypted) == ("whole", 1000, 512, False)
-    assert place.recordings.active == 0
+    recordings = place.recordings
+    assert (recordings.active, recordings.seconds, recordings.octets) == (0, 4.0, 1000)
+    assert recordings.kept.waiting == 1  # nobody moves files here
 
 
 async def test_nothing_of_a_pause_is_handed_on(make: Make) -> None:
@@ -205,7 +208,7 @@ def part(number: int, began_at: float, size: int = 100, place: str = "") -> Reco
 
 async def test_the_old_and_the_large_are_erased_with_their_files(make: Make) -> None:
     place = make(RecordingSettings(days=0, most_bytes=250))
-    own = place.recordings.store.place
+    own = place.recordings.kept.store.place
     for number in range(4):
         place.archive.keep_recording(part(number, 1000.0 + number, place=own))
         (place.folder / f"c{number}-1.mp4").write_bytes(bytes(100))
@@ -213,14 +216,14 @@ async def test_the_old_and_the_large_are_erased_with_their_files(make: Make) -> 
     await until(lambda: place.archive.status.waiting == 0)
     due = await place.archive.recordings_due(own, 0, 250)
     assert [each.call_id for each in due] == ["c0", "c1"]
-    await place.recordings._retain()
+    await place.recordings.kept._retain()
     assert [each.call_id for each in await place.listed()] == ["c3", "c2", "c9"]
     assert sorted(each.name for each in place.folder.glob("*.mp4")) == ["c2-1.mp4", "c3-1.mp4"]
 
 
 async def test_recordings_are_erased_with_their_record_but_not_elsewhere(make: Make) -> None:
     place = make()
-    own = place.recordings.store.place
+    own = place.recordings.kept.store.place
     for number, where in ((1, own), (2, "folder of another")):
         place.archive.keep_recording(part(number, 1000.0, place=where))
         place.archive.keep_record(record(f"c{number}"))
@@ -236,12 +239,12 @@ async def test_recordings_are_erased_with_their_record_but_not_elsewhere(make: M
 
 async def test_what_a_killed_orchestrator_left_is_closed_by_the_next(make: Make) -> None:
     place = make()
-    own = place.recordings.store.place
+    own = place.recordings.kept.store.place
     left = RecordingPart("c1", 1, 1000.0, 0.0, 0, 512, 512, "recording", own, False)
     place.archive.keep_recording(left)
     (place.folder / "c1-1.mp4").write_bytes(bytes(5000))
     await until(lambda: place.archive.status.waiting == 0)
-    await place.recordings._sweep()
+    await place.recordings.kept._sweep()
     (found,) = await place.listed()
     assert (found.state, found.size) == ("cut", 5000) and found.seconds > 0
 

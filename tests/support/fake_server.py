@@ -51,9 +51,20 @@ def avatar(avatar_id: str = "anna") -> pb.Avatar:
     )
 
 
+def of_another_version() -> FakeServer:
+    """A server whose loops are shorter, and which takes no bundles of ours."""
+    made = avatar("anna of another version")
+    made.loop_length, made.body_id = 40, "another body"
+    made.body_sha256 = hashlib.sha256(b"".join(body_frames()[:40])).digest()
+    return FakeServer(known=set(), makes=made)
+
+
 @dataclass
 class FakeServer(pb_grpc.AvatarServiceServicer):
-    """Knows the avatars in ``known``. Faults: ``silent``, ``full``, ``mute_open``, ``corrupt``."""
+    """Knows the avatars in ``known``, and makes ``makes`` of a portrait.
+
+    Faults: ``silent``, ``full``, ``mute_open``, ``corrupt``.
+    """
 
     known: set[str] = field(default_factory=lambda: {"anna"})
     slots: int = 4
@@ -70,6 +81,7 @@ class FakeServer(pb_grpc.AvatarServiceServicer):
     draining: bool = False
     drain_ms: int = 5000
     corrupt: bool = False
+    makes: pb.Avatar = field(default_factory=avatar)
     address: str = ""
 
     def capacity(self) -> pb.Capacity:
@@ -103,16 +115,27 @@ class FakeServer(pb_grpc.AvatarServiceServicer):
         if not request.image.startswith(b"image"):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the upload is not an image")
         yield pb.PrepareAvatarProgress(progress=0.5)
-        self.known.add("anna")
-        yield pb.PrepareAvatarProgress(progress=1.0, avatar=avatar())
+        self.known.add(self.makes.avatar_id)
+        yield pb.PrepareAvatarProgress(progress=1.0, avatar=self.makes)
         self.change()
+
+    async def UploadAvatar(self, requests: Any, context: Any) -> AsyncIterator[pb.PrepareAvatarProgress]:
+        """The pieces as one request."""
+        yield pb.PrepareAvatarProgress()
+        whole = await anext(aiter(requests))
+        async for piece in requests:
+            kind = piece.WhichOneof("source")
+            setattr(whole, kind, getattr(whole, kind) + getattr(piece, kind))
+        async for step in self.PrepareAvatar(whole, context):
+            yield step
 
     async def FetchBody(self, request: Any, context: Any) -> AsyncIterator[pb.BodyFrame]:
         self.fetches += 1
         if request.avatar_id not in self.known:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"avatar {request.avatar_id} is not prepared here")
-        for i, pixels in enumerate(body_frames()):
-            yield pb.BodyFrame(loop_index=i, pixels=pixels, avatar=None if i else avatar())
+        made = self.makes if request.avatar_id == self.makes.avatar_id else avatar()
+        for i, pixels in enumerate(body_frames()[: made.loop_length]):
+            yield pb.BodyFrame(loop_index=i, pixels=pixels, avatar=None if i else made)
 
     async def ExportAvatar(self, request: Any, context: Any) -> AsyncIterator[pb.BundleChunk]:
         if request.avatar_id not in self.known:
@@ -123,6 +146,8 @@ class FakeServer(pb_grpc.AvatarServiceServicer):
     async def ImportAvatar(self, request_iterator: Any, context: Any) -> pb.ImportAvatarResponse:
         data = b"".join([chunk.data async for chunk in request_iterator])
         self.imports += 1
+        if self.makes.avatar_id != "anna":
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the bundle was made by another build")
         avatar_id = data.removeprefix(b"bundle of ").decode()
         self.known.add(avatar_id)
         self.change()
@@ -136,9 +161,10 @@ class FakeServer(pb_grpc.AvatarServiceServicer):
             name = first.open.avatar_id
             await context.abort(grpc.StatusCode.NOT_FOUND, f"avatar {name} is not prepared here")
         self.requests.append(first)
-        whole = first.open.body_sha256 != body_sha256() or first.open.scope == pb.FRAME_SCOPE_WHOLE
+        made = self.makes if first.open.avatar_id == self.makes.avatar_id else avatar(first.open.avatar_id)
+        whole = first.open.body_sha256 != made.body_sha256 or first.open.scope == pb.FRAME_SCOPE_WHOLE
         opened = pb.Opened(
-            avatar=avatar(first.open.avatar_id),
+            avatar=made,
             pixel_format=pb.PIXEL_FORMAT_I420,
             scope=pb.FRAME_SCOPE_WHOLE if whole else pb.FRAME_SCOPE_RECTANGLE,
             look_ahead_ms=100,

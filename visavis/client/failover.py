@@ -11,6 +11,7 @@ from visavis.avatar.v1.contract import FrameScope
 from visavis.client.messages import Open, ServerMessage
 from visavis.client.model import Avatar
 from visavis.client.placement import Failure
+from visavis.client.replicas import AnotherBody, check_same_body
 from visavis.client.server import Link, ServerClient
 from visavis.client.session import SessionProtocol
 from visavis.service.logs import Log
@@ -36,10 +37,12 @@ class Servers(Protocol):
 
 
 class OpenRefusal(NamedTuple):
-    """Why a session could not be opened on a server."""
+    """Why a session could not be opened on a server. ``instead``: what the server makes of the portrait, where its
+    body is another one; the server is well, but not for this stream."""
 
     failure: Failure
     reason: str
+    instead: Avatar | None = None
 
 
 class Leave(NamedTuple):
@@ -163,6 +166,8 @@ class SessionOpener:
             if not _closed_under_us():
                 raise
             refusal = OpenRefusal("unavailable", _CLOSED)
+        except AnotherBody as e:
+            refusal = OpenRefusal("refused", str(e), e.avatar)
         except Exception as e:
             refusal = OpenRefusal(failure_of(e), str(e))
             if not isinstance(e, errors.VisavisError):
@@ -172,7 +177,8 @@ class SessionOpener:
             return OpenSession(client, link, self._session_id)
         finally:
             self._servers.opening(client.address, -1)
-        self._servers.failed(client.address, refusal.failure)
+        if refusal.instead is None:
+            self._servers.failed(client.address, refusal.failure)
         about = {"session": self._session_id, "server": client.address, "reason": refusal.reason}
         log.warning("avatar_server_not_used", **about)
         return refusal
@@ -195,13 +201,9 @@ class SessionOpener:
         except errors.AvatarUnknown:
             avatar_id = await self._servers.prepare_on(client, self._avatar)
             link = await client.converse(request(avatar_id), deadline_s)
-        if _shape(link.opened.avatar) != _shape(self._avatar):
+        try:
+            check_same_body(client.address, link.opened.avatar, self._avatar)
+        except AnotherBody:
             link.cancel()
-            raise errors.InvalidRequest(
-                f"avatar {avatar_id} on {client.address} has another size, rate or loop"
-            )
+            raise
         return link, avatar_id
-
-
-def _shape(avatar: Avatar) -> tuple[object, ...]:
-    return avatar.width, avatar.height, avatar.fps, avatar.loop_length

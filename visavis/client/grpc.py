@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import grpc
 
@@ -12,7 +13,7 @@ from visavis.avatar.v1.avatar_pb2_grpc import AvatarServiceStub
 from visavis.client import messages, model, wire
 from visavis.client.body_cache import Body, BodyCache
 from visavis.client.credentials import ServerCredentials, credentials_of
-from visavis.client.grpc_stream import GrpcLink, open_link
+from visavis.client.grpc_stream import GrpcLink, ended, open_link
 from visavis.client.server import Progress, gather_bundle, keep_body
 from visavis.errors import ProtocolError
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from visavis.avatar.v1.avatar_pb2_grpc import AvatarServiceAsyncStub
 
 M = TypeVar("M")
+_Prepare: TypeAlias = (
+    "grpc.aio.StreamStreamCall[pb.PrepareAvatarRequest, pb.PrepareAvatarProgress]"
+    " | grpc.aio.UnaryStreamCall[pb.PrepareAvatarRequest, pb.PrepareAvatarProgress]"
+)
 
 _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -30,7 +35,7 @@ _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_receive_message_length", 16 << 20),  # a whole 1080p picture in RGB24 is 6.2 MB
-    ("grpc.max_send_message_length", -1),  # the server names its own limit for images
+    ("grpc.max_send_message_length", -1),  # the server has its own limit
     ("grpc.use_local_subchannel_pool", 1),
 ]
 
@@ -87,15 +92,41 @@ class GrpcServerClient:
         self, source: model.AvatarSource, progress: Progress | None = None
     ) -> model.Avatar:
         """Portrait to prepared avatar, for as long as the engine needs; at once where it is prepared."""
-        avatar: model.Avatar | None = None
+        upload = self._stub.UploadAvatar(metadata=self._metadata())  # type: ignore[call-arg]
         try:
-            async for step in self._stub.PrepareAvatar(wire.prepare_to(source), metadata=self._metadata()):
-                if progress is not None:
-                    progress(step.progress)
-                if step.HasField("avatar"):
-                    avatar = wire.avatar_from(step.avatar)
+            if not await self._begun(upload):
+                whole = self._stub.PrepareAvatar(wire.prepare_to(source), metadata=self._metadata())
+                return await self._prepared(whole, progress)
+            for request in wire.pieces_of(source):
+                await upload.write(request)
+            await upload.done_writing()
+            return await self._prepared(upload, progress)
         except grpc.aio.AioRpcError as e:
             raise wire.error_from(e, self.address) from None
+        except asyncio.InvalidStateError:
+            raise await ended(upload, self.address) from None
+        finally:
+            upload.cancel()
+
+    async def _begun(self, upload: _Prepare) -> bool:
+        """Wait until the server has room for a file; ``False`` where it is of before and takes only whole ones."""
+        try:
+            if await upload.read() is grpc.aio.EOF:  # type: ignore[attr-defined]
+                raise await ended(upload, self.address)
+        except grpc.aio.AioRpcError as e:
+            if e.code() is not grpc.StatusCode.UNIMPLEMENTED:
+                raise
+            return False
+        return True
+
+    async def _prepared(self, call: _Prepare, progress: Progress | None) -> model.Avatar:
+        """The avatar at the end of a preparation."""
+        avatar: model.Avatar | None = None
+        while isinstance(step := await call.read(), pb.PrepareAvatarProgress):
+            if progress is not None:
+                progress(step.progress)
+            if step.HasField("avatar"):
+                avatar = wire.avatar_from(step.avatar)
         if avatar is None:
             raise ProtocolError(f"the avatar server at {self.address} prepared an avatar without naming it")
         return avatar

@@ -48,7 +48,7 @@ class GrpcLink:
                 self._raise_if_closed()
                 raise
             if not isinstance(response, pb.ConverseResponse):  # EOF
-                raise await _ended(self._call, self._address)
+                raise await ended(self._call, self._address)
             message = wire.response_from(response, self.opened)
             if message is not None:
                 return message
@@ -81,7 +81,7 @@ async def open_link(call: _Call, address: str, request: messages.Open, deadline_
             await call.write(wire.request_to(request))
             first = await call.read()
         if not isinstance(first, pb.ConverseResponse):
-            raise await _ended(call, address)
+            raise await ended(call, address)
         if first.WhichOneof("message") != "opened":
             raise ProtocolError(f"the avatar server at {address} did not answer Open with Opened")
         return GrpcLink(call, address, wire.opened_from(first.opened))
@@ -97,7 +97,7 @@ async def open_link(call: _Call, address: str, request: messages.Open, deadline_
         raise
 
 
-async def _ended(call: _Call, address: str) -> Exception:
+async def ended(call: grpc.aio.Call, address: str) -> Exception:
     """Why a call has ended, as an error to raise."""
     code = await call.code()
     if code is grpc.StatusCode.OK:

@@ -18,6 +18,7 @@ from visavis.avatar.v1.contract import TurnAccepted as TurnAccepted
 from visavis.avatar.v1.contract import TurnFinished as TurnFinished
 from visavis.avatar.v1.contract import TurnRejected as TurnRejected
 from visavis.avatar.v1.contract import TurnStart as TurnStart
+from visavis.client.model import Avatar
 from visavis.frames import Frame
 
 Request = TurnStart | Audio | EndOfTurn | Anchor | Playhead | Interrupt
@@ -42,4 +43,13 @@ class Disconnected:
     reason: str
 
 
-Event = ServerMessage | Connected | Disconnected
+@dataclass(frozen=True, slots=True)
+class AvatarReplaced:
+    """The servers that there are make another body of the portrait, as another version does: ``avatar``, with which
+    a stream had better be opened. In this one frames are whole pictures of that body from here on; where its size,
+    rate or loop are others too, lips are away until another server can be used."""
+
+    avatar: Avatar
+
+
+Event = ServerMessage | Connected | Disconnected | AvatarReplaced

@@ -9,16 +9,35 @@ from collections.abc import Mapping
 from visavis.client.model import Avatar, AvatarSource
 from visavis.client.placement import Placement
 from visavis.client.server import ServerClient
-from visavis.errors import AvatarUnknown, VisavisError
+from visavis.errors import AvatarUnknown, InvalidRequest, VisavisError
 from visavis.service.logs import Log
 
 log = Log("visavis.client.pool")
 
 _KEEP_WARM_S = 1.0
 _TRY_AGAIN_S = 10.0
+_ANOTHER_BODY_S = 300.0  # another version: nothing changes there soon
 _PREPARE_S = 120.0
 _REMEMBERED = 128
 """Avatars nobody converses with that are remembered, with their portraits, for a while."""
+
+
+class AnotherBody(InvalidRequest):
+    """A server's ``avatar`` of the same portrait has another size, rate or loop, as another version's may."""
+
+    def __init__(self, address: str, avatar: Avatar) -> None:
+        super().__init__(f"avatar {avatar.avatar_id} on {address} has another size, rate or loop")
+        self.avatar = avatar
+
+
+def check_same_body(address: str, there: Avatar, wanted: Avatar) -> None:
+    """Raises :class:`AnotherBody` where mouths drawn there do not fit the body that is wanted."""
+
+    def shape(avatar: Avatar) -> tuple[object, ...]:
+        return avatar.width, avatar.height, avatar.fps, avatar.loop_length
+
+    if shape(there) != shape(wanted):
+        raise AnotherBody(address, there)
 
 
 class Replicas:
@@ -67,7 +86,8 @@ class Replicas:
     async def prepare_on(self, client: ServerClient, avatar: Avatar) -> str:
         """Have the avatar on this server, once whoever asks; returns its id there.
 
-        Raises :class:`AvatarUnknown` where it cannot be had, ``TimeoutError`` after two minutes.
+        Raises :class:`AvatarUnknown` where it cannot be had, :class:`AnotherBody`, ``TimeoutError`` after two
+        minutes.
         """
         key = (client.address, avatar.avatar_id)
         task = self._preparing.get(key)
@@ -113,6 +133,8 @@ class Replicas:
         try:
             await self.prepare_on(self._clients[address], self._avatars[avatar_id])
         except (VisavisError, TimeoutError, KeyError) as e:
+            if isinstance(e, AnotherBody):
+                self._warm_after[address, avatar_id] = now + _ANOTHER_BODY_S
             log.info("avatar_not_kept_warm", server=address, reason=str(e))
 
     async def _prepare_on(self, client: ServerClient, avatar: Avatar) -> str:
@@ -123,8 +145,9 @@ class Replicas:
             raise AvatarUnknown(
                 f"avatar {avatar.avatar_id} is not prepared on {client.address} and its portrait is not at hand"
             )
-        self._ids[client.address, avatar.avatar_id] = there.avatar_id
         self.note(client.address, there.avatar_id)
+        check_same_body(client.address, there, avatar)
+        self._ids[client.address, avatar.avatar_id] = there.avatar_id
         self.note(client.address, avatar.avatar_id)
         return there.avatar_id
 

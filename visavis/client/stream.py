@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from visavis.client.events import Delivery, OnEvent
 from visavis.client.failover import Leave, OpenRefusal, OpenSession, Servers, SessionOpener
 from visavis.client.messages import (
+    AvatarReplaced,
     Connected,
     Disconnected,
     Event,
@@ -40,6 +41,7 @@ _OPEN_BUSY_S = 1.0  # in mid-turn, where another server can be used
 _RETRY_S = 1.0
 _PATIENCE_S = 0.25  # what finding a server may take before the caller is told that there is none
 _DRAIN_MARGIN_S = 0.5
+_ANOTHER_BODY_S = 30.0  # before a server that made another body of the portrait is asked again
 
 
 class AvatarStream:
@@ -74,6 +76,8 @@ class AvatarStream:
         self._even: asyncio.Task[None] | None = None  # to an idler one, between turns
         self._timer: asyncio.TimerHandle | None = None
         self._served = False
+        self._another_body: dict[str, float] = {}  # servers that made one, and until when they are left out
+        self._replaced = ""  # the id of the avatar that the caller was told of last
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = logged(asyncio.create_task(self._run()), "avatar stream")
 
@@ -194,9 +198,10 @@ class AvatarStream:
         told = quiet
         patience = self._loop.time() + _PATIENCE_S
         while True:
-            client = self._servers.choose(self.avatar.avatar_id, exclude)
+            now = self._loop.time()
+            left_out = {address for address, until in self._another_body.items() if until > now}
+            client = self._servers.choose(self.avatar.avatar_id, {*exclude, *left_out})
             if client is None:
-                now = self._loop.time()
                 if not told and now >= patience:
                     self._tell_nobody_is_there()
                     told = True
@@ -207,9 +212,23 @@ class AvatarStream:
             there = await self._opener.open(client, self.body_sha256, deadline_s)
             if isinstance(there, OpenSession):
                 return there
+            if there.instead is not None:
+                self._note_another_body(client.address, there.instead, exclude)
             if there.failure == "refused" and not told:
                 self._delivery.put([Disconnected(client.address, there.reason)])
                 told = True
+
+    def _note_another_body(self, address: str, avatar: Avatar, exclude: Collection[str]) -> None:
+        """The stream goes to other servers; where there are none the caller is told of the avatar to take."""
+        self._another_body[address] = self._loop.time() + _ANOTHER_BODY_S
+        others = self._servers.choose(self.avatar.avatar_id, {*exclude, *self._another_body})
+        if others is None:
+            self._tell_replaced(avatar)
+
+    def _tell_replaced(self, avatar: Avatar) -> None:
+        if avatar.avatar_id != self._replaced:
+            self._replaced = avatar.avatar_id
+            self._delivery.put([AvatarReplaced(avatar)])
 
     def _tell_nobody_is_there(self) -> None:
         self._delivery.put([Disconnected(None, "no avatar server can be used now")])
@@ -226,6 +245,9 @@ class AvatarStream:
         about = {"session": self.session_id, "server": self.address, "resumed": resumed}
         log.info("avatar_server_opened", **about)
         self._delivery.put([Connected(self.address, session.link.opened, resumed)])
+        there = session.link.opened.avatar
+        if self.body_sha256 and there.body_sha256 != self.body_sha256:
+            self._tell_replaced(there)
         try:
             return await session.run(self._protocol, self._on_message)
         finally:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Iterator
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -16,6 +17,8 @@ from visavis.contract import protobuf_codec as codec
 from visavis.frames import Frame, Rect
 
 T = TypeVar("T")
+PIECE = 256 << 10
+"""Of a file on its way to a server, in bytes."""
 
 _BY_STATUS: dict[grpc.StatusCode, type[errors.VisavisError]] = {
     grpc.StatusCode.UNAVAILABLE: errors.ServerUnavailable,
@@ -61,21 +64,29 @@ def capacity_from(told: pb.Capacity) -> model.Capacity:
     return _decoded(model.Capacity, told)
 
 
-def prepare_to(source: model.AvatarSource) -> pb.PrepareAvatarRequest:
-    """The request that prepares an avatar."""
+def prepare_to(source: model.AvatarSource, size: int | None = None) -> pb.PrepareAvatarRequest:
+    """The request that prepares an avatar, with so many bytes of its file, or all."""
     fps = pb.FrameRate(num=source.fps.numerator, den=source.fps.denominator)
-    request = pb.PrepareAvatarRequest(
+    return pb.PrepareAvatarRequest(
         width=source.width,
         height=source.height,
         fps=fps,
         fit=pb.Fit.ValueType(ENUMS["Fit"][source.fit]),
         settings=dict(source.settings),
+        **_file(source, 0, size),
     )
-    if source.video:
-        request.video = source.image
-    else:
-        request.image = source.image
-    return request
+
+
+def pieces_of(source: model.AvatarSource) -> Iterator[pb.PrepareAvatarRequest]:
+    """The requests that do so piece by piece."""
+    yield prepare_to(source, PIECE)
+    for at in range(PIECE, len(source.image), PIECE):
+        yield pb.PrepareAvatarRequest(**_file(source, at, PIECE))
+
+
+def _file(source: model.AvatarSource, at: int, size: int | None) -> dict[str, Any]:
+    data = source.image[at:] if size is None else source.image[at : at + size]
+    return {"video" if source.video else "image": data}
 
 
 def opened_from(told: pb.Opened) -> model.Opened:

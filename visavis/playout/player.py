@@ -97,6 +97,11 @@ class Player:
         self._started = 0  # turns that were told
         self._finished = 0
 
+    def use(self, body: LoopFrames, playout: Playout, avatar: TurnWriter, start_delay: StartDelay) -> None:
+        """Another avatar, from the next picture on. Raises ``RuntimeError`` while something is said."""
+        self._speaker.use(avatar, playout, start_delay)
+        self._body, self._playout, self._compositor = body, playout, Compositor()
+
     # -- speech --
 
     def use_rate(self, rate: int) -> None:

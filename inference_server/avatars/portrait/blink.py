@@ -73,7 +73,7 @@ class _Eye:
         order = np.argsort(along)
         self._free = self._upper - np.interp(self._s, along[order], height[order]).astype(np.float32)
         inside = (self._s > 0.25) & (self._s < 0.75)
-        below = inside & _between(self._t - self._lower, 0.5 * self._gap, 1.2 * self._gap)
+        below = inside & _between(self._t - self._lower, 0.35 * self._gap, 0.9 * self._gap)
         self._skin = np.median(self._patch[below], 0) if below.any() else np.full(3, 160.0)
         near = float(np.median(self._free[inside])) / max(self._gap, 1.0) if inside.any() else 1.0
         over = inside & _between(self._upper - self._t, 0.3 * self._gap, 0.9 * self._gap)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from inference_server.engines.base import BodyLoop, EngineError, NoMemory, Prepared
 from inference_server.engines.musetalk.prepare import FORMAT
+from inference_server.engines.musetalk.sharpness import MOST
 from inference_server.engines.musetalk.slab import Slab
 from visavis.frames import Rect, crop_i420
 
@@ -18,13 +19,14 @@ from visavis.frames import Rect, crop_i420
 @dataclass(frozen=True)
 class ResidentAvatar:
     """``index``: stored frame of every loop index. ``rects``, ``boxes``: of the stored frames. ``latent``,
-    ``plate``: where its places in the slabs begin."""
+    ``plate``: where its places in the slabs begin. ``gain``: of the drawn detail, see :mod:`.sharpness`."""
 
     index: NDArray[np.int32]
     rects: tuple[Rect, ...]
     boxes: NDArray[np.int32]
     latent: int
     plate: int
+    gain: float
 
     @property
     def plate_bytes(self) -> int:
@@ -75,7 +77,7 @@ class Residents:
         if meta.get("engine") != "musetalk" or meta.get("format") != FORMAT or meta.get("build") != build:
             raise EngineError("the avatar was prepared by another engine or other weights: prepare it again")
         try:
-            avatar, latents = self._read(arrays, body)
+            avatar, latents = self._read(arrays, body, float(meta["gain"]))
         except (KeyError, ValueError, IndexError, TypeError) as error:
             raise EngineError(f"the prepared avatar is damaged ({error}): prepare it again") from None
         count = len(avatar.rects)
@@ -95,9 +97,9 @@ class Residents:
             )
             place[rect.i420_size :] = mask.reshape(-1)
         self.plates[plate : plate + stretch.numel()].copy_(stretch.flatten())
-        return ResidentAvatar(avatar.index, avatar.rects, avatar.boxes, latent, plate)
+        return replace(avatar, latent=latent, plate=plate)
 
-    def _read(self, arrays: object, body: BodyLoop) -> tuple[ResidentAvatar, Tensor]:
+    def _read(self, arrays: object, body: BodyLoop, gain: float) -> tuple[ResidentAvatar, Tensor]:
         table: dict[str, NDArray[np.generic]] = dict(arrays)  # type: ignore[call-overload]
         index, boxes = table["index"].astype(np.int32), table["boxes"].astype(np.int32)
         rects = tuple(Rect(*(int(v) for v in r)) for r in np.asarray(table["rects"], np.int64))
@@ -118,7 +120,9 @@ class Residents:
             raise ValueError("latents or boxes have the wrong shape")
         if (np.asarray(boxes)[:, 2:] <= np.asarray(boxes)[:, :2]).any():
             raise ValueError("a face box is empty")
-        return ResidentAvatar(index, rects, boxes, 0, 0), latents
+        if not 0 <= gain <= MOST:
+            raise ValueError("its gain is out of range")
+        return ResidentAvatar(index, rects, boxes, 0, 0, gain), latents
 
     def detach(self, avatar: ResidentAvatar) -> None:
         """Give its places back. Work in flight reads them first: the device runs everything in order."""

@@ -20,7 +20,7 @@ from inference_server.engines.musetalk.speech import AudioWindow, Plan, Speech
 from visavis.frames import Rect
 
 LANES = 3  # batches whose host memory is in use at once
-_ALPHA = 1 << 16  # alpha travels in the table as an integer
+_ONE = 1 << 16  # alpha and gain travel in the table as integers
 
 
 class SpeechTrack:
@@ -106,7 +106,7 @@ class Batcher:
         """Place faces once, so that the kernels for it are there."""
         lane, side = self._lanes[0], 64
         table = torch.zeros(size, COLUMNS + PLACES, dtype=torch.int64)
-        table[:, COLUMNS + 1 :] = torch.tensor((side, side, 0, 0, side, side, _ALPHA))
+        table[:, COLUMNS + 1 :] = torch.tensor((side, side, 0, 0, side, side, _ONE, _ONE))
         at = _places(table[:, COLUMNS:].to(self._runner.device))
         faces = self._runner.run(lane.mel[:size], table)
         composite(faces, self._residents.plates, at, side, side)
@@ -189,7 +189,7 @@ class Batcher:
             table[n] = (
                 *(heard.first, heard.position, *heard.valid, heard.missing, avatar.latent + stored),
                 *(plate, rect.width, rect.height, rect.x - box[0], rect.y - box[1]),
-                *(box[2] - box[0], box[3] - box[1], round(alpha * _ALPHA)),
+                *(box[2] - box[0], box[3] - box[1], round(alpha * _ONE), round(avatar.gain * _ONE)),
             )
             height, width = max(height, rect.height), max(width, rect.width)
         return height, width
@@ -229,8 +229,9 @@ def _size(rect: Rect | None) -> int:
 
 
 def _places(t: Tensor) -> Places:
-    plate, width, height, left, top, box_width, box_height, alpha = t.unbind(1)
-    return Places(plate, width, height, left, top, box_width, box_height, alpha.float() / _ALPHA)
+    plate, width, height, left, top, box_width, box_height, alpha, gain = t.unbind(1)
+    places = plate, width, height, left, top, box_width, box_height
+    return Places(*places, alpha.float() / _ONE, gain.float() / _ONE)
 
 
 def _wait(event: torch.cuda.Event, wait_s: float) -> bool:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from inference_server.engines.musetalk.sharpness import sharpen
+
 # ITU-R BT.601-7, limited range: R, G, B in 0..255 to Y, Cb, Cr.
 YCBCR = (
     (65.481 / 255, 128.553 / 255, 24.966 / 255),
@@ -26,7 +28,8 @@ OFFSET = (16.0, 128.0, 128.0)
 class Places:
     """Where the rows' faces go; all ``(b,)`` on the device. ``plate``: offset in the slab of the row's
     rectangle in I420, which its mask follows. ``width``, ``height``: of the rectangle. ``left``, ``top``: of the
-    rectangle in the face box, ``box_width``, ``box_height``: of that. ``alpha``: 0..1."""
+    rectangle in the face box, ``box_width``, ``box_height``: of that. ``alpha``: 0..1.
+    ``gain``: of the detail that is added, see :mod:`.sharpness`."""
 
     plate: Tensor
     width: Tensor
@@ -36,6 +39,7 @@ class Places:
     box_width: Tensor
     box_height: Tensor
     alpha: Tensor
+    gain: Tensor
 
 
 def resample(faces: Tensor, at: Places, height: int, width: int) -> Tensor:
@@ -83,6 +87,7 @@ def composite(faces: Tensor, slab: Tensor, at: Places, height: int, width: int) 
     """
     drawn = resample(faces, at, height, width)
     luma, chroma = to_ycbcr(drawn)
+    luma = sharpen(luma, at.gain[:, None, None, None])
     y = torch.arange(height, device=slab.device)[:, None]
     x = torch.arange(width, device=slab.device)[None]
     wide, area = at.width[:, None, None], (at.width * at.height)[:, None, None]

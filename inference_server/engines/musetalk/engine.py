@@ -38,8 +38,8 @@ from inference_server.engines.musetalk.settings import Settings
 from inference_server.engines.musetalk.speech import HISTORY, Plan, Speech
 from inference_server.models.manifest import FILES
 
-CODE = "3"  # raised with every change that alters pixels
-AVATAR_SETTINGS = ("bbox_shift", "extra_margin", "parsing_mode")
+CODE = "4"  # raised with every change that alters pixels
+AVATAR_SETTINGS = ("bbox_shift", "extra_margin", "parsing_mode", "match_sharpness")
 LONGEST_BATCH_MS = 60.0  # a server plans none that is longer, whatever its settings
 
 
@@ -119,11 +119,9 @@ class MuseTalkEngine:
         are left out. Also what else a GPU would choose kernels for at its first use, amid live streams."""
         if self._device.type == "cuda":
             progress(0.35, "warming up the preparation of avatars")
-            self._network.encode_face(
-                torch.zeros(1, 3, self._side, self._side, dtype=self._dtype, device=self._device).contiguous(
-                    memory_format=torch.channels_last
-                )
-            )
+            blank = torch.zeros(1, 3, self._side, self._side, dtype=self._dtype, device=self._device)
+            blank = blank.contiguous(memory_format=torch.channels_last)
+            self._network.decode(self._network.encode_face(blank))
         sizes = self._runner.buckets
         kept: list[int] = []
         for n, size in enumerate(sizes):
@@ -148,8 +146,7 @@ class MuseTalkEngine:
         return f"{torch.cuda.max_memory_allocated(self._device) >> 20} MiB of device memory"
 
     def prepare(self, body: BodyLoop, settings: Mapping[str, str]) -> Iterator[float | Prepared]:
-        """See :func:`prepare.prepare`. ``settings`` may change ``bbox_shift``, ``extra_margin`` and
-        ``parsing_mode`` for this avatar."""
+        """See :func:`prepare.prepare`. ``settings`` may change those of ``AVATAR_SETTINGS`` for this avatar."""
         own = {k: settings[k] for k in AVATAR_SETTINGS if k in settings}
         chosen = self.settings.changed(own)
         return prepare.prepare(body, self._network, chosen, self._side, self.info.build, self._parser)

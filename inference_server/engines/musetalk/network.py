@@ -17,7 +17,7 @@ from inference_server.engines.musetalk.settings import Mode
 from inference_server.engines.musetalk.speech import Plan
 
 COLUMNS = 6  # of the table that the network reads: first, position, low, high, missing, latent
-PLACES = 8  # further ones, which say where the faces go
+PLACES = 9  # further ones, which say where the faces go
 
 
 class LipNetwork(nn.Module):

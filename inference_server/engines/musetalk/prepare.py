@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import cv2
 import numpy as np
@@ -13,13 +14,16 @@ from torch import Tensor
 
 from inference_server.engines.base import BatchFailed, BodyLoop, ImageRejected, NoMemory, Prepared
 from inference_server.engines.musetalk import face
+from inference_server.engines.musetalk.composite import Places, resample, to_ycbcr
 from inference_server.engines.musetalk.network import LipNetwork, device_errors
 from inference_server.engines.musetalk.parser import FaceParser
 from inference_server.engines.musetalk.settings import Settings
+from inference_server.engines.musetalk.sharpness import matching_gain
 from visavis.frames import Rect, crop_i420
 from visavis.rgb import to_rgb
 
-FORMAT = 1
+FORMAT = 2
+_MEASURED = 3  # body frames by which the decoder's sharpness is judged
 
 
 class DistinctFrames:
@@ -115,13 +119,8 @@ def prepare(
         pair = []
         crop = face_crop(body, i, box, side)
         for picture in (face_pictures(crop)[0], face_pictures(own_mouth(body, i, box, crop, changed))[1]):
-            try:
-                with torch.inference_mode(), device_errors():
-                    moved = picture.to(weights.device, weights.dtype)
-                    moved = moved.contiguous(memory_format=torch.channels_last)
-                    pair.append(network.encode_face(moved).float().cpu().numpy()[0])
-            except BatchFailed as error:
-                raise NoMemory(f"the avatar could not be prepared now ({error}): try again later") from error
+            with _on_device():
+                pair.append(network.encode_face(_moved(picture, weights)).float().cpu().numpy()[0])
             yield 0.05 + 0.94 * (n + 0.25 + 0.375 * len(pair)) / len(kept)
         latents.append(np.concatenate(pair))
     rects = same_size(masks, boxes, body.width, body.height)
@@ -130,6 +129,19 @@ def prepare(
         lay(mask, box, rect, cut[n])
         if n % 16 == 15:
             yield 0.99
+    gain = 0.0
+    if settings.match_sharpness:
+        seen = []
+        for n in np.linspace(0, len(kept) - 1, min(_MEASURED, len(kept))).astype(int):
+            whole = face_pictures(face_crop(body, kept[n], boxes[n], side))[1]
+            with _on_device():
+                latents_of_it = network.encode_face(_moved(whole, weights))
+            yield 0.99
+            with _on_device():
+                faces = network.decode(latents_of_it).cpu()
+            seen.append(_drawn_and_body(body, kept[n], faces, boxes[n], rects[n], cut[n]))
+            yield 0.99
+        gain = matching_gain(seen)
     kind = np.float16 if weights.dtype == torch.float16 else np.float32
     yield Prepared(
         {
@@ -140,8 +152,35 @@ def prepare(
             "masks": cut,
             "latents": np.stack(latents).astype(kind),
         },
-        {"format": FORMAT, "engine": "musetalk", "build": build, "side": side},
+        {"format": FORMAT, "engine": "musetalk", "build": build, "side": side, "gain": gain},
     )
+
+
+@contextmanager
+def _on_device() -> Iterator[None]:
+    """The networks run for an avatar that is prepared; what they cannot do now is asked for again."""
+    try:
+        with torch.inference_mode(), device_errors():
+            yield
+    except BatchFailed as error:
+        raise NoMemory(f"the avatar could not be prepared now ({error}): try again later") from error
+
+
+def _moved(picture: Tensor, weights: Tensor) -> Tensor:
+    return picture.to(weights.device, weights.dtype).contiguous(memory_format=torch.channels_last)
+
+
+def _drawn_and_body(
+    body: BodyLoop, frame: int, faces: Tensor, box: face.Box, rect: Rect, mask: NDArray[np.uint8]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of one frame, as :func:`matching_gain` takes it: luma as it would be drawn, the body's, the mask's weight."""
+    whole = (0, rect.width, rect.height, rect.x - box.x1, rect.y - box.y1, box.width, box.height, 1, 0)
+    at = Places(*(torch.tensor([float(v)]) for v in whole))
+    drawn, _ = to_ycbcr(resample(faces, at, rect.height, rect.width))
+    pixels = np.frombuffer(crop_i420(body.frame(frame), body.width, body.height, rect), np.uint8)
+    own = torch.from_numpy(pixels[: mask.size].astype(np.float32))
+    weight = torch.from_numpy(mask.astype(np.float32) / 255)
+    return drawn, own.view(1, 1, *mask.shape), weight[None, None]
 
 
 def _region(

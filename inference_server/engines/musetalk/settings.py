@@ -23,10 +23,11 @@ class Settings:
     stream may ask for another. ``batch_size``: largest bucket. ``device``: ``auto``, ``cpu``, ``cuda`` or
     ``cuda:1``. ``bbox_shift``: pixels that the half-face line moves down (v1 only). ``extra_margin``: added
     below the chin, in pixels of a face box 256 high (v15 only). ``parsing_mode``: what the mask covers.
-    ``parser``: use the face parser's weights for the mask. ``look_ahead_ms``: audio after a frame that it
-    waits for, from 100; ``most_look_ahead_ms``: as much of it as is there already, up to this, shapes the
-    mouth. ``avatar_mb``: device memory for resident avatars. ``mode``: how batches run on a GPU. ``norms``:
-    who computes the networks' group norms, see :mod:`.group_norm`.
+    ``parser``: use the face parser's weights for the mask. ``match_sharpness``: draw mouths as sharp as the
+    body is. ``look_ahead_ms``: audio after a frame that it waits for, from 100; ``most_look_ahead_ms``: as much
+    of it as is there already, up to this, shapes the mouth. ``avatar_mb``: device memory for resident avatars.
+    ``mode``: how batches run on a GPU. ``norms``: who computes the networks' group norms, see
+    :mod:`.group_norm`.
     """
 
     musetalk_dir: Path
@@ -42,6 +43,7 @@ class Settings:
     extra_margin: int = 10
     parsing_mode: Parsing = "jaw"
     parser: bool = False
+    match_sharpness: bool = True
     look_ahead_ms: int = 100
     most_look_ahead_ms: int = 400
     silence_dbfs: int = -45

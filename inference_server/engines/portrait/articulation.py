@@ -22,10 +22,7 @@ EARLY = 0.5
 BEHIND_S = 1 / SPEED + 1 / 24
 """How far before a frame its mouth depends on others, at 24 fps and more."""
 LIPS_PART = 0.1
-"""Opening with which lips leave rest, whatever comes but closed lips."""
-
-BITE_STEP = 0.2
-"""How much firmer the lip is under the teeth than in the frames beside."""
+"""Opening of lips that do not rest, whatever the sound but one of closed lips."""
 _KEPT = 64  # frames whose sounds are remembered
 
 
@@ -82,7 +79,7 @@ class Articulation:
             mouth = self._at(k + d)
             free = min(free, parted(mouth.close, mouth.fv))
             opening = max(opening, share * self._weight(d) * free * mouth.open)
-            if now.silent and not mouth.silent:
+            if not mouth.silent:
                 opening = max(opening, LIPS_PART * free)
         return opening * parted(now.close, self._bite(k))
 
@@ -101,6 +98,6 @@ class Articulation:
         return known
 
     def _bite(self, k: int) -> float:
-        """How far the lip gets to the teeth: not all the way within one frame."""
+        """How far the lip gets to the teeth: no further than in a frame beside (a lone one is most often a th)."""
         beside = max(self._at(k - 1).fv, self._at(k + 1).fv if self._ahead else 1.0)
-        return min(self._at(k).fv, beside + BITE_STEP)
+        return min(self._at(k).fv, beside)

@@ -49,6 +49,11 @@ class AvatarServiceStub(object):
                 request_serializer=visavis_dot_avatar_dot_v1_dot_avatar__pb2.PrepareAvatarRequest.SerializeToString,
                 response_deserializer=visavis_dot_avatar_dot_v1_dot_avatar__pb2.PrepareAvatarProgress.FromString,
                 _registered_method=True)
+        self.UploadAvatar = channel.stream_stream(
+                '/visavis.avatar.v1.AvatarService/UploadAvatar',
+                request_serializer=visavis_dot_avatar_dot_v1_dot_avatar__pb2.PrepareAvatarRequest.SerializeToString,
+                response_deserializer=visavis_dot_avatar_dot_v1_dot_avatar__pb2.PrepareAvatarProgress.FromString,
+                _registered_method=True)
         self.FetchBody = channel.unary_stream(
                 '/visavis.avatar.v1.AvatarService/FetchBody',
                 request_serializer=visavis_dot_avatar_dot_v1_dot_avatar__pb2.FetchBodyRequest.SerializeToString,
@@ -90,7 +95,17 @@ class AvatarServiceServicer(object):
 
     def PrepareAvatar(self, request, context):
         """Portrait (or short video) to prepared avatar. Idempotent: the same bytes and
-        settings give the same ids, and a prepared avatar answers at once.
+        settings give the same ids, and a prepared avatar answers at once. For files that fit
+        into one message, which servers take up to 4 MiB of.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UploadAvatar(self, request_iterator, context):
+        """The same for files of any size, in pieces (256 KiB are good). The server's first message,
+        of progress 0, says that it has room: then the client sends. The first request has
+        everything and the first piece of the file, the others the pieces that follow.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,6 +153,11 @@ def add_AvatarServiceServicer_to_server(servicer, server):
             ),
             'PrepareAvatar': grpc.unary_stream_rpc_method_handler(
                     servicer.PrepareAvatar,
+                    request_deserializer=visavis_dot_avatar_dot_v1_dot_avatar__pb2.PrepareAvatarRequest.FromString,
+                    response_serializer=visavis_dot_avatar_dot_v1_dot_avatar__pb2.PrepareAvatarProgress.SerializeToString,
+            ),
+            'UploadAvatar': grpc.stream_stream_rpc_method_handler(
+                    servicer.UploadAvatar,
                     request_deserializer=visavis_dot_avatar_dot_v1_dot_avatar__pb2.PrepareAvatarRequest.FromString,
                     response_serializer=visavis_dot_avatar_dot_v1_dot_avatar__pb2.PrepareAvatarProgress.SerializeToString,
             ),
@@ -241,6 +261,33 @@ class AvatarService(object):
             request,
             target,
             '/visavis.avatar.v1.AvatarService/PrepareAvatar',
+            visavis_dot_avatar_dot_v1_dot_avatar__pb2.PrepareAvatarRequest.SerializeToString,
+            visavis_dot_avatar_dot_v1_dot_avatar__pb2.PrepareAvatarProgress.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadAvatar(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/visavis.avatar.v1.AvatarService/UploadAvatar',
             visavis_dot_avatar_dot_v1_dot_avatar__pb2.PrepareAvatarRequest.SerializeToString,
             visavis_dot_avatar_dot_v1_dot_avatar__pb2.PrepareAvatarProgress.FromString,
             options,

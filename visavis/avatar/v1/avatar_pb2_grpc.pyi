@@ -50,7 +50,13 @@ class AvatarServiceStub:
     """Placement data: sent at once, then whenever something changed (at most 10/s)."""
     PrepareAvatar: _grpc.UnaryStreamMultiCallable[_avatar_pb2.PrepareAvatarRequest, _avatar_pb2.PrepareAvatarProgress]
     """Portrait (or short video) to prepared avatar. Idempotent: the same bytes and
-    settings give the same ids, and a prepared avatar answers at once.
+    settings give the same ids, and a prepared avatar answers at once. For files that fit
+    into one message, which servers take up to 4 MiB of.
+    """
+    UploadAvatar: _grpc.StreamStreamMultiCallable[_avatar_pb2.PrepareAvatarRequest, _avatar_pb2.PrepareAvatarProgress]
+    """The same for files of any size, in pieces (256 KiB are good). The server's first message,
+    of progress 0, says that it has room: then the client sends. The first request has
+    everything and the first piece of the file, the others the pieces that follow.
     """
     FetchBody: _grpc.UnaryStreamMultiCallable[_avatar_pb2.FetchBodyRequest, _avatar_pb2.BodyFrame]
     """The loop of body frames that idle plays and that every mouth is pasted on."""
@@ -69,7 +75,13 @@ class AvatarServiceAsyncStub(AvatarServiceStub):
     """Placement data: sent at once, then whenever something changed (at most 10/s)."""
     PrepareAvatar: _aio.UnaryStreamMultiCallable[_avatar_pb2.PrepareAvatarRequest, _avatar_pb2.PrepareAvatarProgress]  # type: ignore[assignment]
     """Portrait (or short video) to prepared avatar. Idempotent: the same bytes and
-    settings give the same ids, and a prepared avatar answers at once.
+    settings give the same ids, and a prepared avatar answers at once. For files that fit
+    into one message, which servers take up to 4 MiB of.
+    """
+    UploadAvatar: _aio.StreamStreamMultiCallable[_avatar_pb2.PrepareAvatarRequest, _avatar_pb2.PrepareAvatarProgress]  # type: ignore[assignment]
+    """The same for files of any size, in pieces (256 KiB are good). The server's first message,
+    of progress 0, says that it has room: then the client sends. The first request has
+    everything and the first piece of the file, the others the pieces that follow.
     """
     FetchBody: _aio.UnaryStreamMultiCallable[_avatar_pb2.FetchBodyRequest, _avatar_pb2.BodyFrame]  # type: ignore[assignment]
     """The loop of body frames that idle plays and that every mouth is pasted on."""
@@ -103,7 +115,19 @@ class AvatarServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_avatar_pb2.PrepareAvatarProgress], _abc.AsyncIterator[_avatar_pb2.PrepareAvatarProgress]]:
         """Portrait (or short video) to prepared avatar. Idempotent: the same bytes and
-        settings give the same ids, and a prepared avatar answers at once.
+        settings give the same ids, and a prepared avatar answers at once. For files that fit
+        into one message, which servers take up to 4 MiB of.
+        """
+
+    @_abc_1.abstractmethod
+    def UploadAvatar(
+        self,
+        request_iterator: _MaybeAsyncIterator[_avatar_pb2.PrepareAvatarRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_avatar_pb2.PrepareAvatarProgress], _abc.AsyncIterator[_avatar_pb2.PrepareAvatarProgress]]:
+        """The same for files of any size, in pieces (256 KiB are good). The server's first message,
+        of progress 0, says that it has room: then the client sends. The first request has
+        everything and the first piece of the file, the others the pieces that follow.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,130 @@
+"""Recordings that are kept: found, erased by request, age and size, moved to where they belong."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from orchestrator.archive.archive import Archive
+from orchestrator.archive.database import DatabaseAway
+from orchestrator.archive.entries import RecordingPart
+from orchestrator.recording.store import Store, StoreAway
+from visavis.service.logs import Log
+from visavis.service.supervisor import Supervisor
+
+log = Log(__name__)
+
+_RETENTION_S = 600.0
+_AGAIN_S = 30.0
+
+
+class RecordingRefused(Exception):
+    """What is asked cannot be done with this recording: one sentence."""
+
+
+class KeptRecordings:
+    """Files in ``store`` and their list in ``archive``, for ``days`` (0: for ever) and up to ``most_bytes``.
+
+    ``under_way`` says whether a call, by its id, is being recorded now.
+    """
+
+    def __init__(
+        self, archive: Archive, store: Store, under_way: Callable[[str], bool], days: float, most_bytes: int
+    ) -> None:
+        self._archive, self.store = archive, store
+        self._under_way = under_way
+        self._days, self._most_bytes = days, most_bytes
+        self._to_move: asyncio.Queue[RecordingPart] = asyncio.Queue()
+        self._moving = 0
+        archive.before_erasing = self._erase_files
+
+    def start(self, supervisor: Supervisor) -> None:
+        """Begin to erase and to move."""
+        supervisor.keep("recordings", self._look_after)
+        supervisor.keep("moving of recordings", self._move)
+
+    @property
+    def waiting(self) -> int:
+        """Files that are whole and not where they belong yet."""
+        return self._to_move.qsize() + self._moving
+
+    def keep(self, part: RecordingPart) -> None:
+        """A part that grows, or is whole or cut; these are moved."""
+        self._archive.keep_recording(part)
+        if part.state != "recording":
+            self._to_move.put_nowait(part)
+
+    async def find(self, recording_id: str) -> RecordingPart | None:
+        """A part. Raises :class:`DatabaseAway`."""
+        call_id, _, number = recording_id.rpartition("-")
+        parts = await self._archive.recordings(1000, call_id)
+        return next((part for part in parts if str(part.number) == number), None)
+
+    async def erase(self, part: RecordingPart) -> None:
+        """Leave nothing of a part. Raises :class:`RecordingRefused`, :class:`StoreAway`, :class:`DatabaseAway`."""
+        self.check_here(part)
+        if part.state == "recording" and self._under_way(part.call_id):
+            raise RecordingRefused(f"recording '{part.recording_id}' goes on: stop it first")
+        await self.store.delete(f"{part.recording_id}.mp4")
+        await self._archive.erase_recordings([part])
+
+    def check_here(self, part: RecordingPart) -> None:
+        """Raises :class:`RecordingRefused` for a part in another orchestrator's folder."""
+        if part.place != self.store.place:
+            raise RecordingRefused(
+                f"recording '{part.recording_id}' lies in another orchestrator's folder: ask that one"
+            )
+
+    async def _erase_files(self, call_ids: Sequence[str]) -> None:
+        for call_id in call_ids:
+            for part in await self._archive.recordings(1000, call_id):
+                self.check_here(part)
+                await self.store.delete(f"{part.recording_id}.mp4")
+
+    async def _look_after(self) -> None:
+        """Close the books of an orchestrator that was killed; then erase what is too old or too much."""
+        swept = False
+        while True:
+            if self.store.used:
+                with contextlib.suppress(DatabaseAway, StoreAway):
+                    self._archive.place = self.store.place
+                    if not swept:
+                        await self._sweep()
+                        swept = True
+                    await self._retain()
+            await asyncio.sleep(_RETENTION_S if swept else _AGAIN_S)
+
+    async def _retain(self) -> None:
+        place, days, most = self.store.place, self._days, self._most_bytes
+        while due := await self._archive.recordings_due(place, days, most):
+            for part in due:
+                await self.store.delete(f"{part.recording_id}.mp4")
+            await self._archive.erase_recordings(due)
+            log.info("recordings_erased", parts=len(due))
+
+    async def _sweep(self) -> None:
+        for part in await self._archive.unfinished(self.store.place):
+            if not self._under_way(part.call_id):
+                size, at = self.store.written(f"{part.recording_id}.mp4")
+                seconds = max(0.0, round(at - part.began_at, 3))
+                self._archive.keep_recording(replace(part, state="cut", size=size, seconds=seconds))
+        if self.store.moves:
+            for part in await self._archive.recordings(10_000):
+                if part.state != "recording" and self.store.written(f"{part.recording_id}.mp4")[0]:
+                    self._to_move.put_nowait(part)
+
+    async def _move(self) -> None:
+        """Files that are whole go where they belong; where that is away they wait."""
+        while True:
+            self._moving = 0
+            part = await self._to_move.get()
+            self._moving = 1
+            while True:
+                try:
+                    await self.store.take(f"{part.recording_id}.mp4")
+                    break
+                except StoreAway as error:
+                    log.error("recording_not_moved", recording=part.recording_id, reason=str(error))
+                    await asyncio.sleep(_AGAIN_S)
