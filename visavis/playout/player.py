@@ -97,7 +97,7 @@ class Player:
         self._started = 0  # turns that were told
         self._finished = 0
 
-    def use(self, body: LoopFrames, playout: Playout, avatar: TurnWriter, start_delay: StartDelay) -> None:
+    def use(self, body: Body, playout: Playout, avatar: TurnWriter, start_delay: StartDelay) -> None:
         """Another avatar, from the next picture on. Raises ``RuntimeError`` while something is said."""
         self._speaker.use(avatar, playout, start_delay)
         self._body, self._playout, self._compositor = body, playout, Compositor()
