@@ -7,6 +7,7 @@ all four numbers, so that a pasted rectangle equals the whole frame bit for bit.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -72,6 +73,55 @@ class Frame:
     rect: Rect | None = None
     pixels: bytes | None = None
     last: bool = False
+
+
+class SharedFrames:
+    """Frames of a loop some of which are the same picture, kept once: frame i is ``pictures[order[i]]``.
+
+    Reads like an array ``(n, height * 3 // 2, width)``, frame by frame; ``nbytes`` are those of the pictures.
+    """
+
+    def __init__(self, pictures: NDArray[np.uint8], order: NDArray[np.integer]) -> None:
+        self.pictures = pictures
+        self.order = order
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of all frames."""
+        return len(self.order), *self.pictures.shape[1:]
+
+    @property
+    def dtype(self) -> np.dtype[np.uint8]:
+        """Of a sample."""
+        return self.pictures.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """What is kept."""
+        return self.pictures.nbytes
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, index: int) -> I420:
+        picture: I420 = self.pictures[self.order[index]]
+        return picture
+
+    def __array__(self, dtype: object = None, copy: bool | None = None) -> I420:
+        frames: I420 = self.pictures[self.order]
+        return frames
+
+
+LoopFrames = NDArray[np.uint8] | SharedFrames
+"""Frames of a loop: ``(n, height * 3 // 2, width)`` uint8, I420."""
+
+
+def digest(frames: LoopFrames) -> bytes:
+    """SHA-256 of all of them in order."""
+    found = hashlib.sha256()
+    for index in range(len(frames)):
+        found.update(np.ascontiguousarray(frames[index]).data)
+    return found.digest()
 
 
 def frame_start(k: int, fps: Fraction) -> int:

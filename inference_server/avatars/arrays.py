@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference_server.engines.base import BodyLoop, Prepared
+from visavis.frames import LoopFrames, SharedFrames, digest
 
 META = "meta.json"
 FORMAT = 1
@@ -76,10 +77,12 @@ def file_sha256(path: Path) -> str:
 
 def write_body(folder: Path, body: BodyLoop) -> None:
     """A body loop as a folder."""
+    frames = body.frames
     write_folder(
         folder,
         {
-            "frames": body.frames,
+            "frames": frames.pictures if isinstance(frames, SharedFrames) else frames,
+            **({"order": frames.order} if isinstance(frames, SharedFrames) else {}),
             "landmarks": body.landmarks,
             "motion": body.motion,
             "reference": body.reference,
@@ -103,10 +106,11 @@ def read_body(folder: Path, *, verify: bool) -> BodyLoop:
     arrays = read_arrays(folder, files)
     try:
         width, height = int(meta["width"]), int(meta["height"])
-        frames = arrays["frames"]
-        n = len(frames)
-        shapes = {
-            "frames": (n, height * 3 // 2, width),
+        frames: LoopFrames = arrays["frames"]
+        order = arrays.get("order")
+        n = len(frames if order is None else order)
+        shapes: dict[str, tuple[int, ...]] = {
+            "frames": (len(frames), height * 3 // 2, width),
             "landmarks": (n, 468, 2),
             "motion": (n, 2, 3),
             "reference": (height, width, 3),
@@ -114,6 +118,8 @@ def read_body(folder: Path, *, verify: bool) -> BodyLoop:
         kinds = {"frames": np.uint8, "landmarks": np.float32, "motion": np.float32, "reference": np.uint8}
         if "original" in arrays:
             shapes["original"], kinds["original"] = shapes["reference"], np.uint8
+        if order is not None:
+            shapes["order"], kinds["order"] = (n,), np.int32
         for name, shape in shapes.items():
             if arrays[name].shape != shape or arrays[name].dtype != kinds[name]:
                 raise Damaged(f"{folder.name}: {name} has an unexpected shape")
@@ -121,8 +127,12 @@ def read_body(folder: Path, *, verify: bool) -> BodyLoop:
         if not n or any(not (0 <= i < n) for jump in jumps for i in jump):
             raise Damaged(f"{folder.name}: the loop is empty or jumps outside itself")
         segments = tuple((int(start), str(kind)) for start, kind in meta.get("segments", ()))
-        digest = bytes.fromhex(meta["sha256"])
-        if verify and hashlib.sha256(frames.data).digest() != digest:
+        if order is not None:
+            if np.any((order < 0) | (order >= len(frames))):
+                raise Damaged(f"{folder.name}: a frame is no picture that is there")
+            frames = SharedFrames(arrays["frames"], order)
+        sha256 = bytes.fromhex(meta["sha256"])
+        if verify and digest(frames) != sha256:
             raise Damaged(f"{folder.name}: the pixels have changed")
         return BodyLoop(
             str(meta["body_id"]),
@@ -134,7 +144,7 @@ def read_body(folder: Path, *, verify: bool) -> BodyLoop:
             arrays["motion"],
             arrays["reference"],
             jumps,
-            digest,
+            sha256,
             arrays.get("original"),
             segments,
         )

@@ -1,13 +1,12 @@
 """The loop of body frames: what is seen while nobody speaks.
 
-A portrait becomes about ten seconds of small movements of head, eyes and shoulders; ``video_loop.py`` makes the
-loop of a video.
+A portrait becomes some seventeen seconds of small movements of head, eyes and shoulders; ``video_loop.py`` makes
+the loop of a video.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
@@ -27,9 +26,9 @@ from inference_server.avatars.portrait.region import mouth_region
 from inference_server.avatars.portrait.seam import settled
 from inference_server.avatars.portrait.upright import upright
 from inference_server.engines.base import BodyLoop, ImageRejected
-from visavis.frames import i420_planes, inside
+from visavis.frames import SharedFrames, digest, i420_planes, inside
 
-LOOP_BUILD = "loop-10"
+LOOP_BUILD = "loop-11"
 """Part of every ``body_id``: raise it with every change of the loop's pixels."""
 
 face_mesh = functools.cache(FaceMesh)
@@ -74,31 +73,34 @@ def make_loop(
     blinker = Blinker(reference, points)
     expression = Expression(points, width, height)
     rest = inside(to_planes(reference), area)
-    count = len(poses.moves)
-    frames = np.empty((count, height * 3 // 2, width), np.uint8)
-    frames[:, :height] = 16
-    frames[:, height:] = 128
+    count, order = len(poses.moves), poses.order
+    pictures = np.empty((int(order.max()) + 1, height * 3 // 2, width), np.uint8)
+    pictures[:, :height] = 16
+    pictures[:, height:] = 128
     marks = np.empty((count, len(points), 2), np.float32)
     affines = np.empty((count, 2, 3), np.float32)
-    digest = hashlib.sha256()
+    drawn = 0
     for index in range(count):
         shut = float(poses.lids[index]) if blinker.any else 0.0
         move, gaze, brows = poses.moves[index], poses.gaze[index], float(poses.brows[index])
+        affines[index] = head.affine(move)
+        marks[index] = points[:, :2] @ affines[index, :, :2].T + affines[index, :, 2]
+        if order[index] < drawn:
+            continue
         shown = rest
         if shut or brows or gaze.any():
             picture = blinker.draw(shut)
             expression.draw(picture, gaze, brows)
             shown = inside(to_planes(picture), area)
             yield 0.11 + 0.88 * index / count
-        affines[index] = head.affine(move)
-        marks[index] = points[:, :2] @ affines[index, :, :2].T + affines[index, :, 2]
         breath = float(poses.breath[index])
         planes = _moved(shown, head.maps(move, breath)) if move.any() or breath else shown
-        y, u, v = inside(i420_planes(frames[index], width, height), area)
+        y, u, v = inside(i420_planes(pictures[drawn], width, height), area)
         y[:], u[:], v[:] = planes
-        digest.update(frames[index])
+        drawn += 1
         yield 0.11 + 0.88 * (index + 1) / count
-    about = body_id, width, height, fps, frames, marks, affines, reference, poses.jumps, digest.digest()
+    frames = SharedFrames(pictures, order)
+    about = body_id, width, height, fps, frames, marks, affines, reference, poses.jumps, digest(frames)
     yield BodyLoop(*about, original, poses.segments)
 
 

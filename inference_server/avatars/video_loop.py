@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Protocol
@@ -16,6 +15,7 @@ from inference_server.avatars.portrait.framing import Fit, placement, render, sp
 from inference_server.avatars.portrait.landmarks import FaceLandmarks
 from inference_server.avatars.portrait.upright import upright
 from inference_server.engines.base import BodyLoop, ImageRejected
+from visavis.frames import SharedFrames, digest
 
 VIDEO_BUILD = "video-1"
 """Part of every ``body_id`` of a video: raise it with every change of the loop's pixels."""
@@ -59,7 +59,8 @@ def make_video_loop(
     points = smoothed(found)
     first = next(f for f in found if f is not None)
     middle = FaceLandmarks(first.box, first.score, np.median(points, 0).astype(np.float32))
-    loop = np.empty((count, height * 3 // 2, width), np.uint8)
+    pictures = np.empty((there, height * 3 // 2, width), np.uint8)
+    order = np.concatenate((np.arange(there), np.arange(there - 2, 0, -1))).astype(np.int32)
     marks = np.empty((count, points.shape[1], 2), np.float32)
     affines = np.empty((count, 2, 3), np.float32)
     reference = np.empty(0, np.uint8)
@@ -70,14 +71,14 @@ def make_video_loop(
             reference = picture
         marks[index] = points[index, :, :2] @ affine[:, :2].T + affine[:, 2]
         affines[index] = _similarity(marks[0], marks[index])
-        pack(to_planes(picture), loop[index])
+        pack(to_planes(picture), pictures[index])
         back = count - index
         if 0 < index < there - 1:
-            loop[back], marks[back], affines[back] = loop[index], marks[index], affines[index]
+            marks[back], affines[back] = marks[index], affines[index]
         yield 0.6 + 0.39 * (index + 1) / there
-    sha256 = hashlib.sha256(loop.data).digest()
-    jumps = _turns(marks[:there])
-    yield BodyLoop(body_id, width, height, fps, loop, marks, affines, reference, jumps, sha256)
+    frames_shown, jumps = SharedFrames(pictures, order), _turns(marks[:there])
+    about = body_id, width, height, fps, frames_shown, marks, affines, reference, jumps
+    yield BodyLoop(*about, digest(frames_shown))
 
 
 def follow_face(frames: Frames, fps: Fraction) -> Iterator[FaceLandmarks | None]:

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from visavis.frames import I420, Rect
+from visavis.frames import I420, LoopFrames, Rect
 
 Progress = Callable[[float, str], None]
 """Called with progress 0..1 and one short sentence, for the log and the readiness page."""
@@ -79,9 +79,10 @@ class Device:
 class BodyLoop:
     """The body frames that idle plays and every mouth is drawn on; made by ``avatars/loop.py`` only.
 
-    ``frames``: ``(n, height * 3 // 2, width)`` uint8 I420. ``landmarks``: ``(n, 468, 2)`` float32, FaceMesh
-    points in pixels of each frame. ``motion``: ``(n, 2, 3)`` float32, the affine that takes the mouth region
-    of ``reference`` to frame i. ``reference``: ``(height, width, 3)`` uint8 RGB, the picture at rest;
+    ``frames``: ``(n, height * 3 // 2, width)`` uint8 I420, an array or :class:`visavis.frames.SharedFrames`.
+    ``landmarks``: ``(n, 468, 2)`` float32, FaceMesh points in pixels of each frame. ``motion``: ``(n, 2, 3)``
+    float32, the affine that takes the mouth region of ``reference`` to frame i. ``reference``: ``(height, width,
+    3)`` uint8 RGB, the picture at rest;
     ``original``: the same before its lips were closed, where they were open.
     ``jumps``: pairs (from, to) where playback may go on at ``to`` after ``from``. ``segments``: pairs (start, what
     the body does from there on), of bodies that are cut into such.
@@ -91,7 +92,7 @@ class BodyLoop:
     width: int
     height: int
     fps: Fraction
-    frames: NDArray[np.uint8]
+    frames: LoopFrames
     landmarks: NDArray[np.float32]
     motion: NDArray[np.float32]
     reference: NDArray[np.uint8]

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from visavis.frames import LoopFrames
 from visavis.playout.playout import Picture
 
 
@@ -35,7 +36,7 @@ class Body(Protocol):
     @property
     def height(self) -> int: ...
     @property
-    def frames(self) -> NDArray[np.uint8]: ...
+    def frames(self) -> LoopFrames: ...
     @property
     def jumps(self) -> tuple[tuple[int, int], ...]: ...
     @property
@@ -74,7 +75,7 @@ class StillBody:
     def __init__(
         self,
         body_id: str,
-        frames: NDArray[np.uint8],
+        frames: LoopFrames,
         jumps: tuple[tuple[int, int], ...] = (),
         segments: tuple[tuple[int, str], ...] = (),
     ) -> None:

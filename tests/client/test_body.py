@@ -55,6 +55,26 @@ def test_a_body_is_kept_between_caches_and_read_only(tmp_path: Path) -> None:
         body.frames[0, 0, 0] = 1
 
 
+def test_equal_frames_are_kept_once(tmp_path: Path) -> None:
+    shown = [pixels()[k] for k in (0, 1, 2, 1, 0)]
+    told = replace(avatar(), body_sha256=hashlib.sha256(b"".join(shown)).digest(), segments=((0, "nod"),))
+    cache = BodyCache(tmp_path)
+    with cache.writer(told) as writer:
+        for frame in shown:
+            writer.write(frame)
+        writer.commit()
+    (path,) = tmp_path.glob("*.body")
+    assert path.stat().st_size == 4096 + 3 * W * H * 3 // 2 + 4 * N
+    body = BodyCache(tmp_path).get(told)
+    assert body is not None and len(body) == N and body.segments == ((0, "nod"),)
+    assert [body.frame(i).tobytes() for i in range(N)] == shown
+    assert body.frames.shape == (N, H * 3 // 2, W) and np.asarray(body.frames).tobytes() == b"".join(shown)
+    damaged = bytearray(path.read_bytes())
+    damaged[-4:] = b"\xff" * 4
+    path.write_bytes(damaged)
+    assert BodyCache(tmp_path).get(told) is None and not path.exists()
+
+
 def test_a_body_that_is_not_what_its_digest_says_is_not_kept(tmp_path: Path) -> None:
     cache = BodyCache(tmp_path)
     with cache.writer(avatar()) as writer:

@@ -61,7 +61,7 @@ def test_a_body_leaves_its_loop_at_jump_points_only() -> None:
 
 def test_who_idles_does_not_nod_and_who_listens_does_not_look_away() -> None:
     assert set(Body().kinds(25 * 120)) == {"breath", "tilt", "turn", "away", "glance"}
-    assert set(Body(state="listening").kinds(25 * 120)[1:]) == {"breath", "tilt", "turn", "lift"}
+    assert set(Body(state="listening").kinds(25 * 120)[1:]) == {"breath", "tilt", "lift"}
 
 
 def test_a_pause_is_nodded_to_at_the_next_cut() -> None:

@@ -1,6 +1,7 @@
 """The cache of bodies: loop frames, each body in one memory-mapped file that all calls and processes share.
 
-A file is a 4096-byte JSON header, then the frames as they are. It is written beside its place and moved in
+A file is a 4096-byte JSON header, then the frames as they are; where some are the same, each picture once, and
+after them for every frame which of them it is (little-endian uint32). It is written beside its place and moved in
 whole, so that a reader never sees half a body; it is named after the digest of its pixels.
 """
 
@@ -19,11 +20,10 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from visavis.client.model import Avatar
 from visavis.errors import BodyCorrupt
-from visavis.frames import I420
+from visavis.frames import I420, LoopFrames, SharedFrames, digest
 from visavis.service.byte_budget import beyond_budget, entries
 
 _HEADER = 4096
@@ -37,14 +37,15 @@ _ORPHAN_S = 3600.0
 class Body:
     """The loop that idle plays and every mouth is pasted on.
 
-    ``frames``: read-only ``(n, height * 3 // 2, width)`` uint8, I420. ``jumps``: pairs (from, to).
+    ``frames``: read-only ``(n, height * 3 // 2, width)`` uint8, I420, an array or
+    :class:`visavis.frames.SharedFrames`. ``jumps``: pairs (from, to).
     ``segments``: pairs (start, what the body does from there on).
     """
 
     width: int
     height: int
     fps: Fraction
-    frames: NDArray[np.uint8]
+    frames: LoopFrames
     sha256: bytes
     jumps: tuple[tuple[int, int], ...] = ()
     segments: tuple[tuple[int, str], ...] = ()
@@ -70,37 +71,48 @@ class BodyWriter:
         self._avatar = avatar
         self._path = path
         self._hash = hashlib.sha256()
-        self._count = 0
+        self._order: list[int] = []
+        self._known: dict[bytes, int] = {}  # pictures by their digest
         handle, name = tempfile.mkstemp(prefix=_NEW, suffix=_SUFFIX, dir=directory)
         self._temporary = Path(name)
         self._file: IO[bytes] = os.fdopen(handle, "wb")
-        about = {
-            "magic": _MAGIC,
-            "frames": avatar.loop_length,
-            "width": avatar.width,
-            "height": avatar.height,
-        }
-        header = json.dumps({**about, "sha256": avatar.body_sha256.hex()}).encode()
-        self._file.write(header.ljust(_HEADER))
+        self._file.write(b"".ljust(_HEADER))
 
     def write(self, pixels: bytes) -> None:
         """The next frame. Raises :class:`BodyCorrupt` where its size is wrong or there are too many."""
-        if len(pixels) != self._avatar.frame_bytes or self._count == self._avatar.loop_length:
+        count = len(self._order)
+        if len(pixels) != self._avatar.frame_bytes or count == self._avatar.loop_length:
             raise BodyCorrupt(
-                f"body frame {self._count} has {len(pixels)} bytes, expected {self._avatar.loop_length} frames"
+                f"body frame {count} has {len(pixels)} bytes, expected {self._avatar.loop_length} frames"
                 f" of {self._avatar.frame_bytes}"
             )
-        self._file.write(pixels)
         self._hash.update(pixels)
-        self._count += 1
+        name = hashlib.blake2b(pixels, digest_size=16).digest()
+        if name not in self._known:
+            self._known[name] = len(self._known)
+            self._file.write(pixels)
+        self._order.append(self._known[name])
 
     def commit(self) -> None:
         """Raises :class:`BodyCorrupt` unless all frames are there and have the digest that names them."""
-        if self._count != self._avatar.loop_length or self._hash.digest() != self._avatar.body_sha256:
+        avatar, count = self._avatar, len(self._order)
+        if count != avatar.loop_length or self._hash.digest() != avatar.body_sha256:
             raise BodyCorrupt(
-                f"the {self._count} loop frames that came are not the {self._avatar.loop_length} that the server"
+                f"the {count} loop frames that came are not the {avatar.loop_length} that the server"
                 " named by their digest: fetch the body again"
             )
+        if len(self._known) < count:
+            self._file.write(np.array(self._order, "<u4").tobytes())
+        about = {
+            "magic": _MAGIC,
+            "frames": count,
+            "pictures": len(self._known),
+            "width": avatar.width,
+            "height": avatar.height,
+            "sha256": avatar.body_sha256.hex(),
+        }
+        self._file.seek(0)
+        self._file.write(json.dumps(about).encode().ljust(_HEADER))
         self._file.close()
         self._temporary.replace(self._path)
 
@@ -122,7 +134,7 @@ class BodyCache:
     def __init__(self, directory: str | os.PathLike[str] | None = None, max_bytes: int = 2 << 30) -> None:
         self.directory = Path(directory) if directory else _usual_directory()
         self.max_bytes = max_bytes
-        self._open: dict[Path, tuple[int, NDArray[np.uint8]]] = {}
+        self._open: dict[Path, tuple[int, LoopFrames]] = {}
         self.directory.mkdir(parents=True, exist_ok=True)
 
     def get(self, avatar: Avatar) -> Body | None:
@@ -170,20 +182,24 @@ class BodyCache:
         size = f"{avatar.width}x{avatar.height}x{avatar.loop_length}"
         return self.directory / f"{avatar.body_sha256.hex()}-{size}{_SUFFIX}"
 
-    def _load(self, path: Path, avatar: Avatar) -> NDArray[np.uint8] | None:
-        shape = (avatar.loop_length, avatar.height * 3 // 2, avatar.width)
+    def _load(self, path: Path, avatar: Avatar) -> LoopFrames | None:
+        count = avatar.loop_length
         try:
             with path.open("rb") as file:
                 header = json.loads(file.read(_HEADER))
-            if header.get("magic") != _MAGIC or path.stat().st_size != _HEADER + int(np.prod(shape)):
+            kept = int(header.get("pictures", count))
+            shape = (kept, avatar.height * 3 // 2, avatar.width)
+            end = _HEADER + int(np.prod(shape))
+            size = end + (4 * count if kept < count else 0)
+            if header.get("magic") != _MAGIC or not 0 < kept <= count or path.stat().st_size != size:
                 return None
-            frames = np.memmap(path, np.uint8, mode="r", offset=_HEADER, shape=shape)
-        except (OSError, ValueError, AttributeError):
+            frames: LoopFrames = np.memmap(path, np.uint8, mode="r", offset=_HEADER, shape=shape)
+            if kept < count:
+                order = np.fromfile(path, "<u4", count, offset=end)
+                frames = SharedFrames(np.asarray(frames), order)
+            return frames if digest(frames) == avatar.body_sha256 else None
+        except (OSError, ValueError, AttributeError, IndexError):
             return None
-        digest = hashlib.sha256()
-        for frame in frames:
-            digest.update(frame)
-        return frames if digest.digest() == avatar.body_sha256 else None
 
 
 def _usual_directory() -> Path:

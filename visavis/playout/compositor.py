@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from visavis.frames import I420, paste_i420
+from visavis.frames import I420, LoopFrames, paste_i420
 from visavis.playout.picture import Picture
 
 
-class LoopFrames(Protocol):
+class Body(Protocol):
     """Body frames of one size: ``(n, height * 3 // 2, width)`` uint8, I420; :class:`visavis.Body` is such."""
 
     @property
@@ -19,7 +18,7 @@ class LoopFrames(Protocol):
     @property
     def height(self) -> int: ...
     @property
-    def frames(self) -> NDArray[np.uint8]: ...
+    def frames(self) -> LoopFrames: ...
 
 
 class Compositor:
@@ -34,7 +33,7 @@ class Compositor:
         """The stream went on without this compositor: there is no last picture to hold or to fade."""
         self._has_shown, self._before_fade = False, None
 
-    def compose(self, picture: Picture, body: LoopFrames) -> I420:
+    def compose(self, picture: Picture, body: Body) -> I420:
         """The whole picture: I420 of the body's size, ``(height * 3 // 2, width)``, valid until the next call."""
         plain: I420 = body.frames[picture.loop_index % len(body.frames)]
         if self._shown.shape != plain.shape:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from visavis.audio import Resampler, WholeSamples
 from visavis.client.start_delay import StartDelay
 from visavis.frames import I420, SAMPLE_RATE, Frame
-from visavis.playout.compositor import Compositor, LoopFrames
+from visavis.playout.compositor import Body, Compositor
 from visavis.playout.pacer import TurnWriter
 from visavis.playout.playout import Playout
 from visavis.playout.speaker import Speaker
@@ -67,7 +67,7 @@ class Player:
 
     def __init__(
         self,
-        body: LoopFrames,
+        body: Body,
         playout: Playout,
         avatar: TurnWriter,
         start_delay: StartDelay,
@@ -97,7 +97,7 @@ class Player:
         self._started = 0  # turns that were told
         self._finished = 0
 
-    def use(self, body: LoopFrames, playout: Playout, avatar: TurnWriter, start_delay: StartDelay) -> None:
+    def use(self, body: Body, playout: Playout, avatar: TurnWriter, start_delay: StartDelay) -> None:
         """Another avatar, from the next picture on. Raises ``RuntimeError`` while something is said."""
         self._speaker.use(avatar, playout, start_delay)
         self._body, self._playout, self._compositor = body, playout, Compositor()

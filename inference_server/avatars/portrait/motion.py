@@ -25,68 +25,43 @@ _COUNTER = 0.5  # of the head's turn: so far the eyes turn back, to keep looking
 
 
 @dataclass(frozen=True)
-class Stroke:
-    """A movement there and back. ``start``, ``peak``, ``end``: seconds; ``x`` and ``y`` in face heights (right,
-    down), ``roll``, ``yaw`` and ``pitch`` (chin down) in radians."""
-
-    start: float
-    peak: float
-    end: float
-    x: float = 0.0
-    y: float = 0.0
-    roll: float = 0.0
-    yaw: float = 0.0
-    pitch: float = 0.0
-
-
-@dataclass(frozen=True)
 class Segment:
-    """``kind`` is told to clients (``LoopSegment`` of the contract). ``looks``: start and end in seconds and
-    degrees right and down of a look away. ``brows``: start, peak, end of a raise, and its height in face heights.
-    ``breath``: how far the shoulders rise, in face heights."""
+    """A movement to a pose and back the same way, whose pictures serve twice.
+
+    ``kind`` is told to clients (``LoopSegment`` of the contract). The pose half-way: ``x`` and ``y`` in face
+    heights (right, down), ``roll``, ``yaw`` and ``pitch`` (chin down) in radians. ``blinks``: when they begin, in
+    seconds. ``look``: from when on, in seconds, and degrees right and down of a look away. ``brows``: from when on
+    they rise, and how far, in face heights; ``breath``: how far the shoulders do.
+    """
 
     kind: str
     seconds: float
-    strokes: tuple[Stroke, ...]
+    x: float
+    y: float
+    roll: float
+    yaw: float
+    pitch: float
     blinks: tuple[float, ...] = ()
-    looks: tuple[tuple[float, float, float, float], ...] = ()
-    brows: tuple[tuple[float, float, float, float], ...] = ()
+    look: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    brows: tuple[float, float] = (0.0, 0.0)
     breath: float = 0.0
 
 
 SEGMENTS = (
-    Segment("breath", 1.6, (Stroke(0, 0.76, 1.6, 0.004, -0.003, 0.014, 0.016, -0.012),), breath=0.006),
-    Segment("tilt", 1.36, (Stroke(0, 0.6, 1.36, -0.010, 0.007, -0.040, -0.026, 0.030),), blinks=(0.5,)),
-    Segment("nod", 0.88, (Stroke(0, 0.36, 0.88, -0.016, 0.036, -0.010, -0.032, 0.100),)),
-    Segment(
-        "lift",
-        0.96,
-        (Stroke(0, 0.44, 0.96, 0.017, -0.034, 0.016, 0.034, -0.095),),
-        blinks=(0.56,),
-        brows=((0.04, 0.36, 0.9, 0.010),),
-    ),
-    Segment(
-        "away",
-        1.36,
-        (Stroke(0, 0.6, 1.36, 0.016, -0.008, 0.016, 0.044, -0.036),),
-        looks=((0.1, 1.06, 2.4, -1.6),),
-        brows=((0.1, 0.5, 1.2, 0.004),),
-    ),
-    Segment("turn", 1.36, (Stroke(0, 0.66, 1.36, -0.038, 0.003, -0.024, -0.094, 0.010),), breath=0.004),
-    Segment(
-        "turn",
-        1.28,
-        (Stroke(0, 0.68, 1.28, 0.037, 0.001, 0.030, 0.092, -0.012),),
-        brows=((0.2, 0.6, 1.16, 0.006),),
-    ),
-    Segment(
-        "glance",
-        1.2,
-        (Stroke(0, 0.56, 1.2, -0.012, 0.006, 0.022, -0.020, 0.022),),
-        blinks=(0.72,),
-        looks=((0.16, 0.76, -2.0, 1.4),),
-        breath=0.003,
-    ),
+    Segment("breath", 1.6, 0.004, -0.003, 0.014, 0.016, -0.012, breath=0.006),
+    Segment("tilt", 1.36, -0.012, 0.007, -0.046, -0.036, 0.030, blinks=(0.5,)),
+    Segment("nod", 0.88, -0.020, 0.036, -0.014, -0.048, 0.104),
+    Segment("lift", 0.96, 0.021, -0.034, 0.020, 0.052, -0.098, brows=(0.04, 0.010)),
+    Segment("away", 1.36, 0.018, -0.008, 0.018, 0.050, -0.036, look=(0.1, 2.4, -1.6), brows=(0.1, 0.004)),
+    Segment("turn", 1.36, -0.040, 0.003, -0.026, -0.108, 0.010, breath=0.004),
+    Segment("glance", 1.2, -0.012, 0.006, 0.022, -0.020, 0.022, (0.72,), (0.16, -2.0, 1.4), breath=0.003),
+    Segment("turn", 1.28, 0.039, 0.001, 0.034, 0.106, -0.012, brows=(0.2, 0.006)),
+    Segment("breath", 1.36, -0.005, -0.004, -0.010, -0.018, -0.014, breath=0.006),
+    Segment("nod", 0.8, 0.016, 0.022, 0.014, 0.040, 0.068, blinks=(0.16,)),
+    Segment("tilt", 1.28, 0.014, 0.005, 0.042, 0.038, 0.024, breath=0.003),
+    Segment("lift", 1.12, -0.018, -0.022, -0.018, -0.046, -0.066, blinks=(0.64,), brows=(0.1, 0.007)),
+    Segment("sway", 1.2, 0.024, 0.002, 0.014, 0.024, 0.010, blinks=(0.4,), breath=0.003),
+    Segment("away", 1.28, -0.014, 0.004, -0.016, -0.052, 0.020, look=(0.12, -1.8, -2.0)),
 )
 """What a body can do, the most needed first. No two last longer than three seconds together."""
 
@@ -110,6 +85,13 @@ class Poses:
         return tuple(start for start, _ in self.segments)
 
     @property
+    def order(self) -> NDArray[np.int32]:
+        """``(n,)``: which picture each frame is, where poses that come again are drawn once."""
+        rows = np.column_stack((self.moves, self.lids, self.gaze, self.brows, self.breath))
+        known: dict[bytes, int] = {}
+        return np.array([known.setdefault((row + 0.0).tobytes(), len(known)) for row in rows], np.int32)
+
+    @property
     def jumps(self) -> tuple[tuple[int, int], ...]:
         """(last frame of a segment, first frame of another one)."""
         n = len(self.moves)
@@ -117,22 +99,19 @@ class Poses:
         return tuple((end, cut) for end in ends for cut in self.cuts if (end + 1) % n != cut)
 
 
-def segments(fps: Fraction, frame_bytes: int) -> list[Segment]:
-    """As many as a body of such frames has room for."""
-    most = max(int(LEAST_SECONDS * fps), MOST_BYTES // frame_bytes)
-    chosen: list[Segment] = []
-    used = 0
-    for segment in SEGMENTS:
-        frames = _frames(segment, fps)
-        if used + frames <= most or not chosen:
-            chosen.append(segment)
-            used += frames
-    return chosen
-
-
 def poses(fps: Fraction, frame_bytes: int) -> Poses:
-    """The pose of every frame of the loop."""
-    chosen = segments(fps, frame_bytes)
+    """The pose of every frame of a loop of as many segments as a body of such frames has room for."""
+    most = max(int(LEAST_SECONDS * fps), MOST_BYTES // frame_bytes)
+    chosen: tuple[Segment, ...] = SEGMENTS[:1]
+    made = _joined(chosen, fps)
+    for segment in SEGMENTS[1:]:
+        more = _joined((*chosen, segment), fps)
+        if more.order.max() < most:
+            made, chosen = more, (*chosen, segment)
+    return made
+
+
+def _joined(chosen: tuple[Segment, ...], fps: Fraction) -> Poses:
     parts = [_poses(segment, fps) for segment in chosen]
     cuts = np.cumsum([0] + [len(part[0]) for part in parts[:-1]])
     moves, lids, gaze, brows, breath = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -140,37 +119,30 @@ def poses(fps: Fraction, frame_bytes: int) -> Poses:
     return Poses(moves, lids, gaze, brows, breath, told)
 
 
-def _frames(segment: Segment, fps: Fraction) -> int:
-    return max(2, 2 * round(segment.seconds * fps / 2))
-
-
 def _poses(segment: Segment, fps: Fraction) -> tuple[NDArray[np.float64], ...]:
-    n = _frames(segment, fps)
-    t = np.arange(n) * segment.seconds / n
-    moves = np.zeros((n, 5))
-    for stroke in segment.strokes:
-        there = _swell(t, stroke.start, stroke.peak, stroke.end)
-        moves += np.outer(there, [stroke.x, stroke.y, stroke.roll, stroke.yaw, stroke.pitch])
+    half = max(1, round(segment.seconds * fps / 2))
+    t = np.arange(half + 1) * segment.seconds / (2 * half)
+    middle = segment.seconds / 2
+    pose = [segment.x, segment.y, segment.roll, segment.yaw, segment.pitch]
+    moves = np.outer(_rise(t, 0, middle), pose)
+    start, right, down = segment.look
+    away = np.clip((t - start) / _SACCADE_S, 0, 1)
+    gaze = np.clip(np.outer(away, [right, down]) - _COUNTER * np.degrees(moves[:, 3:5]), -3, 3)
+    start, height = segment.brows
+    brows = height * _rise(t, start, middle)
+    breath = segment.breath * _rise(t, 0, middle)
     times, values = np.array(_BLINK_SHAPE).T
-    lids = np.zeros(n)
+    lids = np.zeros(2 * half)
     for start in segment.blinks:
-        lids = np.maximum(lids, np.interp(t - start, times, values, 0, 0))
-    gaze = -_COUNTER * np.degrees(moves[:, 3:5])
-    for start, end, right, down in segment.looks:
-        away = np.clip((t - start) / _SACCADE_S, 0, 1) * np.clip((end - t) / _SACCADE_S, 0, 1)
-        gaze += np.outer(away, [right, down])
-    brows = np.zeros(n)
-    for start, peak, end, height in segment.brows:
-        brows += height * _swell(t, start, peak, end)
-    breath = segment.breath * _swell(t, 0, 0.42 * segment.seconds, segment.seconds)
-    return moves, lids, np.clip(gaze, -3, 3), brows, breath
+        whole = np.arange(2 * half) * segment.seconds / (2 * half)
+        lids = np.maximum(lids, np.interp(whole - start, times, values, 0, 0))
+    there_and_back = np.concatenate((np.arange(half + 1), np.arange(half - 1, 0, -1)))
+    return moves[there_and_back], lids, gaze[there_and_back], brows[there_and_back], breath[there_and_back]
 
 
-def _swell(t: NDArray[np.float64], start: float, peak: float, end: float) -> NDArray[np.float64]:
-    """0 to 1 at ``peak`` and back to 0, still at all three (a quintic each way)."""
-    s = np.clip(np.where(t < peak, (t - start) / (peak - start), (end - t) / (end - peak)), 0, 1)
-    out: NDArray[np.float64] = s**3 * (10 - 15 * s + 6 * s**2)
-    return out
+def _rise(t: NDArray[np.float64], start: float, end: float) -> NDArray[np.float64]:
+    """From 0 at ``start`` to 1 at ``end``, still at both (a quintic)."""
+    return _smooth((t - start) / (end - start))
 
 
 class HeadMotion:

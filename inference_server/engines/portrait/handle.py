@@ -49,8 +49,12 @@ class PortraitHandle:
         self.atlas: NDArray[np.uint8] = prepared.arrays["atlas"]
         self.region = Rect(*(int(v) for v in prepared.meta["region"]))
         self._rest = i420_planes(self.atlas[REST], self.region.width, self.region.height)
-        self._places = [_Place(affine, self.region, body) for affine in body.motion]
-        rects = [place.rect for place in self._places]
+        places: dict[bytes, _Place] = {}  # frames in the same pose share theirs
+        for affine in body.motion:
+            if affine.tobytes() not in places:
+                places[affine.tobytes()] = _Place(affine, self.region, body)
+        self._places = [places[affine.tobytes()] for affine in body.motion]
+        rects = [place.rect for place in places.values()]
         left, top = min(r.x for r in rects), min(r.y for r in rects)
         right, bottom = max(r.x + r.width for r in rects), max(r.y + r.height for r in rects)
         self._largest = Rect(left, top, right - left, bottom - top)
@@ -62,8 +66,8 @@ class PortraitHandle:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the atlas and, once drawn on, of every body frame's mouth at rest."""
-        return self.atlas.nbytes + sum(place.rect.i420_size for place in self._places)
+        """Bytes of the atlas and, once drawn on, of the mouth at rest in every pose of the body."""
+        return self.atlas.nbytes + sum(place.rect.i420_size for place in set(self._places))
 
     def rect(self, loop_index: int) -> Rect:
         """The rectangle that changes when the mouth is drawn on this body frame."""

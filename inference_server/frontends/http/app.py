@@ -167,7 +167,7 @@ def _avatar_routes(app: FastAPI, core: Core) -> None:
         headers = {"ETag": tag, "Cache-Control": "private, max-age=31536000, immutable"}
         if tag in if_none_match or if_none_match.strip() == "*":
             return Response(status_code=304, headers=headers)
-        headers["Content-Length"] = str(loop.frames.nbytes)
+        headers["Content-Length"] = str(len(loop) * loop.frame(0).nbytes)
 
         async def pictures() -> AsyncIterator[bytes]:
             for index in range(len(loop)):

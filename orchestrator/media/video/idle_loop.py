@@ -2,7 +2,8 @@
 
 A loop is coded in phases whose IDRs are spread, so that from any loop index some phase can be entered within
 a second, and at every index that a jump leads to at once, while none pops more often than every five or six
-(once a loop, where the loop is shorter). Peers that cannot ask for a key frame get one phase with all of these
+(once a loop, where the loop is shorter). A body of many segments jumps at most cuts anyway: half as many phases.
+Peers that cannot ask for a key frame get one phase with all of these
 IDRs instead.
 """
 
@@ -30,7 +31,7 @@ from visavis.service.unhandled import logged
 log = Log(__name__)
 SHORTEST_SECONDS = 4
 MOST_PHASES = 6
-_VERSION = 1
+_VERSION = 2
 
 AccessUnit = tuple[bytearray, ...]
 """RTP packets of one picture: twelve bytes of room for the header, then the payload. Shared by all calls."""
@@ -111,7 +112,8 @@ def encode_phases(
         if loop < second:
             plans = [list(range(0, length, second))]
     else:
-        count = min(len(entries), MOST_PHASES)
+        many = len(key.starts) > MOST_PHASES
+        count = min(len(entries), MOST_PHASES // 2 if many else MOST_PHASES)
         plans = [entries[phase::count] for phase in range(count)]
     phases = []
     for plan in plans:

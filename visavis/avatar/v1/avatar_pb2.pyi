@@ -484,7 +484,7 @@ Global___LoopJump: _TypeAlias = LoopJump  # noqa: Y015
 
 @_typing.final
 class LoopSegment(_message.Message):
-    """What the body does from body loop index `start` on, until the next segment: breath, tilt, turn, away (it looks away),
+    """What the body does from body loop index `start` on, until the next segment: breath, tilt, sway, turn, away (it looks away),
     glance (for a moment), lift (of chin and brows) or nod. Kinds of later versions are kept, and chosen for no state.
     """
 
