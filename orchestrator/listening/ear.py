@@ -103,10 +103,12 @@ class Ear:
             words, self._words = self._words[:FRAME], self._words[FRAME:]
             self._powers.append(float(clean @ clean))
             probability = self._probability(clean)
+            sure = False
             if self._echoes:
                 subtracted = self._subtracted(words)
-                probability = max(probability, subtracted * self._over_residue(words))
-            events += self._judge(probability, words, _UNSURE_FRAMES if unsure else ONSET_FRAMES)
+                sure = self._over_residue(words)
+                probability = max(probability, subtracted * sure)
+            events += self._judge(probability, words, _UNSURE_FRAMES if unsure else ONSET_FRAMES, sure)
         return events
 
     def _over_residue(self, words: Sound) -> bool:
@@ -151,8 +153,9 @@ class Ear:
         first = next(at for at, power in enumerate(powers) if power >= least)
         return before[max(0, first - 1) :] if self._echoes else before
 
-    def _judge(self, probability: float, words: Sound, onset: int) -> list[EarEvent]:
-        loud = probability > (_SPEECH if self._quiet or not self._speaks else _STILL_SPEECH)
+    def _judge(self, probability: float, words: Sound, onset: int, sure: bool) -> list[EarEvent]:
+        goes_on = (self._speaks and not self._quiet) or (sure and self._loud > 0)
+        loud = probability > (_STILL_SPEECH if goes_on else _SPEECH)
         self._loud = self._loud + 1 if loud else 0
         if not self._speaks:
             self._before.append(words)
