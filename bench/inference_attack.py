@@ -38,7 +38,7 @@ FRAMES = int(SECONDS / TICK_S)
 HOSTILE, FLOOD_S = 8, 590
 UPLOADS, UPLOAD_BYTES = 30, 40 << 20
 KEPT = 0.99
-STREAMS, MESSAGE_BYTES, LARGEST, ROUNDS = 30, 44 << 20, 4 << 20, 5
+STREAMS, MESSAGE_BYTES, LARGEST, ROUNDS = 30, 44 << 20, 2 << 20, 5
 IDLE_TIMES, BUDGET = 1.5, STREAMS * LARGEST
 """The front may have so many times its memory, and of each stream one message of the largest size."""
 NICE = 19

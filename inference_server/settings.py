@@ -96,7 +96,7 @@ class Settings(ServiceSettings):
     video_s: float = Field(10.0, ge=0.2, le=60, description="longest video that is made an avatar")
     bundle_bytes: int = Field(1024 * MIB, ge=MIB, description="largest avatar bundle that is imported")
     message_bytes: int = Field(
-        4 * MIB,
+        2 * MIB,
         ge=64 << 10,
         description="largest gRPC message; raise it while clients of before send larger pictures whole",
     )

@@ -21,8 +21,8 @@ from collections.abc import AsyncIterator
 
 from websockets.asyncio.server import ServerConnection, serve
 
-from bench.conversation.__main__ import listening, report
 from bench.conversation.sound import last_word
+from bench.conversation.talks import listening, report
 from testing.ports import free_port
 from tests.support.house import orchestrator
 from tests.support.servers import running_server

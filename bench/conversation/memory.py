@@ -2,9 +2,9 @@
 
 ``python -m bench.conversation.memory [--cuts 100]``
 
-The built-in voice speaks whole texts; each is cut at a random moment. How far it had come is the last of its
-words that Moonshine recognises in the sound up to there; it makes up words of its own for one that is cut; how
-many are remembered is what ``HeardText`` says.
+The built-in voice speaks whole texts; each is cut at random moments. How far it had come is the last of its words
+that Moonshine recognises in the sound up to there, and goes on to recognise in what it hears of the next 0.4 s: it
+makes up words for one that is cut, and takes them back. How many are remembered is what ``HeardText`` says.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ TEXTS = (
 )
 RATE = 16_000
 _TAIL_S = 0.15
+_STEP_S = 0.05
+_FIRM_STEPS = 8
 
 
 async def sound_of(text: str) -> tuple[np.ndarray, HeardText, list[str]]:
@@ -53,6 +55,14 @@ def reached(words: list[str], recognised: str) -> int:
     return max((block.a + block.size for block in blocks if block.size), default=0)
 
 
+def firm(sound: np.ndarray, words: list[str], recognise: Recogniser) -> list[int]:
+    """How many words had come for good, at each step of the sound."""
+    quiet, size = np.zeros(int(_TAIL_S * RATE), np.float32), int(_STEP_S * RATE)
+    cuts = range(0, len(sound) + size, size)
+    got = [reached(words, recognise(np.concatenate((sound[:cut], quiet)))) for cut in cuts]
+    return [min(got[at : at + _FIRM_STEPS]) for at in range(len(got))]
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -60,13 +70,13 @@ def main() -> None:
     cuts = parser.parse_args().cuts
     rng, recognise = random.Random(1), Recogniser()
     spoken_texts = [asyncio.run(sound_of(text)) for text in TEXTS]
+    came = [firm(sound, words, recognise) for sound, _, words in spoken_texts]
     off = Counter[int]()
     for number in range(cuts):
-        sound, heard, words = spoken_texts[number % len(TEXTS)]
-        cut = int(len(sound) * rng.uniform(0.1, 0.95))
-        pcm = np.concatenate((sound[:cut], np.zeros(int(_TAIL_S * RATE), np.float32)))
-        got = reached(words, recognise(pcm))
-        off[len(heard.heard(cut * 1000 / RATE).split()) - got] += 1
+        sound, heard, _ = spoken_texts[number % len(TEXTS)]
+        cut = rng.uniform(0.1, 0.95) * len(sound) / RATE
+        got = came[number % len(TEXTS)][round(cut / _STEP_S)]
+        off[len(heard.heard(cut * 1000).split()) - got] += 1
     near = sum(count for words, count in off.items() if abs(words) <= 1)
     print(f"remembered within a word of what was recognised: {near} of {cuts}")
     print(f"words too many: {dict(sorted(off.items()))}")

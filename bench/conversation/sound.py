@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from testing.caller.recording import G711, Recording
+from testing.caller.recording import Recording
 
 LOUD = 400
 """Amplitude of something audible: -38 dBFS."""
 _PACKET_S = 0.02
 _ROOM_S = 0.08
+_DECODER_S = 0.2
+"""Opus is right so long after a decoder's first packet."""
 _DUCKED = 0.5
 _SILENT_PACKETS = 4
 
@@ -35,12 +37,12 @@ def last_word(pcm: NDArray[np.int16], rate: int) -> float:
 
 def packets(recording: Recording, since: float) -> list[tuple[float, NDArray[np.int16]]]:
     """Arrival and sound of each packet from then on, in the order of the sender."""
-    table = G711[recording.codec]
-    return [
-        (packet.arrived, table[np.frombuffer(packet.payload, np.uint8)])
-        for packet in recording.audio.ordered()
-        if packet.arrived >= since
+    decode = recording.decoder()
+    ahead = since - _DECODER_S
+    found = [
+        (each.arrived, decode(each.payload)) for each in recording.audio.ordered() if each.arrived >= ahead
     ]
+    return [(arrived, pcm) for arrived, pcm in found if arrived >= since]
 
 
 def first_sound(recording: Recording, since: float) -> float:
@@ -73,7 +75,7 @@ class Heard:
 
 def quieter(heard: Heard, reference: NDArray[np.int16], since: float) -> float:
     """When the voice was at half the amplitude of the same words before."""
-    size = 160
+    size = int(_PACKET_S * heard.recording.rate)
     for number, (arrived, pcm) in enumerate(packets(heard.recording, heard.since)):
         usual = reference[number * size : (number + 1) * size].astype(float)
         if arrived < since or np.sqrt(np.mean(usual**2)) < LOUD:

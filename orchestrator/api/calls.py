@@ -29,9 +29,9 @@ from orchestrator.api.shown import json_list, json_object, shown
 from orchestrator.calls.gateway import DialOrder
 from orchestrator.calls.turns import TurnRecord
 from orchestrator.speech.base import PCM
-from orchestrator.speech.wav import WavReader
 from visavis.service.routes import needs
 from visavis.service.unhandled import logged
+from visavis.wav import WavReader
 
 ARRIVING = 64
 """Pieces of an upload that wait to be played; then the sender waits."""

@@ -23,10 +23,12 @@ from orchestrator.recording.sealed import WrongKey
 from orchestrator.recording.store import StoreAway
 from orchestrator.speech.base import SpeechError
 from visavis.service.text import escaped
+from visavis.wav import WavError
 
 _STATUS: dict[type[Exception], int] = {
     AvatarError: 400,
     SpeechError: 400,
+    WavError: 400,
     CallGone: 410,
     TooManyTurns: 429,
     AssistantError: 400,

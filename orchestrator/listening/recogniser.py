@@ -19,6 +19,8 @@ _PACKAGE, _FOLDER = "moonshine-voice", "assets/tiny-en"
 _START, _END, _FIRST_TEXT = 1, 2, 3
 _TOKENS_PER_SECOND = 6.5
 _FEWEST_SAMPLES = 3200
+_QUIET_AFTER = 6400
+"""Samples of silence that follow an utterance: without, its last words are less often right."""
 
 
 class NoModel(RuntimeError):
@@ -70,7 +72,7 @@ class Recogniser:
             return ""
         if len(sound) < _FEWEST_SAMPLES:
             sound = np.pad(sound, (0, _FEWEST_SAMPLES - len(sound)))
-        batch = sound[None].astype(np.float32)
+        batch = np.pad(sound, (0, _QUIET_AFTER))[None].astype(np.float32)
         mask = np.ones(batch.shape, np.int64)
         hidden = self._encoder.run(None, {"input_values": batch, "attention_mask": mask})[0]
         most = max(4, int(len(sound) / 16_000 * _TOKENS_PER_SECOND) + 4)

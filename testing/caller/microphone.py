@@ -79,7 +79,7 @@ class Echo:
         size = rate * 80 // 1000
         tail = np.random.default_rng(8).standard_normal(size) * np.exp(-np.arange(size) / (size / 6)) * 0.3
         tail[0] += 1.0
-        self._room = tail * 10 ** (decibels / 20)
+        self._room = tail / np.linalg.norm(tail) * 10 ** (decibels / 20)
         self._table = G711[codec]
         self._line: deque[PCM] = deque([np.zeros(rate * _MS // 1000, np.int16)] * (delay_ms // _MS))
         self._past: NDArray[np.float64] = np.zeros(size - 1)

@@ -191,12 +191,16 @@ class Recording:
         if not packets:
             return np.zeros(0, np.int16)
         first = packets[0].timestamp
-        pieces = list(map(_opus() if self.codec == "opus" else self._g711, (p.payload for p in packets)))
+        pieces = list(map(self.decoder(), (p.payload for p in packets)))
         out = np.zeros(packets[-1].timestamp - first + len(pieces[-1]), np.int16)
         for packet, pcm in zip(packets, pieces, strict=True):
             at = packet.timestamp - first
             out[at : at + len(pcm)] = pcm[: len(out) - at]
         return out
+
+    def decoder(self) -> Callable[[bytes], NDArray[np.int16]]:
+        """Makes samples at ``rate`` of payloads in a row."""
+        return _opus() if self.codec == "opus" else self._g711
 
     def _g711(self, payload: bytes) -> NDArray[np.int16]:
         pcm: NDArray[np.int16] = G711[self.codec][np.frombuffer(payload, np.uint8)]

@@ -191,7 +191,9 @@ async def test_metrics_sum_the_lips_of_ended_calls(tmp_path: Path) -> None:
 async def test_metrics_of_recordings(tmp_path: Path) -> None:
     registry: Any = SimpleNamespace(active=0, refused=0, calls=[], call=lambda call_id: None)
     collector = OrchestratorCollector(registry, cast(Any, SimpleNamespace(workers=[])))
-    figures = SimpleNamespace(active=2, failures=1, seconds=90.5, octets=4000, waiting=3)
+    figures = SimpleNamespace(
+        active=2, failures=1, seconds=90.5, octets=4000, kept=SimpleNamespace(waiting=3)
+    )
     collector.recordings = cast(Any, figures)
     lines = (
         await House(tmp_path, registry=make_registry(collector)).client.get("/metrics")

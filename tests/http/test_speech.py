@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from inference_server.errors import RequestError
 from inference_server.frontends.http.clip import read_wav
 from testing.card import read_card
 from tests.support.avatar_client import portrait
@@ -113,6 +114,18 @@ def test_wav_files_of_other_kinds_are_read() -> None:
     assert rate == 48_000
     _, rate = read_wav(wav(tone(0.2, rate=9000), 9000))
     assert rate == 11_025
+
+
+def test_a_wav_of_another_codec_meets_no_decoder() -> None:
+    file = io.BytesIO()
+    with av.open(file, "w", format="wav") as out:
+        stream: Any = out.add_stream("adpcm_ima_wav", rate=16_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(tone(0.2).reshape(1, -1)[:, :505], format="s16p", layout="mono")
+        frame.sample_rate = 16_000
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            out.mux(packet)
+    with pytest.raises(RequestError, match="a WAV of IMA ADPCM is not supported: send 16-bit PCM"):
+        read_wav(file.getvalue())
 
 
 @pytest.mark.process

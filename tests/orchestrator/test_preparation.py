@@ -34,7 +34,6 @@ class Server(FakeServer):
 
     def __init__(self) -> None:
         super().__init__(known=set())
-        self.makes = "anna"
         self.refusal = ""
         self.asked: list[bytes] = []
         self.hold = asyncio.Event()
@@ -61,8 +60,8 @@ class Server(FakeServer):
         await self.hold.wait()
         if self.refusal or b"bad" in request.image:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, self.refusal or "there is no face in it")
-        self.known.add(self.makes)
-        yield pb.PrepareAvatarProgress(progress=1.0, avatar=avatar(self.makes))
+        self.known.add(self.makes.avatar_id)
+        yield pb.PrepareAvatarProgress(progress=1.0, avatar=self.makes)
         self.change()
 
 
@@ -186,7 +185,7 @@ async def test_a_later_failure_of_the_default_is_told(server: Server, control: C
     await control.until(lambda now: now.avatar.state == "coding")
     control.workers_say("ready")
     assert (await control.status()).talking_face and control.desk.talking_face()
-    server.refusal, server.makes = "the engine is another one and wants a video", "other"
+    server.refusal, server.makes = "the engine is another one and wants a video", avatar("other")
     server.known.clear()
     server.change()
     status = await control.until(lambda now: now.avatar.state == "failed")

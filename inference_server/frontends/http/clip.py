@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from inference_server.errors import invalid
 from visavis.frames import I420
+from visavis.wav import WavError, WavReader
 
 _MOVFLAGS = "frag_keyframe+empty_moov+default_base_moof"
 _RATES = (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
@@ -20,21 +21,27 @@ _RATES = (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 
 def read_wav(data: bytes) -> tuple[NDArray[np.int16], int]:
     """The sound of a WAV file as ``(n,)`` int16 mono, and its sample rate. Raises ``invalid_argument``."""
+    reader = WavReader()
     try:
-        opened: Any = av.open(io.BytesIO(data), format="wav")
-        with opened as file:
-            rate = file.streams.audio[0].rate
-            rate = next((known for known in _RATES if known >= rate), _RATES[-1])
-            mono = av.AudioResampler(format="s16", layout="mono", rate=rate)
-            frames = [out for frame in file.decode(audio=0) for out in mono.resample(frame)]
-            frames += mono.resample(None)
-    except (av.FFmpegError, IndexError, ValueError):
-        raise invalid("The body is no WAV file that can be read: send one, of any rate.") from None
-    sound = [frame.to_ndarray().reshape(-1) for frame in frames]
-    pcm: NDArray[np.int16] = np.concatenate([np.zeros(0, np.int16), *sound]).astype(np.int16)
+        pcm = reader.feed(data)
+        reader.end()
+    except WavError as error:
+        raise invalid(f"The body is no WAV file that can be read ({error}).") from None
     if not len(pcm):
         raise invalid("The WAV file has no sound: send one that has.")
-    return pcm, rate
+    rate = next((known for known in _RATES if known >= reader.sample_rate), _RATES[-1])
+    return (pcm if rate == reader.sample_rate else _resampled(pcm, reader.sample_rate, rate)), rate
+
+
+def _resampled(pcm: NDArray[np.int16], rate: int, to: int) -> NDArray[np.int16]:
+    resampler = av.AudioResampler(format="s16", layout="mono", rate=to)
+    out: list[Any] = []
+    for at in range(0, len(pcm), rate):
+        frame = av.AudioFrame.from_ndarray(pcm[at : at + rate].reshape(1, -1), format="s16", layout="mono")
+        frame.sample_rate = rate
+        out += resampler.resample(frame)
+    out += resampler.resample(None)
+    return np.concatenate([frame.to_ndarray().reshape(-1) for frame in out]).astype(np.int16)
 
 
 class Clip:

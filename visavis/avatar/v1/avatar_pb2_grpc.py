@@ -96,7 +96,7 @@ class AvatarServiceServicer(object):
     def PrepareAvatar(self, request, context):
         """Portrait (or short video) to prepared avatar. Idempotent: the same bytes and
         settings give the same ids, and a prepared avatar answers at once. For files that fit
-        into one message, which servers take up to 4 MiB of.
+        into one message, which servers take up to 2 MiB of.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

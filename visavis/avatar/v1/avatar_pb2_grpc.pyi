@@ -51,7 +51,7 @@ class AvatarServiceStub:
     PrepareAvatar: _grpc.UnaryStreamMultiCallable[_avatar_pb2.PrepareAvatarRequest, _avatar_pb2.PrepareAvatarProgress]
     """Portrait (or short video) to prepared avatar. Idempotent: the same bytes and
     settings give the same ids, and a prepared avatar answers at once. For files that fit
-    into one message, which servers take up to 4 MiB of.
+    into one message, which servers take up to 2 MiB of.
     """
     UploadAvatar: _grpc.StreamStreamMultiCallable[_avatar_pb2.PrepareAvatarRequest, _avatar_pb2.PrepareAvatarProgress]
     """The same for files of any size, in pieces (256 KiB are good). The server's first message,
@@ -76,7 +76,7 @@ class AvatarServiceAsyncStub(AvatarServiceStub):
     PrepareAvatar: _aio.UnaryStreamMultiCallable[_avatar_pb2.PrepareAvatarRequest, _avatar_pb2.PrepareAvatarProgress]  # type: ignore[assignment]
     """Portrait (or short video) to prepared avatar. Idempotent: the same bytes and
     settings give the same ids, and a prepared avatar answers at once. For files that fit
-    into one message, which servers take up to 4 MiB of.
+    into one message, which servers take up to 2 MiB of.
     """
     UploadAvatar: _aio.StreamStreamMultiCallable[_avatar_pb2.PrepareAvatarRequest, _avatar_pb2.PrepareAvatarProgress]  # type: ignore[assignment]
     """The same for files of any size, in pieces (256 KiB are good). The server's first message,
@@ -116,7 +116,7 @@ class AvatarServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_avatar_pb2.PrepareAvatarProgress], _abc.AsyncIterator[_avatar_pb2.PrepareAvatarProgress]]:
         """Portrait (or short video) to prepared avatar. Idempotent: the same bytes and
         settings give the same ids, and a prepared avatar answers at once. For files that fit
-        into one message, which servers take up to 4 MiB of.
+        into one message, which servers take up to 2 MiB of.
         """
 
     @_abc_1.abstractmethod

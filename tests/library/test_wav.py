@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+import tests.support.hypothesis_profile  # noqa: F401
 from orchestrator.rtp.codecs import G711
-from orchestrator.speech.base import PCM, SpeechError
-from orchestrator.speech.wav import WavReader
+from orchestrator.speech.base import PCM
+from visavis.wav import WavError, WavReader
 
 TONE = np.rint(12_000 * np.sin(2 * np.pi * 440 * np.arange(800) / 8000)).astype(np.int16)
 LAW = {6: G711("PCMA"), 7: G711("PCMU")}
@@ -60,22 +64,42 @@ def test_extensible_pcm_stays_what_it_was() -> None:
     assert np.array_equal(read(wav(plain(0xFFFE, 16), TONE.tobytes())), TONE)  # without the extension
 
 
+@pytest.mark.parametrize("piece", [1, 7, 1 << 16])
+@pytest.mark.parametrize("bits", [24, 32])
+def test_pcm_of_more_bits(bits: int, piece: int) -> None:
+    wide = (TONE.astype(np.int32) << 16).astype("<i4").view(np.uint8).reshape(-1, 4)
+    assert np.array_equal(read(wav(extensible(1, bits), wide[:, 4 - bits // 8 :].tobytes()), piece), TONE)
+
+
+def test_floating_point() -> None:
+    sound = np.array([0, 0.5, -0.5, 1, -1, 7, -7, np.nan, np.inf, -np.inf], "<f4")
+    got = read(wav(plain(3, 32), sound.tobytes())).tolist()
+    assert got == [0, 16_383, -16_383, 32_767, -32_767, 32_767, -32_767, 0, 32_767, -32_767]
+
+
 @pytest.mark.parametrize(
     ("form", "says"),
     [
-        (extensible(3, 16), "floating point"),
-        (plain(3, 16), "floating point"),
+        (extensible(3, 16), "16 bits"),
+        (plain(3, 64), "64 bits"),
         (extensible(2, 8), "ADPCM"),
         (plain(0x11, 8), "ADPCM"),
         (plain(0x55, 8), "MP3"),
         (extensible(1, 16, tail=bytes(14)), "unknown format"),
         (plain(7, 16), "16 bits"),
-        (extensible(1, 24), "24 bits"),
+        (extensible(1, 20), "20 bits"),
     ],
 )
 def test_other_formats_are_refused_by_name(form: bytes, says: str) -> None:
-    with pytest.raises(SpeechError, match=f"{says}.*send 16-bit PCM"):
+    with pytest.raises(WavError, match=f"{says}.*send 16-bit PCM"):
         read(wav(form, bytes(100)))
+
+
+@given(form=st.binary(min_size=14, max_size=48), sound=st.binary(max_size=300), piece=st.integers(1, 400))
+def test_nothing_but_a_sentence_comes_of_hostile_files(form: bytes, sound: bytes, piece: int) -> None:
+    for data in (wav(form, sound), wav(plain(1, 16), sound, form), b"RIFF\0\0\0\0WAVE" + sound):
+        with contextlib.suppress(WavError):
+            assert read(data, piece).dtype == np.int16
 
 
 @pytest.mark.parametrize("piece", [1, 5, 1 << 16])
