@@ -44,6 +44,16 @@ def half_body() -> Picture:
     return picture
 
 
+def laughing() -> Picture:
+    """White teeth between parted lips."""
+    picture = default().copy()
+    h, w = picture.shape[:2]
+    mouth = np.array([[0.455, 0.6], [0.5, 0.592], [0.545, 0.6], [0.53, 0.625], [0.5, 0.632], [0.47, 0.625]])
+    points = np.rint(mouth * [w, h]).astype(np.int32)
+    cv2.fillPoly(picture, [points], (240, 232, 220), cv2.LINE_AA)
+    return picture
+
+
 def painting() -> Picture:
     """Broad strokes on canvas."""
     strokes = cv2.pyrMeanShiftFiltering(
