@@ -110,12 +110,11 @@ class AvatarSession:
     async def close(self) -> None:
         """End the conversation; who reads pictures gets no more."""
         self._readers += 1
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         if self._stream is not None:
             await self._stream.close()
+        if self._replacing is not None:
+            self._replacing.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # -- what it is --
 

@@ -159,6 +159,27 @@ async def test_servers_that_go_back_to_the_version_before_are_followed_too(
         assert sum(has_mouth(p) for p, _ in await read(face, 40)) > 5
 
 
+async def test_an_end_with_the_first_picture_of_a_new_version_leaves_no_conversation(tmp_path: Path) -> None:
+    new = of_another_version()
+    async with (
+        fake_server() as old,
+        fake_server(new),
+        ServerPool([old.address]) as one,
+        ServerPool([new.address]) as other,
+        asyncio.timeout(15),
+    ):
+        bodies = BodyCache(tmp_path)
+        async with one.session(SOURCE, bodies=bodies) as face:
+            while not old.sessions:
+                await asyncio.sleep(0.01)
+            face._next = await other.ready(SOURCE, bodies)
+            async for picture, _ in face.play(16_000):
+                assert int(picture.pixels[0, 0]) - 16 == 0
+                break
+        while old.sessions:
+            await asyncio.sleep(0.01)
+
+
 async def test_another_reader_ends_the_one_before_and_the_end_ends_all(tmp_path: Path) -> None:
     async with fake_server() as server, session(server, tmp_path=tmp_path) as (face, _):
 
