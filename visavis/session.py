@@ -89,6 +89,7 @@ class AvatarSession:
         self._streams = 0
         self._next: tuple[Avatar, Body] | None = None  # to be shown once nothing is said
         self._replace_after = 0.0
+        self._replacing: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._opened: Player | None = None
         self._readers = 0
@@ -109,12 +110,11 @@ class AvatarSession:
     async def close(self) -> None:
         """End the conversation; who reads pictures gets no more."""
         self._readers += 1
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         if self._stream is not None:
             await self._stream.close()
+        if self._replacing is not None:
+            self._replacing.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # -- what it is --
 
@@ -214,7 +214,11 @@ class AvatarSession:
         return playout, stream
 
     async def _replace(self, avatar: Avatar) -> None:
-        """The servers that there are make another body of the portrait: fetch that one."""
+        """The servers that there are make another body of the portrait: fetch that one, in a while where the last
+        one was fetched just now."""
+        clock = asyncio.get_running_loop()
+        await asyncio.sleep(self._replace_after - clock.time())
+        self._replace_after = clock.time() + _REPLACE_AGAIN_S
         bodies = self._bodies if self._bodies is not None else await asyncio.to_thread(BodyCache)
         self._next = await self._servers.ready(self._source, bodies, avatar=avatar)
 
@@ -226,10 +230,11 @@ class AvatarSession:
         if before is not None:
             self._beside(before.close())
 
-    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+    def _beside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = logged(asyncio.create_task(work), "avatar session")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _ready(self) -> tuple[Avatar, Body]:
         waits_for = "the avatar is being prepared"
@@ -259,9 +264,7 @@ class AvatarSession:
             if self._opened is not None:
                 self._opened.on_frame(event)
         elif isinstance(event, AvatarReplaced):
-            now = asyncio.get_running_loop().time()
-            if now >= self._replace_after:
-                self._replace_after = now + _REPLACE_AGAIN_S
-                self._beside(self._replace(event.avatar))
+            if self._next is None and (self._replacing is None or self._replacing.done()):
+                self._replacing = self._beside(self._replace(event.avatar))
         elif isinstance(event, Connected | Disconnected | TurnRejected):
             self._tell(event)

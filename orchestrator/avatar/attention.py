@@ -70,8 +70,8 @@ class Attention:
             self._sent = now
         sound = pcm.astype(np.float32)
         power = float(sound @ sound) / max(1, len(sound))
-        self._noise = min(power, self._noise * _RISE)
-        voiced = power > max(_LEAST, _ABOVE * self._noise) and now - self._sent > _ECHO_S
+        self._noise = max(_LEAST / _ABOVE, min(power, self._noise * _RISE))  # from no power nothing rises
+        voiced = power > _ABOVE * self._noise and now - self._sent > _ECHO_S
         self._voiced = min(_ONSET, self._voiced + 1) if voiced else max(0, self._voiced - 1)
         if voiced and (self._speaks or self._voiced == _ONSET):
             if not self._speaks:

@@ -89,11 +89,16 @@ class WorkerAvatars:
         self._keep(portrait, task)
         return task
 
-    def prepared(self, portrait: PortraitFile, avatar: Avatar) -> asyncio.Task[ReadyAvatar]:
-        """What the control process had prepared of a portrait, or another server has: its body is fetched."""
+    def prepared(
+        self, portrait: PortraitFile, avatar: Avatar, source: AvatarSource | None = None
+    ) -> asyncio.Task[ReadyAvatar]:
+        """What the control process had prepared of a portrait, or another server has: its body is fetched.
+
+        ``source`` is what the file was, which may be another one by now or gone.
+        """
         task = self._avatars.pop(portrait, None)
         if task is None or _failed(task) or (task.done() and task.result().avatar != avatar):
-            task = self._begin(portrait, avatar)
+            task = self._begin(portrait, avatar, source)
         self._keep(portrait, task)
         return task
 
@@ -133,8 +138,10 @@ class WorkerAvatars:
             self._stills.pop(oldest, None)
             self._sources.pop(oldest, None)
 
-    def _begin(self, portrait: PortraitFile, avatar: Avatar | None) -> asyncio.Task[ReadyAvatar]:
-        task = asyncio.create_task(self._prepare(portrait, avatar))
+    def _begin(
+        self, portrait: PortraitFile, avatar: Avatar | None, source: AvatarSource | None = None
+    ) -> asyncio.Task[ReadyAvatar]:
+        task = asyncio.create_task(self._prepare(portrait, avatar, source))
         task.add_done_callback(_seen)
         return task
 
@@ -149,8 +156,10 @@ class WorkerAvatars:
         source = await self._source(portrait)
         return await asyncio.to_thread(still_body, source.image, source.width, source.height)
 
-    async def _prepare(self, portrait: PortraitFile, avatar: Avatar | None) -> ReadyAvatar:
-        source = await self._source(portrait)
+    async def _prepare(
+        self, portrait: PortraitFile, avatar: Avatar | None, source: AvatarSource | None
+    ) -> ReadyAvatar:
+        source = source or await self._source(portrait)
 
         def tell(state: str, reason: str) -> None:
             self._on_state(portrait, source.digest, state, reason)

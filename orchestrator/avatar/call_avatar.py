@@ -136,15 +136,18 @@ class CallAvatar:
     def _replace(self, avatar: Avatar) -> None:
         """Servers of another version make another body of the portrait: that one, unless another is to come.
 
-        Not time and again, where a call comes to servers of either version by turns.
+        Not time and again, where a call comes to servers of either version by turns: a while later then.
         """
-        now = asyncio.get_running_loop().time()
         waits = self._waiting is not None and not self._waiting.done()
-        if self._ready is None or waits or now < self._replace_after:
+        if self._ready is None or self._pending is not None or waits:
             return
-        self._replace_after = now + REPLACE_AGAIN_S
-        renewed = self._avatars.prepared(self._ready.portrait, avatar)
-        self._waiting = asyncio.create_task(self._await_avatar(None, renewed))
+        self._waiting = asyncio.create_task(self._renew(self._ready, avatar))
+
+    async def _renew(self, ready: ReadyAvatar, avatar: Avatar) -> None:
+        clock = asyncio.get_running_loop()
+        await asyncio.sleep(self._replace_after - clock.time())
+        self._replace_after = clock.time() + REPLACE_AGAIN_S
+        await self._await_avatar(None, self._avatars.prepared(ready.portrait, avatar, ready.source))
 
     async def close(self) -> None:
         """Let go of the avatar stream."""

@@ -77,6 +77,6 @@ class ApiSettings(ServiceSettings):
         return value
 
     @model_validator(mode="after")
-    def _check_tls(self) -> ApiSettings:
+    def _check_api_tls(self) -> ApiSettings:
         self.api_tls.check()
         return self

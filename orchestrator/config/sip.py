@@ -79,7 +79,7 @@ class SipSettings(ServiceSettings):
         return next((account for account in self.sip_accounts if account.uri == uri), None)
 
     @model_validator(mode="after")
-    def _check_tls(self) -> SipSettings:
+    def _check_sip_tls(self) -> SipSettings:
         if self.sip_tls_port and not (self.sip_tls_certificate and self.sip_tls_key):
             raise ValueError("sip_tls_port needs sip_tls_certificate and sip_tls_key")
         return self

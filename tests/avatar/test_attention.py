@@ -104,3 +104,11 @@ def test_a_conversation_knows_better(
     assert room.attention.state() == silent
     room.attention.tell("")
     assert room.attention.state() == "thinking"
+
+
+def test_a_moment_of_digital_silence_makes_no_voice_of_the_noise_after_it(room: Room) -> None:
+    room.hear(0.1, 0)  # as of packets that did not come
+    room.hear(20.0, 400)
+    assert room.hear(1.0, 400) == ["idle"]
+    assert room.hear(2.0, 8000) == ["idle", "listening"]
+    assert "paused" in room.hear(2.0, 400)

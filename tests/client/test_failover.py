@@ -190,6 +190,32 @@ async def test_another_version_is_passed_over_while_a_server_draws_on_our_body()
         assert not caller.of(AvatarReplaced)
 
 
+async def test_where_another_version_is_left_after_a_while_the_caller_is_told_at_once() -> None:
+    """Not when a server that was passed over is asked again."""
+    async with (
+        fake_server() as one,
+        fake_server() as two,
+        fake_server(of_another_version()) as new,
+        conversation(one, two, new, source=SOURCE) as (caller, stream, pool),
+    ):
+        await caller.until(lambda: caller.of(Connected))
+        first, second = (one, two) if stream.address == one.address else (two, one)
+        second.known.clear()  # both would have to prepare the avatar, and the new one is idler
+        second.sessions = 1
+        second.change()
+        async with asyncio.timeout(15):
+            while pool.placement.servers[second.address].holds("anna"):
+                await pool.wait_change(1.0)
+        first.go_away.set()
+        await caller.until(lambda: len(caller.of(Connected)) == 2)
+        assert new.prepares >= 1 and stream.address == second.address
+        first.draining = True
+        first.change()
+        second.go_away.set()
+        await caller.until(lambda: caller.of(AvatarReplaced), 10)
+        assert caller.of(AvatarReplaced)[0].avatar == wire.avatar_from(new.makes)
+
+
 async def test_a_turn_that_outlasts_the_drain_goes_on_elsewhere_without_a_gap() -> None:
     async with (
         fake_server(FakeServer(drain_ms=700)) as one,

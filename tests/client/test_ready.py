@@ -11,7 +11,15 @@ from unittest.mock import Mock
 
 import pytest
 
-from tests.support.fake_server import HEIGHT, LOOP, WIDTH, FakeServer, avatar, fake_server
+from tests.support.fake_server import (
+    HEIGHT,
+    LOOP,
+    WIDTH,
+    FakeServer,
+    avatar,
+    fake_server,
+    of_another_version,
+)
 from visavis.client import pool as pool_module
 from visavis.client import wire
 from visavis.client.body_cache import BodyCache
@@ -125,3 +133,13 @@ async def test_a_cache_that_cannot_be_written_is_named_and_tried_again(
         assert waits == [sentence]
         async with asyncio.timeout(15):
             assert (await ready)[0] == ANNA
+
+
+async def test_an_avatar_whose_servers_were_replaced_meanwhile_is_prepared_anew(tmp_path: Path) -> None:
+    """Those that there are now make another body of the portrait: that is no refusal of it."""
+    new = of_another_version()
+    async with fake_server(new) as server, ServerPool(server.address) as pool:
+        await pool.wait_usable(15)
+        async with asyncio.timeout(15):
+            made, body = await pool.ready(SOURCE, BodyCache(tmp_path), avatar=ANNA)
+        assert made == wire.avatar_from(new.makes) and len(body) == new.makes.loop_length

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import visavis.session
 from tests.support.fake_server import HEIGHT, LOOP, WIDTH, FakeServer, fake_server, of_another_version
 from visavis import AvatarSession, AvatarSource, BodyCache, FacePicture, ServerPool, errors
 from visavis.client.messages import Connected, Disconnected
@@ -128,6 +129,55 @@ async def test_a_new_version_of_the_servers_is_followed_between_two_turns(tmp_pa
         shown = await read(face, 40)
         assert sum(has_mouth(p) for p, _ in shown) > 5
         assert max(int(p.pixels[0, 0]) - 16 for p, _ in shown) < new.makes.loop_length
+
+
+async def test_servers_that_go_back_to_the_version_before_are_followed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Soon after the change: not at once, but not never."""
+    monkeypatch.setattr(visavis.session, "_REPLACE_AGAIN_S", 4.0)
+    new = of_another_version()
+    new.draining = True  # not to be used yet
+    async with (
+        fake_server() as old,
+        fake_server(new),
+        session(old, new, tmp_path=tmp_path) as (face, _),
+        asyncio.timeout(25),
+    ):
+        for leaving, coming in ((old, new), (new, old)):
+            while not leaving.sessions:
+                await read(face, 1)
+            coming.go_away.clear()
+            coming.draining, leaving.draining = False, True
+            coming.change()
+            leaving.change()
+            leaving.go_away.set()
+            while not coming.sessions or face.speaking:
+                await read(face, 1)
+        face.feed(SECOND, 16_000)
+        face.end_turn()
+        assert sum(has_mouth(p) for p, _ in await read(face, 40)) > 5
+
+
+async def test_an_end_with_the_first_picture_of_a_new_version_leaves_no_conversation(tmp_path: Path) -> None:
+    new = of_another_version()
+    async with (
+        fake_server() as old,
+        fake_server(new),
+        ServerPool([old.address]) as one,
+        ServerPool([new.address]) as other,
+        asyncio.timeout(15),
+    ):
+        bodies = BodyCache(tmp_path)
+        async with one.session(SOURCE, bodies=bodies) as face:
+            while not old.sessions:
+                await asyncio.sleep(0.01)
+            face._next = await other.ready(SOURCE, bodies)
+            async for picture, _ in face.play(16_000):
+                assert int(picture.pixels[0, 0]) - 16 == 0
+                break
+        while old.sessions:
+            await asyncio.sleep(0.01)
 
 
 async def test_another_reader_ends_the_one_before_and_the_end_ends_all(tmp_path: Path) -> None:

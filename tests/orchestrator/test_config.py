@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.app import pool_settings
-from orchestrator.config import load_settings
+from orchestrator.config import Settings, load_settings
 from orchestrator.gateways.sip_media import PRIVATE_NETWORKS, signalling_peer
 from orchestrator.rtp.consent import SignallingPeer
 from orchestrator.sip.sdp.capabilities import AudioCapabilities, MediaCapabilities
@@ -56,6 +56,8 @@ def test_command_line_before_environment_before_file(tmp_path: Path, monkeypatch
         ("SIP_USERS", '{"anna": "secret"', "Setting sip_users (VISAVIS_SIP_USERS) cannot be used: "),
         ("ALLOW_FROM", "10.0.0.0/8,home", "'home' is not a network"),
         ("RTP_PORT_MAX", "30001", "one call takes four ports"),
+        ("SIP_TLS_PORT", "5061", "sip_tls_port needs sip_tls_certificate and sip_tls_key"),
+        ("API_TLS_KEY", "key.pem", "a TLS certificate and its key go together"),
         ("CONFIG", "/nowhere.toml", "cannot be read"),
     ],
 )
@@ -70,6 +72,13 @@ def test_a_wrong_value_is_one_clear_sentence(
     assert words in said
     assert said.count("\n") == 1
     assert "secret" not in said
+
+
+def test_no_trade_replaces_a_check_of_another_one() -> None:
+    """Settings are one class of several, in which one of two methods of the same name is never called."""
+    checks = [trade.__pydantic_decorators__ for trade in Settings.__bases__]
+    names = [name for each in checks for name in (*each.model_validators, *each.field_validators)]
+    assert len(names) > 5 and len(names) == len(set(names))
 
 
 def test_an_empty_path_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:

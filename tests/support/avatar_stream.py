@@ -54,7 +54,9 @@ async def conversation(
     caller = Caller()
     async with ServerPool([s.address for s in servers]) as pool:
         if up:
-            await pool.wait_usable(15)
+            async with asyncio.timeout(15):
+                while not all(server.capacity for server in pool.placement.servers.values()):
+                    await pool.wait_change(1.0)
         sha = body_sha256() if body is None else body
         stream = pool.open(AVATAR, source=source, session_id="s", body_sha256=sha, on_event=caller)
         try:

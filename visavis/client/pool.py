@@ -12,7 +12,7 @@ from visavis.client.discovery import Discovery, Resolver
 from visavis.client.events import OnEvent
 from visavis.client.model import Avatar, AvatarSource
 from visavis.client.placement import Failure, Placement
-from visavis.client.replicas import Replicas
+from visavis.client.replicas import AnotherBody, Replicas
 from visavis.client.server import Progress, ServerClient
 from visavis.client.stream import AvatarStream
 from visavis.errors import AccessDenied, AvatarUnknown, InvalidRequest, ServerUnavailable, VisavisError
@@ -177,9 +177,9 @@ class ServerPool:
                 except BaseException:
                     self.forget(avatar)
                     raise
-            except InvalidRequest:
-                raise
             except (VisavisError, OSError) as error:
+                if isinstance(error, InvalidRequest) and not isinstance(error, AnotherBody):
+                    raise
                 if not isinstance(error, ServerUnavailable | OSError):
                     avatar = None
                 if isinstance(error, OSError):

@@ -76,7 +76,7 @@ class AvatarStream:
         self._even: asyncio.Task[None] | None = None  # to an idler one, between turns
         self._timer: asyncio.TimerHandle | None = None
         self._served = False
-        self._another_body: dict[str, float] = {}  # servers that made one, and until when they are left out
+        self._another_body: dict[str, tuple[Avatar, float]] = {}  # by server, and until when it is left out
         self._replaced = ""  # the id of the avatar that the caller was told of last
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = logged(asyncio.create_task(self._run()), "avatar stream")
@@ -199,9 +199,12 @@ class AvatarStream:
         patience = self._loop.time() + _PATIENCE_S
         while True:
             now = self._loop.time()
-            left_out = {address for address, until in self._another_body.items() if until > now}
+            left_out = {at: avatar for at, (avatar, until) in self._another_body.items() if until > now}
             client = self._servers.choose(self.avatar.avatar_id, {*exclude, *left_out})
             if client is None:
+                another = self._servers.choose(self.avatar.avatar_id, exclude)
+                if another is not None:  # there is nobody else
+                    self._tell_replaced(left_out[another.address])
                 if not told and now >= patience:
                     self._tell_nobody_is_there()
                     told = True
@@ -213,17 +216,11 @@ class AvatarStream:
             if isinstance(there, OpenSession):
                 return there
             if there.instead is not None:
-                self._note_another_body(client.address, there.instead, exclude)
+                until = self._loop.time() + _ANOTHER_BODY_S
+                self._another_body[client.address] = there.instead, until
             if there.failure == "refused" and not told:
                 self._delivery.put([Disconnected(client.address, there.reason)])
                 told = True
-
-    def _note_another_body(self, address: str, avatar: Avatar, exclude: Collection[str]) -> None:
-        """The stream goes to other servers; where there are none the caller is told of the avatar to take."""
-        self._another_body[address] = self._loop.time() + _ANOTHER_BODY_S
-        others = self._servers.choose(self.avatar.avatar_id, {*exclude, *self._another_body})
-        if others is None:
-            self._tell_replaced(avatar)
 
     def _tell_replaced(self, avatar: Avatar) -> None:
         if avatar.avatar_id != self._replaced:
