@@ -609,12 +609,3 @@ def test_the_level_of_a_turn_goes_with_the_next_one() -> None:
     b.session.track_ready(1, 25, True, b.now)  # an engine that does not tell changes nothing
     b.turn(turn_id=2, samples=640)
     assert [c.level for c in b.commands if isinstance(c, OpenTrack)] == [None, 0.75]
-
-
-def test_the_level_of_a_turn_goes_with_the_next_one() -> None:
-    b = Bench()
-    b.turn(samples=16_000, end=True)
-    b.session.track_ready(1, 25, True, b.now, 0.75)
-    b.session.track_ready(1, 25, True, b.now)  # an engine that does not tell changes nothing
-    b.turn(turn_id=2, samples=640)
-    assert [c.level for c in b.commands if isinstance(c, OpenTrack)] == [None, 0.75]

@@ -174,34 +174,3 @@ def test_a_track_that_tells_its_level_is_told_that_of_the_turn_before(
     plain.voices.take(m.Append(1, pcm(640)))
     plain.listen()
     assert [said.level for said in plain.said if isinstance(said, m.Ready)] == [None]
-
-
-class Loud(Track):
-    """Knows how loud the voice is."""
-
-    expected = 0.0
-
-    @property
-    def level(self) -> float:
-        return self.samples / 1000
-
-    def expect(self, level: float) -> None:
-        assert not self.samples
-        self.expected = level
-
-
-def test_a_track_that_tells_its_level_is_told_that_of_the_turn_before(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    stage = Stage(0)
-    track = Loud(1, stage.engine.heard)
-    monkeypatch.setattr(stage.engine, "track", lambda *about: track)
-    stage.voices.take(m.OpenTrack(1, "anna", (25, 1), 0, level=1.5))
-    stage.voices.take(m.Append(1, pcm(640)))
-    stage.listen()
-    assert track.expected == 1.5
-    assert [said.level for said in stage.said if isinstance(said, m.Ready)] == [0.64]
-    plain = Stage(1)
-    plain.voices.take(m.Append(1, pcm(640)))
-    plain.listen()
-    assert [said.level for said in plain.said if isinstance(said, m.Ready)] == [None]
