@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.avatar_stream import AVATAR, Caller, begin
+from tests.support.avatar_stream import AVATAR, SOURCE, Caller, begin
 from tests.support.fake_server import LOOP, FakeServer, body_sha256, fake_server, start
 from visavis import errors
+from visavis.avatar.v1 import avatar_pb2 as pb
 from visavis.client.avatar_client import AvatarClient
 from visavis.client.body_cache import BodyCache
+from visavis.client.grpc import GrpcServerClient
 from visavis.client.messages import Anchor, Audio, Open, Playhead, TurnAccepted, TurnStart
 from visavis.frames import SAMPLE_RATE
 
@@ -42,6 +47,34 @@ async def test_a_client_opens_conversations_on_its_own_server() -> None:
         begin(stream)
         await caller.until(lambda: 5 in caller.frames())
         await stream.close()
+
+
+class Slow(FakeServer):
+    """Does not answer what takes long anyway."""
+
+    async def UploadAvatar(self, requests: Any, context: Any) -> AsyncIterator[pb.PrepareAvatarProgress]:
+        yield pb.PrepareAvatarProgress()
+        await asyncio.sleep(60)
+
+    async def FetchBody(self, request: Any, context: Any) -> AsyncIterator[pb.BodyFrame]:
+        await asyncio.sleep(60)
+        yield pb.BodyFrame()
+
+
+@pytest.mark.parametrize("what", ["prepare", "fetch"])
+async def test_a_server_whose_name_goes_meanwhile_is_unavailable(what: str, tmp_path: Path) -> None:
+    """Its channel is closed: grpc.aio cancels what waits there, and nobody else did."""
+    async with fake_server(Slow()) as server:
+        client = GrpcServerClient(server.address)
+        waits = asyncio.create_task(
+            client.prepare_source(SOURCE)
+            if what == "prepare"
+            else client.fetch_body(AVATAR, BodyCache(tmp_path))
+        )
+        await asyncio.sleep(0.3)
+        await client.close()
+        with pytest.raises(errors.ServerUnavailable, match="was closed"):
+            await waits
 
 
 async def test_an_unreachable_server_is_one_clear_sentence() -> None:

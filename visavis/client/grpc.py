@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import grpc
@@ -13,7 +14,7 @@ from visavis.avatar.v1.avatar_pb2_grpc import AvatarServiceStub
 from visavis.client import messages, model, wire
 from visavis.client.body_cache import Body, BodyCache
 from visavis.client.credentials import ServerCredentials, credentials_of
-from visavis.client.grpc_stream import GrpcLink, ended, open_link
+from visavis.client.grpc_stream import GrpcLink, ended, open_link, raise_if_closed
 from visavis.client.server import Progress, gather_bundle, keep_body
 from visavis.errors import ProtocolError
 
@@ -80,12 +81,10 @@ class GrpcServerClient:
 
     async def capabilities(self) -> model.Capabilities:
         """What the server is and can do."""
-        try:
+        with _told(self.address):
             answer = await self._stub.GetCapabilities(
                 pb.GetCapabilitiesRequest(), timeout=self._timeout, metadata=self._metadata()
             )
-        except grpc.aio.AioRpcError as e:
-            raise wire.error_from(e, self.address) from None
         return wire.capabilities_from(answer)
 
     async def prepare_source(
@@ -94,15 +93,14 @@ class GrpcServerClient:
         """Portrait to prepared avatar, for as long as the engine needs; at once where it is prepared."""
         upload = self._stub.UploadAvatar(metadata=self._metadata())  # type: ignore[call-arg]
         try:
-            if not await self._begun(upload):
-                whole = self._stub.PrepareAvatar(wire.prepare_to(source), metadata=self._metadata())
-                return await self._prepared(whole, progress)
-            for request in wire.pieces_of(source):
-                await upload.write(request)
-            await upload.done_writing()
-            return await self._prepared(upload, progress)
-        except grpc.aio.AioRpcError as e:
-            raise wire.error_from(e, self.address) from None
+            with _told(self.address):
+                if not await self._begun(upload):
+                    whole = self._stub.PrepareAvatar(wire.prepare_to(source), metadata=self._metadata())
+                    return await self._prepared(whole, progress)
+                for request in wire.pieces_of(source):
+                    await upload.write(request)
+                await upload.done_writing()
+                return await self._prepared(upload, progress)
         except asyncio.InvalidStateError:
             raise await ended(upload, self.address) from None
         finally:
@@ -161,10 +159,8 @@ class GrpcServerClient:
             for data in bundle:
                 yield pb.BundleChunk(data=data)
 
-        try:
+        with _told(self.address):
             answer = await self._stub.ImportAvatar(chunks(), metadata=self._metadata())
-        except grpc.aio.AioRpcError as e:
-            raise wire.error_from(e, self.address) from None
         return wire.avatar_from(answer.avatar)
 
     async def watch_capacity(self) -> AsyncIterator[model.Capacity]:
@@ -173,10 +169,9 @@ class GrpcServerClient:
             pb.WatchCapacityRequest(), wait_for_ready=True, metadata=self._metadata()
         )
         try:
-            async for capacity in call:
-                yield wire.capacity_from(capacity)
-        except grpc.aio.AioRpcError as e:
-            raise wire.error_from(e, self.address) from None
+            with _told(self.address):
+                async for capacity in call:
+                    yield wire.capacity_from(capacity)
         finally:
             call.cancel()
 
@@ -186,15 +181,26 @@ class GrpcServerClient:
         return await open_link(call, self.address, request, deadline_s)
 
 
+@contextlib.contextmanager
+def _told(address: str) -> Iterator[None]:
+    """Why a call failed, as an error of ours."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as e:
+        raise wire.error_from(e, address) from None
+    except asyncio.CancelledError:
+        raise_if_closed(address)
+        raise
+
+
 async def _each(
     begin: Callable[[], grpc.aio.UnaryStreamCall[Any, M]], data: Callable[[M], bytes], address: str
 ) -> AsyncGenerator[bytes, None]:
     """The bytes of each message of a call, which begins when the first one is asked for."""
     call = begin()
     try:
-        async for message in call:
-            yield data(message)
-    except grpc.aio.AioRpcError as e:
-        raise wire.error_from(e, address) from None
+        with _told(address):
+            async for message in call:
+                yield data(message)
     finally:
         call.cancel()

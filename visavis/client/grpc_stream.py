@@ -35,7 +35,7 @@ class GrpcLink:
         except asyncio.InvalidStateError:
             raise ServerUnavailable(f"the avatar server at {self._address} ended the conversation") from None
         except asyncio.CancelledError:
-            self._raise_if_closed()
+            raise_if_closed(self._address)
             raise
 
     async def receive(self) -> messages.ServerMessage:
@@ -45,7 +45,7 @@ class GrpcLink:
             except grpc.aio.AioRpcError as e:
                 raise wire.error_from(e, self._address) from None
             except asyncio.CancelledError:
-                self._raise_if_closed()
+                raise_if_closed(self._address)
                 raise
             if not isinstance(response, pb.ConverseResponse):  # EOF
                 raise await ended(self._call, self._address)
@@ -62,13 +62,15 @@ class GrpcLink:
         if not self._call.cancel():
             getattr(self._call, "_cython_call").cancel("left")  # noqa: B009 - nothing public reaches it
 
-    def _raise_if_closed(self) -> None:
-        """A channel that is closed cancels its calls, which looks like a cancelled task but is none."""
-        task = asyncio.current_task()
-        if task is not None and not task.cancelling():
-            raise ServerUnavailable(
-                f"the channel to the avatar server at {self._address} was closed"
-            ) from None
+
+def raise_if_closed(address: str) -> None:
+    """A channel that is closed cancels its calls, which looks like a cancelled task but is none.
+
+    Raises :class:`ServerUnavailable` then.
+    """
+    task = asyncio.current_task()
+    if task is not None and not task.cancelling():
+        raise ServerUnavailable(f"the channel to the avatar server at {address} was closed") from None
 
 
 async def open_link(call: _Call, address: str, request: messages.Open, deadline_s: float) -> GrpcLink:
