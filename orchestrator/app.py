@@ -276,7 +276,9 @@ class App:
     # -- inside --
 
     def _processes(self) -> list[ProcessState]:
-        return [self.conversations.ears.process, self._speech.process, self.recordings.process]
+        recorder = self.recordings.process
+        wanted = [recorder] if recorder.state != "off" else []
+        return [self.conversations.ears.process, self._speech.process, *wanted]
 
     def _services(self) -> list[ServiceState]:
         spoken = [self._voice_breaker.state] if self._voice_service is not None else []

@@ -26,12 +26,12 @@ _UNSURE_FRAMES = 10
 _LEARNING_BLOCKS = 50
 _ECHO_BLOCKS = 25
 _AUDIBLE = 1e-6
-_RESIDUE_FRAMES = 160
-_RESIDUE_KNOWN = 30
-_CLEAN_RESIDUE = 1e-5
-_OVER_RESIDUE = 100.0
-"""Power behind the linear canceller: where it leaves so little of our own voice for four fifths of the last five
-seconds, what is so much louder is no echo."""
+_NEAR_BLOCKS = 250
+_KNOWN_BLOCKS = 50
+_HARDLY_HEARD = 1e-5
+_MUCH_LOUDER = 100.0
+"""Power: where the caller's side is as quiet for four fifths of the last five seconds of our own voice, and so much
+louder now, that is no echo."""
 PAUSE_FRAMES = 5
 """Quiet for so long is a pause, in which the utterance is recognised: 160 ms."""
 _SPEECH, _STILL_SPEECH = 0.5, 0.35
@@ -72,7 +72,7 @@ class Ear:
         self._linear = LinearCanceller()
         self._probability = SpeechProbability()
         self._subtracted = SpeechProbability()
-        self._residue: deque[float] = deque(maxlen=_RESIDUE_FRAMES)
+        self._near: deque[float] = deque(maxlen=_NEAR_BLOCKS)
         self._clean: Sound = np.zeros(0, np.float32)
         self._words: Sound = np.zeros(0, np.float32)
         self._before: deque[Sound] = deque(maxlen=_BEFORE_FRAMES)
@@ -91,6 +91,8 @@ class Ear:
         sounding = float(reference @ reference) > _AUDIBLE * BLOCK
         self._learnt += sounding
         self._since = 0 if sounding else self._since + 1
+        if self._echoes:
+            self._near.append(float(near @ near) / BLOCK)
         unsure = self._learnt < _LEARNING_BLOCKS and self._echoes
         ends = [np.clip(each * 32768, -32768, 32767).astype(np.int16) for each in (near, reference)]
         clean: Sound = (self._echo.process(*ends) / 32768).astype(np.float32)
@@ -106,22 +108,20 @@ class Ear:
             sure = False
             if self._echoes:
                 subtracted = self._subtracted(words)
-                sure = self._over_residue(words)
+                sure = len(self._near) >= _KNOWN_BLOCKS and self._no_echo()
                 probability = max(probability, subtracted * sure)
             events += self._judge(probability, words, _UNSURE_FRAMES if unsure else ONSET_FRAMES, sure)
         return events
 
-    def _over_residue(self, words: Sound) -> bool:
-        """Whether a frame behind the linear canceller is no echo for sure.
+    def _no_echo(self) -> bool:
+        """Whether what is heard now is no echo for sure: our own voice has hardly been heard for a while.
 
         AEC3 holds down whoever speaks over our voice, most of all where there is no echo, as with a handset.
         """
-        power, residue = float(words @ words) / FRAME, sorted(self._residue)
-        self._residue.append(power)
-        if len(residue) < _RESIDUE_KNOWN:
-            return False
-        usual = residue[4 * len(residue) // 5]
-        return usual < _CLEAN_RESIDUE and power > max(_OVER_RESIDUE * usual, _CLEAN_RESIDUE)
+        powers = sorted(self._near)
+        usual = powers[4 * len(powers) // 5]
+        loud = max(self._near[-1], self._near[-2]) > max(_MUCH_LOUDER * usual, _HARDLY_HEARD)
+        return usual < _HARDLY_HEARD and loud
 
     @property
     def _echoes(self) -> bool:
