@@ -147,11 +147,15 @@ async def one(talk: Talk, ours: Service, what: str, moment: int) -> float:
     took = await sentence(talk, since)
     if what == "assistant":
         await ours.start()
-    # The script has taken the call where the assistant was away for two turns in a row.
+    await ready(talk)
+    return took
+
+
+async def ready(talk: Talk) -> None:
+    """For the next kill; the script has taken the call where the assistant was away for two turns in a row."""
     await talk.house.api.patch(f"/v1/calls/{talk.call}/assistant", json={"assistant": "websocket"})
     await asyncio.sleep(1.0)
     await listening(talk)
-    return took
 
 
 async def kills(what: str, turns: int) -> None:
@@ -168,7 +172,7 @@ async def kills(what: str, turns: int) -> None:
                 heard[MOMENTS[moment]].append(float("inf"))
                 print(f"nothing was heard after kill {turn + 1}, {MOMENTS[moment]}", flush=True)
                 print(*talk.events[-20:], *talk.house.log[-20:], sep="\n")
-                break
+                await ready(talk)
         about = await talk.house.call(talk.call)
     for name, seconds in heard.items():
         report(name, [1000 * each for each in seconds])

@@ -33,6 +33,9 @@ TEXTS = (
     "I have written down that your heating does not work. Somebody will come and look at it tomorrow.",
     "There are two trains every hour. The first one leaves from platform nine, the other one does not stop here.",
     "Please keep your papers at hand when you come to us. The doctor wants to see them before she begins.",
+    "They get up early in the morning and look at the sky before they do anything else.",
+    "Thank you for waiting. Your appointment is on Tuesday the fourth of March at half past nine in the morning.",
+    "I answer a few questions, about our opening hours and where we are, and I can take your name and number.",
     "My colleague knows more about these contracts than I do. Shall I connect you with her after this?",
 )
 RATE = 16_000

@@ -27,6 +27,8 @@ _AGAIN = 0.3  # how much worse a segment is for having been played last; half of
 _SEEN = (
     0.25  # how much worse it is for each further segment of an order that would be seen again within a minute
 )
+_FRESH = 0.4  # how much better a segment is that was not among the last dozen
+_DOZEN = 12
 _REMEMBERED = 48  # segments: about a minute
 _CHANCE = 0.15  # of difference that counts for nothing
 
@@ -118,6 +120,8 @@ class BodyPath:
                 cost for cost, played in zip((_AGAIN, _AGAIN / 2), reversed(self._played), strict=False)
                 if played == start
             )  # fmt: skip
+            last = self._played[-_DOZEN:]
+            worse -= _FRESH * (last[::-1].index(start) / _DOZEN if start in last else 1.0)
             worse += _SEEN * max(0, run_again(self._played, start) - 1)
             for wait in waits:
                 moved = np.zeros(reach)

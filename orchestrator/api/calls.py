@@ -20,6 +20,7 @@ from orchestrator.api.schemas import (
     NotShown,
     SayRequest,
     ShowRequest,
+    StateRequest,
     TransferRequest,
     TransferView,
     TurnView,
@@ -145,6 +146,12 @@ async def show_avatar(call_id: CallId, request: AvatarRequest, services: Service
     if portrait is None:
         raise HTTPException(404, f"there is no avatar '{request.avatar}': GET /v1/avatars lists them")
     call.show_avatar(portrait)
+
+
+@router.put("/{call_id}/state", status_code=204, summary="What the face does while nothing is said")
+@needs("calls:speak")
+async def show_state(call_id: CallId, request: StateRequest, services: ServicesDep) -> None:
+    services.call(call_id).show_state(request.state or "")
 
 
 @router.post("/{call_id}/transfer", summary="Send the caller to somebody else")

@@ -198,6 +198,14 @@ class AvatarRequest(BaseModel):
     avatar: str = Field(max_length=100, description="the name of a portrait, as in GET /v1/avatars")
 
 
+class StateRequest(BaseModel):
+    """What the face does while nothing is said."""
+
+    state: Literal["idle", "listening", "thinking", "speaking"] | None = Field(
+        description="null: the caller's voice tells; a conversation that the service holds sets it by itself"
+    )
+
+
 class TransferRequest(BaseModel):
     """Send the caller to somebody else (blind transfer, REFER)."""
 

@@ -26,6 +26,12 @@ _UNSURE_FRAMES = 10
 _LEARNING_BLOCKS = 50
 _ECHO_BLOCKS = 25
 _AUDIBLE = 1e-6
+_RESIDUE_FRAMES = 160
+_RESIDUE_KNOWN = 30
+_CLEAN_RESIDUE = 1e-5
+_OVER_RESIDUE = 100.0
+"""Power behind the linear canceller: where it leaves so little of our own voice for four fifths of the last five
+seconds, what is so much louder is no echo."""
 PAUSE_FRAMES = 5
 """Quiet for so long is a pause, in which the utterance is recognised: 160 ms."""
 _SPEECH, _STILL_SPEECH = 0.5, 0.35
@@ -65,6 +71,8 @@ class Ear:
         self._echo = EchoCanceller(sample_rate=RATE)
         self._linear = LinearCanceller()
         self._probability = SpeechProbability()
+        self._subtracted = SpeechProbability()
+        self._residue: deque[float] = deque(maxlen=_RESIDUE_FRAMES)
         self._clean: Sound = np.zeros(0, np.float32)
         self._words: Sound = np.zeros(0, np.float32)
         self._before: deque[Sound] = deque(maxlen=_BEFORE_FRAMES)
@@ -94,8 +102,26 @@ class Ear:
             clean, self._clean = self._clean[:FRAME], self._clean[FRAME:]
             words, self._words = self._words[:FRAME], self._words[FRAME:]
             self._powers.append(float(clean @ clean))
-            events += self._judge(self._probability(clean), words, _UNSURE_FRAMES if unsure else ONSET_FRAMES)
+            probability = self._probability(clean)
+            sure = False
+            if self._echoes:
+                subtracted = self._subtracted(words)
+                sure = self._over_residue(words)
+                probability = max(probability, subtracted * sure)
+            events += self._judge(probability, words, _UNSURE_FRAMES if unsure else ONSET_FRAMES, sure)
         return events
+
+    def _over_residue(self, words: Sound) -> bool:
+        """Whether a frame behind the linear canceller is no echo for sure.
+
+        AEC3 holds down whoever speaks over our voice, most of all where there is no echo, as with a handset.
+        """
+        power, residue = float(words @ words) / FRAME, sorted(self._residue)
+        self._residue.append(power)
+        if len(residue) < _RESIDUE_KNOWN:
+            return False
+        usual = residue[4 * len(residue) // 5]
+        return usual < _CLEAN_RESIDUE and power > max(_OVER_RESIDUE * usual, _CLEAN_RESIDUE)
 
     @property
     def _echoes(self) -> bool:
@@ -127,8 +153,9 @@ class Ear:
         first = next(at for at, power in enumerate(powers) if power >= least)
         return before[max(0, first - 1) :] if self._echoes else before
 
-    def _judge(self, probability: float, words: Sound, onset: int) -> list[EarEvent]:
-        loud = probability > (_SPEECH if self._quiet or not self._speaks else _STILL_SPEECH)
+    def _judge(self, probability: float, words: Sound, onset: int, sure: bool) -> list[EarEvent]:
+        goes_on = (self._speaks and not self._quiet) or (sure and self._loud > 0)
+        loud = probability > (_STILL_SPEECH if goes_on else _SPEECH)
         self._loud = self._loud + 1 if loud else 0
         if not self._speaks:
             self._before.append(words)

@@ -262,6 +262,19 @@ async def test_say_streams_both_rates_and_reports(house: House) -> None:
     ]
 
 
+async def test_a_face_is_told_to_think_and_to_go_by_the_voice_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = list[str]()
+    monkeypatch.setattr(house.one, "show_state", told.append)
+    for state in ("thinking", None):
+        answer = await house.client.put("/v1/calls/c1/state", json={"state": state})
+        assert answer.status_code == 204
+    assert told == ["thinking", ""]
+    refused = await house.client.put("/v1/calls/c1/state", json={"state": "bored"})
+    assert refused.status_code == 422
+
+
 async def test_replace_interrupts_first(house: House) -> None:
     await house.client.post("/v1/calls/c1/say", json={"text": "one"})
     await house.client.post("/v1/calls/c1/say", json={"text": "two", "mode": "replace"})

@@ -158,10 +158,12 @@ async def test_a_turn_goes_on_in_whole_pictures_where_the_body_is_another_one_of
     made.body_sha256 = b"\1" * 32
     async with (
         fake_server(FakeServer(drain_ms=700)) as old,
-        fake_server(FakeServer(known=set(), makes=made)) as new,
+        fake_server(FakeServer(known=set(), makes=made, draining=True)) as new,  # it takes no call at first
         conversation(old, new, source=SOURCE) as (caller, stream, _),
     ):
         begin(stream, seconds=10)
+        new.draining = False
+        new.change()
         await play(caller, stream, range(10))
         old.go_away.set()
         await caller.until(lambda: len(caller.of(Connected)) == 2)

@@ -286,7 +286,8 @@ async def test_a_bundle_makes_a_second_server_warm() -> None:
             whole[:200],
             whole.replace(b"frames", b"../../"),
         ):
-            code, sentence = await refusal(two.ImportAvatar(iter([pb.BundleChunk(data=broken)])))
+            pieces = [broken[at : at + 1_000_000] for at in range(0, len(broken) or 1, 1_000_000)]
+            code, sentence = await refusal(two.ImportAvatar(iter(pb.BundleChunk(data=p) for p in pieces)))
             assert code == grpc.StatusCode.INVALID_ARGUMENT and "bundle is damaged" in sentence, sentence
 
 

@@ -77,6 +77,16 @@ def test_a_caller_is_heard_over_the_echo() -> None:
     assert 6000 <= events[0][0] <= 6000 + 330
 
 
+@pytest.mark.parametrize("seconds", [5.5, 6.5, 7.0, 8.0])
+def test_a_caller_with_a_handset_is_heard_over_the_voice_at_once(seconds: float) -> None:
+    agent, caller, at = speech(AGENT), speech("No, wait, I want something else."), int(seconds * 16_000)
+    near = np.zeros_like(agent)
+    near[at : at + len(caller)] = caller[: len(near) - at]
+    began, event = heard(Ear(), near, agent)[0]
+    assert event == Began(again=False)
+    assert began - 1000 * seconds <= 260
+
+
 def test_words_under_double_talk_are_recognised_behind_the_linear_canceller() -> None:
     agent, caller = speech(AGENT), speech("Please stop. I would like to talk to somebody.")
     near = echo(agent, 120, -8)

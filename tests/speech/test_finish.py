@@ -56,6 +56,16 @@ def test_words_are_heard_in_their_order_up_to_the_time() -> None:
     assert heard.heard(2400) == heard.text == "One two three. Four five."
 
 
+def test_words_take_as_long_as_their_syllables_and_letters() -> None:
+    heard = HeardText()
+    heard.begin("Straight idea radio.")
+    heard.extend(speech(1.0, 0.1), RATE)
+    heard.end()
+    assert (
+        heard.heard(550) == "Straight idea"
+    )  # its middle is at 59 % of the letters, at 50 % with the syllables
+
+
 def test_of_a_sentence_whose_end_is_not_there_only_what_was_sent_counts() -> None:
     heard = HeardText()
     heard.begin("This is a rather long sentence of which only the beginning has come so far.")

@@ -120,11 +120,14 @@ class GrpcServerClient:
     async def _prepared(self, call: _Prepare, progress: Progress | None) -> model.Avatar:
         """The avatar at the end of a preparation."""
         avatar: model.Avatar | None = None
-        while isinstance(step := await call.read(), pb.PrepareAvatarProgress):
-            if progress is not None:
-                progress(step.progress)
-            if step.HasField("avatar"):
-                avatar = wire.avatar_from(step.avatar)
+        try:
+            while isinstance(step := await call.read(), pb.PrepareAvatarProgress):
+                if progress is not None:
+                    progress(step.progress)
+                if step.HasField("avatar"):
+                    avatar = wire.avatar_from(step.avatar)
+        finally:
+            call.cancel()
         if avatar is None:
             raise ProtocolError(f"the avatar server at {self.address} prepared an avatar without naming it")
         return avatar
