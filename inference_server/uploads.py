@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import os
 import shutil
 import weakref
 from collections.abc import AsyncIterator, Callable
@@ -35,6 +36,7 @@ class Upload:
         self.head = b""
         self._sha256 = hashlib.sha256()
         self.discard = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self.path.touch()
 
     @property
     def digest(self) -> bytes:
@@ -42,11 +44,16 @@ class Upload:
 
     def append(self, data: bytes) -> None:
         """One piece. Raises ``OSError``."""
-        with self.path.open("ab") as file:
+        with open(self.path, "ab", opener=_existing) as file:
             file.write(data)
         self.size += len(data)
         self.head += data[: HEAD - len(self.head)]
         self._sha256.update(data)
+
+
+def _existing(path: str, flags: int) -> int:
+    """Of a file that is discarded while a thread comes to write nothing is made again."""
+    return os.open(path, flags & ~os.O_CREAT)
 
 
 class Uploads:
@@ -114,7 +121,9 @@ class Uploads:
     async def begin(self) -> Upload:
         """An empty one."""
         try:
-            return Upload(await asyncio.to_thread(self._scratch))
+            return await asyncio.to_thread(
+                lambda: Upload(self._scratch())
+            )  # whoever leaves meanwhile lets it go
         except OSError as error:
             raise self._unwritable(error) from None
 

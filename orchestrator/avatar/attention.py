@@ -53,6 +53,7 @@ class Attention:
     def state(self) -> IdleState:
         """What the face waits for now; a pause is told once."""
         now = self._clock()
+        self._pause(now)
         if self._told in ("idle", "thinking"):
             return "idle" if self._told == "idle" else "thinking"
         quiet = now - self._last
@@ -77,10 +78,14 @@ class Attention:
             if not self._speaks:
                 self._speaks, self._began = True, now
             self._last = now
-        elif self._speaks and now - self._last > PAUSE_S:
-            self._speaks = False
-            if self._last - self._began > NOD_AFTER_S:
-                self._nod_by = now + NOD_WITHIN_S
+        self._pause(now)
 
     def digit(self, digit: str, milliseconds: int) -> None:
         """Keys are no voice."""
+
+    def _pause(self, now: float) -> None:
+        """Who has been quiet for long enough pauses, also one whose phone sends nothing then."""
+        if self._speaks and now - self._last > PAUSE_S:
+            self._speaks = False
+            if self._last - self._began > NOD_AFTER_S:
+                self._nod_by = self._last + PAUSE_S + NOD_WITHIN_S

@@ -112,3 +112,13 @@ def test_a_moment_of_digital_silence_makes_no_voice_of_the_noise_after_it(room: 
     assert room.hear(1.0, 400) == ["idle"]
     assert room.hear(2.0, 8000) == ["idle", "listening"]
     assert "paused" in room.hear(2.0, 400)
+
+
+def test_a_phone_that_sends_nothing_in_silence_is_no_caller_who_speaks_on(room: Room) -> None:
+    room.hear(2.0, 4000)
+    seen = list[IdleState]()
+    for _ in range(80):
+        room.now += 0.1
+        if (state := room.attention.state()) not in seen[-1:]:
+            seen.append(state)
+    assert seen == ["listening", "paused", "listening", "thinking", "idle"]

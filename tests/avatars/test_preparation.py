@@ -25,8 +25,8 @@ from visavis.service.logs import Log
 
 def asked(folder: Path) -> PrepareRequest:
     """A portrait that has been uploaded into a folder, with the defaults."""
+    (folder / "upload").mkdir()
     upload = Upload(folder / "upload")
-    upload.path.parent.mkdir()
     upload.append(portrait())
     return PrepareRequest(upload, 320, 240, Fraction(25), "crop", {})
 

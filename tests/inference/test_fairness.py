@@ -7,6 +7,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -66,6 +67,35 @@ async def test_who_leaves_the_line_leaves_its_place() -> None:
     await held.__aexit__(None, None, None)
     await settle()
     assert waiting[2].done() and not waiting[2].cancelled()
+
+
+async def test_who_leaves_while_a_folder_is_made_leaves_none(tmp_path: Path) -> None:
+    come, go = threading.Event(), threading.Event()
+
+    def scratch() -> Path:
+        come.set()
+        assert go.wait(10)
+        folder = tmp_path / "upload"
+        folder.mkdir()
+        return folder
+
+    taking = Uploads(scratch, AvatarStore(tmp_path / "store", 10**9).unwritable)
+    begins = asyncio.create_task(taking.begin())
+    await asyncio.to_thread(come.wait, 10)
+    begins.cancel()
+    await asyncio.gather(begins, return_exceptions=True)
+    go.set()
+    await asyncio.get_running_loop().shutdown_default_executor()
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+async def test_a_piece_that_comes_after_the_end_makes_no_file(tmp_path: Path) -> None:
+    upload = await uploads_of(tmp_path).begin()
+    upload.path.unlink()  # what discarding does first
+    with pytest.raises(FileNotFoundError):
+        upload.append(b"late")
+    upload.discard()
+    assert not upload.path.parent.exists()
 
 
 async def test_a_slow_upload_is_given_up_and_others_wait_their_turn(
