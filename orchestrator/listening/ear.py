@@ -25,9 +25,11 @@ _UNSURE_FRAMES = 10
 """And 320 ms, while the echo canceller has not yet heard ``_LEARNING_BLOCKS`` of what it is to cancel."""
 _LEARNING_BLOCKS = 50
 _ECHO_BLOCKS = 25
+_GONE_BLOCKS = 50
 _AUDIBLE = 1e-6
 _NEAR_BLOCKS = 250
-_KNOWN_BLOCKS = 50
+_KNOWN_BLOCKS = 100
+_LATE_BLOCKS = 15
 _HARDLY_HEARD = 1e-5
 _MUCH_LOUDER = 100.0
 """Power: where the caller's side is as quiet for four fifths of the last five seconds of our own voice, and so much
@@ -91,13 +93,13 @@ class Ear:
         sounding = float(reference @ reference) > _AUDIBLE * BLOCK
         self._learnt += sounding
         self._since = 0 if sounding else self._since + 1
-        if self._echoes:
+        if self._since < _LATE_BLOCKS:
             self._near.append(float(near @ near) / BLOCK)
         unsure = self._learnt < _LEARNING_BLOCKS and self._echoes
         ends = [np.clip(each * 32768, -32768, 32767).astype(np.int16) for each in (near, reference)]
         clean: Sound = (self._echo.process(*ends) / 32768).astype(np.float32)
         # Without an echo the canceller only makes a voice less like one.
-        self._clean = np.concatenate((self._clean, clean if self._echoes else near))
+        self._clean = np.concatenate((self._clean, clean if self._since < _GONE_BLOCKS else near))
         self._words = np.concatenate((self._words, self._linear.process(near, reference)))
         events: list[EarEvent] = []
         while len(self._clean) >= FRAME:
