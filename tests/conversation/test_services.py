@@ -9,7 +9,7 @@ from tests.support.scripted import http_service, script, websocket_service
 from tests.support.talk import talking
 from tests.support.waiting import until
 
-SAID = ("When are you open?", "Where are you?")
+SAID = ("When are you open?", "Please tell me where you are.")
 RATE = 8000
 TONE = 660
 """What the service says, whatever it is asked: it sends sound of 16 kHz as if it were of 24."""
@@ -43,7 +43,7 @@ async def test_services_hear_and_speak_and_what_is_built_in_takes_their_place() 
     ):
         api = talk.house.api
         await talk.of("turn_finished", turn_id=1)
-        talk.say("Where are you?")
+        talk.say(SAID[1])
         said = await talk.of("transcript", final=True)
         assert said["text"] == "When are you open?" and said["words"][0]["text"] == "When"
         answer = await talk.of("reply", whole=True, turn_id=2)
@@ -55,7 +55,7 @@ async def test_services_hear_and_speak_and_what_is_built_in_takes_their_place() 
 
         tts.scripts[:] = [script("openai_tts_500")]
         stt.drop()
-        talk.say("Where are you?")
+        talk.say(SAID[1])
         said = await talk.of("transcript", 2, final=True)
         assert "where" in said["text"].lower() and "words" not in said
         answer = await talk.of("reply", whole=True, turn_id=3)
