@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -21,6 +22,7 @@ from visavis.errors import ProtocolError
 if TYPE_CHECKING:
     from visavis.avatar.v1.avatar_pb2_grpc import AvatarServiceAsyncStub
 
+C = TypeVar("C")
 M = TypeVar("M")
 _Prepare: TypeAlias = (
     "grpc.aio.StreamStreamCall[pb.PrepareAvatarRequest, pb.PrepareAvatarProgress]"
@@ -69,6 +71,7 @@ class GrpcServerClient:
             else grpc.aio.secure_channel(address, tls, options=options)
         )
         self._stub: AvatarServiceAsyncStub = AvatarServiceStub(self._channel)
+        self._calls = weakref.WeakSet[Any]()
 
     def _metadata(self) -> tuple[tuple[str, str], ...]:
         """Who we are, for one call."""
@@ -77,7 +80,13 @@ class GrpcServerClient:
 
     async def close(self) -> None:
         """Close the channel and every call on it."""
+        for call in list(self._calls):  # a channel of grpcio 1.76 leaves some of them to wait
+            call.cancel()
         await self._channel.close(None)
+
+    def _begun(self, call: C) -> C:
+        self._calls.add(call)
+        return call
 
     async def capabilities(self) -> model.Capabilities:
         """What the server is and can do."""
@@ -91,12 +100,12 @@ class GrpcServerClient:
         self, source: model.AvatarSource, progress: Progress | None = None
     ) -> model.Avatar:
         """Portrait to prepared avatar, for as long as the engine needs; at once where it is prepared."""
-        upload = self._stub.UploadAvatar(metadata=self._metadata())  # type: ignore[call-arg]
+        upload = self._begun(self._stub.UploadAvatar(metadata=self._metadata()))  # type: ignore[call-arg]
         try:
             with _told(self.address):
-                if not await self._begun(upload):
+                if not await self._has_room(upload):
                     whole = self._stub.PrepareAvatar(wire.prepare_to(source), metadata=self._metadata())
-                    return await self._prepared(whole, progress)
+                    return await self._prepared(self._begun(whole), progress)
                 for request in wire.pieces_of(source):
                     await upload.write(request)
                 await upload.done_writing()
@@ -106,7 +115,7 @@ class GrpcServerClient:
         finally:
             upload.cancel()
 
-    async def _begun(self, upload: _Prepare) -> bool:
+    async def _has_room(self, upload: _Prepare) -> bool:
         """Wait until the server has room for a file; ``False`` where it is of before and takes only whole ones."""
         try:
             if await upload.read() is grpc.aio.EOF:  # type: ignore[attr-defined]
@@ -136,7 +145,7 @@ class GrpcServerClient:
         """The avatar's body, from the cache or from the server into it. Raises also :class:`BodyCorrupt`."""
         request = pb.FetchBodyRequest(avatar_id=avatar.avatar_id)
         frames = _each(
-            lambda: self._stub.FetchBody(request, metadata=self._metadata()),
+            lambda: self._begun(self._stub.FetchBody(request, metadata=self._metadata())),
             lambda frame: frame.pixels,
             self.address,
         )
@@ -146,7 +155,7 @@ class GrpcServerClient:
         """A prepared avatar as an opaque bundle, for :meth:`import_avatar` on a second server."""
         request = pb.ExportAvatarRequest(avatar_id=avatar_id)
         chunks = _each(
-            lambda: self._stub.ExportAvatar(request, metadata=self._metadata()),
+            lambda: self._begun(self._stub.ExportAvatar(request, metadata=self._metadata())),
             lambda chunk: chunk.data,
             self.address,
         )
@@ -160,14 +169,13 @@ class GrpcServerClient:
                 yield pb.BundleChunk(data=data)
 
         with _told(self.address):
-            answer = await self._stub.ImportAvatar(chunks(), metadata=self._metadata())
+            answer = await self._begun(self._stub.ImportAvatar(chunks(), metadata=self._metadata()))
         return wire.avatar_from(answer.avatar)
 
     async def watch_capacity(self) -> AsyncIterator[model.Capacity]:
         """How busy the server is, whenever that changes; waits for a server that cannot be reached."""
-        call = self._stub.WatchCapacity(
-            pb.WatchCapacityRequest(), wait_for_ready=True, metadata=self._metadata()
-        )
+        request = pb.WatchCapacityRequest()
+        call = self._begun(self._stub.WatchCapacity(request, wait_for_ready=True, metadata=self._metadata()))
         try:
             with _told(self.address):
                 async for capacity in call:
@@ -177,7 +185,7 @@ class GrpcServerClient:
 
     async def converse(self, request: messages.Open, deadline_s: float) -> GrpcLink:
         """Open a conversation: one avatar that speaks. :class:`AvatarStream` is the comfortable way."""
-        call = self._stub.Converse(metadata=self._metadata())  # type: ignore[call-arg]
+        call = self._begun(self._stub.Converse(metadata=self._metadata()))  # type: ignore[call-arg]
         return await open_link(call, self.address, request, deadline_s)
 
 
