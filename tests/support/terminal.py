@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import select
+import signal
 import subprocess
 import termios
 import time
@@ -13,6 +14,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 INTERRUPT = b"\x03"
+
+
+def _on_its_own() -> None:
+    """Hung up with its terminal, though we may have been started by ``nohup``."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def on_terminal(
@@ -39,7 +46,7 @@ def on_terminal(
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=_on_its_own,
         )
         os.close(theirs)
         begun, pressed, said = time.monotonic(), False, b""
