@@ -40,6 +40,7 @@ class Relay(asyncio.DatagramProtocol):
         self.dropped = self.passed = 0
         self._ways: dict[tuple[str, int], asyncio.DatagramTransport] = {}
         self._own: asyncio.DatagramTransport | None = None
+        self._closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._own = cast(asyncio.DatagramTransport, transport)
@@ -62,8 +63,12 @@ class Relay(asyncio.DatagramProtocol):
                     relay._own.sendto(data, addr)
 
         way, _ = await asyncio.get_running_loop().create_datagram_endpoint(Back, remote_addr=self.target)
-        self._ways[addr] = way
-        way.sendto(data)
+        if addr in self._ways or self._closed:  # two datagrams came at once, or one as all was over
+            way.close()
+        else:
+            self._ways[addr] = way
+        if addr in self._ways:
+            self._ways[addr].sendto(data)
 
     def lost(self, data: bytes) -> bool:
         drop = self.drops(data)
@@ -72,6 +77,7 @@ class Relay(asyncio.DatagramProtocol):
         return drop
 
     def close(self) -> None:
+        self._closed = True
         for way in (*self._ways.values(), self._own):
             if way is not None:
                 way.close()

@@ -32,12 +32,16 @@ RELAYED = """(() => {
 
 
 async def ways(tab: Tab) -> list[list[str]]:
-    """Type of the browser's candidate, and protocol of ours, of each nominated pair."""
-    pairs: list[list[str]] = await tab.run(
-        "window.visavis.call.peer.getStats().then(all => [...all.values()].filter(r => r.nominated)"
-        ".map(r => [all.get(r.localCandidateId).candidateType, all.get(r.remoteCandidateId).protocol]))"
-    )
-    return pairs
+    """Type of the browser's candidate, and protocol of ours, of each nominated pair, once there is one."""
+    async with asyncio.timeout(10):
+        while True:
+            pairs: list[list[str]] = await tab.run(
+                "window.visavis.call.peer.getStats().then(all => [...all.values()].filter(r => r.nominated)"
+                ".map(r => [all.get(r.localCandidateId).candidateType, all.get(r.remoteCandidateId).protocol]))"
+            )
+            if pairs:
+                return pairs
+            await asyncio.sleep(0.1)
 
 
 async def speaks(house: House, tab: Tab, call_id: str) -> bool:

@@ -141,9 +141,11 @@ def _profile() -> Iterator[str]:
     try:
         yield folder
     finally:
+        gone = 0
         for _ in range(50):
             shutil.rmtree(folder, ignore_errors=True)
-            if not Path(folder).exists():
+            gone = 0 if Path(folder).exists() else gone + 1
+            if gone == 3:  # nobody made it anew
                 break
             time.sleep(0.1)
 
