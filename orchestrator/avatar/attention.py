@@ -55,7 +55,7 @@ class Attention:
         now = self._clock()
         self._pause(now)
         if self._told in ("idle", "thinking"):
-            return "idle" if self._told == "idle" else "thinking"
+            return self._told
         quiet = now - self._last
         if now < self._nod_by:
             self._nod_by = _NEVER

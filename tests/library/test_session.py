@@ -32,6 +32,19 @@ async def session(
             yield face, told
 
 
+@contextlib.asynccontextmanager
+async def two_versions(tmp_path: Path) -> AsyncIterator[tuple[FakeServer, FakeServer, AvatarSession]]:
+    """A session on the first of two servers: the other one makes another body, and is not to be used yet."""
+    new = of_another_version()
+    new.draining = True
+    async with (
+        fake_server() as old,
+        fake_server(new),
+        session(old, new, tmp_path=tmp_path) as (face, _),
+    ):
+        yield old, new, face
+
+
 def has_mouth(picture: FacePicture) -> bool:
     return bool(picture.pixels[30, 20] != picture.pixels[0, 0])
 
@@ -105,14 +118,7 @@ async def test_the_voice_goes_on_without_a_server_and_lips_come_back_with_one(tm
 
 
 async def test_a_new_version_of_the_servers_is_followed_between_two_turns(tmp_path: Path) -> None:
-    new = of_another_version()
-    new.draining = True  # not to be used yet
-    async with (
-        fake_server() as old,
-        fake_server(new),
-        session(old, new, tmp_path=tmp_path) as (face, _),
-        asyncio.timeout(30),
-    ):
+    async with two_versions(tmp_path) as (old, new, face), asyncio.timeout(30):
         while not face.connected:
             await asyncio.sleep(0.01)
         new.draining = False
@@ -136,14 +142,7 @@ async def test_servers_that_go_back_to_the_version_before_are_followed_too(
 ) -> None:
     """Soon after the change: not at once, but not never."""
     monkeypatch.setattr(visavis.session, "_REPLACE_AGAIN_S", 4.0)
-    new = of_another_version()
-    new.draining = True  # not to be used yet
-    async with (
-        fake_server() as old,
-        fake_server(new),
-        session(old, new, tmp_path=tmp_path) as (face, _),
-        asyncio.timeout(25),
-    ):
+    async with two_versions(tmp_path) as (old, new, face), asyncio.timeout(25):
         for leaving, coming in ((old, new), (new, old)):
             while not leaving.sessions:
                 await read(face, 1)
