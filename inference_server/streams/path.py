@@ -17,19 +17,16 @@ from numpy.typing import NDArray
 from inference_server.engines.base import BodyLoop
 from inference_server.streams.prosody import Prosody
 from visavis.frames import frame_start
-from visavis.playout.idle import run_again
+from visavis.playout.idle import REMEMBERED, run_again
 
 WAITS_S = (0.0, 0.08, 0.16, 0.24, 0.32, 0.4)
 """How long the head may stand still at a cut."""
 _REACH_S = 1.8  # of the voice that is looked at
 _LIVELY = 0.6  # a standard deviation of pitch, in the chin's largest movement
 _AGAIN = 0.3  # how much worse a segment is for having been played last; half of it the time before
-_SEEN = (
-    0.25  # how much worse it is for each further segment of an order that would be seen again within a minute
-)
+_SEEN = 0.25  # how much worse it is for each further segment of an order that is seen again within a minute
 _FRESH = 0.4  # how much better a segment is that was not among the last dozen
 _DOZEN = 12
-_REMEMBERED = 48  # segments: about a minute
 _CHANCE = 0.15  # of difference that counts for nothing
 
 Signal = NDArray[np.float64]
@@ -99,7 +96,7 @@ class BodyPath:
             self._path.append(following)
             return
         wait, start = self._choose(self._first + len(self._path))
-        self._played = [*self._played[1 - _REMEMBERED :], start]
+        self._played = [*self._played[1 - REMEMBERED :], start]
         segment = range(start, start + self._segments.frames(start))
         self._path += [start] * wait + [index % self._segments.loop_length for index in segment]
 

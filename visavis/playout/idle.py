@@ -20,7 +20,7 @@ _FITS: Mapping[IdleState, Mapping[str, float]] = {
     "thinking": {"away": 5, "turn": 1, "tilt": 1, "glance": 1},
 }
 """Kinds of segments by state: who listens looks at the caller and nods at pauses, who thinks looks away."""
-_REMEMBERED = 48
+REMEMBERED = 48
 """Segments, about a minute of them: no order among these is seen again while there is another."""
 
 
@@ -55,7 +55,7 @@ class IdlePath:
         self._starts = list(self._kinds)
         self._state = state
         self._random = random.Random(seed)
-        self._played: deque[int] = deque(maxlen=_REMEMBERED)
+        self._played: deque[int] = deque(maxlen=REMEMBERED)
 
     def __call__(self, index: int, targets: tuple[int, ...]) -> int | None:
         """Where to go on after ``index``; ``None``: play on."""
