@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine
+import time
+from collections.abc import AsyncGenerator, Callable
 from fractions import Fraction
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
 from visavis.client.body_cache import Body, BodyCache
 from visavis.client.events import OnEvent
 from visavis.client.messages import AvatarReplaced, Connected, Disconnected, Event, TurnRejected
 from visavis.client.model import Avatar, AvatarSource
+from visavis.client.replacement import Replacement
 from visavis.client.stream import AvatarStream
 from visavis.errors import ServerUnavailable
 from visavis.frames import Frame
+from visavis.playout.attention import Attention, FaceState
 from visavis.playout.idle import idle_path
 from visavis.playout.player import FacePicture, Player, SpeechFinished, SpeechStarted
 from visavis.playout.playout import Playout
@@ -22,7 +25,7 @@ from visavis.playout.turn import PCM
 from visavis.service.logs import Log
 from visavis.service.unhandled import logged
 
-__all__ = ["AvatarSession", "FacePicture", "SessionEvent", "SpeechFinished", "SpeechStarted"]
+__all__ = ["AvatarSession", "FacePicture", "FaceState", "SessionEvent", "SpeechFinished", "SpeechStarted"]
 
 SessionEvent = SpeechStarted | SpeechFinished | Connected | Disconnected | TurnRejected
 """What ``on_event`` is called with."""
@@ -31,10 +34,6 @@ log = Log(__name__)
 
 _JITTER = 0.5
 """Of a picture: how late one may be without putting off those after it."""
-
-
-_REPLACE_AGAIN_S = 20.0
-"""Not more often, where a session comes to servers of two versions by turns."""
 
 
 class SessionServers(Protocol):
@@ -88,9 +87,9 @@ class AvatarSession:
         self._stream: AvatarStream | None = None
         self._streams = 0
         self._next: tuple[Avatar, Body] | None = None  # to be shown once nothing is said
-        self._replace_after = 0.0
-        self._replacing: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._replacement = Replacement(self._replace)
+        self._closing: set[asyncio.Task[None]] = set()  # streams of bodies that are shown no more
+        self._attention = Attention(time.monotonic)
         self._opened: Player | None = None
         self._readers = 0
 
@@ -112,9 +111,8 @@ class AvatarSession:
         self._readers += 1
         if self._stream is not None:
             await self._stream.close()
-        if self._replacing is not None:
-            self._replacing.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._replacement.close()
+        await asyncio.gather(*self._closing, return_exceptions=True)
 
     # -- what it is --
 
@@ -163,6 +161,19 @@ class AvatarSession:
         """
         return self._player.interrupt()
 
+    # -- what the face does while nothing is said --
+
+    def show_state(self, state: FaceState | None) -> None:
+        """What the conversation does from now on; ``None``, as it begins: :meth:`user_speaks` tells.
+
+        Who is ``thinking`` does so until the first sound of a turn. Without effect on what is said.
+        """
+        self._attention.tell(state or "")
+
+    def user_speaks(self, speaks: bool) -> None:
+        """The user begins to speak, or pauses: the face listens, nods at a pause, then seems to think."""
+        self._attention.voice(speaks)
+
     # -- pictures and sound out --
 
     async def play(self, rate: int) -> AsyncGenerator[tuple[FacePicture, PCM | None], None]:
@@ -198,7 +209,7 @@ class AvatarSession:
         return self._opened
 
     def _open(self, avatar: Avatar, body: Body) -> tuple[Playout, AvatarStream]:
-        loop = idle_path(len(body), body.segments, self._session_id)
+        loop = idle_path(len(body), body.segments, self._session_id, self._attention.state)
         playout = Playout(len(body), body.fps, jumps=body.jumps, choose_jump=loop, follows_path=True)
         self._streams += 1
         # Servers know a conversation by its name, and the one before may not have ended there yet.
@@ -214,11 +225,7 @@ class AvatarSession:
         return playout, stream
 
     async def _replace(self, avatar: Avatar) -> None:
-        """The servers that there are make another body of the portrait: fetch that one, in a while where the last
-        one was fetched just now."""
-        clock = asyncio.get_running_loop()
-        await asyncio.sleep(self._replace_after - clock.time())
-        self._replace_after = clock.time() + _REPLACE_AGAIN_S
+        """The servers that there are make another body of the portrait: fetch that one."""
         bodies = self._bodies if self._bodies is not None else await asyncio.to_thread(BodyCache)
         self._next = await self._servers.ready(self._source, bodies, avatar=avatar)
 
@@ -228,13 +235,9 @@ class AvatarSession:
         playout, stream = self._open(avatar, body)
         self._player.use(body, playout, stream, stream.start_delay)
         if before is not None:
-            self._beside(before.close())
-
-    def _beside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = logged(asyncio.create_task(work), "avatar session")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+            task = logged(asyncio.create_task(before.close()), "avatar session")
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
     async def _ready(self) -> tuple[Avatar, Body]:
         waits_for = "the avatar is being prepared"
@@ -253,6 +256,8 @@ class AvatarSession:
             ) from None
 
     def _tell(self, event: SessionEvent) -> None:
+        if isinstance(event, SpeechStarted):
+            self._attention.answer()
         try:
             if self._on_event is not None:
                 self._on_event(event)
@@ -264,7 +269,7 @@ class AvatarSession:
             if self._opened is not None:
                 self._opened.on_frame(event)
         elif isinstance(event, AvatarReplaced):
-            if self._next is None and (self._replacing is None or self._replacing.done()):
-                self._replacing = self._beside(self._replace(event.avatar))
+            if self._next is None:
+                self._replacement.begin(event.avatar)
         elif isinstance(event, Connected | Disconnected | TurnRejected):
             self._tell(event)

@@ -12,7 +12,7 @@ from typing import cast
 
 import numpy as np
 
-from orchestrator.avatar.attention import Attention
+from orchestrator.avatar.attention import CallerAttention
 from orchestrator.avatar.avatars import ReadyAvatar, WorkerAvatars
 from orchestrator.avatar.call_avatar import CallAvatar
 from orchestrator.avatar.source import PortraitFile
@@ -140,7 +140,7 @@ class CallAvatarOwner:
     ) -> None:
         self._call, self._portrait = call, portrait
         self._rate = SAMPLE_RATES[call.audio.codec]
-        self._attention = Attention(time.monotonic)
+        self._attention = CallerAttention(time.monotonic)
         self._attention.listens = call.video is not None
         self._avatar = CallAvatar(
             avatars,

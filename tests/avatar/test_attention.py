@@ -7,8 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from orchestrator.avatar import attention
-from orchestrator.avatar.attention import Attention
+from orchestrator.avatar.attention import CallerAttention
 from orchestrator.worker.messages import FaceState
+from visavis.playout.attention import LISTEN_S
 from visavis.playout.idle import IdleState
 
 QUIET = np.zeros(160, np.int16)
@@ -25,7 +26,7 @@ class Room:
 
     def __init__(self) -> None:
         self.now = 100.0
-        self.attention = Attention(lambda: self.now)
+        self.attention = CallerAttention(lambda: self.now)
 
     def hear(self, seconds: float, level: float, sent: NDArray[np.int16] = QUIET) -> list[IdleState]:
         """The states meanwhile, each once."""
@@ -100,7 +101,7 @@ def test_a_conversation_knows_better(
     room.attention.tell(told)
     assert room.hear(1.0, 30) == [silent]
     assert room.hear(1.0, 4000)[-1] == spoken_to
-    room.hear(attention.LISTEN_S + 1, 30)
+    room.hear(LISTEN_S + 1, 30)
     assert room.attention.state() == silent
     room.attention.tell("")
     assert room.attention.state() == "thinking"

@@ -10,9 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import visavis.session
-from tests.support.fake_server import HEIGHT, LOOP, WIDTH, FakeServer, fake_server, of_another_version
+from tests.support.fake_server import (
+    HEIGHT,
+    LOOP,
+    WIDTH,
+    FakeServer,
+    entered,
+    fake_server,
+    of_another_version,
+    of_segments,
+)
 from visavis import AvatarSession, AvatarSource, BodyCache, FacePicture, ServerPool, errors
+from visavis.client import replacement
 from visavis.client.messages import Connected, Disconnected
 from visavis.playout.turn import PCM
 from visavis.session import SessionEvent, SpeechFinished, SpeechStarted
@@ -141,7 +150,7 @@ async def test_servers_that_go_back_to_the_version_before_are_followed_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Soon after the change: not at once, but not never."""
-    monkeypatch.setattr(visavis.session, "_REPLACE_AGAIN_S", 4.0)
+    monkeypatch.setattr(replacement, "AGAIN_S", 4.0)
     async with two_versions(tmp_path) as (old, new, face), asyncio.timeout(25):
         for leaving, coming in ((old, new), (new, old)):
             while not leaving.sessions:
@@ -177,6 +186,37 @@ async def test_an_end_with_the_first_picture_of_a_new_version_leaves_no_conversa
                 break
         while old.sessions:
             await asyncio.sleep(0.01)
+
+
+async def test_a_face_listens_nods_and_thinks_as_it_is_told_and_that_costs_the_server_nothing(
+    tmp_path: Path,
+) -> None:
+    async def look(face: AvatarSession, ticks: int) -> set[str]:
+        """What the face does next, from the next segment on."""
+        shown = [int(picture.pixels[0, 0]) - 16 for picture, _ in await read(face, ticks + 10)]
+        return set(entered(shown[9:]))
+
+    async with fake_server(of_segments()) as server, session(server, tmp_path=tmp_path) as (face, _):
+        async with asyncio.timeout(15):
+            while not server.sessions:
+                await asyncio.sleep(0.01)
+        sent = len(server.requests)
+        face.user_speaks(True)
+        assert await look(face, 30) <= {"breath", "tilt", "lift"}
+        face.user_speaks(False)
+        assert "nod" in entered([int(p.pixels[0, 0]) - 16 for p, _ in await read(face, 12)])
+        face.show_state("thinking")
+        assert await look(face, 30) == {"away", "tilt"}
+        face.show_state("listening")
+        face.user_speaks(True)
+        assert await look(face, 10) <= {"breath", "tilt", "lift"}
+        assert len(server.requests) == sent
+        face.show_state("thinking")
+        face.feed(SECOND, 16_000)
+        face.end_turn()
+        await read(face, 50)
+        assert not face.speaking
+        assert await look(face, 30) <= {"breath", "tilt", "lift"}  # it thinks no more
 
 
 async def test_another_reader_ends_the_one_before_and_the_end_ends_all(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -20,6 +21,7 @@ from visavis.frames import SAMPLE_RATE, frame_at, frame_start
 FPS = Fraction(25)
 WIDTH, HEIGHT, LOOP = 64, 48, 50
 RECT = (16, 24, 32, 16)
+SEGMENTS = dict(zip(range(0, LOOP, 10), ("breath", "nod", "away", "tilt", "lift"), strict=True))
 WINDOW = SAMPLE_RATE * 400 // 1000
 LOOK_AHEAD = SAMPLE_RATE * 100 // 1000
 
@@ -49,6 +51,26 @@ def avatar(avatar_id: str = "anna") -> pb.Avatar:
         loop_length=LOOP,
         jumps=[pb.LoopJump(**{"from": 10, "to": 30})],
     )
+
+
+def of_segments() -> FakeServer:
+    """A server whose loop is cut into ``SEGMENTS``, which may follow in any order."""
+    made = avatar()
+    del made.jumps[:]
+    for start, kind in SEGMENTS.items():
+        made.segments.append(pb.LoopSegment(start=start, kind=kind))
+        made.jumps.extend(pb.LoopJump(**{"from": (start - 1) % LOOP, "to": to}) for to in SEGMENTS)
+    return FakeServer(makes=made)
+
+
+def entered(indices: Sequence[int]) -> list[str]:
+    """The kinds of the segments that a body goes into: it moves by one, or from one segment's end to another."""
+    kinds = []
+    for before, after in itertools.pairwise(indices):
+        assert after == (before + 1) % LOOP or (before % 10 == 9 and after in SEGMENTS), (before, after)
+        if after in SEGMENTS:
+            kinds.append(SEGMENTS[after])
+    return kinds
 
 
 def of_another_version() -> FakeServer:

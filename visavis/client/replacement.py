@@ -1,0 +1,40 @@
+"""The replacement of an avatar's body, where servers of another version make another one of the same portrait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from visavis.client.model import Avatar
+from visavis.service.unhandled import logged
+
+AGAIN_S = 20.0
+"""Not more often, where a conversation comes to servers of two versions by turns."""
+
+
+class Replacement:
+    """Has ``fetch`` called with what :class:`visavis.AvatarReplaced` named, one at a time: at once, or in a while
+    where the last one was fetched just now. Belongs to one event loop."""
+
+    def __init__(self, fetch: Callable[[Avatar], Awaitable[None]]) -> None:
+        self._fetch = fetch
+        self._after = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self, avatar: Avatar) -> None:
+        """Without effect while another one is under way."""
+        if self._task is None or self._task.done():
+            self._task = logged(asyncio.create_task(self._run(avatar)), "another body")
+
+    async def _run(self, avatar: Avatar) -> None:
+        clock = asyncio.get_running_loop()
+        await asyncio.sleep(self._after - clock.time())
+        self._after = clock.time() + AGAIN_S
+        await self._fetch(avatar)
+
+    async def close(self) -> None:
+        """The conversation has ended."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
