@@ -71,6 +71,7 @@ class VisavisAvatarSession(AvatarSession[None]):
             )
             await runner.start()
             opening.push_async_callback(runner.aclose)
+            opening.callback(generator.follow(agent_session))
             await super().start(agent_session, room)
             self._kept = opening.pop_all()
         agent_session.output.audio = output

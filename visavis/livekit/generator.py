@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 
 import numpy as np
 from livekit import rtc
+from livekit.agents import AgentSession, AgentStateChangedEvent, UserStateChangedEvent
 from livekit.agents.voice.avatar import AudioSegmentEnd, VideoGenerator
 
 from visavis.client.model import AvatarSource
 from visavis.client.pool import ServerPool
-from visavis.session import AvatarSession, SessionEvent, SpeechFinished
+from visavis.session import AvatarSession, FaceState, SessionEvent, SpeechFinished
 
 
 class VisavisVideoGenerator(VideoGenerator):
@@ -71,6 +72,33 @@ class VisavisVideoGenerator(VideoGenerator):
         """The agent was interrupted: silence and a mouth at rest from the next picture on."""
         self._cuts += 1
         self._opened.interrupt()
+
+    def show_state(self, state: FaceState | None) -> None:
+        """See :meth:`visavis.AvatarSession.show_state`; :meth:`follow` calls it."""
+        self._opened.show_state(state)
+
+    def user_speaks(self, speaks: bool) -> None:
+        """See :meth:`visavis.AvatarSession.user_speaks`; :meth:`follow` calls it."""
+        self._opened.user_speaks(speaks)
+
+    def follow(self, session: AgentSession) -> Callable[[], None]:
+        """Have the face listen, nod and think as the states of the agent and its user say; returns what ends it."""
+
+        def show(_: AgentStateChangedEvent | None = None) -> None:
+            state = session.agent_state
+            self.show_state("idle" if state == "initializing" else state)
+
+        def listen(event: UserStateChangedEvent) -> None:
+            self.user_speaks(event.new_state == "speaking")
+
+        def end() -> None:
+            session.off("agent_state_changed", show)
+            session.off("user_state_changed", listen)
+
+        show()
+        session.on("agent_state_changed", show)
+        session.on("user_state_changed", listen)
+        return end
 
     async def __aiter__(self) -> AsyncIterator[rtc.VideoFrame | rtc.AudioFrame | AudioSegmentEnd]:
         async with contextlib.aclosing(self._opened.play(self.sample_rate)) as playing:

@@ -13,12 +13,21 @@ from pipecat.frames.frames import (
     CancelFrame,
     EndFrame,
     Frame,
+    FunctionCallCancelFrame,
+    FunctionCallInProgressFrame,
+    FunctionCallResultFrame,
     InterruptionFrame,
+    LLMFullResponseEndFrame,
+    LLMFullResponseStartFrame,
     OutputImageRawFrame,
     SystemFrame,
     TTSAudioRawFrame,
     TTSStartedFrame,
     TTSStoppedFrame,
+    UserStartedSpeakingFrame,
+    UserStoppedSpeakingFrame,
+    VADUserStartedSpeakingFrame,
+    VADUserStoppedSpeakingFrame,
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessorSetup
 from pipecat.services.ai_service import AIService
@@ -29,7 +38,14 @@ from visavis.client.pool import ServerPool
 from visavis.errors import VisavisError
 from visavis.pipecat.held import HeldFrames
 from visavis.playout.turn import PCM
-from visavis.session import AvatarSession, FacePicture, SessionEvent, SpeechFinished, SpeechStarted
+from visavis.session import (
+    AvatarSession,
+    FacePicture,
+    FaceState,
+    SessionEvent,
+    SpeechFinished,
+    SpeechStarted,
+)
 
 _END_S = 0.4
 """How long before its last sound a turn is ended, so that sentences that follow on each other are one turn."""
@@ -42,7 +58,8 @@ class VisavisVideoService(AIService):
     included; frames that came behind speech go on when that has been heard. ``servers``: addresses, or a
     :class:`~visavis.ServerPool` that several bots share. ``image``: bytes of an image file, or an
     :class:`~visavis.AvatarSource`. The pipeline waits ``wait_s`` for the face; until there is one the voice
-    passes as it comes. Events: ``on_speech_started()``, and ``on_speech_finished(position, interrupted)`` with
+    passes as it comes. While nothing is said the face does what frames tell of the user and the model: it listens,
+    nods, thinks. Events: ``on_speech_started()``, and ``on_speech_finished(position, interrupted)`` with
     the seconds that went out.
     """
 
@@ -74,6 +91,8 @@ class VisavisVideoService(AIService):
         self._open = False  # a turn of the face is being fed
         self._ending = False  # no more of it is to come, unless the next reply follows at once
         self._passing = False  # this reply began without a face
+        self._unsaid = False  # a response began of which nothing was said yet
+        self._calls: set[str] = set()  # functions that the model waits for
         self._cuts = 0
         self._showing: asyncio.Task[None] | None = None
         self._register_event_handler("on_speech_started")
@@ -104,6 +123,7 @@ class VisavisVideoService(AIService):
         if isinstance(frame, EndFrame):
             await self._said()
         await super().process_frame(frame, direction)
+        self._attend(frame)
         if isinstance(frame, TTSAudioRawFrame) and self._takes():
             self._feed(frame)
         elif isinstance(frame, InterruptionFrame):
@@ -119,7 +139,42 @@ class VisavisVideoService(AIService):
             if not self._held.hold(frame):
                 await self.push_frame(frame, direction)
 
+    def show_state(self, state: FaceState | None) -> None:
+        """See :meth:`visavis.AvatarSession.show_state`; frames tell it, too."""
+        if self._face is not None:
+            self._face.show_state(state)
+
     # -- inside --
+
+    def _attend(self, frame: Frame) -> None:
+        """Have the face listen and think while nothing is said."""
+        match frame:
+            case UserStartedSpeakingFrame() | VADUserStartedSpeakingFrame() if self._face is not None:
+                self._face.user_speaks(True)
+            case UserStoppedSpeakingFrame() | VADUserStoppedSpeakingFrame() if self._face is not None:
+                self._face.user_speaks(False)
+            case LLMFullResponseStartFrame():
+                self._unsaid = True
+                self._think()
+            case TTSStartedFrame():
+                self._unsaid = False
+            case LLMFullResponseEndFrame() if self._unsaid:
+                self._unsaid = False
+                self._think()
+            case FunctionCallInProgressFrame() if frame.cancel_on_interruption:
+                self._calls.add(frame.tool_call_id)
+                self._think()
+            case FunctionCallResultFrame() | FunctionCallCancelFrame() if frame.tool_call_id in self._calls:
+                self._calls.discard(frame.tool_call_id)
+                self._think()
+            case InterruptionFrame():
+                self._unsaid = False
+                self._calls.clear()
+                self._think()
+
+    def _think(self) -> None:
+        """Until the first sound, or, where it is there, from the end of what is said on."""
+        self.show_state("thinking" if self._unsaid or self._calls else None)
 
     def _takes(self) -> bool:
         self._passing = self._passing or self._face is None
@@ -198,6 +253,7 @@ class VisavisVideoService(AIService):
             elif isinstance(event, SpeechFinished):
                 if not event.interrupted and not self._open:
                     self._held.heard = self._held.fed
+                self._think()
                 await self._call_event_handler("on_speech_finished", event.position, event.interrupted)
 
     async def _let_go(self) -> None:
