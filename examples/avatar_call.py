@@ -45,6 +45,7 @@ from visavis import (
     HTTPAvatarProvider,
     MuseTalkAvatarProvider,
     Resampler,
+    listen_to_caller,
     portraits,
     stop_lips_with_voice,
 )
@@ -225,6 +226,7 @@ async def main(args: argparse.Namespace) -> None:
     kit.register_channel(channel)
     kit.register_channel(AIChannel("assistant", provider=assistant, system_prompt=PROMPT))
     stop_lips_with_voice(kit, channel)
+    listen_to_caller(kit, channel)
 
     async def on_call(session: Any) -> None:
         await kit.create_room(room_id=session.id, recorders=recorders(args))

@@ -53,11 +53,13 @@ if TYPE_CHECKING:
     from visavis.playout.playout import Picture as Picture
     from visavis.playout.playout import Playout as Playout
     from visavis.roomkit.channel import AvatarVideoChannel as AvatarVideoChannel
+    from visavis.roomkit.channel import listen_to_caller as listen_to_caller
     from visavis.roomkit.channel import stop_lips_with_voice as stop_lips_with_voice
     from visavis.roomkit.grpc_provider import GrpcAvatarProvider as GrpcAvatarProvider
     from visavis.roomkit.http_provider import HTTPAvatarProvider as HTTPAvatarProvider
     from visavis.roomkit.mock_provider import MockAvatarProvider as MockAvatarProvider
     from visavis.roomkit.musetalk_provider import MuseTalkAvatarProvider as MuseTalkAvatarProvider
+    from visavis.roomkit.realtime import listen_to_speech as listen_to_speech
     from visavis.roomkit.realtime import stop_lips_with_speech as stop_lips_with_speech
     from visavis.roomkit.types import AvatarProvider as AvatarProvider
     from visavis.session import AvatarSession as AvatarSession
@@ -103,13 +105,13 @@ _HOME = {
     "client.placement": ("Placement",),
     "playout.playout": ("Picture", "Playout"),
     "client.pool": ("ServerPool",),
-    "roomkit.realtime": ("stop_lips_with_speech",),
+    "roomkit.realtime": ("listen_to_speech", "stop_lips_with_speech"),
     "roomkit.types": ("AvatarProvider",),
     "session": ("AvatarSession", "FacePicture", "SpeechFinished", "SpeechStarted"),
     "client.start_delay": ("StartDelay",),
     "client.stream": ("AvatarStream",),
 }
-_WITH_ROOMKIT = {"roomkit.channel": ("AvatarVideoChannel", "stop_lips_with_voice")}
+_WITH_ROOMKIT = {"roomkit.channel": ("AvatarVideoChannel", "listen_to_caller", "stop_lips_with_voice")}
 """Importable where RoomKit is."""
 _MODULE_OF = {name: module for module, names in (_HOME | _WITH_ROOMKIT).items() for name in names}
 

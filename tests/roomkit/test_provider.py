@@ -17,7 +17,16 @@ import pytest
 
 import visavis
 from tests.support.bt601 import exact_rgb
-from tests.support.fake_server import HEIGHT, LOOP, WIDTH, FakeServer, fake_server
+from tests.support.fake_server import (
+    HEIGHT,
+    LOOP,
+    WIDTH,
+    FakeServer,
+    entered,
+    fake_server,
+    of_another_version,
+    of_segments,
+)
 from visavis import GrpcAvatarProvider, MockAvatarProvider, errors
 from visavis.roomkit.grpc_provider import grpc_addresses
 from visavis.roomkit.provider import ProviderOptions, ServerAvatarProvider
@@ -250,6 +259,74 @@ async def test_continuous_pictures_come_all_the_time_and_say_what_is_heard(tmp_p
         assert not has_mouth(seen[-1])
         stamps = np.array([f.timestamp_ms for f in seen if f.timestamp_ms is not None])
         assert len(stamps) == len(seen) and np.all(np.abs(np.diff(stamps) % 40 - 20) > 19.9)  # media time
+
+
+async def test_a_face_listens_nods_and_thinks_as_it_is_told(tmp_path: Path) -> None:
+    async with (
+        fake_server(of_segments()) as server,
+        provider(server, tmp_path=tmp_path, codec="raw_yuv420p") as (face, _),
+    ):
+        await face.start(IMAGE, width=WIDTH, height=HEIGHT)
+
+        def look(ticks: int) -> list[str]:
+            frames = [face.get_idle_frame() for _ in range(ticks)]
+            return entered([body_index(frame) for frame in frames if frame])
+
+        assert set(look(1000)) == {"breath", "tilt", "away"}
+        face.user_speaks(True)
+        assert set(look(1000)[1:]) == {"breath", "tilt", "lift"}
+        await asyncio.sleep(1.05)
+        face.user_speaks(False)
+        assert look(1000).count("nod") == 1
+        face.show_state("thinking")
+        assert set(look(1000)[1:]) == {"away", "tilt"}
+        face.show_state("idle")
+        assert set(look(1000)[1:]) == {"breath", "tilt", "away"}
+
+
+@pytest.mark.parametrize("options", [{}, {"continuous": True}, {"is_async": False}])
+async def test_a_new_version_of_the_servers_is_followed_between_two_turns(
+    options: dict[str, bool], tmp_path: Path
+) -> None:
+    new = of_another_version()
+    new.draining = True
+    async with (
+        fake_server() as old,
+        fake_server(new),
+        provider(old, new, tmp_path=tmp_path, codec="raw_yuv420p", **options) as (face, seen),
+    ):
+
+        async def say(seconds: int) -> list[VideoFrame]:
+            returned: list[VideoFrame] = []
+            for _ in range(seconds):
+                returned += await asyncio.to_thread(face.feed_audio, SECOND, 16000)
+            return returned
+
+        await face.start(IMAGE, width=WIDTH, height=HEIGHT)
+        await until(lambda: old.sessions == 1)
+        new.draining = False
+        new.change()
+        shown = seen if face.is_async else await say(2)
+        if face.is_async:
+            await say(2)
+            await until(lambda: sum(map(has_mouth, shown)) > 3)
+        old.go_away.set()
+        await asyncio.sleep(0.5)
+        assert not new.sessions  # in mid-turn it stays where it is
+        await asyncio.to_thread(face.flush)
+        await until(lambda: new.sessions == 1)
+        await until(lambda: not old.sessions)
+        count = len(seen)
+        shown = seen if face.is_async else []
+        await say(1)
+        if face.is_async:
+            await until(lambda: sum(map(has_mouth, seen[count:])) > 3)
+        else:
+            async with asyncio.timeout(15):
+                while sum(map(has_mouth, shown)) <= 3:
+                    shown += await say(1)
+        spoken = [body_index(frame) for frame in shown[count:] if has_mouth(frame)]
+        assert max(spoken) < new.makes.loop_length
 
 
 async def test_options_that_make_no_sense_are_refused(tmp_path: Path) -> None:

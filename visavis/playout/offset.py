@@ -25,6 +25,11 @@ class AVOffset:
         self._dropped_before = 0
         self._newest = -1  # frame of the turn that has come
 
+    def use(self, playout: Playout) -> None:
+        """Frames are those of another playout, of the same rate."""
+        self._stats = playout.stats
+        self._late_before, self._dropped_before = self._stats.late, self._stats.dropped
+
     def begin_turn(self) -> None:
         """Frames are those of a new turn."""
         self._newest = -1

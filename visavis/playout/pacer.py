@@ -117,6 +117,14 @@ class Pacer:
             waiting += max(0, turn.fed - (at if turn.begun or self.playback is None else 0))
         return waiting / SAMPLE_RATE
 
+    def use(self, playout: Playout, sink: TurnWriter) -> None:
+        """Take another avatar of the same frame rate. Raises ``RuntimeError`` while something is said."""
+        if not self.idle:
+            raise RuntimeError("an avatar is changed between turns")
+        self.playout, self._sink = playout, sink
+        self._offset.use(playout)
+        self._anchor_told = None
+
     def feed(self, pcm: NDArray[np.int16], now: float) -> None:
         """Audio, 16 kHz mono."""
         if not len(pcm):

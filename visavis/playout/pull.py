@@ -32,6 +32,17 @@ class PullMode:
         self._fed = 0
         self._next = 0  # the frame of the turn that is returned next
 
+    @property
+    def idle(self) -> bool:
+        """Nothing is being said."""
+        return not self._on
+
+    def use(self, playout: Playout, stream: AvatarStream) -> None:
+        """Take another avatar. Raises ``RuntimeError`` in a turn."""
+        if self._on:
+            raise RuntimeError("an avatar is changed between turns")
+        self._playout, self._stream = playout, stream
+
     async def feed(self, pcm: NDArray[np.int16], end: bool) -> list[Picture]:
         """The pictures that this audio (16 kHz mono) settles; all that is left at the end of the turn."""
         if not self._on:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import warnings
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from visavis.roomkit.delay import delayed
@@ -22,7 +22,13 @@ except ImportError as e:
         "AvatarVideoChannel needs RoomKit: Python 3.12 or newer, pip install '.[roomkit]' in a checkout"
     ) from e
 
-__all__ = ["AvatarFactory", "AvatarVideoChannel", "EncoderFactory", "stop_lips_with_voice"]
+__all__ = [
+    "AvatarFactory",
+    "AvatarVideoChannel",
+    "EncoderFactory",
+    "listen_to_caller",
+    "stop_lips_with_voice",
+]
 
 
 class AvatarVideoChannel(AudioVideoChannel):  # type: ignore[misc]
@@ -72,6 +78,12 @@ class AvatarVideoChannel(AudioVideoChannel):  # type: ignore[misc]
         avatar = self._session_avatars.get(session.id)
         if avatar is not None:
             avatar.interrupt()
+
+    def user_speaks(self, session: Any, speaks: bool) -> None:
+        """The caller begins to speak, or pauses. :func:`listen_to_caller` calls it."""
+        avatar = self._session_avatars.get(session.id)
+        if avatar is not None:
+            avatar.user_speaks(speaks)
 
     async def record_picture(
         self, kit: Any, room_id: str, session: Any, *, width: int = 512, height: int = 512
@@ -158,8 +170,32 @@ def stop_lips_with_voice(kit: Any, face: AvatarVideoChannel | AvatarProvider, **
             interrupt()
 
     for trigger in (HookTrigger.ON_BARGE_IN, HookTrigger.ON_TTS_CANCELLED):
-        settings = {"name": f"visavis_{trigger.value}_{id(face):x}", **options}
-        kit.hook(trigger, HookExecution.ASYNC, **settings)(cut)
+        _hook(kit, trigger, face, cut, options)
+
+
+def listen_to_caller(kit: Any, face: AvatarVideoChannel | AvatarProvider, **options: Any) -> None:
+    """Have the face listen while RoomKit hears the caller speak, nod at a pause and seem to think before an answer
+    (``ON_SPEECH_START``, ``ON_SPEECH_END``: the pipeline has a ``vad``, or the ``stt`` finds speech itself).
+
+    ``face``: a channel, or the one provider of an ``AudioVideoChannel``; ``options`` go to ``kit.hook``.
+    """
+
+    def hear(speaks: bool) -> Callable[[Any, Any], Awaitable[None]]:
+        async def heard(session: Any, context: Any) -> None:
+            if isinstance(face, AvatarVideoChannel):
+                face.user_speaks(session, speaks)
+            elif (tell := getattr(face, "user_speaks", None)) is not None:
+                tell(speaks)
+
+        return heard
+
+    _hook(kit, HookTrigger.ON_SPEECH_START, face, hear(True), options)
+    _hook(kit, HookTrigger.ON_SPEECH_END, face, hear(False), options)
+
+
+def _hook(kit: Any, trigger: Any, face: Any, call: Callable[..., Any], options: dict[str, Any]) -> None:
+    settings = {"name": f"visavis_{trigger.value}_{id(face):x}", **options}
+    kit.hook(trigger, HookExecution.ASYNC, **settings)(call)
 
 
 def _seconds(chunk: Any) -> float:

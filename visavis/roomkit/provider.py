@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Literal, TypedDict
@@ -18,6 +19,7 @@ from visavis.client.pool import ServerPool
 from visavis.client.server import ServerClient
 from visavis.errors import InvalidRequest, ServerUnavailable
 from visavis.frames import SAMPLE_RATE
+from visavis.playout.attention import Attention, FaceState
 from visavis.playout.playback import Playback, follow_playback
 from visavis.roomkit.background import Background, shared_background
 from visavis.roomkit.feeder import Feeder
@@ -104,6 +106,7 @@ class ServerAvatarProvider(AvatarProvider):
         self._whole = WholeSamples()
         self._feeder = Feeder()
         self._playback: Playback | None = None
+        self._attention = Attention(time.monotonic)
         self._detach: Callable[[], None] | None = None
 
     # -- RoomKit's interface --
@@ -201,6 +204,17 @@ class ServerAvatarProvider(AvatarProvider):
         if self._session is not None:
             self._session.interrupt()
 
+    def user_speaks(self, speaks: bool) -> None:
+        """The user begins to speak, or pauses: the face listens, nods at a pause, then seems to think."""
+        self._attention.voice(speaks)
+
+    def show_state(self, state: FaceState | None) -> None:
+        """What the face does while nothing is said; ``None``, as it begins: :meth:`user_speaks` tells.
+
+        Who is ``thinking`` does so until the first sound of a turn.
+        """
+        self._attention.tell(state or "")
+
     def attach(self, backend: Any, session: Any) -> Callable[[], None]:
         """Follow what RoomKit's voice ``backend`` really plays into ``session``; returns what ends that.
 
@@ -285,8 +299,11 @@ class ServerAvatarProvider(AvatarProvider):
         if pool is not self._pool:
             return  # stopped meanwhile
         session = ProviderSession(
-            body,
+            pool,
+            source,
+            self._cache,
             self._show,
+            attention=self._attention,
             codec=self._codec,
             paced=self._is_async,
             continuous=self._continuous,
@@ -294,7 +311,7 @@ class ServerAvatarProvider(AvatarProvider):
             wait_s=min(1.0, self._timeout),
             playback=self._playback,
         )
-        session.open(pool, avatar, source)
+        session.open(avatar, body)
         self._session = session
 
     def _show(self, frame: VideoFrame) -> None:

@@ -1,4 +1,4 @@
-"""An avatar beside RoomKit's ``RealtimeAVBridge``: what the bridge leaves out when a caller speaks up."""
+"""An avatar beside RoomKit's ``RealtimeAVBridge``: what the bridge leaves out when a caller speaks."""
 
 from __future__ import annotations
 
@@ -20,3 +20,13 @@ def stop_lips_with_speech(provider: Any, avatar: ServerAvatarProvider, backend: 
             await backend.cancel_audio(call)
 
     provider.on_speech_start(cut)
+
+
+def listen_to_speech(provider: Any, avatar: ServerAvatarProvider) -> None:
+    """Have the face listen while a speech-to-speech provider hears the caller speak, nod at a pause and seem to
+    think before an answer.
+
+    ``provider``: RoomKit's ``RealtimeVoiceProvider``.
+    """
+    provider.on_speech_start(lambda session: avatar.user_speaks(True))
+    provider.on_speech_end(lambda session: avatar.user_speaks(False))

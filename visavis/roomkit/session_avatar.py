@@ -98,6 +98,12 @@ class SessionAvatar:
         if interrupt is not None:
             interrupt()
 
+    def user_speaks(self, speaks: bool) -> None:
+        """The caller begins to speak, or pauses."""
+        tell = getattr(self.provider, "user_speaks", None)
+        if tell is not None:
+            tell(speaks)
+
     async def _run(self, avatar_factory: AvatarFactory, encoder_factory: EncoderFactory) -> None:
         try:
             made = avatar_factory(self._session)
