@@ -205,3 +205,20 @@ def test_a_voice_whose_ends_are_told_may_stall() -> None:
         if tick == 19:
             pacer.end()
     assert [c for c in server.calls if c[0] in ("start", "end")] == [("start", 1, 0), ("end", 1, 6400)]
+
+
+def test_another_avatar_is_taken_between_turns_and_turns_go_on_counting() -> None:
+    first, second = Server(), Server(latency=3)
+    pacer = paced(first)
+    pacer.feed(np.zeros(16_000, np.int16), 0.0)
+    pacer.end()
+    run(pacer, first, 3)
+    with pytest.raises(RuntimeError, match="between turns"):
+        pacer.use(Playout(40, FPS), second)
+    run(pacer, first, 40)
+    told = list(first.calls)
+    pacer.use(Playout(40, FPS), second)
+    pacer.feed(np.zeros(16_000, np.int16), pacer.ticks * TICK)
+    spoken = run(pacer, second, 20)
+    assert first.calls == told and second.calls[0] == ("start", 2, 0)
+    assert [p.frame.loop_index for p in spoken if p.frame] and indices(spoken) == list(range(20))
