@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tests.support.fake_server import HEIGHT, SEGMENTS, WIDTH, fake_server, of_segments
 from tests.support.house import tone
+from tests.support.vowels import vowels
 from tests.with_livekit.room import RATE, Room
 from visavis.livekit import VisavisAvatarSession
 
@@ -45,20 +46,6 @@ class Microphone(AudioInput):
         await asyncio.sleep(self._due - clock.time())
         piece, self._said = self._said[: RATE // 50], self._said[RATE // 50 :]
         return rtc.AudioFrame(np.pad(piece, (0, RATE // 50 - len(piece))).tobytes(), RATE, 1, RATE // 50)
-
-
-def vowels(seconds: float) -> NDArray[np.int16]:
-    """A voice: pulses of a gliding pitch through the resonances of vowels, a syllable four times a second."""
-    time = np.arange(round(seconds * RATE)) / RATE
-    pitch = 120 + 25 * np.sin(2 * np.pi * 0.7 * time)
-    pulses = np.diff(np.floor(np.cumsum(pitch) / RATE), prepend=0.0)
-    spectrum, hertz = np.fft.rfft(pulses), np.fft.rfftfreq(len(pulses), 1 / RATE)
-    shape = sum(gain / (1 + ((hertz - peak) / width) ** 2) for peak, width, gain in FORMANTS)
-    sound = np.fft.irfft(spectrum * shape, len(pulses)) * (0.6 + 0.4 * np.sin(2 * np.pi * 4 * time))
-    return (sound / np.abs(sound).max() * 12_000).astype(np.int16)
-
-
-FORMANTS = ((700, 80, 1.0), (1200, 90, 0.5), (2600, 150, 0.2))
 
 
 class Unused(LLM):
@@ -97,7 +84,7 @@ async def test_it_listens_nods_at_a_pause_and_thinks_until_it_speaks(monkeypatch
     microphone, room = Microphone(), Room()
     async with fake_server(of_segments()) as server, asyncio.timeout(60):
         avatar = VisavisAvatarSession(server.address, b"image of anna", width=WIDTH, height=HEIGHT)
-        session: AgentSession[None] = AgentSession()
+        session: AgentSession[None] = AgentSession(turn_handling={"turn_detection": "manual"})
         session.on("user_state_changed", lambda e: states.append((clock.time(), f"user {e.new_state}")))
         session.on("agent_state_changed", lambda e: states.append((clock.time(), f"agent {e.new_state}")))
         session.input.audio = microphone
@@ -105,7 +92,7 @@ async def test_it_listens_nods_at_a_pause_and_thinks_until_it_speaks(monkeypatch
         try:
             await session.start(SlowAgent())
             await asyncio.sleep(1)
-            microphone.say(vowels(3))
+            microphone.say(vowels(3, RATE))
             await asyncio.sleep(5)
             reply = session.generate_reply(user_input="Well?")
             await reply.wait_for_playout()
@@ -115,15 +102,19 @@ async def test_it_listens_nods_at_a_pause_and_thinks_until_it_speaks(monkeypatch
             await avatar.aclose()
 
     def between(first: str, last: str) -> list[str]:
-        """What the body went into in a state, once it has left the segment before."""
+        """What the body went into in a state, but for a picture that was on its way."""
         start = next(at for at, state in states if state == first)
         end = next(at for at, state in states if state == last and at > start)
-        return [kind for at, kind in entered if start + 0.1 < at < end]
+        return [kind for at, kind in entered if start + 0.08 < at < end]
 
     print(states)
     listening = between("user speaking", "user listening")
     assert len(listening) >= 3 and set(listening) <= {"breath", "tilt", "lift"}
-    assert between("user listening", "agent thinking")[0] == "nod"
+    paused, thinks = (
+        next(at for at, s in states if s == each) for each in ("user listening", "agent thinking")
+    )
+    (nod,) = [at for at, kind in entered if kind == "nod" and at < thinks]
+    assert paused < nod < paused + 1.1
     thinking = between("agent thinking", "agent speaking")
     assert len(thinking) >= 3 and set(thinking) == {"away", "tilt"}
     assert states[-1][1] == "agent listening"
