@@ -219,6 +219,19 @@ async def test_a_face_listens_nods_and_thinks_as_it_is_told_and_that_costs_the_s
         assert await look(face, 30) <= {"breath", "tilt", "lift"}  # it thinks no more
 
 
+async def test_the_body_goes_where_the_server_leads_it_while_it_speaks(tmp_path: Path) -> None:
+    server = of_segments()
+    server.leads = True
+    async with fake_server(server), session(server, tmp_path=tmp_path) as (face, _), asyncio.timeout(15):
+        while not server.sessions:
+            await asyncio.sleep(0.01)
+        face.feed(np.concatenate([SECOND] * 3), 16_000)
+        face.end_turn()
+        shown = [picture for picture, _ in await read(face, 70)]
+    spoken = [int(picture.pixels[0, 0]) - 16 for picture in shown if has_mouth(picture)]
+    assert len(spoken) > 40 and set(entered(spoken)[1:]) == {"lift"}
+
+
 async def test_another_reader_ends_the_one_before_and_the_end_ends_all(tmp_path: Path) -> None:
     async with fake_server() as server, session(server, tmp_path=tmp_path) as (face, _):
 

@@ -20,6 +20,7 @@ from tests.support.bt601 import exact_rgb
 from tests.support.fake_server import (
     HEIGHT,
     LOOP,
+    SEGMENTS,
     WIDTH,
     FakeServer,
     entered,
@@ -282,6 +283,23 @@ async def test_a_face_listens_nods_and_thinks_as_it_is_told(tmp_path: Path) -> N
         assert set(look(1000)[1:]) == {"away", "tilt"}
         face.show_state("idle")
         assert set(look(1000)[1:]) == {"breath", "tilt", "away"}
+
+
+async def test_the_body_goes_where_the_server_leads_it_while_it_speaks(tmp_path: Path) -> None:
+    server = of_segments()
+    server.leads = True
+    async with (
+        fake_server(server),
+        provider(server, tmp_path=tmp_path, codec="raw_yuv420p") as (face, seen),
+    ):
+        await face.start(IMAGE, width=WIDTH, height=HEIGHT)
+        await until(lambda: server.sessions == 1)
+        await asyncio.to_thread(face.feed_audio, SECOND * 3, 16000)
+        face.end_turn()
+        await until(lambda: face._session is not None and face._session._ticking is None and len(seen) > 60)
+    spoken = [frame for frame in seen if has_mouth(frame)]
+    late = [body_index(frame) for frame in spoken if (frame.metadata["sample"] or 0) > 16_000]
+    assert len(late) > 20 and min(late) >= max(SEGMENTS)
 
 
 @pytest.mark.parametrize("options", [{}, {"continuous": True}, {"is_async": False}])

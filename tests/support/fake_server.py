@@ -85,7 +85,8 @@ def of_another_version() -> FakeServer:
 class FakeServer(pb_grpc.AvatarServiceServicer):
     """Knows the avatars in ``known``, and makes ``makes`` of a portrait.
 
-    Faults: ``silent``, ``full``, ``mute_open``, ``corrupt``.
+    ``leads``: who follows its path goes into the last of ``SEGMENTS`` at every cut. Faults: ``silent``, ``full``,
+    ``mute_open``, ``corrupt``.
     """
 
     known: set[str] = field(default_factory=lambda: {"anna"})
@@ -102,6 +103,7 @@ class FakeServer(pb_grpc.AvatarServiceServicer):
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     draining: bool = False
     drain_ms: int = 5000
+    leads: bool = False
     corrupt: bool = False
     makes: pb.Avatar = field(default_factory=avatar)
     address: str = ""
@@ -199,7 +201,9 @@ class FakeServer(pb_grpc.AvatarServiceServicer):
         out: asyncio.Queue[pb.ConverseResponse] = asyncio.Queue()
         out.put_nowait(pb.ConverseResponse(opened=opened))
         tasks = [
-            asyncio.create_task(_Session(self, out, whole).run(request_iterator)),
+            asyncio.create_task(
+                _Session(self, out, whole, self.leads and first.open.follows_path).run(request_iterator)
+            ),
             asyncio.create_task(self._say_go_away(out)),
         ]
         try:
@@ -226,6 +230,7 @@ class _Session:
     server: FakeServer
     out: asyncio.Queue[pb.ConverseResponse]
     whole: bool
+    leads: bool
 
     async def run(self, requests: Any) -> None:
         turn = epoch = next_frame = end = 0
@@ -279,11 +284,13 @@ class _Session:
         start = frame_start(k, FPS)
         sample, index = next((a for a in reversed(anchors) if frame_at(a[0], FPS) <= k), anchors[0])
         x, y, w, h = (0, 0, WIDTH, HEIGHT) if self.whole else RECT
+        for _ in range(k - frame_at(sample, FPS)):
+            index = max(SEGMENTS) if self.leads and index % 10 == 9 else (index + 1) % LOOP
         return pb.Frame(
             turn_id=turn,
             epoch=epoch,
             audio_sample=start,
-            loop_index=LOOP if self.server.corrupt else (index + k - frame_at(sample, FPS)) % LOOP,
+            loop_index=LOOP if self.server.corrupt else index % LOOP,
             kind=pb.FRAME_KIND_BODY if last and not self.whole else pb.FRAME_KIND_MOUTH,
             rect=None if last and not self.whole else pb.Rect(x=x, y=y, width=w, height=h),
             pixels=b"" if last and not self.whole else bytes([200]) * (w * h * 3 // 2),

@@ -187,9 +187,13 @@ class ProviderSession:
     def _use(self, avatar: Avatar, body: Body) -> None:
         """Show this body from now on; only while nothing is said."""
         way = idle_path(len(body), body.segments, self._seed, self._attention.state)
-        playout = Playout(len(body), body.fps, jumps=body.jumps, choose_jump=way)
+        playout = Playout(len(body), body.fps, jumps=body.jumps, choose_jump=way, follows_path=self._paced)
         stream = self._pool.open(
-            avatar, source=self._source, body_sha256=body.sha256, on_event=self._on_event
+            avatar,
+            source=self._source,
+            body_sha256=body.sha256,
+            follows_path=self._paced,
+            on_event=self._on_event,
         )
         with self._lock:
             before, self._stream = self._stream, stream
