@@ -48,11 +48,10 @@ class _Sentence:
             return []
         power = np.concatenate(self.power) if self.power else np.zeros(0)
         (active,) = np.nonzero(power > active_level(power) * _ACTIVE)
-        weights = list(accumulate(_weight(word) for word in self.words))
+        weights = list(accumulate(weight(word) for word in self.words))
         total = len(active) if self.ended else max(len(active), weights[-1] * _LETTER_MS // _STEP_MS)
         shares = (
-            (weight - _weight(word) / 2) / weights[-1]
-            for word, weight in zip(self.words, weights, strict=True)
+            (until - weight(word) / 2) / weights[-1] for word, until in zip(self.words, weights, strict=True)
         )
         places = (int(share * total) for share in shares)
         shared = [
@@ -137,7 +136,7 @@ class HeardText:
         return " ".join(out)
 
 
-def _weight(word: str) -> int:
+def weight(word: str) -> int:
     """How long a word is, in letters."""
     letters = sum(_DIGIT_LETTERS if each.isdigit() else each.isalpha() for each in word)
     letters = max(1, letters + 2 * sum(ord(each) >= 0x2E80 for each in word))
