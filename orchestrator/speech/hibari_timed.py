@@ -18,7 +18,7 @@ from hibari.g2p.normalize import normalize
 from hibari.voices import DEFAULT, voice_path
 
 from orchestrator.speech.base import Stretch
-from orchestrator.speech.heard_text import weight
+from orchestrator.speech.estimated import weight
 
 _LENGTHS = "/Clip_output_0"
 """The tensor: ``(1, n)``, of each symbol, in steps of two frames."""
