@@ -20,7 +20,6 @@ MOST_BYTES = 100_000_000
 LEAST_SECONDS = 5.0
 _CELL = 8  # pixels of the coarse grid on which displacements are computed
 _BLINK_SHAPE = ((0.0, 0.0), (0.045, 0.42), (0.09, 1.0), (0.13, 1.0), (0.2, 0.6), (0.27, 0.2), (0.34, 0.0))
-_SACCADE_S = 0.04
 _COUNTER = 0.5  # of the head's turn: so far the eyes turn back, to keep looking at who is spoken with
 
 
@@ -126,7 +125,7 @@ def _poses(segment: Segment, fps: Fraction) -> tuple[NDArray[np.float64], ...]:
     pose = [segment.x, segment.y, segment.roll, segment.yaw, segment.pitch]
     moves = np.outer(_rise(t, 0, middle), pose)
     start, right, down = segment.look
-    away = np.clip((t - start) / _SACCADE_S, 0, 1)
+    away = t > start  # within a picture: a saccade takes 30 ms
     gaze = np.clip(np.outer(away, [right, down]) - _COUNTER * np.degrees(moves[:, 3:5]), -3, 3)
     start, height = segment.brows
     brows = height * _rise(t, start, middle)
