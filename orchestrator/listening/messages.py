@@ -37,13 +37,15 @@ class OpenEar:
 @dataclass(frozen=True, slots=True)
 class Hear:
     """A stretch of a call, 16-bit little-endian mono PCM: the caller's voice at 16 kHz, from sample ``position`` of
-    the call on; then, in ``reference`` bytes, what the caller was sent meanwhile, at ``rate`` Hz."""
+    the call on; then, in ``reference`` bytes, what the caller was sent meanwhile, at ``rate`` Hz. ``behind``:
+    samples for which the voice had waited."""
 
     call_id: str
     position: int
     reference: int
     rate: int
     payload: bytes = b""
+    behind: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ class EndListening:
 
 
 EarMessage = (
-    RecogniseWith | ListeningReady | OpenEar | Hear | TakeUtterance | CloseEar | SpeechBegan | SpeechPaused | Words
-    | RecognitionService | AskListening | ListeningTurns | EndListening
+    RecogniseWith | ListeningReady | OpenEar | Hear | TakeUtterance | CloseEar | SpeechBegan
+    | SpeechPaused | Words | RecognitionService | AskListening | ListeningTurns | EndListening
 )  # fmt: skip
 codec = Codec[EarMessage](*typing.get_args(EarMessage))
