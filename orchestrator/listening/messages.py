@@ -64,6 +64,14 @@ class CloseEar:
 
 
 @dataclass(frozen=True, slots=True)
+class SpeechOnset:
+    """Somebody may begin to speak over what the caller is sent, for 32 ms by now; ``lapsed``: it was nothing."""
+
+    call_id: str
+    lapsed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SpeechBegan:
     """Somebody speaks, for 96 ms by now; ``again``: after a pause, in the same utterance."""
 
@@ -116,7 +124,7 @@ class EndListening:
 
 
 EarMessage = (
-    RecogniseWith | ListeningReady | OpenEar | Hear | TakeUtterance | CloseEar | SpeechBegan
+    RecogniseWith | ListeningReady | OpenEar | Hear | TakeUtterance | CloseEar | SpeechOnset | SpeechBegan
     | SpeechPaused | Words | RecognitionService | AskListening | ListeningTurns | EndListening
 )  # fmt: skip
 codec = Codec[EarMessage](*typing.get_args(EarMessage))

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.listening.ear import RATE, Began, Ear, EarEvent, Pausing, Sound, blocks
+from orchestrator.listening.ear import RATE, Began, Ear, EarEvent, Onset, Pausing, Sound, blocks
 from orchestrator.listening.messages import (
     AskListening,
     CloseEar,
@@ -28,6 +28,7 @@ from orchestrator.listening.messages import (
     RecogniseWith,
     RecognitionService,
     SpeechBegan,
+    SpeechOnset,
     SpeechPaused,
     TakeUtterance,
     Words,
@@ -148,6 +149,9 @@ class Ears:
             self._start(ear.recognition.close())
 
     def _tell(self, call_id: str, ear: CallEar, event: EarEvent) -> None:
+        if isinstance(event, Onset):
+            self._channel.send(SpeechOnset(call_id, event.lapsed))
+            return
         if isinstance(event, Began):
             ear.pause = 0
             self._channel.send(SpeechBegan(call_id, event.again))
