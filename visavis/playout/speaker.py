@@ -28,7 +28,7 @@ CLOSING_TICKS = 12
 
 DUCKED = 0.25
 """Amplitude while somebody else speaks: -12 dB."""
-DUCK_MS = 60
+DUCK_MS = 40
 
 UNSEEN_TICKS = 3
 """Ticks without a picture after which the body moves on unseen, so that turns end in a voice call too."""
