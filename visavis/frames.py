@@ -115,6 +115,17 @@ class SharedFrames:
 LoopFrames = NDArray[np.uint8] | SharedFrames
 """Frames of a loop: ``(n, height * 3 // 2, width)`` uint8, I420."""
 
+PICTURES_ONCE = "application/vnd.visavis.loop"
+"""Media type of a loop in which each picture is there once; docs/http.md has its layout."""
+
+
+def first_shown(frames: LoopFrames) -> list[int]:
+    """For each frame the index of the first one that is the same picture; its own where none of them is shared."""
+    if not isinstance(frames, SharedFrames):
+        return list(range(len(frames)))
+    first: dict[int, int] = {}
+    return [first.setdefault(int(picture), index) for index, picture in enumerate(frames.order)]
+
 
 def digest(frames: LoopFrames) -> bytes:
     """SHA-256 of all of them in order."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.conversation.sound import in_room
-from orchestrator.listening.ear import Began, Ear, blocks
+from orchestrator.listening.ear import Began, Ear, Onset, Pausing, blocks
 from orchestrator.listening.linear import BLOCK
 from orchestrator.rtp.codecs import make_codec
 from tests.listening.support import speech
@@ -53,16 +54,25 @@ def story(seconds: float) -> NDArray[np.float32]:
     return np.concatenate(pieces)[: int(seconds * 16_000) // BLOCK * BLOCK]
 
 
-def began(near: NDArray[np.float32], far: NDArray[np.float32]) -> list[float]:
-    """Seconds at which the ear heard somebody begin to speak."""
-    ear, found = Ear(), list[float]()
-    for number, (block, reference) in enumerate(zip(blocks(near), blocks(far), strict=True)):
+def began(near: NDArray[np.float32], far: NDArray[np.float32]) -> tuple[list[float], list[float]]:
+    """Seconds at which the ear heard somebody begin to speak, and at which our voice is ducked."""
+    ear, found, ducked = Ear(), list[float](), list[float]()
+    for number, (block, reference) in enumerate(zip(blocks(near), blocks(far), strict=True), 1):
         for event in ear.hear(block, reference):
-            if isinstance(event, Began) and not event.again:
-                found.append((number + 1) * 0.02)
-            elif not isinstance(event, Began):
-                ear.take(event.number)
-    return found
+            match event:
+                case Onset(lapsed=False):
+                    ducked.append(number * 0.02)
+                case Began(again=False):
+                    found.append(number * 0.02)
+                case Pausing():
+                    ear.take(event.number)
+    return found, ducked
+
+
+def after(starts: Sequence[float], heard: Sequence[float]) -> list[float]:
+    """Milliseconds from each of these to what was heard then; of what was not heard nothing."""
+    late = (min((t - start for t in heard if 0 <= t - start < 1.5), default=None) for start in starts)
+    return [1000 * each for each in late if each is not None]
 
 
 def measure_echo(seconds: float) -> None:
@@ -74,20 +84,19 @@ def measure_echo(seconds: float) -> None:
         cpu = time.process_time()
         alone = over_telephone(in_room(far, delay_ms, ECHO_DB))
         alone = np.pad(alone, (0, len(far) - len(alone)))[: len(far)]
-        false = began(alone, far)
+        false, dips = began(alone, far)
         cpu = time.process_time() - cpu
         both, starts = alone.copy(), list[float]()
         for at in np.arange(EVERY_S, seconds - 4, EVERY_S):
             start = int(at * 16_000)
             both[start : start + len(caller)] += caller
             starts.append(start / 16_000)
-        heard = began(both, far)
-        late = [min((t - start for t in heard if 0 <= t - start < 1.5), default=-1.0) for start in starts]
-        hits = [1000 * each for each in late if each >= 0]
+        hits, first = (after(starts, each) for each in began(both, far))
         print(
-            f"echo after {delay_ms:3d} ms at {ECHO_DB:.0f} dB, {seconds:.0f} s: heard as speech {len(false)} times;"
-            f" {len(hits)} of {len(starts)} callers heard, median {np.median(hits) if hits else 0:.0f} ms after"
-            f" they began; {1e3 * cpu / seconds:.1f} ms of CPU a second",
+            f"echo after {delay_ms:3d} ms at {ECHO_DB:.0f} dB, {seconds:.0f} s: heard as speech {len(false)} times,"
+            f" ducked {len(dips)} times; {len(hits)} of {len(starts)} callers heard, median"
+            f" {np.median(hits) if hits else 0:.0f} ms after they began, ducked after"
+            f" {np.median(first) if first else 0:.0f}; {1e3 * cpu / seconds:.1f} ms of CPU a second",
             flush=True,
         )
 

@@ -4,9 +4,9 @@
 ``NAME.txt``, as ``bench.conversation.corpus`` lays them.
 
 *Whole*: nobody else speaks. *Barge-in*: the caller begins over our voice, whose echo comes back after 120 ms at
--8 dB; the voice is ducked and held as a conversation does it, 80 ms after the ear has heard the caller begin. Words
-of its first second are those that lie there at the utterance's own pace. Small numbers count as words, short forms
-as long ones, and a compound may be written apart.
+-8 dB; the voice is ducked and held as a conversation does it, 40 ms after the ear has heard that the caller may
+begin. Words of its first second are those that lie there at the utterance's own pace. Small numbers count as words,
+short forms as long ones, and a compound may be written apart.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bench.conversation.hearing import ECHO_DB, over_telephone, story
 from bench.conversation.sound import in_room
 from orchestrator.conversation.machine import HOLD_S
 from orchestrator.conversation.words import quiet_needed
-from orchestrator.listening.ear import RATE, Began, Ear, Pausing, blocks
+from orchestrator.listening.ear import RATE, Began, Ear, Onset, Pausing, blocks
 from orchestrator.listening.linear import BLOCK
 from orchestrator.listening.recogniser import Recogniser
 
@@ -34,9 +34,9 @@ BLOCK_S = BLOCK / RATE
 DELAY_MS = 120
 ALONE_S = 4.0
 """So long our voice speaks before the caller cuts in."""
-REACTION_S = 0.08
+REACTION_S = 0.04
 _DUCKED = 0.25
-_FADE_S = 0.06
+_FADE_S = 0.04
 _QUIET_S = 1.5
 _NUMBERS = (
     *(
@@ -118,6 +118,7 @@ class Listener:
 
     def __init__(self, recognise: Recogniser) -> None:
         self.began: list[float] = []
+        self.onsets: list[float] = []
         self.texts: list[str] = []
         self.cpu = 0.0
         self._recognise = recognise
@@ -127,6 +128,9 @@ class Listener:
         ear, pause, text, due = Ear(), 0, "", float("inf")
         for number, (block, reference) in enumerate(zip(blocks(near), blocks(far), strict=True), 1):
             for event in ear.hear(block, reference):
+                if isinstance(event, Onset):
+                    self.onsets += [] if event.lapsed else [number * BLOCK_S]
+                    continue
                 due = float("inf")
                 if isinstance(event, Began):
                     self.began.append(number * BLOCK_S)
@@ -162,7 +166,7 @@ def barge_in(recognise: Recogniser, sound: Sound, voice: Sound) -> Listener:
     loud = Listener(recognise)
     until = start + 2 * RATE
     loud.hear(over_telephone(caller + in_room(far, DELAY_MS, ECHO_DB))[:until], far[:until])
-    heard = min((at for at in loud.began if at > ALONE_S), default=float("inf"))
+    heard = min((at for at in (*loud.onsets, *loud.began) if at > ALONE_S), default=float("inf"))
     times = np.arange(len(far)) / RATE - heard - REACTION_S
     gain = np.interp(times, (0, _FADE_S, HOLD_S, HOLD_S + _FADE_S), (1, _DUCKED, _DUCKED, 0)).astype(
         np.float32

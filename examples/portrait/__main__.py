@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from examples import portrait
+from examples.portrait import sheets
 from examples.portrait.camera import photograph
 from examples.portrait.people import PEOPLE
 from examples.portrait.scene import build
@@ -22,9 +23,13 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=704, help="pixels a side")
     parser.add_argument("--samples", type=int, default=28, help="light paths for each pixel")
     parser.add_argument("--turn", type=float, default=0, help="degrees that the head is turned")
+    parser.add_argument("--sheets", action="store_true", help="mouths, lids and depth, into the folder OUT")
     options = parser.parse_args()
     person = PEOPLE[options.person]
-    build(options.folder, person, np.random.default_rng(7))
+    figure = build(options.folder, person, np.random.default_rng(7))
+    if options.sheets:
+        sheets.render(figure, person, options.out.resolve(), options.size, options.samples)
+        return
     photograph(options.out.resolve(), options.size, options.samples, options.turn, person.drawn)
 
 

@@ -22,13 +22,19 @@ class Mesh:
     """The base mesh (Wavefront OBJ) with its targets applied; the height of the eyes is 0."""
 
     def __init__(self, folder: Path, targets: Mapping[str, float]) -> None:
+        self._folder = folder
+        self._units: dict[str, NDArray[np.float64]] = {}
+        self._made: list[tuple[Any, list[int]]] = []
         self._faces: list[list[int]] = []
         self._face_uvs: list[list[int]] = []
         self._groups: list[str] = []
         vertices, self._uvs = self._read(folder / "3dobjs" / "base.obj")
-        self._v = np.array(vertices)
+        self.base = np.array(vertices)
+        """Its vertices ``(n, 3)`` without targets, decimetres."""
+        self._v = self.base.copy()
+        self._size = np.ones((len(vertices), 1))
         for name, weight in targets.items():
-            self._apply(_target(folder, name), weight)
+            self._v += weight * self._target(name)
         middle = (self._centre("helper-l-eye") + self._centre("helper-r-eye")) / 2
         self._v -= [middle[0], middle[1], 0]
 
@@ -51,13 +57,38 @@ class Mesh:
                     self._groups.append(group)
         return vertices, uvs
 
-    def _apply(self, path: Path, weight: float) -> None:
+    def _target(self, name: str) -> NDArray[np.float64]:
+        """How a target moves each vertex."""
+        path = _target(self._folder, name)
         data = path.read_bytes()
         text = gzip.decompress(data) if path.suffix == ".gz" else data
+        moved = np.zeros_like(self.base)
         for line in text.decode().splitlines():
             parts = line.split()
             if len(parts) == 4 and not line.startswith("#"):
-                self._v[int(parts[0])] += weight * np.array([float(p) for p in parts[1:]])
+                moved[int(parts[0])] = [float(p) for p in parts[1:]]
+        return moved
+
+    def unit(self, name: str) -> NDArray[np.float64]:
+        """How a face unit moves each vertex ``(n, 3)`` of the base mesh, decimetres."""
+        if name not in self._units:
+            self._units[name] = self._target(f"faceunits/{name}")
+        return self._units[name]
+
+    def posed(self, units: Mapping[str, float]) -> NDArray[np.float64]:
+        """Every vertex ``(n, 3)`` with these face units on top of the person's own look, decimetres."""
+        moved = self._v.copy()
+        for name, weight in units.items():
+            if weight:
+                moved += weight * self.unit(name) * self._size
+        return moved
+
+    def show(self, vertices: NDArray[np.float64]) -> None:
+        """Put what has been made of this mesh where these vertices are."""
+        for thing, used in self._made:
+            points = _metres(vertices[used]).astype(np.float32)
+            thing.data.vertices.foreach_set("co", points.ravel())
+            thing.data.update()
 
     def _centre(self, group: str) -> NDArray[np.float64]:
         faces = [f for f, g in zip(self._faces, self._groups, strict=True) if g == group]
@@ -69,23 +100,34 @@ class Mesh:
         away = self._v - self._centre(group)
         near = 1 / (1 + (np.linalg.norm(away * [1, 1, 0.5], axis=1) / (reach / METRE)) ** 4)
         self._v += by * near[:, None] * away
+        self._size *= 1 + by * near[:, None]
 
-    def object(self, name: str, keep: Keep, level: int = 2) -> Any:
-        """A Blender object of the faces that are kept, ``level`` times subdivided."""
+    def object(self, name: str, keep: Keep, level: int = 2, alive: bool = True) -> Any:
+        """A Blender object of the faces that are kept, ``level`` times subdivided; :meth:`show` moves live ones."""
         chosen = [i for i, f in enumerate(self._faces) if keep(self._groups[i], self._v[f].mean(0))]
         used = sorted({v for i in chosen for v in self._faces[i]})
         index = {v: k for k, v in enumerate(used)}
-        points = [(p[0], -p[2], p[1]) for p in self._v[used] * METRE]
+        points = _metres(self._v[used])
         mesh = bpy.data.meshes.new(name)
-        mesh.from_pydata(points, [], [[index[v] for v in self._faces[i]] for i in chosen])
+        mesh.from_pydata(points.tolist(), [], [[index[v] for v in self._faces[i]] for i in chosen])
         layer = mesh.uv_layers.new(name="UV")
         layer.data.foreach_set("uv", [c for i in chosen for t in self._face_uvs[i] for c in self._uvs[t]])
+        rest = mesh.attributes.new("rest", "FLOAT_VECTOR", "POINT")
+        rest.data.foreach_set("vector", points.astype(np.float32).ravel())
         mesh.polygons.foreach_set("use_smooth", [True] * len(chosen))
         mesh.update()
         thing = placed(name, mesh)
+        if alive:
+            self._made.append((thing, used))
         modifier = thing.modifiers.new("smooth", "SUBSURF")
         modifier.levels = modifier.render_levels = level
         return thing
+
+
+def _metres(vertices: NDArray[np.float64]) -> NDArray[np.float64]:
+    """From the base mesh's axes to Blender's."""
+    points: NDArray[np.float64] = vertices[:, [0, 2, 1]] * [METRE, -METRE, METRE]
+    return points
 
 
 def _target(folder: Path, name: str) -> Path:

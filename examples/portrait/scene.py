@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from examples.portrait.blender import KDTree, Vector, bpy
 from examples.portrait.cartoon import draw
 from examples.portrait.eyes import eye as eye_material
 from examples.portrait.face_hair import grow_beard, grow_brows, grow_lashes
+from examples.portrait.followers import Followers, kept_outside
 from examples.portrait.hair import grow_hair
 from examples.portrait.head import Eye, Head, Point
 from examples.portrait.light import light
@@ -22,7 +25,21 @@ from examples.portrait.sculpt import tubes
 from examples.portrait.skin import skin as skin_material
 
 
-def build(folder: Path, person: Person, rng: np.random.Generator) -> None:
+@dataclass(frozen=True)
+class Figure:
+    """What can move: the mesh, and hair that goes with the skin."""
+
+    mesh: Mesh
+    head: Head
+    hair: Followers
+
+    def show(self, units: Mapping[str, float]) -> None:
+        """The face with these face units on top of its own look."""
+        self.mesh.show(kept_outside(self.mesh.posed(units), self.mesh, self.head.eyes))
+        self.hair.follow()
+
+
+def build(folder: Path, person: Person, rng: np.random.Generator) -> Figure:
     """An empty scene, then everything. ``folder``: of the base mesh."""
     bpy.ops.wm.read_factory_settings(use_empty=True)
     mesh = Mesh(folder, person.targets)
@@ -30,7 +47,9 @@ def build(folder: Path, person: Person, rng: np.random.Generator) -> None:
         mesh.swell(f"helper-{side}-eye", 0.21, 0.026)
     skin = mesh.object("skin", lambda group, centre: group == "body" and centre[1] > -4.5)
     skin.data.materials.append(skin_material(folder, person))
-    shirt = mesh.object("shirt", lambda group, centre: group == "body" and -7.0 < centre[1] < -0.6, level=3)
+    shirt = mesh.object(
+        "shirt", lambda group, centre: group == "body" and -7.0 < centre[1] < -0.6, 3, alive=False
+    )
     neckline = cut(shirt, (0, -0.055, -0.168), (0, -0.42, 1.0), 0.004)
     cloth = materials.cloth(person.shirt)
     shirt.data.materials.append(cloth)
@@ -43,6 +62,11 @@ def build(folder: Path, person: Person, rng: np.random.Generator) -> None:
     else:
         _groom(head, person, skin, rng)
     light(person.back, person.drawn)
+    return Figure(
+        mesh,
+        head,
+        Followers(skin, [bpy.data.objects[name] for name in ("lashes", "beard") if name in bpy.data.objects]),
+    )
 
 
 def _part(mesh: Mesh, name: str, level: int) -> Any:
@@ -71,7 +95,9 @@ def _eye(mesh: Mesh, side: str, person: Person) -> Eye:
 def _mouth(mesh: Mesh) -> None:
     for name in ("upper-teeth", "lower-teeth"):
         ivory = materials.plain(name, (0.80, 0.74, 0.64), 0.2, Subsurface_Weight=0.4, Subsurface_Scale=0.002)
-        _part(mesh, name, 1).data.materials.append(ivory)
+        teeth = _part(mesh, name, 1)
+        teeth.data.materials.append(ivory)
+        teeth.location.z = -0.002 if name == "upper-teeth" else 0.0  # hidden behind the lip otherwise
     tongue = _part(mesh, "tongue", 1)
     tongue.data.materials.append(materials.plain("tongue", (0.5, 0.16, 0.14), 0.35))
 

@@ -37,7 +37,10 @@ class _Skin(Nodes):
         super().__init__("skin")
         self._folder, self._person, self._base = folder, person, person.skin
         coordinates = self.new("TexCoord")
-        self._uv, self._position = coordinates.outputs["UV"], coordinates.outputs["Object"]
+        self._uv = coordinates.outputs["UV"]
+        self._position = self.new("Attribute", attribute_name="rest").outputs[
+            "Vector"
+        ]  # pores go with the skin
         self._x, _, self._z = self.new("SeparateXYZ", self._position).outputs
 
     def mask(self, name: str) -> Any:

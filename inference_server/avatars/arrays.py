@@ -87,6 +87,7 @@ def write_body(folder: Path, body: BodyLoop) -> None:
             "motion": body.motion,
             "reference": body.reference,
             **({} if body.original is None else {"original": body.original}),
+            **({} if body.framing is None else {"framing": body.framing}),
         },
         {
             "body_id": body.body_id,
@@ -96,6 +97,7 @@ def write_body(folder: Path, body: BodyLoop) -> None:
             "jumps": [list(jump) for jump in body.jumps],
             "segments": [list(segment) for segment in body.segments],
             "sha256": body.sha256.hex(),
+            "cast": body.cast,
         },
     )
 
@@ -118,6 +120,8 @@ def read_body(folder: Path, *, verify: bool) -> BodyLoop:
         kinds = {"frames": np.uint8, "landmarks": np.float32, "motion": np.float32, "reference": np.uint8}
         if "original" in arrays:
             shapes["original"], kinds["original"] = shapes["reference"], np.uint8
+        if "framing" in arrays:
+            shapes["framing"], kinds["framing"] = (2, 3), np.float32
         if order is not None:
             shapes["order"], kinds["order"] = (n,), np.int32
         for name, shape in shapes.items():
@@ -147,6 +151,8 @@ def read_body(folder: Path, *, verify: bool) -> BodyLoop:
             sha256,
             arrays.get("original"),
             segments,
+            str(meta.get("cast", "")),
+            arrays.get("framing"),
         )
     except (KeyError, ValueError, TypeError, ZeroDivisionError) as error:
         raise Damaged(f"{folder.name}: {error}") from error

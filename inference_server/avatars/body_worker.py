@@ -22,6 +22,7 @@ import numpy as np
 
 from inference_server.avatars.arrays import write_body
 from inference_server.avatars.loop import face_mesh, make_loop
+from inference_server.avatars.portrait import cast
 from inference_server.avatars.portrait.framing import Fit
 from inference_server.avatars.portrait.image import ImageLimits, load_image
 from inference_server.avatars.video import VideoClip, VideoLimits
@@ -148,7 +149,7 @@ def main() -> int:
         file = Path(request.file).read_bytes()
         if not request.own_body:
             cv2.setNumThreads(1)  # those that it starts now would stay outside
-            face_mesh()  # its networks are files
+            face_mesh(), cast.faces()  # they are files
             os.environ.clear()
             lacking = enter(
                 Path(request.out_dir), [Path(str(module.__file__)).parent for module in (os, np, cv2)]

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference_server.avatars.i420 import Planes, to_planes
-from inference_server.avatars.portrait import motion
-from inference_server.avatars.portrait.blink import Blinker
+from inference_server.avatars.portrait import cast, motion
+from inference_server.avatars.portrait.blink import Blinker, RenderedLids
 from inference_server.avatars.portrait.closing import close_lips
+from inference_server.avatars.portrait.depth import Relief
 from inference_server.avatars.portrait.expression import Expression
 from inference_server.avatars.portrait.framing import Fit, frame_picture, scale_of, speaking_face
 from inference_server.avatars.portrait.landmarks import FaceLandmarks, FaceMesh
@@ -28,7 +29,7 @@ from inference_server.avatars.portrait.upright import upright
 from inference_server.engines.base import BodyLoop, ImageRejected
 from visavis.frames import SharedFrames, digest, i420_planes, inside
 
-LOOP_BUILD = "loop-12"
+LOOP_BUILD = "loop-13"
 """Part of every ``body_id``: raise it with every change of the loop's pixels."""
 
 face_mesh = functools.cache(FaceMesh)
@@ -53,6 +54,7 @@ def make_loop(
     even(width, height)
     yield 0.0
     mesh = face_mesh()
+    key, built_in = cast.of(image)
     image, faces = upright(image, mesh)
     face = speaking_face(faces)
     yield 0.03
@@ -62,15 +64,20 @@ def make_loop(
     yield 0.08
     area = framed.inner
     poses = motion.poses(fps, width * height * 3 // 2)
-    head = motion.HeadMotion(points, area, mouth_region(points[:, :2], area))
+    relief = Relief(built_in, framed.affine, points, image.shape[1]) if built_in else None
+    head = motion.HeadMotion(points, area, mouth_region(points[:, :2], area), relief)
     yield 0.1
     points = settled(framed.rgb, points)
-    reference = close_lips(framed.rgb, points, area)
+    reference = framed.rgb if built_in and built_in.mouths else close_lips(framed.rgb, points, area)
     original = None if reference is framed.rgb else framed.rgb
     if reference is not framed.rgb:
         points = settled(reference, _again(mesh, reference, points, face))
     yield 0.11
-    blinker = Blinker(reference, points)
+    blinker: Blinker | RenderedLids
+    if built_in and built_in.lids:
+        blinker = RenderedLids(reference, built_in.lids, framed.affine)
+    else:
+        blinker = Blinker(reference, points)
     expression = Expression(points, width, height)
     rest = inside(to_planes(reference), area)
     count, order = len(poses.moves), poses.order
@@ -101,7 +108,8 @@ def make_loop(
         yield 0.11 + 0.88 * (index + 1) / count
     frames = SharedFrames(pictures, order)
     about = body_id, width, height, fps, frames, marks, affines, reference, poses.jumps, digest(frames)
-    yield BodyLoop(*about, original, poses.segments)
+    framing = framed.affine if built_in else None
+    yield BodyLoop(*about, original, poses.segments, key if built_in else "", framing)
 
 
 def _points_in(

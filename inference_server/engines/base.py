@@ -85,7 +85,9 @@ class BodyLoop:
     3)`` uint8 RGB, the picture at rest;
     ``original``: the same before its lips were closed, where they were open.
     ``jumps``: pairs (from, to) where playback may go on at ``to`` after ``from``. ``segments``: pairs (start, what
-    the body does from there on), of bodies that are cut into such.
+    the body does from there on), of bodies that are cut into such. ``cast``: which built-in face it shows, by the
+    digest of the picture's pixels, and ``framing`` ``(2, 3)`` float32, the affine from that picture's pixels to
+    those of ``reference``; "" and ``None`` for any other.
     """
 
     body_id: str
@@ -100,6 +102,8 @@ class BodyLoop:
     sha256: bytes
     original: NDArray[np.uint8] | None = None
     segments: tuple[tuple[int, str], ...] = ()
+    cast: str = ""
+    framing: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.frames)

@@ -24,6 +24,7 @@ from inference_server.settings import MIB, Settings
 from inference_server.streams.stream import Stream
 from visavis.avatar.v1 import avatar_pb2 as pb
 from visavis.contract import protobuf_codec as codec
+from visavis.frames import first_shown
 from visavis.service.listening import Tls
 from visavis.service.security import Guard
 
@@ -196,10 +197,15 @@ class GrpcFrontend:
 
     async def fetch_body(self, request: pb.FetchBodyRequest | Malformed, context: Context) -> None:
         """The loop's frames."""
-        avatar = await self._core.avatars.get(_checked(request).avatar_id)
+        asked = _checked(request)
+        avatar = await self._core.avatars.get(asked.avatar_id)
         async with self._fetching.of(self._access.client(context)):
-            for index in range(len(avatar.body)):
-                frame = pb.BodyFrame(loop_index=index, pixels=avatar.body.frame(index).tobytes())
+            for index, first in enumerate(first_shown(avatar.body.frames)):
+                frame = pb.BodyFrame(loop_index=index)
+                if asked.pictures_once and first < index:
+                    frame.same_as = first
+                else:
+                    frame.pixels = avatar.body.frame(index).tobytes()
                 if index == 0:
                     frame.avatar.CopyFrom(codec.encode(describe.avatar(avatar)))
                 await _taken(context, frame)

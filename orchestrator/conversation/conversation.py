@@ -33,8 +33,8 @@ from orchestrator.conversation.reply import PendingReply
 from orchestrator.conversation.sentences import LANGUAGE, sentences_in
 from orchestrator.conversation.tools import CallTools
 from orchestrator.conversation.transcript import Transcript
-from orchestrator.listening.ears import Ears
-from orchestrator.listening.messages import SpeechBegan, SpeechPaused, Words
+from orchestrator.listening.ears import Ears, Speech
+from orchestrator.listening.messages import SpeechBegan, SpeechOnset, SpeechPaused, Words
 from orchestrator.listening.stt import TimedWord
 from orchestrator.speech.base import SpeechError
 from visavis.service.breaker import CircuitBreaker
@@ -165,11 +165,13 @@ class Conversation:
         """See :class:`orchestrator.calls.call.Attendant`."""
         self.close()
 
-    def _on_speech(self, event: SpeechBegan | SpeechPaused | Words) -> None:
+    def _on_speech(self, event: Speech) -> None:
         now = self._loop.time()
         if self._current is not None and not self._current.done.is_set():
             self._machine.saying = self._current.words.text
         match event:
+            case SpeechOnset(_, lapsed):
+                self._do(self._machine.onset(lapsed, now))
             case SpeechBegan(_, again):
                 if not again:
                     self._moments.began = now

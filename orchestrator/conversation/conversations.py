@@ -220,9 +220,8 @@ class Conversations:
             conversation.hold(True)
 
     def _heard(self, message: Heard) -> None:
-        self._ears.hear(
-            Hear(message.call_id, message.position, message.reference, message.rate, message.payload)
-        )
+        sound = message.reference, message.rate, message.payload, message.behind
+        self._ears.hear(Hear(message.call_id, message.position, *sound))
 
     def _ended(self, call_id: str) -> None:
         self._under_way.pop(call_id, None)

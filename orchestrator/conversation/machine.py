@@ -3,8 +3,9 @@
 Sans-IO: it is told what was heard, written and spoken, each time with ``now`` (monotonic seconds), and returns what
 is to be done. ``deadline`` says when to call ``tick``. No state waits for somebody else without a deadline.
 
-A caller who speaks over the voice ducks it at once. Where the speech goes on the voice is held, and words decide:
-those that only show that somebody listens, and our own in an echo, let it go on where it stopped; others end it.
+A caller who may begin to speak over the voice ducks it at once. Where it was speech and goes on the voice is held,
+and words decide: those that only show that somebody listens, and our own in an echo, let it go on where it stopped;
+others end it.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ from orchestrator.conversation.acts import (
 )
 from orchestrator.conversation.words import is_backchannel, is_echo, quiet_needed
 
+ONSET_S = 0.5
+"""How long what may be speech is waited for to be some."""
 HOLD_S = 0.17
-"""From the beginning of speech, which is told 96 ms late, to a held voice: longer than a pause takes to be told."""
+"""From the onset of speech, as it is told, to a held voice."""
 INTERRUPT_S = 1.2
 """Speech over the voice that lasts longer is no listening noise."""
 WORDS_S = 1.5
@@ -48,6 +51,7 @@ class _Heard:
     """The caller's utterance: ``text`` as of the last pause, ``carried`` what was said before it."""
 
     speaks: bool = False
+    onset_at: float = NEVER
     began_at: float = NEVER
     pause: int = 0
     quiet_at: float = NEVER
@@ -95,7 +99,7 @@ class TurnMachine:
     def deadline(self) -> float:
         """When ``tick`` is due."""
         heard, reply = self._heard, self._reply
-        times = [heard.words_by, heard.keys_by, self._ends_at()]
+        times = [heard.words_by, heard.keys_by, heard.onset_at + ONSET_S, self._ends_at()]
         if heard.speaks and self._way != "none":
             times.append(heard.began_at + (HOLD_S if self._way == "duck" else INTERRUPT_S))
         if reply is not None and self.state != "held":
@@ -104,11 +108,22 @@ class TurnMachine:
 
     # -- what the ear tells --
 
+    def onset(self, lapsed: bool, now: float) -> list[Act]:
+        """Somebody may begin to speak; ``lapsed``: it was nothing."""
+        heard = self._heard
+        if lapsed:
+            waited, heard.onset_at = heard.onset_at != NEVER, NEVER
+            return self._give_way("none") if waited else []
+        if self.state == "held" or not self._voices or self._way != "none":
+            return []
+        heard.onset_at = now
+        return self._give_way("duck")
+
     def began(self, again: bool, now: float) -> list[Act]:
         """Somebody speaks; ``again``: in the same utterance as before."""
         heard = self._heard
-        heard.speaks, heard.began_at = True, now
-        heard.quiet_at = heard.words_by = NEVER
+        heard.speaks, heard.began_at = True, min(now, heard.onset_at)
+        heard.onset_at = heard.quiet_at = heard.words_by = NEVER
         heard.text = None
         if self.state == "held":
             return []
@@ -186,10 +201,10 @@ class TurnMachine:
         self._voices = max(0, self._voices - 1)
         if self._voices:
             return []
-        heard, self._way = self._heard, "none"
+        heard, reply = self._heard, self._reply
+        acts = self._give_way("none")  # what is said next is as loud as ever
         if self.state == "held":
-            return []
-        reply = self._reply
+            return acts
         self.state = "thinking" if reply is not None and reply.answered and not reply.spoken else "listening"
         asides = [text for at, text in heard.asides if now - at < ASIDE_S]
         heard.asides.clear()
@@ -201,8 +216,8 @@ class TurnMachine:
             and not heard.speaks
         ):
             heard.quiet_at, heard.pause = now, 0
-            return self._said(asides[-1], now)
-        return []
+            return acts + self._said(asides[-1], now)
+        return acts
 
     # -- from outside --
 
@@ -224,6 +239,8 @@ class TurnMachine:
         if now >= heard.keys_by:
             keys, heard.keys, heard.keys_by = heard.keys, "", NEVER
             acts += self._answer(keys, now)
+        if now >= heard.onset_at + ONSET_S:
+            acts += self.onset(True, now)
         if now >= heard.words_by:
             heard.words_by = NEVER  # the recogniser has not answered
             acts += self._not_recognised()

@@ -21,6 +21,8 @@ RATE = 16_000
 FRAME_MS = FRAME * 1000 // RATE
 ONSET_FRAMES = 3
 """Speech for so long is the beginning of it: 96 ms."""
+LAPSE_FRAMES = 4
+"""And quiet for so long after a first frame of speech, before the beginning: it was none."""
 _UNSURE_FRAMES = 10
 """And 320 ms, while the echo canceller has not yet heard ``_LEARNING_BLOCKS`` of what it is to cancel."""
 _LEARNING_BLOCKS = 50
@@ -47,6 +49,13 @@ Sound = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
+class Onset:
+    """Somebody may begin to speak over our voice, for 32 ms by now; ``lapsed``: it was nothing."""
+
+    lapsed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Began:
     """Somebody speaks, for 96 ms by now; ``again``: after a pause of the same utterance."""
 
@@ -63,7 +72,7 @@ class Pausing:
     quiet_ms: int
 
 
-EarEvent = Began | Pausing
+EarEvent = Onset | Began | Pausing
 
 
 class Ear:
@@ -83,6 +92,8 @@ class Ear:
         self._utterance: deque[Sound] = deque(maxlen=_LONGEST_FRAMES)
         self._speaks = False
         self._loud = 0
+        self._still = 0
+        self._told = False  # of an onset
         self._quiet = 0
         self._pauses = 0
         self._learnt = 0
@@ -155,16 +166,25 @@ class Ear:
         first = next(at for at, power in enumerate(powers) if power >= least)
         return before[max(0, first - 1) :] if self._echoes else before
 
+    def _onset(self, needed: int) -> list[EarEvent]:
+        """What may become the beginning of speech over our voice, or has not."""
+        if self._told and self._still < LAPSE_FRAMES:
+            return []
+        if not self._told and not (self._loud and self._echoes and needed == ONSET_FRAMES):
+            return []
+        self._told = not self._told
+        return [Onset(lapsed=not self._told)]
+
     def _judge(self, probability: float, words: Sound, onset: int, sure: bool) -> list[EarEvent]:
         goes_on = (self._speaks and not self._quiet) or (sure and self._loud > 0)
         loud = probability > (_STILL_SPEECH if goes_on else _SPEECH)
-        self._loud = self._loud + 1 if loud else 0
+        self._loud, self._still = (self._loud + 1, 0) if loud else (0, self._still + 1)
         if not self._speaks:
             self._before.append(words)
             self._quiet = self._quiet + 1
             if self._loud < onset:
-                return []
-            self._speaks, self._quiet = True, 0
+                return self._onset(onset)
+            self._speaks, self._told, self._quiet = True, False, 0
             beginning = self._beginning()
             self._utterance.extend(beginning)
             self._grown.extend(beginning)

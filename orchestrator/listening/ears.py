@@ -16,6 +16,7 @@ from orchestrator.listening.messages import (
     RecogniseWith,
     RecognitionService,
     SpeechBegan,
+    SpeechOnset,
     SpeechPaused,
     TakeUtterance,
     Words,
@@ -44,7 +45,8 @@ PROGRAM = Program(
     silence_s=10.0,
     ping=AskListening,
 )
-OnSpeech = Callable[[SpeechBegan | SpeechPaused | Words], None]
+Speech = SpeechOnset | SpeechBegan | SpeechPaused | Words
+OnSpeech = Callable[[Speech], None]
 
 
 class Ears:
@@ -128,7 +130,7 @@ class Ears:
                 self._send(OpenEar(call_id, language))
             if not message.recognises:
                 log.error("no_recognition", reason=message.reason)
-        elif isinstance(message, SpeechBegan | SpeechPaused | Words) and message.call_id in self._calls:
+        elif isinstance(message, Speech) and message.call_id in self._calls:
             self._calls[message.call_id][0](message)
         elif isinstance(message, RecognitionService):
             self.service = message.state

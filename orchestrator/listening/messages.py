@@ -37,13 +37,15 @@ class OpenEar:
 @dataclass(frozen=True, slots=True)
 class Hear:
     """A stretch of a call, 16-bit little-endian mono PCM: the caller's voice at 16 kHz, from sample ``position`` of
-    the call on; then, in ``reference`` bytes, what the caller was sent meanwhile, at ``rate`` Hz."""
+    the call on; then, in ``reference`` bytes, what the caller was sent meanwhile, at ``rate`` Hz. ``behind``:
+    samples for which the voice had waited."""
 
     call_id: str
     position: int
     reference: int
     rate: int
     payload: bytes = b""
+    behind: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,14 @@ class CloseEar:
     """A call is over."""
 
     call_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechOnset:
+    """Somebody may begin to speak over what the caller is sent, for 32 ms by now; ``lapsed``: it was nothing."""
+
+    call_id: str
+    lapsed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +124,7 @@ class EndListening:
 
 
 EarMessage = (
-    RecogniseWith | ListeningReady | OpenEar | Hear | TakeUtterance | CloseEar | SpeechBegan | SpeechPaused | Words
-    | RecognitionService | AskListening | ListeningTurns | EndListening
+    RecogniseWith | ListeningReady | OpenEar | Hear | TakeUtterance | CloseEar | SpeechOnset | SpeechBegan
+    | SpeechPaused | Words | RecognitionService | AskListening | ListeningTurns | EndListening
 )  # fmt: skip
 codec = Codec[EarMessage](*typing.get_args(EarMessage))

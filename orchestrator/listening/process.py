@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.listening.ear import RATE, Began, Ear, Pausing, Sound, blocks
+from orchestrator.listening.ear import RATE, Began, Ear, EarEvent, Onset, Pausing, Sound, blocks
 from orchestrator.listening.messages import (
     AskListening,
     CloseEar,
@@ -28,6 +28,7 @@ from orchestrator.listening.messages import (
     RecogniseWith,
     RecognitionService,
     SpeechBegan,
+    SpeechOnset,
     SpeechPaused,
     TakeUtterance,
     Words,
@@ -44,6 +45,8 @@ from visavis.service.logs import Log
 log = Log(__name__)
 
 _NICE = 5
+_KEPT = RATE
+"""Of what was sent: more than a voice waits for."""
 
 
 class CallEar:
@@ -57,21 +60,24 @@ class CallEar:
         self._reference: Sound = np.zeros(0, np.float32)
         self._next = -1
 
-    def hear(self, message: Hear) -> list[Began | Pausing]:
+    def hear(self, message: Hear) -> list[EarEvent]:
         """A stretch of the call; after a gap the ear begins anew."""
         split = len(message.payload) - message.reference
         near: Sound = np.frombuffer(message.payload[:split], "<i2").astype(np.float32) / np.float32(32768)
-        sent = np.frombuffer(message.payload[split:], "<i2")
+        played = np.frombuffer(message.payload[split:], "<i2")
         if self._next not in (-1, message.position) or self._resampler.rate != (message.rate or RATE):
             self.ear = Ear() if self._next != message.position else self.ear
             self._resampler = Resampler(message.rate or RATE)
             self._reference = np.zeros(0, np.float32)
         self._next = message.position + len(near)
-        resampled = self._resampler.push(sent).astype(np.float32) / 32768
-        self._reference = np.concatenate((self._reference, resampled))
-        reference, self._reference = self._reference[: len(near)], self._reference[len(near) :]
-        reference = np.pad(reference, (len(near) - len(reference), 0))
-        events = list[Began | Pausing]()
+        resampled: Sound = self._resampler.push(played).astype(np.float32) / np.float32(32768)
+        # The voice goes with what was sent when it came, however long it has waited: an echo stays in its place.
+        sent: Sound = np.concatenate((self._reference, resampled))[-_KEPT:]
+        end = max(0, len(sent) - message.behind)
+        reference: Sound = np.zeros(len(near), np.float32)
+        found, self._reference = sent[max(0, end - len(near)) : end], sent
+        reference[len(near) - len(found) :] = found
+        events: list[EarEvent] = []
         for block, far in zip(blocks(near), blocks(reference), strict=True):
             events += self.ear.hear(block, far)
             self.recognition.feed(self.ear.grown())
@@ -142,7 +148,10 @@ class Ears:
         if ear is not None:
             self._start(ear.recognition.close())
 
-    def _tell(self, call_id: str, ear: CallEar, event: Began | Pausing) -> None:
+    def _tell(self, call_id: str, ear: CallEar, event: EarEvent) -> None:
+        if isinstance(event, Onset):
+            self._channel.send(SpeechOnset(call_id, event.lapsed))
+            return
         if isinstance(event, Began):
             ear.pause = 0
             self._channel.send(SpeechBegan(call_id, event.again))

@@ -8,6 +8,7 @@ import math
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
+from functools import partial
 
 from visavis.service.logs import Log
 
@@ -225,13 +226,9 @@ class MediaClock:
         now = time.monotonic()
         current = self._slot(now)
         if current > wheel.slot:
+            # What has come in the meantime is read before anything of it is handed on.
+            wheel.afterwards[:0] = [partial(poll, now) for poll in self.every_slot]
             wheel.advance(current, time.monotonic)
-            for poll in self.every_slot:
-                try:
-                    poll(now)
-                except Exception:  # whatever it is, the clock goes on
-                    wheel.failures += 1
-                    log.exception("media_work_failed")
         self._sleep()
 
     def _sleep(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,39 +17,56 @@ _SLACK = 10
 _CONCEALED = 5
 _JUMP_STEPS = 500
 _FADE = 0.5
+_WATCH = 50
+"""Packets of which the shortest wait counts: a second of them; twice as many after each time that they were too
+few."""
+_LONGEST_WATCH = 1600
 _LOUDEST_NOISE = 40
 """Comfort noise is at least so many dB below overload, whatever the peer says."""
 
 
 class JitterBuffer:
-    """``push`` packets as they come, ``pop`` 20 ms every 20 ms; ``delay`` packets are kept in hand.
+    """``push`` packets as they come, ``pop`` 20 ms every 20 ms; ``delay`` packets are in hand at first.
 
-    A lost packet is concealed by the last one, halved each time; after ``_CONCEALED`` of them the peer has
-    paused. Where more than ``delay`` + ``_SLACK`` packets wait, the oldest are skipped. Comfort noise
-    (RFC 3389) goes on until the next packet of speech.
+    The delay follows the jitter. A packet that is not there in time is concealed by the last one, halved each time;
+    where it comes after all the delay has grown by that, and where it does not, that stands for it. After
+    ``_CONCEALED`` of them the peer has paused. Where every packet has waited of late the delay is too long: so much
+    is left out, where it is quieter than most. Where more than ``delay`` + ``_SLACK`` packets wait, the oldest are
+    skipped. Comfort noise (RFC 3389) goes on until the next packet of speech.
     """
 
     def __init__(self, codec: AudioCodec, delay: int = 3) -> None:
         self.lost = 0
         self.late = 0
         self.skipped = 0
+        self.behind = 0
+        """Samples at 16 kHz for which the voice waits, besides the way to the next step."""
         self._codec = codec
         self._delay = delay
-        self._packets: dict[int, bytes | float] = {}
+        self._reserve = delay - 1  # packets in hand besides the next one
+        self._packets: dict[int, tuple[bytes | float, int]] = {}  # with the step in which each came
+        self._steps = 0
         self._ssrc: int | None = None
         self._ticks = CLOCK_RATES[codec.name] // 50
         self._size = codec.sample_rate // 50
         self._cursor: int | None = None
         self._started = False
         self._last: NDArray[np.int16] = np.zeros(0, np.int16)
-        # One step of silence in hand hides the resampler's own delay.
-        self._out: NDArray[np.int16] = np.zeros(STEP, np.int16)
-        self._missing = 0
-        self._highest = 0
         self._resampler = Resampler(codec.sample_rate, HEARING_RATE)
+        # As much silence in hand hides the resampler's own delay.
+        settling = 0 if codec.sample_rate == HEARING_RATE else math.ceil(self._resampler.delay * HEARING_RATE)
+        self._out: NDArray[np.int16] = np.zeros(settling, np.int16)
+        self._missing = 0
+        self._concealed = 0  # ticks, for a packet that may come yet
+        self._highest = 0
         self._noise = 0.0
         self._pausing = False
         self._random = np.random.default_rng(3389)
+        self._watch = _WATCH
+        self._watched = 0
+        self._least = 0
+        self._surplus = 0
+        self._power = 0.0
 
     @property
     def waiting(self) -> int:
@@ -56,8 +75,8 @@ class JitterBuffer:
 
     @property
     def nominal_ms(self) -> int:
-        """How long a packet waits that comes in time."""
-        return self._delay * _STEP_MS
+        """How long a packet waits that comes in time, at most."""
+        return (self._reserve + 1) * _STEP_MS
 
     @property
     def maximum_ms(self) -> int:
@@ -90,34 +109,45 @@ class JitterBuffer:
                 self.late += 1
                 return
             self._cursor = None  # its clock stood still while it paused
-        self._packets[timestamp] = content
+        self._packets[timestamp] = content, self._steps
         if len(self._packets) > self._delay + _SLACK:
             for old in self._in_order()[: -self._delay]:
                 del self._packets[old]
                 self.skipped += 1
-            self._cursor = self._in_order()[0]
+            self._begin()
 
     def pop(self) -> NDArray[np.int16] | None:
         """The next 20 ms, shape ``(320,)`` at 16 kHz; ``None`` before the stream has begun."""
         if not self._started:
             if len(self._packets) < self._delay:
+                self._steps += 1
                 return None
             self._started = True
-        while len(self._out) < STEP + STEP // 2:
+        while len(self._out) < STEP:
             self._out = np.concatenate((self._out, self._resampler.push(self._next())))
         step, self._out = self._out[:STEP], self._out[STEP:]
+        self._steps += 1
         return step
 
     def _in_order(self) -> list[int]:
         return sorted(self._packets, key=lambda timestamp: _distance(timestamp, self._highest))
 
+    def _begin(self) -> None:
+        """Go on at the first packet in hand."""
+        self._cursor = self._in_order()[0]
+        self._missing = self._concealed = self._surplus = 0
+        self.behind = _distance(self._highest, self._cursor) * STEP // self._ticks
+        self._look_anew()
+
     def _next(self) -> NDArray[np.int16]:
         if self._cursor is None:
-            if len(self._packets) < self._delay:
+            if len(self._packets) <= self._reserve:
                 return self._background()
-            self._cursor = self._in_order()[0]
-            self._missing = 0
-        content = self._packets.pop(self._cursor, None)
+            self._begin()
+        assert self._cursor is not None
+        if self._concealed and self._packets:
+            self._settle(self._cursor)
+        content, came = self._packets.pop(self._cursor, (None, 0))
         if isinstance(content, float):
             self._noise, self._pausing = content, True
         if isinstance(content, float) or (content is None and self._pausing):
@@ -126,17 +156,53 @@ class JitterBuffer:
         pcm = self._codec.decode(content) if content is not None else self._last[:0]
         if len(pcm):
             self._missing, self._last, self._pausing, self._noise = 0, pcm, False, 0.0
-            step = len(pcm) * CLOCK_RATES[self._codec.name] // self._codec.sample_rate
-            self._cursor = (self._cursor + step) & 0xFFFFFFFF
-            return pcm
+            self._cursor = (self._cursor + self._ticks_of(pcm)) & 0xFFFFFFFF
+            return self._next() if self._is_too_much(pcm, self._steps - came) else pcm
         self._missing += 1
         if self._missing > _CONCEALED or not len(self._last):
             # A pause: time stands still until the peer speaks again, at whatever timestamp.
             self._cursor = None
             return self._background()
-        self.lost += 1
-        self._cursor = (self._cursor + self._ticks) & 0xFFFFFFFF
-        return (self._last[-self._size :] * _FADE**self._missing).astype(np.int16)
+        concealment = (self._last[-self._size :] * _FADE**self._missing).astype(np.int16)
+        self._concealed += self._ticks_of(concealment)
+        return concealment
+
+    def _settle(self, cursor: int) -> None:
+        """What was concealed stands for what is not there, or came too late, and then all comes so much later."""
+        gap = _distance(self._in_order()[0], cursor)
+        if gap > 0:
+            self.lost += 1
+            self._cursor = (cursor + min(gap, self._concealed)) & 0xFFFFFFFF
+        else:
+            self.behind += self._concealed * STEP // self._ticks
+            self._reserve = min(self._reserve + max(1, self._concealed // self._ticks), self._delay)
+            self._surplus = 0
+            self._watch = min(2 * self._watch, _LONGEST_WATCH)
+            self._look_anew()
+        self._concealed = 0
+
+    def _is_too_much(self, pcm: NDArray[np.int16], waited: int) -> bool:
+        """Whether this packet, which has ``waited`` for so many steps, is left out, since all have lately."""
+        power = float(np.square(pcm, dtype=np.float32).mean())
+        ticks = self._ticks_of(pcm)
+        if ticks <= self._surplus and self._packets and power <= self._power:
+            self._surplus -= ticks
+            self._reserve = max(0, self._reserve - 1)
+            self.behind = max(0, self.behind - ticks * STEP // self._ticks)
+            return True
+        self._power += (power - self._power) / _WATCH
+        self._least = min(self._least, waited)
+        self._watched += 1
+        if self._watched >= self._watch:
+            self._surplus = self._least * self._ticks
+            self._look_anew()
+        return False
+
+    def _look_anew(self) -> None:
+        self._watched, self._least = 0, self._delay + _SLACK
+
+    def _ticks_of(self, pcm: NDArray[np.int16]) -> int:
+        return len(pcm) * CLOCK_RATES[self._codec.name] // self._codec.sample_rate
 
     def _background(self) -> NDArray[np.int16]:
         """Silence, or the noise that the peer told of."""

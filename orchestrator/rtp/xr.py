@@ -11,8 +11,8 @@ from orchestrator.rtp.rtcp import XR
 
 GMIN = 16
 UNAVAILABLE = 127
-FIXED_AND_CONCEALED = 0xE0
-"""Receiver configuration: lost packets are replayed, the jitter buffer does not adapt."""
+ADAPTIVE_AND_CONCEALED = 0xFF
+"""Receiver configuration: lost packets are replayed, the jitter buffer adapts, as slowly as can be said."""
 _OWN_PACKET_MS = 20
 _PATIENCE = 16
 """Packets after which one that has not come is lost: more than the jitter buffer ever holds."""
@@ -135,7 +135,7 @@ class Arrivals:
             _mean(outside * self._packet_ms, gaps),
             min(round((round_trip or 0.0) * 1000), 0xFFFF),
             buffer.held_ms + _OWN_PACKET_MS if buffer else 0,
-            receiver=FIXED_AND_CONCEALED if buffer else 0,
+            receiver=ADAPTIVE_AND_CONCEALED if buffer else 0,
             buffer_nominal=buffer.nominal_ms if buffer else 0,
             buffer_maximum=maximum,
             buffer_absolute_maximum=maximum,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -50,6 +51,12 @@ class Stretch:
     aside: bool = False
 
 
+def joined(stretches: Sequence[Stretch]) -> Stretch:
+    """Stretches of one sentence as one; no sound where there are none."""
+    pcm = np.concatenate([np.zeros(0, np.int16), *(each.pcm for each in stretches)])
+    return Stretch(pcm, tuple(middle for each in stretches for middle in each.middles_ms))
+
+
 @runtime_checkable
 class TimedSpeech(Protocol):
     """A voice that tells when it speaks which word."""
@@ -57,6 +64,23 @@ class TimedSpeech(Protocol):
     def timed(self, text: str, language: str) -> AsyncGenerator[Stretch, None]:
         """One sentence; otherwise as :meth:`TextToSpeech.stream`."""
         ...
+
+    async def stream(self, text: str, language: str) -> AsyncGenerator[PCM, None]:
+        """See :class:`TextToSpeech`."""
+        async with aclosing(self.timed(text, language)) as stretches:
+            async for stretch in stretches:
+                yield stretch.pcm
+
+
+async def stretches_of(voice: TextToSpeech, text: str, language: str) -> AsyncGenerator[Stretch, None]:
+    """A sentence, with times where the voice tells them. Raises :class:`SpeechError`."""
+    if isinstance(voice, TimedSpeech):
+        async with aclosing(voice.timed(text, language)) as stretches:
+            async for stretch in stretches:
+                yield stretch
+        return
+    async for chunk in voice.stream(text, language):
+        yield Stretch(chunk)
 
 
 @runtime_checkable

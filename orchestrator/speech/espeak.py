@@ -10,25 +10,70 @@ import asyncio
 import contextlib
 import ctypes
 import functools
+import itertools
+import re
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from orchestrator.speech.base import PCM, SpeechError, lookup
+from orchestrator.speech.base import SpeechError, Stretch, TimedSpeech, lookup
 
 _AUDIO_OUTPUT_SYNCHRONOUS = 2
 _CHARS_UTF8 = 1
 _POS_CHARACTER = 1
 _RATE = 1
-_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 _CHUNK_MS = 100
+_LAST_EVENT, _WORD_EVENT, _END_EVENT = 0, 1, 5
+_WORD = re.compile(r"\S+")
 
-Sink = Callable[[PCM | Exception | None], None]
+Sink = Callable[[Stretch | Exception | None], None]
 """Takes what was spoken, then ``None``; called on the speaking thread."""
+
+
+class _Event(ctypes.Structure):
+    """``espeak_EVENT``: the character of the text, from 1 on, and the millisecond of the sound."""
+
+    _fields_ = (
+        ("kind", ctypes.c_int),
+        ("message", ctypes.c_uint),
+        ("character", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("at_ms", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", ctypes.c_char * 8),
+    )
+
+
+_CALLBACK = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
+)
+
+
+def word_middles(text: str, begins: Sequence[tuple[int, float]], ends: Sequence[float]) -> tuple[float, ...]:
+    """In milliseconds, of each word between white space; none where nothing is known of any.
+
+    ``begins``: characters of the text, from 0 on, and when each is spoken. ``ends``: of clauses. A word that
+    espeak-ng speaks as one with its neighbour lies between the others.
+    """
+    words = list(_WORD.finditer(text))
+    spans = [
+        [at_ms for character, at_ms in begins if each.start() <= character < each.end()] for each in words
+    ]
+    known = [number for number, found in enumerate(spans) if found]
+    edges = sorted([*(min(spans[number]) for number in known), *ends])
+    middles = list[float]()
+    for number in known:
+        begin = min(spans[number])
+        after = [edge for edge in edges if edge > max(spans[number])]
+        middles.append((begin + min(after, default=begin)) / 2)
+    if not known:
+        return ()
+    return tuple(map(float, np.interp(range(len(words)), known, middles)))
 
 
 @functools.cache
@@ -51,20 +96,23 @@ def languages() -> dict[str, str]:
     return out
 
 
-class EspeakVoice:
-    """espeak-ng; ``language`` is a language tag (``de``, ``fr-CH``, ``cmn``, ``en-us``...)."""
+class EspeakVoice(TimedSpeech):
+    """espeak-ng; ``language`` is a language tag (``de``, ``fr-CH``, ``cmn``, ``en-us``...).
+
+    It tells when it speaks which word.
+    """
 
     def __init__(self, words_per_minute: int = 160) -> None:
         self._words_per_minute = words_per_minute
         self.sample_rate = 22_050
 
-    async def stream(self, text: str, language: str) -> AsyncIterator[PCM]:
-        """See :class:`orchestrator.speech.base.TextToSpeech`."""
-        spoken: asyncio.Queue[PCM | Exception | None] = asyncio.Queue()
+    async def timed(self, text: str, language: str) -> AsyncGenerator[Stretch, None]:
+        """See :class:`orchestrator.speech.base.TimedSpeech`."""
+        spoken: asyncio.Queue[Stretch | Exception | None] = asyncio.Queue()
         stopped = threading.Event()
         loop = asyncio.get_running_loop()
 
-        def sink(item: PCM | Exception | None) -> None:
+        def sink(item: Stretch | Exception | None) -> None:
             with contextlib.suppress(RuntimeError):  # the loop has just been closed
                 loop.call_soon_threadsafe(spoken.put_nowait, item)
 
@@ -102,6 +150,8 @@ class _Library:
         if self.sample_rate <= 0:
             raise SpeechError("espeak-ng did not start: is the espeakng-loader package complete?")
         self._sink: Sink | None = None
+        self._begins: list[tuple[int, float]] = []
+        self._ends: list[float] = []
         self._stop = threading.Event()
         self._callback = _CALLBACK(self._on_samples)
         self._lib.espeak_SetSynthCallback(self._callback)
@@ -116,16 +166,23 @@ class _Library:
             raise SpeechError(f"espeak-ng has no voice '{language[:40]}': see its list of languages")
         self._lib.espeak_SetParameter(_RATE, words_per_minute, 0)
         self._sink, self._stop = sink, stop
+        self._begins, self._ends = [], []
         data = text.encode() + b"\0"
         self._lib.espeak_Synth(data, len(data), 0, _POS_CHARACTER, 0, _CHARS_UTF8, None, None)
         self._lib.espeak_Synchronize()
         self._sink = None
+        sink(Stretch(np.zeros(0, np.int16), word_middles(text, self._begins, self._ends)))
 
-    def _on_samples(self, samples: Any, count: int, _events: Any) -> int:
+    def _on_samples(self, samples: Any, count: int, events: Any) -> int:
         if self._stop.is_set() or self._sink is None:
             return 1
+        for event in itertools.takewhile(lambda each: each.kind != _LAST_EVENT, events):
+            if event.kind == _WORD_EVENT:
+                self._begins.append((event.character - 1, event.at_ms))
+            elif event.kind == _END_EVENT:
+                self._ends.append(event.at_ms)
         if samples and count > 0:
-            self._sink(np.ctypeslib.as_array(samples, (count,)).copy())
+            self._sink(Stretch(np.ctypeslib.as_array(samples, (count,)).copy()))
         return 0
 
 

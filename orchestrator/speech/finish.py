@@ -5,12 +5,12 @@ Voices differ by half a second of silence and by many decibels; whoever talks ov
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.speech.base import PCM, TextToSpeech
+from orchestrator.speech.base import PCM, Stretch, TextToSpeech, TimedSpeech, joined, stretches_of
 
 LEVEL_DBFS = -23.0
 """Active level of what is spoken."""
@@ -50,10 +50,15 @@ def active_level(power: NDArray[np.float64]) -> float:
 
 def finished(pcm: PCM, rate: int) -> PCM:
     """One sentence, ``(n,)`` int16 at ``rate`` Hz, trimmed and levelled; what has no speech in it stays out."""
+    return trimmed(pcm, rate)[0]
+
+
+def trimmed(pcm: PCM, rate: int) -> tuple[PCM, float]:
+    """See :func:`finished`; and how many milliseconds of its beginning were left out."""
     power = powers(pcm, rate)
     level = active_level(power)
     if level < 1e-7:
-        return np.zeros(0, np.int16)
+        return np.zeros(0, np.int16), 0.0
     (loud,) = np.nonzero(power > level * 10 ** (-EDGE_DB / 10))
     step = rate * STEP_MS // 1000
     first = max(0, int(loud[0]) * step - rate * HEAD_MS // 1000)
@@ -66,7 +71,7 @@ def finished(pcm: PCM, rate: int) -> PCM:
     sound[:fade] *= ramp
     sound[len(sound) - fade :] *= ramp[::-1]
     out: PCM = np.rint(sound).astype(np.int16)
-    return out
+    return out, first * 1000 / rate
 
 
 def limit(sound: NDArray[np.float64], rate: int) -> None:
@@ -84,7 +89,7 @@ def limit(sound: NDArray[np.float64], rate: int) -> None:
     sound *= np.interp(np.arange(len(sound)), np.arange(count + 1) * step, knots)
 
 
-class FinishedVoice:
+class FinishedVoice(TimedSpeech):
     """A voice whose sentences are trimmed and levelled: one chunk each; ``text`` is one sentence."""
 
     def __init__(self, voice: TextToSpeech) -> None:
@@ -95,8 +100,9 @@ class FinishedVoice:
         """See :class:`TextToSpeech`."""
         return self._voice.sample_rate
 
-    async def stream(self, text: str, language: str) -> AsyncIterator[PCM]:
-        """See :class:`TextToSpeech`."""
-        chunks = [chunk async for chunk in self._voice.stream(text, language)]
-        if chunks:
-            yield finished(np.concatenate(chunks), self.sample_rate)
+    async def timed(self, text: str, language: str) -> AsyncGenerator[Stretch, None]:
+        """See :class:`orchestrator.speech.base.TimedSpeech`."""
+        raw = joined([each async for each in stretches_of(self._voice, text, language)])
+        if len(raw.pcm):
+            pcm, head_ms = trimmed(raw.pcm, self.sample_rate)
+            yield Stretch(pcm, tuple(middle - head_ms for middle in raw.middles_ms))

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.speech.base import PCM
+from orchestrator.speech.estimated import aligned, shared, weight
 from orchestrator.speech.finish import active_level, powers
 
 _STEP_MS = 10
 _WORD = re.compile(r"\S+")
-_VOWELS = re.compile("[aeiouy\u0300-\u036f]+")
-"""Of a syllable, with the marks above them; a word in another alphabet counts as one."""
-_SILENT = "e.,;:!?"
-"""At the end of a word: no syllable."""
-_DIGIT_LETTERS = 4
-"""A digit is spoken as a word of about so many letters."""
-_SYLLABLE_LETTERS = 3
-"""And a syllable as long as so many letters more: short words take longer than their letters say."""
 _LETTER_MS = 35
-"""How long that takes, while the end of a sentence is not there yet."""
+"""How long a word takes for each letter of its weight, while the end of its sentence is not there yet."""
 _ACTIVE = 10**-2.5
 """Of the active level: below it nothing is spoken."""
 
@@ -48,19 +39,14 @@ class _Sentence:
             return []
         power = np.concatenate(self.power) if self.power else np.zeros(0)
         (active,) = np.nonzero(power > active_level(power) * _ACTIVE)
-        weights = list(accumulate(_weight(word) for word in self.words))
-        total = len(active) if self.ended else max(len(active), weights[-1] * _LETTER_MS // _STEP_MS)
-        shares = (
-            (weight - _weight(word) / 2) / weights[-1]
-            for word, weight in zip(self.words, weights, strict=True)
-        )
-        places = (int(share * total) for share in shares)
-        shared = [
-            self.starts_ms + _STEP_MS * (float(active[place]) if place < len(active) else 1e9)
-            for place in places
-        ]
-        told = [self.starts_ms + each for each in self.told_ms[: len(shared)]]
-        return told + shared[len(told) :]
+        if self.ended:
+            places = aligned(self.words, active)
+        else:
+            least = sum(map(weight, self.words)) * _LETTER_MS // _STEP_MS
+            places = shared(self.words, active, max(len(active), least))
+        shared_ms = [self.starts_ms + _STEP_MS * each for each in places]
+        told = [self.starts_ms + each for each in self.told_ms[: len(shared_ms)]]
+        return told + shared_ms[len(told) :]
 
     def extend(self, pcm: PCM, rate: int) -> None:
         """More of its sound, which comes in pieces of any length."""
@@ -81,8 +67,7 @@ class _Sentence:
 class HeardText:
     """The sentences of a turn and how they sound; ``heard`` cuts them at a time.
 
-    Where a voice does not tell when it speaks which word the active time of a sentence is shared out by its letters
-    and syllables.
+    Where a voice does not tell when it speaks which word, that is estimated.
     """
 
     def __init__(self) -> None:
@@ -135,11 +120,3 @@ class HeardText:
             if middle < milliseconds
         ]
         return " ".join(out)
-
-
-def _weight(word: str) -> int:
-    """How long a word is, in letters."""
-    letters = sum(_DIGIT_LETTERS if each.isdigit() else each.isalpha() for each in word)
-    letters = max(1, letters + 2 * sum(ord(each) >= 0x2E80 for each in word))
-    plain = unicodedata.normalize("NFD", word.lower())
-    return letters + _SYLLABLE_LETTERS * max(1, len(_VOWELS.findall(plain.rstrip(_SILENT))))

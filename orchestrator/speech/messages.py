@@ -34,10 +34,12 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """A sentence, trimmed and levelled: 16-bit little-endian mono PCM at ``rate`` Hz."""
+    """A sentence, trimmed and levelled: 16-bit little-endian mono PCM at ``rate`` Hz; ``middles_ms`` of its words
+    where the voice tells them."""
 
     number: int
     rate: int
+    middles_ms: tuple[float, ...]
     payload: bytes = b""
 
 

@@ -9,9 +9,7 @@ import asyncio
 import contextlib
 import os
 
-import numpy as np
-
-from orchestrator.speech.base import SpeechError, TextToSpeech
+from orchestrator.speech.base import SpeechError, joined
 from orchestrator.speech.finish import FinishedVoice
 from orchestrator.speech.messages import (
     EndVoices,
@@ -40,7 +38,7 @@ class Speakers:
 
     def __init__(self, channel: Channel[VoiceMessage]) -> None:
         self._channel = channel
-        self._voices: dict[str, TextToSpeech] = {}
+        self._voices: dict[str, FinishedVoice] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
@@ -64,9 +62,9 @@ class Speakers:
             voice = self._voices.get(order.voice)
             if voice is None:
                 voice = self._voices[order.voice] = FinishedVoice(VOICES[order.voice]())
-            chunks = [chunk async for chunk in voice.stream(order.text, order.language)]
-            pcm = np.concatenate(chunks) if chunks else np.zeros(0, np.int16)
-            answer = Spoken(order.number, voice.sample_rate, pcm.astype("<i2").tobytes())
+            spoken = joined([each async for each in voice.timed(order.text, order.language)])
+            payload = spoken.pcm.astype("<i2").tobytes()
+            answer = Spoken(order.number, voice.sample_rate, spoken.middles_ms, payload)
         except SpeechError as error:
             answer = NotSpoken(order.number, str(error))
         except Exception:

@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import itertools
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import numpy as np
 
-from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
+from orchestrator.speech.base import PCM, SpeechError, Stretch, TimedSpeech, VoiceByLanguage
 from orchestrator.speech.messages import (
     EndVoices,
     Forget,
@@ -52,7 +52,7 @@ class SentenceCache:
     def __init__(self, most_bytes: int = CACHE_BYTES) -> None:
         self._most = most_bytes
         self._bytes = 0
-        self._spoken: OrderedDict[tuple[str, str], tuple[int, PCM]] = OrderedDict()
+        self._spoken: OrderedDict[tuple[str, str], tuple[int, Stretch]] = OrderedDict()
         self._kept: set[tuple[str, str]] = set()
 
     def sibling(self) -> SentenceCache:
@@ -65,8 +65,8 @@ class SentenceCache:
         """Never forget this one once it has been spoken."""
         self._kept.add((language, text))
 
-    def get(self, text: str, language: str) -> tuple[int, PCM] | None:
-        """Rate in Hz and sound."""
+    def get(self, text: str, language: str) -> tuple[int, Stretch] | None:
+        """Rate in Hz, and all of it."""
         found = self._spoken.get((language, text))
         if found is not None:
             self._spoken.move_to_end((language, text))
@@ -77,17 +77,17 @@ class SentenceCache:
         key = (language, text)
         return key not in self._spoken and (len(text) <= _CACHED_LETTERS or key in self._kept)
 
-    def put(self, text: str, language: str, rate: int, pcm: PCM) -> None:
+    def put(self, text: str, language: str, rate: int, spoken: Stretch) -> None:
         """A sentence was spoken."""
         key = (language, text)
         if not self.takes(text, language):
             return
-        self._spoken[key] = (rate, pcm)
-        self._bytes += pcm.nbytes
+        self._spoken[key] = (rate, spoken)
+        self._bytes += spoken.pcm.nbytes
         for old in [each for each in self._spoken if each not in self._kept]:
             if self._bytes <= self._most:
                 break
-            self._bytes -= self._spoken.pop(old)[1].nbytes
+            self._bytes -= self._spoken.pop(old)[1].pcm.nbytes
 
 
 class VoicesProcess:
@@ -123,8 +123,8 @@ class VoicesProcess:
             task.cancel()
         await self._child.close(EndVoices())
 
-    async def speak(self, text: str, language: str, voice: str) -> tuple[int, PCM]:
-        """A sentence: its rate in Hz, and its sound. Raises :class:`SpeechError`."""
+    async def speak(self, text: str, language: str, voice: str) -> tuple[int, Stretch]:
+        """A sentence: its rate in Hz, and all of it. Raises :class:`SpeechError`."""
         if waiting := self._ahead.get((language, text)):
             await asyncio.wait({waiting})
         if found := self.cache.get(text, language):
@@ -142,7 +142,7 @@ class VoicesProcess:
         with contextlib.suppress(SpeechError):  # it is told to whoever has it said
             await self._speak(text, language, voice)
 
-    async def _speak(self, text: str, language: str, voice: str) -> tuple[int, PCM]:
+    async def _speak(self, text: str, language: str, voice: str) -> tuple[int, Stretch]:
         order = Speak(next(self._numbers), voice, language, text)
         future: asyncio.Future[Spoken] = asyncio.get_running_loop().create_future()
         self._orders[order.number] = order, future
@@ -156,9 +156,9 @@ class VoicesProcess:
             del self._orders[order.number]
             if not future.done() or future.cancelled():
                 self._send(Forget(order.number))
-        pcm = np.frombuffer(spoken.payload, "<i2").astype(np.int16)
-        self.cache.put(text, language, spoken.rate, pcm)
-        return spoken.rate, pcm
+        stretch = Stretch(np.frombuffer(spoken.payload, "<i2").astype(np.int16), spoken.middles_ms)
+        self.cache.put(text, language, spoken.rate, stretch)
+        return spoken.rate, stretch
 
     def _send(self, message: VoiceMessage) -> None:
         if self._ready:
@@ -183,7 +183,7 @@ class VoicesProcess:
         log.error("voices_lost", reason=reason, again_in_s=pause, waiting=len(self._orders))
 
 
-class RemoteVoice:
+class RemoteVoice(TimedSpeech):
     """A voice of the voices process, as :class:`orchestrator.speech.base.TextToSpeech`; a text is one sentence."""
 
     def __init__(self, process: VoicesProcess, name: str) -> None:
@@ -192,18 +192,18 @@ class RemoteVoice:
         self.sample_rate = 0
         """Known once something was spoken."""
 
-    async def stream(self, text: str, language: str) -> AsyncIterator[PCM]:
-        """See :class:`orchestrator.speech.base.TextToSpeech`."""
-        self.sample_rate, pcm = await self._process.speak(text, language, self._name)
-        yield pcm
+    async def timed(self, text: str, language: str) -> AsyncGenerator[Stretch, None]:
+        """See :class:`orchestrator.speech.base.TimedSpeech`."""
+        self.sample_rate, stretch = await self._process.speak(text, language, self._name)
+        yield stretch
 
     def remembered(self, text: str, language: str) -> PCM | None:
         """See :class:`orchestrator.speech.base.Remembering`."""
         found = self._process.cache.get(text, language)
         if found is None:
             return None
-        self.sample_rate = found[0]
-        return found[1]
+        self.sample_rate, stretch = found
+        return stretch.pcm
 
     def ahead(self, text: str, language: str) -> None:
         """See :class:`orchestrator.speech.base.Foresight`."""

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 
-from orchestrator.speech.base import PCM, SpeechError, Stretch, TextToSpeech, VoiceByLanguage
+from orchestrator.speech.base import (
+    PCM,
+    SpeechError,
+    Stretch,
+    TextToSpeech,
+    TimedSpeech,
+    VoiceByLanguage,
+    joined,
+    stretches_of,
+)
 from orchestrator.speech.remote import RemoteVoice, SentenceCache, VoicesProcess
 from orchestrator.speech.stream_finish import StreamFinish, VoiceLevel
 from orchestrator.speech.voices import voice_names
@@ -54,7 +63,7 @@ class VoiceService(Protocol):
         ...
 
 
-class ServiceVoice:
+class ServiceVoice(TimedSpeech):
     """A service as :class:`TextToSpeech` that tells times of words; ``behind`` speaks where it fails.
 
     A sentence that breaks off is spoken again, from its beginning, by the voice behind. Short ones are cached.
@@ -72,12 +81,6 @@ class ServiceVoice:
         """See :class:`TextToSpeech`."""
         return self._service.sample_rate
 
-    async def stream(self, text: str, language: str) -> AsyncIterator[PCM]:
-        """See :class:`TextToSpeech`."""
-        async with aclosing(self.timed(text, language)) as stretches:
-            async for stretch in stretches:
-                yield stretch.pcm
-
     def ahead(self, text: str, language: str) -> None:
         """See :class:`orchestrator.speech.base.Foresight`."""
         if self._breaker.usable and self._cache.get(text, language) is None:
@@ -86,33 +89,33 @@ class ServiceVoice:
     def remembered(self, text: str, language: str) -> PCM | None:
         """See :class:`orchestrator.speech.base.Remembering`."""
         found = self._cache.get(text, language)
-        return found[1] if found is not None else None
+        return found[1].pcm if found is not None else None
 
     async def timed(self, text: str, language: str) -> AsyncGenerator[Stretch, None]:
         """See :class:`orchestrator.speech.base.TimedSpeech`."""
         if found := self._cache.get(text, language):
-            yield Stretch(found[1])
+            yield found[1]
             return
         if self._breaker.usable:
-            spoken, reason = list[PCM](), ""
+            spoken, reason = list[Stretch](), ""
             try:
                 async with aclosing(self._served(text, language)) as stretches:
                     async for stretch in stretches:
-                        spoken.append(stretch.pcm)
+                        spoken.append(stretch)
                         yield stretch
             except SpeechError as error:
                 reason = str(error)
             if not reason:
                 self._breaker.good()
-                self._cache.put(text, language, self.sample_rate, np.concatenate(spoken or [_NOTHING]))
+                self._cache.put(text, language, self.sample_rate, joined(spoken))
                 return
             log.warning("tts_failed", reason=reason)
             self._breaker.fault(reason)
-            if any(map(len, spoken)):
+            if any(len(each.pcm) for each in spoken):
                 yield Stretch(_NOTHING, again=True)
-        async with aclosing(self._spoken_behind(text, language)) as chunks:
-            async for chunk in chunks:
-                yield Stretch(chunk)
+        async with aclosing(self._spoken_behind(text, language)) as stretches:
+            async for stretch in stretches:
+                yield stretch
 
     async def _served(self, text: str, language: str) -> AsyncGenerator[Stretch, None]:
         finish = StreamFinish(self.sample_rate, self._level)
@@ -131,16 +134,16 @@ class ServiceVoice:
                     yield Stretch(pcm, middles)
         yield Stretch(finish.flush())
 
-    async def _spoken_behind(self, text: str, language: str) -> AsyncGenerator[PCM, None]:
+    async def _spoken_behind(self, text: str, language: str) -> AsyncGenerator[Stretch, None]:
         resampler: Resampler | None = None
-        async for chunk in self._behind.stream(text, language):
+        async for stretch in stretches_of(self._behind, text, language):
             if self._behind.sample_rate == self.sample_rate:
-                yield chunk
+                yield stretch
                 continue
             resampler = resampler or Resampler(self._behind.sample_rate, self.sample_rate)
-            yield resampler.push(chunk)
+            yield replace(stretch, pcm=resampler.push(stretch.pcm))
         if resampler is not None:
-            yield resampler.flush()
+            yield Stretch(resampler.flush())
 
 
 class _Make:

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from orchestrator.speech.base import PCM, Remembering, Stretch, TextToSpeech, TimedSpeech
+from orchestrator.speech.base import PCM, Remembering, Stretch, TextToSpeech, stretches_of
 from orchestrator.speech.finish import PAUSE_MS
 from orchestrator.speech.heard_text import HeardText
 from orchestrator.speech.sentences import Sentences
@@ -30,7 +30,7 @@ async def spoken(
     async for sentence in _sentences(text):
         begins = True
         heard.begin(sentence)
-        sound = _stretches(voice, sentence, language)
+        sound = stretches_of(voice, sentence, language)
         if meanwhile and not begun and isinstance(voice, Remembering):
             sound = _or_meanwhile(sound, partial(voice.remembered, meanwhile, language))
         async with aclosing(sound) as stretches:
@@ -71,16 +71,6 @@ async def _or_meanwhile(
             yield stretch
             async for stretch in sound:
                 yield stretch
-
-
-async def _stretches(voice: TextToSpeech, sentence: str, language: str) -> AsyncGenerator[Stretch, None]:
-    if isinstance(voice, TimedSpeech):
-        async with aclosing(voice.timed(sentence, language)) as stretches:
-            async for stretch in stretches:
-                yield stretch
-        return
-    async for chunk in voice.stream(sentence, language):
-        yield Stretch(chunk)
 
 
 async def whole(text: str) -> AsyncIterator[str]:

@@ -147,6 +147,7 @@ class CallTable:
             self._send,
             self._congested,
             lambda: session.audio.piece,
+            lambda: session.audio.behind,
         )
         self._calls[call_id] = _WorkerCall(session, inbound)
         session.hearing = inbound

@@ -24,12 +24,13 @@ class InboundAudio:
         send: Callable[[Message], None],
         congested: Callable[[], bool],
         piece: Callable[[], int] = lambda: 0,
+        behind: Callable[[], int] = lambda: 0,
     ) -> None:
         self._call_id = call_id
         self._owner = owner
         self._send = send
         self._congested = congested
-        self._piece = piece
+        self._piece, self._behind = piece, behind
         self._chunk: list[NDArray[np.int16]] = []
         self._sent: list[NDArray[np.int16]] = []
         self._position = 0
@@ -58,7 +59,8 @@ class InboundAudio:
             self._sent.clear()
             if not self._congested():
                 payload = voice.astype("<i2").tobytes() + reference
-                self._send(Heard(self._call_id, self._position, payload, len(reference), rate, self._piece()))
+                when = self._piece(), self._behind()
+                self._send(Heard(self._call_id, self._position, payload, len(reference), rate, *when))
             self._position += len(voice)
 
     def digit(self, digit: str, milliseconds: int) -> None:

@@ -205,13 +205,15 @@ class Viewed(CallMessage):
 class Heard(CallMessage):
     """The caller's voice, 16-bit little-endian mono PCM at 16 kHz; ``position`` counts samples since it
     was first wanted, those that were left out included. In the last ``reference`` bytes what the caller was sent
-    at that time, at ``rate`` Hz: of which an echo would be. ``piece`` counts the call's 20 ms steps at its end."""
+    at that time, at ``rate`` Hz: of which an echo would be. ``piece`` counts the call's 20 ms steps at its end;
+    ``behind``: samples for which the voice had waited for those before it."""
 
     position: int
     payload: bytes = b""
     reference: int = 0
     rate: int = 0
     piece: int = 0
+    behind: int = 0
 
 
 @dataclass(frozen=True, slots=True)

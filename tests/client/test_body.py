@@ -75,6 +75,39 @@ def test_equal_frames_are_kept_once(tmp_path: Path) -> None:
     assert BodyCache(tmp_path).get(told) is None and not path.exists()
 
 
+@pytest.mark.parametrize("told", [False, True])
+def test_a_picture_that_comes_again_may_be_told_by_an_earlier_frame(tmp_path: Path, told: bool) -> None:
+    """The file is the same as of a server that sends it again."""
+    shown = (0, 1, 2, 1, 0)
+    frames = [pixels()[k] for k in shown]
+    made = replace(avatar(), body_sha256=hashlib.sha256(b"".join(frames)).digest())
+    cache = BodyCache(tmp_path)
+    with cache.writer(made) as writer:
+        for index, picture in enumerate(shown):
+            if told and picture != index:
+                writer.repeat(picture)
+            else:
+                writer.write(frames[index])
+        writer.commit()
+    body = cache.get(made)
+    assert body is not None and [body.frame(i).tobytes() for i in range(N)] == frames
+    (path,) = tmp_path.glob("*.body")
+    assert path.stat().st_size == 4096 + 3 * W * H * 3 // 2 + 4 * N
+
+
+@pytest.mark.parametrize("index", [-1, 1, 2, 1 << 31])
+def test_a_picture_that_has_not_come_cannot_come_again(tmp_path: Path, index: int) -> None:
+    with BodyCache(tmp_path).writer(avatar()) as writer:
+        writer.write(pixels()[0])
+        with pytest.raises(BodyCorrupt, match=f"repeats frame {index}, which has not come"):
+            writer.repeat(index)
+        for _ in range(N - 1):
+            writer.repeat(0)
+        with pytest.raises(BodyCorrupt, match="expected 5 frames"):
+            writer.repeat(0)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_body_that_is_not_what_its_digest_says_is_not_kept(tmp_path: Path) -> None:
     cache = BodyCache(tmp_path)
     with cache.writer(avatar()) as writer:

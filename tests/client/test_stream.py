@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+
 import pytest
 
 from tests.support.avatar_stream import AVATAR, SECOND, begin, conversation, play
-from tests.support.fake_server import FPS, LOOP, WINDOW, FakeServer, body_sha256, fake_server, start
+from tests.support.fake_server import (
+    FPS,
+    LOOK_AHEAD,
+    LOOP,
+    WINDOW,
+    FakeServer,
+    body_sha256,
+    fake_server,
+    start,
+)
 from visavis.client.messages import (
     Connected,
     Disconnected,
@@ -14,6 +26,7 @@ from visavis.client.messages import (
     TurnFinished,
 )
 from visavis.client.pool import ServerPool
+from visavis.client.start_delay import AS_SPOKEN_S, StartDelay
 from visavis.frames import Frame, frame_at, frame_start
 
 
@@ -29,6 +42,37 @@ async def test_a_turn_from_its_first_audio_to_its_report() -> None:
         assert caller.of(TurnFinished) == [TurnFinished(1, 28, 0)]
         assert caller.of(Connected)[0].opened.scope == "rectangle"
         assert stream.start_delay.p95_s < 5
+
+
+class Seen(StartDelay):
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__(FPS)
+        self.told: list[tuple[float, float]] = []
+
+    def observe(self, latency_s: float, ahead_s: float = 0.0) -> None:
+        self.told.append((latency_s, ahead_s))
+
+
+async def test_the_first_frame_tells_how_far_the_sound_was_ahead_of_real_time() -> None:
+    async with fake_server() as server, conversation(server) as (caller, stream, _):
+        stream.start_delay = seen = Seen()
+        begin(stream)  # and ends: all of it is there
+        await caller.until(lambda: caller.frames(1))
+        stream.start_turn(2, 1)
+        stream.anchor(0, 5)
+        stream.push_audio(SECOND[:640])
+        await asyncio.sleep(0.15)
+        stream.push_audio(SECOND[: 2 * LOOK_AHEAD + 640])
+        await caller.until(lambda: caller.frames(2))
+        stream.start_turn(3, 1)
+        stream.anchor(0, 5)
+        stream.push_audio(SECOND * 3)
+        await caller.until(lambda: caller.frames(3))
+        (_, whole), (took, spoken), (_, burst) = seen.told
+        assert whole == math.inf and took > 0.15 and spoken < AS_SPOKEN_S
+        assert seen.told[2][0] + burst == pytest.approx(3.0)
 
 
 async def test_the_playhead_is_the_window() -> None:

@@ -18,7 +18,7 @@ from orchestrator.conversation.acts import (
     Take,
     Yield,
 )
-from orchestrator.conversation.machine import FILL_S, GIVE_UP_S, NEVER, TurnMachine
+from orchestrator.conversation.machine import FILL_S, GIVE_UP_S, HOLD_S, NEVER, ONSET_S, TurnMachine
 from orchestrator.conversation.words import closed, dictates, is_backchannel, is_echo, quiet_needed
 
 
@@ -160,6 +160,42 @@ def test_listening_noises_coughs_and_our_own_words_let_the_voice_go_on(text: str
     assert talk.machine.state == "listening"
 
 
+def test_what_may_be_speech_ducks_the_voice_at_once_and_holds_it_counted_from_there() -> None:
+    talk = Talk()
+    talk.speaking()
+    began = talk.now
+    talk.do(talk.machine.onset(False, talk.now))
+    talk.begin()
+    talk.run(1.0)
+    assert talk.when(Yield) == began
+    held = next(at for at, act in talk.acts if act == Yield("hold"))
+    assert held == pytest.approx(began + HOLD_S, abs=0.001)
+
+
+def test_what_was_no_speech_gives_the_voice_back_at_once() -> None:
+    talk = Talk()
+    talk.do(talk.machine.onset(False, talk.now))
+    assert not talk.acts, "nobody speaks"
+    talk.speaking()
+    talk.do(talk.machine.onset(False, talk.now))
+    talk.run(0.05)
+    talk.do(talk.machine.onset(True, talk.now))
+    assert talk.of(Yield) == [Yield("duck"), Yield("none")]
+    talk.do(talk.machine.onset(False, talk.now))
+    began = talk.now
+    talk.run(5.0)  # the ear says no more
+    assert talk.acts[-1] == (pytest.approx(began + ONSET_S), Yield("none"))
+    assert talk.machine.state == "speaking"
+
+
+def test_what_is_said_after_a_voice_that_was_ducked_at_its_end_is_as_loud_as_any() -> None:
+    talk = Talk()
+    talk.speaking()
+    talk.begin()
+    talk.do(talk.machine.voice_over(talk.now))
+    assert talk.of(Yield) == [Yield("duck"), Yield("none")]
+
+
 def test_a_short_noise_only_ducks_the_voice() -> None:
     talk = Talk()
     talk.speaking()
@@ -277,7 +313,7 @@ def test_no_state_is_for_ever(seed: int) -> None:
     rng, talk = random.Random(seed), Talk()
     machine = talk.machine
     for _ in range(200):
-        what = rng.randrange(9)
+        what = rng.randrange(10)
         match what:
             case 0:
                 talk.do(machine.began(rng.random() < 0.3, talk.now))
@@ -297,6 +333,8 @@ def test_no_state_is_for_ever(seed: int) -> None:
                 talk.do(machine.key(rng.choice("12#"), talk.now))
             case 7:
                 talk.do(machine.deaf(talk.now))
+            case 8:
+                talk.do(machine.onset(rng.random() < 0.3, talk.now))
         talk.run(rng.random())
     talk.pauses += 1
     talk.do(machine.paused(talk.pauses, 0.16, talk.now))

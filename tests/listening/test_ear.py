@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from orchestrator.listening.ear import Began, Ear, EarEvent, Pausing, blocks
+from orchestrator.listening.ear import Began, Ear, EarEvent, Onset, Pausing, blocks
 from orchestrator.listening.linear import BLOCK, LinearCanceller
 from orchestrator.listening.recogniser import Recogniser, read_tokens
 from tests.listening.support import AGENT, Sound, echo, silence, speech, whole_blocks
@@ -72,9 +72,19 @@ def test_a_caller_is_heard_over_the_echo() -> None:
     near = echo(agent, 120, -8)
     at = 16_000 * 6
     near[at : at + len(caller)] += caller
-    events = heard(Ear(), near, agent)
-    assert events[0][1] == Began(again=False)
-    assert 6000 <= events[0][0] <= 6000 + 330
+    (first, onset), (began, event) = heard(Ear(), near, agent)[:2]
+    assert (onset, event) == (Onset(lapsed=False), Began(again=False))
+    assert 6000 <= first < began <= 6000 + 330
+
+
+def test_a_click_over_the_voice_is_taken_back_and_without_the_voice_is_none() -> None:
+    agent, click = speech(AGENT), speech("No.")[:1600]
+    near = np.zeros_like(agent)
+    near[16_000 * 6 : 16_000 * 6 + len(click)] = click
+    (first, onset), (then, lapsed) = heard(Ear(), near, agent)
+    assert (onset, lapsed) == (Onset(lapsed=False), Onset(lapsed=True))
+    assert 6000 < first < then <= first + 300
+    assert heard(Ear(), near) == []
 
 
 @pytest.mark.parametrize("seconds", [5.5, 6.5, 7.0, 8.0])
@@ -82,9 +92,9 @@ def test_a_caller_with_a_handset_is_heard_over_the_voice_at_once(seconds: float)
     agent, caller, at = speech(AGENT), speech("No, wait, I want something else."), int(seconds * 16_000)
     near = np.zeros_like(agent)
     near[at : at + len(caller)] = caller[: len(near) - at]
-    began, event = heard(Ear(), near, agent)[0]
-    assert event == Began(again=False)
-    assert began - 1000 * seconds <= 260
+    (first, onset), (began, event) = heard(Ear(), near, agent)[:2]
+    assert (onset, event) == (Onset(lapsed=False), Began(again=False))
+    assert first <= began - 40 and began - 1000 * seconds <= 260
 
 
 def test_words_under_double_talk_are_recognised_behind_the_linear_canceller() -> None:

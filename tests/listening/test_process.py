@@ -11,8 +11,11 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 
+from orchestrator.listening.ear import EarEvent
 from orchestrator.listening.ears import Ears
 from orchestrator.listening.messages import EarMessage, Hear, SpeechBegan, SpeechPaused, Words
+from orchestrator.listening.process import CallEar
+from orchestrator.listening.recognition import Recognition
 from orchestrator.listening.stt import SttSettings
 from tests.listening.support import silence, speech
 from tests.support.scripted import script, websocket_service
@@ -41,6 +44,23 @@ def say(ears: Ears, sound: np.ndarray, position: int, call: str = "a") -> int:
         ears.hear(Hear(call, position, len(reference), 8000, payload))
         position += 320
     return position
+
+
+def test_what_was_sent_goes_with_the_voice_that_came_then_however_long_that_has_waited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pairs = list[tuple[int, int]]()
+
+    def hear(near: np.ndarray, far: np.ndarray) -> list[EarEvent]:
+        pairs.append((round(near[-1] * 32768), round(far[-1] * 32768)))
+        return []
+
+    ear = CallEar(Recognition(lambda state: None).of_call("en", 16_000))
+    monkeypatch.setattr(ear.ear, "hear", hear)
+    for step, behind in enumerate([2] * 20 + [0] * 10 + [1] * 10):
+        voice, sent = np.full(320, step - behind, "<i2"), np.full(320, step, "<i2")
+        ear.hear(Hear("a", step * 320, 640, 16_000, voice.tobytes() + sent.tobytes(), behind * 320))
+    assert all(voice == sent for voice, sent in pairs[3:])
 
 
 @pytest.mark.process

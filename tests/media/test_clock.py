@@ -67,6 +67,23 @@ def test_a_failing_job_ends_alone() -> None:
     assert len(log) == 3 and wheel.failures == 2
 
 
+async def test_what_has_come_is_read_after_everything_was_sent_and_before_it_is_handed_on() -> None:
+    clock, log = MediaClock(), list[str]()
+    done = asyncio.Event()
+
+    def sends(slot: int, now: float) -> None:
+        log.append("sent")
+        clock.wheel.afterwards.append(lambda: (log.append("handed on"), done.set()))
+
+    clock.every_slot.append(lambda now: log.append("read"))
+    clock.start()
+    log.clear()
+    clock.wheel.add(AUDIO, clock.coming_slot + 1, sends)
+    await done.wait()
+    clock.stop()
+    assert log[log.index("sent") :] == ["sent", "read", "handed on"]
+
+
 def test_few_calls_share_a_slot_and_many_spread() -> None:
     wheel = SlotWheel(0.0)
     few = [wheel.join() for _ in range(10)]

@@ -25,6 +25,9 @@ RATE = 8000
 class Face:
     """Remembers what the avatar was told and answers every frame at once, from the audio it has."""
 
+    look_ahead = 0
+    """Samples that a frame needs beyond its own."""
+
     def __init__(self, fps: Fraction, playout: Playout) -> None:
         self.fps, self.playout = fps, playout
         self.samples = 0
@@ -66,7 +69,8 @@ class Face:
         while True:
             k = self.rendered
             last = self.ended and frame_start(k, self.fps) >= self.samples
-            if not last and frame_start(k + 1, self.fps) > self.samples and not self.ended:
+            needed = frame_start(k + 1, self.fps) + self.look_ahead
+            if not last and needed > self.samples and not self.ended:
                 return
             rect = Rect(0, 0, 2, 2)
             frame = Frame(

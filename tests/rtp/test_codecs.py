@@ -87,6 +87,42 @@ class TestJitterBuffer:
         assert buffer.lost == 1
         assert np.abs(heard[1600:-1600]).reshape(-1, 320).max(axis=1).min() > 1000
 
+    def test_the_delay_follows_the_jitter_and_nothing_that_comes_late_is_left_out(self) -> None:
+        codec, buffer = make_codec("PCMU"), JitterBuffer(make_codec("PCMU"))
+        click, silence = codec.encode(np.full(160, 8000, np.int16)), codec.silence()
+        clicks, heard, behind = range(40, 800, 40), list[int](), list[int]()
+        for step in range(800):
+            late = 300 <= step < 302  # those of two steps come with the one of the third
+            for number in [] if late else [300, 301, 302] if step == 302 else [step]:
+                buffer.push(7, number * 160, click if number in clicks else silence)
+            pcm = buffer.pop()
+            if pcm is not None and pcm[STEP // 2] > 6000:
+                heard.append(step)
+            behind.append(buffer.behind)
+        assert (buffer.lost, buffer.late, buffer.skipped) == (0, 0, 0)
+        assert (behind[10], behind[290], behind[310]) == (2 * STEP, 0, 2 * STEP) and behind[-1] == 0
+        assert len(heard) == len(clicks)
+        waited = {number: step - number for number, step in zip(clicks, heard, strict=True)}
+        assert (waited[40], waited[280], waited[320], waited[760]) == (2, 0, 2, 0)
+
+    def test_a_lost_packet_is_no_reason_to_wait_longer(self) -> None:
+        codec, buffer = make_codec("PCMU"), JitterBuffer(make_codec("PCMU"))
+        for step in range(400):
+            if step % 50:
+                buffer.push(7, step * 160, codec.silence())
+            buffer.pop()
+        assert buffer.behind == 0 and buffer.lost == 7 and buffer.late == 0
+
+    def test_a_stall_of_the_network_is_caught_up_with(self) -> None:
+        codec, buffer = make_codec("PCMU"), JitterBuffer(make_codec("PCMU"))
+        for step in range(500):
+            for number in [] if 200 <= step < 210 else range(200, 211) if step == 210 else [step]:
+                buffer.push(7, number * 160, codec.silence())
+            buffer.pop()
+            if step == 215:
+                assert buffer.behind >= 8 * STEP
+        assert buffer.behind == 0 and buffer.waiting <= 1
+
     def test_a_pause_is_silence_and_the_stream_goes_on(self) -> None:
         order = [*range(20), *([-1] * 30), *range(50, 80)]
         _, heard = self.feed(order, 80)

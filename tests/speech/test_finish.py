@@ -66,6 +66,38 @@ def test_words_take_as_long_as_their_syllables_and_letters() -> None:
     )  # its middle is at 59 % of the letters, at 50 % with the syllables
 
 
+@pytest.mark.parametrize(
+    ("clauses", "seconds"),
+    [
+        (["Straightforwardly,", "I do."], [0.4, 1.2]),
+        (["No, no,", "I said no,", "and that, which I said, is all."], [0.5, 0.6, 1.7]),
+        (["One moment", "please."], [0.3, 1.3]),
+        (["Yes!"], [0.8]),
+    ],
+)
+def test_pauses_lie_where_the_text_has_marks(clauses: list[str], seconds: list[float]) -> None:
+    heard, text = HeardText(), " ".join(clauses)
+    heard.begin(text)
+    ends = list[float]()
+    for length in seconds:
+        heard.extend(speech(length, 0.1), RATE)
+        ends.append(heard.milliseconds)
+        heard.extend(silence(300), RATE)
+    heard.end()
+    found = [heard.heard(end + 150) for end in ends]
+    if "," in text:
+        assert found == [" ".join(clauses[:number]) for number in range(1, len(clauses) + 1)]
+    assert found[-1] == text
+
+
+def test_of_a_sentence_without_a_sound_nothing_is_heard() -> None:
+    heard = HeardText()
+    heard.begin("Hush, hush.")
+    heard.extend(silence(500), RATE)
+    heard.end()
+    assert heard.heard(10_000) == ""
+
+
 def test_of_a_sentence_whose_end_is_not_there_only_what_was_sent_counts() -> None:
     heard = HeardText()
     heard.begin("This is a rather long sentence of which only the beginning has come so far.")

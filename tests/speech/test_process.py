@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 
-from orchestrator.speech.base import Foresight, SpeechError
+from orchestrator.speech.base import Foresight, SpeechError, Stretch, TimedSpeech
 from orchestrator.speech.finish import LEVEL_DBFS, PEAK_DBFS, active_level, powers
 from orchestrator.speech.heard_text import HeardText
 from orchestrator.speech.remote import SentenceCache, VoicesProcess, remote_voices
@@ -52,6 +52,18 @@ async def test_voices_are_of_one_level_with_short_pauses(language: str, voice: s
 
 
 @pytest.mark.process
+async def test_times_of_words_come_with_the_sound_and_out_of_the_cache() -> None:
+    async with running() as process:
+        voice = remote_voices(process).voice("en")
+        assert isinstance(voice, TimedSpeech)
+        first, second = [[each async for each in voice.timed("It is 1999.", "en")] for _ in range(2)]
+    assert first == second
+    (stretch,) = first
+    it, is_, year = stretch.middles_ms
+    assert 0 < it < is_ < year < len(stretch.pcm) / 24
+
+
+@pytest.mark.process
 async def test_a_sentence_survives_the_death_of_the_process() -> None:
     async with running() as process:
         voice = remote_voices(process).voice("en")
@@ -72,9 +84,9 @@ async def test_what_cannot_be_spoken_is_one_sentence() -> None:
 
 async def test_a_cached_sentence_needs_no_process() -> None:
     process = VoicesProcess()
-    process.cache.put("One moment, please.", "en", 24_000, np.ones(10, np.int16))
-    rate, pcm = await process.speak("One moment, please.", "en", "HibariVoice")
-    assert (rate, len(pcm)) == (24_000, 10)
+    process.cache.put("One moment, please.", "en", 24_000, Stretch(np.ones(10, np.int16), (5.0,)))
+    rate, spoken = await process.speak("One moment, please.", "en", "HibariVoice")
+    assert (rate, len(spoken.pcm), spoken.middles_ms) == (24_000, 10, (5.0,))
 
 
 @pytest.mark.process
@@ -93,7 +105,7 @@ def test_the_cache_forgets_the_oldest_first_but_not_what_is_kept() -> None:
     cache = SentenceCache(most_bytes=50)
     cache.keep("kept", "en")
     for text in ("kept", "a", "b", "c"):
-        cache.put(text, "en", 8000, np.zeros(10, np.int16))
+        cache.put(text, "en", 8000, Stretch(np.zeros(10, np.int16)))
     assert [cache.get(text, "en") is not None for text in ("kept", "a", "b", "c")] == [
         True,
         False,

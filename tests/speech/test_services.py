@@ -13,7 +13,7 @@ import pytest
 
 from orchestrator.speech import openai, service
 from orchestrator.speech import spoken as spoken_module
-from orchestrator.speech.base import PCM, SpeechError, Stretch, TimedSpeech
+from orchestrator.speech.base import PCM, SpeechError, Stretch, TimedSpeech, joined
 from orchestrator.speech.elevenlabs import ElevenLabsVoice, WordTimes
 from orchestrator.speech.finish import LEVEL_DBFS, active_level, finished, powers
 from orchestrator.speech.heard_text import HeardText
@@ -67,6 +67,15 @@ async def test_elevenlabs_speaks_a_sentence_and_says_when_its_words_are_heard() 
             "language_code": "de",
         }
         assert running.headers[0]["xi-api-key"] == "secret-key"
+
+
+async def test_a_sentence_out_of_the_cache_has_its_times() -> None:
+    async with serving("elevenlabs", "") as (running, served):
+        voice = ServiceVoice(served, Behind(), CircuitBreaker("tts", "elevenlabs"), SentenceCache())
+        first, second = [joined([each async for each in voice.timed(TEXT, "de")]) for _ in range(2)]
+        assert len(running.paths) == 2  # the second one for the next sentence
+    assert first.middles_ms == second.middles_ms and len(first.middles_ms) == 3
+    assert np.array_equal(first.pcm, second.pcm)
 
 
 async def test_a_connection_waits_for_the_next_sentence() -> None:
@@ -239,7 +248,7 @@ async def test_where_a_voice_takes_long_something_it_remembers_is_said_meanwhile
                 yield each
 
     cache = SentenceCache()
-    cache.put("One moment.", "en", 16_000, filler)
+    cache.put("One moment.", "en", 16_000, Stretch(filler))
     loud = np.full(16_000, 4000, np.int16)
     voice = ServiceVoice(Slow(loud, 4000), Behind(), CircuitBreaker("tts", "x"), cache)
     heard = HeardText()

@@ -75,23 +75,38 @@ class BodyWriter:
         self._known: dict[bytes, int] = {}  # pictures by their digest
         handle, name = tempfile.mkstemp(prefix=_NEW, suffix=_SUFFIX, dir=directory)
         self._temporary = Path(name)
-        self._file: IO[bytes] = os.fdopen(handle, "wb")
+        self._file: IO[bytes] = os.fdopen(handle, "w+b")
         self._file.write(b"".ljust(_HEADER))
 
     def write(self, pixels: bytes) -> None:
         """The next frame. Raises :class:`BodyCorrupt` where its size is wrong or there are too many."""
-        count = len(self._order)
-        if len(pixels) != self._avatar.frame_bytes or count == self._avatar.loop_length:
-            raise BodyCorrupt(
-                f"body frame {count} has {len(pixels)} bytes, expected {self._avatar.loop_length} frames"
-                f" of {self._avatar.frame_bytes}"
-            )
+        self._check(pixels)
         self._hash.update(pixels)
         name = hashlib.blake2b(pixels, digest_size=16).digest()
         if name not in self._known:
             self._known[name] = len(self._known)
             self._file.write(pixels)
         self._order.append(self._known[name])
+
+    def repeat(self, index: int) -> None:
+        """The next frame, which is the picture of frame ``index``. Raises :class:`BodyCorrupt` as :meth:`write`."""
+        if not 0 <= index < len(self._order):
+            raise BodyCorrupt(f"body frame {len(self._order)} repeats frame {index}, which has not come")
+        place = self._order[index]
+        self._file.seek(_HEADER + place * self._avatar.frame_bytes)
+        pixels = self._file.read(self._avatar.frame_bytes)
+        self._file.seek(0, os.SEEK_END)
+        self._check(pixels)
+        self._hash.update(pixels)
+        self._order.append(place)
+
+    def _check(self, pixels: bytes) -> None:
+        count = len(self._order)
+        if len(pixels) != self._avatar.frame_bytes or count == self._avatar.loop_length:
+            raise BodyCorrupt(
+                f"body frame {count} has {len(pixels)} bytes, expected {self._avatar.loop_length} frames"
+                f" of {self._avatar.frame_bytes}"
+            )
 
     def commit(self) -> None:
         """Raises :class:`BodyCorrupt` unless all frames are there and have the digest that names them."""

@@ -143,10 +143,10 @@ class GrpcServerClient:
 
     async def fetch_body(self, avatar: model.Avatar, cache: BodyCache) -> Body:
         """The avatar's body, from the cache or from the server into it. Raises also :class:`BodyCorrupt`."""
-        request = pb.FetchBodyRequest(avatar_id=avatar.avatar_id)
+        request = pb.FetchBodyRequest(avatar_id=avatar.avatar_id, pictures_once=True)
         frames = _each(
             lambda: self._begun(self._stub.FetchBody(request, metadata=self._metadata())),
-            lambda frame: frame.pixels,
+            lambda frame: frame.same_as if frame.HasField("same_as") else frame.pixels,
             self.address,
         )
         return await keep_body(avatar, cache, frames)
@@ -202,9 +202,9 @@ def _told(address: str) -> Iterator[None]:
 
 
 async def _each(
-    begin: Callable[[], grpc.aio.UnaryStreamCall[Any, M]], data: Callable[[M], bytes], address: str
-) -> AsyncGenerator[bytes, None]:
-    """The bytes of each message of a call, which begins when the first one is asked for."""
+    begin: Callable[[], grpc.aio.UnaryStreamCall[Any, M]], data: Callable[[M], C], address: str
+) -> AsyncGenerator[C, None]:
+    """What each message of a call has, which begins when the first one is asked for."""
     call = begin()
     try:
         with _told(address):

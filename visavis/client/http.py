@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, NamedTuple, TypeVar, cast
 
 import httpx
+import numpy as np
 
 from visavis import errors
 from visavis.client import http_wire, messages, model
@@ -16,6 +18,7 @@ from visavis.client.body_cache import Body, BodyCache
 from visavis.client.credentials import ServerCredentials, credentials_of
 from visavis.client.http_stream import HttpLink, open_link, unreachable
 from visavis.client.server import Progress, gather_bundle, keep_body
+from visavis.frames import PICTURES_ONCE
 
 T = TypeVar("T")
 
@@ -96,12 +99,11 @@ class HttpServerClient:
 
     async def fetch_body(self, avatar: model.Avatar, cache: BodyCache) -> Body:
         """The avatar's body, from the cache or from the server into it. Raises also :class:`BodyCorrupt`."""
-        frames = self._download(f"/v1/avatars/{avatar.avatar_id}/body", avatar.frame_bytes)
-        return await keep_body(avatar, cache, frames)
+        return await keep_body(avatar, cache, self._frames(avatar))
 
     async def export_avatar(self, avatar_id: str) -> list[bytes]:
         """A prepared avatar as an opaque bundle, for :meth:`import_avatar` on a second server."""
-        return await gather_bundle(avatar_id, self._download(f"/v1/avatars/{avatar_id}/bundle", 1 << 20))
+        return await gather_bundle(avatar_id, self._bundle(avatar_id))
 
     async def import_avatar(self, bundle: list[bytes]) -> model.Avatar:
         """Take what :meth:`export_avatar` gave on a server of the same engine build."""
@@ -202,16 +204,50 @@ class HttpServerClient:
         finally:
             await answer.aclose()
 
-    async def _download(self, path: str, size: int) -> AsyncGenerator[bytes, None]:
-        """A response body in pieces of ``size`` bytes, the last one as it is."""
-        answer = await self._asking(self._http.send(self._http.build_request("GET", path), stream=True))
+    async def _frames(self, avatar: model.Avatar) -> AsyncGenerator[bytes | int, None]:
+        """As :func:`keep_body` takes them; a server of before sends every picture."""
+        path, size = f"/v1/avatars/{avatar.avatar_id}/body", avatar.frame_bytes
+        async with self._download(path, f"{PICTURES_ONCE}, */*;q=0.5") as answer:
+            once = answer.headers.get("content-type", "").startswith(PICTURES_ONCE)
+            sizes = itertools.chain([4 * avatar.loop_length] if once else [], itertools.repeat(size))
+            async with contextlib.aclosing(self._pieces(answer, sizes)) as pieces:
+                told = await anext(pieces, b"") if once else b""
+                for index, first in enumerate(np.frombuffer(told[: len(told) // 4 * 4], "<u4").tolist()):
+                    yield first if first != index else await anext(pieces, b"")
+                async for pixels in pieces:
+                    yield pixels
+
+    async def _bundle(self, avatar_id: str) -> AsyncGenerator[bytes, None]:
+        async with (
+            self._download(f"/v1/avatars/{avatar_id}/bundle") as answer,
+            contextlib.aclosing(self._pieces(answer, itertools.repeat(1 << 20))) as pieces,
+        ):
+            async for piece in pieces:
+                yield piece
+
+    @contextlib.asynccontextmanager
+    async def _download(self, path: str, accept: str = "*/*") -> AsyncIterator[httpx.Response]:
+        """A response whose body is still to be read."""
+        request = self._http.build_request("GET", path, headers={"Accept": accept})
+        answer = await self._asking(self._http.send(request, stream=True))
         try:
             await self._check(answer)
-            async with contextlib.aclosing(cast("AsyncGenerator[bytes]", answer.aiter_bytes(size))) as chunks:
-                while (chunk := await self._asking(anext(chunks, None))) is not None:
-                    yield chunk
+            yield answer
         finally:
             await answer.aclose()
+
+    async def _pieces(self, answer: httpx.Response, sizes: Iterator[int]) -> AsyncGenerator[bytes, None]:
+        """A response's body in pieces of these sizes, the last one as it is."""
+        held, size = bytearray(), next(sizes)
+        async with contextlib.aclosing(cast("AsyncGenerator[bytes]", answer.aiter_bytes())) as chunks:
+            while (chunk := await self._asking(anext(chunks, None))) is not None:
+                held += chunk
+                while len(held) >= size:
+                    yield bytes(held[:size])
+                    del held[:size]
+                    size = next(sizes)
+        if held:
+            yield bytes(held)
 
 
 class ServerSentEvent(NamedTuple):

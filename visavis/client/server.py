@@ -69,15 +69,21 @@ class ServerClient(Protocol):
 _MOST_BUNDLE = 1 << 30
 
 
-async def keep_body(avatar: model.Avatar, cache: BodyCache, frames: AsyncGenerator[bytes, None]) -> Body:
-    """The avatar's body, from the cache or out of ``frames`` into it. Raises :class:`BodyCorrupt`."""
+async def keep_body(
+    avatar: model.Avatar, cache: BodyCache, frames: AsyncGenerator[bytes | int, None]
+) -> Body:
+    """The avatar's body, from the cache or out of ``frames`` into it: pixels, or the index of an earlier frame that
+    is the same picture. Raises :class:`BodyCorrupt`."""
     body = await asyncio.to_thread(cache.get, avatar)
     if body is not None:
         return body
     with cache.writer(avatar) as writer:
         async with contextlib.aclosing(frames):
-            async for pixels in frames:
-                await asyncio.to_thread(writer.write, pixels)
+            async for frame in frames:
+                if isinstance(frame, int):
+                    await asyncio.to_thread(writer.repeat, frame)
+                else:
+                    await asyncio.to_thread(writer.write, frame)
         writer.commit()
     body = await asyncio.to_thread(cache.get, avatar)
     if body is None:

@@ -7,6 +7,7 @@ caller, and losing a server loses no turn: it resumes on another one, in mid-sen
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Collection
 
 import numpy as np
@@ -28,7 +29,7 @@ from visavis.client.model import Avatar, Opened
 from visavis.client.server import ServerClient
 from visavis.client.session import SessionProtocol
 from visavis.client.start_delay import StartDelay
-from visavis.frames import Frame
+from visavis.frames import SAMPLE_RATE, Frame
 from visavis.service.logs import Log
 from visavis.service.unhandled import logged
 
@@ -269,7 +270,7 @@ class AvatarStream:
         if session is None:
             return
         if isinstance(message, Frame):
-            self._on_served(session)
+            self._on_served(session, message)
         elif self._protocol.rejected:
             session.leave(Leave("full", "the avatar server has no free speaking slot"))
         elif isinstance(message, TurnFinished):
@@ -280,14 +281,16 @@ class AvatarStream:
             self._servers.failed(session.client.address, "unavailable")
             self._move = session.alongside(self._move_on(session, message.deadline_ms / 1000))
 
-    def _on_served(self, session: OpenSession) -> None:
-        if self._served:
-            return
-        self._served = True
-        self._servers.served(session.client.address)
+    def _on_served(self, session: OpenSession, frame: Frame) -> None:
+        if not self._served:
+            self._served = True
+            self._servers.served(session.client.address)
         turn = self._protocol.turn
-        if turn is not None and turn.frames == 1 and turn.first_audio_at is not None:
-            self.start_delay.observe(self._loop.time() - turn.first_audio_at)
+        if turn is None or turn.turn_id != frame.turn_id:  # the turn before closes its mouth yet
+            return
+        if turn.frames == 1 and turn.first_audio_at is not None:
+            took = self._loop.time() - turn.first_audio_at
+            self.start_delay.observe(took, math.inf if turn.ended else turn.end / SAMPLE_RATE - took)
 
     async def _move_on(self, session: OpenSession, deadline_s: float) -> None:
         """The server drains: open elsewhere now, go there between turns or just before the deadline."""

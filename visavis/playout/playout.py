@@ -99,18 +99,22 @@ class Playout:
         From the next ``tick`` with a sample on, samples belong to this turn. Closing frames of the turn
         before go on until then.
         """
-        closing = self._turn.index_in(ticks_ahead) if self._turn else None
-        index = self.index_in(ticks_ahead) if closing is None else closing
+        index = self._foreseen(ticks_ahead)
         self._next = Timeline(turn_id, epoch, index, self.loop_length, self.fps, self.stats, self._jumps)
         return self._next.anchor
 
     def resume(self, sample: int, ticks_ahead: int) -> TurnAnchor | None:
-        """Anchor the rest of the turn anew: after an underrun, ``sample`` is heard in ``ticks_ahead`` ticks.
+        """Anchor the rest of the turn anew: ``sample`` is heard in ``ticks_ahead`` ticks, later than foreseen.
 
         Returns what to tell the server, ``None`` where no turn is under way.
         """
         turn = self._newest
-        return turn.set_anchor(sample, self.index_in(ticks_ahead)) if turn else None
+        return turn.set_anchor(sample, self._foreseen(ticks_ahead)) if turn else None
+
+    def _foreseen(self, ticks_ahead: int) -> int:
+        """The body frame then, where closing frames may lead elsewhere until then."""
+        closing = self._turn.index_in(ticks_ahead) if self._turn else None
+        return self.index_in(ticks_ahead) if closing is None else closing
 
     def end_turn(self, samples: int) -> None:
         """The turn's audio ends after ``samples``; ``tick(None)`` then goes on through the closing frames."""

@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from visavis.client.start_delay import StartDelay
+from visavis.client.start_delay import AS_SPOKEN_S, StartDelay
 from visavis.frames import SAMPLE_RATE, frame_at, frame_start
 from visavis.playout.pacer import TurnWriter
 from visavis.playout.playout import Picture, Playout, TurnAnchor
@@ -28,7 +28,7 @@ CLOSING_TICKS = 12
 
 DUCKED = 0.25
 """Amplitude while somebody else speaks: -12 dB."""
-DUCK_MS = 60
+DUCK_MS = 40
 
 UNSEEN_TICKS = 3
 """Ticks without a picture after which the body moves on unseen, so that turns end in a voice call too."""
@@ -78,6 +78,8 @@ class Speaker:
         self._start_frame = 0
         self._resume_at = 0  # media sample at which the next turn sample is due
         self._fed_tick = 0
+        self._planned_tick = 0  # when the start was planned
+        self._untold: Literal["started", "resumed"] | None = None  # planned, and not told yet
         self._closing_until = 0
         self._begun = False  # the playout knows the turn
         self._anchor: TurnAnchor | None = None
@@ -151,7 +153,7 @@ class Speaker:
         """Silence and a still mouth from the next packet and picture on; every queued turn is dropped."""
         dropped = ([self._turn] if self._turn else []) + list(self._queue)
         self._queue.clear()
-        self._turn, self._state = None, "idle"
+        self._turn, self._state, self._untold = None, "idle", None
         self._on_hold, self._volume, self._loudness = False, 1.0, 1.0
         if not dropped:
             return
@@ -192,6 +194,7 @@ class Speaker:
         if turn is None or self._state == "closing":
             return
         if self._on_hold and self._state in ("waiting", "playing"):
+            self._tell_start(turn)
             self._state = "stalled"
             self._emit(TurnEvent("stalled", turn.turn_id, self._heard_ms(turn)))
         elif not self._on_hold and self._state in ("idle", "stalled"):
@@ -214,6 +217,8 @@ class Speaker:
         """
         passed = start * self._num // (self._rate * self._den)
         if passed > self._tick + UNSEEN_TICKS:  # nobody asks for pictures: a voice call
+            if self._turn is not None:
+                self._tell_start(self._turn)  # no lips are waited for
             self.tick(passed)
             self._playout.unseen()
         turn = self._turn
@@ -224,6 +229,7 @@ class Speaker:
             if self._resume_at >= start + length:
                 return None
             self._state = "playing"
+            self._tell_start(turn)
             jumped = jumped and self._resume_at < start
         if jumped:  # sound was not asked for a while (hold): go on where the listener stopped hearing
             self._resume_at = start
@@ -255,6 +261,9 @@ class Speaker:
         # picture instead, which is coded already: a late machine would be later if it had to code others.
         if index > self._tick and (self.speaking or not self._unseen):
             self._playout.skip(index - self._tick)
+        self._tick = index
+        if self._turn is not None:
+            self._decide_start(self._turn)
         self._tick, self._unseen = index + 1, False
         turn = self._turn
         if turn is None:
@@ -305,12 +314,35 @@ class Speaker:
             if turn.ended:
                 self._dry(turn)
             return
-        resumed = self._state == "stalled"
+        self._untold = "resumed" if self._state == "stalled" else "started"
+        self._planned_tick = self._tick
         self._plan(turn, self._tick + max(self._start_delay.ticks, 1 - self._trim))
-        wait_ms = float((self._start_tick - self._fed_tick) * 1000 / self._fps)
-        self._emit(
-            TurnEvent("resumed" if resumed else "started", turn.turn_id, self._heard_ms(turn), wait_ms)
-        )
+        if not self._comes_as_spoken(turn):
+            self._tell_start(turn)
+
+    def _comes_as_spoken(self, turn: QueuedTurn) -> bool:
+        """The sound that has come since the start was planned is hardly more than real time has brought."""
+        ahead = turn.buffered / self._rate - (self._tick - self._planned_tick) / self._fps
+        return not turn.ended and ahead < AS_SPOKEN_S
+
+    def _decide_start(self, turn: QueuedTurn) -> None:
+        """At the last tick before a turn starts: later, where its sound comes as it is spoken, without a frame."""
+        last = self._start_tick + min(0, self._trim) - 1
+        if self._state != "waiting" or self._untold is None or self._tick < last:
+            return
+        first = frame_start(self._start_frame, self._fps)
+        if self._comes_as_spoken(turn) and not self._playout.ready(first):
+            later = self._planned_tick + max(self._start_delay.ticks_as_spoken, 1 - self._trim)
+            if later > self._start_tick:
+                self._plan(turn, later)
+        self._tell_start(turn)
+
+    def _tell_start(self, turn: QueuedTurn) -> None:
+        """Once it is certain."""
+        if self._untold is not None:
+            wait_ms = float((self._start_tick - self._fed_tick) * 1000 / self._fps)
+            self._emit(TurnEvent(self._untold, turn.turn_id, self._heard_ms(turn), wait_ms))
+            self._untold = None
 
     def _plan(self, turn: QueuedTurn, tick: int) -> None:
         """Anchor: the frame that covers the next turn sample is on screen at ``tick``."""

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from inference_server.avatars.portrait.cast import Sheet
 from inference_server.avatars.portrait.eyes import fitted
 from inference_server.avatars.portrait.framing import EYES, eye_opening
 
@@ -40,6 +41,31 @@ class Blinker:
         out = self._rgb.copy()
         for eye in self._eyes:
             eye.draw(out, shut)
+        return out
+
+
+class RenderedLids:
+    """The same of a built-in face, whose lids were rendered on their way down."""
+
+    any = True
+
+    def __init__(self, rgb: NDArray[np.uint8], lids: Sheet, framing: NDArray[np.float32]) -> None:
+        self._rgb = rgb
+        part = lids.covered(framing, rgb.shape[1], rgb.shape[0])
+        self._part = (slice(part.y, part.y + part.height), slice(part.x, part.x + part.width))
+        none = np.zeros((part.height, part.width, 3), np.float32)
+        self._changes = [none, *(np.asarray(d, np.float32) for d in lids.differences(framing, part))]
+        self._shut = np.concatenate([[0.0], lids.values.ravel()])
+
+    def draw(self, shut: float) -> NDArray[np.uint8]:
+        """The picture with both lids ``shut`` 0..1."""
+        out = self._rgb.copy()
+        at = float(np.interp(shut, self._shut, np.arange(len(self._shut))))
+        below = min(int(at), len(self._shut) - 2)
+        change = cv2.addWeighted(
+            self._changes[below], 1 - (at - below), self._changes[below + 1], at - below, 0
+        )
+        out[self._part] = np.clip(np.rint(out[self._part] + change), 0, 255)
         return out
 
 

@@ -34,7 +34,7 @@ class LipWarp:
         self.colour = float(np.clip(np.median((high - low) / np.maximum(high, 1)) / 0.22, 0, 1))
         """0 in a black-and-white picture, whose mouth has no colour either."""
         self._warp = Warp(w, h)
-        self._fade = _fade(w, h)
+        self._fade = fade(w, h)
         self._border = np.array(
             [[px, py] for px in np.linspace(0, w - 1, 6) for py in (0, h - 1)]
             + [[px, py] for px in (0, w - 1) for py in np.linspace(0, h - 1, 6)[1:-1]]
@@ -114,7 +114,7 @@ def close_lips(rgb: NDArray[np.uint8], points: NDArray[np.float32], area: Rect) 
     return out
 
 
-def _fade(width: int, height: int) -> NDArray[np.float32]:
+def fade(width: int, height: int) -> NDArray[np.float32]:
     """0 on the border, 1 from an eighth of the side inwards, smooth between."""
 
     def ramp(n: int) -> NDArray[np.float64]:

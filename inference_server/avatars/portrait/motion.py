@@ -13,14 +13,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from inference_server.avatars.portrait.depth import Relief
+from inference_server.avatars.portrait.region import millimetre
 from visavis.frames import Rect
 
 MOST_BYTES = 100_000_000
 """Of a body's frames; what is over it has five seconds of them."""
 LEAST_SECONDS = 5.0
 _CELL = 8  # pixels of the coarse grid on which displacements are computed
+_AXIS = 0.37  # face heights from the face to the axis of the neck: the segments' x over their yaw
+_SOFT = 0.03
+_ROUNDS = 4  # in which the depth of what is seen at a place is found
+_FINE = 4  # the same where the depth is known
 _BLINK_SHAPE = ((0.0, 0.0), (0.045, 0.42), (0.09, 1.0), (0.13, 1.0), (0.2, 0.6), (0.27, 0.2), (0.34, 0.0))
-_SACCADE_S = 0.04
 _COUNTER = 0.5  # of the head's turn: so far the eyes turn back, to keep looking at who is spoken with
 
 
@@ -126,7 +131,7 @@ def _poses(segment: Segment, fps: Fraction) -> tuple[NDArray[np.float64], ...]:
     pose = [segment.x, segment.y, segment.roll, segment.yaw, segment.pitch]
     moves = np.outer(_rise(t, 0, middle), pose)
     start, right, down = segment.look
-    away = np.clip((t - start) / _SACCADE_S, 0, 1)
+    away = t > start  # within a picture: a saccade takes 30 ms
     gaze = np.clip(np.outer(away, [right, down]) - _COUNTER * np.degrees(moves[:, 3:5]), -3, 3)
     start, height = segment.brows
     brows = height * _rise(t, start, middle)
@@ -152,18 +157,27 @@ class HeadMotion:
     shoulders and the background it fades out.
     """
 
-    def __init__(self, points: NDArray[np.float32], area: Rect, mouth: Rect) -> None:
+    def __init__(
+        self, points: NDArray[np.float32], area: Rect, mouth: Rect, relief: Relief | None = None
+    ) -> None:
+        """``relief``: how deep each pixel lies, where that is known; else the mesh tells something of it."""
         self._area = area
-        columns, rows = -(-area.width // _CELL), -(-area.height // _CELL)
+        cell = self._cell = _CELL if relief is None else _FINE
+        columns, rows = -(-area.width // cell), -(-area.height // cell)
         self._grid = (columns, rows)
-        x = area.x + (np.arange(columns) + 0.5) * _CELL - 0.5
-        y = area.y + (np.arange(rows) + 0.5) * _CELL - 0.5
+        x = area.x + (np.arange(columns) + 0.5) * cell - 0.5
+        y = area.y + (np.arange(rows) + 0.5) * cell - 0.5
         gx, gy = np.meshgrid(x, y)
         self._face = float(np.linalg.norm(points[10, :2] - points[152, :2]))
         self._centre = points[:, :2].mean(0)
         self._weight = _head_weight(gx, gy, points, mouth, self._face)
-        depth, slope = _depth(gx, gy, points, mouth, self._face)
-        self._depth = depth
+        if relief is None:
+            depth, slope = _depth(gx, gy, points, mouth, self._face)
+        else:
+            depth, slope = _known_depth(gx, gy, points, relief, self._face)
+        # what parallax adds where the depth is not the mouth's plane
+        above = depth - (slope[0] * gx + slope[1] * gy + slope[2])
+        self._relief: NDArray[np.float32] = above.astype(np.float32)
         low = max(float(points[152, 1]), float(mouth.y + mouth.height)) + 2 * _CELL
         self._shoulders = _smooth((gy - low) / (0.35 * self._face))
         self._slope = slope  # depth = slope[0] * x + slope[1] * y + slope[2] around the mouth
@@ -179,18 +193,36 @@ class HeadMotion:
         """For every pixel of the area, the x and the y of the reference (in the area) that is seen there."""
         affine, yaw, pitch = self._forward(move)
         inverse = cv2.invertAffineTransform(affine)
-        # what parallax adds where the depth is not the mouth's plane
-        relief = self._depth - (self._slope[0] * self._gx + self._slope[1] * self._gy + self._slope[2])
-        dx = inverse[0, 0] * self._gx + inverse[0, 1] * self._gy + inverse[0, 2] - self._gx - yaw * relief
-        dy = inverse[1, 0] * self._gx + inverse[1, 1] * self._gy + inverse[1, 2] - self._gy - pitch * relief
-        size = (self._grid[0] * _CELL, self._grid[1] * _CELL)
+        dx = inverse[0, 0] * self._gx + inverse[0, 1] * self._gy + inverse[0, 2] - self._gx
+        dy = inverse[1, 0] * self._gx + inverse[1, 1] * self._gy + inverse[1, 2] - self._gy
+        relief = self._seen(dx, dy, yaw, pitch)
+        dx, dy = dx - yaw * relief, dy - pitch * relief
+        cell = self._cell
+        size = (self._grid[0] * cell, self._grid[1] * cell)
         area = self._area
         maps = []
         for delta in (dx * self._weight, dy * self._weight + breath * self._face * self._shoulders):
-            full = cv2.resize(_edges(delta.astype(np.float32)), (size[0] + 2 * _CELL, size[1] + 2 * _CELL))
-            maps.append(full[_CELL : _CELL + area.height, _CELL : _CELL + area.width])
+            full = cv2.resize(_edges(delta.astype(np.float32)), (size[0] + 2 * cell, size[1] + 2 * cell))
+            maps.append(full[cell : cell + area.height, cell : cell + area.width])
         across, down = np.arange(area.width, dtype=np.float32), np.arange(area.height, dtype=np.float32)
         return (maps[0] + across).astype(np.float32), (maps[1] + down[:, None]).astype(np.float32)
+
+    def _seen(
+        self, dx: NDArray[np.float64], dy: NDArray[np.float64], yaw: float, pitch: float
+    ) -> NDArray[np.float32]:
+        """The relief of what comes to lie at each point of the grid: a nose that swings takes its height along."""
+        if self._cell == _CELL or not (yaw or pitch):
+            return self._relief
+        columns, rows = (np.arange(n, dtype=np.float32) for n in self._grid)
+        relief = self._relief
+        for _ in range(_ROUNDS):
+            across = columns + ((dx - yaw * relief) / self._cell).astype(np.float32)
+            down = rows[:, None] + ((dy - pitch * relief) / self._cell).astype(np.float32)
+            relief = np.asarray(
+                cv2.remap(self._relief, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE),
+                np.float32,
+            )
+        return relief
 
     def _forward(self, move: NDArray[np.float64]) -> tuple[NDArray[np.float32], float, float]:
         x, y, roll, yaw, pitch = (float(v) for v in move)
@@ -274,3 +306,30 @@ def _depth(
     plane = slope[0] * gx + slope[1] * gy + slope[2]
     blend = _smooth((near - 2 * _CELL) / (0.25 * face))
     return plane * (1 - blend) + relief * blend, slope
+
+
+def _known_depth(
+    gx: NDArray[np.float64],
+    gy: NDArray[np.float64],
+    points: NDArray[np.float32],
+    relief: Relief,
+    face: float,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """As :func:`_depth`; flat only from the nose's base to the chin and a little beyond the lips."""
+    mm = millimetre(points)
+    core = (
+        float(points[61, 0]) - 8 * mm,
+        float(points[2, 1]) + 3 * mm,
+        float(points[291, 0]) + 8 * mm,
+        float(points[152, 1]),
+    )
+    # nothing that is seen lies behind the axis of the neck, about which the segments turn
+    axis = -_AXIS * face
+    heights = axis + _SOFT * face * np.logaddexp(0, (relief.over(gx, gy) - axis) / (_SOFT * face))
+    near = _outside(gx, gy, core)
+    inside = near < _FINE
+    columns = np.stack([gx[inside], gy[inside], np.ones(int(inside.sum()))], 1)
+    slope = np.asarray(np.linalg.lstsq(columns, heights[inside], rcond=None)[0], np.float64)
+    plane = slope[0] * gx + slope[1] * gy + slope[2]
+    blend = _smooth(near / (0.12 * face))
+    return np.asarray(plane * (1 - blend) + heights * blend, np.float64), slope

@@ -19,7 +19,7 @@ from inference_server.engines.musetalk.network import LipNetwork, device_errors
 from inference_server.engines.musetalk.parser import FaceParser
 from inference_server.engines.musetalk.settings import Settings
 from inference_server.engines.musetalk.sharpness import matching_gain
-from visavis.frames import Rect, crop_i420
+from visavis.frames import Rect, SharedFrames, crop_i420
 from visavis.rgb import to_rgb
 
 FORMAT = 2
@@ -35,15 +35,22 @@ class DistinctFrames:
         self.kept: list[int] = []
         self.index = np.zeros(len(body), np.int32)
         self._body = body
-        self._seen: dict[bytes, int] = {}
+        self._seen: dict[bytes | int, int] = {}
 
     def look(self, i: int) -> None:
         """At the next frame."""
-        key = hashlib.blake2b(np.ascontiguousarray(self._body.frames[i]).data, digest_size=16).digest()
+        key = self._picture(i)
         if key not in self._seen:
             self._seen[key] = len(self.kept)
             self.kept.append(i)
         self.index[i] = self._seen[key]
+
+    def _picture(self, i: int) -> bytes | int:
+        """What names its picture."""
+        frames = self._body.frames
+        if isinstance(frames, SharedFrames):
+            return int(frames.order[i])
+        return hashlib.blake2b(np.ascontiguousarray(frames[i]).data, digest_size=16).digest()
 
 
 def face_crop(body: BodyLoop, frame: int, box: face.Box, side: int) -> NDArray[np.uint8]:

@@ -10,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference_server.avatars.i420 import pack, to_planes
+from inference_server.avatars.portrait.cast import Sheet
+from inference_server.avatars.portrait.closing import fade
 from inference_server.avatars.portrait.lips import Pose
 from inference_server.engines.portrait.painter import Painter
+from visavis.frames import Rect
 
 OPENS = (0.0, 0.08, 0.17, 0.27, 0.38, 0.5, 0.63, 0.8, 1.0)
 WIDTHS = (-1.0, -0.66, -0.33, 0.0, 0.5, 1.0)
@@ -32,6 +35,18 @@ def paint_atlas(painter: Painter) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Each pose's index and its packed I420 ``(h * 3 // 2, w)``."""
     for index, pose in enumerate(POSES):
         yield index, pack(to_planes(painter.paint(pose)))
+
+
+def rendered_atlas(
+    reference: NDArray[np.uint8], region: Rect, mouths: Sheet, framing: NDArray[np.float32]
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """The same of a built-in face, whose mouths were rendered: the picture and what they change of it."""
+    x, y, w, h = region
+    patch = reference[y : y + h, x : x + w]
+    weight = fade(w, h)[:, :, None]
+    for index, change in enumerate(mouths.differences(framing, region)):
+        shown = patch if index == REST else np.clip(np.rint(patch + weight * change), 0, 255)
+        yield index, pack(to_planes(np.asarray(shown, np.uint8)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from inference_server.avatars.portrait import cast
 from inference_server.avatars.portrait.region import mouth_region, own_motion
 from inference_server.engines.base import (
     BodyLoop,
@@ -27,7 +28,7 @@ from inference_server.engines.base import (
     Row,
 )
 from inference_server.engines.portrait.articulation import AHEAD_S, BEHIND_S, Articulation
-from inference_server.engines.portrait.atlas import POSES, blend, mix_of, paint_atlas
+from inference_server.engines.portrait.atlas import POSES, blend, mix_of, paint_atlas, rendered_atlas
 from inference_server.engines.portrait.features import AFTER, BLOCK_HOPS, HOP, RATE, WINDOW
 from inference_server.engines.portrait.handle import PortraitHandle
 from inference_server.engines.portrait.painter import Painter
@@ -121,10 +122,15 @@ class PortraitEngine:
                 "The mouth moves in this video, and the portrait engine draws on a mouth at rest: use a video in "
                 "which the person listens, a picture, or the musetalk engine."
             )
-        painter = Painter(body.reference, points, region)
+        built_in = cast.faces().get(body.cast)
+        painted: Iterator[tuple[int, NDArray[np.uint8]]]
+        if built_in and built_in.mouths and body.framing is not None:
+            painted = rendered_atlas(body.reference, region, built_in.mouths, body.framing)
+        else:
+            painted = paint_atlas(Painter(body.reference, points, region))
         atlas = np.empty((len(POSES), region.height * 3 // 2, region.width), np.uint8)
         yield 0.02
-        for index, picture in paint_atlas(painter):
+        for index, picture in painted:
             atlas[index] = picture
             yield 0.02 + 0.98 * (index + 1) / len(POSES)
         yield Prepared({"atlas": atlas}, {"region": list(region), "version": 1})
@@ -187,6 +193,7 @@ def _build() -> str:
     here = Path(__file__).parent
     avatars = here.parents[1] / "avatars"
     shared = [avatars / "portrait" / f"{name}.py" for name in ("closing", "lips", "warp", "region")]
+    shared += [Path(cast.__file__), *cast.FOLDER.glob("*.npz")]
     for path in sorted([*here.glob("*.py"), *here.glob("*.npz"), *shared, avatars / "i420.py"]):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]

@@ -20,6 +20,7 @@ from inference_server.avatars.store import StoredAvatar
 from inference_server.core import Core
 from inference_server.errors import RequestError, invalid
 from inference_server.frontends import convert
+from inference_server.frontends.http import body as http_body
 from inference_server.frontends.http import roomkit as http_stock
 from inference_server.frontends.http import schemas as http_schemas
 from inference_server.frontends.http import socket as http_socket
@@ -27,6 +28,7 @@ from inference_server.frontends.http import speech as http_speech
 from inference_server.frontends.http import wire as http_wire
 from inference_server.frontends.http.problems import details, install_problems, limited
 from inference_server.frontends.http.upload import BODY, upload
+from visavis.frames import PICTURES_ONCE
 from visavis.service.gate import Gate
 from visavis.service.routes import add_docs, needs, public, rules_of, tell_security
 from visavis.service.security import Guard
@@ -157,23 +159,21 @@ def _avatar_routes(app: FastAPI, core: Core) -> None:
         summary="The loop frames",
         tags=["avatars"],
         response_class=Response,
-        responses={200: {"content": {"application/octet-stream": {}}}, 304: {"description": "Not changed"}},
+        responses={
+            200: {"content": {"application/octet-stream": {}, PICTURES_ONCE: {}}},
+            304: {"description": "Not changed"},
+        },
     )
     @needs("stream")
-    async def body(avatar_id: str, if_none_match: Annotated[str, Header()] = "") -> Response:
-        """``loop_length`` pictures in I420, ``width * height * 3 / 2`` bytes each, nothing between them."""
-        loop = (await core.avatars.get(avatar_id)).body
-        tag = f'"{loop.sha256.hex()}"'
-        headers = {"ETag": tag, "Cache-Control": "private, max-age=31536000, immutable"}
-        if tag in if_none_match or if_none_match.strip() == "*":
-            return Response(status_code=304, headers=headers)
-        headers["Content-Length"] = str(len(loop) * loop.frame(0).nbytes)
+    async def body(
+        avatar_id: str, accept: Annotated[str, Header()] = "", if_none_match: Annotated[str, Header()] = ""
+    ) -> Response:
+        """``loop_length`` pictures in I420, ``width * height * 3 / 2`` bytes each, nothing between them.
 
-        async def pictures() -> AsyncIterator[bytes]:
-            for index in range(len(loop)):
-                yield loop.frame(index).tobytes()
-
-        return StreamingResponse(pictures(), headers=headers, media_type="application/octet-stream")
+        Who accepts ``application/vnd.visavis.loop`` gets each picture once: before them, for each loop index the
+        first one that shows the same picture (u32, little-endian), and then only those first ones.
+        """
+        return http_body.answer((await core.avatars.get(avatar_id)).body, accept, if_none_match)
 
     @app.get(
         "/v1/avatars/{avatar_id}/bundle",

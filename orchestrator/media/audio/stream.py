@@ -199,6 +199,11 @@ class AudioStream:
         """The number of the last piece."""
         return self._next - 1
 
+    @property
+    def behind(self) -> int:
+        """Samples at 16 kHz by which what was handed on last is older than what was sent with it."""
+        return self._buffer.behind if self._buffer is not None else 0
+
     def report(self, now: float) -> None:
         """Send an RTCP report; the SR's pair of times is the clock's own (RFC 3550 section 6.4.1)."""
         block = self.reception.report(now)

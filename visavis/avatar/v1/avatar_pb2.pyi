@@ -571,15 +571,19 @@ class FetchBodyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     AVATAR_ID_FIELD_NUMBER: _builtins.int
+    PICTURES_ONCE_FIELD_NUMBER: _builtins.int
     avatar_id: _builtins.str
+    pictures_once: _builtins.bool
+    """the client understands `same_as`; default false"""
     def __init__(
         self,
         *,
         avatar_id: _builtins.str = ...,
+        pictures_once: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["avatar_id", b"avatar_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["avatar_id", b"avatar_id", "pictures_once", b"pictures_once"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -592,9 +596,14 @@ class BodyFrame(_message.Message):
     LOOP_INDEX_FIELD_NUMBER: _builtins.int
     PIXELS_FIELD_NUMBER: _builtins.int
     AVATAR_FIELD_NUMBER: _builtins.int
+    SAME_AS_FIELD_NUMBER: _builtins.int
     loop_index: _builtins.int
     pixels: _builtins.bytes
     """I420, width*height*3/2 bytes"""
+    same_as: _builtins.int
+    """A loop index before this one whose picture comes again here, without pixels: a movement's
+    way back shows the pictures of its way there. Only where the client asked for pictures_once.
+    """
     @_builtins.property
     def avatar(self) -> Global___Avatar:
         """in the first message only"""
@@ -605,12 +614,15 @@ class BodyFrame(_message.Message):
         loop_index: _builtins.int = ...,
         pixels: _builtins.bytes = ...,
         avatar: Global___Avatar | None = ...,
+        same_as: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["avatar", b"avatar"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_same_as", b"_same_as", "avatar", b"avatar", "same_as", b"same_as"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["avatar", b"avatar", "loop_index", b"loop_index", "pixels", b"pixels"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_same_as", b"_same_as", "avatar", b"avatar", "loop_index", b"loop_index", "pixels", b"pixels", "same_as", b"same_as"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__same_as: _TypeAlias = _typing.Literal["same_as"]  # noqa: Y015
+    _WhichOneofArgType__same_as: _TypeAlias = _typing.Literal["_same_as", b"_same_as"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__same_as) -> _WhichOneofReturnType__same_as | None: ...
 
 Global___BodyFrame: _TypeAlias = BodyFrame  # noqa: Y015
 
