@@ -102,10 +102,10 @@ async def test_it_listens_nods_at_a_pause_and_thinks_until_it_speaks(monkeypatch
             await avatar.aclose()
 
     def between(first: str, last: str) -> list[str]:
-        """What the body went into in a state, but for a picture that was on its way."""
+        """What the body went into in a state, once pictures that were on their way have come."""
         start = next(at for at, state in states if state == first)
         end = next(at for at, state in states if state == last and at > start)
-        return [kind for at, kind in entered if start + 0.08 < at < end]
+        return [kind for at, kind in entered if start + 0.2 < at < end]
 
     print(states)
     listening = between("user speaking", "user listening")
@@ -115,6 +115,8 @@ async def test_it_listens_nods_at_a_pause_and_thinks_until_it_speaks(monkeypatch
     )
     (nod,) = [at for at, kind in entered if kind == "nod" and at < thinks]
     assert paused < nod < paused + 1.1
-    thinking = between("agent thinking", "agent speaking")
+    thinking = between("agent thinking", "agent speaking")[
+        :-1
+    ]  # the last may be of the turn, which has begun
     assert len(thinking) >= 3 and set(thinking) == {"away", "tilt"}
     assert states[-1][1] == "agent listening"

@@ -73,7 +73,10 @@ async def shown(*frames: Frame, before: Sequence[FrameProcessor] = ()) -> list[s
 
 
 def between(seen: Sequence[str | Frame], first: type[Frame], last: type[Frame] | None = None) -> list[str]:
-    """What the body did after the first frame of one kind, before the next of another; it was in a segment yet."""
+    """What the body went into after the first frame of one kind, before the next of another.
+
+    The first segment may have been chosen, and its picture on its way, before.
+    """
     kinds = [type(each) for each in seen]
     start = kinds.index(first)
     end = kinds.index(last, start) if last is not None else len(seen)
@@ -95,12 +98,12 @@ async def test_it_listens_nods_at_a_pause_and_thinks_until_it_speaks() -> None:
         *(LLMFullResponseStartFrame(), SleepFrame(2.2), *speech(1), LLMFullResponseEndFrame(), SleepFrame(4)),
     )
     listening = between(seen, UserStartedSpeakingFrame, VADUserStoppedSpeakingFrame)
-    assert len(listening) >= 4 and set(listening) <= LISTENS
+    assert len(listening) >= 4 and set(listening[1:]) <= LISTENS
     assert "nod" in between(seen, VADUserStoppedSpeakingFrame, UserStoppedSpeakingFrame)
     thinking = between(seen, LLMFullResponseStartFrame, TTSStartedFrame)
-    assert len(thinking) >= 4 and set(thinking) == THINKS
+    assert len(thinking) >= 4 and set(thinking[1:]) == THINKS
     after = between(seen, LLMFullResponseEndFrame)[1:]  # the first may be of the speech yet
-    assert len(after) >= 6 and set(after) == IDLES  # it thinks no more
+    assert len(after) >= 6 and "breath" in after and set(after) <= IDLES  # it thinks no more
 
 
 async def test_it_listens_where_pipecat_hears_the_user() -> None:
