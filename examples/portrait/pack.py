@@ -21,7 +21,7 @@ from inference_server.avatars.portrait import cast
 from inference_server.avatars.portrait.image import load_image
 from inference_server.engines.portrait.atlas import POSES
 
-_QUALITY = 88
+_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 93, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 _NOISE = 3  # levels: what changes less is the renderer's noise
 _FEATHER = 10  # pixels
 
@@ -29,20 +29,23 @@ _FEATHER = 10  # pixels
 def pack(sheets: Path, picture: Path) -> dict[str, Any]:
     """The arrays of the file."""
     about = json.loads((sheets / "about.json").read_text())
-    digest, _ = cast.of(load_image(picture.read_bytes()))
+    whole = load_image(picture.read_bytes())
+    digest, _ = cast.of(whole)
     parts: dict[str, Any] = {
         "picture": np.array(digest),
         "depth": np.load(sheets / "depth.npy"),
         "millimetre": np.float32(about["millimetre"]),
     }
     assert [tuple(m) for m in about["mouths"]] == [(p.open, p.width, p.press, p.fv) for p in POSES]
-    for name, prefix, values in (("mouths", "mouth", about["mouths"]), ("lids", "lids", about["lids"])):
+    for name, prefix, values in (("mouths", "mouth", about["mouths"]), ("lids", "lids", about["shut"])):
         tiles = [
             sheets / f"{prefix}-{index:0{2 if prefix == 'mouth' else 1}d}.png" for index in range(len(values))
         ]
         if all(tile.exists() for tile in tiles):
             rest = _rgb(sheets / f"{prefix}-rest.png")
-            files = [_jpeg(_difference(_rgb(tile), rest)) for tile in tiles]
+            x, y, w, h = about[prefix]
+            part = whole[y : y + h, x : x + w].astype(np.int16)
+            files = [_jpeg(_difference(_rgb(tile), rest, part)) for tile in tiles]
             parts |= {
                 name: np.concatenate(files),
                 f"{name}_sizes": np.array([len(file) for file in files], np.int32),
@@ -59,22 +62,32 @@ def _rgb(path: Path) -> NDArray[np.int16]:
 
 
 def _jpeg(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    done, data = cv2.imencode(".jpg", rgb[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    done, data = cv2.imencode(".jpg", rgb[:, :, ::-1], _JPEG)
     assert done
     return data.ravel()
 
 
-def _difference(shown: NDArray[np.int16], rest: NDArray[np.int16]) -> NDArray[np.uint8]:
-    """Without noise, and nothing at the edges."""
+def _difference(
+    shown: NDArray[np.int16], rest: NDArray[np.int16], picture: NDArray[np.int16]
+) -> NDArray[np.uint8]:
+    """What is ``shown`` instead of the part ``rest``: little of the renderer's noise, and nothing at the edges.
+
+    Where much changes it is the difference from the ``picture`` itself, so that nothing of it shines through.
+    """
     change = (shown - rest).astype(np.float32)
-    strong = np.clip((cv2.GaussianBlur(np.abs(change).max(2), (0, 0), 1.5) - _NOISE / 2) / _NOISE, 0, 1)
-    h, w = strong.shape
+    calm = cv2.GaussianBlur(change, (0, 0), 2.0)
+    most = cv2.GaussianBlur(np.abs(change).max(2), (0, 0), 1.5)
+    there = np.clip((np.maximum(np.abs(calm).max(2), most - _NOISE) - 1) / _NOISE, 0, 1)
+    much = np.clip((most - 2 * _NOISE) / (2 * _NOISE), 0, 1)
+    change = calm + (change - calm) * much[:, :, None]
+    change += (rest - picture) * cv2.GaussianBlur(much, (0, 0), 1.5)[:, :, None]
+    h, w = there.shape
     edge = np.minimum.outer(
         np.minimum(np.arange(h), np.arange(h)[::-1]), np.minimum(np.arange(w), np.arange(w)[::-1])
     )
-    strong *= np.clip((edge - 1) / _FEATHER, 0, 1)
-    change *= strong[:, :, None]
-    return np.clip(np.round(cast.MIDDLE + change / 2), 0, 255).astype(np.uint8)
+    there *= np.clip((edge - 1) / _FEATHER, 0, 1)
+    packed = np.clip(np.round(cast.MIDDLE + change * there[:, :, None] / 2), 0, 255)
+    return np.asarray(packed, np.uint8)
 
 
 def main() -> None:
