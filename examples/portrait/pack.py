@@ -19,10 +19,14 @@ from numpy.typing import NDArray
 
 from inference_server.avatars.portrait import cast
 from inference_server.avatars.portrait.image import load_image
-from inference_server.engines.portrait.atlas import POSES
+from inference_server.engines.portrait.atlas import OPENS, POSES, WIDTHS
+
+Picture = NDArray[np.float32]
 
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 93, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 _NOISE = 3  # levels: what changes less is the renderer's noise
+_SEEN = (0.0, 0.06, 0.11, 0.18, 0.31, 0.46, 0.62, 0.8, 1.0)
+"""How far lips are seen to part in each row of the poses, where they are not spread: full lips hide a small gap."""
 _FEATHER = 10  # pixels
 
 
@@ -37,28 +41,44 @@ def pack(sheets: Path, picture: Path) -> dict[str, Any]:
         "millimetre": np.float32(about["millimetre"]),
     }
     assert [tuple(m) for m in about["mouths"]] == [(p.open, p.width, p.press, p.fv) for p in POSES]
-    for name, prefix, values in (("mouths", "mouth", about["mouths"]), ("lids", "lids", about["shut"])):
-        tiles = [
-            sheets / f"{prefix}-{index:0{2 if prefix == 'mouth' else 1}d}.png" for index in range(len(values))
-        ]
-        if all(tile.exists() for tile in tiles):
-            rest = _rgb(sheets / f"{prefix}-rest.png")
-            x, y, w, h = about[prefix]
-            part = whole[y : y + h, x : x + w].astype(np.int16)
-            files = [_jpeg(_difference(_rgb(tile), rest, part)) for tile in tiles]
-            parts |= {
-                name: np.concatenate(files),
-                f"{name}_sizes": np.array([len(file) for file in files], np.int32),
-                f"{name}_at": np.array(about[prefix], np.int32),
-                f"{name}_values": np.array(values, np.float32),
-            }
+    for name, prefix, values, digits in (
+        ("mouths", "mouth", about["mouths"], 2),
+        ("lids", "lids", about["shut"], 1),
+    ):
+        files = [sheets / f"{prefix}-{index:0{digits}d}.png" for index in range(len(values))]
+        if not all(file.exists() for file in files):
+            continue
+        tiles = [_rgb(file) for file in files]
+        if name == "mouths":
+            tiles = [_seen(tiles, index) for index in range(len(tiles))]
+        rest = _rgb(sheets / f"{prefix}-rest.png")
+        x, y, w, h = about[prefix]
+        part = whole[y : y + h, x : x + w].astype(np.float32)
+        jpegs = [_jpeg(_difference(tile, rest, part)) for tile in tiles]
+        parts |= {
+            name: np.concatenate(jpegs),
+            f"{name}_sizes": np.array([len(file) for file in jpegs], np.int32),
+            f"{name}_at": np.array(about[prefix], np.int32),
+            f"{name}_values": np.array(values, np.float32),
+        }
     return parts
 
 
-def _rgb(path: Path) -> NDArray[np.int16]:
+def _rgb(path: Path) -> Picture:
     picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
     assert picture is not None
-    return picture.astype(np.int16)
+    return picture.astype(np.float32)
+
+
+def _seen(tiles: list[Picture], index: int) -> Picture:
+    """What a pose of the grid looks like, out of the two that are seen to be open next to it."""
+    row, column = divmod(index, len(WIDTHS))
+    if row >= len(OPENS) or WIDTHS[column] > 0:
+        return tiles[index]
+    at = float(np.interp(OPENS[row], _SEEN, np.arange(len(_SEEN))))
+    below = min(int(at), len(OPENS) - 2)
+    lower, upper = tiles[below * len(WIDTHS) + column], tiles[(below + 1) * len(WIDTHS) + column]
+    return lower + np.float32(at - below) * (upper - lower)
 
 
 def _jpeg(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -67,14 +87,12 @@ def _jpeg(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return data.ravel()
 
 
-def _difference(
-    shown: NDArray[np.int16], rest: NDArray[np.int16], picture: NDArray[np.int16]
-) -> NDArray[np.uint8]:
+def _difference(shown: Picture, rest: Picture, picture: Picture) -> NDArray[np.uint8]:
     """What is ``shown`` instead of the part ``rest``: little of the renderer's noise, and nothing at the edges.
 
     Where much changes it is the difference from the ``picture`` itself, so that nothing of it shines through.
     """
-    change = (shown - rest).astype(np.float32)
+    change = shown - rest
     calm = cv2.GaussianBlur(change, (0, 0), 2.0)
     most = cv2.GaussianBlur(np.abs(change).max(2), (0, 0), 1.5)
     there = np.clip((np.maximum(np.abs(calm).max(2), most - _NOISE) - 1) / _NOISE, 0, 1)

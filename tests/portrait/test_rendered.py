@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from inference_server.avatars.arrays import read_body, write_body
 from inference_server.avatars.i420 import pack, to_planes
 from inference_server.avatars.loop import make_loop
-from inference_server.avatars.portrait import cast
+from inference_server.avatars.portrait import cast, motion
 from inference_server.avatars.portrait.blink import RenderedLids
 from inference_server.avatars.portrait.depth import Relief
 from inference_server.avatars.portrait.framing import EYES
 from inference_server.avatars.portrait.image import load_image
 from inference_server.avatars.portrait.lips import Pose
-from inference_server.avatars.portrait.motion import HeadMotion
 from inference_server.avatars.portrait.region import mouth_region
 from inference_server.engines.base import BodyLoop, Prepared
 from inference_server.engines.portrait import PortraitEngine
@@ -67,7 +66,7 @@ def swing(name: str, at: NDArray[np.float32], turn: float, known: bool) -> NDArr
     face = cast.faces()[still.cast]
     relief = Relief(face, still.framing, points, picture(name).shape[1]) if known else None
     area = Rect(0, 0, 512, 512)
-    head = HeadMotion(points, area, mouth_region(points[:, :2], area), relief)
+    head = motion.HeadMotion(points, area, mouth_region(points[:, :2], area), relief)
     mx, my = head.maps(np.array([0.37 * turn, 0, 0, turn, 0]))
     assert np.diff(mx, axis=1).min() > 0.2 and np.diff(my, axis=0).min() > 0.2  # nothing folds
     return np.array([-(mx - np.arange(512))[int(y), int(x)] for x, y in at])
@@ -86,6 +85,24 @@ def test_a_head_turns_about_its_neck(name: str) -> None:
     assert max(left, right) < 0.8 * tip and abs(below) < 0.35 * tip and np.abs(away).max() < 0.2 * tip
     flat = swing(name, np.array([nose, *eyes]), 0.1, False)
     assert tip - max(left, right) > 1.5 * (flat[0] - max(flat[1:]))
+
+
+def test_a_head_whose_depth_is_known_turns_further() -> None:
+    still = motion.poses(Fraction(25), 1)
+    larger = still.larger()
+    assert np.ptp(larger.moves[:, 3]) > 1.1 * np.ptp(still.moves[:, 3])
+    assert larger.segments == still.segments and not larger.moves[list(larger.cuts)].any()
+    made = body("lumi")
+    moves = motion.poses(made.fps, 256 * 256 * 3 // 2).moves
+    far = int(np.abs(moves[:, 3]).argmax())
+    points = np.pad(made.landmarks[0], ((0, 0), (0, 1)))
+    assert made.framing is not None
+    relief = Relief(cast.faces()[made.cast], made.framing, points, picture("lumi").shape[1])
+    area = Rect(0, 0, 256, 256)
+    head = motion.HeadMotion(points, area, mouth_region(points[:, :2], area), relief)
+    small, large = (float((head.affine(by * moves[far]) @ [*points[4, :2], 1])[0]) for by in (1.0, 1.15))
+    nose = float((made.motion[far] @ [*points[4, :2], 1])[0])
+    assert abs(large - small) > 1 and abs(nose - large) < 0.3 * abs(large - small)
 
 
 @cache
