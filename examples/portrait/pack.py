@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,10 @@ _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 93, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMW
 _NOISE = 3  # levels: what changes less is the renderer's noise
 _SEEN = (0.0, 0.06, 0.11, 0.18, 0.31, 0.46, 0.62, 0.8, 1.0)
 """How far lips are seen to part in each row of the poses, where they are not spread: full lips hide a small gap."""
+_NEEDED = {
+    index for index in range(len(POSES)) if index // len(WIDTHS) % 2 == 0 or index >= len(OPENS) * len(WIDTHS)
+}
+"""The mouths that must be there; rows between them can be mixed."""
 _FEATHER = 10  # pixels
 
 
@@ -45,12 +50,11 @@ def pack(sheets: Path, picture: Path) -> dict[str, Any]:
         ("mouths", "mouth", about["mouths"], 2),
         ("lids", "lids", about["shut"], 1),
     ):
-        files = [sheets / f"{prefix}-{index:0{digits}d}.png" for index in range(len(values))]
-        if not all(file.exists() for file in files):
+        files = {index: sheets / f"{prefix}-{index:0{digits}d}.png" for index in range(len(values))}
+        there = {index: _rgb(file) for index, file in files.items() if file.exists()}
+        if not set(there) >= (_NEEDED if name == "mouths" else set(files)):
             continue
-        tiles = [_rgb(file) for file in files]
-        if name == "mouths":
-            tiles = [_seen(tiles, index) for index in range(len(tiles))]
+        tiles = [_seen(there, index) if name == "mouths" else there[index] for index in files]
         rest = _rgb(sheets / f"{prefix}-rest.png")
         x, y, w, h = about[prefix]
         part = whole[y : y + h, x : x + w].astype(np.float32)
@@ -70,14 +74,16 @@ def _rgb(path: Path) -> Picture:
     return picture.astype(np.float32)
 
 
-def _seen(tiles: list[Picture], index: int) -> Picture:
+def _seen(tiles: Mapping[int, Picture], index: int) -> Picture:
     """What a pose of the grid looks like, out of the two that are seen to be open next to it."""
     row, column = divmod(index, len(WIDTHS))
-    if row >= len(OPENS) or WIDTHS[column] > 0:
+    if row >= len(OPENS):
         return tiles[index]
-    at = float(np.interp(OPENS[row], _SEEN, np.arange(len(_SEEN))))
-    below = min(int(at), len(OPENS) - 2)
-    lower, upper = tiles[below * len(WIDTHS) + column], tiles[(below + 1) * len(WIDTHS) + column]
+    seen = OPENS if WIDTHS[column] > 0 else _SEEN
+    rows = [each for each in range(len(OPENS)) if each * len(WIDTHS) + column in tiles]
+    at = float(np.interp(OPENS[row], [seen[each] for each in rows], np.arange(len(rows))))
+    below = min(int(at), len(rows) - 2)
+    lower, upper = (tiles[rows[each] * len(WIDTHS) + column] for each in (below, below + 1))
     return lower + np.float32(at - below) * (upper - lower)
 
 
