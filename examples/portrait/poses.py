@@ -58,7 +58,7 @@ class Units:
                 "mouthDimple": 0.20 * spread,
                 "mouthUpperUp": (0.35 * opening + 0.25 * min(1.0, 3 * opening)) * (1 - rounded)
                 + 0.30 * bare
-                + 0.60 * fv,
+                + 0.95 * fv,
                 "mouthLowerDown": 0.30 * min(1.0, 2 * opening) * (1 - rounded) + 0.16 * bare,
                 "mouthPress": 0.12 * press,
             }
@@ -66,17 +66,17 @@ class Units:
         for side in ("Left", "Right"):
             units["mouthSmile" + side] -= calm * self._rest.get("mouthSmile" + side, 0.0)
         units |= {
-            "mouthPucker": rounded * (0.85 - 0.30 * opening),
-            "mouthFunnel": rounded * (0.15 + 0.45 * min(1.0, 1.5 * opening)),
+            "mouthPucker": rounded * (0.85 - 0.45 * opening),
+            "mouthFunnel": rounded * (0.15 + 0.55 * min(1.0, 1.5 * opening)),
             "mouthRollUpper": 0.22 * press,
-            "mouthRollLower": 0.22 * press + 0.65 * fv,
+            "mouthRollLower": 0.22 * press + 0.50 * fv,
         }
         if press:  # the lips meet, and more
             return units
         gap = (
-            _WIDE_OPEN * opening**0.95 * (1 - 0.1 * rounded)
-            + 2.0 * rounded
-            + 1.4 * fv
+            _WIDE_OPEN * opening**0.95 * (1 + 0.9 * rounded**2)  # protruding lips hide some of it
+            + 3.0 * rounded
+            + 2.6 * fv
             + 0.5 * min(1.0, opening / 0.08)
         )
         want = self._gap + gap * millimetre / 1000

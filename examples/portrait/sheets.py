@@ -37,7 +37,7 @@ def render(figure: Figure, person: Person, out: Path, size: int, samples: int) -
         "mouth": _part(seen(mouth[None])[0], _MOUTH, millimetre, size),
         "lids": _part(seen(eyes[None])[0], _EYES, millimetre, size),
     }
-    about = {"size": size, "millimetre": millimetre, "mouths": [list(m) for m in MOUTHS], "lids": list(LIDS)}
+    about = {"size": size, "millimetre": millimetre, "mouths": [list(m) for m in MOUTHS], "shut": list(LIDS)}
     (out / "about.json").write_text(json.dumps({**about, **parts}))
     if not (out / "depth.npy").exists():
         np.save(out / "depth.npy", _depth(size))

@@ -29,7 +29,7 @@ from inference_server.avatars.portrait.upright import upright
 from inference_server.engines.base import BodyLoop, ImageRejected
 from visavis.frames import SharedFrames, digest, i420_planes, inside
 
-LOOP_BUILD = "loop-13"
+LOOP_BUILD = "loop-16"
 """Part of every ``body_id``: raise it with every change of the loop's pixels."""
 
 face_mesh = functools.cache(FaceMesh)
@@ -65,6 +65,8 @@ def make_loop(
     area = framed.inner
     poses = motion.poses(fps, width * height * 3 // 2)
     relief = Relief(built_in, framed.affine, points, image.shape[1]) if built_in else None
+    if relief:
+        poses = poses.larger()
     head = motion.HeadMotion(points, area, mouth_region(points[:, :2], area), relief)
     yield 0.1
     points = settled(framed.rgb, points)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from inference_server.avatars.portrait import cast
 from inference_server.avatars.portrait.blink import Blinker
 from inference_server.avatars.portrait.framing import EYES, frame_picture
 from inference_server.avatars.portrait.image import load_image
@@ -33,7 +34,8 @@ def test_a_built_in_face_suits_the_engine(name: str) -> None:
 
 def test_what_ships_is_small() -> None:
     assert DEFAULT in CAST.values()
-    assert sum(path.stat().st_size for path in CAST.values()) < MOST_BYTES
+    files = [*CAST.values(), *cast.FOLDER.glob("*.npz")]
+    assert sum(path.stat().st_size for path in files) < MOST_BYTES
 
 
 def test_lumi_shuts_her_eyes() -> None:

@@ -6,7 +6,7 @@ other: these cuts are the loop's jump points. Movements are smooth; only the gaz
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import cv2
@@ -23,6 +23,7 @@ LEAST_SECONDS = 5.0
 _CELL = 8  # pixels of the coarse grid on which displacements are computed
 _AXIS = 0.37  # face heights from the face to the axis of the neck: the segments' x over their yaw
 _SOFT = 0.03
+_LARGER = 1.15  # how much further than a bent picture a head whose depth is known turns, nods and tilts
 _ROUNDS = 4  # in which the depth of what is seen at a place is found
 _FINE = 4  # the same where the depth is known
 _BLINK_SHAPE = ((0.0, 0.0), (0.045, 0.42), (0.09, 1.0), (0.13, 1.0), (0.2, 0.6), (0.27, 0.2), (0.34, 0.0))
@@ -83,6 +84,10 @@ class Poses:
     brows: NDArray[np.float64]
     breath: NDArray[np.float64]
     segments: tuple[tuple[int, str], ...]
+
+    def larger(self) -> Poses:
+        """The same for a head that can turn as heads do."""
+        return replace(self, moves=_LARGER * self.moves)
 
     @property
     def cuts(self) -> tuple[int, ...]:
