@@ -41,8 +41,9 @@ _GOES_ON_FRAMES = 40
 _SPEECH, _STILL_SPEECH = 0.5, 0.35
 _BEFORE_FRAMES = 12
 """Of the sound before the beginning, that belongs to it: its first consonant."""
-_AUDIBLE_BEFORE = 0.01
-"""Of the beginning's own power: what is quieter just before it is no part of it where an echo may be."""
+_AUDIBLE_BEFORE = 0.002
+"""Of the beginning's own power: what is quieter just before it is no part of it where an echo may be. A soft first
+word is not much louder than that."""
 _LONGEST_FRAMES = 25 * RATE // FRAME
 
 Sound = NDArray[np.float32]

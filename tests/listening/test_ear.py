@@ -118,17 +118,19 @@ def test_the_linear_canceller_learns_an_echo_through_every_pause_of_the_voice() 
     assert 10 * np.log10((end @ end) / (rest @ rest)) > 20
 
 
-def test_what_is_recognised_over_the_voice_begins_with_the_caller() -> None:
+@pytest.mark.parametrize("soft", [1.0, 0.3])
+def test_what_is_recognised_over_the_voice_begins_with_the_caller(soft: float) -> None:
     agent, caller = speech(AGENT), speech("Please stop. I would like to talk to somebody.")
     spoken = np.flatnonzero(np.abs(caller) > 0.02)
-    caller = caller[spoken[0] : spoken[-1]]
+    caller = caller[spoken[0] : spoken[-1]].copy()
+    caller[:2400] *= soft
     at, reference = 16_000 * 6, whole_blocks(agent)
     reference[at + 8000 :] = 0  # it is held
     near = echo(reference, 120, -18)
     near[at : at + len(caller)] += caller
     pauses = [event for _, event in heard(Ear(), near, reference) if isinstance(event, Pausing)]
     before = len(pauses[-1].sound) - len(caller) - 16 * pauses[-1].quiet_ms
-    assert -1000 <= before <= 1000, "samples before the caller's first"
+    assert -500 <= before <= 1000, "samples before the caller's first"
 
 
 def test_the_linear_canceller_leaves_alone_what_has_no_echo() -> None:
