@@ -26,6 +26,7 @@ from bench.conversation.hearing import ECHO_DB, over_telephone, story
 from bench.conversation.sound import in_room
 from orchestrator.conversation.machine import HOLD_S
 from orchestrator.conversation.words import quiet_needed
+from orchestrator.listening.context import Context
 from orchestrator.listening.ear import RATE, Began, Ear, Onset, Pausing, blocks
 from orchestrator.listening.linear import BLOCK
 from orchestrator.listening.recogniser import Recogniser
@@ -122,6 +123,7 @@ class Listener:
         self.texts: list[str] = []
         self.cpu = 0.0
         self._recognise = recognise
+        self._context = Context()
 
     def hear(self, near: Sound, far: Sound) -> None:
         """All of it."""
@@ -141,12 +143,14 @@ class Listener:
                 due = float("inf")
                 self.texts.append(text)
                 ear.take(pause)
+                self._context.take()
 
     def _words(self, pausing: Pausing) -> str:
         began = time.process_time()
-        text = self._recognise(pausing.sound)
+        found = self._recognise.understand(pausing.sound, self._context.before(pausing.goes_on))
+        self._context.heard(found)
         self.cpu += time.process_time() - began
-        return text
+        return found.text
 
 
 def whole(recognise: Recogniser, sound: Sound) -> Listener:

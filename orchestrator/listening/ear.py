@@ -38,11 +38,14 @@ _MUCH_LOUDER = 100.0
 louder now, that is no echo."""
 PAUSE_FRAMES = 5
 """Quiet for so long is a pause, in which the utterance is recognised: 160 ms."""
+_GOES_ON_FRAMES = 40
+"""Quiet for no longer than 1.3 s before it: an utterance goes on with the one before."""
 _SPEECH, _STILL_SPEECH = 0.5, 0.35
 _BEFORE_FRAMES = 12
 """Of the sound before the beginning, that belongs to it: its first consonant."""
-_AUDIBLE_BEFORE = 0.01
-"""Of the beginning's own power: what is quieter just before it is no part of it where an echo may be."""
+_AUDIBLE_BEFORE = 0.002
+"""Of the beginning's own power: what is quieter just before it is no part of it where an echo may be. A soft first
+word is not much louder than that."""
 _LONGEST_FRAMES = 25 * RATE // FRAME
 
 Sound = NDArray[np.float32]
@@ -65,11 +68,12 @@ class Began:
 @dataclass(frozen=True, slots=True)
 class Pausing:
     """Speech has paused: ``number`` names the pause, ``sound`` is the utterance so far, ``quiet_ms`` the pause's
-    length."""
+    length; ``goes_on``: it began so soon after another one that it may be the same sentence."""
 
     number: int
     sound: Sound
     quiet_ms: int
+    goes_on: bool = False
 
 
 EarEvent = Onset | Began | Pausing
@@ -96,6 +100,8 @@ class Ear:
         self._told = False  # of an onset
         self._quiet = 0
         self._pauses = 0
+        self._taken = False
+        self._goes_on = False
         self._learnt = 0
         self._since = _ECHO_BLOCKS
 
@@ -153,7 +159,7 @@ class Ear:
         quiet = list(self._utterance)[-self._quiet :]
         self._utterance.clear()
         self._before.extend(quiet)
-        self._speaks = False
+        self._speaks, self._taken = False, True
         return True
 
     def _beginning(self) -> list[Sound]:
@@ -184,6 +190,7 @@ class Ear:
             self._quiet = self._quiet + 1
             if self._loud < onset:
                 return self._onset(onset)
+            self._goes_on = self._taken and self._quiet <= _GOES_ON_FRAMES
             self._speaks, self._told, self._quiet = True, False, 0
             beginning = self._beginning()
             self._utterance.extend(beginning)
@@ -197,7 +204,8 @@ class Ear:
             if self._quiet != PAUSE_FRAMES:
                 return []
             self._pauses += 1
-            return [Pausing(self._pauses, np.concatenate(self._utterance), self._quiet * FRAME_MS)]
+            sound = np.concatenate(self._utterance)
+            return [Pausing(self._pauses, sound, self._quiet * FRAME_MS, self._goes_on)]
         if self._quiet < PAUSE_FRAMES:
             self._quiet = 0
             return []

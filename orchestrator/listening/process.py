@@ -170,10 +170,12 @@ class Ears:
         task.add_done_callback(self._tasks.discard)
 
     async def _words(self, call_id: str, ear: CallEar, event: Pausing) -> None:
+        def wanted() -> bool:
+            return ear.pause == event.number  # whoever speaks on has made this recognition needless
+
         began = time.monotonic()
-        # Whoever speaks on has made this recognition needless.
-        found = await ear.recognition.words(event.sound, lambda: ear.pause == event.number)
-        if ear.pause == event.number:
+        found = await ear.recognition.words(event.sound, wanted, event.goes_on)
+        if wanted():
             took = round((time.monotonic() - began) * 1000)
             text, words = (found.text, found.words) if found is not None else ("", ())
             with contextlib.suppress(ChannelClosed):

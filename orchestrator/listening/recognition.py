@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from orchestrator.listening.context import Context, Understood
 from orchestrator.listening.recogniser import LANGUAGE, NoModel, Recogniser
 from orchestrator.listening.stt import (
     RATE,
@@ -66,14 +67,16 @@ class Recognition:
         service = self.service
         return CallRecognition(self, service.transcriber(language, rate) if service else None, language)
 
-    async def own(self, sound: Sound, wanted: Callable[[], bool]) -> str | None:
+    async def own(
+        self, sound: Sound, before: Sequence[Understood], wanted: Callable[[], bool]
+    ) -> Understood | None:
         """By the recogniser that is installed, where there is one and the words are still ``wanted`` by then."""
         recognise = self._own
         if recognise is None:
             return None
 
-        def work() -> str:
-            return recognise(sound) if wanted() else ""
+        def work() -> Understood:
+            return recognise.understand(sound, before) if wanted() else Understood(sound, (), "")
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
@@ -99,14 +102,21 @@ class CallRecognition:
     def __init__(self, all_: Recognition, transcriber: Transcriber | None, language: str) -> None:
         self._all, self._transcriber = all_, transcriber
         self._known = primary_language(language) == LANGUAGE
+        self._context = Context()
 
     def feed(self, sound: Sound) -> None:
         """The utterance has grown by this."""
         if self._transcriber is not None and len(sound):
             self._transcriber.feed(sound)
 
-    async def words(self, sound: Sound, wanted: Callable[[], bool]) -> Recognised | None:
-        """What was said in an utterance, all of which is ``sound``; None where nobody can tell."""
+    async def words(
+        self, sound: Sound, wanted: Callable[[], bool], goes_on: bool = False
+    ) -> Recognised | None:
+        """What was said in an utterance, all of which is ``sound``; None where nobody can tell.
+
+        ``goes_on``: see :class:`orchestrator.listening.ear.Pausing`.
+        """
+        before = self._context.before(goes_on)
         breaker = self._all.breaker
         if self._transcriber is not None and breaker.usable:
             try:
@@ -119,11 +129,16 @@ class CallRecognition:
                 return found
         if self._transcriber is not None and not self._known:
             return None
-        text = await self._all.own(sound, wanted)
-        return None if text is None else Recognised(text)
+        own = await self._all.own(sound, before, wanted)
+        if own is None:
+            return None
+        if wanted():
+            self._context.heard(own)
+        return Recognised(own.text)
 
     def take(self) -> None:
         """The utterance is over."""
+        self._context.take()
         if self._transcriber is not None:
             self._transcriber.take()
 

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import io
 import wave
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
 
 from orchestrator.listening import deepgram, recognition, stt
+from orchestrator.listening.context import Understood
 from orchestrator.listening.deepgram import Deepgram, DeepgramStream
 from orchestrator.listening.openai import OpenAISpeechToText
 from orchestrator.listening.recognition import CallRecognition, Recognition
@@ -183,12 +184,22 @@ class Broken:
         pass
 
 
+class Own:
+    """The recogniser that is installed."""
+
+    def __call__(self, sound: Sound) -> str:
+        return ""
+
+    def understand(self, sound: Sound, before: Sequence[Understood]) -> Understood:
+        return Understood(sound, (7,), " ".join([*(each.text for each in before), "from our own"]))
+
+
 @contextlib.asynccontextmanager
 async def recognising(
     monkeypatch: pytest.MonkeyPatch, service: Broken, states: list[ServiceState]
 ) -> AsyncIterator[tuple[Callable[[str], CallRecognition], list[float]]]:
     now = [0.0]
-    monkeypatch.setattr(recognition, "Recogniser", lambda: lambda sound: "from our own")
+    monkeypatch.setattr(recognition, "Recogniser", Own)
     monkeypatch.setitem(recognition._SERVICES, "broken", lambda settings: service)
     all_ = Recognition(states.append)
     assert await all_.load(SttSettings("broken")) == ""
@@ -214,6 +225,31 @@ async def test_where_the_service_fails_the_installed_recogniser_answers_and_it_r
         now[0] = 10.0
         assert await call.words(SECOND, lambda: True) == Recognised("from the service")
     assert [(each.state, each.faults) for each in states] == [("rests", 1), ("works", 1)]
+
+
+async def test_an_utterance_is_recognised_with_those_it_goes_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with recognising(monkeypatch, Broken(SttError("it answered 500")), []) as (of, _):
+        call = of("en")
+
+        async def said(goes_on: bool, wanted: bool = True) -> str:
+            found = await call.words(SECOND, lambda: wanted, goes_on)
+            assert found is not None
+            return found.text
+
+        own = "from our own"
+        assert await said(False) == own
+        assert await said(True) == own, "it was not taken yet"
+        call.take()
+        assert await said(True) == f"{own} {own}"
+        assert await said(True) == f"{own} {own}", "the same one, which has grown"
+        call.take()
+        assert await said(True) == f"{own} {own} {own} {own}"
+        assert await said(False) == own
+        call.take()
+        assert await said(True) == f"{own} {own}"
+        assert await said(True, wanted=False) == ""
+        call.take()
+        assert await said(True) == own, "of the one before, nothing is known"
 
 
 async def test_what_nobody_can_recognise_is_said_to_be_so(monkeypatch: pytest.MonkeyPatch) -> None:

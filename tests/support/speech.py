@@ -26,7 +26,7 @@ def _voice() -> Any:
 @functools.cache
 def speech(text: str, rate: int = 16_000) -> NDArray[np.int16]:
     """``(n,)`` at ``rate`` Hz, levelled."""
-    sentences = (np.asarray(sound) * 32767 for sound in _voice().stream(text))
+    sentences = (np.asarray(sound) * 32767 for sound in _voice().stream(text, seed=0))
     spoken = np.concatenate([finished(sound.astype(np.int16), _RATE) for sound in sentences])
     resampler = Resampler(_RATE, rate)
     return np.concatenate((resampler.push(spoken), resampler.flush()))
