@@ -12,6 +12,7 @@ from visavis.client.body_cache import Body, BodyCache
 from visavis.client.events import OnEvent
 from visavis.client.messages import AvatarReplaced, Connected, Disconnected, Event, TurnRejected
 from visavis.client.model import Avatar, AvatarSource
+from visavis.client.replacement import ReplacementPace
 from visavis.client.stream import AvatarStream
 from visavis.errors import ServerUnavailable
 from visavis.frames import Frame
@@ -31,10 +32,6 @@ log = Log(__name__)
 
 _JITTER = 0.5
 """Of a picture: how late one may be without putting off those after it."""
-
-
-_REPLACE_AGAIN_S = 20.0
-"""Not more often, where a session comes to servers of two versions by turns."""
 
 
 class SessionServers(Protocol):
@@ -88,7 +85,7 @@ class AvatarSession:
         self._stream: AvatarStream | None = None
         self._streams = 0
         self._next: tuple[Avatar, Body] | None = None  # to be shown once nothing is said
-        self._replace_after = 0.0
+        self._pace = ReplacementPace()
         self._replacing: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._opened: Player | None = None
@@ -216,9 +213,7 @@ class AvatarSession:
     async def _replace(self, avatar: Avatar) -> None:
         """The servers that there are make another body of the portrait: fetch that one, in a while where the last
         one was fetched just now."""
-        clock = asyncio.get_running_loop()
-        await asyncio.sleep(self._replace_after - clock.time())
-        self._replace_after = clock.time() + _REPLACE_AGAIN_S
+        await self._pace.wait()
         bodies = self._bodies if self._bodies is not None else await asyncio.to_thread(BodyCache)
         self._next = await self._servers.ready(self._source, bodies, avatar=avatar)
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import visavis.session
 from tests.support.fake_server import HEIGHT, LOOP, WIDTH, FakeServer, fake_server, of_another_version
 from visavis import AvatarSession, AvatarSource, BodyCache, FacePicture, ServerPool, errors
+from visavis.client import replacement
 from visavis.client.messages import Connected, Disconnected
 from visavis.playout.turn import PCM
 from visavis.session import SessionEvent, SpeechFinished, SpeechStarted
@@ -141,7 +141,7 @@ async def test_servers_that_go_back_to_the_version_before_are_followed_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Soon after the change: not at once, but not never."""
-    monkeypatch.setattr(visavis.session, "_REPLACE_AGAIN_S", 4.0)
+    monkeypatch.setattr(replacement, "AGAIN_S", 4.0)
     async with two_versions(tmp_path) as (old, new, face), asyncio.timeout(25):
         for leaving, coming in ((old, new), (new, old)):
             while not leaving.sessions:
