@@ -22,6 +22,7 @@ _GAZE = 1.0  # degrees from one picture to the next
 _RAISE = 0.5  # mm of the brows
 _ACCENT = 1.0  # standard deviations of the pitch
 _WITH_ACCENT_S = 0.3
+_STRESS = "\u02c8\u02cc"  # marks before a stressed vowel
 
 Signal = NDArray[np.float64]
 
@@ -96,12 +97,16 @@ def anticipation(seen: Watched, truth: Curves) -> Figure:
 
 
 def teeth(seen: Watched, truth: Curves, symbols: Sequence[tuple[str, float, float]]) -> Figure:
-    """How often teeth fill a good part of the open mouth, by vowel; people who say /u/ or /o/ show a dark hole."""
+    """How often teeth fill a good part of the open mouth, by vowel; people who say /u/ or /o/ show a dark hole.
+
+    American voices say most of their /ɔ/ open and not rounded, so that it is told by itself.
+    """
     shares = {}
-    for name, vowels in (("u", "uʉʊw"), ("o", "oɔ"), ("i", "iɪ"), ("a", "aɑæ")):
+    for name, vowels in (("u", "uʉʊw"), ("o", "o"), ("ɔ", "ɔ"), ("i", "iɪ"), ("a", "aɑæ")):
         inside = np.zeros(len(seen.times), bool)
         for symbol, start, end in symbols:
-            if symbol and symbol[0] in vowels:
+            plain = symbol.lstrip(_STRESS)
+            if plain and plain[0] in vowels:
                 quarter = (end - start) / 4
                 inside |= (seen.times >= start + quarter) & (seen.times < end)
         inside &= seen.gap > SHUT

@@ -55,6 +55,7 @@ _AT_REST = 5  # pictures of a closed mouth at the beginning
 _TIP = _RIGID.index(1)
 _NECK_MM = 105.0  # from the axis of the neck to the tip of the nose
 _TEETH = 0.62  # of the cheek's luma: brighter than that between the lips are teeth
+_RIM_MM = 0.8  # so far the mesh's mouth lies over lips and skin, which are as bright
 _WITHIN = 0.85  # of an eye's outline: without the lashes
 _EYE_MM = 12.0  # radius of an eyeball
 _FLOW = {"winSize": (21, 21), "maxLevel": 2}
@@ -194,14 +195,16 @@ def _row(rgb: Rgb, face: FaceLandmarks, ref: _Reference) -> list[float]:
     wide = float(np.linalg.norm(points[61, :2] - points[291, :2])) / ref.mm
     return [
         gap, wide, *head, *(rigid[_TIP] / ref.mm), lids, eyes / max(cheek, 1.0), *gaze,
-        -float(beside[: len(_BROWS), 1].mean()), _teeth(rgb, points, cheek, gap), *parallax,
+        -float(beside[: len(_BROWS), 1].mean()), _teeth(rgb, points, ref.mm, cheek), *parallax,
     ]  # fmt: skip
 
 
-def _teeth(rgb: Rgb, points: Signal, cheek: float, gap: float) -> float:
+def _teeth(rgb: Rgb, points: Signal, mm: float, cheek: float) -> float:
     """The share of the mouth between the lips that is as bright as teeth; 0 where it is shut."""
     inside = np.zeros(rgb.shape[:2], np.uint8)
     cv2.fillPoly(inside, [np.rint(points[list(_RING), :2]).astype(np.int32)], 1)
+    rim = 2 * round(_RIM_MM * mm) + 1
+    inside = np.asarray(cv2.erode(inside, np.ones((rim, rim), np.uint8)), np.uint8)
     seen = rgb[inside > 0].astype(np.float64)
     if len(seen) < 8:
         return 0.0

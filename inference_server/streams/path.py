@@ -31,7 +31,7 @@ _FRESH = 0.4  # how much better a segment is that was not among the last dozen
 _DOZEN = 12
 _CHANCE = 0.15  # of difference that counts for nothing
 _LOOKS_AWAY = ("away", "glance")  # kinds of segments
-_LOOK_AFTER, _LOOK_BY = 4, 9  # segments without one: before another may come, and must
+_LOOK_AFTER, _LOOK_BY = 7, 10  # segments without one: before another may come, and must
 
 Signal = NDArray[np.float64]
 
@@ -77,6 +77,7 @@ class BodyPath:
         self._first = 0  # the frame of the first index
         self._path: list[int] = []
         self._played: list[int] = []  # starts of segments, the last one last
+        self._looks = sorted(segments.looks)  # the one longest ago first
         self._without_look = self._random.randint(0, _LOOK_BY)  # segments so far
 
     def begin(self, frame: int, loop_index: int) -> None:
@@ -104,7 +105,11 @@ class BodyPath:
             return
         wait, start = self._choose(self._first + len(self._path))
         self._played = [*self._played[1 - REMEMBERED :], start]
-        self._without_look = 0 if start in self._segments.looks else self._without_look + 1
+        self._without_look += 1
+        if start in self._looks:
+            self._without_look = 0
+            self._looks.remove(start)
+            self._looks.append(start)
         segment = range(start, start + self._segments.frames(start))
         self._path += [start] * wait + [index % self._segments.loop_length for index in segment]
 
@@ -140,12 +145,11 @@ class BodyPath:
 
     def _possible(self) -> Sequence[int]:
         """Segments of which one may come next."""
-        starts, looks = self._segments.starts, self._segments.looks
-        if self._without_look >= _LOOK_BY:
-            starts = tuple(start for start in starts if start in looks)
-        elif self._without_look < _LOOK_AFTER:
-            starts = tuple(start for start in starts if start not in looks)
-        return starts or self._segments.starts
+        look = self._looks[:1] if self._without_look >= _LOOK_AFTER else []
+        if look and self._without_look >= _LOOK_BY:
+            return look
+        others = [start for start in self._segments.starts if start not in self._looks]
+        return others + look or self._segments.starts
 
     def _chin(self, start: int) -> Signal:
         index = np.arange(start, start + self._segments.frames(start)) % self._segments.loop_length

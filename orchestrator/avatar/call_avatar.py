@@ -13,6 +13,7 @@ from orchestrator.media.sources import Body, StillBody
 from orchestrator.worker.messages import LipsStats
 from visavis.client.messages import AvatarReplaced, Connected, Disconnected, Event, TurnRejected
 from visavis.client.model import Avatar
+from visavis.client.replacement import ReplacementPace
 from visavis.client.start_delay import StartDelay
 from visavis.client.stream import AvatarStream
 from visavis.frames import Frame
@@ -22,7 +23,6 @@ from visavis.playout.speaker import Speaker
 from visavis.playout.turn import PCM, OnTurn
 from visavis.service.unhandled import logged
 
-REPLACE_AGAIN_S = 20.0
 OnAvatar = Callable[[str, str], None]
 """Called with ``ready | connected | lost | rejected | failed`` and one sentence."""
 
@@ -69,7 +69,7 @@ class CallAvatar:
         self.body: Body
         self._ready: ReadyAvatar | None = None  # in use
         self._pending: ReadyAvatar | None = None
-        self._replace_after = 0.0
+        self._pace = ReplacementPace()
         task = avatars.avatar(portrait)
         ready = task.result() if task.done() and not task.cancelled() and task.exception() is None else None
         self._waiting: asyncio.Task[None] | None = None
@@ -144,9 +144,7 @@ class CallAvatar:
         self._waiting = asyncio.create_task(self._renew(self._ready, avatar))
 
     async def _renew(self, ready: ReadyAvatar, avatar: Avatar) -> None:
-        clock = asyncio.get_running_loop()
-        await asyncio.sleep(self._replace_after - clock.time())
-        self._replace_after = clock.time() + REPLACE_AGAIN_S
+        await self._pace.wait()
         await self._await_avatar(None, self._avatars.prepared(ready.portrait, avatar, ready.source))
 
     async def close(self) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator.avatar import call_avatar
 from orchestrator.avatar.avatars import ReadyAvatar, WorkerAvatars
 from orchestrator.avatar.call_avatar import CallAvatar
 from orchestrator.avatar.source import PortraitFile
 from tests.support.media import card_body
+from visavis.client import replacement
 from visavis.client.body_cache import Body
 from visavis.client.messages import AvatarReplaced
 from visavis.client.model import Avatar, AvatarSource
@@ -103,7 +103,7 @@ async def call(avatars: Any) -> AsyncIterator[CallAvatar]:
 async def test_the_new_body_is_shown_between_turns_and_once(
     monkeypatch: pytest.MonkeyPatch, avatars: Avatars, call: CallAvatar
 ) -> None:
-    monkeypatch.setattr(call_avatar, "REPLACE_AGAIN_S", 0.3)
+    monkeypatch.setattr(replacement, "AGAIN_S", 0.3)
     call.speaker.start_turn(1)
     call._on_event(call.playout, AvatarReplaced(NEW))
     await until_asked(avatars, "new")

@@ -118,8 +118,8 @@ def test_a_path_goes_on_waits_at_a_cut_or_takes_a_jump() -> None:
     assert len(set(starts)) == len(found.starts)
 
 
-@pytest.mark.parametrize("ahead", [1280, 3200, 32_000])
-@pytest.mark.parametrize("turn_s", [6, 60])
+@pytest.mark.parametrize("ahead", [1280, 32_000])
+@pytest.mark.parametrize("turn_s", [6, 30])
 def test_who_speaks_looks_away_now_and_then_however_much_of_the_voice_is_known(
     ahead: int, turn_s: int
 ) -> None:
@@ -127,11 +127,11 @@ def test_who_speaks_looks_away_now_and_then_however_much_of_the_voice_is_known(
     found = segments()
     assert [kind for start, kind in body().segments if start in found.looks] == ["away", "glance", "away"]
     looks = 0
-    for seed in range(240 // turn_s):
+    for seed in range(120 // turn_s):
         path = BodyPath(found, FPS, Prosody(0), seed)
         indices = walk(path, pcm, ahead, turn_s * 25)
         looks += sum(b in found.looks and b != a for a, b in pairwise(indices))
-    assert 2.5 * 4 <= looks <= 7.5 * 4  # there and back: 5 to 15 shifts of the gaze a minute
+    assert 2.5 * 2 <= looks <= 7.5 * 2  # there and back: 5 to 15 shifts of the gaze a minute
 
 
 def test_eyes_move_within_a_picture() -> None:

@@ -12,13 +12,26 @@ AGAIN_S = 20.0
 """Not more often, where a conversation comes to servers of two versions by turns."""
 
 
+class ReplacementPace:
+    """Lets a conversation's first replacement pass at once, and each other one a while after the one before."""
+
+    def __init__(self) -> None:
+        self._after = 0.0
+
+    async def wait(self) -> None:
+        """Until the body may be replaced, which it then is."""
+        clock = asyncio.get_running_loop()
+        await asyncio.sleep(self._after - clock.time())
+        self._after = clock.time() + AGAIN_S
+
+
 class Replacement:
     """Has ``fetch`` called with what :class:`visavis.AvatarReplaced` named, one at a time: at once, or in a while
     where the last one was fetched just now. Belongs to one event loop."""
 
     def __init__(self, fetch: Callable[[Avatar], Awaitable[None]]) -> None:
         self._fetch = fetch
-        self._after = 0.0
+        self._pace = ReplacementPace()
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, avatar: Avatar) -> None:
@@ -27,9 +40,7 @@ class Replacement:
             self._task = logged(asyncio.create_task(self._run(avatar)), "another body")
 
     async def _run(self, avatar: Avatar) -> None:
-        clock = asyncio.get_running_loop()
-        await asyncio.sleep(self._after - clock.time())
-        self._after = clock.time() + AGAIN_S
+        await self._pace.wait()
         await self._fetch(avatar)
 
     async def close(self) -> None:

@@ -34,6 +34,8 @@ CLOSED_AFTER_HOPS = 24
 """Hops without speech after which the mouth is at rest for certain (240 ms): a plosive is no pause."""
 FIRM = 1.5
 """The least sum of ``close`` over three hops (30 ms) in which lips meet; /p/ and /m/ last longer."""
+UNSURE = 0.2
+"""``close`` at most of what is no closure: lips still come nearer to each other by themselves."""
 FIRM_FV = 2.0
 """The same of ``fv``: a tongue between the teeth sounds alike."""
 OPEN_GAIN = 1.3
@@ -272,7 +274,7 @@ class VisemeTrack:
         close, fv = (max(float(mean[i]), _firmest(near[:, i])) for i in (2, 3))
         sure = stream.values[max(0, first - 2) : last]
         if not _is_firm(sure[:, 2], FIRM):
-            close = float(mean[2])
+            close = min(UNSURE, float(mean[2]))
         if not _is_firm(sure[:, 3], FIRM_FV):
             fv = float(mean[3])
         return MouthParams(opening, float(mean[1]), close, fv, False)
