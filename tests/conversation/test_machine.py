@@ -42,14 +42,16 @@ class Talk:
         self.now = end
 
     def begin(self, again: bool = False) -> None:
-        self.run(0.096)
+        self.run(0.032)
+        self.do(self.machine.onset(False, self.now))
+        self.run(0.064)
         self.do(self.machine.began(again, self.now))
 
-    def pause(self, text: str | None, recognised_s: float = 0.06) -> None:
-        """160 ms after the last word; its words come a little later."""
-        self.run(0.16)
+    def pause(self, text: str | None, recognised_s: float = 0.06, quiet_s: float = 0.16) -> None:
+        """So long after the last word; its words come a little later."""
+        self.run(quiet_s)
         self.pauses += 1
-        self.do(self.machine.paused(self.pauses, 0.16, self.now))
+        self.do(self.machine.paused(self.pauses, quiet_s, self.now))
         self.run(recognised_s)
         if text is not None:
             self.do(self.machine.words(self.pauses, text, self.now))
@@ -134,7 +136,7 @@ def test_speech_over_the_voice_ducks_it_then_holds_it_then_ends_it() -> None:
     began = talk.now
     talk.say("No, wait, I meant Sunday.", 1.0)
     talk.run(1.0)
-    assert talk.when(Yield) == pytest.approx(began + 0.096)
+    assert talk.when(Yield) == pytest.approx(began + 0.032)
     assert talk.of(Yield, CutShort, Ask, Answer) == [
         Yield("duck"),
         Yield("hold"),
@@ -164,12 +166,11 @@ def test_what_may_be_speech_ducks_the_voice_at_once_and_holds_it_counted_from_th
     talk = Talk()
     talk.speaking()
     began = talk.now
-    talk.do(talk.machine.onset(False, talk.now))
     talk.begin()
     talk.run(1.0)
-    assert talk.when(Yield) == began
+    assert talk.when(Yield) == pytest.approx(began + 0.032)
     held = next(at for at, act in talk.acts if act == Yield("hold"))
-    assert held == pytest.approx(began + HOLD_S, abs=0.001)
+    assert held == pytest.approx(began + 0.032 + HOLD_S)
 
 
 def test_what_was_no_speech_gives_the_voice_back_at_once() -> None:
@@ -200,7 +201,7 @@ def test_a_short_noise_only_ducks_the_voice() -> None:
     talk = Talk()
     talk.speaking()
     talk.begin()
-    talk.pause("")
+    talk.pause("", quiet_s=0.096)
     talk.run(1.0)
     assert talk.of(Yield) == [Yield("duck"), Yield("none")]
 
