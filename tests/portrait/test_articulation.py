@@ -109,3 +109,15 @@ def test_a_doubt_of_a_hop_is_no_closure() -> None:
     assert not _is_firm(np.array([0.0, 0.0, 0.3, 0.6, 0.2, 0.0], np.float32), FIRM)
     assert _is_firm(np.array([0.0, 0.4, 0.9, 0.7, 0.1, 0.0], np.float32), FIRM)
     assert _is_firm(np.array([0.0, 0.0, 0.0, 0.0, 0.1, 0.95], np.float32), FIRM)  # goes on in the next frame
+
+
+def test_a_tongue_between_the_teeth_is_no_lip_there() -> None:
+    """As the network hears a th in two frames: sure of the one, unsure of the other."""
+    around = [vowel()] * 4
+
+    def told(*fv: float) -> list[MouthParams]:
+        return lips([*around, *(vowel()._replace(fv=sure) for sure in fv), *around])[2:-2]
+
+    assert [m.fv for m in told(0.97, 0.52)] == [0] * 6
+    assert min(openings(told(0.97, 0.52))) > 0.8
+    assert [m.fv for m in told(0.97, 0.9)] == [0, 0, 0.9, 0.9, 0, 0]

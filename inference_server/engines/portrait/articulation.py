@@ -23,6 +23,8 @@ BEHIND_S = 1 / SPEED + 1 / 24
 """How far before a frame its mouth depends on others, at 24 fps and more."""
 LIPS_PART = 0.1
 """Opening of lips that do not rest, whatever the sound but one of closed lips."""
+SURE_BITE = 0.6
+"""How sure of the lip under the teeth the network is at least; of a tongue there it is less so."""
 _KEPT = 64  # frames whose sounds are remembered
 
 
@@ -100,4 +102,5 @@ class Articulation:
     def _bite(self, k: int) -> float:
         """How far the lip gets to the teeth: no further than in a frame beside (a lone one is most often a th)."""
         beside = max(self._at(k - 1).fv, self._at(k + 1).fv if self._ahead else 1.0)
-        return min(self._at(k).fv, beside)
+        bite = min(self._at(k).fv, beside)
+        return bite if bite >= SURE_BITE else 0.0
