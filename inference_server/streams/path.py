@@ -2,12 +2,14 @@
 
 A path is a promise: frames tell it by their ``loop_index``, and what was told is not changed, unless the client
 says that its body is elsewhere. At each cut of the body the segment comes next whose chin rises and falls with the
-pitch that is already known; the head may wait there for a moment, so that a nod falls on its syllable.
+pitch that is already known; the head may wait there for a moment, so that a nod falls on its syllable. Now and then
+the speaker looks away, whatever the voice does.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -28,6 +30,8 @@ _SEEN = 0.25  # how much worse it is for each further segment of an order that i
 _FRESH = 0.4  # how much better a segment is that was not among the last dozen
 _DOZEN = 12
 _CHANCE = 0.15  # of difference that counts for nothing
+_LOOKS_AWAY = ("away", "glance")  # kinds of segments
+_LOOK_AFTER, _LOOK_BY = 7, 10  # segments without one: before another may come, and must
 
 Signal = NDArray[np.float64]
 
@@ -35,11 +39,12 @@ Signal = NDArray[np.float64]
 @dataclass(frozen=True)
 class BodySegments:
     """A body cut into segments that may follow one another in any order. ``chin``: ``(loop,)`` how high the chin
-    is, 1 the furthest that it gets from its place at the cuts."""
+    is, 1 the furthest that it gets from its place at the cuts. ``looks``: starts of segments that look away."""
 
     starts: tuple[int, ...]
     loop_length: int
     chin: Signal
+    looks: frozenset[int] = frozenset()
 
     def frames(self, start: int) -> int:
         """How many the segment has that begins there."""
@@ -57,7 +62,8 @@ def segments_of(body: BodyLoop) -> BodySegments | None:
         return None
     nose = np.asarray(body.landmarks[:, 1, 1], np.float64)
     chin = nose[starts[0]] - nose
-    return BodySegments(starts, n, chin / max(float(np.abs(chin).max()), 1e-6))
+    looks = frozenset(int(start) for start, kind in body.segments if kind in _LOOKS_AWAY)
+    return BodySegments(starts, n, chin / max(float(np.abs(chin).max()), 1e-6), looks)
 
 
 class BodyPath:
@@ -71,6 +77,8 @@ class BodyPath:
         self._first = 0  # the frame of the first index
         self._path: list[int] = []
         self._played: list[int] = []  # starts of segments, the last one last
+        self._looks = sorted(segments.looks)  # the one longest ago first
+        self._without_look = self._random.randint(0, _LOOK_BY)  # segments so far
 
     def begin(self, frame: int, loop_index: int) -> None:
         """The body is at ``loop_index`` at ``frame``: what comes after it is chosen anew."""
@@ -97,6 +105,11 @@ class BodyPath:
             return
         wait, start = self._choose(self._first + len(self._path))
         self._played = [*self._played[1 - REMEMBERED :], start]
+        self._without_look += 1
+        if start in self._looks:
+            self._without_look = 0
+            self._looks.remove(start)
+            self._looks.append(start)
         segment = range(start, start + self._segments.frames(start))
         self._path += [start] * wait + [index % self._segments.loop_length for index in segment]
 
@@ -111,7 +124,7 @@ class BodyPath:
         counts = known & ~np.isnan(heights)
         best, choice = -np.inf, (0, self._segments.starts[0])
         waits = sorted({round(wait * self._fps) for wait in WAITS_S}) if counts.any() else [0]
-        for start in self._segments.starts:
+        for start in self._possible():
             chin = self._chin(start)
             worse = sum(
                 cost for cost, played in zip((_AGAIN, _AGAIN / 2), reversed(self._played), strict=False)
@@ -129,6 +142,14 @@ class BodyPath:
                 if value > best:
                     best, choice = value, (wait, start)
         return choice
+
+    def _possible(self) -> Sequence[int]:
+        """Segments of which one may come next."""
+        look = self._looks[:1] if self._without_look >= _LOOK_AFTER else []
+        if look and self._without_look >= _LOOK_BY:
+            return look
+        others = [start for start in self._segments.starts if start not in self._looks]
+        return others + look or self._segments.starts
 
     def _chin(self, start: int) -> Signal:
         index = np.arange(start, start + self._segments.frames(start)) % self._segments.loop_length

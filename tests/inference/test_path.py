@@ -22,8 +22,13 @@ FPS = Fraction(25)
 class Body:
     """What a path needs of a body."""
 
-    def __init__(self, jumps: tuple[tuple[int, int], ...], landmarks: NDArray[np.float32]) -> None:
-        self.jumps, self.landmarks = jumps, landmarks
+    def __init__(
+        self,
+        jumps: tuple[tuple[int, int], ...],
+        landmarks: NDArray[np.float32],
+        segments: tuple[tuple[int, str], ...],
+    ) -> None:
+        self.jumps, self.landmarks, self.segments = jumps, landmarks, segments
 
     def __len__(self) -> int:
         return len(self.landmarks)
@@ -34,7 +39,7 @@ def body(jumps: tuple[tuple[int, int], ...] | None = None) -> BodyLoop:
     poses = motion.poses(FPS, 1)
     marks = np.zeros((len(poses.moves), 468, 2), np.float32)
     marks[:, 1, 1] = 100 + 40 * poses.moves[:, 4]
-    return cast(BodyLoop, Body(poses.jumps if jumps is None else jumps, marks))
+    return cast(BodyLoop, Body(poses.jumps if jumps is None else jumps, marks, poses.segments))
 
 
 def segments() -> BodySegments:
@@ -111,6 +116,29 @@ def test_a_path_goes_on_waits_at_a_cut_or_takes_a_jump() -> None:
         assert on or (before, after) in jumps or (before == after and after in found.starts)
     starts = [after for before, after in pairwise(indices) if after in found.starts and after != before]
     assert len(set(starts)) == len(found.starts)
+
+
+@pytest.mark.parametrize("ahead", [1280, 32_000])
+@pytest.mark.parametrize("turn_s", [6, 30])
+def test_who_speaks_looks_away_now_and_then_however_much_of_the_voice_is_known(
+    ahead: int, turn_s: int
+) -> None:
+    pcm, _ = melody(turn_s + 2.0)
+    found = segments()
+    assert [kind for start, kind in body().segments if start in found.looks] == ["away", "glance", "away"]
+    looks = 0
+    for seed in range(120 // turn_s):
+        path = BodyPath(found, FPS, Prosody(0), seed)
+        indices = walk(path, pcm, ahead, turn_s * 25)
+        looks += sum(b in found.looks and b != a for a, b in pairwise(indices))
+    assert 2.5 * 2 <= looks <= 7.5 * 2  # there and back: 5 to 15 shifts of the gaze a minute
+
+
+def test_eyes_move_within_a_picture() -> None:
+    for fps in (24, 25, 30, 50):
+        poses = motion.poses(Fraction(fps), 1)
+        steps = np.abs(np.diff(poses.gaze[:, 0]))
+        assert ((steps > 0.5) == (steps > 1.5)).all() and (steps > 1.5).sum() == 6
 
 
 def test_what_was_told_is_kept_and_an_anchor_elsewhere_begins_anew() -> None:

@@ -59,8 +59,8 @@ def test_a_body_leaves_its_loop_at_jump_points_only() -> None:
         assert after == (before + 1) % N or (before, after) in JUMPS
 
 
-def test_who_idles_does_not_nod_and_who_listens_does_not_look_away() -> None:
-    assert set(Body().kinds(25 * 120)) == {"breath", "tilt", "turn", "away", "glance"}
+def test_who_idles_neither_nods_nor_thinks_and_who_listens_does_not_look_away() -> None:
+    assert set(Body().kinds(25 * 120)) == {"breath", "tilt", "turn", "glance"}
     assert set(Body(state="listening").kinds(25 * 120)[1:]) == {"breath", "tilt", "lift"}
 
 

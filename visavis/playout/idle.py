@@ -14,7 +14,7 @@ IdleState = Literal["idle", "listening", "paused", "thinking"]
 """What the face waits for: nothing, what the caller says, what comes after a pause of that, its own next words."""
 
 _FITS: Mapping[IdleState, Mapping[str, float]] = {
-    "idle": {"breath": 3, "tilt": 2, "sway": 2, "turn": 2, "away": 0.6, "glance": 1},
+    "idle": {"breath": 3, "tilt": 2, "sway": 2, "turn": 2, "glance": 1.5},
     "listening": {"breath": 3, "tilt": 3, "sway": 2, "lift": 1},
     "paused": {"nod": 1},
     "thinking": {"away": 5, "turn": 1, "tilt": 1, "glance": 1},

@@ -20,7 +20,6 @@ MOST_BYTES = 100_000_000
 LEAST_SECONDS = 5.0
 _CELL = 8  # pixels of the coarse grid on which displacements are computed
 _BLINK_SHAPE = ((0.0, 0.0), (0.045, 0.42), (0.09, 1.0), (0.13, 1.0), (0.2, 0.6), (0.27, 0.2), (0.34, 0.0))
-_SACCADE_S = 0.04
 _COUNTER = 0.5  # of the head's turn: so far the eyes turn back, to keep looking at who is spoken with
 
 
@@ -54,7 +53,7 @@ SEGMENTS = (
     Segment("lift", 0.96, 0.021, -0.034, 0.020, 0.052, -0.098, brows=(0.04, 0.010)),
     Segment("away", 1.36, 0.018, -0.008, 0.018, 0.050, -0.036, look=(0.1, 2.4, -1.6), brows=(0.1, 0.004)),
     Segment("turn", 1.36, -0.040, 0.003, -0.026, -0.108, 0.010, breath=0.004),
-    Segment("glance", 1.2, -0.012, 0.006, 0.022, -0.020, 0.022, (0.72,), (0.16, -2.4, 1.0), breath=0.003),
+    Segment("glance", 1.2, -0.012, 0.006, 0.022, -0.020, 0.022, look=(0.16, -2.4, 1.0), breath=0.003),
     Segment("turn", 1.28, 0.039, 0.001, 0.034, 0.106, -0.012, blinks=(0.08,), brows=(0.2, 0.006)),
     Segment("breath", 1.36, -0.005, -0.004, -0.010, -0.018, -0.014, breath=0.006),
     Segment("nod", 0.8, 0.016, 0.022, 0.014, 0.040, 0.068, blinks=(0.16,)),
@@ -126,7 +125,7 @@ def _poses(segment: Segment, fps: Fraction) -> tuple[NDArray[np.float64], ...]:
     pose = [segment.x, segment.y, segment.roll, segment.yaw, segment.pitch]
     moves = np.outer(_rise(t, 0, middle), pose)
     start, right, down = segment.look
-    away = np.clip((t - start) / _SACCADE_S, 0, 1)
+    away = t > start  # within a picture: a saccade takes 30 ms
     gaze = np.clip(np.outer(away, [right, down]) - _COUNTER * np.degrees(moves[:, 3:5]), -3, 3)
     start, height = segment.brows
     brows = height * _rise(t, start, middle)
