@@ -138,10 +138,11 @@ class Conversation:
         if not turn.done.is_set():
             self._current = turn
             if number and self._moments.answered:
-                figures = self._moments.steps(now, turn.wait_ms)
+                voiced = now + (turn.in_ms - turn.wait_ms) / 1000
+                figures = self._moments.steps(voiced, turn.wait_ms)
                 self._moments = Moments(began=self._moments.began)
                 self._call.tell("latency", {"turn_id": turn.turn_id, **figures}, **figures)
-            self._loop.call_later(turn.wait_ms / 1000, self._sounds, turn, number)
+            self._loop.call_later(turn.in_ms / 1000, self._sounds, turn, number)
             return
         self._turns.pop(turn.turn_id, None)
         self._note(turn, number)
