@@ -30,7 +30,7 @@ from orchestrator.conversation.words import is_backchannel, is_echo, quiet_neede
 
 ONSET_S = 0.5
 """How long what may be speech is waited for to be some."""
-HOLD_S = 0.19
+HOLD_S = 0.2
 """From the onset of speech, as it is told, to a held voice."""
 INTERRUPT_S = 1.2
 """Speech over the voice that lasts longer is no listening noise."""

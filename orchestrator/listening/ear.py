@@ -38,8 +38,6 @@ _MUCH_LOUDER = 100.0
 louder now, that is no echo."""
 PAUSE_FRAMES = 5
 """Quiet for so long is a pause, in which the utterance is recognised: 160 ms."""
-SHORT_FRAMES, SHORT_PAUSE_FRAMES = 24, 3
-"""And 96 ms after no more than 770 ms over our own voice: that is held meanwhile, and may have to go on."""
 _GOES_ON_FRAMES = 40
 """Quiet for no longer than 1.3 s before it: an utterance goes on with the one before."""
 _SPEECH, _STILL_SPEECH = 0.5, 0.35
@@ -101,8 +99,6 @@ class Ear:
         self._still = 0
         self._told = False  # of an onset
         self._quiet = 0
-        self._over_voice = False
-        self._patience = PAUSE_FRAMES
         self._pauses = 0
         self._taken = False
         self._goes_on = False
@@ -196,7 +192,6 @@ class Ear:
                 return self._onset(onset)
             self._goes_on = self._taken and self._quiet <= _GOES_ON_FRAMES
             self._speaks, self._told, self._quiet = True, False, 0
-            self._over_voice = self._echoes
             beginning = self._beginning()
             self._utterance.extend(beginning)
             self._grown.extend(beginning)
@@ -205,16 +200,13 @@ class Ear:
         self._utterance.append(words)
         self._grown.append(words)
         if not loud:
-            if not self._quiet:
-                short = self._over_voice and len(self._utterance) <= SHORT_FRAMES
-                self._patience = SHORT_PAUSE_FRAMES if short else PAUSE_FRAMES
             self._quiet += 1
-            if self._quiet != self._patience:
+            if self._quiet != PAUSE_FRAMES:
                 return []
             self._pauses += 1
             sound = np.concatenate(self._utterance)
             return [Pausing(self._pauses, sound, self._quiet * FRAME_MS, self._goes_on)]
-        if self._quiet < self._patience:
+        if self._quiet < PAUSE_FRAMES:
             self._quiet = 0
             return []
         if self._loud < ONSET_FRAMES - 1:

@@ -89,20 +89,6 @@ def test_a_caller_is_heard_over_the_echo() -> None:
     assert 6000 <= first < began <= 6000 + 330
 
 
-@pytest.mark.parametrize("over_voice", [False, True])
-def test_a_word_over_the_voice_is_over_sooner_than_elsewhere_and_may_go_on(over_voice: bool) -> None:
-    agent, at = speech(AGENT), 16_000 * 6
-    near, words = np.zeros_like(agent), speech("Yeah.")
-    for start in (at, at + len(words) + 3200):
-        near[start : start + len(words)] = words
-    events = [event for _, event in heard(Ear(), near, agent if over_voice else None)]
-    told = [event for event in events if not isinstance(event, Onset)]
-    assert [type(event) for event in told] == [Began, Pausing, Began, Pausing]
-    assert isinstance(told[1], Pausing) and told[1].quiet_ms == (96 if over_voice else 160)
-    assert told[2] == Began(again=True)
-    assert isinstance(told[3], Pausing) and told[3].quiet_ms == 160 and len(told[3].sound) > 2 * len(words)
-
-
 def test_a_click_over_the_voice_is_taken_back_and_without_the_voice_is_none() -> None:
     agent, click = speech(AGENT), speech("No.")[:1600]
     near = np.zeros_like(agent)
