@@ -88,6 +88,7 @@ class Conversation:
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self._shown = ""
+        self._way = "none"
 
     @property
     def state(self) -> str:
@@ -124,6 +125,8 @@ class Conversation:
             reply.close()
         self._replies.clear()
         self._ears.leave(self._call.call_id)
+        if self._way != "none":
+            self._call.give_way("none")  # whoever speaks next in this call is as loud as ever
         self._call.show_state("")
         logged(asyncio.create_task(self._dialogue.close()), "dialogue")
         self._on_close()
@@ -212,8 +215,10 @@ class Conversation:
             case Take(pause):
                 self._ears.take(self._call.call_id, pause)
             case Yield(how):
+                self._way = how
                 self._call.give_way(how)
             case CutShort():
+                self._way = "none"
                 self._call.interrupt()
             case Partial(text):
                 self._call.tell("transcript", {"speaker": "caller", "text": text, "final": False})
