@@ -185,15 +185,15 @@ class JitterBuffer:
 
     def _settle(self, cursor: int) -> None:
         """What was concealed stands for what is not there, or came too late, and then all comes so much later."""
-        gap = _distance(self._in_order()[0], cursor)
-        if gap > 0:
-            self.lost += 1
-            self._cursor = (cursor + min(gap, self._concealed)) & 0xFFFFFFFF
-        else:
+        gap = max(0, _distance(self._in_order()[0], cursor))
+        self.lost += gap > 0
+        stands = min(gap, self._concealed)
+        self._cursor = (cursor + stands) & 0xFFFFFFFF
+        if later := self._concealed - stands:
             if self._watched >= _WATCH:
                 self._bound()
-            self._fall_behind(self._concealed)
-            self._reserve = min(self._reserve + max(1, self._concealed // self._ticks), self._delay)
+            self._fall_behind(later)
+            self._reserve = min(self._reserve + max(1, later // self._ticks), self._delay)
             self._surplus = 0
             self._watch = min(2 * self._watch, _LONGEST_WATCH)
             self._look_anew()

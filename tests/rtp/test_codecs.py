@@ -113,6 +113,17 @@ class TestJitterBuffer:
             buffer.pop()
         assert buffer.behind == 0 and buffer.lost == 7 and buffer.late == 0
 
+    def test_one_is_lost_and_the_next_late(self) -> None:
+        codec, buffer = make_codec("PCMU"), JitterBuffer(make_codec("PCMU"))
+        click, heard = codec.encode(np.full(160, 8000, np.int16)), list[int]()
+        for step in range(320):
+            for number in {300: [], 301: [], 302: [301, 302]}.get(step, [step]):
+                buffer.push(7, number * 160, click if number == 310 else codec.silence())
+            pcm = buffer.pop()
+            if pcm is not None and pcm[STEP // 2] > 6000:
+                heard.append(step)
+        assert heard == [311] and (buffer.lost, buffer.late, buffer.behind) == (1, 0, STEP)
+
     def test_a_stall_of_the_network_is_caught_up_with(self) -> None:
         codec, buffer = make_codec("PCMU"), JitterBuffer(make_codec("PCMU"))
         for step in range(500):
