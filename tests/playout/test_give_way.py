@@ -75,3 +75,15 @@ def test_a_turn_that_comes_while_the_floor_is_held_waits() -> None:
     call.speaker.give_way("none")
     call.run(1500)
     assert np.count_nonzero(call.heard == 1000) == 400 * 8
+
+
+def test_a_voice_that_runs_dry_while_it_is_ducked_goes_on() -> None:
+    call = Call()
+    call.say(1, 400, end=False)
+    call.run(400)
+    call.speaker.give_way("duck")
+    call.run(600)
+    assert call.kinds() == ["started", "stalled"]
+    call.say(1, 400, start=False)
+    call.run(1500)
+    assert call.kinds() == ["started", "stalled", "resumed", "finished"] and call.events[-1].heard_ms == 800

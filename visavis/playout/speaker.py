@@ -244,7 +244,7 @@ class Speaker:
 
     def _loud(self, pcm: PCM) -> PCM:
         """At the volume of now, which changes over ``DUCK_MS``."""
-        if self._volume == self._loudness == 1.0:
+        if self._volume == self._loudness == 1.0 or not len(pcm):
             return pcm
         step = (1.0 - DUCKED) / (self._rate * DUCK_MS // 1000)
         change = self._loudness - self._volume
