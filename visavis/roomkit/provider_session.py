@@ -121,6 +121,8 @@ class ProviderSession:
         if self._ticking is not None:
             self._ticking.cancel()
             await asyncio.gather(self._ticking, return_exceptions=True)
+        with self._lock:  # what others feed yet has no effect
+            self._pacer = self._pull = None
         if self._stream is not None:
             await self._stream.close()
         await asyncio.gather(*self._closing, return_exceptions=True)
