@@ -285,6 +285,26 @@ async def test_a_face_listens_nods_and_thinks_as_it_is_told(tmp_path: Path) -> N
         assert set(look(1000)[1:]) == {"breath", "tilt"}
 
 
+@pytest.mark.parametrize("options", [{}, {"is_async": False}])
+async def test_thinking_that_is_told_while_something_is_said_follows_it(
+    options: dict[str, bool], tmp_path: Path
+) -> None:
+    async with (
+        fake_server(of_segments()) as server,
+        provider(server, tmp_path=tmp_path, codec="raw_yuv420p", **options) as (face, seen),
+    ):
+        await face.start(IMAGE, width=WIDTH, height=HEIGHT)
+        await until(lambda: server.sessions == 1)
+        shown = await asyncio.to_thread(face.feed_audio, SECOND, 16000)
+        await until(lambda: any(map(has_mouth, shown or seen)))
+        face.show_state("thinking")
+        await asyncio.to_thread(face.feed_audio, SECOND, 16000)
+        await asyncio.to_thread(face.end_turn if face.is_async else face.flush)
+        await until(lambda: face._session is not None and face._session._ticking is None)
+        frames = [face.get_idle_frame() for _ in range(1000)]
+        assert set(entered([body_index(frame) for frame in frames if frame])[1:]) == {"away", "tilt"}
+
+
 async def test_the_body_goes_where_the_server_leads_it_while_it_speaks(tmp_path: Path) -> None:
     server = of_segments()
     server.leads = True
