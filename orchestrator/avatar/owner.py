@@ -213,7 +213,8 @@ class CallAvatarOwner:
 
     def _on_turn(self, event: TurnEvent) -> None:
         call = self._call
-        call.send(TurnReport(call.call_id, event.kind, event.turn_id, event.heard_ms, event.wait_ms))
+        times = event.heard_ms, event.wait_ms, event.in_ms
+        call.send(TurnReport(call.call_id, event.kind, event.turn_id, *times))
         if event.kind in ("finished", "interrupted"):
             call.send(LipsFigures(call.call_id, self._avatar.figures()))
 

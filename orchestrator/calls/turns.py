@@ -56,6 +56,8 @@ class TurnRecord:
     started: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     started_at: float = 0.0
     wait_ms: float = 0.0
+    in_ms: float = 0.0
+    """From when it is known until it is heard; ``wait_ms`` counts from its first sound."""
     words: HeardText = field(default_factory=HeardText, repr=False)
 
     @property
@@ -141,7 +143,7 @@ class Turns:
             return
         if report.event == "started":
             turn.state, turn.started_at = "speaking", time.monotonic()
-            turn.wait_ms = report.wait_ms
+            turn.wait_ms, turn.in_ms = report.wait_ms, report.in_ms
             turn.started.set()
             self.on_turn(turn)
             self._publish("turn_started", {"turn_id": turn.turn_id, "wait_ms": round(report.wait_ms, 1)})

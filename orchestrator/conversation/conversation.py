@@ -88,6 +88,7 @@ class Conversation:
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self._shown = ""
+        self._way = "none"
 
     @property
     def state(self) -> str:
@@ -124,6 +125,8 @@ class Conversation:
             reply.close()
         self._replies.clear()
         self._ears.leave(self._call.call_id)
+        if self._way != "none":
+            self._call.give_way("none")  # whoever speaks next in this call is as loud as ever
         self._call.show_state("")
         logged(asyncio.create_task(self._dialogue.close()), "dialogue")
         self._on_close()
@@ -138,10 +141,11 @@ class Conversation:
         if not turn.done.is_set():
             self._current = turn
             if number and self._moments.answered:
-                figures = self._moments.steps(now, turn.wait_ms)
+                voiced = now + (turn.in_ms - turn.wait_ms) / 1000
+                figures = self._moments.steps(voiced, turn.wait_ms)
                 self._moments = Moments(began=self._moments.began)
                 self._call.tell("latency", {"turn_id": turn.turn_id, **figures}, **figures)
-            self._loop.call_later(turn.wait_ms / 1000, self._sounds, turn, number)
+            self._loop.call_later(turn.in_ms / 1000, self._sounds, turn, number)
             return
         self._turns.pop(turn.turn_id, None)
         self._note(turn, number)
@@ -213,8 +217,10 @@ class Conversation:
             case Take(pause):
                 self._ears.take(self._call.call_id, pause)
             case Yield(how):
+                self._way = how
                 self._call.give_way(how)
             case CutShort():
+                self._way = "none"
                 self._call.interrupt()
             case Partial(text):
                 self._call.tell("transcript", {"speaker": "caller", "text": text, "final": False})

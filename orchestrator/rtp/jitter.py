@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +65,7 @@ class JitterBuffer:
         self._random = np.random.default_rng(3389)
         self._watch = _WATCH
         self._watched = 0
-        self._least = 0
+        self._least = self._most = 0
         self._surplus = 0
         self._power = 0.0
 
@@ -114,6 +115,7 @@ class JitterBuffer:
             for old in self._in_order()[: -self._delay]:
                 del self._packets[old]
                 self.skipped += 1
+            self._forget()
             self._begin()
 
     def pop(self) -> NDArray[np.int16] | None:
@@ -134,13 +136,27 @@ class JitterBuffer:
 
     def _begin(self) -> None:
         """Go on at the first packet in hand."""
-        self._cursor = self._in_order()[0]
-        self._missing = self._concealed = self._surplus = 0
-        self.behind = _distance(self._highest, self._cursor) * STEP // self._ticks
+        in_hand = self._in_order()
+        self._cursor = in_hand[0]
+        self._missing = self._concealed = self._surplus = self.behind = 0
+        self._fall_behind(_distance(in_hand[-1], self._cursor))
         self._look_anew()
+
+    def _forget(self) -> None:
+        """Leave out what lies before a pause: a peer with DTX sends single packets in it."""
+        order = self._in_order()
+        pauses = [
+            at
+            for at, (old, new) in enumerate(pairwise(order), 1)
+            if _distance(new, old) > (_CONCEALED + 1) * self._ticks
+        ]
+        for old in order[: max(pauses, default=0)]:
+            del self._packets[old]
+            self.skipped += 1
 
     def _next(self) -> NDArray[np.int16]:
         if self._cursor is None:
+            self._forget()
             if len(self._packets) <= self._reserve:
                 return self._background()
             self._begin()
@@ -169,13 +185,15 @@ class JitterBuffer:
 
     def _settle(self, cursor: int) -> None:
         """What was concealed stands for what is not there, or came too late, and then all comes so much later."""
-        gap = _distance(self._in_order()[0], cursor)
-        if gap > 0:
-            self.lost += 1
-            self._cursor = (cursor + min(gap, self._concealed)) & 0xFFFFFFFF
-        else:
-            self.behind += self._concealed * STEP // self._ticks
-            self._reserve = min(self._reserve + max(1, self._concealed // self._ticks), self._delay)
+        gap = max(0, _distance(self._in_order()[0], cursor))
+        self.lost += gap > 0
+        stands = min(gap, self._concealed)
+        self._cursor = (cursor + stands) & 0xFFFFFFFF
+        if later := self._concealed - stands:
+            if self._watched >= _WATCH:
+                self._bound()
+            self._fall_behind(later)
+            self._reserve = min(self._reserve + max(1, later // self._ticks), self._delay)
             self._surplus = 0
             self._watch = min(2 * self._watch, _LONGEST_WATCH)
             self._look_anew()
@@ -191,15 +209,23 @@ class JitterBuffer:
             self.behind = max(0, self.behind - ticks * STEP // self._ticks)
             return True
         self._power += (power - self._power) / _WATCH
-        self._least = min(self._least, waited)
+        self._least, self._most = min(self._least, waited), max(self._most, waited)
         self._watched += 1
         if self._watched >= self._watch:
+            self._bound()
             self._surplus = self._least * self._ticks
             self._look_anew()
         return False
 
+    def _fall_behind(self, ticks: int) -> None:
+        self.behind = min(self.behind + ticks * STEP // self._ticks, self.maximum_ms * HEARING_RATE // 1000)
+
+    def _bound(self) -> None:
+        """The voice is no further behind than any packet has waited: a peer's slower clock has made up for it."""
+        self.behind = min(self.behind, self._most * STEP)
+
     def _look_anew(self) -> None:
-        self._watched, self._least = 0, self._delay + _SLACK
+        self._watched, self._least, self._most = 0, self._delay + _SLACK, 0
 
     def _ticks_of(self, pcm: NDArray[np.int16]) -> int:
         return len(pcm) * CLOCK_RATES[self._codec.name] // self._codec.sample_rate

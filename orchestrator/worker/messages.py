@@ -272,12 +272,13 @@ class ShowState(CallMessage):
 @dataclass(frozen=True, slots=True)
 class TurnReport(CallMessage):
     """What happened to a turn. ``heard_ms``: how much of its sound the caller was sent; ``wait_ms``: from its first
-    sound to its start."""
+    sound to its start, and ``in_ms`` from now on."""
 
     event: Literal["started", "stalled", "resumed", "finished", "interrupted"]
     turn_id: int
     heard_ms: float = 0.0
     wait_ms: float = 0.0
+    in_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from orchestrator.conversation.memory import Memory
 from orchestrator.conversation.sentences import GREETING, sentences_in
 from orchestrator.conversation.tools import CallTools
 from orchestrator.conversation.transcript import Transcript, TranscriptEntry
-from orchestrator.listening.messages import SpeechBegan, SpeechPaused, Words
+from orchestrator.listening.messages import SpeechBegan, SpeechOnset, SpeechPaused, Words
 from orchestrator.listening.stt import SttSettings
 from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
 from orchestrator.worker.messages import GiveWay, InterruptTurns, ShowAvatar, ShowState, StartTurn
@@ -201,6 +201,25 @@ async def test_a_question_is_answered_and_both_are_remembered() -> None:
     assert talk.ears.taken == [1, 2]
     talk.call.hang_up()
     talk.conversation.close()
+
+
+async def test_a_voice_whose_start_is_told_late_may_be_interrupted_from_its_first_sound_on() -> None:
+    talk = Talk(["We are open from nine to six."])
+    talk.ears.say("When are you open?")
+    await until(lambda: bool(talk.sent(StartTurn)) and bool(talk.call.turns[-1].words.text))
+    report(talk.call, "started", 1, wait_ms=3_600_000, in_ms=20)
+    assert talk.conversation.state == "thinking"
+    await until(lambda: talk.conversation.state == "speaking")
+    talk.conversation.close()
+
+
+async def test_who_takes_a_call_over_while_the_caller_cuts_in_is_heard() -> None:
+    talk = Talk(["We are open from nine to six."])
+    talk.ears.say("When are you open?")
+    await talk.turn(1)
+    talk.ears.on_speech(SpeechOnset("c1", False))
+    talk.conversation.close()
+    assert [each.how for each in talk.sent(GiveWay)] == ["duck", "none"]
 
 
 async def test_the_face_is_told_how_the_conversation_stands() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from tests.playout.test_speaker import RATE, Call
 from visavis.client.start_delay import StartDelay
+from visavis.playout.turn import TurnEvent
 
 LOOK_AHEAD_MS = 138
 BURST = 80
@@ -51,12 +52,19 @@ def waited(call: Call) -> float:
 def test_a_voice_that_comes_as_it_is_spoken_has_its_lips_after_bursts(
     fps: int, trim_ms: int, pieces_ms: int
 ) -> None:
-    call = after_bursts(fps, trim_ms=trim_ms)
+    call, told = after_bursts(fps, trim_ms=trim_ms), list[int]()
+
+    def emit(event: TurnEvent) -> None:
+        call.events.append(event)
+        told.append(call.packet * 20)
+
+    call.speaker._emit = emit
     speak(call, 2400, pieces_ms=pieces_ms)
     assert call.playout.stats.late == 0 and call.playout.stats.shown > 2.3 * fps
     assert BURST < waited(call) <= 300
     assert call.kinds() == ["started", "finished"]
     assert call.events[0].wait_ms == pytest.approx(waited(call), abs=1)
+    assert told[0] + call.events[0].in_ms == pytest.approx(1000 + waited(call), abs=20)
     assert np.count_nonzero(call.heard) == 2400 * RATE // 1000
     call.assert_body_never_jumps()
 
@@ -77,6 +85,7 @@ def test_sound_that_is_there_at_once_waits_no_longer_than_bursts_did(pieces_ms: 
     call.speaker.end_turn(1)
     call.run(3000)
     assert waited(call) == BURST
+    assert call.events[0].in_ms == (40 if pieces_ms == 20 else BURST)  # pieces may stop any time
     assert call.playout.stats.late == 0 and call.kinds() == ["started", "finished"]
 
 

@@ -113,6 +113,17 @@ class TestJitterBuffer:
             buffer.pop()
         assert buffer.behind == 0 and buffer.lost == 7 and buffer.late == 0
 
+    def test_one_is_lost_and_the_next_late(self) -> None:
+        codec, buffer = make_codec("PCMU"), JitterBuffer(make_codec("PCMU"))
+        click, heard = codec.encode(np.full(160, 8000, np.int16)), list[int]()
+        for step in range(320):
+            for number in {300: [], 301: [], 302: [301, 302]}.get(step, [step]):
+                buffer.push(7, number * 160, click if number == 310 else codec.silence())
+            pcm = buffer.pop()
+            if pcm is not None and pcm[STEP // 2] > 6000:
+                heard.append(step)
+        assert heard == [311] and (buffer.lost, buffer.late, buffer.behind) == (1, 0, STEP)
+
     def test_a_stall_of_the_network_is_caught_up_with(self) -> None:
         codec, buffer = make_codec("PCMU"), JitterBuffer(make_codec("PCMU"))
         for step in range(500):
@@ -122,6 +133,35 @@ class TestJitterBuffer:
             if step == 215:
                 assert buffer.behind >= 8 * STEP
         assert buffer.behind == 0 and buffer.waiting <= 1
+
+    @pytest.mark.parametrize("slower", [1.01, 1.1, 0.99])
+    def test_a_peer_of_another_clock_does_not_fall_behind(self, slower: float) -> None:
+        codec, buffer = make_codec("PCMU"), JitterBuffer(make_codec("PCMU"))
+        number, most = 0, 0
+        for step in range(3000):
+            while number * slower <= step:
+                buffer.push(7, number * 160, codec.silence())
+                number += 1
+            buffer.pop()
+            most = max(most, buffer.behind)
+        assert buffer.behind <= 3 * STEP if slower < 1.1 else most <= 13 * STEP
+        assert buffer.waiting <= 3
+
+    def test_single_packets_of_a_pause_delay_nothing(self) -> None:
+        codec, buffer = make_codec("PCMU"), JitterBuffer(make_codec("PCMU"))
+        for step in range(130):
+            if step % 20 == 0 or step >= 100:  # as of Opus with DTX
+                buffer.push(7, step * 160, codec.silence())
+            buffer.pop()
+            assert buffer.behind <= 2 * STEP and buffer.waiting <= 3
+
+    def test_a_clock_that_goes_back_is_not_taken_for_a_delay(self) -> None:
+        codec, buffer = make_codec("PCMU"), JitterBuffer(make_codec("PCMU"))
+        for step in range(200):
+            if step < 100 or step > 110:
+                buffer.push(7, (1000 + step - (80 if step > 110 else 0)) * 160, codec.silence())
+            buffer.pop()
+        assert buffer.behind <= 2 * STEP
 
     def test_a_pause_is_silence_and_the_stream_goes_on(self) -> None:
         order = [*range(20), *([-1] * 30), *range(50, 80)]

@@ -77,6 +77,7 @@ def report(
     turn_id: int,
     heard_ms: float = 0.0,
     wait_ms: float = 0.0,
+    in_ms: float = 0.0,
 ) -> None:
     """What the media worker says of a turn."""
-    call.take(TurnReport(call.call_id, event, turn_id, heard_ms, wait_ms))
+    call.take(TurnReport(call.call_id, event, turn_id, heard_ms, wait_ms, in_ms))

@@ -340,8 +340,9 @@ class Speaker:
     def _tell_start(self, turn: QueuedTurn) -> None:
         """Once it is certain."""
         if self._untold is not None:
-            wait_ms = float((self._start_tick - self._fed_tick) * 1000 / self._fps)
-            self._emit(TurnEvent(self._untold, turn.turn_id, self._heard_ms(turn), wait_ms))
+            waits = (self._start_tick - self._fed_tick, max(0, self._start_tick - self._tick))
+            wait_ms, in_ms = (float(ticks * 1000 / self._fps) for ticks in waits)
+            self._emit(TurnEvent(self._untold, turn.turn_id, self._heard_ms(turn), wait_ms, in_ms))
             self._untold = None
 
     def _plan(self, turn: QueuedTurn, tick: int) -> None:

@@ -17,12 +17,14 @@ PCM = NDArray[np.int16]
 
 @dataclass(frozen=True, slots=True)
 class TurnEvent:
-    """``heard_ms``: how much of the turn's audio the listener was sent; ``wait_ms``: first audio to start."""
+    """``heard_ms``: how much of the turn's audio the listener was sent; ``wait_ms``: first audio to start;
+    ``in_ms``: from this event to the start."""
 
     kind: Literal["started", "finished", "interrupted", "stalled", "resumed"]
     turn_id: int
     heard_ms: float = 0.0
     wait_ms: float = 0.0
+    in_ms: float = 0.0
 
 
 OnTurn = Callable[[TurnEvent], None]
