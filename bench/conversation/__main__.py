@@ -11,7 +11,7 @@ import asyncio
 import statistics
 import time
 
-from bench.conversation.sound import quieter, silent
+from bench.conversation.sound import first_sound, last_word, quieter, silent
 from bench.conversation.talks import CLOSED, CUT_IN, STORY, ask, cut_off, house, listening, report, told
 from tests.assistants.fake_service import Answer, event, fake_service
 from tests.support.speech import speech
@@ -103,8 +103,8 @@ async def interrupt(options: argparse.Namespace) -> None:
 
 
 async def backchannels(options: argparse.Namespace) -> None:
-    """Listening noises while the voice speaks: how many end its turn, and the longest silence of the others."""
-    ended, gaps = 0, list[float]()
+    """Listening noises while the voice speaks: how many end its turn, and when it is back after the others."""
+    ended, gaps, back = 0, list[float](), list[float]()
     async with house(options.engine) as running, calling(running, options.codec) as talk:
         await listening(talk)
         turn, whole = await told(talk, SENTENCE)
@@ -112,15 +112,20 @@ async def backchannels(options: argparse.Namespace) -> None:
         usual = whole.longest_silence(whole.since)
         for number in range(options.turns):
             turn, heard = await told(talk, SENTENCE)
-            talk.say(NOISES[number % len(NOISES)])
+            noise = NOISES[number % len(NOISES)]
+            talk.say(noise)
             await asyncio.sleep(3.0)
-            longest = heard.longest_silence(talk.phone.microphone.began[-1])
+            began = talk.phone.microphone.began[-1]
+            over = began + last_word(speech(noise, talk.phone.recording.rate), talk.phone.recording.rate)
+            longest, again = heard.longest_silence(began), first_sound(talk.phone.recording, over)
             if await cut_off(talk, turn):
                 ended += 1
             else:
                 gaps.append(longest * 1000)
+                back.append((again - over) * 1000)
     print(f"turns that ended: {ended} of {options.turns}; goal: at most 10 %")
-    report("longest pause of the others", gaps, f"300; {1000 * usual:.0f} ms where nobody speaks")
+    report("back after the noise", back, "300")
+    report("longest pause of the others", gaps, f"{1000 * usual:.0f} ms where nobody speaks")
 
 
 async def echo(options: argparse.Namespace) -> None:

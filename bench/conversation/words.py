@@ -27,7 +27,7 @@ from bench.conversation.sound import in_room
 from orchestrator.conversation.machine import HOLD_S
 from orchestrator.conversation.words import quiet_needed
 from orchestrator.listening.context import Context
-from orchestrator.listening.ear import RATE, Began, Ear, Onset, Pausing, blocks
+from orchestrator.listening.ear import RATE, Began, Ear, Lull, Onset, Pausing, blocks
 from orchestrator.listening.linear import BLOCK
 from orchestrator.listening.recogniser import Recogniser
 
@@ -132,6 +132,8 @@ class Listener:
             for event in ear.hear(block, reference):
                 if isinstance(event, Onset):
                     self.onsets += [] if event.lapsed else [number * BLOCK_S]
+                    continue
+                if isinstance(event, Lull):
                     continue
                 due = float("inf")
                 if isinstance(event, Began):

@@ -23,6 +23,11 @@ from examples.portrait.mesh import Mesh, cut
 from examples.portrait.people import Person, scaled
 from examples.portrait.sculpt import tubes
 from examples.portrait.skin import skin as skin_material
+from examples.portrait.teeth import teeth as teeth_material
+from examples.portrait.teeth import tongue
+
+_LOWER_TEETH = 0.001
+"""Metres above where the base mesh has them."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class Figure:
     def show(self, units: Mapping[str, float]) -> None:
         """The face with these face units on top of its own look."""
         self.mesh.show(kept_outside(self.mesh.posed(units), self.mesh, self.head.eyes))
+        lower = bpy.data.objects["lower-teeth"]
+        lower.location.z = _LOWER_TEETH - 0.008 * units.get("mouthFunnel", 0.0)  # such lips hide them
         self.hair.follow()
 
 
@@ -55,7 +62,7 @@ def build(folder: Path, person: Person, rng: np.random.Generator) -> Figure:
     shirt.data.materials.append(cloth)
     _collar(neckline, cloth)
     eyes = [_eye(mesh, side, person) for side in "lr"]
-    _mouth(mesh)
+    _mouth(mesh, person.drawn)
     head = Head(skin, eyes)
     if person.drawn:
         draw(head, person, rng)
@@ -92,14 +99,15 @@ def _eye(mesh: Mesh, side: str, person: Person) -> Eye:
     return eye
 
 
-def _mouth(mesh: Mesh) -> None:
+def _mouth(mesh: Mesh, drawn: bool) -> None:
     for name in ("upper-teeth", "lower-teeth"):
-        ivory = materials.plain(name, (0.80, 0.74, 0.64), 0.2, Subsurface_Weight=0.4, Subsurface_Scale=0.002)
-        teeth = _part(mesh, name, 1)
-        teeth.data.materials.append(ivory)
-        teeth.location.z = -0.002 if name == "upper-teeth" else 0.0  # hidden behind the lip otherwise
-    tongue = _part(mesh, "tongue", 1)
-    tongue.data.materials.append(materials.plain("tongue", (0.5, 0.16, 0.14), 0.35))
+        teeth = _part(mesh, name, 2)
+        teeth.data.materials.append(teeth_material(name, drawn))
+        if name == "upper-teeth":  # lips hide them otherwise
+            teeth.location.z = -0.002
+        else:
+            teeth.location = (0.0, 0.002, _LOWER_TEETH)
+    _part(mesh, "tongue", 1).data.materials.append(tongue(drawn))
 
 
 def _groom(head: Head, person: Person, skin: Any, rng: np.random.Generator) -> None:

@@ -18,7 +18,7 @@ def skin(folder: Path, person: Person) -> Any:
     scalp = n.new("Attribute", attribute_name="scalp").outputs["Fac"]
     tone = n.mix(n.multiply(scalp, 0.9), tone, scaled(person.hair_colour, 0.8))
     roughness = n.add(n.multiply(n.noise(90), 0.20), 0.36)
-    return n.finish(
+    material = n.finish(
         "BsdfPrincipled",
         Base_Color=tone,
         Roughness=n.subtract(roughness, n.multiply(lips, 0.12)),
@@ -29,7 +29,11 @@ def skin(folder: Path, person: Person) -> Any:
         Specular_IOR_Level=0.42,
         Sheen_Weight=0.06,
         Sheen_Roughness=0.4,
+        Emission_Color=(0.48, 0.10, 0.08),  # light that comes through the cheeks
+        Emission_Strength=n.multiply(n.mask("inside-mouth"), 0.08 if person.drawn else 0.010),
     )
+    material.cycles.emission_sampling = "NONE"
+    return material
 
 
 class _Skin(Nodes):

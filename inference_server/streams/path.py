@@ -62,8 +62,8 @@ def segments_of(body: BodyLoop) -> BodySegments | None:
         return None
     nose = np.asarray(body.landmarks[:, 1, 1], np.float64)
     chin = nose[starts[0]] - nose
-    looks = frozenset(int(start) for start, kind in body.segments if kind in _LOOKS_AWAY)
-    return BodySegments(starts, n, chin / max(float(np.abs(chin).max()), 1e-6), looks)
+    away = frozenset(int(start) for start, kind in body.segments if kind in _LOOKS_AWAY)
+    return BodySegments(starts, n, chin / max(float(np.abs(chin).max()), 1e-6), away & set(starts))
 
 
 class BodyPath:

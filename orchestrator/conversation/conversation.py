@@ -34,7 +34,7 @@ from orchestrator.conversation.sentences import LANGUAGE, sentences_in
 from orchestrator.conversation.tools import CallTools
 from orchestrator.conversation.transcript import Transcript
 from orchestrator.listening.ears import Ears, Speech
-from orchestrator.listening.messages import SpeechBegan, SpeechOnset, SpeechPaused, Words
+from orchestrator.listening.messages import EarlyWords, SpeechBegan, SpeechOnset, SpeechPaused, Words
 from orchestrator.listening.stt import TimedWord
 from orchestrator.speech.base import SpeechError
 from visavis.service.breaker import CircuitBreaker
@@ -176,6 +176,8 @@ class Conversation:
         match event:
             case SpeechOnset(_, lapsed):
                 self._do(self._machine.onset(lapsed, now))
+            case EarlyWords(_, text):
+                self._do(self._machine.early_words(text))
             case SpeechBegan(_, again):
                 if not again:
                     self._moments.began = now

@@ -30,7 +30,7 @@ from orchestrator.conversation.words import is_backchannel, is_echo, quiet_neede
 
 ONSET_S = 0.5
 """How long what may be speech is waited for to be some."""
-HOLD_S = 0.2
+HOLD_S = 0.18
 """From the onset of speech, as it is told, to a held voice."""
 INTERRUPT_S = 1.2
 """Speech over the voice that lasts longer is no listening noise."""
@@ -128,8 +128,14 @@ class TurnMachine:
         if self.state == "held":
             return []
         if self._voices:
-            return self._give_way("duck")
+            return self._give_way("duck") if self._way == "none" else []
         return self._unanswer(again)
+
+    def early_words(self, text: str) -> list[Act]:
+        """What may be all that was said over the voice: it goes on at once where that is nothing to stop for."""
+        if self._heard.speaks and self._voices and (is_backchannel(text) or is_echo(text, self.saying)):
+            return self._give_way("none")
+        return []
 
     def paused(self, pause: int, quiet_s: float, now: float) -> list[Act]:
         """Speech has paused, for so long by now; its words are on their way."""

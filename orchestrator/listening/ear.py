@@ -38,6 +38,9 @@ _MUCH_LOUDER = 100.0
 louder now, that is no echo."""
 PAUSE_FRAMES = 5
 """Quiet for so long is a pause, in which the utterance is recognised: 160 ms."""
+LULL_FRAMES = 3
+"""And 96 ms over our voice, which waits meanwhile, may be one: a word or two are recognised at once then."""
+_WORD_FRAMES = 28
 _GOES_ON_FRAMES = 40
 """Quiet for no longer than 1.3 s before it: an utterance goes on with the one before."""
 _SPEECH, _STILL_SPEECH = 0.5, 0.35
@@ -76,7 +79,16 @@ class Pausing:
     goes_on: bool = False
 
 
-EarEvent = Onset | Began | Pausing
+@dataclass(frozen=True, slots=True)
+class Lull:
+    """A word or two over our voice may be over: ``sound`` and ``goes_on`` of the pause that may come. Speech that
+    goes on instead is told, too."""
+
+    sound: Sound
+    goes_on: bool
+
+
+EarEvent = Onset | Began | Lull | Pausing
 
 
 class Ear:
@@ -99,6 +111,8 @@ class Ear:
         self._still = 0
         self._told = False  # of an onset
         self._quiet = 0
+        self._over_voice = False
+        self._lulled = False
         self._pauses = 0
         self._taken = False
         self._goes_on = False
@@ -192,6 +206,7 @@ class Ear:
                 return self._onset(onset)
             self._goes_on = self._taken and self._quiet <= _GOES_ON_FRAMES
             self._speaks, self._told, self._quiet = True, False, 0
+            self._over_voice, self._lulled = self._echoes, False
             beginning = self._beginning()
             self._utterance.extend(beginning)
             self._grown.extend(beginning)
@@ -201,18 +216,22 @@ class Ear:
         self._grown.append(words)
         if not loud:
             self._quiet += 1
+            short = self._over_voice and len(self._utterance) <= _WORD_FRAMES
+            if self._quiet == LULL_FRAMES and short:
+                self._lulled = True
+                return [Lull(np.concatenate(self._utterance), self._goes_on)]
             if self._quiet != PAUSE_FRAMES:
                 return []
             self._pauses += 1
             sound = np.concatenate(self._utterance)
             return [Pausing(self._pauses, sound, self._quiet * FRAME_MS, self._goes_on)]
         if self._quiet < PAUSE_FRAMES:
-            self._quiet = 0
-            return []
+            lull, self._lulled, self._quiet = self._lulled, False, 0
+            return [Began(again=True)] if lull else []
         if self._loud < ONSET_FRAMES - 1:
             self._quiet += 1
             return []
-        self._quiet = 0
+        self._quiet, self._lulled = 0, False
         return [Began(again=True)]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from orchestrator.listening.messages import (
     AskListening,
     CloseEar,
+    EarlyWords,
     EarMessage,
     EndListening,
     Hear,
@@ -45,7 +46,7 @@ PROGRAM = Program(
     silence_s=10.0,
     ping=AskListening,
 )
-Speech = SpeechOnset | SpeechBegan | SpeechPaused | Words
+Speech = SpeechOnset | SpeechBegan | EarlyWords | SpeechPaused | Words
 OnSpeech = Callable[[Speech], None]
 
 

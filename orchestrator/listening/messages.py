@@ -89,6 +89,15 @@ class SpeechPaused:
 
 
 @dataclass(frozen=True, slots=True)
+class EarlyWords:
+    """What may be all that was said over what the caller is sent, as soon as it is known: speech has not paused for
+    long enough yet."""
+
+    call_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Words:
     """What was said up to a pause; ``took_ms``: how long that took to recognise, ``words`` when each word was said,
     where that is known. ``failed``: nobody could recognise it."""
@@ -125,6 +134,6 @@ class EndListening:
 
 EarMessage = (
     RecogniseWith | ListeningReady | OpenEar | Hear | TakeUtterance | CloseEar | SpeechOnset | SpeechBegan
-    | SpeechPaused | Words | RecognitionService | AskListening | ListeningTurns | EndListening
+    | EarlyWords | SpeechPaused | Words | RecognitionService | AskListening | ListeningTurns | EndListening
 )  # fmt: skip
 codec = Codec[EarMessage](*typing.get_args(EarMessage))

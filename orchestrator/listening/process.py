@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.listening.ear import RATE, Began, Ear, EarEvent, Onset, Pausing, Sound, blocks
+from orchestrator.listening.ear import RATE, Began, Ear, EarEvent, Lull, Onset, Pausing, Sound, blocks
 from orchestrator.listening.messages import (
     AskListening,
     CloseEar,
+    EarlyWords,
     EarMessage,
     EndListening,
     Hear,
@@ -56,6 +57,7 @@ class CallEar:
         self.ear = Ear()
         self.recognition = recognition
         self.pause = 0
+        self.lull: Lull | None = None
         self._resampler = Resampler(RATE)
         self._reference: Sound = np.zeros(0, np.float32)
         self._next = -1
@@ -154,7 +156,12 @@ class Ears:
             return
         if isinstance(event, Began):
             ear.pause = 0
+            ear.lull = None
             self._channel.send(SpeechBegan(call_id, event.again))
+            return
+        if isinstance(event, Lull):
+            ear.lull = event
+            self._start(self._early_words(call_id, ear, event))
             return
         ear.pause = event.number
         self._channel.send(SpeechPaused(call_id, event.number, event.quiet_ms))
@@ -168,6 +175,12 @@ class Ears:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _early_words(self, call_id: str, ear: CallEar, event: Lull) -> None:
+        found = await ear.recognition.early_words(event.sound, lambda: ear.lull is event, event.goes_on)
+        if found is not None and found.text and ear.lull is event:
+            with contextlib.suppress(ChannelClosed):
+                self._channel.send(EarlyWords(call_id, found.text))
 
     async def _words(self, call_id: str, ear: CallEar, event: Pausing) -> None:
         def wanted() -> bool:

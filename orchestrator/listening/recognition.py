@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from orchestrator.listening.activity import FRAME
 from orchestrator.listening.context import Context, Understood
+from orchestrator.listening.ear import LULL_FRAMES, PAUSE_FRAMES
 from orchestrator.listening.recogniser import LANGUAGE, NoModel, Recogniser
 from orchestrator.listening.stt import (
     RATE,
@@ -103,11 +105,26 @@ class CallRecognition:
         self._all, self._transcriber = all_, transcriber
         self._known = primary_language(language) == LANGUAGE
         self._context = Context()
+        self._early: tuple[Sound, asyncio.Future[Understood | None]] | None = None
 
     def feed(self, sound: Sound) -> None:
         """The utterance has grown by this."""
         if self._transcriber is not None and len(sound):
             self._transcriber.feed(sound)
+
+    async def early_words(
+        self, sound: Sound, wanted: Callable[[], bool], goes_on: bool = False
+    ) -> Recognised | None:
+        """What was said in what may be all of an utterance; None where that is not known before it is sure.
+
+        ``words`` uses the same work where nothing but quiet follows.
+        """
+        if not self._known or (self._transcriber is not None and self._all.breaker.usable):
+            return None
+        work = asyncio.ensure_future(self._all.own(sound, self._context.before(goes_on), wanted))
+        self._early = sound, work
+        found = await work
+        return Recognised(found.text) if found is not None else None
 
     async def words(
         self, sound: Sound, wanted: Callable[[], bool], goes_on: bool = False
@@ -129,12 +146,22 @@ class CallRecognition:
                 return found
         if self._transcriber is not None and not self._known:
             return None
-        own = await self._all.own(sound, before, wanted)
+        own = await self._known_early(sound)
+        if own is None:
+            own = await self._all.own(sound, before, wanted)
         if own is None:
             return None
         if wanted():
             self._context.heard(own)
         return Recognised(own.text)
+
+    async def _known_early(self, sound: Sound) -> Understood | None:
+        early, self._early = self._early, None
+        if early is None or not np.array_equal(early[0], sound[: len(early[0])]):
+            return None
+        quiet = len(sound) - len(early[0])
+        found = await early[1] if quiet == (PAUSE_FRAMES - LULL_FRAMES) * FRAME else None
+        return found if found is not None and found.text else None
 
     def take(self) -> None:
         """The utterance is over."""

@@ -29,7 +29,10 @@ def test_segments_beyond_the_loop_are_left_out() -> None:
 
 @pytest.mark.parametrize(
     "told",
-    [{"width": 63}, {"height": 0}, {"loop_length": 0}, {"fps": Fraction(0)}, {"fps": Fraction(241)}],
+    [
+        *({"width": 63}, {"height": 0}, {"loop_length": 0}, {"fps": Fraction(0)}, {"fps": Fraction(241)}),
+        *({"loop_length": (1 << 20) + 1}, {"width": 1 << 18, "height": 1 << 18}),
+    ],
 )
 def test_an_avatar_that_cannot_be_is_refused(told: dict[str, object]) -> None:
     with pytest.raises(ProtocolError):

@@ -162,6 +162,37 @@ def test_listening_noises_coughs_and_our_own_words_let_the_voice_go_on(text: str
     assert talk.machine.state == "listening"
 
 
+def test_a_listening_noise_gives_the_voice_back_before_its_pause_is_long_enough_and_more_takes_it_again() -> (
+    None
+):
+    talk = Talk()
+    talk.speaking()
+    talk.acts.clear()
+    talk.begin()
+    talk.run(0.3)
+    talk.do(talk.machine.early_words("Mhm."))
+    assert talk.of(Yield) == [Yield("duck"), Yield("hold"), Yield("none")]
+    talk.run(0.05)
+    talk.do(talk.machine.began(True, talk.now))
+    talk.run(0.3)
+    assert talk.of(Yield)[3:] == [Yield("duck"), Yield("hold")] and not talk.of(CutShort)
+    talk.pause("Mhm, but no.")
+    assert talk.of(CutShort)
+
+
+def test_early_words_that_are_no_noise_wait_for_the_pause_and_for_more() -> None:
+    talk = Talk()
+    talk.speaking()
+    talk.acts.clear()
+    talk.begin()
+    talk.run(0.3)
+    talk.do(talk.machine.early_words("No."))
+    talk.do(talk.machine.began(True, talk.now))
+    assert talk.of(Yield, CutShort) == [Yield("duck"), Yield("hold")]
+    talk.pause("No, thank you.")
+    assert talk.of(CutShort)
+
+
 def test_what_may_be_speech_ducks_the_voice_at_once_and_holds_it_counted_from_there() -> None:
     talk = Talk()
     talk.speaking()

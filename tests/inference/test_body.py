@@ -11,6 +11,8 @@ import httpx
 import numpy as np
 import pytest
 
+from inference_server.engines.base import BodyLoop
+from inference_server.frontends.http import body as http_body
 from tests.support.avatar_client import connect, prepare
 from tests.support.http import client
 from tests.support.portraits import IRIS
@@ -69,6 +71,29 @@ async def test_each_picture_of_a_portrait_is_sent_once_where_the_client_asks_for
             assert isinstance(body.frames, SharedFrames)
             assert np.asarray(body.frames).tobytes() == whole.content
             await one.close()
+
+
+@pytest.mark.parametrize(
+    "accept, once",
+    [
+        (f"{PICTURES_ONCE}, */*;q=0.5", True),
+        (f"text/html, {PICTURES_ONCE.upper()} ; q=0.2", True),
+        (f"{PICTURES_ONCE};q=high", True),
+        (f"*/*, {PICTURES_ONCE};q=0", False),
+        (f"*/*, {PICTURES_ONCE}; Q=0.000", False),
+        (f"{PICTURES_ONCE}+zip", False),
+        (f"application/octet-stream;of={PICTURES_ONCE}", False),
+        ("*/*", False),
+        ("", False),
+        (",;q=,;;", False),
+    ],
+)
+def test_pictures_come_once_to_who_says_so(accept: str, once: bool) -> None:
+    pictures, still = np.zeros((1, 6, 4), np.uint8), np.zeros((1, 2, 3), np.float32)
+    told = "anna", 4, 4, Fraction(25), SharedFrames(pictures, np.array([0, 0])), still, still, pictures, ()
+    sent = http_body.answer(BodyLoop(*told, bytes(32)), accept, "")
+    assert (sent.media_type == PICTURES_ONCE) is once
+    assert int(sent.headers["content-length"]) == (8 + 24 if once else 2 * 24)
 
 
 def test_frames_that_share_no_pictures_are_each_their_own() -> None:

@@ -155,3 +155,14 @@ def test_what_was_told_is_kept_and_an_anchor_elsewhere_begins_anew() -> None:
 def test_bodies_without_segments_have_no_path() -> None:
     assert segments_of(body(())) is None
     assert segments_of(body(((3, 90), (90, 3)))) is None
+
+
+def test_what_is_told_of_a_place_where_the_body_is_not_cut_leads_nowhere() -> None:
+    whole = body()
+    stray = cast(BodyLoop, Body(whole.jumps, whole.landmarks, ((1, "away"), (len(whole) + 3, "glance"))))
+    found = segments_of(stray)
+    assert found is not None
+    path = BodyPath(found, FPS, Prosody(0), seed=1)
+    pcm, _ = melody(1.0)
+    indices = walk(path, pcm, 8000, 1500)
+    assert all(b == (a + 1) % len(whole) or a == b or (a, b) in whole.jumps for a, b in pairwise(indices))

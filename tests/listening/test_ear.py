@@ -5,8 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from orchestrator.listening.activity import FRAME
 from orchestrator.listening.context import Context, Understood, fitting
-from orchestrator.listening.ear import Began, Ear, EarEvent, Onset, Pausing, blocks
+from orchestrator.listening.ear import (
+    LULL_FRAMES,
+    PAUSE_FRAMES,
+    Began,
+    Ear,
+    EarEvent,
+    Lull,
+    Onset,
+    Pausing,
+    blocks,
+)
 from orchestrator.listening.linear import BLOCK, LinearCanceller
 from orchestrator.listening.recogniser import Recogniser, read_tokens
 from tests.listening.support import AGENT, Sound, echo, silence, speech, whole_blocks
@@ -87,6 +98,34 @@ def test_a_caller_is_heard_over_the_echo() -> None:
     (first, onset), (began, event) = heard(Ear(), near, agent)[:2]
     assert (onset, event) == (Onset(lapsed=False), Began(again=False))
     assert 6000 <= first < began <= 6000 + 330
+
+
+@pytest.mark.parametrize("over_voice", [False, True])
+def test_a_word_over_the_voice_may_be_all_before_the_pause_is_long_enough(over_voice: bool) -> None:
+    agent, at, words = speech(AGENT), 16_000 * 6, speech("Yeah.")
+    near = np.zeros_like(agent)
+    near[at : at + len(words)] = words
+    events = [
+        each for _, each in heard(Ear(), near, agent if over_voice else None) if not isinstance(each, Onset)
+    ]
+    assert [type(each) for each in events] == ([Began, Lull, Pausing] if over_voice else [Began, Pausing])
+    if over_voice:
+        lull, pause = events[1:]
+        assert isinstance(lull, Lull) and isinstance(pause, Pausing)
+        assert len(pause.sound) - len(lull.sound) == (PAUSE_FRAMES - LULL_FRAMES) * FRAME
+        assert np.array_equal(pause.sound[: len(lull.sound)], lull.sound)
+
+
+def test_who_goes_on_after_a_word_over_the_voice_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = speech(AGENT)[: 16_000 * 6]
+    loud = [0.0] * 150 + [1.0] * 10 + [0.0] * (PAUSE_FRAMES - 1) + [1.0] * 10 + [0.0] * 10
+    said = iter([*loud, *[0.0] * 100])
+    ear = Ear()
+    monkeypatch.setattr(ear, "_probability", lambda frame: next(said))
+    monkeypatch.setattr(ear, "_subtracted", lambda frame: 0.0)
+    events = [each for _, each in heard(ear, np.zeros_like(agent), agent) if not isinstance(each, Onset)]
+    assert [type(each) for each in events] == [Began, Lull, Began, Pausing]
+    assert events[2] == Began(again=True)
 
 
 def test_a_click_over_the_voice_is_taken_back_and_without_the_voice_is_none() -> None:

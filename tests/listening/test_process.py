@@ -6,17 +6,19 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import numpy as np
 import pytest
 
-from orchestrator.listening.ear import EarEvent
+from orchestrator.listening.activity import FRAME
+from orchestrator.listening.context import Understood
+from orchestrator.listening.ear import LULL_FRAMES, PAUSE_FRAMES, EarEvent
 from orchestrator.listening.ears import Ears
 from orchestrator.listening.messages import EarMessage, Hear, SpeechBegan, SpeechPaused, Words
 from orchestrator.listening.process import CallEar
 from orchestrator.listening.recognition import Recognition
-from orchestrator.listening.stt import SttSettings
+from orchestrator.listening.stt import Recognised, SttSettings
 from tests.listening.support import silence, speech
 from tests.support.scripted import script, websocket_service
 from tests.support.waiting import until
@@ -61,6 +63,26 @@ def test_what_was_sent_goes_with_the_voice_that_came_then_however_long_that_has_
         voice, sent = np.full(320, step - behind, "<i2"), np.full(320, step, "<i2")
         ear.hear(Hear("a", step * 320, 640, 16_000, voice.tobytes() + sent.tobytes(), behind * 320))
     assert all(voice == sent for voice, sent in pairs[3:])
+
+
+async def test_what_was_recognised_early_is_not_recognised_again_where_only_quiet_followed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recognition, asked = Recognition(lambda state: None), list[int]()
+
+    async def own(sound: np.ndarray, before: object, wanted: Callable[[], bool]) -> Understood:
+        asked.append(len(sound))
+        return Understood(sound, (), "Mhm.")
+
+    monkeypatch.setattr(recognition, "own", own)
+    call = recognition.of_call("en", 8000)
+    word, quiet = np.ones(20 * FRAME, np.float32), np.zeros((PAUSE_FRAMES - LULL_FRAMES) * FRAME, np.float32)
+    for sound, times in ((np.concatenate((word, quiet)), 1), (np.concatenate((word, quiet + 0.1, quiet)), 2)):
+        asked.clear()
+        assert await call.early_words(word, lambda: True) == Recognised("Mhm.")
+        assert await call.words(sound, lambda: True) == Recognised("Mhm.")
+        assert len(asked) == times
+    await recognition.close()
 
 
 @pytest.mark.process

@@ -28,7 +28,7 @@ from tests.support.fake_server import (
     of_another_version,
     of_segments,
 )
-from visavis import GrpcAvatarProvider, MockAvatarProvider, errors
+from visavis import AvatarSource, BodyCache, GrpcAvatarProvider, MockAvatarProvider, ServerPool, errors
 from visavis.roomkit.grpc_provider import grpc_addresses
 from visavis.roomkit.provider import ProviderOptions, ServerAvatarProvider
 from visavis.roomkit.types import AvatarProvider, VideoFrame
@@ -273,7 +273,7 @@ async def test_a_face_listens_nods_and_thinks_as_it_is_told(tmp_path: Path) -> N
             frames = [face.get_idle_frame() for _ in range(ticks)]
             return entered([body_index(frame) for frame in frames if frame])
 
-        assert set(look(1000)) == {"breath", "tilt", "away"}
+        assert set(look(1000)) == {"breath", "tilt"}
         face.user_speaks(True)
         assert set(look(1000)[1:]) == {"breath", "tilt", "lift"}
         await asyncio.sleep(1.05)
@@ -282,7 +282,27 @@ async def test_a_face_listens_nods_and_thinks_as_it_is_told(tmp_path: Path) -> N
         face.show_state("thinking")
         assert set(look(1000)[1:]) == {"away", "tilt"}
         face.show_state("idle")
-        assert set(look(1000)[1:]) == {"breath", "tilt", "away"}
+        assert set(look(1000)[1:]) == {"breath", "tilt"}
+
+
+@pytest.mark.parametrize("options", [{}, {"is_async": False}])
+async def test_thinking_that_is_told_while_something_is_said_follows_it(
+    options: dict[str, bool], tmp_path: Path
+) -> None:
+    async with (
+        fake_server(of_segments()) as server,
+        provider(server, tmp_path=tmp_path, codec="raw_yuv420p", **options) as (face, seen),
+    ):
+        await face.start(IMAGE, width=WIDTH, height=HEIGHT)
+        await until(lambda: server.sessions == 1)
+        shown = await asyncio.to_thread(face.feed_audio, SECOND, 16000)
+        await until(lambda: any(map(has_mouth, shown or seen)))
+        face.show_state("thinking")
+        await asyncio.to_thread(face.feed_audio, SECOND, 16000)
+        await asyncio.to_thread(face.end_turn if face.is_async else face.flush)
+        await until(lambda: face._session is not None and face._session._ticking is None)
+        frames = [face.get_idle_frame() for _ in range(1000)]
+        assert set(entered([body_index(frame) for frame in frames if frame])[1:]) == {"away", "tilt"}
 
 
 async def test_the_body_goes_where_the_server_leads_it_while_it_speaks(tmp_path: Path) -> None:
@@ -300,6 +320,26 @@ async def test_the_body_goes_where_the_server_leads_it_while_it_speaks(tmp_path:
     spoken = [frame for frame in seen if has_mouth(frame)]
     late = [body_index(frame) for frame in spoken if (frame.metadata["sample"] or 0) > 16_000]
     assert len(late) > 20 and min(late) >= max(SEGMENTS)
+
+
+async def test_sound_that_comes_as_it_ends_begins_no_conversation_of_a_new_version(tmp_path: Path) -> None:
+    async with (
+        fake_server() as server,
+        provider(server, tmp_path=tmp_path) as (face, _),
+        ServerPool([server.address]) as pool,
+    ):
+        await face.start(IMAGE, width=WIDTH, height=HEIGHT)
+        await until(lambda: server.sessions == 1)
+        session = face._session
+        assert session is not None
+        session._next = await pool.ready(AvatarSource(IMAGE, WIDTH, HEIGHT), BodyCache(tmp_path))
+        opened = session._stream
+        await face.stop()
+        before = session._last_fed
+        session.feed(np.zeros(160, np.int16))
+        session.end()
+        await asyncio.sleep(0.1)
+        assert session._stream is opened and session._last_fed == before and session._ticking is None
 
 
 @pytest.mark.parametrize("options", [{}, {"continuous": True}, {"is_async": False}])

@@ -107,7 +107,6 @@ async def test_it_listens_nods_at_a_pause_and_thinks_until_it_speaks(monkeypatch
         end = next(at for at, state in states if state == last and at > start)
         return [kind for at, kind in entered if start + 0.2 < at < end]
 
-    print(states)
     listening = between("user speaking", "user listening")
     assert len(listening) >= 3 and set(listening) <= {"breath", "tilt", "lift"}
     paused, thinks = (

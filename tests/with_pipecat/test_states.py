@@ -42,7 +42,7 @@ from tests.support.house import tone
 from tests.support.vowels import vowels
 from visavis.pipecat import VisavisVideoService
 
-LISTENS, THINKS, IDLES = {"breath", "tilt", "lift"}, {"away", "tilt"}, {"breath", "tilt", "away"}
+LISTENS, THINKS, IDLES = {"breath", "tilt", "lift"}, {"away", "tilt"}, {"breath", "tilt"}
 
 
 @pytest.fixture(autouse=True)
@@ -169,3 +169,11 @@ async def test_what_an_application_knows_is_shown() -> None:
         if isinstance(f, OutputImageRawFrame)
     ]
     assert {SEGMENTS[index] for index in indices[11:] if index in SEGMENTS} == THINKS
+
+
+async def test_a_reply_whose_voice_fails_is_thought_of_no_more() -> None:
+    seen = await shown(
+        *(LLMFullResponseStartFrame(), SleepFrame(0.5), TTSStartedFrame(), LLMFullResponseEndFrame()),
+        *(TTSStoppedFrame(), SleepFrame(3)),
+    )
+    assert "breath" in between(seen, TTSStoppedFrame)

@@ -24,7 +24,7 @@ from visavis.roomkit.types import VideoFrame
 
 pytestmark = pytest.mark.usefixtures("providers_loop")
 
-LISTENS, IDLES = {"breath", "tilt", "lift"}, {"breath", "tilt", "away"}
+LISTENS, IDLES = {"breath", "tilt", "lift"}, {"breath", "tilt"}
 
 
 @contextlib.asynccontextmanager

@@ -9,6 +9,8 @@ from visavis.errors import ProtocolError
 from visavis.frames import Frame
 
 _FASTEST = 240
+_LONGEST = 1 << 20  # loop frames, and
+_MOST_BYTES = 1 << 36  # of their pixels: beyond what any body has, and what a client can still take
 _WINDOW_MS = 400  # of a server that does not tell
 
 
@@ -18,6 +20,11 @@ def checked_avatar(avatar: Avatar) -> Avatar:
     if min(avatar.width, avatar.height, avatar.loop_length) < 1 or avatar.width % 2 or avatar.height % 2:
         raise ProtocolError(
             f"the server described an avatar of {avatar.width}x{avatar.height}, {avatar.loop_length} frames"
+        )
+    if avatar.loop_length > _LONGEST or avatar.loop_length * avatar.frame_bytes > _MOST_BYTES:
+        raise ProtocolError(
+            f"the server described a body of {avatar.loop_length} frames of {avatar.width}x{avatar.height}, more"
+            " than a client takes"
         )
     if not 1 <= avatar.fps <= _FASTEST:
         raise ProtocolError(f"the server named the frame rate {avatar.fps}")

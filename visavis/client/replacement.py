@@ -33,10 +33,11 @@ class Replacement:
         self._fetch = fetch
         self._pace = ReplacementPace()
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     def begin(self, avatar: Avatar) -> None:
-        """Without effect while another one is under way."""
-        if self._task is None or self._task.done():
+        """Without effect while another one is under way, and after :meth:`close`."""
+        if not self._closed and (self._task is None or self._task.done()):
             self._task = logged(asyncio.create_task(self._run(avatar)), "another body")
 
     async def _run(self, avatar: Avatar) -> None:
@@ -45,6 +46,7 @@ class Replacement:
 
     async def close(self) -> None:
         """The conversation has ended."""
+        self._closed = True
         task, self._task = self._task, None
         if task is not None:
             task.cancel()

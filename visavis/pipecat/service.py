@@ -158,6 +158,8 @@ class VisavisVideoService(AIService):
                 self._think()
             case TTSStartedFrame():
                 self._unsaid = False
+            case TTSStoppedFrame() if not self._open:  # without a sound
+                self._think()
             case LLMFullResponseEndFrame() if self._unsaid:
                 self._unsaid = False
                 self._think()

@@ -93,6 +93,7 @@ class ProviderSession:
         self._ticking: asyncio.Task[None] | None = None
         self._told_end = True
         self._last_fed = 0.0
+        self._turn = 0  # heard last
         self._underway = 0  # samples that were fed and that the loop has not taken yet
         self._sequence = 0
         self._began = time.monotonic()
@@ -121,6 +122,8 @@ class ProviderSession:
         if self._ticking is not None:
             self._ticking.cancel()
             await asyncio.gather(self._ticking, return_exceptions=True)
+        with self._lock:  # what others feed yet has no effect
+            self._pacer = self._pull = None
         if self._stream is not None:
             await self._stream.close()
         await asyncio.gather(*self._closing, return_exceptions=True)
@@ -247,7 +250,7 @@ class ProviderSession:
     async def _settle(self, pull: PullMode, pcm: NDArray[np.int16], end: bool) -> tuple[Body, list[Picture]]:
         """The pictures that this audio settles, and their body."""
         self._use_next()
-        if len(pcm):
+        if len(pcm) and pull.idle:
             self._attention.answer()
         body, pictures = self._body, await pull.feed(pcm, end)
         self._use_next()
@@ -286,7 +289,8 @@ class ProviderSession:
                 with self._lock:
                     picture = pacer.tick(due)
                     self._pictures.put(Shown(picture, self._body, due, pacer.heard))
-                if pacer.heard is not None:
+                if pacer.heard is not None and pacer.heard[0] != self._turn:
+                    self._turn = pacer.heard[0]
                     self._attention.answer()
                 count += 1
                 over = self._told_end or due - self._last_fed > _LINGER_S
