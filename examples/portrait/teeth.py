@@ -36,7 +36,7 @@ _ROWS = {
 
 def tongue(drawn: bool) -> Any:
     """Moist, and a little light that comes through the cheeks."""
-    glow = {"Emission_Color": (0.60, 0.13, 0.11), "Emission_Strength": 0.12 if drawn else 0.014}
+    glow = {"Emission_Color": (0.60, 0.13, 0.11), "Emission_Strength": 0.05 if drawn else 0.014}
     return _unlit(plain("tongue", (0.56, 0.16, 0.14), 0.35, **glow))
 
 
