@@ -23,8 +23,8 @@ from examples.portrait.mesh import Mesh, cut
 from examples.portrait.people import Person, scaled
 from examples.portrait.sculpt import tubes
 from examples.portrait.skin import skin as skin_material
+from examples.portrait.teeth import shine, tongue
 from examples.portrait.teeth import teeth as teeth_material
-from examples.portrait.teeth import tongue
 
 _LOWER_TEETH = 0.001
 """Metres above where the base mesh has them."""
@@ -43,6 +43,7 @@ class Figure:
         self.mesh.show(kept_outside(self.mesh.posed(units), self.mesh, self.head.eyes))
         lower = bpy.data.objects["lower-teeth"]
         lower.location.z = _LOWER_TEETH - 0.008 * units.get("mouthFunnel", 0.0)  # such lips hide them
+        shine(units.get("mouthUpperUpLeft", 0.0) / 0.4)
         self.hair.follow()
 
 

@@ -30,7 +30,7 @@ def skin(folder: Path, person: Person) -> Any:
         Sheen_Weight=0.06,
         Sheen_Roughness=0.4,
         Emission_Color=(0.48, 0.10, 0.08),  # light that comes through the cheeks
-        Emission_Strength=n.multiply(n.mask("inside-mouth"), 0.08 if person.drawn else 0.010),
+        Emission_Strength=n.multiply(n.mask("inside-mouth"), 0.02 if person.drawn else 0.010),
     )
     material.cycles.emission_sampling = "NONE"
     return material

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from examples.portrait.blender import bpy
 from examples.portrait.materials import plain
 from examples.portrait.nodes import Nodes
 
@@ -12,6 +13,7 @@ _IVORY = (0.90, 0.80, 0.64)
 _GAP = (0.42, 0.25, 0.17)
 _GUM = (0.58, 0.22, 0.20)
 _MIDDLE = 0.7082  # of the face, in the base mesh's UV; so are the numbers below
+_LIGHT = "light"
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ _ROWS = {
 
 def tongue(drawn: bool) -> Any:
     """Moist, and a little light that comes through the cheeks."""
-    glow = {"Emission_Color": (0.60, 0.13, 0.11), "Emission_Strength": 0.12 if drawn else 0.014}
+    glow = {"Emission_Color": (0.60, 0.13, 0.11), "Emission_Strength": 0.05 if drawn else 0.014}
     return _unlit(plain("tongue", (0.56, 0.16, 0.14), 0.35, **glow))
 
 
@@ -59,7 +61,7 @@ def teeth(name: str, drawn: bool) -> Any:
     behind = n.smoothstep(along, 0.004, 0.020, To_Min=1.0, To_Max=0.12)  # cheeks shade the molars
     front = n.smoothstep(height, -0.10, 0.05)
     crown = n.smoothstep(height, 0.25, 0.95, To_Min=1.0, To_Max=0.45)  # and the lips what they cover
-    shine = n.multiply(n.multiply(behind, crown), front)
+    lit = n.multiply(n.multiply(behind, crown), n.multiply(front, n.new("Value", name=_LIGHT).outputs[0]))
     corner = n.multiply(near, 0.13)
     return _unlit(
         n.finish(
@@ -70,10 +72,16 @@ def teeth(name: str, drawn: bool) -> Any:
             Subsurface_Scale=0.001,
             Normal=n.new("Bump", Strength=0.7, Distance=0.0010, Height=n.subtract(1.0, near)).outputs[0],
             Emission_Color=colour,
-            Emission_Strength=n.multiply(shine, row.light * (1.0 if drawn else 0.45)),
+            Emission_Strength=n.multiply(lit, row.light * (1.0 if drawn else 0.45)),
             Alpha=n.math("GREATER_THAN", n.math("ABSOLUTE", n.subtract(height, -0.02)), corner),
         )
     )
+
+
+def shine(lifted: float) -> None:
+    """Let as much light at the teeth as a lip does that is ``lifted`` 0..1."""
+    for name in _ROWS:
+        bpy.data.materials[name].node_tree.nodes[_LIGHT].outputs[0].default_value = min(1.0, max(0.2, lifted))
 
 
 def _unlit(material: Any) -> Any:
