@@ -145,6 +145,22 @@ def test_mouths_are_the_rendered_ones(name: str) -> None:
         assert np.abs(edge - edge[REST]).max() <= 1
 
 
+@pytest.mark.parametrize("name", sorted({*MOUTHS} - {"ruth"}))
+def test_teeth_are_light_and_have_gaps(name: str) -> None:
+    """The lightest row above the dark of a wide mouth, a quarter of the mouth to either side of its middle."""
+    pictures, region = atlas(name, 512)
+    points = body(name, 512).landmarks[0] - [region.x, region.y]
+    mouth = float(np.linalg.norm(points[61] - points[291]))
+    x, y = points[13]
+    luma = i420_planes(pictures[POSES.index(Pose(1.0, 1.0))], region.width, region.height)[0].astype(float)
+    rows = luma[int(y - 0.05 * mouth) : int(y + 0.2 * mouth), int(x - mouth / 4) : int(x + mouth / 4)]
+    dark = int(rows.mean(1).argmin())
+    teeth = max(rows[max(0, dark - int(mouth / 10)) : dark], key=np.mean)
+    assert teeth.mean() > 155
+    even = cv2.GaussianBlur(teeth[None], (0, 0), 0.05 * mouth)[0]
+    assert (teeth / even).std() > 0.035
+
+
 @pytest.mark.parametrize("size", [(320, 240), (640, 360), (1280, 720)])
 def test_rendered_mouths_fit_any_size(size: tuple[int, int]) -> None:
     width, height = size
