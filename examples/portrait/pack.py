@@ -1,9 +1,9 @@
 """Rendered mouths, lids and depth to what ships beside a picture: ``inference_server/avatars/portrait/cast``.
 
-    python -m examples.portrait.pack SHEETS PICTURE.png OUT.npz
+    python -m examples.portrait.pack SHEETS PICTURE.png OUT.npz [--paint-mouths]
 
 ``SHEETS`` is the folder that ``python -m examples.portrait --sheets`` fills. Needs no Blender, but the product's
-environment.
+environment. With ``--paint-mouths`` lids and depth alone: the mouth is painted, as on a photograph.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _NEEDED = {
 _FEATHER = 10  # pixels
 
 
-def pack(sheets: Path, picture: Path) -> dict[str, Any]:
+def pack(sheets: Path, picture: Path, paint_mouths: bool = False) -> dict[str, Any]:
     """The arrays of the file."""
     about = json.loads((sheets / "about.json").read_text())
     whole = load_image(picture.read_bytes())
@@ -52,7 +52,9 @@ def pack(sheets: Path, picture: Path) -> dict[str, Any]:
     ):
         files = {index: sheets / f"{prefix}-{index:0{digits}d}.png" for index in range(len(values))}
         there = {index: _rgb(file) for index, file in files.items() if file.exists()}
-        if not set(there) >= (_NEEDED if name == "mouths" else set(files)):
+        if not set(there) >= (_NEEDED if name == "mouths" else set(files)) or (
+            name == "mouths" and paint_mouths
+        ):
             continue
         tiles = [_seen(there, index) if name == "mouths" else there[index] for index in files]
         rest = _rgb(sheets / f"{prefix}-rest.png")
@@ -120,9 +122,10 @@ def main() -> None:
     parser.add_argument("sheets", type=Path)
     parser.add_argument("picture", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--paint-mouths", action="store_true")
     options = parser.parse_args()
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(options.out, **pack(options.sheets, options.picture))
+    np.savez_compressed(options.out, **pack(options.sheets, options.picture, options.paint_mouths))
 
 
 if __name__ == "__main__":
