@@ -21,6 +21,7 @@ from orchestrator.listening.stt import (
     SttSettings,
     Transcriber,
 )
+from orchestrator.listening.turns import ShortestFirst
 from visavis.language import primary_language
 from visavis.service.breaker import CircuitBreaker, ServiceState
 from visavis.service.logs import Log
@@ -54,6 +55,7 @@ class Recognition:
         self.breaker = CircuitBreaker("stt", "")
         self._on_change = on_change
         self._thread = ThreadPoolExecutor(1, "recogniser")
+        self._turns = ShortestFirst()
         self._own: Recogniser | None = None
 
     async def load(self, settings: SttSettings) -> str:
@@ -80,7 +82,8 @@ class Recognition:
         def work() -> Understood:
             return recognise.understand(sound, before) if wanted() else Understood(sound, (), "")
 
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        async with self._turns.turn(len(sound)):
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def close(self) -> None:
         """No call is left."""
