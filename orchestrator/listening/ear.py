@@ -41,6 +41,8 @@ PAUSE_FRAMES = 5
 LULL_FRAMES = 3
 """And 96 ms over our voice, which waits meanwhile, may be one: a word or two are recognised at once then."""
 _WORD_FRAMES = 28
+_CUT_IN_FRAMES = 45
+"""Of an utterance over our voice, which yields meanwhile: whoever speaks so is no echo of it."""
 _GOES_ON_FRAMES = 40
 """Quiet for no longer than 1.3 s before it: an utterance goes on with the one before."""
 _SPEECH, _STILL_SPEECH = 0.5, 0.35
@@ -124,7 +126,7 @@ class Ear:
         sounding = float(reference @ reference) > _AUDIBLE * BLOCK
         self._learnt += sounding
         self._since = 0 if sounding else self._since + 1
-        if self._since < _LATE_BLOCKS:
+        if self._since < _LATE_BLOCKS and not (self._speaks and len(self._utterance) <= _CUT_IN_FRAMES):
             self._near.append(float(near @ near) / BLOCK)
         unsure = self._learnt < _LEARNING_BLOCKS and self._echoes
         ends = [np.clip(each * 32768, -32768, 32767).astype(np.int16) for each in (near, reference)]

@@ -148,6 +148,25 @@ def test_a_caller_with_a_handset_is_heard_over_the_voice_at_once(seconds: float)
     assert first <= began - 40 and began - 1000 * seconds <= 260
 
 
+def test_a_caller_with_a_handset_who_cuts_in_again_and_again_is_heard_each_time() -> None:
+    agent, caller, quiet = (
+        speech(AGENT)[16_000 * 2 :],
+        speech("No, wait, I want something else."),
+        16_000 // 2,
+    )
+    ear = Ear()
+    heard(ear, np.zeros(16_000 * 4, np.float32), agent[: 16_000 * 4])
+    for _ in range(6):
+        near, sent = np.zeros(16_000 + len(caller) + quiet, np.float32), agent[: 16_000 + 4800]
+        near[16_000 : 16_000 + len(caller)] = caller
+        events = heard(ear, near, np.concatenate((sent, np.zeros(len(near) - len(sent), np.float32))))
+        began = [at for at, each in events if each == Began(again=False)]
+        assert began and began[0] - 1000 <= 260
+        usual = sorted(ear._near)[4 * len(ear._near) // 5]
+        assert usual < 1e-6  # what was said over our voice is not taken for its echo
+        ear.take(next(each.number for _, each in reversed(events) if isinstance(each, Pausing)))
+
+
 def test_words_under_double_talk_are_recognised_behind_the_linear_canceller() -> None:
     agent, caller = speech(AGENT), speech("Please stop. I would like to talk to somebody.")
     near = echo(agent, 120, -8)
