@@ -76,6 +76,7 @@ class Conversation:
         self._limiting: asyncio.TimerHandle | None = None
         self._ending = False
         self._failures = 0
+        self._pause_told = False
         self._not_heard = 0
         self._machine = TurnMachine(ears.words_s)
         self._moments = Moments()
@@ -181,10 +182,13 @@ class Conversation:
             case SpeechBegan(_, again):
                 if not again:
                     self._moments.began = now
-                self._call.tell("speech_started", {})
+                if not again or self._pause_told:
+                    self._pause_told = False
+                    self._call.tell("speech_started", {})
                 self._do(self._machine.began(again, now))
             case SpeechPaused(_, pause, quiet_ms):
                 self._moments.quiet = now - quiet_ms / 1000
+                self._pause_told = True
                 self._call.tell("speech_stopped", {"quiet_ms": quiet_ms})
                 self._do(self._machine.paused(pause, quiet_ms / 1000, now))
             case Words(_, pause, text, _, words, failed):

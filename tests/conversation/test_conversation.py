@@ -405,6 +405,17 @@ async def test_a_caller_who_is_not_heard_is_asked_again_and_then_told_the_keys()
     talk.conversation.close()
 
 
+async def test_that_somebody_speaks_is_told_once_until_a_pause_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    talk, events = Talk(), list[str]()
+    monkeypatch.setattr(talk.call, "tell", lambda event, details: events.append(event))
+    for again in (False, True):  # a lull over the voice was no pause
+        talk.ears.on_speech(SpeechBegan("c1", again))
+    talk.ears.on_speech(SpeechPaused("c1", 1, 160))
+    talk.ears.on_speech(SpeechBegan("c1", True))
+    assert events == ["speech_started", "speech_stopped", "speech_started"]
+    talk.conversation.close()
+
+
 async def test_who_speaks_while_the_ear_dies_is_asked_again() -> None:
     talk = Talk(["We are open."])
     talk.ears.on_speech(SpeechBegan("c1", False))
