@@ -122,7 +122,11 @@ class TurnMachine:
     def began(self, again: bool, now: float) -> list[Act]:
         """Somebody speaks; ``again``: in the same utterance as before."""
         heard = self._heard
-        heard.speaks, heard.began_at = True, min(now, heard.onset_at)
+        if not (
+            again and heard.speaks and self._way != "none"
+        ):  # else the same speech over a voice that waits
+            heard.began_at = min(now, heard.onset_at)
+        heard.speaks = True
         heard.onset_at = heard.quiet_at = heard.words_by = NEVER
         heard.text = None
         if self.state == "held":

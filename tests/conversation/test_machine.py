@@ -18,7 +18,15 @@ from orchestrator.conversation.acts import (
     Take,
     Yield,
 )
-from orchestrator.conversation.machine import FILL_S, GIVE_UP_S, HOLD_S, NEVER, ONSET_S, TurnMachine
+from orchestrator.conversation.machine import (
+    FILL_S,
+    GIVE_UP_S,
+    HOLD_S,
+    INTERRUPT_S,
+    NEVER,
+    ONSET_S,
+    TurnMachine,
+)
 from orchestrator.conversation.words import closed, dictates, is_backchannel, is_echo, quiet_needed
 
 
@@ -189,6 +197,8 @@ def test_early_words_that_are_no_noise_wait_for_the_pause_and_for_more() -> None
     talk.do(talk.machine.early_words("No."))
     talk.do(talk.machine.began(True, talk.now))
     assert talk.of(Yield, CutShort) == [Yield("duck"), Yield("hold")]
+    talk.run(INTERRUPT_S - 0.3 - 0.064 + 0.01)  # counted from the first word
+    assert talk.of(CutShort)
     talk.pause("No, thank you.")
     assert talk.of(CutShort)
 
