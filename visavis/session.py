@@ -23,7 +23,6 @@ from visavis.playout.player import FacePicture, Player, SpeechFinished, SpeechSt
 from visavis.playout.playout import Playout
 from visavis.playout.turn import PCM
 from visavis.service.logs import Log
-from visavis.service.unhandled import logged
 
 __all__ = ["AvatarSession", "FacePicture", "FaceState", "SessionEvent", "SpeechFinished", "SpeechStarted"]
 
@@ -88,7 +87,6 @@ class AvatarSession:
         self._streams = 0
         self._next: tuple[Avatar, Body] | None = None  # to be shown once nothing is said
         self._replacement = Replacement(self._replace)
-        self._closing: set[asyncio.Task[None]] = set()  # streams of bodies that are shown no more
         self._attention = Attention(time.monotonic)
         self._opened: Player | None = None
         self._readers = 0
@@ -112,7 +110,6 @@ class AvatarSession:
         if self._stream is not None:
             await self._stream.close()
         await self._replacement.close()
-        await asyncio.gather(*self._closing, return_exceptions=True)
 
     # -- what it is --
 
@@ -235,9 +232,7 @@ class AvatarSession:
         playout, stream = self._open(avatar, body)
         self._player.use(body, playout, stream, stream.start_delay)
         if before is not None:
-            task = logged(asyncio.create_task(before.close()), "avatar session")
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self._replacement.retire(before.close())
 
     async def _ready(self) -> tuple[Avatar, Body]:
         waits_for = "the avatar is being prepared"

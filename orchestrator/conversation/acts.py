@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 State = Literal["listening", "thinking", "speaking", "held"]
+Way = Literal["none", "duck", "hold"]
+"""How the voice gives way to whoever speaks over it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Take:
 class Yield:
     """How loud the voice is from now on, see ``GiveWay``."""
 
-    how: Literal["none", "duck", "hold"]
+    how: Way
 
 
 @dataclass(frozen=True, slots=True)

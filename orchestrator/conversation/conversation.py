@@ -89,7 +89,6 @@ class Conversation:
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self._shown = ""
-        self._way = "none"
 
     @property
     def state(self) -> str:
@@ -126,7 +125,7 @@ class Conversation:
             reply.close()
         self._replies.clear()
         self._ears.leave(self._call.call_id)
-        if self._way != "none":
+        if self._machine.way != "none":
             self._call.give_way("none")  # whoever speaks next in this call is as loud as ever
         self._call.show_state("")
         logged(asyncio.create_task(self._dialogue.close()), "dialogue")
@@ -221,10 +220,8 @@ class Conversation:
             case Take(pause):
                 self._ears.take(self._call.call_id, pause)
             case Yield(how):
-                self._way = how
                 self._call.give_way(how)
             case CutShort():
-                self._way = "none"
                 self._call.interrupt()
             case Partial(text):
                 self._call.tell("transcript", {"speaker": "caller", "text": text, "final": False})

@@ -24,6 +24,7 @@ from orchestrator.conversation.acts import (
     State,
     Take,
     Unheard,
+    Way,
     Yield,
 )
 from orchestrator.conversation.words import is_backchannel, is_echo, quiet_needed
@@ -93,15 +94,16 @@ class TurnMachine:
         self._reply: _Reply | None = None
         self._replies = 0
         self._voices = 0
-        self._way: str = "none"
+        self.way: Way = "none"
+        """How the voice gives way now."""
 
     @property
     def deadline(self) -> float:
         """When ``tick`` is due."""
         heard, reply = self._heard, self._reply
         times = [heard.words_by, heard.keys_by, heard.onset_at + ONSET_S, self._ends_at()]
-        if heard.speaks and self._way != "none":
-            times.append(heard.began_at + (HOLD_S if self._way == "duck" else INTERRUPT_S))
+        if heard.speaks and self.way != "none":
+            times.append(heard.began_at + (HOLD_S if self.way == "duck" else INTERRUPT_S))
         if reply is not None and self.state != "held":
             times.append(reply.due_at)
         return min(times)
@@ -114,7 +116,7 @@ class TurnMachine:
         if lapsed:
             waited, heard.onset_at = heard.onset_at != NEVER, NEVER
             return self._give_way("none") if waited else []
-        if self.state == "held" or not self._voices or self._way != "none":
+        if self.state == "held" or not self._voices or self.way != "none":
             return []
         heard.onset_at = now
         return self._give_way("duck")
@@ -122,17 +124,15 @@ class TurnMachine:
     def began(self, again: bool, now: float) -> list[Act]:
         """Somebody speaks; ``again``: in the same utterance as before."""
         heard = self._heard
-        if not (
-            again and heard.speaks and self._way != "none"
-        ):  # else the same speech over a voice that waits
-            heard.began_at = min(now, heard.onset_at)
+        if not (again and heard.speaks and self.way != "none"):
+            heard.began_at = min(now, heard.onset_at)  # else it is the same speech over a voice that waits
         heard.speaks = True
         heard.onset_at = heard.quiet_at = heard.words_by = NEVER
         heard.text = None
         if self.state == "held":
             return []
         if self._voices:
-            return self._give_way("duck") if self._way == "none" else []
+            return self._give_way("duck") if self.way == "none" else []
         return self._unanswer(again)
 
     def early_words(self, text: str) -> list[Act]:
@@ -254,9 +254,9 @@ class TurnMachine:
         if now >= heard.words_by:
             heard.words_by = NEVER  # the recogniser has not answered
             acts += self._not_recognised()
-        if heard.speaks and self._way == "duck" and now >= heard.began_at + HOLD_S:
+        if heard.speaks and self.way == "duck" and now >= heard.began_at + HOLD_S:
             acts += self._give_way("hold")
-        if heard.speaks and self._way == "hold" and now >= heard.began_at + INTERRUPT_S:
+        if heard.speaks and self.way == "hold" and now >= heard.began_at + INTERRUPT_S:
             acts += self._interrupt()
         if now >= self._ends_at():
             text, heard.text = f"{heard.carried} {heard.text or ''}".strip(), None
@@ -314,7 +314,7 @@ class TurnMachine:
 
     def _over_the_voice(self, text: str, now: float) -> list[Act]:
         heard = self._heard
-        if self._way == "none" and not text.strip():
+        if self.way == "none" and not text.strip():
             return [Take(heard.pause)]
         if is_backchannel(text) or is_echo(text, self.saying):
             if text.strip() and not is_echo(text, self.saying):
@@ -325,16 +325,16 @@ class TurnMachine:
 
     def _interrupt(self) -> list[Act]:
         reply, self._reply = self._reply, None
-        self._way, self._voices = "none", 0
+        self.way, self._voices = "none", 0
         self.state = "listening"
         acts: list[Act] = [CutShort()]
         return [*acts, Drop(reply.number)] if reply is not None else acts
 
-    def _give_way(self, how: str) -> list[Act]:
-        if how == self._way:
+    def _give_way(self, how: Way) -> list[Act]:
+        if how == self.way:
             return []
-        self._way = how
-        return [Yield(how)]  # type: ignore[arg-type]
+        self.way = how
+        return [Yield(how)]
 
     def _hurry(self, now: float) -> list[Act]:
         reply = self._reply

@@ -41,6 +41,7 @@ PAUSE_FRAMES = 5
 LULL_FRAMES = 3
 """And 96 ms over our voice, which waits meanwhile, may be one: a word or two are recognised at once then."""
 _WORD_FRAMES = 28
+"""Of an utterance that is no longer than a word or two, with what comes before its beginning."""
 _CUT_IN_FRAMES = 45
 """Of an utterance over our voice, which yields meanwhile: whoever speaks so is no echo of it."""
 _GOES_ON_FRAMES = 40

@@ -201,7 +201,8 @@ class JitterBuffer:
 
     def _is_too_much(self, pcm: NDArray[np.int16], waited: int) -> bool:
         """Whether this packet, which has ``waited`` for so many steps, is left out, since all have lately."""
-        power = float(np.square(pcm, dtype=np.float32).mean())
+        sound = pcm.astype(np.float32)
+        power = float(sound @ sound) / len(sound)
         ticks = self._ticks_of(pcm)
         if ticks <= self._surplus and self._packets and power <= self._power:
             self._surplus -= ticks

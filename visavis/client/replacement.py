@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from visavis.client.model import Avatar
 from visavis.service.unhandled import logged
@@ -33,6 +34,7 @@ class Replacement:
         self._fetch = fetch
         self._pace = ReplacementPace()
         self._task: asyncio.Task[None] | None = None
+        self._retired: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def begin(self, avatar: Avatar) -> None:
@@ -44,10 +46,17 @@ class Replacement:
         await self._pace.wait()
         await self._fetch(avatar)
 
+    def retire(self, closing: Coroutine[Any, Any, None]) -> None:
+        """Have the stream of a body that is shown no more closed meanwhile."""
+        task = logged(asyncio.create_task(closing), "avatar stream")
+        self._retired.add(task)
+        task.add_done_callback(self._retired.discard)
+
     async def close(self) -> None:
-        """The conversation has ended."""
+        """The conversation has ended; what was retired is closed then."""
         self._closed = True
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+        await asyncio.gather(*self._retired, return_exceptions=True)

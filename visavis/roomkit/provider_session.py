@@ -105,7 +105,6 @@ class ProviderSession:
         self._pull: PullMode | None = None
         self._next: tuple[Avatar, Body] | None = None  # to be shown once nothing is said
         self._replacement = Replacement(self._replace)
-        self._closing: set[asyncio.Task[None]] = set()  # streams of bodies that are shown no more
 
     def open(self, avatar: Avatar, body: Body) -> None:
         """Open the conversation; in the background loop."""
@@ -126,7 +125,6 @@ class ProviderSession:
             self._pacer = self._pull = None
         if self._stream is not None:
             await self._stream.close()
-        await asyncio.gather(*self._closing, return_exceptions=True)
         self._pictures.put(None)
         if self._watcher is not None and self._watcher is not threading.current_thread():
             await asyncio.to_thread(self._watcher.join, 5.0)
@@ -210,9 +208,7 @@ class ProviderSession:
             else:
                 self._pull = PullMode(playout, stream, self._news, self._wait_s)
         if before is not None:
-            task = logged(asyncio.create_task(before.close()), "avatar stream")
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self._replacement.retire(before.close())
 
     async def _replace(self, avatar: Avatar) -> None:
         """The servers that there are make another body of the portrait: fetch that one."""
