@@ -92,7 +92,7 @@ test-oldest: $(OLDEST_VENV)/.setup  ## the tests that start no process with the 
 	$(OLDEST_VENV)/bin/python -m pytest -n 2 --dist worksteal -m 'not process and not torch' $(ARGS)
 
 test-compose: $(TEST_STAMP)  ## tests of the compose files, with a real container engine
-	$(BIN)/python -m pytest -m container $(ARGS)
+	$(BIN)/python -m pytest -m container --timeout 1200 $(ARGS)
 
 # RoomKit needs Python 3.12: an environment of its own, with the first such Python that is found.
 PYTHON312 ?= $(firstword $(foreach name,python3.12 python3.13 python3,$(if $(shell $(name) -c 'import sys; \
@@ -108,7 +108,7 @@ $(ROOMKIT_STAMP): pyproject.toml
 	@echo "installing RoomKit, the services and the tests into $(ROOMKIT_VENV): about 250 MB to fetch, one minute"
 	@test -x $(ROOMKIT_VENV)/bin/pip || $(PYTHON312) -m venv $(ROOMKIT_VENV)
 	@$(ROOMKIT_VENV)/bin/pip install -q --disable-pip-version-check -e '.[orchestrator,inference,roomkit]' \
-	  roomkit==0.109.0 'aiortp[g722,opus]' pytest==9.2.0 pytest-asyncio==1.5.0 'websockets>=14'
+	  roomkit==0.109.0 'aiortp[g722,opus]' pytest==9.2.0 pytest-asyncio==1.5.0 pytest-timeout==2.4.0 'websockets>=14'
 	@touch $@
 
 test-roomkit: $(ROOMKIT_STAMP)  ## the tests with the real RoomKit (Python 3.12, baresip) [ARGS=]
@@ -121,7 +121,7 @@ test-roomkit: $(ROOMKIT_STAMP)  ## the tests with the real RoomKit (Python 3.12,
 	@echo "installing $(FRAMEWORK), the inference server and the tests into .venv-$*: one minute"
 	@test -x .venv-$*/bin/pip || $(PYTHON) -m venv .venv-$*
 	@.venv-$*/bin/pip install -q --disable-pip-version-check -e '.[inference,$*]' $(FRAMEWORK) pytest==9.2.0 \
-	  pytest-asyncio==1.5.0 'pillow>=12,<14' 'av>=18,<20'
+	  pytest-asyncio==1.5.0 pytest-timeout==2.4.0 'pillow>=12,<14' 'av>=18,<20'
 	@touch $@
 
 test-livekit: .venv-livekit/.setup  ## the tests with the real LiveKit Agents [ARGS=]
@@ -134,7 +134,7 @@ test-pipecat: .venv-pipecat/.setup  ## the tests with the real Pipecat [ARGS=]
 	@echo "installing the vendors' own clients, the orchestrator and the tests into .venv-sdks: one minute"
 	@test -x .venv-sdks/bin/pip || $(PYTHON) -m venv .venv-sdks
 	@.venv-sdks/bin/pip install -q --disable-pip-version-check -e '.[orchestrator]' anthropic==2.14.0 deepgram-sdk==7.17.0 \
-	  elevenlabs==2.78.0 openai==3.57.0 pytest==9.2.0 pytest-asyncio==1.5.0 'pillow>=12,<14'
+	  elevenlabs==2.78.0 openai==3.57.0 pytest==9.2.0 pytest-asyncio==1.5.0 pytest-timeout==2.4.0 'pillow>=12,<14'
 	@touch $@
 
 test-sdks: .venv-sdks/.setup  ## Deepgram's, ElevenLabs', OpenAI's and Anthropic's clients against our tests' services [ARGS=]
