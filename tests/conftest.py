@@ -1,7 +1,9 @@
 """What every test leaves as it was."""
 
+import faulthandler
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 
@@ -17,6 +19,7 @@ os.environ["XDG_DATA_HOME"] = _DATA.name  # where services and clients of one ma
 write_tokens(fleet_file(), FLEET_TOKEN, FLEET_SCOPES)
 
 pytest_plugins = ["tests.support.marks", "tests.support.leftovers"]
+ENDING_S = 60.0
 LOGGERS = [logging.getLogger(name) for name in (None, "inference_server", "orchestrator", "visavis")]
 
 
@@ -26,6 +29,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("peer"):
         for program in mark.args:
             require(program, PACKAGES[program])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    """A run that does not end after its last test says where it waits, and fails."""
+    faulthandler.dump_traceback_later(ENDING_S, exit=True, file=sys.__stderr__ or 2)
 
 
 @pytest.fixture(autouse=True)
