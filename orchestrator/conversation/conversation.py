@@ -227,8 +227,8 @@ class Conversation:
                 self._call.tell("transcript", {"speaker": "caller", "text": text, "final": False})
             case Ask(number, text):
                 self._ask(number, text)
-            case Answer(number, text):
-                self._answer(number, text)
+            case Answer(number, text, keys):
+                self._answer(number, text, keys)
             case Drop(number, unsay):
                 self._drop(number, unsay)
             case Fill(_):
@@ -255,7 +255,7 @@ class Conversation:
         with contextlib.suppress(SpeechError):  # told where it is said
             self._call.foresee(sentence, self._language)
 
-    def _answer(self, number: int, text: str) -> None:
+    def _answer(self, number: int, text: str, pressed: bool) -> None:
         reply = self._replies.get(number)
         if reply is None:
             return
@@ -268,13 +268,15 @@ class Conversation:
         self._moments.answered = self._loop.time()
         spoken = self._moments.spoken(self._loop.time(), time.time())
         timed, self._timed = self._timed, ()
-        note = partial(self._note_caller, text, *spoken, timed)
+        note = partial(self._note_caller, text, pressed, *spoken, timed)
         reply.speaking = logged(asyncio.create_task(self._perform(reply, note)), "reply")
 
-    def _note_caller(self, text: str, began: float, ended: float, timed: tuple[TimedWord, ...]) -> None:
+    def _note_caller(
+        self, text: str, pressed: bool, began: float, ended: float, timed: tuple[TimedWord, ...]
+    ) -> None:
         """The caller's turn is over."""
         self.memory.said(text)
-        keys = len(text) if text.isdigit() else 0
+        keys = len(text) if pressed else 0
         shown = "" if keys else text
         self.transcript.add("caller", shown, began, ended, keys=keys)
         told: dict[str, object] = {"speaker": "caller", "text": shown, "final": True}

@@ -425,13 +425,29 @@ async def test_who_speaks_while_the_ear_dies_is_asked_again() -> None:
     talk.conversation.close()
 
 
-async def test_keys_are_answered_and_not_written_down() -> None:
+@pytest.mark.parametrize("keys", ["0791", "*0791", "07*91", "#", "07A1"])
+async def test_keys_are_answered_and_not_written_down(keys: str) -> None:
     talk = Talk(["Thank you."])
+    async with talk.bus.listen() as events:
+        for digit in f"{keys}#":
+            talk.call.on_dtmf(digit)
+        await talk.turn(1)
+        told = [events.get_nowait() for _ in range(len(events.queue))]
+    assert talk.dialogue.asked[0][1] == keys
+    assert [(each.text, each.keys) for each in talk.entries] == [("", len(keys))]
+    assert [each.data["text"] for each in told if each.kind == "transcript"] == [""]
+    talk.conversation.close()
+
+
+async def test_keys_are_not_written_down_with_what_is_said_after_them() -> None:
+    talk = Talk(["Thank you."], ["Hello."])
     for digit in "0791#":
         talk.call.on_dtmf(digit)
-    await talk.turn(1)
-    assert talk.dialogue.asked[0][1] == "0791"
-    assert [(each.text, each.keys) for each in talk.entries] == [("", 4)]
+    await until(lambda: bool(talk.entries))
+    talk.ears.say("Hello there.")  # before anything of the answer was heard
+    await until(lambda: len(talk.entries) == 2)
+    assert [(each.text, each.keys) for each in talk.entries] == [("", 4), ("Hello there.", 0)]
+    assert talk.conversation.memory.messages == [Message("caller", "0791"), Message("caller", "Hello there.")]
     talk.conversation.close()
 
 
