@@ -48,9 +48,8 @@ class CallTape:
         if self._zero is None:
             self._zero = time.time() - message.piece * _PIECE_S
         self.last_piece = message.piece
-        if not self.paused:
-            sound = (message.reference, message.rate, message.payload)
-            self._send(RecordedSound(message.call_id, message.piece, *sound))
+        sound = (0, message.rate, b"") if self.paused else (message.reference, message.rate, message.payload)
+        self._send(RecordedSound(message.call_id, message.piece, *sound))
 
     def viewed(self, message: Viewed) -> None:
         """A picture: after a pause from the next key frame on."""

@@ -158,7 +158,11 @@ async def test_nothing_of_a_pause_is_handed_on(make: Make) -> None:
     place.hear(2)
     place.see(2, False)  # refers to what was left out
     place.see(3, True)
-    assert [sound.piece for sound in place.sent(RecordedSound)] == [0, 2]
+    assert [(sound.piece, sound.payload) for sound in place.sent(RecordedSound)] == [
+        (0, b"1234"),
+        (1, b""),  # a long pause is written as it goes, not all at once at its end
+        (2, b"1234"),
+    ]
     assert [picture.ticks // 3600 for picture in place.sent(RecordedPicture)] == [0, 3]
     assert place.taps.keyframes == 2  # one was asked for
 
