@@ -80,6 +80,7 @@ class Conversation:
         self._not_heard = 0
         self._machine = TurnMachine(ears.words_s)
         self._moments = Moments()
+        self._pressed: tuple[float, float] | None = None  # when the first and the last key was
         self._timed: tuple[TimedWord, ...] = ()
         self._replies: dict[int, PendingReply] = {}
         self._turns: dict[int, int] = {}  # ours that are not over, and whose reply each speaks
@@ -163,7 +164,10 @@ class Conversation:
 
     def on_key(self, digit: str) -> None:
         """See :class:`orchestrator.calls.call.Attendant`."""
-        self._do(self._machine.key(digit, self._loop.time()))
+        now = self._loop.time()
+        if self._machine.state != "held":
+            self._pressed = self._pressed[0] if self._pressed else now, now
+        self._do(self._machine.key(digit, now))
 
     def on_end(self) -> None:
         """See :class:`orchestrator.calls.call.Attendant`."""
@@ -265,6 +269,9 @@ class Conversation:
             return
         self._answers += 1
         reply.accept()
+        if pressed and self._pressed is not None:
+            (began, ended), self._pressed = self._pressed, None
+            self._moments = Moments(began, quiet=ended, words=ended)
         self._moments.answered = self._loop.time()
         spoken = self._moments.spoken(self._loop.time(), time.time())
         timed, self._timed = self._timed, ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -436,6 +437,21 @@ async def test_keys_are_answered_and_not_written_down(keys: str) -> None:
     assert talk.dialogue.asked[0][1] == keys
     assert [(each.text, each.keys) for each in talk.entries] == [("", len(keys))]
     assert [each.data["text"] for each in told if each.kind == "transcript"] == [""]
+    talk.conversation.close()
+
+
+async def test_an_answer_to_keys_is_timed_from_the_last_one() -> None:
+    talk = Talk(["Thank you."])
+    async with talk.bus.listen() as events:
+        before = time.time()
+        for digit in "0791#":
+            talk.call.on_dtmf(digit)
+        await talk.turn(1)
+        told = [events.get_nowait() for _ in range(len(events.queue))]
+    (latency,) = (each.data for each in told if each.kind == "latency")
+    assert 0 <= latency["end_of_turn_ms"] < 1000 and 0 <= latency["total_ms"] < 5000
+    (entry,) = talk.entries
+    assert before - 1 <= entry.began_at <= entry.ended_at <= time.time()
     talk.conversation.close()
 
 
