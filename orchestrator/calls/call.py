@@ -70,6 +70,9 @@ class Attendant(Protocol):
 class Witness(Protocol):
     """Who follows a call without taking part."""
 
+    def leaves_out(self, since: float) -> bool:
+        """Whether anything since then (seconds since the epoch) is not to be kept."""
+
     def on_key(self, digit: str) -> None:
         """The caller pressed a key."""
 
@@ -171,6 +174,10 @@ class Call:
             self.say(what, self._language)
         else:
             self.play(what, rate)
+
+    def unkept(self, since: float) -> bool:
+        """Whether what was said since then (seconds since the epoch) is in no recording and no transcript."""
+        return self.witness is not None and self.witness.leaves_out(since)
 
     @property
     def spoken(self) -> bool:

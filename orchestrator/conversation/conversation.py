@@ -285,7 +285,8 @@ class Conversation:
         self.memory.said(text)
         keys = len(text) if pressed else 0
         shown = "" if keys else text
-        self.transcript.add("caller", shown, began, ended, keys=keys)
+        if not self._call.unkept(began):
+            self.transcript.add("caller", shown, began, ended, keys=keys)
         told: dict[str, object] = {"speaker": "caller", "text": shown, "final": True}
         if timed and not keys:
             told["words"] = [asdict(each) for each in timed]
@@ -398,8 +399,9 @@ class Conversation:
         if turn.kind != "say" or not text:
             return
         self.memory.heard(text)
-        whole = turn.state == "finished"
-        self.transcript.add("assistant", text, now - turn.heard_ms / 1000, now, whole=whole)
+        whole, began = turn.state == "finished", now - turn.heard_ms / 1000
+        if not self._call.unkept(began):
+            self.transcript.add("assistant", text, began, now, whole=whole)
         self._call.tell(
             "reply", {"turn_id": turn.turn_id, "text": text, "whole": whole}, letters=len(text), whole=whole
         )

@@ -29,6 +29,7 @@ from orchestrator.conversation.tools import CallTools
 from orchestrator.conversation.transcript import Transcript, TranscriptEntry
 from orchestrator.listening.messages import SpeechBegan, SpeechOnset, SpeechPaused, Words
 from orchestrator.listening.stt import SttSettings
+from orchestrator.recording.tape import CallTape
 from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
 from orchestrator.worker.messages import GiveWay, InterruptTurns, ShowAvatar, ShowState, StartTurn
 from tests.support.calls import Peer, Sink, answered_call, report
@@ -438,6 +439,21 @@ async def test_keys_are_answered_and_not_written_down(keys: str) -> None:
     assert [(each.text, each.keys) for each in talk.entries] == [("", len(keys))]
     assert [each.data["text"] for each in told if each.kind == "transcript"] == [""]
     talk.conversation.close()
+
+
+async def test_what_is_said_while_a_recording_pauses_is_remembered_but_not_written_down() -> None:
+    talk = Talk(["Go on."], ["Thank you."], ["Goodbye."])
+    tape = talk.call.witness = CallTape(talk.call, print, lambda *key: None, print)
+    for number, text in enumerate(["Hello.", "My card is four two.", "Bye."], 1):
+        talk.ears.say(text)
+        await talk.turn(number)
+        talk.over(number)
+        tape.paused = number == 1
+        await asyncio.sleep(1.0 if number == 2 else 0)  # what began before the pause's end is left out, too
+    talk.conversation.close()
+    said = ["Hello.", "Go on.", "My card is four two.", "Thank you.", "Bye.", "Goodbye."]
+    assert [each.text for each in talk.conversation.memory.messages] == said
+    assert [each.text for each in talk.entries] == ["Hello.", "Go on.", "Bye.", "Goodbye."]
 
 
 async def test_an_answer_to_keys_is_timed_from_the_last_one() -> None:
