@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from orchestrator.archive.archive import Archive
 from orchestrator.archive.database import DatabaseAway
-from orchestrator.archive.entries import RecordingPart
+from orchestrator.archive.entries import NotErased, RecordingPart
 from orchestrator.recording.store import Store, StoreAway
 from visavis.service.logs import Log
 from visavis.service.supervisor import Supervisor
@@ -20,7 +20,7 @@ _RETENTION_S = 600.0
 _AGAIN_S = 30.0
 
 
-class RecordingRefused(Exception):
+class RecordingRefused(NotErased):
     """What is asked cannot be done with this recording: one sentence."""
 
 

@@ -15,6 +15,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
+from orchestrator.archive.entries import NotErased
 from orchestrator.recording.sealed import SealedFile, WrongKey, read_key
 from visavis.service.secret import Secret
 
@@ -23,7 +24,7 @@ ANSWER_S = 10
 _PIECE = 256 * 1024
 
 
-class StoreAway(Exception):
+class StoreAway(NotErased):
     """The store does not do what it is asked: one sentence."""
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
-from orchestrator.archive.archive import Archive
+from orchestrator.archive.archive import Archive, Retention
 from orchestrator.archive.database import Database, sqlite_url
 from orchestrator.archive.entries import RecordingPart
 from orchestrator.calls.call import Call
@@ -25,7 +26,7 @@ from orchestrator.recording.messages import (
     RecordingFailed,
 )
 from orchestrator.recording.recordings import Recordings, RecordingSettings
-from orchestrator.recording.store import Store
+from orchestrator.recording.store import Store, StoreAway
 from orchestrator.speech.base import VoiceByLanguage
 from orchestrator.worker.messages import Heard, Viewed
 from tests.archive.support import record
@@ -206,8 +207,14 @@ async def test_every_call_is_recorded_where_it_is_set(make: Make) -> None:
     assert place.recordings.state_of("c1") == "recording"
 
 
-def part(number: int, began_at: float, size: int = 100, place: str = "") -> RecordingPart:
-    return RecordingPart(f"c{number}", 1, began_at, 2.0, size, 0, 0, "whole", place, False)
+def part(
+    number: int,
+    began_at: float,
+    size: int = 100,
+    place: str = "",
+    state: Literal["whole", "recording"] = "whole",
+) -> RecordingPart:
+    return RecordingPart(f"c{number}", 1, began_at, 2.0, size, 0, 0, state, place, False)
 
 
 async def test_the_old_and_the_large_are_erased_with_their_files(make: Make) -> None:
@@ -258,3 +265,25 @@ async def test_who_never_records_gets_no_folder(make: Make) -> None:
     place.recordings.start(place.supervisor)
     await until(lambda: place.archive.status.state == "ready")
     assert not place.folder.exists()
+
+
+async def test_records_whose_recordings_cannot_be_erased_now_are_tried_again(make: Make) -> None:
+    place = make()
+    own = place.recordings.kept.store.place
+    place.archive._retention = Retention(most=1)
+    for number in range(2):
+        place.archive.keep_recording(part(number, 1000.0 + number, place=own))
+        place.archive.keep_record(record(f"c{number}", 1000.0 + number))
+    place.archive.place = own
+
+    async def away(name: str) -> None:
+        raise StoreAway("the store of recordings does not do it")
+
+    place.recordings.kept.store.delete = away  # type: ignore[method-assign]
+    await until(lambda: place.archive.status.waiting == 0)
+    failed: list[str] = []
+    place.supervisor.on_failure = lambda task, reason: failed.append(task)
+    task = place.supervisor.keep("retention again", place.archive._retain)
+    await asyncio.sleep(0.2)
+    assert failed == [] and not task.done()
+    assert await place.archive.record("c0") is not None
