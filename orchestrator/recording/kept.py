@@ -79,6 +79,8 @@ class KeptRecordings:
 
     async def _erase_files(self, call_ids: Sequence[str]) -> None:
         for call_id in call_ids:
+            if self._under_way(call_id):  # or it would be listed once more, without its file
+                raise RecordingRefused(f"the recording of call '{call_id}' is being closed: try again")
             for part in await self._archive.recordings(1000, call_id):
                 self.check_here(part)
                 await self.store.delete(f"{part.recording_id}.mp4")

@@ -267,6 +267,23 @@ async def test_who_never_records_gets_no_folder(make: Make) -> None:
     assert not place.folder.exists()
 
 
+async def test_a_recording_that_is_being_closed_is_not_erased_before(make: Make) -> None:
+    place = make()
+    call = place.call()
+    place.recordings.record(call)
+    place.hear(0)
+    place.part(over=False)
+    call.on_end(ENDED)
+    place.archive.keep_record(record("c1"))
+    await until(lambda: place.archive.status.waiting == 0)
+    with pytest.raises(RecordingRefused, match="is being closed: try again"):
+        await place.archive.erase(["c1"])
+    place.part(over=True, seconds=1.0)
+    place.recordings._take(RecordingEnded("c1"))
+    assert await place.archive.erase(["c1"]) == 1
+    assert await place.listed() == []
+
+
 async def test_records_whose_recordings_cannot_be_erased_now_are_tried_again(make: Make) -> None:
     place = make()
     own = place.recordings.kept.store.place
