@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -18,6 +19,8 @@ log = Log(__name__)
 
 _RETENTION_S = 600.0
 _AGAIN_S = 30.0
+_LONGEST_S = 86_400.0
+"""Of a recording that somebody else may still be writing."""
 
 
 class RecordingRefused(NotErased):
@@ -108,8 +111,9 @@ class KeptRecordings:
 
     async def _sweep(self) -> None:
         for part in await self._archive.unfinished(self.store.place):
-            if not self._under_way(part.call_id):
-                size, at = self.store.written(f"{part.recording_id}.mp4")
+            size, at = self.store.written(f"{part.recording_id}.mp4")
+            elsewhere = self.store.moves and not at and time.time() - part.began_at < _LONGEST_S
+            if not (elsewhere or self._under_way(part.call_id)):
                 seconds = max(0.0, round(at - part.began_at, 3))
                 self._archive.keep_recording(replace(part, state="cut", size=size, seconds=seconds))
         if self.store.moves:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -265,6 +266,35 @@ async def test_who_never_records_gets_no_folder(make: Make) -> None:
     place.recordings.start(place.supervisor)
     await until(lambda: place.archive.status.state == "ready")
     assert not place.folder.exists()
+
+
+class Bucket(Store):
+    """A store that others use, too."""
+
+    moves = True  # type: ignore[assignment]
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._url = "s3://calls"
+        self.taken: list[str] = []
+
+    async def take(self, name: str) -> None:
+        self.taken.append(name)
+
+
+async def test_what_another_orchestrator_records_into_the_same_store_is_left_alone(make: Make) -> None:
+    place = make()
+    place.recordings.kept.store = Bucket(place.folder)
+    now = time.time()
+    place.archive.keep_recording(part(1, now - 60, 0, "s3://calls", "recording"))
+    place.archive.keep_recording(part(2, now - 60, 0, "s3://calls", "recording"))
+    place.archive.keep_recording(part(3, now - 3 * 86_400, 0, "s3://calls", "recording"))
+    place.folder.mkdir()
+    (place.folder / "c2-1.mp4").write_bytes(bytes(50))  # ours, before we were killed
+    await until(lambda: place.archive.status.waiting == 0)
+    await place.recordings.kept._sweep()
+    found = {each.call_id: each.state for each in await place.listed()}
+    assert found == {"c1": "recording", "c2": "cut", "c3": "cut"}  # nobody finishes the last one any more
 
 
 async def test_a_recording_that_is_being_closed_is_not_erased_before(make: Make) -> None:
