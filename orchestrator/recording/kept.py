@@ -129,8 +129,17 @@ class KeptRecordings:
             self._moving = 1
             while True:
                 try:
-                    await self.store.take(f"{part.recording_id}.mp4")
+                    if await self._erased(part):
+                        await self.store.delete(f"{part.recording_id}.mp4")
+                    else:
+                        await self.store.take(f"{part.recording_id}.mp4")
                     break
-                except StoreAway as error:
+                except (StoreAway, DatabaseAway) as error:
                     log.error("recording_not_moved", recording=part.recording_id, reason=str(error))
                     await asyncio.sleep(_AGAIN_S)
+
+    async def _erased(self, part: RecordingPart) -> bool:
+        """Whether another orchestrator of the same store has erased it meanwhile, and it was not left out."""
+        if not self.store.moves or self._archive.status.lost:
+            return False
+        return await self.find(part.recording_id) is None

@@ -297,6 +297,20 @@ async def test_what_another_orchestrator_records_into_the_same_store_is_left_alo
     assert found == {"c1": "recording", "c2": "cut", "c3": "cut"}  # nobody finishes the last one any more
 
 
+async def test_what_was_erased_while_it_waited_is_moved_nowhere(make: Make) -> None:
+    place = make()
+    store = place.recordings.kept.store = Bucket(place.folder)
+    place.folder.mkdir()
+    for number in (1, 2):
+        (place.folder / f"c{number}-1.mp4").write_bytes(b"x")
+        place.recordings.kept.keep(part(number, 1000.0, place="s3://calls"))
+    await until(lambda: place.archive.status.waiting == 0)
+    await place.archive._ask(lambda: place.archive._database.erase(["c1"]))  # by another orchestrator
+    place.supervisor.keep("moving", place.recordings.kept._move)
+    await until(lambda: place.recordings.kept.waiting == 0)
+    assert store.taken == ["c2-1.mp4"] and not (place.folder / "c1-1.mp4").exists()
+
+
 async def test_a_recording_that_is_being_closed_is_not_erased_before(make: Make) -> None:
     place = make()
     call = place.call()
