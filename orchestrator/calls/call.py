@@ -167,13 +167,10 @@ class Call:
         self._check_alive()
         return self._turns.say(text, language, replace=replace, meanwhile=meanwhile)
 
-    def announce(self, what: str | AsyncIterator[PCM], rate: int = 0) -> None:
+    def announce(self, what: str | AsyncIterator[PCM], rate: int = 0) -> TurnRecord:
         """Say a text, or play a sound of ``rate``, that is no part of what is said. Raises as :meth:`say`."""
         self._announced += 1
-        if isinstance(what, str):
-            self.say(what, self._language)
-        else:
-            self.play(what, rate)
+        return self.say(what, self._language) if isinstance(what, str) else self.play(what, rate)
 
     def unkept(self, since: float) -> bool:
         """Whether what was said since then (seconds since the epoch) is in no recording and no transcript."""

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 
 from orchestrator.archive.archive import Archive, Retention
@@ -28,13 +29,20 @@ from orchestrator.recording.messages import (
 )
 from orchestrator.recording.recordings import Recordings, RecordingSettings
 from orchestrator.recording.store import Store, StoreAway
-from orchestrator.speech.base import VoiceByLanguage
+from orchestrator.speech.base import PCM, VoiceByLanguage
 from orchestrator.worker.messages import Heard, Viewed
 from tests.archive.support import record
-from tests.support.calls import ENDED, Peer, answered_call
+from tests.support.calls import ENDED, Peer, answered_call, report
 from tests.support.waiting import until
 from visavis.service.channel import ChannelClosed
 from visavis.service.supervisor import Supervisor
+
+
+class Voice:
+    sample_rate = 8000
+
+    async def stream(self, text: str, language: str) -> AsyncIterator[PCM]:
+        yield np.ones(800, np.int16)
 
 
 class Taps:
@@ -206,6 +214,33 @@ async def test_every_call_is_recorded_where_it_is_set(make: Make) -> None:
     call = place.call()
     place.recordings.begun(call)
     assert place.recordings.state_of("c1") == "recording"
+
+
+async def test_an_announcement_that_is_spoken_over_is_said_again(make: Make) -> None:
+    place = make(RecordingSettings(every=True, announcement="This call is recorded."))
+    call = answered_call(VoiceByLanguage({"en": Voice}), place.bus, Peer())
+    call._language = "en"
+    place.recordings.begun(call)
+    for number in range(1, 4):
+        await until(lambda: len(call.turns) == number)  # noqa: B023
+        report(call, "started", number)
+        report(call, "interrupted" if number < 3 else "finished", number, 40.0)
+    await asyncio.sleep(0.05)
+    assert [turn.state for turn in call.turns] == ["interrupted", "interrupted", "finished"]
+    assert not call.spoken
+
+
+async def test_an_announcement_is_no_more_said_once_the_recording_is_over(make: Make) -> None:
+    place = make(RecordingSettings(announcement="This call is recorded."))
+    call = answered_call(VoiceByLanguage({"en": Voice}), place.bus, Peer())
+    call._language = "en"
+    place.recordings.record(call)
+    report(call, "started", 1)
+    place.recordings.stop("c1")
+    call.interrupt()
+    report(call, "interrupted", 1, 40.0)
+    await asyncio.sleep(0.05)
+    assert len(call.turns) == 1
 
 
 def part(
