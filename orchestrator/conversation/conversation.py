@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -33,6 +34,7 @@ from orchestrator.conversation.reply import PendingReply
 from orchestrator.conversation.sentences import LANGUAGE, sentences_in
 from orchestrator.conversation.tools import CallTools
 from orchestrator.conversation.transcript import Transcript
+from orchestrator.conversation.unwritten import written
 from orchestrator.listening.ears import Ears, Speech
 from orchestrator.listening.messages import EarlyWords, SpeechBegan, SpeechOnset, SpeechPaused, Words
 from orchestrator.listening.stt import TimedWord
@@ -45,6 +47,8 @@ log = Log(__name__)
 
 NO_LIMITS = ConversationLimits()
 _MOST_FAILURES = 2
+_TYPED_KEPT = 20
+"""Of what a caller has pressed: none of it is written down where it is read back."""
 _SETTLE_S = 0.3
 """How long a reply waits for what was cut before it, so that the memory holds it."""
 
@@ -81,6 +85,7 @@ class Conversation:
         self._machine = TurnMachine(ears.words_s)
         self._moments = Moments()
         self._pressed: tuple[float, float] | None = None  # when the first and the last key was
+        self._typed: deque[str] = deque(maxlen=_TYPED_KEPT)
         self._timed: tuple[TimedWord, ...] = ()
         self._replies: dict[int, PendingReply] = {}
         self._turns: dict[int, int] = {}  # ours that are not over, and whose reply each speaks
@@ -228,7 +233,7 @@ class Conversation:
             case CutShort():
                 self._call.interrupt()
             case Partial(text):
-                self._call.tell("transcript", {"speaker": "caller", "text": text, "final": False})
+                self._call.tell("transcript", {"speaker": "caller", "text": written(text), "final": False})
             case Ask(number, text):
                 self._ask(number, text)
             case Answer(number, text, keys):
@@ -284,11 +289,13 @@ class Conversation:
         """The caller's turn is over."""
         self.memory.said(text)
         keys = len(text) if pressed else 0
-        shown = "" if keys else text
+        if keys:
+            self._typed.append(text)
+        shown = "" if keys else written(text)
         if not self._call.unkept(began):
             self.transcript.add("caller", shown, began, ended, keys=keys)
         told: dict[str, object] = {"speaker": "caller", "text": shown, "final": True}
-        if timed and not keys:
+        if timed and shown == text:
             told["words"] = [asdict(each) for each in timed]
         self._call.tell("transcript", told, letters=len(text))
 
@@ -399,6 +406,7 @@ class Conversation:
         if turn.kind != "say" or not text:
             return
         self.memory.heard(text)
+        text = written(text, self._typed)
         whole, began = turn.state == "finished", now - turn.heard_ms / 1000
         if not self._call.unkept(began):
             self.transcript.add("assistant", text, began, now, whole=whole)

@@ -456,6 +456,26 @@ async def test_what_is_said_while_a_recording_pauses_is_remembered_but_not_writt
     assert [each.text for each in talk.entries] == ["Hello.", "Go on.", "Bye.", "Goodbye."]
 
 
+async def test_keys_that_are_read_back_and_cards_are_remembered_but_not_written_down() -> None:
+    talk = Talk(["We call you on 0 7 9 1."], ["Thank you."])
+    async with talk.bus.listen() as events:
+        for digit in "0791#":
+            talk.call.on_dtmf(digit)
+        await talk.turn(1)
+        talk.over(1)
+        talk.ears.say("My card is 4242 4242 4242 4242.")
+        await talk.turn(2)
+        told = [events.get_nowait() for _ in range(len(events.queue))]
+    assert talk.conversation.memory.messages[1:] == [
+        Message("assistant", "We call you on 0 7 9 1."),
+        Message("caller", "My card is 4242 4242 4242 4242."),
+    ]
+    assert [each.text for each in talk.entries] == ["", "We call you on [number].", "My card is [number]."]
+    texts = " ".join(str(each.data.get("text")) for each in told)
+    assert "0 7 9 1" not in texts and "4242" not in texts
+    talk.conversation.close()
+
+
 async def test_an_answer_to_keys_is_timed_from_the_last_one() -> None:
     talk = Talk(["Thank you."])
     async with talk.bus.listen() as events:
