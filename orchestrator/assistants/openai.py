@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
+import httpx
+
 from orchestrator.assistants.base import AssistantError, Message, Tool
 from orchestrator.assistants.model import (
     PROMPT,
@@ -19,6 +21,8 @@ from orchestrator.assistants.model import (
 )
 
 _ROLES = {"caller": "user", "assistant": "assistant"}
+_OWN_HOSTS = ("api.openai.com", ".api.openai.com", ".openai.azure.com")
+"""Where newer models refuse ``max_tokens``; servers of others may know nothing else."""
 
 
 class OpenAIService:
@@ -26,6 +30,8 @@ class OpenAIService:
 
     def __init__(self, settings: ModelSettings) -> None:
         self._settings = settings
+        own = httpx.URL(settings.url).host.endswith(_OWN_HOSTS)
+        self._limit = "max_completion_tokens" if own else "max_tokens"
         key = settings.key.reveal()
         self._client = http_client(settings, {"authorization": f"Bearer {key}"} if key else {})
 
@@ -57,7 +63,7 @@ class OpenAIService:
             "messages": transcript,
             "stream": True,
             "stream_options": {"include_usage": True},
-            "max_tokens": self._settings.max_tokens,
+            self._limit: self._settings.max_tokens,
         }
         if tools:
             body["tools"] = [

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from orchestrator.assistants import model
+from orchestrator.assistants import openai as openai_service
 from orchestrator.assistants.anthropic import AnthropicService
 from orchestrator.assistants.base import AssistantError, CallFacts, Message, Tool, ToolUse
 from orchestrator.assistants.model import ModelAssistant, ModelDialogue, ModelSettings
@@ -95,6 +96,33 @@ async def test_a_reply_is_streamed_with_the_whole_conversation(kind: str) -> Non
         assert fake.paths == ["/v1/messages"] and headers["x-api-key"] == "sk-secret"
         assert said == asked and body["system"][0]["text"] == "Be kind."  # the first is a caller's there
         assert body["tools"][0]["input_schema"]["type"] == "object"
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://api.openai.com/v1", "max_completion_tokens"),
+        ("https://eu.api.openai.com/v1", "max_completion_tokens"),
+        ("https://us.openai.azure.com/openai/v1", "max_completion_tokens"),
+        ("http://127.0.0.1:11434/v1", "max_tokens"),
+        ("https://notopenai.example.com/v1", "max_tokens"),
+    ],
+)
+async def test_the_longest_reply_is_named_as_the_service_knows_it(
+    monkeypatch: pytest.MonkeyPatch, url: str, name: str
+) -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def none(client: object, path: str, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        sent.append(body)
+        for nothing in list[dict[str, Any]]():
+            yield nothing
+
+    monkeypatch.setattr(openai_service, "events", none)
+    service = OpenAIService(ModelSettings(url, "m", Secret("k"), max_tokens=77))
+    assert [piece async for piece in service.stream([], ())] == []
+    await service.close()
+    assert {key: value for key, value in sent[0].items() if key.startswith("max_")} == {name: 77}
 
 
 USAGE = {
