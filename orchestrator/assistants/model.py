@@ -95,7 +95,7 @@ class ModelDialogue:
         for _ in range(MOST_ROUNDS):
             text, used, before = "", list[tuple[ToolCall, str]](), self.tokens
             asked = len(json.dumps(transcript)) // _LETTERS_PER_TOKEN
-            async with aclosing(self._service.stream(transcript, self._tools)) as pieces:
+            async with aclosing(_understood(self._service.stream(transcript, self._tools))) as pieces:
                 async for piece in pieces:
                     if isinstance(piece, Usage):
                         self.tokens += piece.tokens
@@ -111,6 +111,18 @@ class ModelDialogue:
             if not used:
                 return
             self._service.add(transcript, text, used)
+
+
+async def _understood(
+    pieces: AsyncGenerator[str | ToolCall | Usage, None],
+) -> AsyncGenerator[str | ToolCall | Usage, None]:
+    """The same; what is no message of the protocol raises :class:`AssistantError`, which tells nothing of it."""
+    try:
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise AssistantError("the assistant's service sent something that is no answer") from None
 
 
 class ModelAssistant:

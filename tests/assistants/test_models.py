@@ -182,6 +182,7 @@ async def test_a_model_that_wants_tools_for_ever_is_stopped(kind: str) -> None:
         (Answer(status=429), "answered 429 .too many requests."),
         (Answer(status=500), "answered 500"),
         (Answer([event('{"choices": [{"del')]), "no JSON object"),
+        (Answer([event('{"choices": "a secret", "type": "x", "index": "a secret"}')]), "that is no answer"),
         (Answer([event('{"error": {"message": "x"}, "type": "error"}')]), "reports an error"),
         (Answer([5.0]), "did not answer in time"),
         (Answer(["data: {"], cut=True), "broke off"),
