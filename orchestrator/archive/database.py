@@ -173,12 +173,10 @@ class Database:
         ``place``."""
         refused = records.c.refused.is_(True)
         with self._answering(), self._engine.connect() as connection:
-            due = self._oldest(connection, records.c.ended_at < before) if before is not None else []
-            due += self._oldest(connection, sa.true(), beyond=most)
-            due += self._oldest(connection, refused, beyond=most_refused)
-            here = recordings.c.call_id.in_(due) & (recordings.c.place != place)
-            elsewhere = set(connection.scalars(sa.select(recordings.c.call_id).where(here)))
-        return [call_id for call_id in dict.fromkeys(due) if call_id not in elsewhere]
+            due = self._oldest(connection, place, records.c.ended_at < before) if before is not None else []
+            due += self._oldest(connection, place, sa.true(), beyond=most)
+            due += self._oldest(connection, place, refused, beyond=most_refused)
+        return list(dict.fromkeys(due))
 
     def close(self) -> None:
         """Close every connection."""
@@ -188,9 +186,13 @@ class Database:
         with self._answering(), self._engine.connect() as connection:
             return [RecordingPart(**row) for row in connection.execute(query).mappings()]
 
-    def _oldest(self, connection: sa.Connection, which: sa.ColumnElement[bool], beyond: int = 0) -> list[str]:
+    def _oldest(
+        self, connection: sa.Connection, place: str, which: sa.ColumnElement[bool], beyond: int = 0
+    ) -> list[str]:
         count = connection.scalar(sa.select(sa.func.count()).select_from(records).where(which)) or 0
-        oldest = sa.select(records.c.call_id).where(which).order_by(records.c.ended_at)
+        elsewhere = (recordings.c.call_id == records.c.call_id) & (recordings.c.place != place)
+        oldest = sa.select(records.c.call_id).where(which, ~sa.exists().where(elsewhere))
+        oldest = oldest.order_by(records.c.ended_at)
         return list(connection.scalars(oldest.limit(max(0, min(count - beyond, _BATCH)))))
 
     def _upsert(self, connection: sa.Connection, table: sa.Table, values: list[dict[str, Any]]) -> None:

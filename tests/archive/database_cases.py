@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
+from orchestrator.archive import database as database_module
 from orchestrator.archive.database import Database, DatabaseAway, Unwritable
 from orchestrator.archive.entries import KeptEntry, KeptRecord, Page
 from orchestrator.archive.tables import metadata
@@ -154,3 +155,13 @@ class DatabaseCases:
         database.write([KeptRecord(record("c1", 1.0)), KeptRecord(record("c2", 2.0))])
         database.write([recorded("c1", 1.0, "whole", "elsewhere"), recorded("c2", 2.0, "whole")])
         assert database.due(9.0, 10, 10, "here") == ["c2"]
+
+    def test_many_whose_recordings_lie_elsewhere_keep_no_other_from_being_due(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As of an orchestrator that is no more, whose folder was its own."""
+        monkeypatch.setattr(database_module, "_BATCH", 3)
+        database.write([KeptRecord(record(f"c{number}", float(number))) for number in range(8)])
+        database.write([recorded(f"c{number}", float(number), "whole", "elsewhere") for number in range(6)])
+        assert database.due(7.0, 10, 10, "here") == ["c6"]
+        assert database.due(None, 7, 10, "here") == ["c6"]
