@@ -19,6 +19,7 @@ log = Log(__name__)
 
 _RETENTION_S = 600.0
 _AGAIN_S = 30.0
+_PAGE = 1000
 _LONGEST_S = 86_400.0
 """Of a recording that somebody else may still be writing."""
 
@@ -120,6 +121,28 @@ class KeptRecordings:
             for part in await self._archive.recordings(10_000):
                 if part.state != "recording" and self.store.written(f"{part.recording_id}.mp4")[0]:
                     self._to_move.put_nowait(part)
+        else:
+            await self._find_unlisted()
+
+    async def _find_unlisted(self) -> None:
+        """List files whose orchestrator was killed before the database, which was away, had them."""
+        listed, after = set[str](), None
+        while page := await self._archive.recordings(_PAGE, after=after):
+            listed |= {part.recording_id for part in page}
+            after = page[-1].began_at, page[-1].call_id, page[-1].number
+        for name in self.store.names():
+            call_id, _, number = name.removesuffix(".mp4").rpartition("-")
+            if (
+                f"{call_id}-{number}" in listed
+                or not (call_id and number.isdecimal())
+                or self._under_way(call_id)
+            ):
+                continue
+            size, at = self.store.written(name)
+            where, sealed = self.store.place, self.store.sealed(name)
+            part = RecordingPart(call_id, int(number), at, 0.0, size, 0, 0, "cut", where, sealed)
+            self._archive.keep_recording(part)
+            log.warning("recording_found", recording=f"{call_id}-{number}")
 
     async def _move(self) -> None:
         """Files that are whole go where they belong; where that is away they wait."""

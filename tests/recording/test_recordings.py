@@ -16,6 +16,7 @@ from orchestrator.archive.database import Database, sqlite_url
 from orchestrator.archive.entries import RecordingPart
 from orchestrator.calls.call import Call
 from orchestrator.calls.events import EventBus
+from orchestrator.recording import kept
 from orchestrator.recording.kept import RecordingRefused
 from orchestrator.recording.messages import (
     EndRecording,
@@ -294,6 +295,31 @@ async def test_what_a_killed_orchestrator_left_is_closed_by_the_next(make: Make)
     await place.recordings.kept._sweep()
     (found,) = await place.listed()
     assert (found.state, found.size) == ("cut", 5000) and found.seconds > 0
+
+
+async def test_what_no_database_ever_heard_of_is_listed_all_the_same(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "_PAGE", 2)
+    place = make(RecordingSettings(most_bytes=350))
+    own = place.recordings.kept.store.place
+    for number in range(3):
+        place.archive.keep_recording(part(number, 1000.0 + number, place=own))
+        (place.folder / f"c{number}-1.mp4").write_bytes(bytes(100))
+    (place.folder / "found-by-nobody-2.mp4").write_bytes(b"VISAVIS1" + bytes(42))
+    (place.folder / "holiday.mp4").write_bytes(bytes(100))
+    await until(lambda: place.archive.status.waiting == 0)
+    await place.recordings.kept._sweep()
+    found = (await place.listed())[0]
+    assert (found.recording_id, found.state, found.size, found.encrypted) == (
+        "found-by-nobody-2",
+        "cut",
+        50,
+        True,
+    )
+    assert abs(found.began_at - time.time()) < 60 and len(await place.listed()) == 4
+    await until(lambda: place.archive.status.waiting == 0)
+    assert await place.archive.recordings_due(own, 0, 349) == [part(0, 1000.0, place=own)]
 
 
 async def test_who_never_records_gets_no_folder(make: Make) -> None:
