@@ -94,7 +94,11 @@ async def test_a_reply_is_streamed_with_the_whole_conversation(kind: str) -> Non
         assert body["tools"][0]["function"]["name"] == "weather"
     else:
         assert fake.paths == ["/v1/messages"] and headers["x-api-key"] == "sk-secret"
-        assert said == asked and body["system"][0]["text"] == "Be kind."  # the first is a caller's there
+        begun = [
+            ("user", "(The call is answered.)"),
+            ("assistant", "Hello."),
+        ]  # the first is a caller's there
+        assert said == [*begun, *asked] and body["system"][0]["text"] == "Be kind."
         assert body["tools"][0]["input_schema"]["type"] == "object"
 
 
