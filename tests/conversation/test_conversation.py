@@ -36,6 +36,7 @@ from tests.support.calls import Peer, Sink, answered_call, report
 from tests.support.waiting import until
 from visavis import portraits
 from visavis.service.breaker import ServiceState
+from visavis.service.logs import JsonFormatter
 
 RATE = 8000
 LETTER_MS = 60
@@ -474,6 +475,35 @@ async def test_keys_that_are_read_back_and_cards_are_remembered_but_not_written_
     texts = " ".join(str(each.data.get("text")) for each in told)
     assert "0 7 9 1" not in texts and "4242" not in texts
     talk.conversation.close()
+
+
+async def test_no_word_and_no_key_of_a_conversation_is_in_a_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", "orchestrator")
+    use = ToolUse("weather", {"town": "Indigo"}, asyncio.get_running_loop().create_future())
+    replies = [["Violet."], ["So ", use, "violet."], ["Violet."], ["Vio", AssistantError("it broke off")]]
+    talk = Talk(*replies)
+    talk.ears.say("Is it indigo?")
+    await talk.turn(1)
+    talk.ears.on_speech(SpeechBegan("c1", False))
+    await until(lambda: bool(talk.sent(InterruptTurns)))
+    talk.over(1, 100)
+    talk.ears.say("Indigo weather, please.")
+    for number in (2, 3):
+        await talk.turn(number)
+        talk.over(number)
+    for digit in "4711*#":
+        talk.call.on_dtmf(digit)
+    await talk.turn(4)
+    talk.over(4)
+    talk.ears.say("And indigo?")
+    await talk.turn(5)
+    talk.over(5)
+    await until(lambda: "assistant_failed" in caplog.text)
+    talk.conversation.close()
+    await asyncio.sleep(0.01)
+    told = " ".join(JsonFormatter().format(each) for each in caplog.records).lower()
+    assert all(kind in told for kind in ("transcript", "reply", "dtmf", "latency", "tool_used"))
+    assert not [each for each in ("indigo", "viol", "4711", "'7'", '"7"') if each in told]
 
 
 async def test_an_answer_to_keys_is_timed_from_the_last_one() -> None:
