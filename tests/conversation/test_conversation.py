@@ -477,6 +477,34 @@ async def test_keys_that_are_read_back_and_cards_are_remembered_but_not_written_
     talk.conversation.close()
 
 
+@pytest.mark.parametrize(
+    ("keys", "pressed"),
+    [
+        ("12*#", True),
+        ("", False),
+        ("1\r\nDuration=9", False),
+        ("1" * 65, False),
+        ("12\n", False),
+        (None, False),
+    ],
+)
+async def test_only_keys_are_pressed_for_an_assistant(
+    monkeypatch: pytest.MonkeyPatch, keys: object, pressed: bool
+) -> None:
+    sent: list[str] = []
+
+    async def press(digits: str, milliseconds: int) -> None:
+        sent.append(digits)
+
+    talk = Talk()
+    monkeypatch.setattr(talk.call, "press", press)
+    told = await CallTools(talk.call, "").use("press_keys", {"keys": keys})
+    assert sent == ([keys] if pressed else []) and told.startswith(
+        "pressed" if pressed else "nothing was pressed"
+    )
+    talk.conversation.close()
+
+
 async def test_no_word_and_no_key_of_a_conversation_is_in_a_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG", "orchestrator")
     use = ToolUse("weather", {"town": "Indigo"}, asyncio.get_running_loop().create_future())
