@@ -25,6 +25,7 @@ MOST_ROUNDS = 4
 _TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 _LONGEST_LINE = 1 << 20
 _LETTERS_PER_TOKEN = 4
+DONE: dict[str, Any] = {"type": "[DONE]"}
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,8 @@ def http_client(settings: ModelSettings, headers: dict[str, str]) -> httpx.Async
 async def events(
     client: httpx.AsyncClient, path: str, body: dict[str, Any]
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """The JSON objects of a stream of server-sent events, up to its end. Raises :class:`AssistantError`."""
+    """The JSON objects of a stream of server-sent events, up to its end, or to ``DONE``, where it says that it is
+    whole. Raises :class:`AssistantError`."""
     try:
         async with client.stream("POST", path, json=body) as response:
             if response.status_code != 200:
@@ -160,6 +162,7 @@ async def events(
                 if not line.startswith("data:") or not data:
                     continue
                 if data == "[DONE]":
+                    yield DONE
                     return
                 yield parsed(data)
     except httpx.TimeoutException:

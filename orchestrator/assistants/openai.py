@@ -11,6 +11,7 @@ import httpx
 
 from orchestrator.assistants.base import AssistantError, Message, Tool
 from orchestrator.assistants.model import (
+    DONE,
     PROMPT,
     ModelSettings,
     ToolCall,
@@ -78,13 +79,16 @@ class OpenAIService:
                 for tool in tools
             ]
         calls: dict[int, list[str]] = {}  # id, name, arguments so far
+        whole = False
         async with aclosing(events(self._client, "chat/completions", body)) as found:
             async for event in found:
+                whole = whole or event is DONE
                 if "error" in event:
                     raise AssistantError("the assistant's service reports an error")
                 if usage := event.get("usage"):
                     yield Usage(int(usage.get("total_tokens") or 0))
                 for choice in event.get("choices") or ():
+                    whole = whole or bool(choice.get("finish_reason"))
                     delta = choice.get("delta") or {}
                     if text := delta.get("content"):
                         yield str(text)
@@ -95,6 +99,8 @@ class OpenAIService:
                         call[0] = part.get("id") or call[0]
                         call[1] += function.get("name") or ""
                         call[2] += function.get("arguments") or ""
+        if not whole:
+            raise AssistantError("the assistant's service broke off in mid-answer")
         for index in sorted(calls):
             id_, name, arguments = calls[index]
             yield ToolCall(id_ or f"call_{index}", name, tool_arguments(arguments))

@@ -15,7 +15,7 @@ from orchestrator.assistants import model
 from orchestrator.assistants import openai as openai_service
 from orchestrator.assistants.anthropic import AnthropicService
 from orchestrator.assistants.base import AssistantError, CallFacts, Message, Tool, ToolUse
-from orchestrator.assistants.model import ModelAssistant, ModelDialogue, ModelSettings
+from orchestrator.assistants.model import DONE, ModelAssistant, ModelDialogue, ModelSettings
 from orchestrator.assistants.openai import OpenAIService
 from tests.assistants.fake_service import Answer, FakeService, event, fake_service
 from visavis.service.secret import Secret
@@ -119,8 +119,7 @@ async def test_the_longest_reply_is_named_as_the_service_knows_it(
 
     async def none(client: object, path: str, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         sent.append(body)
-        for nothing in list[dict[str, Any]]():
-            yield nothing
+        yield DONE
 
     monkeypatch.setattr(openai_service, "events", none)
     service = OpenAIService(ModelSettings(url, "m", Secret("k"), max_tokens=77))
@@ -202,13 +201,24 @@ async def test_faults_are_one_sentence_each(
     assert "sk-secret" not in str(raised.value)
 
 
-async def test_an_answer_that_breaks_off_in_mid_word_is_a_fault_after_what_was_written() -> None:
+@pytest.mark.parametrize("kind", SERVICES)
+async def test_an_answer_that_breaks_off_in_mid_word_is_a_fault_after_what_was_written(kind: str) -> None:
     said = list[str]()
-    async with dialogue("anthropic", Answer(anthropic("It is ni", end=False))) as (_, talk):
+    cut = {
+        "openai": openai({"content": "It is ni"}, end=False),
+        "anthropic": anthropic("It is ni", end=False),
+    }
+    async with dialogue(kind, Answer(cut[kind])) as (_, talk):
         with pytest.raises(AssistantError, match="in mid-answer"):
             async for piece in talk.reply((), "Time?").pieces:
                 said.append(str(piece))
     assert said == ["It is ni"]
+
+
+async def test_an_answer_with_a_reason_to_end_is_whole_also_where_nobody_says_done() -> None:
+    end = event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    async with dialogue("openai", Answer([*openai({"content": "Nine."}, end=False), end])) as (_, talk):
+        assert await written(talk) == ["Nine."]
 
 
 async def test_a_reply_that_is_dropped_closes_the_connection_at_once() -> None:
