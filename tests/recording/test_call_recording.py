@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.recording.call_recording import STEP, CallRecording
 from orchestrator.recording.messages import PartState, RecordedSound
+from orchestrator.recording.movie import MARK
 from orchestrator.rtp.h264 import split_annex_b
 from tests.recording.support import Pcm, onset, pictures, played, shown, sound
 
@@ -66,6 +67,7 @@ def test_both_voices_and_the_picture_are_there_in_their_time(rate: int) -> None:
     assert onset(seen.tracks["both"], 500) == pytest.approx(1.0, abs=0.012)
     assert onset(seen.tracks["both"], 1000) == pytest.approx(2.0, abs=0.012)
     assert np.abs(seen.tracks["caller"][20_000:]).max() == pytest.approx(9000, rel=0.1)
+    assert seen.comment == MARK
     state = desk.states[-1]
     assert (state.over, state.seconds, state.width, state.size) == (True, 4.0, 128, len(file.data))
 
