@@ -9,6 +9,8 @@ from orchestrator.assistants.slots import digits_in
 
 HIDDEN = "[number]"
 _SHORTEST_CARD, _LONGEST_CARD = 13, 19
+_MOST_LOOKED_AT = 64
+"""Digits in a row; among more there is some number that could be one."""
 _FEWEST_KEYS = 3
 _DIGIT = r"(?:\d+|\b(?:zero|oh|one|two|three|four|five|six|seven|eight|nine|double|triple)\b)"
 _NUMBER = re.compile(rf"{_DIGIT}(?:[\s,.:/-]+{_DIGIT})*", re.I)
@@ -27,6 +29,8 @@ def written(text: str, typed: Iterable[str] = ()) -> str:
 
 def _has_card(digits: str) -> bool:
     """Whether there may be one among them: an expiry date or the like may stand beside it."""
+    if len(digits) > _MOST_LOOKED_AT:
+        return True
     lengths = range(_SHORTEST_CARD, min(_LONGEST_CARD, len(digits)) + 1)
     return any(_checks(digits[at : at + n]) for n in lengths for at in range(len(digits) - n + 1))
 

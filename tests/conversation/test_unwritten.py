@@ -18,6 +18,7 @@ from orchestrator.conversation.unwritten import written
         ("Order 4242 4242 4242.", "Order 4242 4242 4242."),
         ("We are open from nine to six.", "We are open from nine to six."),
         ("0000000000000000", "0000000000000000"),
+        ("0" * 100_000, "[number]"),
     ],
 )
 def test_numbers_of_cards_are_left_out(text: str, expected: str) -> None:
