@@ -27,7 +27,7 @@ except ModuleNotFoundError as error:
 def main() -> None:
     """Exit status 0 after an orderly end, 1 when it cannot start, 2 for a wrong setting."""
     settings = load_settings()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, numbers=settings.log_numbers == "whole")
 
     raise_descriptor_limit()
 

@@ -33,7 +33,11 @@ async def get_avatar(name: AvatarName, services: ServicesDep) -> FileResponse:
     return FileResponse(portrait.path, media_type=portrait.media_type)
 
 
-@router.put("/{name}", summary="Upload a portrait; the body is the picture")
+@router.put(
+    "/{name}",
+    summary="Upload a portrait; the body is the picture",
+    description="Only of people who have agreed to it: their face will speak.",
+)
 @needs("avatars:write")
 async def put_avatar(name: AvatarName, request: Request, services: ServicesDep) -> AvatarView:
     portrait = await services.orchestrator.put_portrait(name, await _picture(request))

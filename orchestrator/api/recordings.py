@@ -32,7 +32,9 @@ class RecordingState(BaseModel):
 class RecordingChange(BaseModel):
     """Pause or resume."""
 
-    paused: bool = Field(description="true: nothing is kept of what comes, until false")
+    paused: bool = Field(
+        description="true: nothing is kept of what comes, in the transcript neither, until false"
+    )
 
 
 class RecordingView(BaseModel):

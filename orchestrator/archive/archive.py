@@ -12,7 +12,15 @@ from typing import Literal, TypeVar
 
 from orchestrator.archive.backlog import Backlog
 from orchestrator.archive.database import ANSWER_S, Database, DatabaseAway, Unwritable
-from orchestrator.archive.entries import Entry, KeptEntry, KeptRecord, Page, RecordingPart, newest_first
+from orchestrator.archive.entries import (
+    Entry,
+    KeptEntry,
+    KeptRecord,
+    NotErased,
+    Page,
+    RecordingPart,
+    newest_first,
+)
 from orchestrator.calls.records import CallRecord
 from orchestrator.conversation.transcript import TranscriptEntry
 from visavis.service.logs import Log
@@ -225,10 +233,14 @@ class Archive:
 
     async def _retain(self) -> None:
         while True:
-            with contextlib.suppress(DatabaseAway):
+            try:
                 while due := await self._ask(self._due):
                     await self.erase(due)
                     log.info("records_erased", calls=len(due))
+            except DatabaseAway:
+                pass
+            except NotErased as error:
+                log.warning("records_not_erased", reason=str(error))
             await asyncio.sleep(_RETENTION_S)
 
     def _due(self) -> list[str]:

@@ -29,6 +29,7 @@ ANSWER_S = 5
 _MIGRATING = 0x56495341
 """PostgreSQL's advisory lock of whoever brings the tables up to date."""
 _BATCH = 500
+_DAY_S = 86_400.0
 
 
 class DatabaseAway(Exception):
@@ -169,16 +170,16 @@ class Database:
 
     def due(self, before: float | None, most: int, most_refused: int, place: str = "") -> list[str]:
         """Calls that are to be erased, some of the oldest: ended before that time (seconds since the epoch), beyond
-        the newest so many, and of the refused ones beyond so many; none whose recording lies elsewhere than in
-        ``place``."""
+        the newest so many, and of the refused ones beyond so many; such as began a day before that time and have no
+        record; none whose recording lies elsewhere than in ``place``."""
         refused = records.c.refused.is_(True)
         with self._answering(), self._engine.connect() as connection:
-            due = self._oldest(connection, records.c.ended_at < before) if before is not None else []
-            due += self._oldest(connection, sa.true(), beyond=most)
-            due += self._oldest(connection, refused, beyond=most_refused)
-            here = recordings.c.call_id.in_(due) & (recordings.c.place != place)
-            elsewhere = set(connection.scalars(sa.select(recordings.c.call_id).where(here)))
-        return [call_id for call_id in dict.fromkeys(due) if call_id not in elsewhere]
+            due = self._oldest(connection, place, records.c.ended_at < before) if before is not None else []
+            due += self._oldest(connection, place, sa.true(), beyond=most)
+            due += self._oldest(connection, place, refused, beyond=most_refused)
+            if before is not None:
+                due += connection.scalars(_left_behind(before - _DAY_S, place))
+        return list(dict.fromkeys(due))
 
     def close(self) -> None:
         """Close every connection."""
@@ -188,9 +189,13 @@ class Database:
         with self._answering(), self._engine.connect() as connection:
             return [RecordingPart(**row) for row in connection.execute(query).mappings()]
 
-    def _oldest(self, connection: sa.Connection, which: sa.ColumnElement[bool], beyond: int = 0) -> list[str]:
+    def _oldest(
+        self, connection: sa.Connection, place: str, which: sa.ColumnElement[bool], beyond: int = 0
+    ) -> list[str]:
         count = connection.scalar(sa.select(sa.func.count()).select_from(records).where(which)) or 0
-        oldest = sa.select(records.c.call_id).where(which).order_by(records.c.ended_at)
+        elsewhere = (recordings.c.call_id == records.c.call_id) & (recordings.c.place != place)
+        oldest = sa.select(records.c.call_id).where(which, ~sa.exists().where(elsewhere))
+        oldest = oldest.order_by(records.c.ended_at)
         return list(connection.scalars(oldest.limit(max(0, min(count - beyond, _BATCH)))))
 
     def _upsert(self, connection: sa.Connection, table: sa.Table, values: list[dict[str, Any]]) -> None:
@@ -240,6 +245,15 @@ class Database:
                 "options": f"-c statement_timeout={ANSWER_S}s -c lock_timeout={ANSWER_S}s",
             },
         )
+
+
+def _left_behind(before: float, place: str) -> sa.Select[tuple[str]]:
+    """Calls with transcripts that began before that time and have no record: their orchestrator was killed."""
+    call_id = transcript_entries.c.call_id
+    elsewhere = (recordings.c.call_id == call_id) & (recordings.c.place != place)
+    old = (transcript_entries.c.number == 1) & (transcript_entries.c.began_at < before)
+    recorded = sa.exists().where(records.c.call_id == call_id)
+    return sa.select(call_id).where(old, ~recorded, ~sa.exists().where(elsewhere)).limit(_BATCH)
 
 
 def _record_row(kept: KeptRecord) -> dict[str, Any]:

@@ -9,6 +9,10 @@ from orchestrator.calls.records import CallRecord
 from orchestrator.conversation.transcript import TranscriptEntry
 
 
+class NotErased(Exception):
+    """What belongs to calls cannot be erased now, and may be later: one sentence."""
+
+
 @dataclass(frozen=True, slots=True)
 class KeptRecord:
     """The record of an ended call; ``refused``: there was no room for it."""

@@ -21,6 +21,8 @@ URL = "https://api.anthropic.com/v1"
 _VERSION = "2023-06-01"
 _ASKED = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 _ROLES = {"caller": "user", "assistant": "assistant"}
+_CALLED = {"role": "user", "content": "(The call is answered.)"}
+"""Before what the assistant has said first."""
 
 
 class AnthropicService:
@@ -32,19 +34,21 @@ class AnthropicService:
         self._client = http_client(settings, headers)
 
     def begin(self, history: Sequence[Message], text: str) -> list[dict[str, Any]]:
-        """See :class:`orchestrator.assistants.model.ModelService`; two of one role in a row are one here."""
+        """See :class:`orchestrator.assistants.model.ModelService`; two of one role in a row are one here, and the
+        first one is a caller's."""
         out: list[dict[str, Any]] = []
         for message in [*history, Message("caller", text)]:
             role = _ROLES[message.role]
             if out and out[-1]["role"] == role:
                 out[-1]["content"] += f" {message.text}"
-            elif out or role == "user":
+            else:
+                out += [dict(_CALLED)] if not out and role == "assistant" else []
                 out.append({"role": role, "content": message.text})
         return out
 
     def add(self, transcript: list[dict[str, Any]], text: str, calls: Sequence[tuple[ToolCall, str]]) -> None:
         """See :class:`orchestrator.assistants.model.ModelService`."""
-        wrote: list[dict[str, Any]] = [{"type": "text", "text": text}] if text else []
+        wrote: list[dict[str, Any]] = [{"type": "text", "text": text}] if text.strip() else []
         wrote += [
             {"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments}
             for call, _ in calls

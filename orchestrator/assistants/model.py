@@ -25,6 +25,7 @@ MOST_ROUNDS = 4
 _TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 _LONGEST_LINE = 1 << 20
 _LETTERS_PER_TOKEN = 4
+DONE: dict[str, Any] = {"type": "[DONE]"}
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class ModelDialogue:
         for _ in range(MOST_ROUNDS):
             text, used, before = "", list[tuple[ToolCall, str]](), self.tokens
             asked = len(json.dumps(transcript)) // _LETTERS_PER_TOKEN
-            async with aclosing(self._service.stream(transcript, self._tools)) as pieces:
+            async with aclosing(_understood(self._service.stream(transcript, self._tools))) as pieces:
                 async for piece in pieces:
                     if isinstance(piece, Usage):
                         self.tokens += piece.tokens
@@ -111,6 +112,18 @@ class ModelDialogue:
             if not used:
                 return
             self._service.add(transcript, text, used)
+
+
+async def _understood(
+    pieces: AsyncGenerator[str | ToolCall | Usage, None],
+) -> AsyncGenerator[str | ToolCall | Usage, None]:
+    """The same; what is no message of the protocol raises :class:`AssistantError`, which tells nothing of it."""
+    try:
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise AssistantError("the assistant's service sent something that is no answer") from None
 
 
 class ModelAssistant:
@@ -137,7 +150,8 @@ def http_client(settings: ModelSettings, headers: dict[str, str]) -> httpx.Async
 async def events(
     client: httpx.AsyncClient, path: str, body: dict[str, Any]
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """The JSON objects of a stream of server-sent events, up to its end. Raises :class:`AssistantError`."""
+    """The JSON objects of a stream of server-sent events, up to its end, or to ``DONE``, where it says that it is
+    whole. Raises :class:`AssistantError`."""
     try:
         async with client.stream("POST", path, json=body) as response:
             if response.status_code != 200:
@@ -148,6 +162,7 @@ async def events(
                 if not line.startswith("data:") or not data:
                     continue
                 if data == "[DONE]":
+                    yield DONE
                     return
                 yield parsed(data)
     except httpx.TimeoutException:

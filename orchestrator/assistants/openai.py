@@ -7,8 +7,11 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
+import httpx
+
 from orchestrator.assistants.base import AssistantError, Message, Tool
 from orchestrator.assistants.model import (
+    DONE,
     PROMPT,
     ModelSettings,
     ToolCall,
@@ -19,6 +22,8 @@ from orchestrator.assistants.model import (
 )
 
 _ROLES = {"caller": "user", "assistant": "assistant"}
+_OWN_HOSTS = ("api.openai.com", ".api.openai.com", ".openai.azure.com")
+"""Where newer models refuse ``max_tokens``; servers of others may know nothing else."""
 
 
 class OpenAIService:
@@ -26,6 +31,8 @@ class OpenAIService:
 
     def __init__(self, settings: ModelSettings) -> None:
         self._settings = settings
+        own = httpx.URL(settings.url).host.endswith(_OWN_HOSTS)
+        self._limit = "max_completion_tokens" if own else "max_tokens"
         key = settings.key.reveal()
         self._client = http_client(settings, {"authorization": f"Bearer {key}"} if key else {})
 
@@ -57,7 +64,7 @@ class OpenAIService:
             "messages": transcript,
             "stream": True,
             "stream_options": {"include_usage": True},
-            "max_tokens": self._settings.max_tokens,
+            self._limit: self._settings.max_tokens,
         }
         if tools:
             body["tools"] = [
@@ -72,13 +79,16 @@ class OpenAIService:
                 for tool in tools
             ]
         calls: dict[int, list[str]] = {}  # id, name, arguments so far
+        whole = False
         async with aclosing(events(self._client, "chat/completions", body)) as found:
             async for event in found:
+                whole = whole or event is DONE
                 if "error" in event:
                     raise AssistantError("the assistant's service reports an error")
                 if usage := event.get("usage"):
                     yield Usage(int(usage.get("total_tokens") or 0))
                 for choice in event.get("choices") or ():
+                    whole = whole or bool(choice.get("finish_reason"))
                     delta = choice.get("delta") or {}
                     if text := delta.get("content"):
                         yield str(text)
@@ -89,6 +99,8 @@ class OpenAIService:
                         call[0] = part.get("id") or call[0]
                         call[1] += function.get("name") or ""
                         call[2] += function.get("arguments") or ""
+        if not whole:
+            raise AssistantError("the assistant's service broke off in mid-answer")
         for index in sorted(calls):
             id_, name, arguments = calls[index]
             yield ToolCall(id_ or f"call_{index}", name, tool_arguments(arguments))

@@ -33,6 +33,13 @@ class Action(_Strict):
     tool: Literal["hang_up", "transfer", "press_keys", "show_avatar"]
     arguments: dict[str, str] = {}
 
+    @model_validator(mode="after")
+    def _check(self) -> Action:
+        needed = {"press_keys": "keys", "show_avatar": "avatar"}.get(self.tool)
+        if needed and not self.arguments.get(needed):
+            raise ValueError(f"{self.tool} needs arguments: {{{needed}: ...}}")
+        return self
+
 
 class Answer(_Strict):
     """``when``: it is given where one of these lines has all of its words in what the caller said (``*`` stands for

@@ -151,7 +151,9 @@ class WebSocketDialogue:
                 if isinstance(number, int) and number in self._replies:
                     self._replies[number].put_nowait(message)
         except (OSError, websockets.WebSocketException, AssistantError) as error:
-            log.warning("assistant_connection_lost", call=self._call.call_id, reason=str(error)[:200])
+            # Why the service closed is in its own words, which may be those of the call.
+            reason = str(error) if isinstance(error, AssistantError) else type(error).__name__
+            log.warning("assistant_connection_lost", call=self._call.call_id, reason=reason)
         finally:
             self._connection = None
             for answers in self._replies.values():

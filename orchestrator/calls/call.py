@@ -70,6 +70,9 @@ class Attendant(Protocol):
 class Witness(Protocol):
     """Who follows a call without taking part."""
 
+    def leaves_out(self, since: float) -> bool:
+        """Whether anything since then (seconds since the epoch) is not to be kept."""
+
     def on_key(self, digit: str) -> None:
         """The caller pressed a key."""
 
@@ -164,13 +167,14 @@ class Call:
         self._check_alive()
         return self._turns.say(text, language, replace=replace, meanwhile=meanwhile)
 
-    def announce(self, what: str | AsyncIterator[PCM], rate: int = 0) -> None:
+    def announce(self, what: str | AsyncIterator[PCM], rate: int = 0) -> TurnRecord:
         """Say a text, or play a sound of ``rate``, that is no part of what is said. Raises as :meth:`say`."""
         self._announced += 1
-        if isinstance(what, str):
-            self.say(what, self._language)
-        else:
-            self.play(what, rate)
+        return self.say(what, self._language) if isinstance(what, str) else self.play(what, rate)
+
+    def unkept(self, since: float) -> bool:
+        """Whether what was said since then (seconds since the epoch) is in no recording and no transcript."""
+        return self.witness is not None and self.witness.leaves_out(since)
 
     @property
     def spoken(self) -> bool:

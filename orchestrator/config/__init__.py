@@ -46,6 +46,9 @@ class Settings(
     cache_dir: Path = Field(Path("~/.cache/visavis"), description="body loops and encoded idle video")
     cache_bytes: int = Field(2_000_000_000, ge=10_000_000, description="most bytes of cached body loops")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
+    log_numbers: Literal["whole", "shortened"] = Field(
+        "whole", description="numbers of callers in logs; shortened: their last three digits"
+    )
 
     @property
     def database_url(self) -> str:

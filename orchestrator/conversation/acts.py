@@ -20,10 +20,11 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The caller's turn is over, and ``text`` was said: speak this reply, as it is written."""
+    """The caller's turn is over, and ``text`` was said, or pressed as keys: speak this reply as it is written."""
 
     reply: int
     text: str
+    keys: bool = False
 
 
 @dataclass(frozen=True, slots=True)

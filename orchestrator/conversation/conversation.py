@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -33,6 +34,7 @@ from orchestrator.conversation.reply import PendingReply
 from orchestrator.conversation.sentences import LANGUAGE, sentences_in
 from orchestrator.conversation.tools import CallTools
 from orchestrator.conversation.transcript import Transcript
+from orchestrator.conversation.unwritten import written
 from orchestrator.listening.ears import Ears, Speech
 from orchestrator.listening.messages import EarlyWords, SpeechBegan, SpeechOnset, SpeechPaused, Words
 from orchestrator.listening.stt import TimedWord
@@ -45,6 +47,8 @@ log = Log(__name__)
 
 NO_LIMITS = ConversationLimits()
 _MOST_FAILURES = 2
+_TYPED_KEPT = 20
+"""Of what a caller has pressed: none of it is written down where it is read back."""
 _SETTLE_S = 0.3
 """How long a reply waits for what was cut before it, so that the memory holds it."""
 
@@ -80,6 +84,8 @@ class Conversation:
         self._not_heard = 0
         self._machine = TurnMachine(ears.words_s)
         self._moments = Moments()
+        self._pressed: tuple[float, float] | None = None  # when the first and the last key was
+        self._typed: deque[str] = deque(maxlen=_TYPED_KEPT)
         self._timed: tuple[TimedWord, ...] = ()
         self._replies: dict[int, PendingReply] = {}
         self._turns: dict[int, int] = {}  # ours that are not over, and whose reply each speaks
@@ -163,7 +169,10 @@ class Conversation:
 
     def on_key(self, digit: str) -> None:
         """See :class:`orchestrator.calls.call.Attendant`."""
-        self._do(self._machine.key(digit, self._loop.time()))
+        now = self._loop.time()
+        if self._machine.state != "held":
+            self._pressed = self._pressed[0] if self._pressed else now, now
+        self._do(self._machine.key(digit, now))
 
     def on_end(self) -> None:
         """See :class:`orchestrator.calls.call.Attendant`."""
@@ -224,11 +233,11 @@ class Conversation:
             case CutShort():
                 self._call.interrupt()
             case Partial(text):
-                self._call.tell("transcript", {"speaker": "caller", "text": text, "final": False})
+                self._call.tell("transcript", {"speaker": "caller", "text": written(text), "final": False})
             case Ask(number, text):
                 self._ask(number, text)
-            case Answer(number, text):
-                self._answer(number, text)
+            case Answer(number, text, keys):
+                self._answer(number, text, keys)
             case Drop(number, unsay):
                 self._drop(number, unsay)
             case Fill(_):
@@ -255,7 +264,7 @@ class Conversation:
         with contextlib.suppress(SpeechError):  # told where it is said
             self._call.foresee(sentence, self._language)
 
-    def _answer(self, number: int, text: str) -> None:
+    def _answer(self, number: int, text: str, pressed: bool) -> None:
         reply = self._replies.get(number)
         if reply is None:
             return
@@ -265,20 +274,28 @@ class Conversation:
             return
         self._answers += 1
         reply.accept()
+        if pressed and self._pressed is not None:
+            (began, ended), self._pressed = self._pressed, None
+            self._moments = Moments(began, quiet=ended, words=ended)
         self._moments.answered = self._loop.time()
         spoken = self._moments.spoken(self._loop.time(), time.time())
         timed, self._timed = self._timed, ()
-        note = partial(self._note_caller, text, *spoken, timed)
+        note = partial(self._note_caller, text, pressed, *spoken, timed)
         reply.speaking = logged(asyncio.create_task(self._perform(reply, note)), "reply")
 
-    def _note_caller(self, text: str, began: float, ended: float, timed: tuple[TimedWord, ...]) -> None:
+    def _note_caller(
+        self, text: str, pressed: bool, began: float, ended: float, timed: tuple[TimedWord, ...]
+    ) -> None:
         """The caller's turn is over."""
         self.memory.said(text)
-        keys = len(text) if text.isdigit() else 0
-        shown = "" if keys else text
-        self.transcript.add("caller", shown, began, ended, keys=keys)
+        keys = len(text) if pressed else 0
+        if keys:
+            self._typed.append(text)
+        shown = "" if keys else written(text)
+        if not self._call.unkept(began):
+            self.transcript.add("caller", shown, began, ended, keys=keys)
         told: dict[str, object] = {"speaker": "caller", "text": shown, "final": True}
-        if timed and not keys:
+        if timed and shown == text:
             told["words"] = [asdict(each) for each in timed]
         self._call.tell("transcript", told, letters=len(text))
 
@@ -389,8 +406,10 @@ class Conversation:
         if turn.kind != "say" or not text:
             return
         self.memory.heard(text)
-        whole = turn.state == "finished"
-        self.transcript.add("assistant", text, now - turn.heard_ms / 1000, now, whole=whole)
+        text = written(text, self._typed)
+        whole, began = turn.state == "finished", now - turn.heard_ms / 1000
+        if not self._call.unkept(began):
+            self.transcript.add("assistant", text, began, now, whole=whole)
         self._call.tell(
             "reply", {"turn_id": turn.turn_id, "text": text, "whole": whole}, letters=len(text), whole=whole
         )

@@ -68,6 +68,7 @@ class _Heard:
 class _Reply:
     number: int
     text: str
+    keys: bool = False
     answered: bool = False
     written: bool = False
     spoken: bool = False
@@ -248,7 +249,7 @@ class TurnMachine:
         heard, acts = self._heard, list[Act]()
         if now >= heard.keys_by:
             keys, heard.keys, heard.keys_by = heard.keys, "", NEVER
-            acts += self._answer(keys, now)
+            acts += self._answer(keys, now, keys=True)
         if now >= heard.onset_at + ONSET_S:
             acts += self.onset(True, now)
         if now >= heard.words_by:
@@ -292,15 +293,15 @@ class TurnMachine:
             return [Take(self._heard.pause), *self._give_way("none")]
         return [Take(self._heard.pause), Unheard()]
 
-    def _answer(self, text: str, now: float) -> list[Act]:
+    def _answer(self, text: str, now: float, *, keys: bool = False) -> list[Act]:
         reply, acts = self._reply, list[Act]()
         if reply is None or reply.text != text or reply.answered:
             self._replies += 1
-            reply = self._reply = _Reply(self._replies, text)
+            reply = self._reply = _Reply(self._replies, text, keys)
             acts.append(Ask(reply.number, text))
         reply.answered, reply.since = True, now
         self.state = "thinking"
-        return [*acts, Answer(reply.number, text)]
+        return [*acts, Answer(reply.number, text, keys)]
 
     def _unanswer(self, again: bool) -> list[Act]:
         """The caller goes on before anything of a reply was heard."""
@@ -308,6 +309,8 @@ class TurnMachine:
         if reply is None or self.state == "speaking" or reply.spoken:
             return []
         self.state = "listening"
+        if reply.keys:  # no words that more can be said to
+            return [Drop(reply.number)]
         if reply.answered and not again:
             self._heard.carried = reply.text
         return [Drop(reply.number, unsay=reply.answered)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -85,7 +86,10 @@ class CallTools:
                     status = await self._call.transfer(self._to)
                     return "transferred" if status < 300 else f"nobody took the call (status {status})"
                 case "press_keys":
-                    await self._call.press(str(arguments.get("keys", "")), 100)
+                    keys = str(arguments.get("keys", ""))
+                    if not re.fullmatch(KEYS, keys):
+                        return "nothing was pressed: keys are 0 to 9, *, #, A to D, at most 64 of them"
+                    await self._call.press(keys, 100)
                     return "pressed"
                 case "show_avatar" if self._catalog is not None:
                     wanted = str(arguments.get("avatar", ""))

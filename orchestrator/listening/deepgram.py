@@ -30,6 +30,7 @@ from orchestrator.listening.stt import (
 )
 from visavis.audio import Resampler
 from visavis.g711 import encode_table, mu_law
+from visavis.language import service_language
 from visavis.service.text import read_json
 
 URL = "wss://api.deepgram.com/v1"
@@ -253,7 +254,7 @@ class Deepgram:
         narrow = rate == 8000
         query = {
             "model": settings.model or MODEL,
-            "language": language,
+            "language": service_language(language),
             "encoding": "mulaw" if narrow else "linear16",
             "sample_rate": 8000 if narrow else RATE,
             "channels": 1,

@@ -9,7 +9,7 @@ import wave
 import httpx
 
 from orchestrator.listening.stt import ANSWER_S, RATE, Recognised, Sound, SttError, SttSettings, pcm16
-from visavis.language import primary_language
+from visavis.language import service_language
 
 URL = "https://api.openai.com/v1"
 MODEL = "gpt-4o-mini-transcribe"
@@ -59,7 +59,7 @@ class OpenAISpeechToText:
 
     def transcriber(self, language: str, rate: int) -> OpenAITranscriber:
         """See :class:`orchestrator.listening.stt.SpeechToText`; these models are told the language alone."""
-        return OpenAITranscriber(self._client, self._model, primary_language(language))
+        return OpenAITranscriber(self._client, self._model, service_language(language))
 
     async def close(self) -> None:
         """Let go of connections."""

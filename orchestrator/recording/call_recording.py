@@ -135,6 +135,8 @@ class CallRecording:
             part.following += 1
 
     def _voices(self, message: RecordedSound) -> tuple[Sound, Sound]:
+        if not message.payload:
+            return np.zeros(STEP, np.int16), np.zeros(STEP, np.int16)
         split = len(message.payload) - message.reference
         caller = np.frombuffer(message.payload[:split], "<i2").astype(np.int16)
         sent = np.frombuffer(message.payload[split:], "<i2").astype(np.int16)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from orchestrator.archive.archive import Archive
 from orchestrator.archive.database import DatabaseAway
-from orchestrator.archive.entries import RecordingPart
+from orchestrator.archive.entries import NotErased, RecordingPart
 from orchestrator.recording.store import Store, StoreAway
 from visavis.service.logs import Log
 from visavis.service.supervisor import Supervisor
@@ -18,9 +19,12 @@ log = Log(__name__)
 
 _RETENTION_S = 600.0
 _AGAIN_S = 30.0
+_PAGE = 1000
+_LONGEST_S = 86_400.0
+"""Of a recording that somebody else may still be writing."""
 
 
-class RecordingRefused(Exception):
+class RecordingRefused(NotErased):
     """What is asked cannot be done with this recording: one sentence."""
 
 
@@ -79,6 +83,8 @@ class KeptRecordings:
 
     async def _erase_files(self, call_ids: Sequence[str]) -> None:
         for call_id in call_ids:
+            if self._under_way(call_id):  # or it would be listed once more, without its file
+                raise RecordingRefused(f"the recording of call '{call_id}' is being closed: try again")
             for part in await self._archive.recordings(1000, call_id):
                 self.check_here(part)
                 await self.store.delete(f"{part.recording_id}.mp4")
@@ -106,14 +112,37 @@ class KeptRecordings:
 
     async def _sweep(self) -> None:
         for part in await self._archive.unfinished(self.store.place):
-            if not self._under_way(part.call_id):
-                size, at = self.store.written(f"{part.recording_id}.mp4")
+            size, at = self.store.written(f"{part.recording_id}.mp4")
+            elsewhere = self.store.moves and not at and time.time() - part.began_at < _LONGEST_S
+            if not (elsewhere or self._under_way(part.call_id)):
                 seconds = max(0.0, round(at - part.began_at, 3))
                 self._archive.keep_recording(replace(part, state="cut", size=size, seconds=seconds))
         if self.store.moves:
             for part in await self._archive.recordings(10_000):
                 if part.state != "recording" and self.store.written(f"{part.recording_id}.mp4")[0]:
                     self._to_move.put_nowait(part)
+        else:
+            await self._find_unlisted()
+
+    async def _find_unlisted(self) -> None:
+        """List files whose orchestrator was killed before the database, which was away, had them."""
+        listed, after = set[str](), None
+        while page := await self._archive.recordings(_PAGE, after=after):
+            listed |= {part.recording_id for part in page}
+            after = page[-1].began_at, page[-1].call_id, page[-1].number
+        for name in self.store.names():
+            call_id, _, number = name.removesuffix(".mp4").rpartition("-")
+            if (
+                f"{call_id}-{number}" in listed
+                or not (call_id and number.isdecimal())
+                or self._under_way(call_id)
+            ):
+                continue
+            size, at = self.store.written(name)
+            where, sealed = self.store.place, self.store.sealed(name)
+            part = RecordingPart(call_id, int(number), at, 0.0, size, 0, 0, "cut", where, sealed)
+            self._archive.keep_recording(part)
+            log.warning("recording_found", recording=f"{call_id}-{number}")
 
     async def _move(self) -> None:
         """Files that are whole go where they belong; where that is away they wait."""
@@ -123,8 +152,17 @@ class KeptRecordings:
             self._moving = 1
             while True:
                 try:
-                    await self.store.take(f"{part.recording_id}.mp4")
+                    if await self._erased(part):
+                        await self.store.delete(f"{part.recording_id}.mp4")
+                    else:
+                        await self.store.take(f"{part.recording_id}.mp4")
                     break
-                except StoreAway as error:
+                except (StoreAway, DatabaseAway) as error:
                     log.error("recording_not_moved", recording=part.recording_id, reason=str(error))
                     await asyncio.sleep(_AGAIN_S)
+
+    async def _erased(self, part: RecordingPart) -> bool:
+        """Whether another orchestrator of the same store has erased it meanwhile, and it was not left out."""
+        if not self.store.moves or self._archive.status.lost:
+            return False
+        return await self.find(part.recording_id) is None

@@ -29,7 +29,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class RecordedSound:
-    """20 ms of a call, see :class:`orchestrator.worker.messages.Heard`."""
+    """20 ms of a call, see :class:`orchestrator.worker.messages.Heard`; without ``payload``, of a pause."""
 
     call_id: str
     piece: int

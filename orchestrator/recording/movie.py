@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 RATE = 16_000
 TRACKS = ("both", "caller", "avatar")
 VIDEO_CLOCK = Fraction(1, 90_000)
+MARK = "The face is synthetic (Visavis)."
+"""In the metadata of every file with a picture."""
 _FRAME = 1024
 _BITS = 32_000
 _PRIMING = 1
@@ -47,6 +49,7 @@ class Movie:
         self._container: Any = av.open(file, "w", format="mp4", options=_OPTIONS)
         self._video: Any = None
         if first is not None:
+            self._container.metadata["comment"] = MARK
             with av.open(io.BytesIO(first), format="h264", options={"probesize": "1000000"}) as probe:
                 (source,) = probe.streams.video
                 self.size = source.codec_context.width, source.codec_context.height

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ import numpy as np
 from orchestrator.archive.archive import Archive
 from orchestrator.archive.entries import RecordingPart
 from orchestrator.calls.call import Call, CallGone
-from orchestrator.calls.turns import TooManyTurns
+from orchestrator.calls.turns import TooManyTurns, TurnRecord
 from orchestrator.recording.kept import KeptRecordings, RecordingRefused
 from orchestrator.recording.messages import (
     AskRecorder,
@@ -34,6 +35,7 @@ from visavis.service.channel import ChannelClosed
 from visavis.service.child import Child, KeptChild, ProcessState, Program
 from visavis.service.logs import Log
 from visavis.service.supervisor import BackOff, Supervisor
+from visavis.service.unhandled import logged
 
 log = Log(__name__)
 
@@ -48,6 +50,7 @@ PROGRAM = Program(
 )
 _RESTART_S = (0.1, 10.0, 30.0)
 _TONE_RATE = 16_000
+_MOST_ANNOUNCED = 3
 State = Literal["off", "recording", "paused"]
 
 
@@ -156,7 +159,9 @@ class Recordings:
         tape.number = call.recorded_parts
         call.witness = tape
         self._start_recorder()
-        self._announce(call)
+        self._beep(call)
+        if self._settings.announcement:
+            self._announce(tape)
         self._record(tape)
 
     def pause(self, call_id: str, paused: bool) -> None:
@@ -297,14 +302,23 @@ class Recordings:
 
     # -- consent --
 
-    def _announce(self, call: Call) -> None:
-        self._beep(call)
-        if self._settings.announcement:
-            with contextlib.suppress(CallGone, TooManyTurns):
-                try:
-                    call.announce(self._settings.announcement)
-                except SpeechError as error:
-                    log.error("not_announced", call=call.call_id, reason=str(error))
+    def _announce(self, tape: CallTape, times: int = _MOST_ANNOUNCED) -> None:
+        """Until the caller, who may speak over it, has heard all of it; not for ever."""
+        try:
+            turn = tape.call.announce(self._settings.announcement)
+        except (CallGone, TooManyTurns, SpeechError) as error:
+            log.error("not_announced", call=tape.call.call_id, reason=str(error))
+            return
+        logged(asyncio.create_task(self._announced(tape, turn, times - 1)), "announcement")
+
+    async def _announced(self, tape: CallTape, turn: TurnRecord, times: int) -> None:
+        await turn.done.wait()
+        if turn.state == "finished" or self._tapes.get(tape.call.call_id) is not tape:
+            return
+        if times:
+            self._announce(tape, times)
+        else:
+            log.error("not_announced", call=tape.call.call_id, reason=turn.reason or "it was spoken over")
 
     def _beep(self, call: Call) -> None:
         if self._settings.tone:

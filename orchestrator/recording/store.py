@@ -15,7 +15,8 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from orchestrator.recording.sealed import SealedFile, WrongKey, read_key
+from orchestrator.archive.entries import NotErased
+from orchestrator.recording.sealed import MAGIC, SealedFile, WrongKey, read_key
 from visavis.service.secret import Secret
 
 _ID = ".place"
@@ -23,7 +24,7 @@ ANSWER_S = 10
 _PIECE = 256 * 1024
 
 
-class StoreAway(Exception):
+class StoreAway(NotErased):
     """The store does not do what it is asked: one sentence."""
 
 
@@ -97,6 +98,15 @@ class Store:
         except OSError:
             return 0, 0.0
         return about.st_size, about.st_mtime
+
+    def names(self) -> list[str]:
+        """Of the files in the folder."""
+        return sorted(file.name for file in self.folder.glob("*.mp4"))
+
+    def sealed(self, name: str) -> bool:
+        """Whether a file in the folder is encrypted."""
+        with (self.folder / name).open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
 
     def open(self, name: str, encrypted: bool) -> io.BufferedIOBase:
         """A file as it was recorded, to be read and closed; blocks. Raises ``FileNotFoundError``, ``WrongKey``."""

@@ -24,7 +24,7 @@ class CallTape:
         on_end: Callable[[CallTape], None],
     ) -> None:
         self.call = call
-        self.paused = False
+        self._paused, self._resumed_at = False, 0.0
         self.number = 0
         """Of the last part."""
         self.last_piece = 0
@@ -32,6 +32,20 @@ class CallTape:
         self._send, self._on_key, self._on_end = send, on_key, on_end
         self._zero: float | None = None
         self._waits = True
+
+    @property
+    def paused(self) -> bool:
+        """Whether what comes is left out."""
+        return self._paused
+
+    @paused.setter
+    def paused(self, paused: bool) -> None:
+        if self._paused and not paused:
+            self._resumed_at = time.time()
+        self._paused = paused
+
+    def leaves_out(self, since: float) -> bool:
+        return self._paused or since < self._resumed_at
 
     def on_key(self, digit: str) -> None:
         self._on_key(self, digit)
@@ -48,9 +62,8 @@ class CallTape:
         if self._zero is None:
             self._zero = time.time() - message.piece * _PIECE_S
         self.last_piece = message.piece
-        if not self.paused:
-            sound = (message.reference, message.rate, message.payload)
-            self._send(RecordedSound(message.call_id, message.piece, *sound))
+        sound = (0, message.rate, b"") if self.paused else (message.reference, message.rate, message.payload)
+        self._send(RecordedSound(message.call_id, message.piece, *sound))
 
     def viewed(self, message: Viewed) -> None:
         """A picture: after a pause from the next key frame on."""

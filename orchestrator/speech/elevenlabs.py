@@ -20,7 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from orchestrator.speech.base import SpeechError, Stretch
 from orchestrator.speech.service import TtsSettings
 from visavis.audio import WholeSamples
-from visavis.language import primary_language
+from visavis.language import service_language
 from visavis.service.text import read_json
 
 URL = "wss://api.elevenlabs.io/v1"
@@ -138,7 +138,7 @@ class ElevenLabsVoice:
             "sync_alignment": "true",
         }
         if any(each in self._model for each in _KNOWS_LANGUAGES):
-            query["language_code"] = primary_language(language)
+            query["language_code"] = service_language(language)
         path = f"text-to-speech/{quote(settings.voice, safe='')}/stream-input"
         connection = await connect(
             f"{(settings.url or URL).rstrip('/')}/{path}?{urlencode(query)}",

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
+from orchestrator.archive import database as database_module
 from orchestrator.archive.database import Database, DatabaseAway, Unwritable
 from orchestrator.archive.entries import KeptEntry, KeptRecord, Page
 from orchestrator.archive.tables import metadata
@@ -154,3 +155,25 @@ class DatabaseCases:
         database.write([KeptRecord(record("c1", 1.0)), KeptRecord(record("c2", 2.0))])
         database.write([recorded("c1", 1.0, "whole", "elsewhere"), recorded("c2", 2.0, "whole")])
         assert database.due(9.0, 10, 10, "here") == ["c2"]
+
+    def test_what_was_said_in_a_call_that_left_no_record_is_due_by_its_age(self, database: Database) -> None:
+        """Its orchestrator was killed; a call that goes on has no record either."""
+        day = 86_400.0
+        database.write([KeptEntry("c1", said(1, began_at=2.5)), KeptEntry("c1", said(2, began_at=3.5))])
+        database.write([KeptEntry("c2", said(1, began_at=1.5 * day)), KeptEntry("c3", said(1, began_at=2.5))])
+        database.write([recorded("c3", 2.5, "whole", "elsewhere"), KeptRecord(record("c4", 2 * day))])
+        database.write([KeptEntry("c4", said(1, began_at=2.5))])
+        assert database.due(2 * day, 10, 10, "here") == ["c1"]
+        assert database.due(None, 10, 10, "here") == []
+        assert database.erase(["c1"])
+        assert database.due(2 * day, 10, 10, "here") == []
+
+    def test_many_whose_recordings_lie_elsewhere_keep_no_other_from_being_due(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As of an orchestrator that is no more, whose folder was its own."""
+        monkeypatch.setattr(database_module, "_BATCH", 3)
+        database.write([KeptRecord(record(f"c{number}", float(number))) for number in range(8)])
+        database.write([recorded(f"c{number}", float(number), "whole", "elsewhere") for number in range(6)])
+        assert database.due(7.0, 10, 10, "here") == ["c6"]
+        assert database.due(None, 7, 10, "here") == ["c6"]

@@ -12,9 +12,10 @@ import httpx
 import pytest
 
 from orchestrator.assistants import model
+from orchestrator.assistants import openai as openai_service
 from orchestrator.assistants.anthropic import AnthropicService
 from orchestrator.assistants.base import AssistantError, CallFacts, Message, Tool, ToolUse
-from orchestrator.assistants.model import ModelAssistant, ModelDialogue, ModelSettings
+from orchestrator.assistants.model import DONE, ModelAssistant, ModelDialogue, ModelSettings
 from orchestrator.assistants.openai import OpenAIService
 from tests.assistants.fake_service import Answer, FakeService, event, fake_service
 from visavis.service.secret import Secret
@@ -93,8 +94,38 @@ async def test_a_reply_is_streamed_with_the_whole_conversation(kind: str) -> Non
         assert body["tools"][0]["function"]["name"] == "weather"
     else:
         assert fake.paths == ["/v1/messages"] and headers["x-api-key"] == "sk-secret"
-        assert said == asked and body["system"][0]["text"] == "Be kind."  # the first is a caller's there
+        begun = [
+            ("user", "(The call is answered.)"),
+            ("assistant", "Hello."),
+        ]  # the first is a caller's there
+        assert said == [*begun, *asked] and body["system"][0]["text"] == "Be kind."
         assert body["tools"][0]["input_schema"]["type"] == "object"
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://api.openai.com/v1", "max_completion_tokens"),
+        ("https://eu.api.openai.com/v1", "max_completion_tokens"),
+        ("https://us.openai.azure.com/openai/v1", "max_completion_tokens"),
+        ("http://127.0.0.1:11434/v1", "max_tokens"),
+        ("https://notopenai.example.com/v1", "max_tokens"),
+    ],
+)
+async def test_the_longest_reply_is_named_as_the_service_knows_it(
+    monkeypatch: pytest.MonkeyPatch, url: str, name: str
+) -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def none(client: object, path: str, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        sent.append(body)
+        yield DONE
+
+    monkeypatch.setattr(openai_service, "events", none)
+    service = OpenAIService(ModelSettings(url, "m", Secret("k"), max_tokens=77))
+    assert [piece async for piece in service.stream([], ())] == []
+    await service.close()
+    assert {key: value for key, value in sent[0].items() if key.startswith("max_")} == {name: 77}
 
 
 USAGE = {
@@ -154,6 +185,7 @@ async def test_a_model_that_wants_tools_for_ever_is_stopped(kind: str) -> None:
         (Answer(status=429), "answered 429 .too many requests."),
         (Answer(status=500), "answered 500"),
         (Answer([event('{"choices": [{"del')]), "no JSON object"),
+        (Answer([event('{"choices": "a secret", "type": "x", "index": "a secret"}')]), "that is no answer"),
         (Answer([event('{"error": {"message": "x"}, "type": "error"}')]), "reports an error"),
         (Answer([5.0]), "did not answer in time"),
         (Answer(["data: {"], cut=True), "broke off"),
@@ -169,13 +201,24 @@ async def test_faults_are_one_sentence_each(
     assert "sk-secret" not in str(raised.value)
 
 
-async def test_an_answer_that_breaks_off_in_mid_word_is_a_fault_after_what_was_written() -> None:
+@pytest.mark.parametrize("kind", SERVICES)
+async def test_an_answer_that_breaks_off_in_mid_word_is_a_fault_after_what_was_written(kind: str) -> None:
     said = list[str]()
-    async with dialogue("anthropic", Answer(anthropic("It is ni", end=False))) as (_, talk):
+    cut = {
+        "openai": openai({"content": "It is ni"}, end=False),
+        "anthropic": anthropic("It is ni", end=False),
+    }
+    async with dialogue(kind, Answer(cut[kind])) as (_, talk):
         with pytest.raises(AssistantError, match="in mid-answer"):
             async for piece in talk.reply((), "Time?").pieces:
                 said.append(str(piece))
     assert said == ["It is ni"]
+
+
+async def test_an_answer_with_a_reason_to_end_is_whole_also_where_nobody_says_done() -> None:
+    end = event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    async with dialogue("openai", Answer([*openai({"content": "Nine."}, end=False), end])) as (_, talk):
+        assert await written(talk) == ["Nine."]
 
 
 async def test_a_reply_that_is_dropped_closes_the_connection_at_once() -> None:

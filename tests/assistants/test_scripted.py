@@ -91,6 +91,7 @@ def test_slots() -> None:
         ("answers: []", "fallback"),
         ("answers: [{name: a, ask: [b]}]\nfallback: [x]", "asks for 'b'"),
         ("answers: [{name: a, words: b}]\nfallback: [x]", "answers.0.words"),
+        ("answers: [{name: a, do: {tool: press_keys}}]\nfallback: [x]", "press_keys needs arguments"),
         ("- 1", "wrong at its top"),
     ],
 )
@@ -101,3 +102,29 @@ def test_a_wrong_script_is_told_in_one_sentence(tmp_path: Path, content: str, me
         read_script(path)
     with pytest.raises(AssistantError, match="cannot be read"):
         read_script(tmp_path / "none.yaml")
+
+
+async def test_the_script_of_the_docs_does_what_they_say(tmp_path: Path) -> None:
+    page = Path(__file__).parents[2].joinpath("docs/conversation.md").read_text()
+    path = tmp_path / "desk.yaml"
+    path.write_text(page.partition("```yaml\n")[2].partition("```")[0])
+    assistant = ScriptedAssistant(read_script(path))
+    talk = assistant.dialogue(CallFacts("a", transfer_to="sip:help@example.com"), ())
+    assert await answer(talk, "When are you opening?") == ("We are open from nine to six.", [])
+    assert (await answer(talk, "1"))[0] == "What is your name?"
+    assert (await answer(talk, "Anna."))[0] == "Which number?"
+    assert (await answer(talk, "4711"))[0] == "Thank you, Anna. We will call 4 7 1 1."
+    assert await answer(talk, "0") == ("One moment.", [("transfer", {"to": "sip:help@example.com"})])
+    alone = assistant.dialogue(CallFacts("a"), ())
+    assert await answer(alone, "A human, please.") == ("Nobody is there.", [])
+    assert (await answer(alone, "Qwerty."))[0] == "I did not understand that."
+
+
+@pytest.mark.parametrize(
+    "action", ['press_keys, arguments: {keys: "12#"}', "show_avatar, arguments: {avatar: anna}"]
+)
+def test_an_action_is_written_as_the_docs_say(tmp_path: Path, action: str) -> None:
+    assert action in Path(__file__).parents[2].joinpath("docs/conversation.md").read_text()
+    path = tmp_path / "desk.yaml"
+    path.write_text(f"answers: [{{name: a, do: {{tool: {action}}}}}]\nfallback: [x]")
+    assert len(read_script(path).answers[0].do.arguments) == 1  # type: ignore[union-attr]

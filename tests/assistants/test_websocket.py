@@ -14,6 +14,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from orchestrator.assistants import websocket
 from orchestrator.assistants.base import AssistantError, CallFacts, Message, Tool, ToolUse
 from orchestrator.assistants.websocket import WebSocketAssistant, WebSocketDialogue
+from visavis.service.logs import JsonFormatter
 from visavis.service.secret import Secret
 
 Behaviour = Callable[[ServerConnection, dict[str, Any]], Awaitable[None]]
@@ -137,6 +138,20 @@ async def test_faults_are_one_sentence_each_and_the_next_turn_connects_again(
                 pass
         faulty = False
         assert [piece async for piece in talk.reply((), "x").pieces] == ["You", " said", " x"]
+
+
+async def test_no_word_of_a_service_that_closes_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def behave(connection: ServerConnection, turn: dict[str, Any]) -> None:
+        await connection.close(1011, f"cannot answer: {turn['text']}")
+
+    async with talking(behave) as (talk, _):
+        with pytest.raises(AssistantError, match="in mid-answer"):
+            async for _ in talk.reply((), "my secret").pieces:
+                pass
+    (ours,) = (
+        JsonFormatter().format(each) for each in caplog.records if each.name.startswith("orchestrator")
+    )
+    assert "assistant_connection_lost" in ours and "secret" not in ours
 
 
 async def test_a_service_that_is_not_there_is_one_sentence() -> None:

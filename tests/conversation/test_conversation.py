@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -28,12 +29,14 @@ from orchestrator.conversation.tools import CallTools
 from orchestrator.conversation.transcript import Transcript, TranscriptEntry
 from orchestrator.listening.messages import SpeechBegan, SpeechOnset, SpeechPaused, Words
 from orchestrator.listening.stt import SttSettings
+from orchestrator.recording.tape import CallTape
 from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
 from orchestrator.worker.messages import GiveWay, InterruptTurns, ShowAvatar, ShowState, StartTurn
 from tests.support.calls import Peer, Sink, answered_call, report
 from tests.support.waiting import until
 from visavis import portraits
 from visavis.service.breaker import ServiceState
+from visavis.service.logs import JsonFormatter
 
 RATE = 8000
 LETTER_MS = 60
@@ -425,13 +428,136 @@ async def test_who_speaks_while_the_ear_dies_is_asked_again() -> None:
     talk.conversation.close()
 
 
-async def test_keys_are_answered_and_not_written_down() -> None:
+@pytest.mark.parametrize("keys", ["0791", "*0791", "07*91", "#", "07A1"])
+async def test_keys_are_answered_and_not_written_down(keys: str) -> None:
     talk = Talk(["Thank you."])
+    async with talk.bus.listen() as events:
+        for digit in f"{keys}#":
+            talk.call.on_dtmf(digit)
+        await talk.turn(1)
+        told = [events.get_nowait() for _ in range(len(events.queue))]
+    assert talk.dialogue.asked[0][1] == keys
+    assert [(each.text, each.keys) for each in talk.entries] == [("", len(keys))]
+    assert [each.data["text"] for each in told if each.kind == "transcript"] == [""]
+    talk.conversation.close()
+
+
+async def test_what_is_said_while_a_recording_pauses_is_remembered_but_not_written_down() -> None:
+    talk = Talk(["Go on."], ["Thank you."], ["Goodbye."])
+    tape = talk.call.witness = CallTape(talk.call, print, lambda *key: None, print)
+    for number, text in enumerate(["Hello.", "My card is four two.", "Bye."], 1):
+        talk.ears.say(text)
+        await talk.turn(number)
+        talk.over(number)
+        tape.paused = number == 1
+        await asyncio.sleep(1.0 if number == 2 else 0)  # what began before the pause's end is left out, too
+    talk.conversation.close()
+    said = ["Hello.", "Go on.", "My card is four two.", "Thank you.", "Bye.", "Goodbye."]
+    assert [each.text for each in talk.conversation.memory.messages] == said
+    assert [each.text for each in talk.entries] == ["Hello.", "Go on.", "Bye.", "Goodbye."]
+
+
+async def test_keys_that_are_read_back_and_cards_are_remembered_but_not_written_down() -> None:
+    talk = Talk(["We call you on 0 7 9 1."], ["Thank you."])
+    async with talk.bus.listen() as events:
+        for digit in "0791#":
+            talk.call.on_dtmf(digit)
+        await talk.turn(1)
+        talk.over(1)
+        talk.ears.say("My card is 4242 4242 4242 4242.")
+        await talk.turn(2)
+        told = [events.get_nowait() for _ in range(len(events.queue))]
+    assert talk.conversation.memory.messages[1:] == [
+        Message("assistant", "We call you on 0 7 9 1."),
+        Message("caller", "My card is 4242 4242 4242 4242."),
+    ]
+    assert [each.text for each in talk.entries] == ["", "We call you on [number].", "My card is [number]."]
+    texts = " ".join(str(each.data.get("text")) for each in told)
+    assert "0 7 9 1" not in texts and "4242" not in texts
+    talk.conversation.close()
+
+
+@pytest.mark.parametrize(
+    ("keys", "pressed"),
+    [
+        ("12*#", True),
+        ("", False),
+        ("1\r\nDuration=9", False),
+        ("1" * 65, False),
+        ("12\n", False),
+        (None, False),
+    ],
+)
+async def test_only_keys_are_pressed_for_an_assistant(
+    monkeypatch: pytest.MonkeyPatch, keys: object, pressed: bool
+) -> None:
+    sent: list[str] = []
+
+    async def press(digits: str, milliseconds: int) -> None:
+        sent.append(digits)
+
+    talk = Talk()
+    monkeypatch.setattr(talk.call, "press", press)
+    told = await CallTools(talk.call, "").use("press_keys", {"keys": keys})
+    assert sent == ([keys] if pressed else []) and told.startswith(
+        "pressed" if pressed else "nothing was pressed"
+    )
+    talk.conversation.close()
+
+
+async def test_no_word_and_no_key_of_a_conversation_is_in_a_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", "orchestrator")
+    use = ToolUse("weather", {"town": "Indigo"}, asyncio.get_running_loop().create_future())
+    replies = [["Violet."], ["So ", use, "violet."], ["Violet."], ["Vio", AssistantError("it broke off")]]
+    talk = Talk(*replies)
+    talk.ears.say("Is it indigo?")
+    await talk.turn(1)
+    talk.ears.on_speech(SpeechBegan("c1", False))
+    await until(lambda: bool(talk.sent(InterruptTurns)))
+    talk.over(1, 100)
+    talk.ears.say("Indigo weather, please.")
+    for number in (2, 3):
+        await talk.turn(number)
+        talk.over(number)
+    for digit in "4711*#":
+        talk.call.on_dtmf(digit)
+    await talk.turn(4)
+    talk.over(4)
+    talk.ears.say("And indigo?")
+    await talk.turn(5)
+    talk.over(5)
+    await until(lambda: "assistant_failed" in caplog.text)
+    talk.conversation.close()
+    await asyncio.sleep(0.01)
+    told = " ".join(JsonFormatter().format(each) for each in caplog.records).lower()
+    assert all(kind in told for kind in ("transcript", "reply", "dtmf", "latency", "tool_used"))
+    assert not [each for each in ("indigo", "viol", "4711", "'7'", '"7"') if each in told]
+
+
+async def test_an_answer_to_keys_is_timed_from_the_last_one() -> None:
+    talk = Talk(["Thank you."])
+    async with talk.bus.listen() as events:
+        before = time.time()
+        for digit in "0791#":
+            talk.call.on_dtmf(digit)
+        await talk.turn(1)
+        told = [events.get_nowait() for _ in range(len(events.queue))]
+    (latency,) = (each.data for each in told if each.kind == "latency")
+    assert 0 <= latency["end_of_turn_ms"] < 1000 and 0 <= latency["total_ms"] < 5000
+    (entry,) = talk.entries
+    assert before - 1 <= entry.began_at <= entry.ended_at <= time.time()
+    talk.conversation.close()
+
+
+async def test_keys_are_not_written_down_with_what_is_said_after_them() -> None:
+    talk = Talk(["Thank you."], ["Hello."])
     for digit in "0791#":
         talk.call.on_dtmf(digit)
-    await talk.turn(1)
-    assert talk.dialogue.asked[0][1] == "0791"
-    assert [(each.text, each.keys) for each in talk.entries] == [("", 4)]
+    await until(lambda: bool(talk.entries))
+    talk.ears.say("Hello there.")  # before anything of the answer was heard
+    await until(lambda: len(talk.entries) == 2)
+    assert [(each.text, each.keys) for each in talk.entries] == [("", 4), ("Hello there.", 0)]
+    assert talk.conversation.memory.messages == [Message("caller", "0791"), Message("caller", "Hello there.")]
     talk.conversation.close()
 
 

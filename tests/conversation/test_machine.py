@@ -331,10 +331,10 @@ def test_keys_are_one_answer_two_seconds_after_the_last() -> None:
         talk.run(0.5)
     assert talk.of(CutShort) == [CutShort()]
     talk.run(2.0)
-    assert talk.of(Answer) == [Answer(2, "042")]
+    assert talk.of(Answer) == [Answer(2, "042", keys=True)]
     talk.do(talk.machine.key("7", talk.now))
     talk.do(talk.machine.key("#", talk.now))
-    assert talk.of(Answer)[-1] == Answer(3, "7")
+    assert talk.of(Answer)[-1] == Answer(3, "7", keys=True)
 
 
 def test_while_it_is_held_nothing_is_answered() -> None:

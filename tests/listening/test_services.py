@@ -60,7 +60,7 @@ async def test_deepgram_hears_an_utterance_as_it_is_said_and_one_after_it(
         await transcriber.close()
         query = parse_qs(urlsplit(service.paths[0]).query)
         assert service.paths[0].startswith("/v1/listen?") and query["encoding"] == [encoding]
-        assert query["language"] == ["de-AT"] and query["model"] == ["nova-3"]
+        assert query["language"] == ["de"] and query["model"] == ["nova-3"]
         assert service.headers[0]["authorization"] == "Token secret-key"
         sounds = [each for each in service.came if isinstance(each, bytes)]
         assert [abs(len(each) - size) < size * 0.05 for each in sounds] == [True, True]

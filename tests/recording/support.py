@@ -55,13 +55,14 @@ class Played:
     brightness: list[float]
     tracks: dict[str, Pcm]
     starts: dict[str, float]
+    comment: str = ""
 
 
 def played(data: bytes) -> Played:
     """Decode a whole file."""
     out = Played("", [], [], [], {}, {})
     with av.open(io.BytesIO(data)) as file:
-        out.format = file.format.name
+        out.format, out.comment = file.format.name, file.metadata.get("comment", "")
         if file.streams.video:
             for packet in file.demux(file.streams.video[0]):
                 if packet.size:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from orchestrator.recording.call_recording import STEP, CallRecording
-from orchestrator.recording.messages import PartState
+from orchestrator.recording.messages import PartState, RecordedSound
+from orchestrator.recording.movie import MARK
 from orchestrator.rtp.h264 import split_annex_b
 from tests.recording.support import Pcm, onset, pictures, played, shown, sound
 
@@ -66,6 +67,7 @@ def test_both_voices_and_the_picture_are_there_in_their_time(rate: int) -> None:
     assert onset(seen.tracks["both"], 500) == pytest.approx(1.0, abs=0.012)
     assert onset(seen.tracks["both"], 1000) == pytest.approx(2.0, abs=0.012)
     assert np.abs(seen.tracks["caller"][20_000:]).max() == pytest.approx(9000, rel=0.1)
+    assert seen.comment == MARK
     state = desk.states[-1]
     assert (state.over, state.seconds, state.width, state.size) == (True, 4.0, 128, len(file.data))
 
@@ -115,13 +117,17 @@ def test_pictures_that_come_late_are_in_the_new_part_from_its_beginning() -> Non
     assert desk.states[2].piece == 20
 
 
-def test_what_is_left_out_is_silence_and_no_shift() -> None:
-    """A pause, or a congested worker: pieces 50 to 99 never come."""
+@pytest.mark.parametrize("paused", [False, True])
+def test_what_is_left_out_is_silence_and_no_shift(paused: bool) -> None:
+    """Pieces 50 to 99 never come, as from a congested worker, or are empty, as in a pause."""
     desk = Desk(picture=False)
-    for piece in (*range(50), *range(100, 150)):
-        desk.call.hear(
-            sound(piece, tone(STEP, 500) if piece >= 100 else np.zeros(STEP, np.int16), tone(STEP, 1000))
-        )
+    for piece in range(150):
+        if not 50 <= piece < 100:
+            desk.call.hear(
+                sound(piece, tone(STEP, 500) if piece >= 100 else np.zeros(STEP, np.int16), tone(STEP, 1000))
+            )
+        elif paused:
+            desk.call.hear(RecordedSound("c1", piece, 0, 8000))
     desk.call.close()
     seen = played(desk.files[1].data)
     assert onset(seen.tracks["caller"], 500) == pytest.approx(2.0, abs=0.012)

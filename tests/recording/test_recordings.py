@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pytest
 
-from orchestrator.archive.archive import Archive
+from orchestrator.archive.archive import Archive, Retention
 from orchestrator.archive.database import Database, sqlite_url
 from orchestrator.archive.entries import RecordingPart
 from orchestrator.calls.call import Call
 from orchestrator.calls.events import EventBus
+from orchestrator.recording import kept
 from orchestrator.recording.kept import RecordingRefused
 from orchestrator.recording.messages import (
     EndRecording,
@@ -25,14 +29,21 @@ from orchestrator.recording.messages import (
     RecordingFailed,
 )
 from orchestrator.recording.recordings import Recordings, RecordingSettings
-from orchestrator.recording.store import Store
-from orchestrator.speech.base import VoiceByLanguage
+from orchestrator.recording.store import Store, StoreAway
+from orchestrator.speech.base import PCM, VoiceByLanguage
 from orchestrator.worker.messages import Heard, Viewed
 from tests.archive.support import record
-from tests.support.calls import ENDED, Peer, answered_call
+from tests.support.calls import ENDED, Peer, answered_call, report
 from tests.support.waiting import until
 from visavis.service.channel import ChannelClosed
 from visavis.service.supervisor import Supervisor
+
+
+class Voice:
+    sample_rate = 8000
+
+    async def stream(self, text: str, language: str) -> AsyncIterator[PCM]:
+        yield np.ones(800, np.int16)
 
 
 class Taps:
@@ -158,7 +169,11 @@ async def test_nothing_of_a_pause_is_handed_on(make: Make) -> None:
     place.hear(2)
     place.see(2, False)  # refers to what was left out
     place.see(3, True)
-    assert [sound.piece for sound in place.sent(RecordedSound)] == [0, 2]
+    assert [(sound.piece, sound.payload) for sound in place.sent(RecordedSound)] == [
+        (0, b"1234"),
+        (1, b""),  # a long pause is written as it goes, not all at once at its end
+        (2, b"1234"),
+    ]
     assert [picture.ticks // 3600 for picture in place.sent(RecordedPicture)] == [0, 3]
     assert place.taps.keyframes == 2  # one was asked for
 
@@ -202,8 +217,41 @@ async def test_every_call_is_recorded_where_it_is_set(make: Make) -> None:
     assert place.recordings.state_of("c1") == "recording"
 
 
-def part(number: int, began_at: float, size: int = 100, place: str = "") -> RecordingPart:
-    return RecordingPart(f"c{number}", 1, began_at, 2.0, size, 0, 0, "whole", place, False)
+async def test_an_announcement_that_is_spoken_over_is_said_again(make: Make) -> None:
+    place = make(RecordingSettings(every=True, announcement="This call is recorded."))
+    call = answered_call(VoiceByLanguage({"en": Voice}), place.bus, Peer())
+    call._language = "en"
+    place.recordings.begun(call)
+    for number in range(1, 4):
+        await until(lambda: len(call.turns) == number)  # noqa: B023
+        report(call, "started", number)
+        report(call, "interrupted" if number < 3 else "finished", number, 40.0)
+    await asyncio.sleep(0.05)
+    assert [turn.state for turn in call.turns] == ["interrupted", "interrupted", "finished"]
+    assert not call.spoken
+
+
+async def test_an_announcement_is_no_more_said_once_the_recording_is_over(make: Make) -> None:
+    place = make(RecordingSettings(announcement="This call is recorded."))
+    call = answered_call(VoiceByLanguage({"en": Voice}), place.bus, Peer())
+    call._language = "en"
+    place.recordings.record(call)
+    report(call, "started", 1)
+    place.recordings.stop("c1")
+    call.interrupt()
+    report(call, "interrupted", 1, 40.0)
+    await asyncio.sleep(0.05)
+    assert len(call.turns) == 1
+
+
+def part(
+    number: int,
+    began_at: float,
+    size: int = 100,
+    place: str = "",
+    state: Literal["whole", "recording"] = "whole",
+) -> RecordingPart:
+    return RecordingPart(f"c{number}", 1, began_at, 2.0, size, 0, 0, state, place, False)
 
 
 async def test_the_old_and_the_large_are_erased_with_their_files(make: Make) -> None:
@@ -249,8 +297,115 @@ async def test_what_a_killed_orchestrator_left_is_closed_by_the_next(make: Make)
     assert (found.state, found.size) == ("cut", 5000) and found.seconds > 0
 
 
+async def test_what_no_database_ever_heard_of_is_listed_all_the_same(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "_PAGE", 2)
+    place = make(RecordingSettings(most_bytes=350))
+    own = place.recordings.kept.store.place
+    for number in range(3):
+        place.archive.keep_recording(part(number, 1000.0 + number, place=own))
+        (place.folder / f"c{number}-1.mp4").write_bytes(bytes(100))
+    (place.folder / "found-by-nobody-2.mp4").write_bytes(b"VISAVIS1" + bytes(42))
+    (place.folder / "holiday.mp4").write_bytes(bytes(100))
+    await until(lambda: place.archive.status.waiting == 0)
+    await place.recordings.kept._sweep()
+    found = (await place.listed())[0]
+    assert (found.recording_id, found.state, found.size, found.encrypted) == (
+        "found-by-nobody-2",
+        "cut",
+        50,
+        True,
+    )
+    assert abs(found.began_at - time.time()) < 60 and len(await place.listed()) == 4
+    await until(lambda: place.archive.status.waiting == 0)
+    assert await place.archive.recordings_due(own, 0, 349) == [part(0, 1000.0, place=own)]
+
+
 async def test_who_never_records_gets_no_folder(make: Make) -> None:
     place = make()
     place.recordings.start(place.supervisor)
     await until(lambda: place.archive.status.state == "ready")
     assert not place.folder.exists()
+
+
+class Bucket(Store):
+    """A store that others use, too."""
+
+    moves = True  # type: ignore[assignment]
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._url = "s3://calls"
+        self.taken: list[str] = []
+
+    async def take(self, name: str) -> None:
+        self.taken.append(name)
+
+
+async def test_what_another_orchestrator_records_into_the_same_store_is_left_alone(make: Make) -> None:
+    place = make()
+    place.recordings.kept.store = Bucket(place.folder)
+    now = time.time()
+    place.archive.keep_recording(part(1, now - 60, 0, "s3://calls", "recording"))
+    place.archive.keep_recording(part(2, now - 60, 0, "s3://calls", "recording"))
+    place.archive.keep_recording(part(3, now - 3 * 86_400, 0, "s3://calls", "recording"))
+    place.folder.mkdir()
+    (place.folder / "c2-1.mp4").write_bytes(bytes(50))  # ours, before we were killed
+    await until(lambda: place.archive.status.waiting == 0)
+    await place.recordings.kept._sweep()
+    found = {each.call_id: each.state for each in await place.listed()}
+    assert found == {"c1": "recording", "c2": "cut", "c3": "cut"}  # nobody finishes the last one any more
+
+
+async def test_what_was_erased_while_it_waited_is_moved_nowhere(make: Make) -> None:
+    place = make()
+    store = place.recordings.kept.store = Bucket(place.folder)
+    place.folder.mkdir()
+    for number in (1, 2):
+        (place.folder / f"c{number}-1.mp4").write_bytes(b"x")
+        place.recordings.kept.keep(part(number, 1000.0, place="s3://calls"))
+    await until(lambda: place.archive.status.waiting == 0)
+    await place.archive._ask(lambda: place.archive._database.erase(["c1"]))  # by another orchestrator
+    place.supervisor.keep("moving", place.recordings.kept._move)
+    await until(lambda: place.recordings.kept.waiting == 0)
+    assert store.taken == ["c2-1.mp4"] and not (place.folder / "c1-1.mp4").exists()
+
+
+async def test_a_recording_that_is_being_closed_is_not_erased_before(make: Make) -> None:
+    place = make()
+    call = place.call()
+    place.recordings.record(call)
+    place.hear(0)
+    place.part(over=False)
+    call.on_end(ENDED)
+    place.archive.keep_record(record("c1"))
+    await until(lambda: place.archive.status.waiting == 0)
+    with pytest.raises(RecordingRefused, match="is being closed: try again"):
+        await place.archive.erase(["c1"])
+    place.part(over=True, seconds=1.0)
+    place.recordings._take(RecordingEnded("c1"))
+    assert await place.archive.erase(["c1"]) == 1
+    assert await place.listed() == []
+
+
+async def test_records_whose_recordings_cannot_be_erased_now_are_tried_again(make: Make) -> None:
+    place = make()
+    own = place.recordings.kept.store.place
+    place.archive._retention = Retention(most=1)
+    for number in range(2):
+        place.archive.keep_recording(part(number, 1000.0 + number, place=own))
+        place.archive.keep_record(record(f"c{number}", 1000.0 + number))
+    place.archive.place = own
+
+    async def away(name: str) -> None:
+        raise StoreAway("the store of recordings does not do it")
+
+    place.recordings.kept.store.delete = away  # type: ignore[method-assign]
+    await until(lambda: place.archive.status.waiting == 0)
+    failed: list[str] = []
+    place.supervisor.on_failure = lambda task, reason: failed.append(task)
+    task = place.supervisor.keep("retention again", place.archive._retain)
+    await asyncio.sleep(0.2)
+    assert failed == [] and not task.done()
+    assert await place.archive.record("c0") is not None

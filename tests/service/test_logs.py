@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from visavis.service.logs import JsonFormatter, Log
+from visavis.service import logs
+from visavis.service.logs import JsonFormatter, Log, configure_logging, without_numbers
 from visavis.service.text import read_json
 
 SCRIPT = """
@@ -109,3 +110,36 @@ def test_json_of_a_peer_that_could_not_be_sent_on_is_none(text: str | bytes) -> 
 def test_half_a_surrogate_pair_is_replaced_wherever_it_stands() -> None:
     told = read_json(r'{"\ud800": ["x\udfffy", {"b": "\ud83d\ude00"}], "n": 1.5}')
     assert told == {"?": ["x?y", {"b": "\U0001f600"}], "n": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("party", "told"),
+    [
+        ("sip:+4930123456@10.0.0.1:5060", "sip:+…456@10.0.0.1:5060"),
+        ("tel:+49-30-123456", "tel:+49-30-…456"),
+        ("sip:anna@192.168.100.200:30000", "sip:anna@192.168.100.200:30000"),
+        ("sip:127.0.0.1:5060", "sip:127.0.0.1:5060"),
+        ("112", "112"),
+    ],
+)
+def test_numbers_of_callers_are_shortened_where_that_is_wanted(
+    caplog: pytest.LogCaptureFixture, party: str, told: str
+) -> None:
+    Log("orchestrator.calls.call").error("answered", caller=party, dialled=party, call="123456789", seconds=5)
+    assert without_numbers(caplog.records[0])
+    line = json.loads(JsonFormatter().format(caplog.records[0]))
+    assert (line["caller"], line["dialled"], line["call"], line["seconds"]) == (told, told, "123456789", 5)
+
+
+@pytest.mark.parametrize("numbers", [True, False])
+def test_whether_numbers_are_shortened_is_a_setting(monkeypatch: pytest.MonkeyPatch, numbers: bool) -> None:
+    monkeypatch.setattr(logs, "_OURS", ())
+    root, before = logging.getLogger(), list(logging.getLogger().handlers)
+    level = root.level
+    try:
+        configure_logging("info", numbers=numbers)
+        (handler,) = root.handlers
+        assert (without_numbers in handler.filters) is not numbers
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from orchestrator.sip.transport.trace import Tracer
 from tests.sip.test_outgoing import ANSWER, dial
 from tests.support.sip_fake import (
@@ -42,6 +44,26 @@ def test_folded_credentials_are_blanked_too() -> None:
     tracer.note("in", ("127.0.0.9", 5060), head)
     (entry,) = trace.entries()
     assert entry.data == (b"ACK sip:x SIP/2.0\r\nAuthorization: (removed)\r\n (removed)\r\ni: c9\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("body", "kept"),
+    [
+        (b"Signal=7\r\nDuration=160\r\n", b"Signal=(removed)\r\nDuration=160\r\n"),
+        (b"Duration= 90\r\n signal = *\r\n", b"Duration= 90\r\n signal = (removed)\r\n"),
+        (b"7", b"(removed)"),
+        (b"11\r\n", b"(removed)\r\n"),
+        (b"v=0\r\nc=IN IP4 127.0.0.1\r\n", b"v=0\r\nc=IN IP4 127.0.0.1\r\n"),
+        (b"", b""),
+    ],
+)
+def test_keys_are_blanked_too(body: bytes, kept: bytes) -> None:
+    tracer = Tracer(10)
+    trace = tracer.follow("c9")
+    head = b"INFO sip:x SIP/2.0\r\ni: c9\r\n\r\n"
+    tracer.note("in", ("127.0.0.9", 5060), head + body)
+    (entry,) = trace.entries()
+    assert entry.data == head + kept
 
 
 def test_ice_passwords_are_blanked_too() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -12,6 +13,9 @@ from typing import Any
 from visavis.service.text import escaped
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "fields"}
+_NUMBERED = ("caller", "dialled", "to", "user")
+"""Fields that may have somebody's number."""
+_NUMBER = re.compile(r"\d{2,}(?=\d{3})")
 _OURS = ("inference_server", "orchestrator", "visavis")
 
 
@@ -150,9 +154,26 @@ class Log:
         self._logger.log(level, message, extra={"fields": told}, **options)
 
 
-def configure_logging(level: str = "info") -> None:
-    """Lines on standard error: ours of at least ``level``, and the warnings of other libraries."""
+def without_numbers(record: logging.LogRecord) -> bool:
+    """A filter that leaves the last three digits of the numbers of whoever calls and is called."""
+    record.fields = {
+        key: _shortened(value) if key in _NUMBERED and isinstance(value, str) else value
+        for key, value in getattr(record, "fields", {}).items()
+    }
+    return True
+
+
+def _shortened(party: str) -> str:
+    user, at, host = party.partition("@")
+    return _NUMBER.sub("…", user) + at + host
+
+
+def configure_logging(level: str = "info", *, numbers: bool = True) -> None:
+    """Lines on standard error: ours of at least ``level``, and the warnings of other libraries. Without ``numbers``
+    those of callers are shortened."""
     handler = logging.StreamHandler(sys.stderr)
+    if not numbers:
+        handler.addFilter(without_numbers)
     handler.setFormatter(TerminalFormatter() if sys.stderr.isatty() else JsonFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]

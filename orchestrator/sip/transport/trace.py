@@ -13,6 +13,11 @@ from visavis.service.text import escaped
 MAX_FOLLOWED = 1000
 _CALL_ID = re.compile(rb"^(?:call-id|i)[ \t]*:[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
 _SECRET_HEADERS = (b"authorization", b"proxy-authorization")
+_KEY = re.compile(
+    rb"(?P<relayed>^[ \t]*signal[ \t]*=[ \t]*)[^\r\n]*|(?P<alone>\A[ \t]*)(?:[0-9*#A-D!]|1[0-6])(?=\s*\Z)",
+    re.I | re.M,
+)
+"""What an INFO says that the caller has pressed (application/dtmf-relay, application/dtmf)."""
 
 
 class TraceEntry(NamedTuple):
@@ -25,7 +30,7 @@ class TraceEntry(NamedTuple):
 
 
 class Trace:
-    """The last `limit` messages of one call, kept without credentials, SRTP keys and ICE passwords."""
+    """The last `limit` messages of one call, kept without credentials, SRTP keys, ICE passwords, keys pressed."""
 
     def __init__(self, limit: int) -> None:
         self._entries: deque[TraceEntry] = deque(maxlen=limit)
@@ -87,7 +92,8 @@ def _shown(data: bytes) -> str:
 
 
 def _without_secrets(data: bytes) -> bytes:
-    lines = data.split(b"\n")
+    head, empty, body = data.partition(b"\r\n\r\n")
+    lines = (head + empty + _KEY.sub(rb"\g<relayed>\g<alone>(removed)", body)).split(b"\n")
     secret = False
     for index, line in enumerate(lines):
         end = b"\r" if line.endswith(b"\r") else b""
