@@ -246,7 +246,9 @@ async def interruptible(options: argparse.Namespace) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="One whole call on this machine.")
-    parser.add_argument("--avatar", choices=sorted(CAST), help="built-in portrait; default: the one of calls")
+    parser.add_argument(
+        "--avatar", type=str.lower, help=f"built-in portrait ({', '.join(CAST)}); default: the one of calls"
+    )
     parser.add_argument("--image", type=lambda value: Path(value).resolve(), help="portrait of your own")
     parser.add_argument("--text", default=TEXT, help="what is said")
     parser.add_argument("--language", default="en", help="en, de, fr, es, cmn...")
@@ -255,6 +257,10 @@ def main() -> None:
     parser.add_argument("--engine", default="portrait", help="lip-sync engine of the inference server")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for what was received")
     options = parser.parse_args()
+    if options.image and options.avatar:
+        raise SystemExit(f"demo: a picture and the built-in face {options.avatar} are named: leave one away")
+    if options.avatar and options.avatar not in CAST:
+        raise SystemExit(f"demo: there is no built-in face {options.avatar}: name one of {', '.join(CAST)}")
     if options.image is not None and not options.image.is_file():
         raise SystemExit(f"demo: there is no picture {options.image}")
     try:

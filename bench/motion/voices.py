@@ -11,7 +11,7 @@ from orchestrator.speech.heard_text import HeardText
 from orchestrator.speech.spoken import spoken, whole
 from orchestrator.speech.voices import VOICES
 
-TEXT = "Hello, this is the first sentence. And this is the second one. Here is a third, to be sure."
+TEXT = "Hello, this is the first sentence. And this is the second one. Here is a third to be sure."
 _SOUND_DB = -50.0
 _BETWEEN_MS = 200
 

@@ -9,6 +9,7 @@ the speaker looks away, whatever the voice does.
 from __future__ import annotations
 
 import random
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -46,6 +47,10 @@ class BodySegments:
     chin: Signal
     looks: frozenset[int] = frozenset()
 
+    def at(self, loop_index: int) -> int:
+        """The start of the segment that a body frame lies in."""
+        return self.starts[bisect_right(self.starts, loop_index) - 1]
+
     def frames(self, start: int) -> int:
         """How many the segment has that begins there."""
         place = self.starts.index(start)
@@ -67,22 +72,35 @@ def segments_of(body: BodyLoop) -> BodySegments | None:
 
 
 class BodyPath:
-    """The way of one turn through the body from an anchor on. ``seed`` makes the choices that the voice leaves."""
+    """The way of one turn through the body from an anchor on. ``seed`` makes the choices that the voice leaves.
 
-    def __init__(self, segments: BodySegments, fps: Fraction, prosody: Prosody, seed: int) -> None:
+    ``played``: starts of the segments of the turns before, the last one last; this turn's are added.
+    """
+
+    def __init__(
+        self,
+        segments: BodySegments,
+        fps: Fraction,
+        prosody: Prosody,
+        seed: int,
+        played: list[int] | None = None,
+    ) -> None:
         self._segments = segments
         self._fps = fps
         self.prosody = prosody
         self._random = random.Random(seed)
         self._first = 0  # the frame of the first index
         self._path: list[int] = []
-        self._played: list[int] = []  # starts of segments, the last one last
+        self._played = [] if played is None else played
         self._looks = sorted(segments.looks)  # the one longest ago first
         self._without_look = self._random.randint(0, _LOOK_BY)  # segments so far
 
     def begin(self, frame: int, loop_index: int) -> None:
         """The body is at ``loop_index`` at ``frame``: what comes after it is chosen anew."""
         self._first, self._path = frame, [loop_index]
+        shown = self._segments.at(loop_index)
+        if self._played[-1:] != [shown]:  # while nothing was said
+            self._remember(shown)
 
     def agrees(self, frame: int, loop_index: int) -> bool:
         """``frame`` lies on that index by what was told already."""
@@ -104,7 +122,7 @@ class BodyPath:
             self._path.append(following)
             return
         wait, start = self._choose(self._first + len(self._path))
-        self._played = [*self._played[1 - REMEMBERED :], start]
+        self._remember(start)
         self._without_look += 1
         if start in self._looks:
             self._without_look = 0
@@ -112,6 +130,10 @@ class BodyPath:
             self._looks.append(start)
         segment = range(start, start + self._segments.frames(start))
         self._path += [start] * wait + [index % self._segments.loop_length for index in segment]
+
+    def _remember(self, start: int) -> None:
+        self._played.append(start)
+        del self._played[:-REMEMBERED]
 
     def _choose(self, frame: int) -> tuple[int, int]:
         """Frames to wait and the start of the segment that comes next from ``frame`` on."""

@@ -83,6 +83,7 @@ class Session:
         self.frames = 0
         self.late = 0
         self._level: float | None = None  # of the voice, as the engine has told it last
+        self._played: list[int] = []  # segments of the body, by all turns
         self._slots = slots
         self.holds_slot = False
         self._share = share
@@ -133,6 +134,7 @@ class Session:
             pace=self._pace,
             budget=self._budget,
             segments=p.segments,
+            played=self._played,
         )
         self._say(TurnAccepted(turn_id))
 

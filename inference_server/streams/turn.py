@@ -50,9 +50,11 @@ class TurnFrames:
         pace: Pace | None = None,
         budget: AheadBudget | None = None,
         segments: BodySegments | None = None,
+        played: list[int] | None = None,
     ) -> None:
         self.pace = pace
         self._segments = segments
+        self._played = played
         self._path: BodyPath | None = None
         self.ahead = AheadAudio(budget)
         self.turn_id = turn_id
@@ -105,7 +107,7 @@ class TurnFrames:
         self.began = now
         self.origin = self.received = origin
         if self._segments is not None:
-            self._path = BodyPath(self._segments, self.fps, Prosody(origin), self.turn_id)
+            self._path = BodyPath(self._segments, self.fps, Prosody(origin), self.turn_id, self._played)
             if self._anchored:
                 self._path.begin(*self._anchors[-1])
         start = max(origin, self.render_from)

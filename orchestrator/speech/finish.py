@@ -62,7 +62,7 @@ def trimmed(pcm: PCM, rate: int) -> tuple[PCM, float]:
     (loud,) = np.nonzero(power > level * 10 ** (-EDGE_DB / 10))
     step = rate * STEP_MS // 1000
     first = max(0, int(loud[0]) * step - rate * HEAD_MS // 1000)
-    last = min(len(pcm), (int(loud[-1]) + 1) * step + rate * TAIL_MS // 1000)
+    last = (int(loud[-1]) + 1) * step + rate * TAIL_MS // 1000
     gain = min(10 ** (LEVEL_DBFS / 20) / np.sqrt(level), 10 ** (_MOST_GAIN_DB / 20))
     sound = pcm[first:last].astype(np.float64) * gain
     limit(sound, rate)
@@ -70,7 +70,7 @@ def trimmed(pcm: PCM, rate: int) -> tuple[PCM, float]:
     ramp = np.linspace(0.0, 1.0, fade, endpoint=False)
     sound[:fade] *= ramp
     sound[len(sound) - fade :] *= ramp[::-1]
-    out: PCM = np.rint(sound).astype(np.int16)
+    out: PCM = np.pad(np.rint(sound).astype(np.int16), (0, max(0, last - len(pcm))))
     return out, first * 1000 / rate
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
@@ -19,6 +20,7 @@ import pytest
 
 from examples import demo
 from tests.peers.peers import require
+from visavis.portraits import CAST
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = """#!/bin/sh
@@ -67,6 +69,39 @@ def test_nothing_of_the_environment_is_an_option(tmp_path: Path) -> None:
     own = {"LANGUAGE": "en_US:en", "TEXT": "from elsewhere", "IMAGE": "x", "SIZE": "1x1", "FPS": "1"}
     own |= {"DEMO_LANGUAGE": "fr", "DEMO_TEXT": "y"}
     assert handed_over(tmp_path, ["FPS=30"], **own) == ["--fps=30"]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--avatar=lumy"], f"there is no built-in face lumy: name one of {', '.join(sorted(CAST))}"),
+        (
+            ["--avatar=Omar", "--image=me.jpg"],
+            "a picture and the built-in face omar are named: leave one away",
+        ),
+        (["--image=me.jpg"], f"there is no picture {Path('me.jpg').resolve()}"),
+    ],
+)
+def test_a_face_that_cannot_be_shown_is_told_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, given: list[str], told: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["demo", *given])
+    with pytest.raises(SystemExit) as refused:
+        demo.main()
+    assert refused.value.code == f"demo: {told}"
+
+
+@pytest.mark.parametrize("name", ["Ruth", *sorted(CAST)])
+def test_the_face_that_is_named_is_shown(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    shown: list[str] = []
+
+    async def note(options: argparse.Namespace) -> None:
+        shown.append(options.avatar)
+
+    monkeypatch.setattr(demo, "interruptible", note)
+    monkeypatch.setattr(sys, "argv", ["demo", f"--avatar={name}"])
+    demo.main()
+    assert shown == [name.lower()]
 
 
 @pytest.mark.process

@@ -5,20 +5,27 @@ from __future__ import annotations
 import asyncio
 import io
 import wave
-from typing import Any
+from fractions import Fraction
+from typing import Any, cast
 
 import av
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from inference_server.avatars.loop import make_loop
+from inference_server.avatars.portrait.image import load_image
+from inference_server.engines.base import BodyLoop
 from inference_server.errors import RequestError
 from inference_server.frontends.http.clip import read_wav
 from testing.card import read_card
 from tests.support.avatar_client import portrait
 from tests.support.house import tone
 from tests.support.http import Talk, client, refusal, socket
+from tests.support.portraits import IRIS
 from tests.support.servers import InferenceServer, running_server
+from tests.support.vowels import vowels
 
 SIZE = {"width": 320, "height": 240}
 
@@ -67,6 +74,34 @@ async def test_a_wav_becomes_a_clip_whose_lips_are_with_the_voice() -> None:
         assert frame == min(round((time - onset) * 25), 74), (time, frame)
     spectrum = np.abs(np.fft.rfft(heard * np.hanning(len(heard))))
     assert abs(float(np.argmax(spectrum)) * 22_050 / len(heard) - 300) < 3
+
+
+@pytest.mark.process
+@pytest.mark.slow
+async def test_the_head_of_a_clip_moves_with_the_voice() -> None:
+    """The body is led through its segments, and is not played on from its beginning."""
+    *_, body = make_loop(
+        load_image(IRIS.read_bytes()), body_id="b", width=256, height=256, fps=Fraction(25), fit="crop"
+    )
+    assert isinstance(body, BodyLoop)
+
+    def above(luma: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The picture above the mouth, small."""
+        return cv2.resize(luma[:120], (64, 30), interpolation=cv2.INTER_AREA).astype(np.float32)
+
+    known = np.stack([above(body.frame(k)[:256]) for k in range(len(body))])
+    async with running_server(engine="portrait") as server, client(server) as http:
+        size = {"width": 256, "height": 256, "fps": "25"}
+        avatar_id = (await http.post("/v1/avatars", params=size, content=IRIS.read_bytes())).json()[
+            "avatar_id"
+        ]
+        clip = await http.post(f"/v1/avatars/{avatar_id}/speech", content=wav(vowels(10, 16_000), 16_000))
+    with cast(Any, av.open(io.BytesIO(clip.content))) as file:
+        seen = np.stack([above(f.to_ndarray()[:256]) for f in file.decode(video=0)])
+    away = ((seen[:, None] - known) ** 2).mean((2, 3))
+    assert (away.min(1) < 4).mean() > 0.95  # every picture is one of the body's
+    on = away[np.arange(len(seen)), np.arange(len(seen)) % len(body)]
+    assert (on > 2 * away.min(1) + 4).mean() > 0.3
 
 
 @pytest.mark.process

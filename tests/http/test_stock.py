@@ -16,7 +16,9 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.support.avatar_client import portrait, voice
 from tests.support.credentials import FLEET_TOKEN
+from tests.support.portraits import IRIS
 from tests.support.servers import InferenceServer, running_server
+from tests.support.vowels import vowels
 
 pytestmark = pytest.mark.process
 
@@ -105,6 +107,23 @@ async def test_the_stock_client_starts_idles_speaks_flushes_and_stops() -> None:
         await asyncio.to_thread(call)
         closed = await server.event("stream_closed")
         assert closed["frames"] > 30 and closed["late"] == 0
+
+
+@pytest.mark.slow
+async def test_the_head_moves_otherwise_when_the_same_is_said_again() -> None:
+    async with running_server(engine="portrait") as server:
+
+        def call() -> None:
+            stock = Stock(server)
+            assert stock.start(IRIS.read_bytes()).status_code == 200
+            pcm = vowels(6, 16_000)
+            turns = [talk(stock, pcm, 16_000) + stock.feed(b"") for _ in range(2)]
+            first, again = (np.stack([f[: SIDE // 2] for f in turn[:180]]).astype(int) for turn in turns)
+            assert len(first) == len(again) > 170 and (first[0] == again[0]).all()
+            assert (np.abs(first - again).mean((1, 2, 3)) > 1).mean() > 0.2
+            stock.stop()
+
+        await asyncio.to_thread(call)
 
 
 async def test_pieces_that_end_in_the_middle_of_a_sample() -> None:

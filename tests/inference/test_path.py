@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 from itertools import pairwise
 from typing import cast
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 
 from inference_server.avatars.portrait import motion
 from inference_server.engines.base import BodyLoop
+from inference_server.streams.admission import SpeakingSlots
 from inference_server.streams.path import BodyPath, BodySegments, segments_of
 from inference_server.streams.prosody import Prosody
+from inference_server.streams.session import Session, SessionParameters
 from visavis.frames import frame_start
 
 FPS = Fraction(25)
@@ -132,6 +135,37 @@ def test_who_speaks_looks_away_now_and_then_however_much_of_the_voice_is_known(
         indices = walk(path, pcm, ahead, turn_s * 25)
         looks += sum(b in found.looks and b != a for a, b in pairwise(indices))
     assert 2.5 * 2 <= looks <= 7.5 * 2  # there and back: 5 to 15 shifts of the gaze a minute
+
+
+def test_the_turns_of_a_stream_know_what_was_shown_in_those_before() -> None:
+    """Two segments in an order that was seen already, over a minute of turns of five seconds."""
+    found = segments()
+    again = 0
+    for call in range(4):
+        parameters = SessionParameters(
+            "s", "a", FPS, found.loop_length, 3, 6400, 10**6, 10**6, segments=found
+        )
+        session = Session(
+            parameters,
+            SpeakingSlots(1),
+            new_track=itertools.count(1).__next__,
+            command=lambda _: None,
+            say=lambda _: None,
+        )
+        order, at = list[int](), 0
+        for number in range(1, 13):
+            pcm, _ = melody(5.0, 50 * call + number)
+            session.turn_start(number, number, 0, 0.0)
+            session.anchor(number, number, 0, at, 0.0)
+            session.audio(number, number, 0, pcm.tobytes(), 0.0)
+            session.track_ready(number, 125, False, 0.0)
+            (turn,) = session.turns_due()
+            indices = [turn.loop_index(k) for k in range(125)]
+            order += [b for a, b in pairwise([at, *indices]) if b in found.starts and b != a]
+            at = indices[-1]
+        pairs = list(pairwise(order))
+        again += len(pairs) - len(set(pairs))
+    assert again < 40  # of some 170; each turn for itself: 59
 
 
 def test_eyes_move_within_a_picture() -> None:

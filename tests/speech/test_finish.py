@@ -34,6 +34,14 @@ def test_a_sentence_is_trimmed_and_levelled(amplitude: float) -> None:
     assert 20 * np.log10(np.abs(out).max() / 32767) <= PEAK_DBFS + 0.01
 
 
+@pytest.mark.parametrize("left", [0, 15, 500])
+def test_after_a_sentence_it_is_silent_for_as_long_whatever_the_voice_left(left: int) -> None:
+    out = finished(np.concatenate((speech(2.0, 0.05)[: RATE * 19 // 10], silence(left))), RATE)
+    (loud,) = np.nonzero(np.abs(out) > 300)
+    assert 35 <= 1000 * (len(out) - loud[-1]) / RATE <= 50
+    assert np.abs(out[loud[-1] + RATE // 200 :]).max() < 300
+
+
 def test_silence_stays_out() -> None:
     assert len(finished(silence(400), RATE)) == 0
     assert len(finished(np.zeros(0, np.int16), RATE)) == 0

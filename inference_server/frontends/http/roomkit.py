@@ -190,7 +190,7 @@ def install(app: FastAPI, core: Core) -> None:
             begun = starts.get(websocket)
             avatar = await core.avatars.get(begun.avatar_id)
             check_size(avatar.body.width, avatar.body.height)
-            open_request = Open(avatar.avatar_id, pixel_format="rgb24", scope="whole")
+            open_request = Open(avatar.avatar_id, pixel_format="rgb24", scope="whole", follows_path=True)
             opened = await core.open(open_request, http_socket.client_of(websocket))
             try:
                 await StockTalk(core, opened, begun.sample_rate).serve(websocket)

@@ -58,7 +58,9 @@ def install(app: FastAPI, core: Core) -> None:
         async with core.uploads.whole(client, limited(request, most, "The WAV file").stream()) as data:
             sound, rate = await asyncio.to_thread(clip.read_wav, data)
         del data
-        stream = await core.open(Open(avatar_id=avatar_id, body_sha256=body.sha256), client)
+        stream = await core.open(
+            Open(avatar_id=avatar_id, body_sha256=body.sha256, follows_path=True), client
+        )
         try:
             voice = await _begin(stream, sound, rate)
         except BaseException:
