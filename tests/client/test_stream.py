@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+from typing import Any, cast
 
+import grpc
 import pytest
 
-from tests.support.avatar_stream import AVATAR, SECOND, begin, conversation, play
+from tests.support.avatar_stream import AVATAR, SECOND, SOURCE, begin, conversation, play
 from tests.support.fake_server import (
     FPS,
     LOOK_AHEAD,
@@ -16,12 +18,16 @@ from tests.support.fake_server import (
     FakeServer,
     body_sha256,
     fake_server,
+    of_another_version,
     start,
 )
+from visavis.avatar.v1 import avatar_pb2 as pb
+from visavis.client.grpc_stream import GrpcLink, open_link
 from visavis.client.messages import (
     Connected,
     Disconnected,
     Interrupted,
+    Open,
     TurnAccepted,
     TurnFinished,
 )
@@ -140,3 +146,48 @@ async def test_misuse_is_told() -> None:
         stream.start_turn(1, 0)
         with pytest.raises(ValueError, match="turn 1 has been started"):
             stream.start_turn(1, 0)
+
+
+async def test_streams_that_are_closed_at_any_moment_end(caplog: pytest.LogCaptureFixture) -> None:
+    """Also where grpc.aio tells a cancelled task of the call's end instead."""
+    caplog.set_level("CRITICAL", "visavis")
+    async with fake_server(server := of_another_version()), ServerPool([server.address]) as pool:
+        async with asyncio.timeout(15):
+            while not all(each.capacity for each in pool.placement.servers.values()):
+                await pool.wait_change(1.0)
+
+        async def closed_after(delay_s: float) -> None:
+            stream = pool.open(AVATAR, source=SOURCE, session_id="s", body_sha256=body_sha256())
+            await asyncio.sleep(delay_s)
+            async with asyncio.timeout(5):
+                await stream.close()
+
+        for _ in range(40):
+            await asyncio.gather(*(closed_after(k / 2000) for k in range(20)))
+
+
+class EndedMeanwhile:
+    """A call of grpc.aio that ends when its reader is cancelled: what the core says then is all that it tells."""
+
+    async def write(self, request: pb.ConverseRequest) -> None: ...
+
+    async def read(self) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            status, none = grpc.StatusCode.NOT_FOUND, grpc.aio.Metadata()
+            raise grpc.aio.AioRpcError(status, none, none, "no such avatar", None) from None
+
+    def cancel(self) -> bool:
+        return False
+
+
+async def test_who_is_cancelled_while_a_call_ends_is_cancelled() -> None:
+    call = cast(Any, EndedMeanwhile())
+    link = GrpcLink(call, "a:1", cast(Any, None))
+    for work in (open_link(call, "a:1", Open("anna", "s"), 5.0), link.receive()):
+        task = asyncio.ensure_future(work)
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task

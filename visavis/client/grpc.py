@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import grpc
@@ -15,7 +14,7 @@ from visavis.avatar.v1.avatar_pb2_grpc import AvatarServiceStub
 from visavis.client import messages, model, wire
 from visavis.client.body_cache import Body, BodyCache
 from visavis.client.credentials import ServerCredentials, credentials_of
-from visavis.client.grpc_stream import GrpcLink, ended, open_link, raise_if_closed
+from visavis.client.grpc_stream import GrpcLink, ended, open_link, told
 from visavis.client.server import Progress, gather_bundle, keep_body
 from visavis.errors import ProtocolError
 
@@ -90,7 +89,7 @@ class GrpcServerClient:
 
     async def capabilities(self) -> model.Capabilities:
         """What the server is and can do."""
-        with _told(self.address):
+        with told(self.address):
             answer = await self._stub.GetCapabilities(
                 pb.GetCapabilitiesRequest(), timeout=self._timeout, metadata=self._metadata()
             )
@@ -102,7 +101,7 @@ class GrpcServerClient:
         """Portrait to prepared avatar, for as long as the engine needs; at once where it is prepared."""
         upload = self._begun(self._stub.UploadAvatar(metadata=self._metadata()))  # type: ignore[call-arg]
         try:
-            with _told(self.address):
+            with told(self.address):
                 if not await self._has_room(upload):
                     whole = self._stub.PrepareAvatar(wire.prepare_to(source), metadata=self._metadata())
                     return await self._prepared(self._begun(whole), progress)
@@ -168,7 +167,7 @@ class GrpcServerClient:
             for data in bundle:
                 yield pb.BundleChunk(data=data)
 
-        with _told(self.address):
+        with told(self.address):
             answer = await self._begun(self._stub.ImportAvatar(chunks(), metadata=self._metadata()))
         return wire.avatar_from(answer.avatar)
 
@@ -177,7 +176,7 @@ class GrpcServerClient:
         request = pb.WatchCapacityRequest()
         call = self._begun(self._stub.WatchCapacity(request, wait_for_ready=True, metadata=self._metadata()))
         try:
-            with _told(self.address):
+            with told(self.address):
                 async for capacity in call:
                     yield wire.capacity_from(capacity)
         finally:
@@ -189,25 +188,13 @@ class GrpcServerClient:
         return await open_link(call, self.address, request, deadline_s)
 
 
-@contextlib.contextmanager
-def _told(address: str) -> Iterator[None]:
-    """Why a call failed, as an error of ours."""
-    try:
-        yield
-    except grpc.aio.AioRpcError as e:
-        raise wire.error_from(e, address) from None
-    except asyncio.CancelledError:
-        raise_if_closed(address)
-        raise
-
-
 async def _each(
     begin: Callable[[], grpc.aio.UnaryStreamCall[Any, M]], data: Callable[[M], C], address: str
 ) -> AsyncGenerator[C, None]:
     """What each message of a call has, which begins when the first one is asked for."""
     call = begin()
     try:
-        with _told(address):
+        with told(address):
             async for message in call:
                 yield data(message)
     finally:

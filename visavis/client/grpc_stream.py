@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 from typing import TypeAlias
 
 import grpc
@@ -29,26 +31,17 @@ class GrpcLink:
 
     async def send(self, request: messages.Request) -> None:
         try:
-            await self._call.write(wire.request_to(request))
-        except grpc.aio.AioRpcError as e:
-            raise wire.error_from(e, self._address) from None
+            with told(self._address):
+                await self._call.write(wire.request_to(request))
         except asyncio.InvalidStateError:
             raise ServerUnavailable(f"the avatar server at {self._address} ended the conversation") from None
-        except asyncio.CancelledError:
-            raise_if_closed(self._address)
-            raise
 
     async def receive(self) -> messages.ServerMessage:
         while True:
-            try:
+            with told(self._address):
                 response = await self._call.read()
-            except grpc.aio.AioRpcError as e:
-                raise wire.error_from(e, self._address) from None
-            except asyncio.CancelledError:
-                raise_if_closed(self._address)
-                raise
-            if not isinstance(response, pb.ConverseResponse):  # EOF
-                raise await ended(self._call, self._address)
+                if not isinstance(response, pb.ConverseResponse):  # EOF
+                    raise await ended(self._call, self._address)
             message = wire.response_from(response, self.opened)
             if message is not None:
                 return message
@@ -63,14 +56,33 @@ class GrpcLink:
             getattr(self._call, "_cython_call").cancel("left")  # noqa: B009 - nothing public reaches it
 
 
-def raise_if_closed(address: str) -> None:
-    """A channel that is closed cancels its calls, which looks like a cancelled task but is none.
+@contextlib.contextmanager
+def told(address: str) -> Iterator[None]:
+    """Why a call failed, as an error of ours.
 
-    Raises :class:`ServerUnavailable` then.
+    grpc.aio tells a cancelled task how its call ended, where that ends at the same time, and cancels the calls of a
+    channel that is closed, which looks like a cancelled task but is none. So whoever was cancelled gets
+    ``CancelledError``, whatever the call says, and whoever was not gets :class:`ServerUnavailable`.
     """
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not _is_cancelled():
+            raise ServerUnavailable(f"the channel to the avatar server at {address} was closed") from None
+        raise
+    except Exception as e:
+        if _is_cancelled():
+            raise asyncio.CancelledError from None
+        if isinstance(e, grpc.aio.AioRpcError):
+            raise wire.error_from(e, address) from None
+        raise
+    if _is_cancelled():
+        raise asyncio.CancelledError
+
+
+def _is_cancelled() -> bool:
     task = asyncio.current_task()
-    if task is not None and not task.cancelling():
-        raise ServerUnavailable(f"the channel to the avatar server at {address} was closed") from None
+    return task is not None and task.cancelling() > 0
 
 
 async def open_link(call: _Call, address: str, request: messages.Open, deadline_s: float) -> GrpcLink:
@@ -79,11 +91,12 @@ async def open_link(call: _Call, address: str, request: messages.Open, deadline_
     Raises :class:`ServerStalled` after ``deadline_s``, :class:`ServerUnavailable`, and what the server answers.
     """
     try:
-        async with asyncio.timeout(deadline_s):
-            await call.write(wire.request_to(request))
-            first = await call.read()
-        if not isinstance(first, pb.ConverseResponse):
-            raise await ended(call, address)
+        with told(address):
+            async with asyncio.timeout(deadline_s):
+                await call.write(wire.request_to(request))
+                first = await call.read()
+                if not isinstance(first, pb.ConverseResponse):
+                    raise await ended(call, address)
         if first.WhichOneof("message") != "opened":
             raise ProtocolError(f"the avatar server at {address} did not answer Open with Opened")
         return GrpcLink(call, address, wire.opened_from(first.opened))
@@ -92,8 +105,6 @@ async def open_link(call: _Call, address: str, request: messages.Open, deadline_
         raise ServerStalled(
             f"the avatar server at {address} did not open a conversation within {deadline_s:g} s"
         ) from None
-    except grpc.aio.AioRpcError as e:
-        raise wire.error_from(e, address) from None
     except BaseException:
         call.cancel()
         raise

@@ -40,6 +40,12 @@ def check_same_body(address: str, there: Avatar, wanted: Avatar) -> None:
         raise AnotherBody(address, there)
 
 
+def _seen(preparing: asyncio.Task[str]) -> None:
+    """Its exception is for whoever waits, and nobody may any more."""
+    if not preparing.cancelled():
+        preparing.exception()
+
+
 class Replicas:
     """The replicas of one pool's avatars on its servers (``clients`` by address, as they come and go)."""
 
@@ -94,6 +100,7 @@ class Replicas:
         if task is None:
             task = self._preparing[key] = asyncio.create_task(self._prepare_on(client, avatar))
             task.add_done_callback(lambda _: self._preparing.pop(key, None))
+            task.add_done_callback(_seen)
         async with asyncio.timeout(_PREPARE_S):
             return await asyncio.shield(task)
 
