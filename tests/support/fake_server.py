@@ -202,7 +202,9 @@ class FakeServer(pb_grpc.AvatarServiceServicer):
         out.put_nowait(pb.ConverseResponse(opened=opened))
         tasks = [
             asyncio.create_task(
-                _Session(self, out, whole, self.leads and first.open.follows_path).run(request_iterator)
+                _Session(self, made.loop_length, out, whole, self.leads and first.open.follows_path).run(
+                    request_iterator
+                )
             ),
             asyncio.create_task(self._say_go_away(out)),
         ]
@@ -228,6 +230,7 @@ class FakeServer(pb_grpc.AvatarServiceServicer):
 @dataclass
 class _Session:
     server: FakeServer
+    length: int
     out: asyncio.Queue[pb.ConverseResponse]
     whole: bool
     leads: bool
@@ -285,12 +288,12 @@ class _Session:
         sample, index = next((a for a in reversed(anchors) if frame_at(a[0], FPS) <= k), anchors[0])
         x, y, w, h = (0, 0, WIDTH, HEIGHT) if self.whole else RECT
         for _ in range(k - frame_at(sample, FPS)):
-            index = max(SEGMENTS) if self.leads and index % 10 == 9 else (index + 1) % LOOP
+            index = max(SEGMENTS) if self.leads and index % 10 == 9 else (index + 1) % self.length
         return pb.Frame(
             turn_id=turn,
             epoch=epoch,
             audio_sample=start,
-            loop_index=LOOP if self.server.corrupt else index % LOOP,
+            loop_index=self.length if self.server.corrupt else index % self.length,
             kind=pb.FRAME_KIND_BODY if last and not self.whole else pb.FRAME_KIND_MOUTH,
             rect=None if last and not self.whole else pb.Rect(x=x, y=y, width=w, height=h),
             pixels=b"" if last and not self.whole else bytes([200]) * (w * h * 3 // 2),
