@@ -15,7 +15,7 @@ from bench.conversation.sound import first_sound, last_word, quieter, silent
 from bench.conversation.talks import CLOSED, CUT_IN, STORY, ask, cut_off, house, listening, report, told
 from tests.assistants.fake_service import Answer, event, fake_service
 from tests.support.speech import speech
-from tests.support.talk import RATES, calling
+from tests.support.talk import RATES, Talk, calling
 
 OPEN = ("I would like to know when you are open and", "Please tell me where you are in the")
 DIGITS = ("0 7 9 1 5 5", "4 4 2 1 7")
@@ -46,6 +46,13 @@ ECHO_DB = -8.0
 _STEPS = ("words_ms", "end_of_turn_ms", "assistant_ms", "voice_ms", "lips_ms")
 
 
+def steps(talk: Talk) -> None:
+    """What each step of the turns so far took, by the orchestrator's own clock."""
+    told_steps = talk.all("latency")
+    for step in _STEPS:
+        print(f"  {step:<16} median {statistics.median(each[step] for each in told_steps):5.0f} ms")
+
+
 async def latency(options: argparse.Namespace) -> None:
     """Closed utterances, open ones, and digits after a question for a number."""
     async with house(options.engine) as running, calling(running, options.codec) as talk:
@@ -53,9 +60,7 @@ async def latency(options: argparse.Namespace) -> None:
         await ask(talk, CLOSED[0])
         for name, texts, goal in (("closed", CLOSED, "median 500, p95 700"), ("open", OPEN, "")):
             report(name, [await ask(talk, texts[turn % len(texts)]) for turn in range(options.turns)], goal)
-        steps = talk.all("latency")
-        for step in _STEPS:
-            print(f"  {step:<16} median {statistics.median(each[step] for each in steps):5.0f} ms")
+        steps(talk)
         await ask(talk, "Call me back.")
         await ask(talk, "My name is Anna.")
         report("digits", [await ask(talk, DIGITS[0])])
@@ -76,6 +81,7 @@ async def llm(options: argparse.Namespace) -> None:
         await ask(talk, CLOSED[0])
         took = [await ask(talk, CLOSED[turn % len(CLOSED)]) for turn in range(options.turns)]
         report("300 ms to the first token", took, "median 750")
+        steps(talk)
 
 
 async def interrupt(options: argparse.Namespace) -> None:
