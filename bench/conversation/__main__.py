@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import statistics
 import time
+from collections.abc import Iterator
 
 from bench.conversation.sound import first_sound, last_word, quieter, silent
 from bench.conversation.talks import CLOSED, CUT_IN, STORY, ask, cut_off, house, listening, report, told
@@ -24,22 +25,9 @@ SENTENCE = (
     "I will now tell you a long story about the sea and about the people who live beside it and who get up early "
     "every morning to look at the sky before they do anything else."
 )
-REPLY = (
-    "Of",
-    " course",
-    ".",
-    " We",
-    " are",
-    " open",
-    " from",
-    " nine",
-    " to",
-    " six",
-    " on",
-    " every",
-    " day",
-    ".",
-)
+NAMES = ("Anna", "Peter", "Maria", "Thomas", "Laura", "Simon", "Helen", "Martin")
+FIRST = [(word, f", {name}", ".") for word in ("Gladly", "Yes", "Certainly", "Sure") for name in NAMES]
+REST = (" We", " are", " open", " from", " nine", " to", " six", " on", " every", " day", ".")
 FIRST_TOKEN_S = 0.3
 DELAYS_MS = (60, 120, 200, 300)
 ECHO_DB = -8.0
@@ -66,12 +54,18 @@ async def latency(options: argparse.Namespace) -> None:
         report("digits", [await ask(talk, DIGITS[0])])
 
 
+def tokens(*words: str) -> Iterator[str | float]:
+    """As a service writes them, one every 20 ms."""
+    for word in words:
+        yield event({"choices": [{"delta": {"content": word}}]})
+        yield 0.02
+
+
 async def llm(options: argparse.Namespace) -> None:
-    """Closed utterances, answered by a service that takes 300 ms to its first token."""
-    tokens = [event({"choices": [{"delta": {"content": each}}]}) for each in REPLY]
-    answer = Answer([FIRST_TOKEN_S, *(piece for each in tokens for piece in (each, 0.02)), event("[DONE]")])
+    """Closed utterances, answered by a service that takes 300 ms to its first token, each time otherwise."""
+    answers = [Answer([FIRST_TOKEN_S, *tokens(*first, *REST), event("[DONE]")]) for first in FIRST]
     async with (
-        fake_service(answer) as service,
+        fake_service(*answers) as service,
         house(
             options.engine, assistant="openai", assistant_url=service.url, assistant_model="test"
         ) as running,
