@@ -24,6 +24,7 @@ from orchestrator.conversation.conversation import NO_LIMITS, Conversation
 from orchestrator.conversation.conversations import Conversations, TooManyConversations
 from orchestrator.conversation.limits import ConversationLimits
 from orchestrator.conversation.memory import Memory
+from orchestrator.conversation.reply import PendingReply
 from orchestrator.conversation.sentences import GREETING, sentences_in
 from orchestrator.conversation.tools import CallTools
 from orchestrator.conversation.transcript import Transcript, TranscriptEntry
@@ -248,6 +249,34 @@ async def test_the_first_sentence_of_a_reply_is_foreseen_before_the_turn_is_over
     await talk.turn(1)
     assert foreseen == ["One.", "And."]
     talk.conversation.close()
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        (["It", " is", ".", " So."], [("It is.", 3)]),
+        (["It is 3.", "14.", " So."], [("It is 3.", 1), ("It is 3.14.", 3)]),
+        (["Dr.", " No is in."], [("Dr. No is in.", 2)]),
+    ],
+)
+async def test_a_sentence_is_foreseen_before_what_follows_it_is_written(
+    pieces: list[str], expected: list[tuple[str, int]]
+) -> None:
+    written, foreseen = 0, list[tuple[str, int]]()
+
+    async def write() -> AsyncGenerator[Piece, None]:
+        nonlocal written
+        for piece in pieces:
+            written += 1
+            yield piece
+
+    async def begin() -> Reply:
+        return Reply(write())
+
+    reply = PendingReply(1, "", begin, lambda sentence: foreseen.append((sentence, written)))
+    while await reply.take() is not None:
+        pass
+    assert foreseen == expected
 
 
 async def test_a_reply_that_is_cut_is_remembered_up_to_the_word() -> None:
