@@ -306,13 +306,14 @@ async def test_what_no_database_ever_heard_of_is_listed_all_the_same(
     for number in range(3):
         place.archive.keep_recording(part(number, 1000.0 + number, place=own))
         (place.folder / f"c{number}-1.mp4").write_bytes(bytes(100))
-    (place.folder / "found-by-nobody-2.mp4").write_bytes(b"VISAVIS1" + bytes(42))
-    (place.folder / "holiday.mp4").write_bytes(bytes(100))
+    (place.folder / "0123456789ab-2.mp4").write_bytes(b"VISAVIS1" + bytes(42))
+    for name in ("holiday", "holiday-2", "VID-20231130", f"0123456789ab-{'9' * 30}"):  # somebody's own
+        (place.folder / f"{name}.mp4").write_bytes(bytes(100))
     await until(lambda: place.archive.status.waiting == 0)
     await place.recordings.kept._sweep()
     found = (await place.listed())[0]
     assert (found.recording_id, found.state, found.size, found.encrypted) == (
-        "found-by-nobody-2",
+        "0123456789ab-2",
         "cut",
         50,
         True,
