@@ -31,6 +31,7 @@ _SEEN = 0.25  # how much worse it is for each further segment of an order that i
 _FRESH = 0.4  # how much better a segment is that was not among the last dozen
 _DOZEN = 12
 _CHANCE = 0.15  # of difference that counts for nothing
+_FARTHEST_S = 60.0  # beyond what was told: who is so far ahead is not led there
 _LOOKS_AWAY = ("away", "glance")  # kinds of segments
 _LOOK_AFTER, _LOOK_BY = 7, 10  # segments without one: before another may come, and must
 
@@ -108,10 +109,13 @@ class BodyPath:
         return 0 <= at < len(self._path) and self._path[at] == loop_index
 
     def loop_index(self, frame: int) -> int:
-        """The body frame under ``frame``; before the anchor the body plays on."""
+        """The body frame under ``frame``; before the anchor, and long after what was told, the body plays on."""
         if not self._path or frame < self._first:
             start = self._path[0] if self._path else 0
             return (start + frame - self._first) % self._segments.loop_length
+        ahead = frame - self._first - len(self._path) + 1
+        if ahead > _FARTHEST_S * self._fps:
+            return (self._path[-1] + ahead) % self._segments.loop_length
         while len(self._path) <= frame - self._first:
             self._extend()
         return self._path[frame - self._first]

@@ -17,7 +17,7 @@ from inference_server.streams.admission import SpeakingSlots
 from inference_server.streams.path import BodyPath, BodySegments, segments_of
 from inference_server.streams.prosody import Prosody
 from inference_server.streams.session import Session, SessionParameters
-from visavis.frames import frame_start
+from visavis.frames import frame_at, frame_start
 
 FPS = Fraction(25)
 
@@ -166,6 +166,30 @@ def test_the_turns_of_a_stream_know_what_was_shown_in_those_before() -> None:
         pairs = list(pairwise(order))
         again += len(pairs) - len(set(pairs))
     assert again < 40  # of some 170; each turn for itself: 59
+
+
+def test_nobody_is_led_to_the_end_of_time() -> None:
+    """A client may name any sample, of an anchor and of its sound: the way there is not chosen cut by cut."""
+    found = segments()
+    parameters = SessionParameters("s", "a", FPS, found.loop_length, 3, 6400, 10**6, 10**6, segments=found)
+    for sample in (10**8, 2**62):
+        for origin in (0, sample):
+            session = Session(
+                parameters,
+                SpeakingSlots(1),
+                new_track=itertools.count(1).__next__,
+                command=lambda _: None,
+                say=lambda _: None,
+            )
+            session.turn_start(1, 1, 0, 0.0)
+            session.anchor(1, 1, 0, found.starts[0], 0.0)
+            session.audio(1, 1, origin, bytes(6400), 0.0)
+            turn = session._turns[1]
+            frame = frame_at(sample, FPS)
+            assert turn.loop_index(frame) == (found.starts[0] + frame) % found.loop_length
+            assert turn._path is not None and len(turn._path._path) < 2000
+            session.anchor(1, 1, sample, 5, 0.0)
+            assert [turn.loop_index(frame + k) for k in range(3)] == [5, 6, 7]
 
 
 def test_eyes_move_within_a_picture() -> None:
