@@ -578,6 +578,21 @@ async def test_an_answer_to_keys_is_timed_from_the_last_one() -> None:
     talk.conversation.close()
 
 
+async def test_keys_before_somebody_else_had_the_call_are_no_beginning_of_those_after_it() -> None:
+    talk = Talk(["Thank you."])
+    talk.call.on_dtmf("1")
+    talk.conversation.hold(True)
+    await asyncio.sleep(0.2)
+    talk.conversation.hold(False)
+    after = time.time()
+    for digit in "2#":
+        talk.call.on_dtmf(digit)
+    await talk.turn(1)
+    assert talk.dialogue.asked[0][1] == "2"
+    assert talk.entries[0].began_at > after - 0.1
+    talk.conversation.close()
+
+
 async def test_keys_are_not_written_down_with_what_is_said_after_them() -> None:
     talk = Talk(["Thank you."], ["Hello."])
     for digit in "0791#":
