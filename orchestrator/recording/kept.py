@@ -42,6 +42,7 @@ class KeptRecordings:
         self._days, self._most_bytes = days, most_bytes
         self._to_move: asyncio.Queue[RecordingPart] = asyncio.Queue()
         self._moving = 0
+        self._dropped: dict[str, RecordingPart] = {}
         archive.before_erasing = self._erase_files
 
     def start(self, supervisor: Supervisor) -> None:
@@ -59,6 +60,19 @@ class KeptRecordings:
         self._archive.keep_recording(part)
         if part.state != "recording":
             self._to_move.put_nowait(part)
+
+    def drop(self, part: RecordingPart) -> None:
+        """Leave nothing of a part that is over, as soon as that can be done."""
+        self._dropped[part.recording_id] = part
+        self._to_move.put_nowait(part)
+
+    async def close(self) -> None:
+        """Erase what is to be dropped, as far as that can be done now."""
+        for part in list(self._dropped.values()):
+            try:
+                await self._drop(part)
+            except (NotErased, DatabaseAway) as error:
+                log.error("recording_not_erased", recording=part.recording_id, reason=str(error))
 
     async def find(self, recording_id: str) -> RecordingPart | None:
         """A part. Raises :class:`DatabaseAway`."""
@@ -152,7 +166,9 @@ class KeptRecordings:
             self._moving = 1
             while True:
                 try:
-                    if await self._erased(part):
+                    if part.recording_id in self._dropped:
+                        await self._drop(part)
+                    elif await self._erased(part):
                         await self.store.delete(f"{part.recording_id}.mp4")
                     else:
                         await self.store.take(f"{part.recording_id}.mp4")
@@ -160,6 +176,10 @@ class KeptRecordings:
                 except (StoreAway, DatabaseAway) as error:
                     log.error("recording_not_moved", recording=part.recording_id, reason=str(error))
                     await asyncio.sleep(_AGAIN_S)
+
+    async def _drop(self, part: RecordingPart) -> None:
+        await self.erase(part)
+        self._dropped.pop(part.recording_id, None)
 
     async def _erased(self, part: RecordingPart) -> bool:
         """Whether another orchestrator of the same store has erased it meanwhile, and it was not left out."""
