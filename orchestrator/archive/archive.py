@@ -127,7 +127,7 @@ class Archive:
         return await self._ask(lambda: self._database.record(call_id))
 
     async def transcript(self, call_id: str) -> list[TranscriptEntry]:
-        """What was said in this call, the oldest first."""
+        """What was said in this call, the oldest first. Raises :class:`Unreadable` as well."""
         waiting = list(self._backlog)
         entries = {each.number: each for each in await self._ask(lambda: self._database.transcript(call_id))}
         for entry in waiting:
