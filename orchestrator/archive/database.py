@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -152,6 +152,13 @@ class Database:
         return self._parts(
             sa.select(recordings).where(recordings.c.place == place, recordings.c.state == "recording")
         )
+
+    def abandoned(self, own: Collection[str], before: float) -> list[RecordingPart]:
+        """Parts in folders other than these, in which nothing has begun since that time. Some of them."""
+        place = recordings.c.place
+        used = sa.select(place).where(recordings.c.began_at >= before)
+        query = sa.select(recordings).where(place.like("folder %"), place.not_in(own), place.not_in(used))
+        return self._parts(query.limit(_BATCH))
 
     def erase_recordings(self, parts: Sequence[RecordingPart]) -> None:
         """These parts from the list."""

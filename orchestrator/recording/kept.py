@@ -19,6 +19,8 @@ log = Log(__name__)
 
 _RETENTION_S = 600.0
 _AGAIN_S = 30.0
+_GONE_DAYS = 7.0
+"""Beyond their age, until recordings in another's folder are nobody's: it looks after them every ten minutes."""
 _PAGE = 1000
 _LONGEST_S = 86_400.0
 """Of a recording that somebody else may still be writing."""
@@ -49,6 +51,8 @@ class KeptRecordings:
         """Begin to erase and to move."""
         supervisor.keep("recordings", self._look_after)
         supervisor.keep("moving of recordings", self._move)
+        if self._days:
+            supervisor.keep("recordings of nobody", self._forget_abandoned)
 
     @property
     def waiting(self) -> int:
@@ -123,6 +127,18 @@ class KeptRecordings:
                 await self.store.delete(f"{part.recording_id}.mp4")
             await self._archive.erase_recordings(due)
             log.info("recordings_erased", parts=len(due))
+
+    async def _forget_abandoned(self) -> None:
+        """Take parts off the list whose orchestrator is no more: it would have erased them long since. Else their
+        calls' records and transcripts were kept for ever."""
+        while True:
+            with contextlib.suppress(DatabaseAway, OSError):
+                while gone := await self._archive.abandoned(self.store.places, self._days + _GONE_DAYS):
+                    await self._archive.erase_recordings(gone)
+                    log.warning(
+                        "recordings_abandoned", parts=len(gone), places=len({part.place for part in gone})
+                    )
+            await asyncio.sleep(_RETENTION_S)
 
     async def _sweep(self) -> None:
         for part in await self._archive.unfinished(self.store.place):

@@ -62,6 +62,21 @@ class DatabaseCases:
         assert database.erase(["c2"]) == 1 and database.transcript("c2") == []
         assert database.due(1e12, 9, 9) == ["c1"]
 
+    def test_folders_in_which_nothing_has_begun_for_long_are_abandoned(self, database: Database) -> None:
+        places = {
+            "folder gone": [1.0, 5.0],
+            "folder used": [2.0, 50.0],
+            "folder own": [3.0],
+            "s3://calls": [4.0],
+        }
+        for place, times in places.items():
+            database.write([recorded(f"{place[-4:]}{at:.0f}", at, "whole", place) for at in times])
+        database.write([recorded("gone6", 6.0, "recording", "folder gone")])
+        assert database.abandoned({"folder own"}, 5.5) == []
+        gone = database.abandoned({"folder own"}, 10.0)
+        assert sorted(part.call_id for part in gone) == ["gone1", "gone5", "gone6"]
+        assert {part.place for part in database.abandoned(set(), 10.0)} == {"folder gone", "folder own"}
+
     def test_pages_go_back_in_time(self, database: Database) -> None:
         calls = [record(f"c{number}", 100.0 + number // 3) for number in range(10)]  # three end at once
         database.write([KeptRecord(call) for call in calls])

@@ -396,6 +396,45 @@ async def test_recordings_are_erased_with_their_record_but_not_elsewhere(make: M
     assert await place.archive.record("c2") is not None
 
 
+async def test_what_was_recorded_by_an_orchestrator_that_is_no_more_ends_in_its_time(make: Make) -> None:
+    place = make(RecordingSettings(days=30.0))
+    own, now = place.recordings.kept.store.place, time.time()
+    for number, days, where in (
+        (1, 38, "folder gone"),
+        (2, 36, "folder down"),
+        (3, 38, own),
+        (4, 38, "s3://a"),
+    ):
+        place.archive.keep_recording(part(number, now - days * 86_400, place=where))
+        place.archive.keep_record(record(f"c{number}", now - days * 86_400))
+    await until(lambda: place.archive.status.waiting == 0)
+    place.archive.place = own
+    place.archive._retention = Retention(days=35)
+    assert place.archive._due() == ["c3"]
+    place.supervisor.keep("abandoned", place.recordings.kept._forget_abandoned)
+    while len(await place.listed()) > 3:
+        await asyncio.sleep(0.01)
+    assert {each.call_id for each in await place.listed()} == {"c2", "c3", "c4"}
+    assert sorted(place.archive._due()) == ["c1", "c3"]
+
+
+async def test_recordings_that_are_kept_for_ever_are_nowhere_abandoned(make: Make) -> None:
+    place = make(RecordingSettings(days=0))
+    place.archive.keep_recording(part(1, 1000.0, place="folder gone"))
+    await until(lambda: place.archive.status.waiting == 0)
+    place.recordings.start(place.supervisor)
+    await asyncio.sleep(0.1)
+    assert len(await place.listed()) == 1 and not place.folder.exists()
+
+
+async def test_a_folder_from_before_there_was_a_bucket_is_still_ours(tmp_path: Path) -> None:
+    before = Store(tmp_path / "recordings")
+    assert before.places == set() and not before.folder.exists()
+    folder = before.place
+    after = Bucket(before.folder)
+    assert before.places == {folder} and after.places == {folder, "s3://calls"}
+
+
 async def test_what_a_killed_orchestrator_left_is_closed_by_the_next(make: Make) -> None:
     place = make()
     own = place.recordings.kept.store.place
