@@ -31,6 +31,7 @@ from orchestrator.gateways.sip import SipGateway
 from orchestrator.gateways.web import WebGateway
 from orchestrator.metrics import OrchestratorCollector, make_registry
 from orchestrator.nameserver import resolver_of
+from orchestrator.recording.sealed import read_key
 from orchestrator.recording.setup import recordings_of
 from orchestrator.rtp.dtls import identity_fingerprint, new_identity
 from orchestrator.speech.remote import VoicesProcess, remote_voices
@@ -85,9 +86,9 @@ class App:
         identity = new_identity()
         self._pool = WorkerPool(pool_settings(settings, identity), self._on_message, self.supervisor)
         self._calls = CallRegistry(settings, self._pool, self._catalog, self._voices, self._bus)
-        self.archive = Archive(
-            Database(settings.database_url), Retention(settings.records_days, settings.records_kept)
-        )
+        key = read_key(settings.recording_key_file) if settings.recording_key_file is not None else None
+        retention = Retention(settings.records_days, settings.records_kept)
+        self.archive = Archive(Database(settings.database_url, key), retention)
         self._calls.records.keep = self.archive.keep_record
         self.recordings = recordings_of(settings, self._calls, self.archive)
         self._calls.on_begin = self.recordings.begun

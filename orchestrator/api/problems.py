@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 
 from orchestrator.api.schemas import Problem
 from orchestrator.archive.database import DatabaseAway
+from orchestrator.archive.sealed_text import Unreadable
 from orchestrator.assistants.base import AssistantError
 from orchestrator.calls.call import CallGone
 from orchestrator.calls.gateway import DialForbidden, DialLimit, DialRefused, RequestRefused
@@ -41,6 +42,7 @@ _STATUS: dict[type[Exception], int] = {
     RecordingRefused: 409,
     StoreAway: 503,
     WrongKey: 409,
+    Unreadable: 409,
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -127,7 +127,7 @@ class Archive:
         return await self._ask(lambda: self._database.record(call_id))
 
     async def transcript(self, call_id: str) -> list[TranscriptEntry]:
-        """What was said in this call, the oldest first."""
+        """What was said in this call, the oldest first. Raises :class:`Unreadable` as well."""
         waiting = list(self._backlog)
         entries = {each.number: each for each in await self._ask(lambda: self._database.transcript(call_id))}
         for entry in waiting:
@@ -157,6 +157,11 @@ class Archive:
     async def unfinished(self, place: str) -> list[RecordingPart]:
         """Parts in a place that were being written when it was left."""
         return await self._ask(lambda: self._database.unfinished(place))
+
+    async def abandoned(self, own: Collection[str], days: float) -> list[RecordingPart]:
+        """See :meth:`Database.abandoned`: nothing has begun there for so many days."""
+        before = time.time() - days * DAY_S
+        return await self._ask(lambda: self._database.abandoned(own, before))
 
     async def erase_recordings(self, parts: Sequence[RecordingPart]) -> None:
         """Leave nothing of these parts, whose files are gone."""

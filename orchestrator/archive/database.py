@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, StatementError
 
 from orchestrator.archive.entries import Entry, KeptEntry, KeptRecord, Page, RecordingPart, record_of
+from orchestrator.archive.sealed_text import SealedTexts
 from orchestrator.archive.tables import recordings, records, transcript_entries
 from orchestrator.calls.records import CallRecord
 from orchestrator.conversation.transcript import TranscriptEntry
@@ -46,9 +47,11 @@ def sqlite_url(file: Path) -> str:
 
 
 class Database:
-    """``url``: ``sqlite:///FILE``, ``postgresql://user:password@host/name``. Raises :class:`DatabaseAway`."""
+    """``url``: ``sqlite:///FILE``, ``postgresql://user:password@host/name``. With ``key`` the texts of transcripts
+    are encrypted. Raises :class:`DatabaseAway`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, key: bytes | None = None) -> None:
+        self._texts = SealedTexts(key)
         made = sa.make_url(url.replace("postgres://", "postgresql://", 1))
         self._sqlite = made.get_backend_name() == "sqlite"
         self._file = Path(made.database or "") if self._sqlite else None
@@ -77,7 +80,7 @@ class Database:
         """All of these or none; what is there already is replaced. Raises :class:`Unwritable`."""
         try:
             rows_of_records = [_record_row(entry) for entry in entries if isinstance(entry, KeptRecord)]
-            rows = [_entry_row(entry) for entry in entries if isinstance(entry, KeptEntry)]
+            rows = [self._entry_row(entry) for entry in entries if isinstance(entry, KeptEntry)]
             parts = {part.recording_id: asdict(part) for part in entries if isinstance(part, RecordingPart)}
         except ValueError as error:
             raise Unwritable(f"it is no JSON: {error}") from None
@@ -112,12 +115,13 @@ class Database:
         return None if text is None else record_of(json.loads(text))
 
     def transcript(self, call_id: str) -> list[TranscriptEntry]:
-        """One call's, the oldest first."""
+        """One call's, the oldest first. Raises :class:`Unreadable` without the key that it was written with."""
         names = list(TranscriptEntry.__dataclass_fields__)
         query = sa.select(*(transcript_entries.c[name] for name in names))
         query = query.where(transcript_entries.c.call_id == call_id).order_by(transcript_entries.c.number)
         with self._answering(), self._engine.connect() as connection:
-            return [TranscriptEntry(**row) for row in connection.execute(query).mappings()]
+            entries = [TranscriptEntry(**row) for row in connection.execute(query).mappings()]
+        return [replace(each, text=self._texts.open(each.text, call_id, each.number)) for each in entries]
 
     def recordings(
         self, limit: int, call_id: str | None = None, after: tuple[float, str, int] | None = None
@@ -148,6 +152,13 @@ class Database:
         return self._parts(
             sa.select(recordings).where(recordings.c.place == place, recordings.c.state == "recording")
         )
+
+    def abandoned(self, own: Collection[str], before: float) -> list[RecordingPart]:
+        """Parts in folders other than these, in which nothing has begun since that time. Some of them."""
+        place = recordings.c.place
+        used = sa.select(place).where(recordings.c.began_at >= before)
+        query = sa.select(recordings).where(place.like("folder %"), place.not_in(own), place.not_in(used))
+        return self._parts(query.limit(_BATCH))
 
     def erase_recordings(self, parts: Sequence[RecordingPart]) -> None:
         """These parts from the list."""
@@ -184,6 +195,11 @@ class Database:
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
+
+    def _entry_row(self, kept: KeptEntry) -> dict[str, Any]:
+        row = kept.entry.as_dict()
+        text = self._texts.seal(_text(row["text"]), kept.call_id, kept.entry.number)
+        return row | {"call_id": kept.call_id, "text": text}
 
     def _parts(self, query: sa.Select[Any]) -> list[RecordingPart]:
         with self._answering(), self._engine.connect() as connection:
@@ -262,11 +278,6 @@ def _record_row(kept: KeptRecord) -> dict[str, Any]:
     row = {name: getattr(record, name) for name in ("call_id", "ended_at", "direction")}
     row |= {name: _text(getattr(record, name)) for name in ("caller", "dialled", "cause")}
     return row | {"refused": kept.refused, "record": json.dumps(asdict(record), allow_nan=False)}
-
-
-def _entry_row(kept: KeptEntry) -> dict[str, Any]:
-    row = kept.entry.as_dict()
-    return row | {"call_id": kept.call_id, "text": _text(row["text"])}
 
 
 def _text(value: str) -> str:

@@ -34,7 +34,8 @@ transcript_entries = Table(
     Column("whole", Boolean, nullable=False),
     Column("keys", Integer, nullable=False),
 )
-"""What was said: :class:`orchestrator.conversation.transcript.TranscriptEntry`."""
+"""What was said: :class:`orchestrator.conversation.transcript.TranscriptEntry`; ``text`` as
+:class:`orchestrator.archive.sealed_text.SealedTexts` stores it."""
 
 recordings = Table(
     "recordings",

@@ -38,7 +38,9 @@ class RecordSettings(ServiceSettings):
         "", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "*", "#", "A", "B", "C", "D"
     ] = Field("", description="key of callers that pauses and resumes a recording; empty: none")
     recording_key_file: OptionalPath = Field(
-        None, description="file whose content, at least 32 bytes, encrypts recordings; empty: they are not"
+        None,
+        description="file whose content, at least 32 bytes, encrypts recordings and transcripts; "
+        "empty: they are not",
     )
     recordings_dir: OptionalPath = Field(
         None, description="folder of recordings; empty: recordings in data_dir"

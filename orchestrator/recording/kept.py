@@ -20,6 +20,8 @@ log = Log(__name__)
 
 _RETENTION_S = 600.0
 _AGAIN_S = 30.0
+_GONE_DAYS = 7.0
+"""Beyond their age, until recordings in another's folder are nobody's: it looks after them every ten minutes."""
 _PAGE = 1000
 _LONGEST_S = 86_400.0
 """Of a recording that somebody else may still be writing."""
@@ -45,12 +47,15 @@ class KeptRecordings:
         self._days, self._most_bytes = days, most_bytes
         self._to_move: asyncio.Queue[RecordingPart] = asyncio.Queue()
         self._moving = 0
+        self._dropped: dict[str, RecordingPart] = {}
         archive.before_erasing = self._erase_files
 
     def start(self, supervisor: Supervisor) -> None:
         """Begin to erase and to move."""
         supervisor.keep("recordings", self._look_after)
         supervisor.keep("moving of recordings", self._move)
+        if self._days:
+            supervisor.keep("recordings of nobody", self._forget_abandoned)
 
     @property
     def waiting(self) -> int:
@@ -62,6 +67,19 @@ class KeptRecordings:
         self._archive.keep_recording(part)
         if part.state != "recording":
             self._to_move.put_nowait(part)
+
+    def drop(self, part: RecordingPart) -> None:
+        """Leave nothing of a part that is over, as soon as that can be done."""
+        self._dropped[part.recording_id] = part
+        self._to_move.put_nowait(part)
+
+    async def close(self) -> None:
+        """Erase what is to be dropped, as far as that can be done now."""
+        for part in list(self._dropped.values()):
+            try:
+                await self._drop(part)
+            except (NotErased, DatabaseAway) as error:
+                log.error("recording_not_erased", recording=part.recording_id, reason=str(error))
 
     async def find(self, recording_id: str) -> RecordingPart | None:
         """A part. Raises :class:`DatabaseAway`."""
@@ -113,6 +131,18 @@ class KeptRecordings:
             await self._archive.erase_recordings(due)
             log.info("recordings_erased", parts=len(due))
 
+    async def _forget_abandoned(self) -> None:
+        """Take parts off the list whose orchestrator is no more: it would have erased them long since. Else their
+        calls' records and transcripts were kept for ever."""
+        while True:
+            with contextlib.suppress(DatabaseAway, OSError):
+                while gone := await self._archive.abandoned(self.store.places, self._days + _GONE_DAYS):
+                    await self._archive.erase_recordings(gone)
+                    log.warning(
+                        "recordings_abandoned", parts=len(gone), places=len({part.place for part in gone})
+                    )
+            await asyncio.sleep(_RETENTION_S)
+
     async def _sweep(self) -> None:
         for part in await self._archive.unfinished(self.store.place):
             size, at = self.store.written(f"{part.recording_id}.mp4")
@@ -152,7 +182,9 @@ class KeptRecordings:
             self._moving = 1
             while True:
                 try:
-                    if await self._erased(part):
+                    if part.recording_id in self._dropped:
+                        await self._drop(part)
+                    elif await self._erased(part):
                         await self.store.delete(f"{part.recording_id}.mp4")
                     else:
                         await self.store.take(f"{part.recording_id}.mp4")
@@ -160,6 +192,10 @@ class KeptRecordings:
                 except (StoreAway, DatabaseAway) as error:
                     log.error("recording_not_moved", recording=part.recording_id, reason=str(error))
                     await asyncio.sleep(_AGAIN_S)
+
+    async def _drop(self, part: RecordingPart) -> None:
+        await self.erase(part)
+        self._dropped.pop(part.recording_id, None)
 
     async def _erased(self, part: RecordingPart) -> bool:
         """Whether another orchestrator of the same store has erased it meanwhile, and it was not left out."""

@@ -53,6 +53,7 @@ PROGRAM = Program(
 _RESTART_S = (0.1, 10.0, 30.0)
 _TONE_RATE = 16_000
 _MOST_ANNOUNCED = 3
+_UNHEARD = "what was recorded is erased, since the announcement was not heard to its end"
 State = Literal["off", "recording", "paused"]
 
 
@@ -69,8 +70,9 @@ class Taps(Protocol):
 
 @dataclass(frozen=True)
 class RecordingSettings:
-    """``every``: each call is recorded. ``announcement`` is said and ``tone`` heard as a recording begins;
-    ``pause_key`` pauses and resumes it. Files are kept for ``days`` (0: for ever), in ``most_bytes``."""
+    """``every``: each call is recorded. ``announcement`` is said and ``tone`` heard as a recording begins; where
+    the first is not heard to its end nothing is kept. ``pause_key`` pauses and resumes it. Files are kept for
+    ``days`` (0: for ever), in ``most_bytes``."""
 
     every: bool = False
     announcement: str = ""
@@ -128,12 +130,13 @@ class Recordings:
             self._start_recorder()
 
     async def close(self) -> None:
-        """End every recording, and close its file."""
+        """End every recording, and close its file, or erase it where its announcement was not heard to its end."""
         for call_id in list(self._tapes):
             self.stop(call_id)
         await self._child.close(EndRecorder())
         for tape in list(self._ending.values()):
             self._cut(tape)
+        await self.kept.close()
 
     # -- what is asked --
 
@@ -157,15 +160,17 @@ class Recordings:
             self._archive.place = self._store.place
         except OSError as error:
             raise RecordingRefused(f"there is no folder for recordings: {error}") from error
+        self._beep(call)
+        announcement = self._announce(call)
         tape = self._tapes[call.call_id] = CallTape(call, self.send, self._key_pressed, self._call_ended)
         tape.number = call.recorded_parts
         call.unkept_until = min(call.unkept_until, time.time())
         call.witness = tape
+        tape.announcement = announcement
         self._start_recorder()
-        self._beep(call)
-        if self._settings.announcement:
-            self._announce(tape)
         self._record(tape)
+        if announcement is not None:
+            logged(asyncio.create_task(self._announced(tape)), "announcement")
 
     def pause(self, call_id: str, paused: bool) -> None:
         """Leave out what comes, until it is resumed. Raises :class:`RecordingRefused`."""
@@ -190,6 +195,9 @@ class Recordings:
             tape.call.witness = None
         tape.call.recorded_parts, tape.call.unkept_until = tape.number, tape.left_out_until
         self._taps.record(call_id)
+        if tape.announcement is not None and tape.announcement.state != "finished":
+            tape.dropped = tape.dropped or _UNHEARD
+            log.warning("recording_dropped", call=call_id, reason=tape.dropped)
         self._ending[call_id] = tape
         if not self.send(EndRecording(call_id)):
             self._cut(tape)
@@ -301,29 +309,44 @@ class Recordings:
     def _stopped(self, tape: CallTape, reason: str = "") -> None:
         self._ending.pop(tape.call.call_id, None)
         tape.call.recorded_parts = max(tape.call.recorded_parts, tape.number)
+        if tape.dropped:
+            for part in tape.parts.values():
+                self.kept.drop(part)
+            tape.parts.clear()
         seconds = round(sum(part.seconds for part in tape.parts.values()), 3)
-        why = {"reason": reason} if reason else {}
+        why = {"reason": reason or tape.dropped} if reason or tape.dropped else {}
         tape.call.tell("recording_stopped", {}, parts=len(tape.parts), seconds=seconds, **why)
 
     # -- consent --
 
-    def _announce(self, tape: CallTape, times: int = _MOST_ANNOUNCED) -> None:
-        """Until the caller, who may speak over it, has heard all of it; not for ever."""
+    def _announce(self, call: Call) -> TurnRecord | None:
+        """Say that the call is recorded, where that is set. Raises :class:`RecordingRefused`."""
+        if not self._settings.announcement:
+            return None
         try:
-            turn = tape.call.announce(self._settings.announcement)
+            return call.announce(self._settings.announcement)
         except (CallGone, TooManyTurns, SpeechError) as error:
-            log.error("not_announced", call=tape.call.call_id, reason=str(error))
-            return
-        logged(asyncio.create_task(self._announced(tape, turn, times - 1)), "announcement")
+            raise RecordingRefused(f"the announcement of the recording cannot be said: {error}") from error
 
-    async def _announced(self, tape: CallTape, turn: TurnRecord, times: int) -> None:
-        await turn.done.wait()
-        if turn.state == "finished" or self._tapes.get(tape.call.call_id) is not tape:
-            return
-        if times:
-            self._announce(tape, times)
-        else:
-            log.error("not_announced", call=tape.call.call_id, reason=turn.reason or "it was spoken over")
+    async def _announced(self, tape: CallTape) -> None:
+        """Until the caller, who may speak over it, has heard all of it; not for ever: then nothing is kept."""
+        call_id, reason = tape.call.call_id, ""
+        for left in reversed(range(_MOST_ANNOUNCED)):
+            turn = tape.announcement
+            assert turn is not None
+            await turn.done.wait()
+            if turn.state == "finished" or self._tapes.get(call_id) is not tape:
+                return
+            reason = turn.reason or "it was spoken over"
+            if left:
+                try:
+                    tape.announcement = self._announce(tape.call)
+                except RecordingRefused as error:
+                    reason = str(error)
+                    break
+        self.failures += 1
+        tape.dropped = f"{_UNHEARD}: {reason}"
+        self.stop(call_id)
 
     def _beep(self, call: Call) -> None:
         if self._settings.tone:

@@ -61,6 +61,13 @@ class Store:
         return self._place
 
     @property
+    def places(self) -> set[str]:
+        """Where files of ours may lie: the folder of before there was a bucket, too. Raises ``OSError``."""
+        file = self.folder / _ID
+        folder = {f"folder {file.read_text().strip()}"} if file.exists() else set[str]()
+        return folder | ({self._url} if self._url else set())
+
+    @property
     def used(self) -> bool:
         """Whether there may be anything: a folder is made for the first recording."""
         return self.moves or self.folder.exists()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from orchestrator.archive.entries import RecordingPart
 from orchestrator.calls.call import Call
+from orchestrator.calls.turns import TurnRecord
 from orchestrator.recording.messages import RecordedPicture, RecordedSound, RecorderMessage
 from orchestrator.worker.messages import Heard, Viewed
 
@@ -29,6 +30,10 @@ class CallTape:
         """Of the last part."""
         self.last_piece = 0
         self.parts: dict[int, RecordingPart] = {}
+        self.announcement: TurnRecord | None = None
+        """The last one; None where none is set."""
+        self.dropped = ""
+        """Why nothing of it is kept; "": it is."""
         self._send, self._on_key, self._on_end = send, on_key, on_end
         self._zero: float | None = None
         self._waits = True

@@ -22,6 +22,7 @@ from orchestrator.api.app import create_app
 from orchestrator.api.dependencies import Services
 from orchestrator.archive.archive import Archive
 from orchestrator.archive.database import Database, sqlite_url
+from orchestrator.archive.sealed_text import SealedTexts
 from orchestrator.assistants.script import DEFAULT, read_script
 from orchestrator.assistants.scripted import ScriptedAssistant
 from orchestrator.calls.call import Call
@@ -38,6 +39,7 @@ from tests.archive.support import record, said
 from tests.support.calls import Peer, Sink, answered_call, report
 from tests.support.credentials import API, api_guard
 from tests.support.house import wav_header
+from tests.support.waiting import until
 from visavis.service.breaker import ServiceState
 from visavis.service.child import ProcessState
 from visavis.service.supervisor import Supervisor
@@ -508,6 +510,24 @@ async def test_nothing_of_a_call_under_way_is_erased(house: House) -> None:
         409,
         "call 'c1' goes on: DELETE /v1/calls/c1 hangs up",
     )
+
+
+async def test_a_transcript_without_its_key_is_one_sentence_and_can_be_erased(house: House) -> None:
+    await until(lambda: house.archive.status.state == "ready")
+    house.archive._database._texts = SealedTexts(b"k" * 32)
+    house.archive.keep_record(record("r1"))
+    house.archive.keep_entry("r1", said(1))
+    await until(lambda: house.archive.status.waiting == 0)
+    house.archive._database._texts = SealedTexts(None)
+    for form in ("", "?format=vtt"):
+        answer = await house.client.get(f"/v1/calls/r1/transcript{form}")
+        assert (answer.status_code, answer.json()["detail"]) == (
+            409,
+            "the transcript of call 'r1' is encrypted, and VISAVIS_RECORDING_KEY_FILE names no key",
+        )
+    assert (await house.client.get("/v1/records/r1")).status_code == 200
+    assert (await house.client.delete("/v1/records/r1")).status_code == 204
+    assert (await house.client.get("/v1/calls/r1/transcript")).status_code == 404
 
 
 async def test_a_transcript_as_subtitles(house: House) -> None:

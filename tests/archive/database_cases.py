@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from orchestrator.archive import database as database_module
 from orchestrator.archive.database import Database, DatabaseAway, Unwritable
 from orchestrator.archive.entries import KeptEntry, KeptRecord, Page
-from orchestrator.archive.tables import metadata
+from orchestrator.archive.sealed_text import SealedTexts, Unreadable
+from orchestrator.archive.tables import metadata, transcript_entries
 from tests.archive.support import record, recorded, said
 
 Open = Callable[[], Database]
@@ -42,6 +43,39 @@ class DatabaseCases:
             database.write([KeptRecord(record("c1", cause=cause)), KeptEntry("c1", said(1, cause))])
         assert [each.cause for each in database.page(Page(9))] == ["bye by us"]
         assert [each.text for each in database.transcript("c1")] == ["bye by us"]
+
+    def test_with_a_key_what_was_said_is_nowhere_in_plain_and_read_as_before(
+        self, database: Database, open_database: Open
+    ) -> None:
+        database.write([KeptEntry("c1", said(1, "Before the key."))])
+        sealing = open_database()
+        sealing._texts = SealedTexts(b"k" * 32)
+        sealing.write([KeptEntry("c1", said(2, "And \u00fc?")), KeptEntry("c2", said(1, "Mine."))])
+        assert [each.text for each in sealing.transcript("c1")] == ["Before the key.", "And \u00fc?"]
+        with database._engine.connect() as connection:
+            stored = connection.scalars(sa.select(transcript_entries.c.text)).all()
+        assert "Before the key." in stored and not any("?" in text or "Mine" in text for text in stored)
+        with pytest.raises(
+            Unreadable, match="call 'c2' is encrypted, and VISAVIS_RECORDING_KEY_FILE names no"
+        ):
+            database.transcript("c2")
+        assert database.erase(["c2"]) == 1 and database.transcript("c2") == []
+        assert database.due(1e12, 9, 9) == ["c1"]
+
+    def test_folders_in_which_nothing_has_begun_for_long_are_abandoned(self, database: Database) -> None:
+        places = {
+            "folder gone": [1.0, 5.0],
+            "folder used": [2.0, 50.0],
+            "folder own": [3.0],
+            "s3://calls": [4.0],
+        }
+        for place, times in places.items():
+            database.write([recorded(f"{place[-4:]}{at:.0f}", at, "whole", place) for at in times])
+        database.write([recorded("gone6", 6.0, "recording", "folder gone")])
+        assert database.abandoned({"folder own"}, 5.5) == []
+        gone = database.abandoned({"folder own"}, 10.0)
+        assert sorted(part.call_id for part in gone) == ["gone1", "gone5", "gone6"]
+        assert {part.place for part in database.abandoned(set(), 10.0)} == {"folder gone", "folder own"}
 
     def test_pages_go_back_in_time(self, database: Database) -> None:
         calls = [record(f"c{number}", 100.0 + number // 3) for number in range(10)]  # three end at once

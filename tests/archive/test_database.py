@@ -34,6 +34,18 @@ def test_nothing_of_an_erased_call_is_left_in_the_file(tmp_path: Path) -> None:
     assert not any(b"secret" in each.read_bytes() for each in tmp_path.iterdir())
 
 
+def test_with_a_key_no_word_that_was_said_is_in_the_file(tmp_path: Path) -> None:
+    def written(folder: Path, key: bytes | None) -> bytes:
+        database = Database(sqlite_url(folder / "records.db"), key)
+        database.prepare()
+        database.write([KeptEntry("c1", said(1, "my diagnosis is a secret")), KeptRecord(record("c1"))])
+        assert [each.text for each in database.transcript("c1")] == ["my diagnosis is a secret"]
+        return b"".join(each.read_bytes() for each in folder.iterdir())
+
+    assert b"diagnosis" in written(tmp_path / "plain", None)
+    assert b"diagnosis" not in written(tmp_path / "sealed", b"k" * 32)
+
+
 def test_a_file_that_is_no_database_and_a_folder_that_cannot_be_are_sentences(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no database" * 100)
     with pytest.raises(DatabaseAway, match="file is not a database"):

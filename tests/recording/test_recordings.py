@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +30,7 @@ from orchestrator.recording.messages import (
 )
 from orchestrator.recording.recordings import Recordings, RecordingSettings
 from orchestrator.recording.store import Store, StoreAway
-from orchestrator.speech.base import PCM, VoiceByLanguage
+from orchestrator.speech.base import PCM, SpeechError, VoiceByLanguage
 from orchestrator.worker.messages import Heard, Viewed
 from tests.archive.support import record
 from tests.support.calls import ENDED, Peer, answered_call, report
@@ -228,7 +228,7 @@ async def test_what_is_said_in_a_pause_is_left_out_also_where_the_recording_ends
 
 
 async def test_every_call_is_recorded_where_it_is_set(make: Make) -> None:
-    place = make(RecordingSettings(every=True, announcement="This call is recorded."))
+    place = make(RecordingSettings(every=True))
     call = place.call()
     place.recordings.begun(call)
     assert place.recordings.state_of("c1") == "recording"
@@ -259,6 +259,117 @@ async def test_an_announcement_is_no_more_said_once_the_recording_is_over(make: 
     report(call, "interrupted", 1, 40.0)
     await asyncio.sleep(0.05)
     assert len(call.turns) == 1
+
+
+class Mute:
+    sample_rate = 8000
+
+    async def stream(self, text: str, language: str) -> AsyncIterator[PCM]:
+        raise SpeechError("the voice is away")
+        yield
+
+
+async def _ended_unheard(
+    place: Place, call: Call, spoil: Callable[[], Awaitable[None]], *, recorder: bool = True
+) -> dict[str, Any]:
+    """What is told at the end of a recording that begins with its announcement, which ``spoil`` ends."""
+    call._language = "en"
+    place.recordings.start(place.supervisor)
+    async with place.bus.listen() as events:
+        place.recordings.record(call)
+        place.hear(0)
+        place.part(over=False)
+        file = place.folder / "c1-1.mp4"
+        file.write_bytes(b"what the caller said")
+        place.child.there = recorder
+        await spoil()
+        await until(lambda: place.recordings.state_of("c1") == "off")
+        if recorder:
+            place.part(over=True, seconds=4.0)
+            place.recordings._take(RecordingEnded("c1"))
+        await until(lambda: not file.exists() and place.recordings.kept.waiting == 0)
+        while (told := (await events.get()).as_dict())["event"] != "recording_stopped":
+            pass
+    assert await place.listed() == [] and place.taps.heard is None
+    return told
+
+
+@pytest.mark.parametrize("recorder", [True, False])
+async def test_nothing_is_kept_of_a_call_whose_caller_never_heard_the_announcement_out(
+    make: Make, recorder: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = make(RecordingSettings(announcement="This call is recorded."))
+    call = answered_call(VoiceByLanguage({"en": Voice}), place.bus, Peer())
+
+    async def interrupted() -> None:
+        for number in range(1, 4):
+            await until(lambda: len(call.turns) == number)  # noqa: B023
+            report(call, "started", number)
+            report(call, "interrupted", number, 40.0)
+
+    told = await _ended_unheard(place, call, interrupted, recorder=recorder)
+    why = "what was recorded is erased, since the announcement was not heard to its end: it was spoken over"
+    assert (told["parts"], told["seconds"], told["reason"]) == (0, 0, why)
+    assert place.recordings.failures == 1 and call.ended_at is None
+    assert [each.getMessage() for each in caplog.records].count("recording_dropped") == 1
+
+
+async def test_nothing_is_kept_where_the_voice_of_the_announcement_fails(make: Make) -> None:
+    place = make(RecordingSettings(announcement="This call is recorded."))
+    call = answered_call(VoiceByLanguage({"en": Mute}), place.bus, Peer())
+    told = await _ended_unheard(place, call, lambda: asyncio.sleep(0))
+    assert told["reason"].endswith("to its end: the voice is away") and len(call.turns) == 3
+
+
+async def test_nothing_is_kept_of_who_hangs_up_during_the_announcement(make: Make) -> None:
+    place = make(RecordingSettings(announcement="This call is recorded."))
+    call = answered_call(VoiceByLanguage({"en": Voice}), place.bus, Peer())
+
+    async def hangs_up() -> None:
+        await until(lambda: len(call.turns) == 1)
+        report(call, "started", 1)
+        call.on_end(ENDED)
+
+    told = await _ended_unheard(place, call, hangs_up)
+    assert told["reason"].endswith("was not heard to its end") and place.recordings.failures == 0
+
+
+async def test_nothing_is_kept_of_an_announcement_that_our_own_end_cuts(make: Make) -> None:
+    place = make(RecordingSettings(announcement="This call is recorded."))
+    call = answered_call(VoiceByLanguage({"en": Voice}), place.bus, Peer())
+    call._language = "en"
+    place.recordings.record(call)
+    place.hear(0)
+    place.part(over=False)
+    (place.folder / "c1-1.mp4").write_bytes(b"what the caller said")
+    await until(lambda: place.archive.status.waiting == 0)
+    await place.recordings.close()
+    call.on_end(ENDED)
+    assert not (place.folder / "c1-1.mp4").exists() and await place.listed() == []
+
+
+async def test_no_recording_begins_where_nobody_can_announce_it(make: Make) -> None:
+    place = make(RecordingSettings(every=True, announcement="This call is recorded."))
+    call = place.call()
+    with pytest.raises(RecordingRefused, match="announcement of the recording cannot be said: no voice"):
+        place.recordings.record(call)
+    place.recordings.begun(call)
+    assert place.recordings.state_of("c1") == "off" and place.sent(Record) == []
+
+
+async def test_what_was_announced_is_kept(make: Make) -> None:
+    place = make(RecordingSettings(announcement="This call is recorded."))
+    call = answered_call(VoiceByLanguage({"en": Voice}), place.bus, Peer())
+    call._language = "en"
+    place.recordings.record(call)
+    place.part(over=False)
+    await until(lambda: len(call.turns) == 1)
+    report(call, "started", 1)
+    report(call, "finished", 1, 100.0)
+    call.on_end(ENDED)
+    place.part(over=True, seconds=4.0)
+    place.recordings._take(RecordingEnded("c1"))
+    assert [each.state for each in await place.listed()] == ["whole"]
 
 
 def part(
@@ -300,6 +411,45 @@ async def test_recordings_are_erased_with_their_record_but_not_elsewhere(make: M
         await place.archive.erase(["c2"])
     assert [each.call_id for each in await place.listed()] == ["c2"]
     assert await place.archive.record("c2") is not None
+
+
+async def test_what_was_recorded_by_an_orchestrator_that_is_no_more_ends_in_its_time(make: Make) -> None:
+    place = make(RecordingSettings(days=30.0))
+    own, now = place.recordings.kept.store.place, time.time()
+    for number, days, where in (
+        (1, 38, "folder gone"),
+        (2, 36, "folder down"),
+        (3, 38, own),
+        (4, 38, "s3://a"),
+    ):
+        place.archive.keep_recording(part(number, now - days * 86_400, place=where))
+        place.archive.keep_record(record(f"c{number}", now - days * 86_400))
+    await until(lambda: place.archive.status.waiting == 0)
+    place.archive.place = own
+    place.archive._retention = Retention(days=35)
+    assert place.archive._due() == ["c3"]
+    place.supervisor.keep("abandoned", place.recordings.kept._forget_abandoned)
+    while len(await place.listed()) > 3:
+        await asyncio.sleep(0.01)
+    assert {each.call_id for each in await place.listed()} == {"c2", "c3", "c4"}
+    assert sorted(place.archive._due()) == ["c1", "c3"]
+
+
+async def test_recordings_that_are_kept_for_ever_are_nowhere_abandoned(make: Make) -> None:
+    place = make(RecordingSettings(days=0))
+    place.archive.keep_recording(part(1, 1000.0, place="folder gone"))
+    await until(lambda: place.archive.status.waiting == 0)
+    place.recordings.start(place.supervisor)
+    await asyncio.sleep(0.1)
+    assert len(await place.listed()) == 1 and not place.folder.exists()
+
+
+async def test_a_folder_from_before_there_was_a_bucket_is_still_ours(tmp_path: Path) -> None:
+    before = Store(tmp_path / "recordings")
+    assert before.places == set() and not before.folder.exists()
+    folder = before.place
+    after = Bucket(before.folder)
+    assert before.places == {folder} and after.places == {folder, "s3://calls"}
 
 
 async def test_what_a_killed_orchestrator_left_is_closed_by_the_next(make: Make) -> None:
