@@ -38,6 +38,8 @@ _MUCH_LOUDER = 100.0
 louder now, that is no echo."""
 PAUSE_FRAMES = 4
 """Quiet for so long is a pause, in which the utterance is recognised: 128 ms."""
+OVER_VOICE_FRAMES = 5
+"""160 ms where it began over our voice: words of it that are taken alone may be a listening noise."""
 LULL_FRAMES = 3
 """And 96 ms over our voice, which waits meanwhile, may be one: a word or two are recognised at once then."""
 _WORD_FRAMES = 28
@@ -164,6 +166,11 @@ class Ear:
         """Whether there may be an echo now."""
         return self._since < _ECHO_BLOCKS
 
+    @property
+    def _pause(self) -> int:
+        """Frames of quiet that are one in this utterance."""
+        return OVER_VOICE_FRAMES if self._over_voice else PAUSE_FRAMES
+
     def grown(self) -> Sound:
         """What the utterance has grown by since this was asked last, ``(n,)``."""
         grown, self._grown = self._grown, []
@@ -223,12 +230,12 @@ class Ear:
             if self._quiet == LULL_FRAMES and short:
                 self._lulled = True
                 return [Lull(np.concatenate(self._utterance), self._goes_on)]
-            if self._quiet != PAUSE_FRAMES:
+            if self._quiet != self._pause:
                 return []
             self._pauses += 1
             sound = np.concatenate(self._utterance)
             return [Pausing(self._pauses, sound, self._quiet * FRAME_MS, self._goes_on)]
-        if self._quiet < PAUSE_FRAMES:
+        if self._quiet < self._pause:
             lull, self._lulled, self._quiet = self._lulled, False, 0
             return [Began(again=True)] if lull else []
         if self._loud < ONSET_FRAMES - 1:

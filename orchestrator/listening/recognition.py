@@ -10,7 +10,7 @@ import numpy as np
 
 from orchestrator.listening.activity import FRAME
 from orchestrator.listening.context import Context, Understood
-from orchestrator.listening.ear import LULL_FRAMES, PAUSE_FRAMES
+from orchestrator.listening.ear import LULL_FRAMES, OVER_VOICE_FRAMES
 from orchestrator.listening.recogniser import LANGUAGE, NoModel, Recogniser
 from orchestrator.listening.stt import (
     RATE,
@@ -163,7 +163,7 @@ class CallRecognition:
         if early is None or not np.array_equal(early[0], sound[: len(early[0])]):
             return None
         quiet = len(sound) - len(early[0])
-        found = await early[1] if quiet == (PAUSE_FRAMES - LULL_FRAMES) * FRAME else None
+        found = await early[1] if quiet == (OVER_VOICE_FRAMES - LULL_FRAMES) * FRAME else None
         return found if found is not None and found.text else None
 
     def take(self) -> None:

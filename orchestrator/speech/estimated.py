@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import deque
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,22 +60,49 @@ def aligned(words: Sequence[str], active: Steps) -> list[float]:
     longest = sorted(pauses, key=lambda at: -int(gaps[at]))[: len(ends) - 1]
     stretches = np.split(active, sorted(int(at) + 1 for at in longest))
     until = [0, *accumulate(weight(word) for word in words)]
-    rate = len(active) / until[-1]
-    best: dict[int, tuple[float, tuple[int, ...]]] = {
-        0: (0.0, (0,))
-    }  # by the words so far: the cost, and where stretches end
-    for stretch in stretches:
-        best = {
-            end: min(
-                (cost + abs(rate * (until[end] - until[begin]) - len(stretch)), (*cuts, end))
-                for begin, (cost, cuts) in best.items()
-                if begin < end
-            )
-            for end in ends
-            if end > min(best)
-        }
-    _, cuts = best[len(words)]
+    cuts = nearest_cuts(
+        [until[at] * len(active) for at in (0, *ends)], [until[-1] * len(each) for each in stretches]
+    )
+    borders = [(0, *ends)[cut] for cut in cuts]
     out = list[float]()
-    for stretch, (begin, end) in zip(stretches, pairwise(cuts), strict=True):
+    for stretch, (begin, end) in zip(stretches, pairwise(borders), strict=True):
         out += shared(words[begin:end], stretch, len(stretch))
     return out
+
+
+def nearest_cuts(places: Sequence[int], lengths: Sequence[int]) -> list[int]:
+    """Which of the ascending places, the first and the last among them, lie most nearly so far from each other.
+
+    By dynamic programming, in time that grows with the product of both; of several ways the first ones are taken.
+    To tell those apart each cost has the rank of its way as its last digit, to the base ``size``.
+    """
+    size = len(places)
+    at = [size * place for place in places]
+    costs: list[float] = [0, *[inf] * (size - 1)]
+    by_rank, before = [0], list[list[int]]()
+    for length in lengths:
+        cheapest, near, far, far_cost = list[float](), deque[int](), 0, inf
+        for end in range(size):
+            # From places that are near to this end it is too short a way, from those that are far long enough.
+            if end and costs[end - 1] < inf:
+                while near and costs[near[-1]] + at[near[-1]] > costs[end - 1] + at[end - 1]:
+                    near.pop()
+                near.append(end - 1)
+            begin = at[end] - size * length
+            while far < end and at[far] <= begin:
+                far_cost = min(far_cost, costs[far] - at[far])
+                far += 1
+            while near and near[0] < far:
+                near.popleft()
+            near_cost = costs[near[0]] + at[near[0]] if near else inf
+            cheapest.append(min(far_cost + begin, near_cost - begin))
+        come = [end for end in range(size) if cheapest[end] < inf]
+        before.append([by_rank[int(cost % size)] if cost < inf else 0 for cost in cheapest])
+        by_rank = sorted(come, key=lambda end: (cheapest[end] % size, end))
+        costs = [inf] * size
+        for rank, end in enumerate(by_rank):
+            costs[end] = cheapest[end] // size * size + rank
+    cuts = [size - 1]
+    for ways in reversed(before):
+        cuts.append(ways[cuts[-1]])
+    return cuts[::-1]

@@ -9,7 +9,7 @@ from orchestrator.listening.activity import FRAME
 from orchestrator.listening.context import Context, Understood, fitting
 from orchestrator.listening.ear import (
     LULL_FRAMES,
-    PAUSE_FRAMES,
+    OVER_VOICE_FRAMES,
     Began,
     Ear,
     EarEvent,
@@ -109,16 +109,17 @@ def test_a_word_over_the_voice_may_be_all_before_the_pause_is_long_enough(over_v
         each for _, each in heard(Ear(), near, agent if over_voice else None) if not isinstance(each, Onset)
     ]
     assert [type(each) for each in events] == ([Began, Lull, Pausing] if over_voice else [Began, Pausing])
+    assert isinstance(events[-1], Pausing) and events[-1].quiet_ms == (160 if over_voice else 128)
     if over_voice:
         lull, pause = events[1:]
         assert isinstance(lull, Lull) and isinstance(pause, Pausing)
-        assert len(pause.sound) - len(lull.sound) == (PAUSE_FRAMES - LULL_FRAMES) * FRAME
+        assert len(pause.sound) - len(lull.sound) == (OVER_VOICE_FRAMES - LULL_FRAMES) * FRAME
         assert np.array_equal(pause.sound[: len(lull.sound)], lull.sound)
 
 
 def test_who_goes_on_after_a_word_over_the_voice_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
     agent = speech(AGENT)[: 16_000 * 6]
-    loud = [0.0] * 150 + [1.0] * 10 + [0.0] * (PAUSE_FRAMES - 1) + [1.0] * 10 + [0.0] * 10
+    loud = [0.0] * 150 + [1.0] * 10 + [0.0] * (OVER_VOICE_FRAMES - 1) + [1.0] * 10 + [0.0] * 10
     said = iter([*loud, *[0.0] * 100])
     ear = Ear()
     monkeypatch.setattr(ear, "_probability", lambda frame: next(said))

@@ -13,7 +13,7 @@ import pytest
 
 from orchestrator.listening.activity import FRAME
 from orchestrator.listening.context import Understood
-from orchestrator.listening.ear import LULL_FRAMES, PAUSE_FRAMES, EarEvent
+from orchestrator.listening.ear import LULL_FRAMES, OVER_VOICE_FRAMES, EarEvent
 from orchestrator.listening.ears import Ears
 from orchestrator.listening.messages import EarMessage, Hear, SpeechBegan, SpeechPaused, Words
 from orchestrator.listening.process import CallEar
@@ -76,7 +76,10 @@ async def test_what_was_recognised_early_is_not_recognised_again_where_only_quie
 
     monkeypatch.setattr(recognition, "own", own)
     call = recognition.of_call("en", 8000)
-    word, quiet = np.ones(20 * FRAME, np.float32), np.zeros((PAUSE_FRAMES - LULL_FRAMES) * FRAME, np.float32)
+    word, quiet = (
+        np.ones(20 * FRAME, np.float32),
+        np.zeros((OVER_VOICE_FRAMES - LULL_FRAMES) * FRAME, np.float32),
+    )
     for sound, times in ((np.concatenate((word, quiet)), 1), (np.concatenate((word, quiet + 0.1, quiet)), 2)):
         asked.clear()
         assert await call.early_words(word, lambda: True) == Recognised("Mhm.")

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate, combinations, pairwise
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from orchestrator.speech.estimated import nearest_cuts
 from orchestrator.speech.finish import LEVEL_DBFS, PEAK_DBFS, active_level, finished, powers
 from orchestrator.speech.heard_text import HeardText
 
@@ -96,6 +102,23 @@ def test_pauses_lie_where_the_text_has_marks(clauses: list[str], seconds: list[f
     if "," in text:
         assert found == [" ".join(clauses[:number]) for number in range(1, len(clauses) + 1)]
     assert found[-1] == text
+
+
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=7).map(lambda steps: list(accumulate(steps, initial=0))),
+    st.data(),
+)
+def test_a_line_is_cut_where_the_lengths_fit_best(places: list[int], data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, len(places) - 1))
+    lengths = data.draw(st.lists(st.integers(0, 20), min_size=count, max_size=count))
+
+    def cost(cuts: Sequence[int]) -> int:
+        ways = [places[end] - places[begin] for begin, end in pairwise(cuts)]
+        return sum(abs(way - length) for way, length in zip(ways, lengths, strict=True))
+
+    last = len(places) - 1
+    every = [(0, *between, last) for between in combinations(range(1, last), count - 1)]
+    assert tuple(nearest_cuts(places, lengths)) == min(every, key=lambda cuts: (cost(cuts), cuts))
 
 
 def test_of_a_sentence_without_a_sound_nothing_is_heard() -> None:
