@@ -2,7 +2,8 @@
 
 Needs ``httpx`` and ``websockets``, and in ``VISAVIS_TOKEN`` what ``visavis-token fleet`` prints. ``speech.wav`` is
 16-bit mono at 16 kHz. Prints every frame that comes; a player would paste ``pixels`` (I420) over frame
-``loop_index`` of the body when ``sample`` is heard.
+``loop_index`` of the body when ``sample`` is heard, wherever in the loop the server leads it: the head moves with
+the voice.
 """
 
 import json
@@ -32,7 +33,7 @@ def speak(image: bytes, pcm: bytes, url: str, token: str) -> int:
             socket.send(json.dumps({"type": kind, **fields}))
 
         turn, frames = {"turn_id": 1, "epoch": 0}, 0
-        say("open", avatar_id=avatar["avatar_id"], body_sha256=avatar["body_sha256"])
+        say("open", avatar_id=avatar["avatar_id"], body_sha256=avatar["body_sha256"], follows_path=True)
         say("turn_start", **turn)
         say("anchor", **turn, audio_sample=0, loop_index=0)
         for at in range(0, len(pcm), 3200):

@@ -363,6 +363,7 @@ def pool_settings(settings: Settings, identity: str = "") -> PoolSettings:
         fit=settings.avatar_fit,
         nameserver=settings.avatar_nameserver,
         credentials=settings.avatar_credentials,
+        mark=settings.picture_mark,
     )
     setup = Setup(host, "orchestrator.avatar.owner:make", avatar, settings.log_level)
     return PoolSettings(setup, settings.media_workers)

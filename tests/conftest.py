@@ -33,7 +33,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure() -> None:
-    """A run that does not end after its last test says where it waits, and fails."""
+    """A run that does not end after its last test says where it waits, and fails.
+
+    A process of pytest-xdist waits for the others' tests, and is ended with them.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return
     faulthandler.dump_traceback_later(ENDING_S, exit=True, file=sys.__stderr__ or 2)
 
 

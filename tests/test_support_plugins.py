@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import re
 import subprocess
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests import conftest
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = """
@@ -136,3 +139,16 @@ def test_each_is_told_what_is_wrong_with_it(tmp_path: Path) -> None:
         assert re.search(rf"::{name} {sentence}", said), (name, said)
     failed = set(re.findall(r"^(?:FAILED|ERROR) test_it\.py::(\w+)", said, re.MULTILINE))
     assert failed == set(WRONG), said
+
+
+@pytest.mark.parametrize("worker", [True, False])
+def test_who_waits_for_the_tests_of_others_is_not_said_to_hang(
+    monkeypatch: pytest.MonkeyPatch, worker: bool
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda after_s, **_: waits.append(after_s))
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+    if worker:
+        monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")
+    conftest.pytest_unconfigure()
+    assert bool(waits) is not worker

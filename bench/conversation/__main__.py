@@ -10,12 +10,13 @@ import argparse
 import asyncio
 import statistics
 import time
+from collections.abc import Iterator
 
 from bench.conversation.sound import first_sound, last_word, quieter, silent
 from bench.conversation.talks import CLOSED, CUT_IN, STORY, ask, cut_off, house, listening, report, told
 from tests.assistants.fake_service import Answer, event, fake_service
 from tests.support.speech import speech
-from tests.support.talk import RATES, calling
+from tests.support.talk import RATES, Talk, calling
 
 OPEN = ("I would like to know when you are open and", "Please tell me where you are in the")
 DIGITS = ("0 7 9 1 5 5", "4 4 2 1 7")
@@ -24,26 +25,20 @@ SENTENCE = (
     "I will now tell you a long story about the sea and about the people who live beside it and who get up early "
     "every morning to look at the sky before they do anything else."
 )
-REPLY = (
-    "Of",
-    " course",
-    ".",
-    " We",
-    " are",
-    " open",
-    " from",
-    " nine",
-    " to",
-    " six",
-    " on",
-    " every",
-    " day",
-    ".",
-)
+NAMES = ("Anna", "Peter", "Maria", "Thomas", "Laura", "Simon", "Helen", "Martin")
+FIRST = [(word, f", {name}", ".") for word in ("Gladly", "Yes", "Certainly", "Sure") for name in NAMES]
+REST = (" We", " are", " open", " from", " nine", " to", " six", " on", " every", " day", ".")
 FIRST_TOKEN_S = 0.3
 DELAYS_MS = (60, 120, 200, 300)
 ECHO_DB = -8.0
 _STEPS = ("words_ms", "end_of_turn_ms", "assistant_ms", "voice_ms", "lips_ms")
+
+
+def steps(talk: Talk) -> None:
+    """What each step of the turns so far took, by the orchestrator's own clock."""
+    told_steps = talk.all("latency")
+    for step in _STEPS:
+        print(f"  {step:<16} median {statistics.median(each[step] for each in told_steps):5.0f} ms")
 
 
 async def latency(options: argparse.Namespace) -> None:
@@ -53,20 +48,24 @@ async def latency(options: argparse.Namespace) -> None:
         await ask(talk, CLOSED[0])
         for name, texts, goal in (("closed", CLOSED, "median 500, p95 700"), ("open", OPEN, "")):
             report(name, [await ask(talk, texts[turn % len(texts)]) for turn in range(options.turns)], goal)
-        steps = talk.all("latency")
-        for step in _STEPS:
-            print(f"  {step:<16} median {statistics.median(each[step] for each in steps):5.0f} ms")
+        steps(talk)
         await ask(talk, "Call me back.")
         await ask(talk, "My name is Anna.")
         report("digits", [await ask(talk, DIGITS[0])])
 
 
+def tokens(*words: str) -> Iterator[str | float]:
+    """As a service writes them, one every 20 ms."""
+    for word in words:
+        yield event({"choices": [{"delta": {"content": word}}]})
+        yield 0.02
+
+
 async def llm(options: argparse.Namespace) -> None:
-    """Closed utterances, answered by a service that takes 300 ms to its first token."""
-    tokens = [event({"choices": [{"delta": {"content": each}}]}) for each in REPLY]
-    answer = Answer([FIRST_TOKEN_S, *(piece for each in tokens for piece in (each, 0.02)), event("[DONE]")])
+    """Closed utterances, answered by a service that takes 300 ms to its first token, each time otherwise."""
+    answers = [Answer([FIRST_TOKEN_S, *tokens(*first, *REST), event("[DONE]")]) for first in FIRST]
     async with (
-        fake_service(answer) as service,
+        fake_service(*answers) as service,
         house(
             options.engine, assistant="openai", assistant_url=service.url, assistant_model="test"
         ) as running,
@@ -76,6 +75,7 @@ async def llm(options: argparse.Namespace) -> None:
         await ask(talk, CLOSED[0])
         took = [await ask(talk, CLOSED[turn % len(CLOSED)]) for turn in range(options.turns)]
         report("300 ms to the first token", took, "median 750")
+        steps(talk)
 
 
 async def interrupt(options: argparse.Namespace) -> None:

@@ -1,13 +1,16 @@
-"""What the memory holds of a text that was cut, against what was heard of it, by another ear than our clock.
+"""What the memory holds of a text that was cut, against what was heard of it, by other ears than our clock.
 
-``python -m bench.conversation.memory [--cuts 100]``
+``python -m bench.conversation.memory [--cuts 100] [--seeds 3]`` (needs ``pocketsphinx``, of the extra ``train``)
 
-The built-in voice speaks whole texts; each is cut at random moments. How far it had come is the last of its words
-that Moonshine recognises in the sound up to there, and goes on to recognise in what it hears of the next 0.4 s: it
-makes up words for one that is cut, and takes them back. How many are remembered is what ``HeardText`` says.
+The built-in voice speaks whole texts; each is cut at random moments. How many words are remembered is what
+``HeardText`` says. How far the sound had come two ears tell, which know nothing of the voice:
 
-Where the two differ by more than a word, the rest of the sound is recognised, too: words that are whole in there
-had not come, though they were guessed before ("up early" goes on with "in the morning").
+*Aligned*: PocketSphinx says when each word of the text begins and ends in the whole sound. Words had come of which
+half was over. That this ear would hear a clock that is wrong is shown with one that is 200 ms early, and late.
+
+*Recognised*: the last word that Moonshine recognises in the sound up to there, and goes on to recognise in what it
+hears of the next 0.4 s: it makes up words for one that is cut ("up early" goes on with "in the morning"), and takes
+most of them back.
 """
 
 from __future__ import annotations
@@ -20,8 +23,8 @@ from difflib import SequenceMatcher
 
 import numpy as np
 
-from bench.conversation.words import wrong
-from orchestrator.conversation.words import words_of
+from bench.conversation.words import plain
+from inference_server.lipsync.align import align_words
 from orchestrator.listening.recogniser import Recogniser
 from orchestrator.speech.finish import FinishedVoice
 from orchestrator.speech.heard_text import HeardText
@@ -42,6 +45,7 @@ TEXTS = (
     "I answer a few questions, about our opening hours and where we are, and I can take your name and number.",
     "My colleague knows more about these contracts than I do. Shall I connect you with her after this?",
 )
+CLOCKS_MS = {"aligned, a clock 200 ms late": -200, "aligned, a clock 200 ms early": 200}
 RATE = 16_000
 _TAIL_S = 0.15
 _STEP_S = 0.05
@@ -55,21 +59,9 @@ async def sound_of(text: str) -> tuple[np.ndarray, HeardText, list[str]]:
     return Resampler(voice.sample_rate).push(pcm).astype(np.float32) / 32768, heard, text.split()
 
 
-def words_in(text: str) -> list[str]:
-    """As they are compared: "half-past" is two words."""
-    return words_of(text.replace("-", " "))
-
-
-def gone(words: list[str], rest: str) -> int:
-    """How many of the words were over where the rest of the sound begins, in which this was recognised."""
-    got = words_in(rest)
-    errors = [sum(wrong(words_in(" ".join(words[at:])), got)) for at in range(len(words) + 1)]
-    return max(at for at, count in enumerate(errors) if count == min(errors))
-
-
 def reached(words: list[str], recognised: str) -> int:
     """How many of the words had come, up to the last one that was recognised in its place."""
-    said, got = words_in(" ".join(words)), words_in(recognised)
+    said, got = plain(" ".join(words)), plain(recognised)
     blocks = SequenceMatcher(None, said, got, autojunk=False).get_matching_blocks()
     return max((block.a + block.size for block in blocks if block.size), default=0)
 
@@ -82,27 +74,48 @@ def firm(sound: np.ndarray, words: list[str], recognise: Recogniser) -> list[int
     return [min(got[at : at + _FIRM_STEPS]) for at in range(len(got))]
 
 
+def halves(sound: np.ndarray, text: str) -> list[float]:
+    """When half of each word is over in the sound, in seconds."""
+    spans = align_words(np.rint(sound * 32767).astype(np.int16), text)
+    if spans is None or len(spans) != len(text.split()):
+        raise SystemExit(f"PocketSphinx cannot align '{text}'")
+    return [(begin + end) / 2 for begin, end in spans]
+
+
+def close(off: Counter[int]) -> str:
+    """Of so many words too many: how many times it was one at most, and none."""
+    cuts, near = off.total(), sum(count for words, count in off.items() if abs(words) <= 1)
+    return f"within a word {near} of {cuts}, the same {off[0]}"
+
+
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cuts", type=int, default=100)
-    cuts = parser.parse_args().cuts
-    rng, recognise = random.Random(1), Recogniser()
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    recognise = Recogniser()
     spoken_texts = [asyncio.run(sound_of(text)) for text in TEXTS]
+    aligned = [halves(sound, text) for (sound, *_), text in zip(spoken_texts, TEXTS, strict=True)]
     came = [firm(sound, words, recognise) for sound, _, words in spoken_texts]
-    off, guessed = Counter[int](), 0
-    for number in range(cuts):
-        sound, heard, words = spoken_texts[number % len(TEXTS)]
-        cut = rng.uniform(0.1, 0.95) * len(sound) / RATE
-        got = came[number % len(TEXTS)][round(cut / _STEP_S)]
-        remembered = len(heard.heard(cut * 1000).split())
-        off[remembered - got] += 1
-        if remembered < got - 1:
-            guessed += remembered >= gone(words, recognise(sound[round(cut * RATE) :])) - 1
-    near = sum(count for words, count in off.items() if abs(words) <= 1)
-    print(f"remembered within a word of what was recognised: {near} of {cuts}")
-    print(f"and where it was not, the recogniser had guessed ahead: {guessed}")
-    print(f"words too many: {dict(sorted(off.items()))}")
+    for seed in range(1, options.seeds + 1):
+        rng = random.Random(seed)
+        by = {name: Counter[int]() for name in ("aligned", "recognised", *CLOCKS_MS)}
+        for number in range(options.cuts):
+            text = number % len(TEXTS)
+            sound, heard, _ = spoken_texts[text]
+            cut = rng.uniform(0.1, 0.95) * len(sound) / RATE
+            over = sum(half < cut for half in aligned[text])
+            remembered = len(heard.heard(cut * 1000).split())
+            by["aligned"][remembered - over] += 1
+            by["recognised"][remembered - came[text][round(cut / _STEP_S)]] += 1
+            for name, ahead_ms in CLOCKS_MS.items():
+                by[name][len(heard.heard(cut * 1000 + ahead_ms).split()) - over] += 1
+        print(f"seed {seed}")
+        for name, off in by.items():
+            print(f"  {name:<28} {close(off)}; words too many: {dict(sorted(off.items()))}")
 
 
 if __name__ == "__main__":

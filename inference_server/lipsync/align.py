@@ -28,6 +28,23 @@ def _decoder() -> tuple[Any, frozenset[str]]:
 
 def align(pcm: NDArray[np.int16], text: str) -> list[Phone] | None:
     """Phones of 16 kHz speech with 10 ms resolution; ``None`` when a word is unknown or nothing fits."""
+    phones = [
+        Phone(arpabet(phone.name), *_seconds(phone)) for word in _aligned(pcm, text) or () for phone in word
+    ]
+    return phones or None
+
+
+def align_words(pcm: NDArray[np.int16], text: str) -> list[tuple[float, float]] | None:
+    """Beginning and end of each word, in seconds; else as :func:`align`."""
+    return [_seconds(word) for word in _aligned(pcm, text) or () if word.name[0] not in "<["] or None
+
+
+def _seconds(entry: Any) -> tuple[float, float]:
+    return entry.start / 100 + _CENTRE_S, (entry.start + entry.duration) / 100 + _CENTRE_S
+
+
+def _aligned(pcm: NDArray[np.int16], text: str) -> Any:
+    """The words, silence and noises among them, each of which holds its phones."""
     decoder, known = _decoder()
     words = re.findall(r"[a-z']+", text.lower().replace("’", "'"))
     words = [w.strip("'") if w not in known else w for w in words]
@@ -44,16 +61,6 @@ def align(pcm: NDArray[np.int16], text: str) -> list[Phone] | None:
                 if decoder.hyp() is None:
                     return None
                 decoder.set_alignment()
-        found = decoder.get_alignment()
-        phones = [
-            Phone(
-                arpabet(phone.name),
-                phone.start / 100 + _CENTRE_S,
-                (phone.start + phone.duration) / 100 + _CENTRE_S,
-            )
-            for word in found
-            for phone in word
-        ]
+        return decoder.get_alignment()
     except RuntimeError:
         return None
-    return phones or None

@@ -31,6 +31,7 @@ _SEEN = 0.25  # how much worse it is for each further segment of an order that i
 _FRESH = 0.4  # how much better a segment is that was not among the last dozen
 _DOZEN = 12
 _CHANCE = 0.15  # of difference that counts for nothing
+_FARTHEST_S = 60.0  # beyond what was told: who is so far ahead is not led there
 _LOOKS_AWAY = ("away", "glance")  # kinds of segments
 _LOOK_AFTER, _LOOK_BY = 7, 10  # segments without one: before another may come, and must
 
@@ -92,15 +93,17 @@ class BodyPath:
         self._first = 0  # the frame of the first index
         self._path: list[int] = []
         self._played = [] if played is None else played
+        self._chosen: list[tuple[int, int]] = []  # frames and starts of this turn's segments
         self._looks = sorted(segments.looks)  # the one longest ago first
         self._without_look = self._random.randint(0, _LOOK_BY)  # segments so far
 
     def begin(self, frame: int, loop_index: int) -> None:
         """The body is at ``loop_index`` at ``frame``: what comes after it is chosen anew."""
+        self.forget(frame - 1)
         self._first, self._path = frame, [loop_index]
         shown = self._segments.at(loop_index)
         if self._played[-1:] != [shown]:  # while nothing was said
-            self._remember(shown)
+            self._remember(frame, shown)
 
     def agrees(self, frame: int, loop_index: int) -> bool:
         """``frame`` lies on that index by what was told already."""
@@ -108,10 +111,13 @@ class BodyPath:
         return 0 <= at < len(self._path) and self._path[at] == loop_index
 
     def loop_index(self, frame: int) -> int:
-        """The body frame under ``frame``; before the anchor the body plays on."""
+        """The body frame under ``frame``; before the anchor, and long after what was told, the body plays on."""
         if not self._path or frame < self._first:
             start = self._path[0] if self._path else 0
             return (start + frame - self._first) % self._segments.loop_length
+        ahead = frame - self._first - len(self._path) + 1
+        if ahead > _FARTHEST_S * self._fps:
+            return (self._path[-1] + ahead) % self._segments.loop_length
         while len(self._path) <= frame - self._first:
             self._extend()
         return self._path[frame - self._first]
@@ -121,8 +127,9 @@ class BodyPath:
         if following not in self._segments.starts:
             self._path.append(following)
             return
-        wait, start = self._choose(self._first + len(self._path))
-        self._remember(start)
+        frame = self._first + len(self._path)
+        wait, start = self._choose(frame)
+        self._remember(frame, start)
         self._without_look += 1
         if start in self._looks:
             self._without_look = 0
@@ -131,7 +138,15 @@ class BodyPath:
         segment = range(start, start + self._segments.frames(start))
         self._path += [start] * wait + [index % self._segments.loop_length for index in segment]
 
-    def _remember(self, start: int) -> None:
+    def forget(self, frame: int) -> None:
+        """``frame`` is the last that was shown: what was chosen beyond it never was."""
+        while self._chosen and self._chosen[-1][0] > frame:
+            _, start = self._chosen.pop()
+            if start in self._played:
+                del self._played[-1 - self._played[::-1].index(start)]
+
+    def _remember(self, frame: int, start: int) -> None:
+        self._chosen.append((frame, start))
         self._played.append(start)
         del self._played[:-REMEMBERED]
 

@@ -370,8 +370,7 @@ class Session:
             self._end(turn)
 
     def _end(self, turn: TurnFrames) -> None:
-        turn.alive = False
-        turn.ahead.clear()
+        turn.end()
         del self._turns[turn.turn_id]
         self._past.append(turn.turn_id)
         if turn.origin is not None:

@@ -146,6 +146,13 @@ class TurnFrames:
         if self._path is not None:
             self._path.prosody.append(pcm)
 
+    def end(self) -> None:
+        """It is over, or was interrupted."""
+        self.alive = False
+        self.ahead.clear()
+        if self._path is not None and self._playhead is not None:
+            self._path.forget(frame_at(max(0, self._playhead), self.fps))
+
     def playhead(self, sample: int, playing: bool, now: float) -> None:
         """``sample`` is heard now (negative: the turn begins in that many samples)."""
         self._playhead = sample

@@ -208,11 +208,12 @@ class Database:
     def _oldest(
         self, connection: sa.Connection, place: str, which: sa.ColumnElement[bool], beyond: int = 0
     ) -> list[str]:
-        count = connection.scalar(sa.select(sa.func.count()).select_from(records).where(which)) or 0
-        elsewhere = (recordings.c.call_id == records.c.call_id) & (recordings.c.place != place)
-        oldest = sa.select(records.c.call_id).where(which, ~sa.exists().where(elsewhere))
-        oldest = oldest.order_by(records.c.ended_at)
-        return list(connection.scalars(oldest.limit(max(0, min(count - beyond, _BATCH)))))
+        newer = records.c.ended_at.desc(), records.c.call_id.desc()
+        older = sa.select(records.c.call_id, records.c.ended_at).where(which).order_by(*newer).offset(beyond)
+        found = older.subquery()
+        elsewhere = (recordings.c.call_id == found.c.call_id) & (recordings.c.place != place)
+        oldest = sa.select(found.c.call_id).where(~sa.exists().where(elsewhere)).order_by(found.c.ended_at)
+        return list(connection.scalars(oldest.limit(_BATCH)))
 
     def _upsert(self, connection: sa.Connection, table: sa.Table, values: list[dict[str, Any]]) -> None:
         insert = (sqlite.insert if self._sqlite else postgresql.insert)(table)

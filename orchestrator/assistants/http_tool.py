@@ -6,11 +6,12 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from orchestrator.assistants.arguments import ArgumentsSchema
 from orchestrator.assistants.base import AssistantError, Tool
 
 TIMEOUT_S = 5.0
@@ -20,7 +21,7 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 class HttpToolSettings(BaseModel):
-    """One tool: the model's arguments are posted to ``url`` as JSON."""
+    """One tool: the model's arguments are posted to ``url`` as JSON, if they are what ``parameters`` says."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -29,6 +30,14 @@ class HttpToolSettings(BaseModel):
     url: str = Field(pattern=r"^https?://[^\s]+$")
     parameters: dict[str, Any] = {"type": "object", "properties": {}}
     headers: dict[str, str] = Field({}, repr=False)
+
+    @model_validator(mode="after")
+    def _check_parameters(self) -> Self:
+        try:
+            ArgumentsSchema(self.parameters)
+        except ValueError as error:
+            raise ValueError(f"the tool '{self.name}' cannot be used: {error}") from None
+        return self
 
 
 async def addresses_of(host: str, port: int) -> Sequence[str]:
@@ -49,6 +58,7 @@ class HttpTool:
     ) -> None:
         self._settings, self._hosts, self._resolve = settings, set(hosts), resolve
         self._transport = transport
+        self._arguments = ArgumentsSchema(settings.parameters)
         if httpx.URL(settings.url).host not in self._hosts:
             raise AssistantError(
                 f"the tool '{settings.name}' asks {httpx.URL(settings.url).host}, "
@@ -61,7 +71,9 @@ class HttpTool:
         return Tool(self._settings.name, self._settings.description, self._settings.parameters)
 
     async def use(self, arguments: dict[str, Any]) -> str:
-        """The answer's text, cut at ``MOST_BYTES``. Raises :class:`AssistantError` with one sentence."""
+        """The answer's text, cut at ``MOST_BYTES``. Raises :class:`AssistantError` with one sentence; for arguments
+        that are not what the schema says nobody is asked."""
+        content = self._arguments.written(arguments)
         url = httpx.URL(self._settings.url)
         try:
             async with asyncio.timeout(TIMEOUT_S):
@@ -71,8 +83,12 @@ class HttpTool:
                     request = client.build_request(
                         "POST",
                         url.copy_with(host=address),
-                        json=arguments,
-                        headers={**self._settings.headers, "host": url.netloc.decode()},
+                        content=content,
+                        headers={
+                            "content-type": "application/json",
+                            **self._settings.headers,
+                            "host": url.netloc.decode(),
+                        },
                         extensions={"sni_hostname": url.host},
                     )
                     response = await client.send(request, stream=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,6 +23,10 @@ PROMPT = (
 MOST_ROUNDS = 4
 """Requests for one reply, each after tools of the one before were used."""
 _TIMEOUT = httpx.Timeout(10.0, connect=5.0)
+_KEPT = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=120.0)
+"""Connections between requests: a caller speaks, and is answered, in less time than they are kept."""
+_END_S = 0.1
+"""How long the end of a response is waited for behind the end of its stream: then its connection is let go of."""
 _LONGEST_LINE = 1 << 20
 _LETTERS_PER_TOKEN = 4
 DONE: dict[str, Any] = {"type": "[DONE]"}
@@ -144,7 +148,7 @@ class ModelAssistant:
 
 def http_client(settings: ModelSettings, headers: dict[str, str]) -> httpx.AsyncClient:
     """Connections to the service, kept between turns."""
-    return httpx.AsyncClient(base_url=settings.url, headers=headers, timeout=_TIMEOUT)
+    return httpx.AsyncClient(base_url=settings.url, headers=headers, timeout=_TIMEOUT, limits=_KEPT)
 
 
 async def events(
@@ -153,15 +157,17 @@ async def events(
     """The JSON objects of a stream of server-sent events, up to its end, or to ``DONE``, where it says that it is
     whole. Raises :class:`AssistantError`."""
     try:
-        async with client.stream("POST", path, json=body) as response:
+        async with aclosing(await _asked(client, path, body)) as response:
             if response.status_code != 200:
                 busy = " (too many requests)" if response.status_code == 429 else ""
                 raise AssistantError(f"the assistant's service answered {response.status_code}{busy}")
-            async for line in response.aiter_lines():
+            lines = response.aiter_lines()
+            async for line in lines:
                 data = line.removeprefix("data:").strip()
                 if not line.startswith("data:") or not data:
                     continue
                 if data == "[DONE]":
+                    await _read_out(lines)
                     yield DONE
                     return
                 yield parsed(data)
@@ -169,6 +175,23 @@ async def events(
         raise AssistantError("the assistant's service did not answer in time") from None
     except httpx.HTTPError as error:
         raise AssistantError(f"the assistant's service broke off: {type(error).__name__}") from None
+
+
+async def _asked(client: httpx.AsyncClient, path: str, body: dict[str, Any]) -> httpx.Response:
+    """The response, its body unread. Asks once more where the service has closed a connection that was kept."""
+    request = client.build_request("POST", path, json=body)
+    try:
+        return await client.send(request, stream=True)
+    except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+        return await client.send(request, stream=True)
+
+
+async def _read_out(lines: AsyncIterator[str]) -> None:
+    """Read a response to its end, since its connection serves no other request before."""
+    with suppress(TimeoutError, httpx.HTTPError):
+        async with asyncio.timeout(_END_S):
+            async for _ in lines:
+                pass
 
 
 def parsed(text: str) -> dict[str, Any]:

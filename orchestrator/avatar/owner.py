@@ -107,6 +107,7 @@ class CallAvatarFactory:
             fps=ready.avatar.fps,
             bitrate=self._settings.bitrate,
             feedback=frozenset({"nack pli"}),
+            mark=self._settings.mark,
         )
         idle.get(ready.body, idle_key(ready.body, usual))
         while not idle.ready:  # noqa: ASYNC110 - another thread codes, at starts only

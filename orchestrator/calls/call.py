@@ -121,6 +121,8 @@ class Call:
         self.witness: Witness | None = None
         self.recorded_parts = 0
         """Parts of its recordings so far."""
+        self.unkept_until = 0.0
+        """What was said before then (seconds since the epoch) was said in a pause of a recording that is over."""
         self._announced = 0
         self.assistant: str | None = None
         """Who is to talk with the caller once it is answered; None: whoever is configured."""
@@ -174,7 +176,7 @@ class Call:
 
     def unkept(self, since: float) -> bool:
         """Whether what was said since then (seconds since the epoch) is in no recording and no transcript."""
-        return self.witness is not None and self.witness.leaves_out(since)
+        return since < self.unkept_until or (self.witness is not None and self.witness.leaves_out(since))
 
     @property
     def spoken(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -47,6 +48,11 @@ class AvatarSettings(ServiceSettings):
     avatar_fit: Literal["crop", "contain"] = Field("crop", description="crop around the head, or letterbox")
     size: str = Field("512x512", description="video size WIDTHxHEIGHT, both even")
     fps: int = Field(25, ge=5, le=60, description="video frames per second")
+    picture_mark: str = Field(
+        "",
+        description="one to four letters A to Z in the upper left corner of every picture that callers see, as AI; "
+        "empty: none",
+    )
     video_bitrate: int = Field(1_000_000, ge=64_000, description="most bits per second of video")
 
     @property
@@ -83,6 +89,13 @@ class AvatarSettings(ServiceSettings):
         if not (128 <= w <= 1920 and 128 <= h <= 1920):
             raise ValueError("it must lie within 128x128 and 1920x1920")
         return value
+
+    @field_validator("picture_mark")
+    @classmethod
+    def _check_mark(cls, value: str) -> str:
+        if value and not re.fullmatch("[A-Za-z]{1,4}", value):
+            raise ValueError("write one to four letters A to Z, like AI, or nothing for no mark")
+        return value.upper()
 
     @field_validator("avatar_image", mode="before")
     @classmethod

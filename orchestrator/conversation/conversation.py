@@ -113,6 +113,8 @@ class Conversation:
 
     def hold(self, held: bool) -> None:
         """Say nothing of one's own for a while, or go on."""
+        if held:
+            self._pressed = None  # the machine forgets the keys, too
         self._do(self._machine.hold(held, self._loop.time()))
 
     def deaf(self) -> None:

@@ -19,7 +19,7 @@ AHEAD = 200
 class PendingReply:
     """Reads a reply to its end, once ``begin`` has it; whoever speaks it takes piece after piece.
 
-    ``foresee`` is told its first sentence.
+    ``foresee`` is told what may be its first sentence.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class PendingReply:
         self._reply: Reply | None = None
         self._accepted = False
         self._foresee: Callable[[str], None] | None = foresee
+        self._foreseen = ""
         self._ahead = Sentences()
         self._reading = asyncio.create_task(self._read(begin))
         self.speaking: asyncio.Task[None] | None = None
@@ -72,12 +73,16 @@ class PendingReply:
             self.speaking.cancel()
 
     def _look_ahead(self, piece: Piece | None) -> None:
-        """Tell of the first sentence as soon as it is whole."""
-        if self._foresee is not None:
-            sentences = self._ahead.feed(piece) if isinstance(piece, str) else self._ahead.flush()
-            if sentences:
-                self._foresee(sentences[0])
-                self._foresee = None
+        """Tell of the first sentence once it is whole, and once before, where it only lacks the space behind it."""
+        if self._foresee is None:
+            return
+        whole = self._ahead.feed(piece) if isinstance(piece, str) else self._ahead.flush()
+        sentence = whole[0] if whole else "" if self._foreseen else self._ahead.expected
+        if sentence and sentence != self._foreseen:
+            self._foreseen = sentence
+            self._foresee(sentence)
+        if whole:
+            self._foresee = None
 
     async def _read(self, begin: Callable[[], Awaitable[Reply]]) -> None:
         try:

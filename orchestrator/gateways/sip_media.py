@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator.calls.gateway import Agreement
 from orchestrator.config import Settings
-from orchestrator.media.parameters import AudioParameters, Refresh, VideoParameters
+from orchestrator.media.parameters import AudioParameters, VideoParameters
 from orchestrator.rtp.agreed import AudioMedia, VideoMedia
 from orchestrator.rtp.consent import Networks, SignallingPeer
 from orchestrator.sip.sdp.bundle import is_offered
@@ -71,7 +71,7 @@ def agreement(
         return None
     fps = fps or frame_rate(settings, media.video)
     peer = signalling_peer(settings, hosts, media)
-    video = video_parameters(media.video, fps, settings.video_refresh, peer) if media.video else None
+    video = video_parameters(settings, media.video, fps, peer) if media.video else None
     audio = audio_parameters(media.audio, peer)
     return Agreement(audio, video, fps, trim_ms(settings, account), media.bundle)
 
@@ -104,7 +104,7 @@ def audio_parameters(media: AudioMedia, peer: SignallingPeer) -> AudioParameters
 
 
 def video_parameters(
-    media: VideoMedia, fps: Fraction, refresh: Refresh, peer: SignallingPeer
+    settings: Settings, media: VideoMedia, fps: Fraction, peer: SignallingPeer
 ) -> VideoParameters:
     """An agreed picture for its worker, who repeats lost packets only where they can be asked for.
 
@@ -113,7 +113,8 @@ def video_parameters(
     rtx = media.rtx_payload_type if "nack" in media.feedback else None
     every = math.ceil(fps / media.fps)
     agreed = _agreed(replace(media, fps=fps, rtx_payload_type=rtx))
-    return VideoParameters(**agreed, refresh=refresh, peer=peer, every=every)
+    refresh, mark = settings.video_refresh, settings.picture_mark
+    return VideoParameters(**agreed, refresh=refresh, peer=peer, every=every, mark=mark)
 
 
 def _agreed(media: AudioMedia | VideoMedia) -> dict[str, Any]:

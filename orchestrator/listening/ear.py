@@ -36,8 +36,8 @@ _HARDLY_HEARD = 1e-5
 _MUCH_LOUDER = 100.0
 """Power: where the caller's side is as quiet for four fifths of the last five seconds of our own voice, and so much
 louder now, that is no echo."""
-PAUSE_FRAMES = 5
-"""Quiet for so long is a pause, in which the utterance is recognised: 160 ms."""
+PAUSE_FRAMES = 4
+"""Quiet for so long is a pause, in which the utterance is recognised: 128 ms."""
 LULL_FRAMES = 3
 """And 96 ms over our voice, which waits meanwhile, may be one: a word or two are recognised at once then."""
 _WORD_FRAMES = 28

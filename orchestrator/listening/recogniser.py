@@ -21,7 +21,7 @@ _PACKAGE, _FOLDER = "moonshine-voice", "assets/tiny-en"
 _START, _END, _FIRST_TEXT = 1, 2, 3
 _TOKENS_PER_SECOND = 6.5
 _FEWEST_SAMPLES = 3200
-_QUIET_AFTER = 6400
+_QUIET_AFTER = 6912
 """Samples of silence that follow an utterance: without, its last words are less often right."""
 _MARKS = ".,?!;:-"
 _DOUBTFUL = -0.5

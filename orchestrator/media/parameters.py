@@ -26,12 +26,14 @@ class AudioParameters(AudioMedia):
 class VideoParameters(VideoMedia):
     """One H.264 stream. ``refresh`` is for a phone that cannot ask for a key frame; ``peer`` as for the voice.
 
-    ``fps`` is the body's; one in ``every`` of its pictures is sent, to a phone that takes fewer.
+    ``fps`` is the body's; one in ``every`` of its pictures is sent, to a phone that takes fewer. ``mark``: letters
+    in the corner of each.
     """
 
     refresh: Refresh = "keyframes"
     peer: SignallingPeer | None = None
     every: int = 1
+    mark: str = ""
 
     def __post_init__(self) -> None:
         if self.width % 2 or self.height % 2 or self.width < 16 or self.height < 16:
@@ -73,6 +75,7 @@ class VideoParameters(VideoMedia):
             lowest_level(self.width, self.height, fps, self.bitrate),
             0 if self.packetization_mode else 1,
             wave=round(fps) if self.intra_refresh else 0,
+            mark=self.mark,
         )
 
 
@@ -81,7 +84,8 @@ class Encoding:
     """Everything that decides the coded form of a picture; equal for encoders that may be joined.
 
     ``level`` is ten times the H.264 level, ``small_slices`` 1 where each slice must fit one packet. ``wave`` is
-    the number of pictures over which intra blocks sweep once over the picture, 0 where they do not.
+    the number of pictures over which intra blocks sweep once over the picture, 0 where they do not; ``mark``:
+    letters in its corner.
     """
 
     width: int
@@ -92,6 +96,7 @@ class Encoding:
     small_slices: int = 0
     preset: str = "superfast"
     wave: int = 0
+    mark: str = ""
 
 
 _TIERS = (64, 96, 128, 192, 256, 384, 512, 768, 1000, 1500, 2000, 3000, 4000, 6000, 8000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,6 +25,8 @@ _GONE_DAYS = 7.0
 _PAGE = 1000
 _LONGEST_S = 86_400.0
 """Of a recording that somebody else may still be writing."""
+_OURS = re.compile(r"(?P<call_id>[0-9a-f]{12})-(?P<number>[1-9]\d{0,5})\.mp4", re.ASCII)
+"""Names of our files: others in the folder are no business of ours."""
 
 
 class RecordingRefused(NotErased):
@@ -156,19 +159,16 @@ class KeptRecordings:
 
     async def _find_unlisted(self) -> None:
         """List files whose orchestrator was killed before the database, which was away, had them."""
+        names = self.store.names()  # before they are listed: what is recorded meanwhile is in no need
         listed, after = set[str](), None
         while page := await self._archive.recordings(_PAGE, after=after):
             listed |= {part.recording_id for part in page}
             after = page[-1].began_at, page[-1].call_id, page[-1].number
-        for name in self.store.names():
-            call_id, _, number = name.removesuffix(".mp4").rpartition("-")
-            if (
-                f"{call_id}-{number}" in listed
-                or not (call_id and number.isdecimal())
-                or self._under_way(call_id)
-            ):
-                continue
+        for name in names:
+            call_id, number = found.groups() if (found := _OURS.fullmatch(name)) else ("", "")
             size, at = self.store.written(name)
+            if not call_id or not at or f"{call_id}-{number}" in listed or self._under_way(call_id):
+                continue
             where, sealed = self.store.place, self.store.sealed(name)
             part = RecordingPart(call_id, int(number), at, 0.0, size, 0, 0, "cut", where, sealed)
             self._archive.keep_recording(part)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
@@ -162,6 +164,7 @@ class Recordings:
         announcement = self._announce(call)
         tape = self._tapes[call.call_id] = CallTape(call, self.send, self._key_pressed, self._call_ended)
         tape.number = call.recorded_parts
+        call.unkept_until = min(call.unkept_until, time.time())
         call.witness = tape
         tape.announcement = announcement
         self._start_recorder()
@@ -190,7 +193,7 @@ class Recordings:
             return False
         if tape.call.witness is tape:
             tape.call.witness = None
-        tape.call.recorded_parts = tape.number
+        tape.call.recorded_parts, tape.call.unkept_until = tape.number, tape.left_out_until
         self._taps.record(call_id)
         if not tape.announced:
             tape.dropped = tape.dropped or _UNHEARD
@@ -265,6 +268,8 @@ class Recordings:
                 log.error("recording_failed", call=call_id, reason=reason)
                 self.stop(call_id)
                 if (tape := self._ending.get(call_id)) is not None:
+                    if tape.paused:
+                        tape.call.unkept_until = math.inf  # nobody can end the pause but another recording
                     self._cut(tape, reason)
 
     def _part(self, tape: CallTape, state: PartState) -> None:

@@ -55,6 +55,11 @@ class CallTape:
             self._resumed_at = time.time()
         self._paused = paused
 
+    @property
+    def left_out_until(self) -> float:
+        """The end of the last pause; now in one (seconds since the epoch)."""
+        return time.time() if self._paused else self._resumed_at
+
     def leaves_out(self, since: float) -> bool:
         return self._paused or since < self._resumed_at
 

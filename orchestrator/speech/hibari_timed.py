@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
+from itertools import accumulate, pairwise
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from hibari import Hibari, dsp
 from hibari.g2p import G2P
 from hibari.g2p.normalize import normalize
 from hibari.voices import DEFAULT, voice_path
+from numpy.typing import NDArray
 
 from orchestrator.speech.base import Stretch
 from orchestrator.speech.estimated import weight
@@ -23,9 +26,16 @@ from orchestrator.speech.estimated import weight
 _LENGTHS = "/Clip_output_0"
 """The tensor: ``(1, n)``, of each symbol, in steps of two frames."""
 _STEP_MS = 2 * dsp.HOP * 1000 / dsp.SR
+_LEAD_MS = 25.0
+"""The sound of a symbol comes so much before its place: seen where a sound begins after silence."""
+_LONGEST_MS, _LAST_MS = 150.0, 75.0
+"""A symbol that is longer has a pause behind it, which is counted to it: so much of it sounds."""
+_SPACE = " "
+"""Before a word: the way from the word before it, which sounds."""
 _NO_SOUND = frozenset(' ;:,.!?—…"()“”')
 """Symbols that are pauses, if anything."""
 
+Span = tuple[float, float]
 Reading = list[tuple[str, str]]
 """The words of a sentence as they are spoken, and the symbols of each."""
 
@@ -118,34 +128,55 @@ class TimedHibari:
         """Sentence by sentence; ``speed`` 1.0 is the voice's own."""
         self._reader.read = []
         chunks = self._tts.phonemize(text)
-        places = self._middles(text)
-        spans, done_ms = list[tuple[float, float]](), 0.0
+        places = self._places(text)
+        spans, done_ms = list[Span](), 0.0
         for number, symbols in enumerate(chunks, 1):
             sound = self._tts.from_phonemes(symbols, speed)
             pcm = np.clip(np.asarray(sound) * 32767.0, -32768, 32767).astype(np.int16)
-            ends = done_ms + np.cumsum(self._session.lengths_ms)
             known = [each for each in symbols if each in self._tts.vocab]
-            spans += [(ends[at], ends[at + 1]) for at, each in enumerate(known) if each not in _NO_SOUND]
+            spans += sounding(known, self._session.lengths_ms, done_ms)
             done_ms += len(pcm) * 1000 / dsp.SR
-            come = [each for each in places if each < len(spans) or number == len(chunks)]
+            last = number == len(chunks)
+            come = [(begin, end) for begin, end in places if last or begin + end < 2 * len(spans)]
             places = places[len(come) :]
-            yield Stretch(pcm, tuple(_moment(spans, place) for place in come if spans))
+            yield Stretch(pcm, tuple(middle(spans, *place) for place in come if spans))
 
-    def _middles(self, text: str) -> list[float]:
-        """Of each word, in symbols from the beginning; nothing where they cannot be told."""
+    def _places(self, text: str) -> list[Span]:
+        """Where each word begins and ends, in symbols from the beginning; nothing where that cannot be told."""
         counts = list[float]()
         for words, reading in self._reader.read:
             counts += shares(words, [(word, self._count(symbols)) for word, symbols in reading])
         if len(counts) != len(text.split()):
             return []
-        ends = np.cumsum(counts)
-        return [float(end - count / 2) for end, count in zip(ends, counts, strict=True)]
+        return list(pairwise(accumulate(counts, initial=0.0)))
 
     def _count(self, symbols: str) -> int:
         return sum(each in self._tts.vocab and each not in _NO_SOUND for each in symbols)
 
 
-def _moment(spans: Sequence[tuple[float, float]], place: float) -> float:
-    at = min(int(place), len(spans) - 1)
-    begin, end = spans[at]
-    return float(begin + min(1.0, place - at) * (end - begin))
+def sounding(symbols: Sequence[str], lengths_ms: NDArray[np.float64], start_ms: float) -> list[Span]:
+    """When each symbol that is no pause begins and ends. ``lengths_ms`` are those of the silence before them, of
+    each one, and of the silence behind them."""
+    places, out = [float(each) for each in start_ms - _LEAD_MS + np.cumsum(lengths_ms)], list[Span]()
+    for at, symbol in enumerate(symbols):
+        if symbol in _NO_SOUND:
+            continue
+        begin, end = places[at : at + 2]
+        if at and symbols[at - 1] == _SPACE:
+            begin = places[at - 1]
+        if end - places[at] > _LONGEST_MS:
+            end = places[at] + _LAST_MS
+        out.append((begin, end))
+    return out
+
+
+def middle(spans: Sequence[Span], begin: float, end: float) -> float:
+    """Halfway from the beginning to the end of a word, which are places among symbols."""
+    first = min(int(begin), len(spans) - 1)
+    last = min(max(0, ceil(end) - 1), len(spans) - 1)
+    return (_moment(spans[first], begin - first) + _moment(spans[last], end - last)) / 2
+
+
+def _moment(span: Span, share: float) -> float:
+    begin, end = span
+    return begin + min(1.0, share) * (end - begin)

@@ -31,6 +31,13 @@ class Sentences:
                 out.append(sentence)
         return out
 
+    @property
+    def expected(self) -> str:
+        """The sentence that is whole if white space comes next; "" where none is."""
+        ahead = Sentences()
+        ahead._text = self._text
+        return next(iter(ahead.feed(" ")), "")
+
     def flush(self) -> list[str]:
         """The text is over."""
         rest = self.feed("\n")

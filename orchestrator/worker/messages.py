@@ -25,7 +25,7 @@ FaceState = Literal["", "idle", "listening", "thinking", "speaking"]
 @dataclass(frozen=True, slots=True)
 class AvatarSettings:
     """Where a worker's avatars come from and how calls show them: ``width`` x ``height`` pixels, ``fps`` pictures a
-    second, at most ``bitrate`` bits a second.
+    second, at most ``bitrate`` bits a second, with ``mark`` in the corner.
 
     ``nameserver`` (ip or ip:port) finds the ``servers``, "" is the system's; bodies take ``cache_bytes`` of the
     folder ``cache``. ``credentials`` are what the servers are shown: files, no token itself.
@@ -41,6 +41,7 @@ class AvatarSettings:
     fit: FitMode = "crop"
     nameserver: str = ""
     credentials: ServerCredentials = _OF_THIS_MACHINE
+    mark: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,4 +210,11 @@ class DatabaseCases:
         database.write([KeptRecord(record(f"c{number}", float(number))) for number in range(8)])
         database.write([recorded(f"c{number}", float(number), "whole", "elsewhere") for number in range(6)])
         assert database.due(7.0, 10, 10, "here") == ["c6"]
-        assert database.due(None, 7, 10, "here") == ["c6"]
+        assert database.due(None, 1, 10, "here") == ["c6"]
+
+    def test_the_newest_are_kept_however_many_lie_elsewhere(self, database: Database) -> None:
+        """Who cannot erase what another one recorded erases nothing newer in its place."""
+        database.write([KeptRecord(record(f"c{number}", float(number))) for number in range(4)])
+        database.write([recorded(f"c{number}", float(number), "whole", "elsewhere") for number in range(2)])
+        assert database.due(None, 2, 10, "here") == []
+        assert database.due(None, 1, 10, "here") == ["c2"]

@@ -29,9 +29,13 @@ class FakeService:
     asked: list[tuple[dict[str, Any], dict[str, str]]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     closed_early: int = 0
+    connections: int = 0
+    hangs_up: bool = False
+    """The next request is not answered: its connection is closed."""
     url: str = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         with contextlib.closing(writer), contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -40,6 +44,9 @@ class FakeService:
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
                 self.paths.append(lines[0].split()[1])
                 self.asked.append((json.loads(body or b"{}"), headers))
+                if self.hangs_up:
+                    self.hangs_up = False
+                    break
                 answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
                 await self._answer(answer, writer)
                 if answer.cut:

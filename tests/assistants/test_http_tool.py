@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import httpx
 import pytest
@@ -15,6 +16,14 @@ SETTINGS = HttpToolSettings(
     description="Tells the weather.",
     url="https://api.example.com/weather",
     headers={"x-key": "k"},
+    parameters={
+        "type": "object",
+        "properties": {
+            "town": {"type": "string", "pattern": "^[A-Z]"},
+            "days": {"type": "array", "items": {"$ref": "#/$defs/day"}, "uniqueItems": True},
+        },
+        "$defs": {"day": {"type": "integer", "maximum": 6}},
+    },
 )
 
 
@@ -39,6 +48,7 @@ async def test_it_is_asked_by_the_address_that_was_checked() -> None:
     assert (request.url.host, request.headers["host"]) == ("93.184.216.34", "api.example.com")
     assert request.extensions["sni_hostname"] == "api.example.com"
     assert request.headers["x-key"] == "k" and request.content == b'{"town":"Bonn"}'
+    assert request.headers["content-type"] == "application/json"
 
 
 @pytest.mark.parametrize(
@@ -50,6 +60,27 @@ async def test_an_address_in_a_private_network_is_never_asked(address: str) -> N
     with pytest.raises(AssistantError, match="private network"):
         await weather.use({})
     assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"town": 5}, r"the arguments are wrong, correct them: \$\.town: 5 is not of type 'string'"),
+        ({"town": "bonn"}, r"\$\.town: 'bonn' does not match"),
+        ({"days": [1, 9]}, r"\$\.days\[1\]: 9 is greater than the maximum of 6"),
+        ({"days": [1, 1]}, "has non-unique elements"),
+        ({"town": float("nan")}, "cannot be written as JSON"),
+        ({"note": "x" * 17_000}, "longer than 16384 bytes"),
+    ],
+)
+async def test_wrong_arguments_are_told_in_a_sentence_and_nobody_is_asked(
+    arguments: dict[str, Any], sentence: str
+) -> None:
+    weather, asked = tool(httpx.Response(200, text="sunny"), "93.184.216.34")
+    with pytest.raises(AssistantError, match=sentence) as told:
+        await weather.use(arguments)
+    assert asked == [] and len(str(told.value)) < 300 and "\n" not in str(told.value)
+    assert await weather.use({"town": "Bonn", "days": [0, 6]}) == "sunny"
 
 
 async def test_long_answers_are_cut_and_others_refused() -> None:

@@ -233,6 +233,32 @@ async def test_a_reply_that_is_dropped_closes_the_connection_at_once() -> None:
                 await asyncio.sleep(0.01)
 
 
+@pytest.mark.parametrize("kind", SERVICES)
+@pytest.mark.parametrize("pause", [0.0, 0.03])
+async def test_one_connection_serves_request_after_request(kind: str, pause: float) -> None:
+    async with dialogue(kind, Answer([*TEXT[kind], pause])) as (fake, talk):
+        for _ in range(3):
+            assert await written(talk) == ["It is ", "nine."]
+        assert len(fake.asked) == 3 and fake.connections == 1
+
+
+async def test_a_response_that_does_not_end_costs_its_connection_and_no_time() -> None:
+    async with dialogue("openai", Answer([*TEXT["openai"], 30.0])) as (fake, talk):
+        async with asyncio.timeout(5):
+            for _ in range(2):
+                assert await written(talk) == ["It is ", "nine."]
+        assert fake.connections == 2
+
+
+@pytest.mark.parametrize("kind", SERVICES)
+async def test_a_kept_connection_that_the_service_closes_as_it_is_asked_is_replaced(kind: str) -> None:
+    async with dialogue(kind, Answer(TEXT[kind])) as (fake, talk):
+        assert await written(talk) == ["It is ", "nine."]
+        fake.hangs_up = True
+        assert await written(talk) == ["It is ", "nine."]
+        assert (len(fake.asked), fake.connections) == (3, 2)
+
+
 async def test_a_service_that_is_not_there_is_one_sentence() -> None:
     settings = ModelSettings("http://127.0.0.1:9/v1", "m", Secret())
     assistant = ModelAssistant("openai", OpenAIService(settings), "")

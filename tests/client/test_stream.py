@@ -26,6 +26,7 @@ from visavis.client.grpc_stream import GrpcLink, open_link
 from visavis.client.messages import (
     Connected,
     Disconnected,
+    Interrupt,
     Interrupted,
     Open,
     TurnAccepted,
@@ -33,6 +34,7 @@ from visavis.client.messages import (
 )
 from visavis.client.pool import ServerPool
 from visavis.client.start_delay import AS_SPOKEN_S, StartDelay
+from visavis.errors import AvatarUnknown
 from visavis.frames import Frame, frame_at, frame_start
 
 
@@ -191,3 +193,39 @@ async def test_who_is_cancelled_while_a_call_ends_is_cancelled() -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+
+
+class Answering:
+    """A call of grpc.aio that sends frames without end, or that its server has refused."""
+
+    def __init__(self, refused: bool = False) -> None:
+        self._refused = refused
+
+    async def write(self, request: pb.ConverseRequest) -> None:
+        if self._refused:
+            none = grpc.aio.Metadata()
+            raise grpc.aio.AioRpcError(grpc.StatusCode.NOT_FOUND, none, none, "no such avatar", None)
+
+    async def read(self) -> pb.ConverseResponse:
+        return pb.ConverseResponse(interrupted=pb.Interrupted(epoch=7))
+
+
+async def test_who_cleans_up_after_a_cancellation_is_told_what_the_call_says() -> None:
+    told: list[object] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            link = GrpcLink(cast(Any, Answering()), "a:1", cast(Any, None))
+            await link.send(Interrupt(7))
+            told.append(await link.receive())
+            with pytest.raises(AvatarUnknown):
+                await GrpcLink(cast(Any, Answering(refused=True)), "a:1", cast(Any, None)).send(Interrupt(7))
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert told == [Interrupted(7)]

@@ -24,6 +24,7 @@ from orchestrator.conversation.conversation import NO_LIMITS, Conversation
 from orchestrator.conversation.conversations import Conversations, TooManyConversations
 from orchestrator.conversation.limits import ConversationLimits
 from orchestrator.conversation.memory import Memory
+from orchestrator.conversation.reply import PendingReply
 from orchestrator.conversation.sentences import GREETING, sentences_in
 from orchestrator.conversation.tools import CallTools
 from orchestrator.conversation.transcript import Transcript, TranscriptEntry
@@ -248,6 +249,34 @@ async def test_the_first_sentence_of_a_reply_is_foreseen_before_the_turn_is_over
     await talk.turn(1)
     assert foreseen == ["One.", "And."]
     talk.conversation.close()
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        (["It", " is", ".", " So."], [("It is.", 3)]),
+        (["It is 3.", "14.", " So."], [("It is 3.", 1), ("It is 3.14.", 3)]),
+        (["Dr.", " No is in."], [("Dr. No is in.", 2)]),
+    ],
+)
+async def test_a_sentence_is_foreseen_before_what_follows_it_is_written(
+    pieces: list[str], expected: list[tuple[str, int]]
+) -> None:
+    written, foreseen = 0, list[tuple[str, int]]()
+
+    async def write() -> AsyncGenerator[Piece, None]:
+        nonlocal written
+        for piece in pieces:
+            written += 1
+            yield piece
+
+    async def begin() -> Reply:
+        return Reply(write())
+
+    reply = PendingReply(1, "", begin, lambda sentence: foreseen.append((sentence, written)))
+    while await reply.take() is not None:
+        pass
+    assert foreseen == expected
 
 
 async def test_a_reply_that_is_cut_is_remembered_up_to_the_word() -> None:
@@ -546,6 +575,21 @@ async def test_an_answer_to_keys_is_timed_from_the_last_one() -> None:
     assert 0 <= latency["end_of_turn_ms"] < 1000 and 0 <= latency["total_ms"] < 5000
     (entry,) = talk.entries
     assert before - 1 <= entry.began_at <= entry.ended_at <= time.time()
+    talk.conversation.close()
+
+
+async def test_keys_before_somebody_else_had_the_call_are_no_beginning_of_those_after_it() -> None:
+    talk = Talk(["Thank you."])
+    talk.call.on_dtmf("1")
+    talk.conversation.hold(True)
+    await asyncio.sleep(0.2)
+    talk.conversation.hold(False)
+    after = time.time()
+    for digit in "2#":
+        talk.call.on_dtmf(digit)
+    await talk.turn(1)
+    assert talk.dialogue.asked[0][1] == "2"
+    assert talk.entries[0].began_at > after - 0.1
     talk.conversation.close()
 
 

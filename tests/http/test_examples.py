@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import runpy
 import subprocess
@@ -14,8 +15,10 @@ import pytest
 from tests.peers.peers import require
 from tests.support.avatar_client import portrait, voice
 from tests.support.credentials import FLEET_TOKEN, local_token
-from tests.support.http import url
+from tests.support.http import client, url
+from tests.support.portraits import IRIS
 from tests.support.servers import running_server
+from tests.support.vowels import vowels
 from visavis.client.http_wire import AUDIO, CLOSE_CODES, FRAME
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,6 +39,23 @@ async def test_the_plain_client_speaks(tmp_path: Path, capsys: pytest.CaptureFix
     assert count >= 38  # a second and a half, and the mouth closes
     printed = capsys.readouterr().out
     assert "over body frame" in printed and "'late': 0" in printed
+
+
+@pytest.mark.process
+@pytest.mark.slow
+async def test_the_plain_client_is_led_through_the_body(capsys: pytest.CaptureFixture[str]) -> None:
+    speak = runpy.run_path(str(ROOT / "examples" / "http_client.py"))["speak"]
+    async with running_server(engine="portrait", slots=1) as server:
+        image, pcm = IRIS.read_bytes(), vowels(8, 16_000).tobytes()
+        await asyncio.to_thread(speak, image, pcm, url(server), FLEET_TOKEN)
+        async with client(server) as http:
+            avatar = (await http.post("/v1/avatars", content=image)).raise_for_status().json()
+    led = [int(index) for index in re.findall(r"over body frame +(\d+):", capsys.readouterr().out)]
+    assert len(led) > 150
+    steps = [(a, b) for a, b in itertools.pairwise(led) if b != (a + 1) % avatar["loop_length"]]
+    jumps = {(a, b) for a, b in avatar["jumps"]}
+    targets = {b for _, b in jumps}
+    assert steps and all(step in jumps or (step[0] == step[1] and step[0] in targets) for step in steps)
 
 
 def test_the_page_lists_sizes_and_close_codes() -> None:

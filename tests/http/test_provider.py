@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from tests.support.avatar_client import portrait, voice
 from tests.support.http import url
+from tests.support.portraits import IRIS
 from tests.support.servers import InferenceServer, running_server
 from visavis import GrpcAvatarProvider, HTTPAvatarProvider, errors
 from visavis.client.http import HttpServerClient
@@ -22,6 +24,9 @@ from visavis.roomkit.types import VideoFrame
 pytestmark = pytest.mark.usefixtures("providers_loop")
 
 SIZE = {"width": 128, "height": 128}
+IDLES = {"breath", "tilt", "sway", "turn", "glance"}
+LISTENS = {"breath", "tilt", "sway", "lift"}
+THINKS = {"away", "turn", "tilt", "glance"}
 
 
 @asynccontextmanager
@@ -84,6 +89,44 @@ async def test_idle_sends_nothing_and_speech_shows(tmp_path: Path) -> None:
         face.end_turn()
         await until(lambda: any(f.data not in still for f in seen))
         assert (await server.event("turn_finished"))["frames"] >= 25
+
+
+@pytest.mark.process
+async def test_a_face_listens_nods_and_thinks_as_it_is_told(tmp_path: Path) -> None:
+    async with (
+        running_server(engine="portrait", slots=1) as server,
+        provider(server, tmp_path=tmp_path, codec="raw_yuv420p") as (face, _),
+    ):
+        await face.start(IRIS.read_bytes(), **SIZE)
+        session: Any = face._session
+        body = session._body
+        starts = [start for start, _ in body.segments]
+        kinds = dict[bytes, set[str]]()  # those that show a picture; at cuts it is the same one
+        for (start, kind), end in zip(body.segments, [*starts[1:], len(body)], strict=True):
+            for index in range(start, end):
+                kinds.setdefault(body.frame(index).tobytes(), set()).add(kind)
+
+        def look() -> list[str]:
+            """What the body does, each once in a row."""
+            seen = [kinds[frame.data] for _ in range(1500) if (frame := face.get_idle_frame())]
+            assert len(seen) == 1500
+            return [kind for kind, _ in itertools.groupby(next(iter(k)) for k in seen if len(k) == 1)]
+
+        assert set(look()) <= IDLES
+        face.user_speaks(True)
+        listens = look()[1:]  # the first one is under way
+        assert len(set(listens)) > 1 and set(listens) <= LISTENS
+        await asyncio.sleep(1.05)
+        face.user_speaks(False)
+        assert look().count("nod") == 1
+        face.show_state("thinking")
+        thinks = look()[1:]
+        assert "away" in thinks and set(thinks) <= THINKS
+        face.show_state("listening")
+        assert set(look()[1:]) <= LISTENS | {"nod"}
+        face.show_state(None)
+        face.user_speaks(True)
+        assert set(look()[1:]) <= LISTENS
 
 
 @pytest.mark.process

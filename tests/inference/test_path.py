@@ -17,7 +17,7 @@ from inference_server.streams.admission import SpeakingSlots
 from inference_server.streams.path import BodyPath, BodySegments, segments_of
 from inference_server.streams.prosody import Prosody
 from inference_server.streams.session import Session, SessionParameters
-from visavis.frames import frame_start
+from visavis.frames import frame_at, frame_start
 
 FPS = Fraction(25)
 
@@ -166,6 +166,60 @@ def test_the_turns_of_a_stream_know_what_was_shown_in_those_before() -> None:
         pairs = list(pairwise(order))
         again += len(pairs) - len(set(pairs))
     assert again < 40  # of some 170; each turn for itself: 59
+
+
+def test_what_was_chosen_but_never_shown_is_not_remembered() -> None:
+    """A turn is drawn ahead, and interrupted; a body that is elsewhere is led anew."""
+    found, said = segments(), melody(10.0)[0].tobytes()
+    parameters = SessionParameters(
+        "s", "a", FPS, found.loop_length, 3, len(said), 10**6, 10**6, segments=found
+    )
+    session = Session(
+        parameters,
+        SpeakingSlots(1),
+        new_track=itertools.count(1).__next__,
+        command=lambda _: None,
+        say=lambda _: None,
+    )
+    session.turn_start(1, 1, 0, 0.0)
+    session.anchor(1, 1, 0, 0, 0.0)
+    session.audio(1, 1, 0, said, 0.0)
+    turn = session._turns[1]
+    told = [turn.loop_index(k) for k in range(250)]
+    known = list(session._played)
+    session.anchor(1, 1, 16_000 * 8, found.starts[0], 0.0)  # frame 200
+    before = [found.at(index) for index in told[:200]]
+    shown = [start for k, start in enumerate(before) if k == 0 or start != before[k - 1]]
+    there = [found.starts[0]] if shown[-1] != found.starts[0] else []
+    assert session._played == [*shown, *there] and len(known) > len(shown)
+    assert turn.loop_index(249) < found.loop_length
+    session.playhead(1, 1, 16_000 * 4, True, 0.0)
+    session.interrupt(2, 0.0)
+    assert session._played == [s for k, s in enumerate(before[:101]) if k == 0 or s != before[k - 1]]
+
+
+def test_nobody_is_led_to_the_end_of_time() -> None:
+    """A client may name any sample, of an anchor and of its sound: the way there is not chosen cut by cut."""
+    found = segments()
+    parameters = SessionParameters("s", "a", FPS, found.loop_length, 3, 6400, 10**6, 10**6, segments=found)
+    for sample in (10**8, 2**62):
+        for origin in (0, sample):
+            session = Session(
+                parameters,
+                SpeakingSlots(1),
+                new_track=itertools.count(1).__next__,
+                command=lambda _: None,
+                say=lambda _: None,
+            )
+            session.turn_start(1, 1, 0, 0.0)
+            session.anchor(1, 1, 0, found.starts[0], 0.0)
+            session.audio(1, 1, origin, bytes(6400), 0.0)
+            turn = session._turns[1]
+            frame = frame_at(sample, FPS)
+            assert turn.loop_index(frame) == (found.starts[0] + frame) % found.loop_length
+            assert turn._path is not None and len(turn._path._path) < 2000
+            session.anchor(1, 1, sample, 5, 0.0)
+            assert [turn.loop_index(frame + k) for k in range(3)] == [5, 6, 7]
 
 
 def test_eyes_move_within_a_picture() -> None:

@@ -37,9 +37,9 @@ def test_speech_begins_and_pauses() -> None:
     ear, words = Ear(), speech("I would like to book a table.")
     (at, began), (then, pause) = heard(ear, np.concatenate((silence(1.0), words, silence(0.6))))
     assert began == Began(again=False) and 1000 <= at <= 1300
-    assert isinstance(pause, Pausing) and pause.quiet_ms == 160
+    assert isinstance(pause, Pausing) and pause.quiet_ms == 128
     ends = 1000 + len(words) / 16
-    assert ends + 100 <= then <= ends + 320
+    assert ends + 100 <= then <= ends + 290
     assert len(pause.sound) >= len(words)
 
 

@@ -8,11 +8,11 @@ import pytest
 
 from orchestrator.app import pool_settings
 from orchestrator.config import Settings, load_settings
-from orchestrator.gateways.sip_media import PRIVATE_NETWORKS, signalling_peer
+from orchestrator.gateways.sip_media import PRIVATE_NETWORKS, agreement, signalling_peer
 from orchestrator.rtp.consent import SignallingPeer
-from orchestrator.sip.sdp.capabilities import AudioCapabilities, MediaCapabilities
+from orchestrator.sip.sdp.capabilities import AudioCapabilities, MediaCapabilities, VideoCapabilities
 from orchestrator.sip.sdp.session import SdpSession
-from tests.support.sip_fake import AUDIO, sdp
+from tests.support.sip_fake import AUDIO, VIDEO, sdp
 
 
 def test_defaults_work_on_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,6 +52,8 @@ def test_command_line_before_environment_before_file(tmp_path: Path, monkeypatch
         ("SIZE", "big", "write it as WIDTHxHEIGHT, like 512x512"),
         ("SIZE", "9000x9000", "it must lie within 128x128 and 1920x1920"),
         ("FPS", "many", "VISAVIS_FPS"),
+        ("PICTURE_MARK", "A.I.", "write one to four letters A to Z, like AI, or nothing for no mark"),
+        ("PICTURE_MARK", "ROBOT", "write one to four letters A to Z, like AI, or nothing for no mark"),
         ("GREETNG", "Hello", "VISAVIS_GREETNG is not a setting"),
         ("SIP_USERS", '{"anna": "secret"', "Setting sip_users (VISAVIS_SIP_USERS) cannot be used: "),
         ("ALLOW_FROM", "10.0.0.0/8,home", "'home' is not a network"),
@@ -121,6 +123,19 @@ def test_which_networks_a_phone_is_learnt_from(
 
 def test_media_workers_are_told_how_much_to_log() -> None:
     assert pool_settings(load_settings(["--log-level", "debug"])).setup.log_level == "debug"
+
+
+def test_a_mark_is_told_to_media_workers_and_to_each_call() -> None:
+    settings = load_settings(["--picture-mark", "ki"])
+    avatar = pool_settings(settings).setup.avatar
+    session = SdpSession()
+    here = MediaCapabilities("10.0.0.9", AudioCapabilities(4000), VideoCapabilities(4002, 512, 512))
+    session.answer(sdp(AUDIO, VIDEO), here)
+    assert session.media is not None
+    agreed = agreement(settings, session.media, ("10.0.0.1",), "", None)
+    assert avatar is not None and agreed is not None and agreed.video is not None
+    assert avatar.mark == agreed.video.encoding.mark == "KI"
+    assert load_settings([]).picture_mark == ""
 
 
 @pytest.mark.parametrize("wrong", ["phones", "none,10.0.0.0/8"])

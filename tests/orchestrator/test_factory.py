@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import threading
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,14 @@ async def test_what_the_control_process_had_prepared_is_not_prepared_again(place
     await until(lambda: "connected" in states)
     assert place.server.prepares == 0 and place.server.fetches == 1
     await owner.close()
+
+
+async def test_the_loop_that_is_coded_ahead_has_the_mark(place: Place, host: MediaHost) -> None:
+    assert place.factory._settings is not None
+    place.factory._settings = replace(place.factory._settings, mark="AI")
+    place.prepared()
+    await until(lambda: any(said.state == "ready" for said in place.said))
+    assert [key.encoding.mark for key in host.idle._loops] == ["AI"]
 
 
 async def test_an_avatar_that_the_server_has_lost_is_prepared(place: Place) -> None:

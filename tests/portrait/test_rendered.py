@@ -198,3 +198,14 @@ def test_rendered_lids_shut_and_leave_an_open_eye_alone(name: str) -> None:
 
     half, shut = contrast(0.5), contrast(1.0)
     assert shut < 0.5 * contrast(0.0) and shut < half
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_lashes_are_never_drawn_twice(name: str) -> None:
+    still = body(name, 512)
+    face = cast.faces()[still.cast]
+    assert face.lids is not None and still.framing is not None
+    lids = RenderedLids(still.reference, face.lids, still.framing)
+    rendered = {lids.draw(shut).tobytes() for shut in (0.0, *face.lids.values.ravel())}
+    assert len(rendered) == 6
+    assert all(lids.draw(shut).tobytes() in rendered for shut in (0.07, 0.3, 0.52, 0.7, 0.9, 0.97))

@@ -210,6 +210,23 @@ async def test_a_full_disk_ends_a_recording_and_says_so(make: Make) -> None:
     assert call.ended_at is None
 
 
+async def test_what_is_said_in_a_pause_is_left_out_also_where_the_recording_ends_in_it(make: Make) -> None:
+    place = make()
+    call = place.call()
+    place.recordings.record(call)
+    place.recordings.pause("c1", True)
+    said = time.time()
+    place.recordings.stop("c1")
+    assert call.unkept(said - 0.001) and not call.unkept(time.time() + 1)
+    place.recordings._take(RecordingEnded("c1"))
+    place.recordings.record(call)
+    place.recordings.pause("c1", True)
+    place.recordings._take(RecordingFailed("c1", "the disk is full"))
+    assert place.recordings.state_of("c1") == "off" and call.unkept(time.time() + 1)
+    place.recordings.record(call)
+    assert not call.unkept(time.time() + 1)
+
+
 async def test_every_call_is_recorded_where_it_is_set(make: Make) -> None:
     place = make(RecordingSettings(every=True))
     call = place.call()
@@ -469,13 +486,14 @@ async def test_what_no_database_ever_heard_of_is_listed_all_the_same(
     for number in range(3):
         place.archive.keep_recording(part(number, 1000.0 + number, place=own))
         (place.folder / f"c{number}-1.mp4").write_bytes(bytes(100))
-    (place.folder / "found-by-nobody-2.mp4").write_bytes(b"VISAVIS1" + bytes(42))
-    (place.folder / "holiday.mp4").write_bytes(bytes(100))
+    (place.folder / "0123456789ab-2.mp4").write_bytes(b"VISAVIS1" + bytes(42))
+    for name in ("holiday", "holiday-2", "VID-20231130", f"0123456789ab-{'9' * 30}"):  # somebody's own
+        (place.folder / f"{name}.mp4").write_bytes(bytes(100))
     await until(lambda: place.archive.status.waiting == 0)
     await place.recordings.kept._sweep()
     found = (await place.listed())[0]
     assert (found.recording_id, found.state, found.size, found.encrypted) == (
-        "found-by-nobody-2",
+        "0123456789ab-2",
         "cut",
         50,
         True,

@@ -57,10 +57,12 @@ def test_folded_credentials_are_blanked_too() -> None:
         (b"", b""),
     ],
 )
-def test_keys_are_blanked_too(body: bytes, kept: bytes) -> None:
+@pytest.mark.parametrize("form", [b"%s\r\n%s\r\n\r\n", b"\r\n\r\n%s\r\n%s\r\n\r\n", b"%s\n%s\n\n"])
+def test_keys_are_blanked_too(body: bytes, kept: bytes, form: bytes) -> None:
+    """Also in messages that begin with a keep-alive, or have line ends of another kind, which are read, too."""
     tracer = Tracer(10)
     trace = tracer.follow("c9")
-    head = b"INFO sip:x SIP/2.0\r\ni: c9\r\n\r\n"
+    head = form % (b"INFO sip:x SIP/2.0", b"i: c9")
     tracer.note("in", ("127.0.0.9", 5060), head + body)
     (entry,) = trace.entries()
     assert entry.data == head + kept

@@ -38,6 +38,24 @@ def test_a_sentence_is_told_as_soon_as_the_next_one_begins() -> None:
     assert sentences.feed(" I") == ["One moment."]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("One moment", ""),
+        ("One moment.", "One moment."),
+        ("Dr.", ""),
+        ("J.", ""),
+        ("One. Two.", "Two."),
+        ("", ""),
+    ],
+)
+def test_a_sentence_that_lacks_only_the_space_behind_it_is_expected(text: str, expected: str) -> None:
+    sentences = Sentences()
+    sentences.feed(text)
+    assert sentences.expected == expected
+    assert sentences.flush() == ([text.removeprefix("One. ")] if text else [])
+
+
 @given(st.text(alphabet="ab .,!?\n", max_size=3000), st.integers(1, 50))
 def test_nothing_is_lost_and_nothing_is_too_long(text: str, size: int) -> None:
     out = fed(text, size)

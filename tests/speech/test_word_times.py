@@ -14,7 +14,7 @@ from orchestrator.speech.espeak import EspeakVoice, word_middles
 from orchestrator.speech.finish import FinishedVoice, active_level, powers
 from orchestrator.speech.heard_text import HeardText
 from orchestrator.speech.hibari import HibariVoice
-from orchestrator.speech.hibari_timed import shares, with_output
+from orchestrator.speech.hibari_timed import middle, shares, sounding, with_output
 from orchestrator.speech.spoken import spoken, whole
 
 _STEP_MS = 10
@@ -42,6 +42,41 @@ async def before_pauses(voice: TextToSpeech, language: str, text: str) -> list[s
 )
 async def test_the_english_voice_tells_its_words(text: str, words: list[str]) -> None:
     assert await before_pauses(HibariVoice(), "en", text) == words
+
+
+@pytest.mark.parametrize("text", ["Goodbye.", "Available.", "Thursday.", "Afternoon.", "Nobody."])
+async def test_a_word_of_the_english_voice_is_half_over_in_the_middle_of_its_sound(text: str) -> None:
+    voice = FinishedVoice(HibariVoice())
+    (stretch,) = [each async for each in voice.timed(text, "en")]
+    power = powers(stretch.pcm, voice.sample_rate, _STEP_MS)
+    (loud,) = np.nonzero(power > active_level(power) * 10**-2.5)
+    assert abs(stretch.middles_ms[0] - _STEP_MS * (loud[0] + loud[-1] + 1) / 2) <= 25
+
+
+def test_symbols_sound_a_little_before_their_places_and_a_pause_is_none_of_them() -> None:
+    lengths_ms = np.array([300.0, 50, 275, 100, 50, 75, 300, 25])
+    assert sounding(["a", "b", ",", " ", "c", "."], lengths_ms, 1000.0) == [
+        (1275, 1325),
+        (1325, 1400),  # the rest of it is a pause
+        (1700, 1825),  # with the space before it
+    ]
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "expected"),
+    [
+        (0, 2, 100),
+        (0, 1, 50),
+        (0, 0.5, 25),
+        (0.5, 2.5, 275),
+        (2, 3, 500),
+        (2, 2, 300),
+        (0, 0, 0),
+        (3, 3, 600),
+    ],
+)
+def test_a_word_is_half_over_halfway_between_its_symbols(begin: float, end: float, expected: float) -> None:
+    assert middle([(0, 100), (100, 200), (400, 600)], begin, end) == expected
 
 
 @pytest.mark.process

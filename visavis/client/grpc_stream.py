@@ -61,28 +61,31 @@ def told(address: str) -> Iterator[None]:
     """Why a call failed, as an error of ours.
 
     grpc.aio tells a cancelled task how its call ended, where that ends at the same time, and cancels the calls of a
-    channel that is closed, which looks like a cancelled task but is none. So whoever was cancelled gets
-    ``CancelledError``, whatever the call says, and whoever was not gets :class:`ServerUnavailable`.
+    channel that is closed, which looks like a cancelled task but is none. So who is cancelled meanwhile gets
+    ``CancelledError``, whatever the call says, and who was never cancelled gets :class:`ServerUnavailable`. Who was
+    cancelled before, and cleans up, gets what the call says.
     """
+    before = _cancellations()
     try:
         yield
     except asyncio.CancelledError:
-        if not _is_cancelled():
+        if not _cancellations():
             raise ServerUnavailable(f"the channel to the avatar server at {address} was closed") from None
         raise
     except Exception as e:
-        if _is_cancelled():
+        if _cancellations() > before:
             raise asyncio.CancelledError from None
         if isinstance(e, grpc.aio.AioRpcError):
             raise wire.error_from(e, address) from None
         raise
-    if _is_cancelled():
+    if _cancellations() > before:
         raise asyncio.CancelledError
 
 
-def _is_cancelled() -> bool:
+def _cancellations() -> int:
+    """That were asked of this task, and not taken back."""
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    return task.cancelling() if task is not None else 0
 
 
 async def open_link(call: _Call, address: str, request: messages.Open, deadline_s: float) -> GrpcLink:

@@ -15,7 +15,8 @@ from visavis.service.text import escaped
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "fields"}
 _NUMBERED = ("caller", "dialled", "to", "user")
 """Fields that may have somebody's number."""
-_NUMBER = re.compile(r"\d{2,}(?=\d{3})")
+_NUMBER = re.compile(r"\d(?:[-.()]*\d)+(?=(?:[-.()]*\d){3})")
+"""With visual separators (RFC 3966, section 5.1.1), all but its last three digits."""
 _OURS = ("inference_server", "orchestrator", "visavis")
 
 
@@ -165,6 +166,8 @@ def without_numbers(record: logging.LogRecord) -> bool:
 
 def _shortened(party: str) -> str:
     user, at, host = party.partition("@")
+    if not at and user[:3].lower() == "sip":  # a host alone
+        return party
     return _NUMBER.sub("…", user) + at + host
 
 

@@ -45,7 +45,10 @@ class Blinker:
 
 
 class RenderedLids:
-    """The same of a built-in face, whose lids were rendered on their way down."""
+    """The same of a built-in face, whose lids were rendered on their way down.
+
+    A picture shows them where one was rendered: between two, lashes would be there twice and pale.
+    """
 
     any = True
 
@@ -53,19 +56,15 @@ class RenderedLids:
         self._rgb = rgb
         part = lids.covered(framing, rgb.shape[1], rgb.shape[0])
         self._part = (slice(part.y, part.y + part.height), slice(part.x, part.x + part.width))
-        none = np.zeros((part.height, part.width, 3), np.float32)
-        self._changes = [none, *(np.asarray(d, np.float32) for d in lids.differences(framing, part))]
+        none = np.zeros((part.height, part.width, 3), np.int16)
+        self._changes = [none, *lids.differences(framing, part)]
         self._shut = np.concatenate([[0.0], lids.values.ravel()])
 
     def draw(self, shut: float) -> NDArray[np.uint8]:
-        """The picture with both lids ``shut`` 0..1."""
+        """The picture with both lids about ``shut`` 0..1."""
         out = self._rgb.copy()
-        at = float(np.interp(shut, self._shut, np.arange(len(self._shut))))
-        below = min(int(at), len(self._shut) - 2)
-        change = cv2.addWeighted(
-            self._changes[below], 1 - (at - below), self._changes[below + 1], at - below, 0
-        )
-        out[self._part] = np.clip(np.rint(out[self._part] + change), 0, 255)
+        nearest = int(np.abs(self._shut - shut).argmin())
+        out[self._part] = np.clip(out[self._part] + self._changes[nearest], 0, 255)
         return out
 
 

@@ -90,13 +90,13 @@ def _colours(
     bottom_middle = float(lips.lower_inner[5, 1])
     floor = np.interp(x, across, lips.lower_inner[:, 1])
     deep = np.clip((y - top) / np.maximum(floor - top, 0.5), 0, 1)[:, :, None]
-    out = np.array([34.0, 11, 11]) * (1 - deep) + np.array([74.0, 27, 26]) * deep
+    out = np.array([46.0, 16, 15]) * (1 - deep) + np.array([94.0, 37, 34]) * deep
     # tongue: a low dome behind the lower teeth, lit from the front
     crown = bottom_middle - 1.5 - 0.24 * gap
     dome = 1 - (x / 19.5) ** 2 - ((y - crown - 8.0) / 8.0) ** 2
-    tongue = (np.clip(dome * 5, 0, 1) * _step(gap, 2.5, 6.5) * (1 - 0.7 * rounded))[:, :, None]
-    relief = 0.50 + 0.42 * np.clip((y - crown) / 5.0, 0, 1) ** 0.7 - 0.12 * np.exp(-((x / 1.6) ** 2))
-    out = out * (1 - tongue) + np.array([172.0, 84, 82]) * relief[:, :, None] * tongue
+    tongue = (np.clip(dome * 5, 0, 1) * _step(gap, 1.8, 5.0) * (1 - 0.7 * rounded))[:, :, None]
+    relief = 0.60 + 0.40 * np.clip((y - crown) / 5.0, 0, 1) ** 0.7 - 0.12 * np.exp(-((x / 1.6) ** 2))
+    out = out * (1 - tongue) + np.array([184.0, 94, 90]) * relief[:, :, None] * tongue
     lower = _teeth(x, y - (bottom_middle - 1.1 - 0.05 * gap), _LOWER, up=False)
     bare = 1 - _step(rounded, 0.0, 0.32)
     lower[..., 1] *= _step(gap, 3.5, 7.0) * bare

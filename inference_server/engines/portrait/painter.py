@@ -24,7 +24,7 @@ class Painter:
         self.mouth = self._lips.mouth
         self._bare = {inner: self._lips.without_ends(inner) for inner in (_ROUNDED, _OUTSIDE)}
         self.light = _light(self.patch, self._lips.points)
-        self.teeth_line = float(self.mouth.line[5, 1]) + 1.0 + 1.2 * self.mouth.broad
+        self.teeth_line = float(self.mouth.line[5, 1]) + 1.6 + 1.2 * self.mouth.broad
 
     def paint(self, pose: Pose) -> NDArray[np.uint8]:
         """The region ``(height, width, 3)`` RGB in a pose; its outermost pixels never change."""

@@ -10,6 +10,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 
 from orchestrator.media.parameters import Encoding
+from orchestrator.media.video.mark import corner_mark
 from orchestrator.rtp import h264
 from visavis.frames import I420, i420_planes
 
@@ -78,14 +79,17 @@ class H264Encoder:
             ]
             for plane in self._frame.planes
         )
+        self._mark = corner_mark(encoding.mark, self.planes)
         self._count = 0
 
     def write(self, picture: I420) -> None:
-        """Copy a packed I420 picture into the encoder's frame."""
+        """Copy a packed I420 picture into the encoder's frame, and the mark over it."""
         for target, source in zip(
             self.planes, i420_planes(picture, self.encoding.width, self.encoding.height), strict=True
         ):
             target[:] = source
+        for target, mark in self._mark:
+            target[:] = mark
 
     def encode(self, idr: bool) -> list[bytes]:
         """NAL units of the picture now in ``planes``; with ``idr`` a new start with its parameter sets."""

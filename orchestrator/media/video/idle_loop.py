@@ -59,6 +59,8 @@ class IdleKey:
         """File name of the key."""
         fields = {**asdict(self), "fps": str(self.encoding.fps), "version": _VERSION}
         fields["encoding"] = {**fields["encoding"], "fps": str(self.encoding.fps)}
+        if not self.encoding.mark:  # as before there were marks: what is on disk stays of use
+            del fields["encoding"]["mark"]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:40]
 
 

@@ -13,6 +13,7 @@ from visavis.service.text import escaped
 MAX_FOLLOWED = 1000
 _CALL_ID = re.compile(rb"^(?:call-id|i)[ \t]*:[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
 _SECRET_HEADERS = (b"authorization", b"proxy-authorization")
+_EMPTY_LINE = re.compile(rb"\r?\n\r?\n")
 _KEY = re.compile(
     rb"(?P<relayed>^[ \t]*signal[ \t]*=[ \t]*)[^\r\n]*|(?P<alone>\A[ \t]*)(?:[0-9*#A-D!]|1[0-6])(?=\s*\Z)",
     re.I | re.M,
@@ -92,8 +93,9 @@ def _shown(data: bytes) -> str:
 
 
 def _without_secrets(data: bytes) -> bytes:
-    head, empty, body = data.partition(b"\r\n\r\n")
-    lines = (head + empty + _KEY.sub(rb"\g<relayed>\g<alone>(removed)", body)).split(b"\n")
+    found = _EMPTY_LINE.search(data, len(data) - len(data.lstrip(b"\r\n")))  # as lenient as who reads it
+    body = found.end() if found else len(data)
+    lines = (data[:body] + _KEY.sub(rb"\g<relayed>\g<alone>(removed)", data[body:])).split(b"\n")
     secret = False
     for index, line in enumerate(lines):
         end = b"\r" if line.endswith(b"\r") else b""
