@@ -195,7 +195,7 @@ class Recordings:
             tape.call.witness = None
         tape.call.recorded_parts, tape.call.unkept_until = tape.number, tape.left_out_until
         self._taps.record(call_id)
-        if tape.announcement is not None and tape.announcement.state != "finished":
+        if not tape.announced:
             tape.dropped = tape.dropped or _UNHEARD
             log.warning("recording_dropped", call=call_id, reason=tape.dropped)
         self._ending[call_id] = tape
@@ -335,9 +335,11 @@ class Recordings:
             turn = tape.announcement
             assert turn is not None
             await turn.done.wait()
-            if turn.state == "finished" or self._tapes.get(call_id) is not tape:
+            if tape.announced or self._tapes.get(call_id) is not tape:
                 return
-            reason = turn.reason or "it was spoken over"
+            reason = turn.reason or (
+                "it was spoken over" if turn.state == "interrupted" else "it has no sound"
+            )
             if left:
                 try:
                     tape.announcement = self._announce(tape.call)

@@ -39,6 +39,12 @@ class CallTape:
         self._waits = True
 
     @property
+    def announced(self) -> bool:
+        """Whether the caller heard the announcement to its end, if one is set; a voice may end without a sound."""
+        turn = self.announcement
+        return turn is None or (turn.state == "finished" and turn.heard_ms > 0)
+
+    @property
     def paused(self) -> bool:
         """Whether what comes is left out."""
         return self._paused

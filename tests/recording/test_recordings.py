@@ -321,6 +321,19 @@ async def test_nothing_is_kept_where_the_voice_of_the_announcement_fails(make: M
     assert told["reason"].endswith("to its end: the voice is away") and len(call.turns) == 3
 
 
+async def test_nothing_is_kept_where_the_announcement_has_no_sound(make: Make) -> None:
+    place = make(RecordingSettings(announcement="This call is recorded."))
+    call = answered_call(VoiceByLanguage({"en": Voice}), place.bus, Peer())
+
+    async def without_a_sound() -> None:
+        for number in range(1, 4):
+            await until(lambda: len(call.turns) == number)  # noqa: B023
+            report(call, "finished", number, 0.0)
+
+    told = await _ended_unheard(place, call, without_a_sound)
+    assert told["reason"].endswith("to its end: it has no sound")
+
+
 async def test_nothing_is_kept_of_who_hangs_up_during_the_announcement(make: Make) -> None:
     place = make(RecordingSettings(announcement="This call is recorded."))
     call = answered_call(VoiceByLanguage({"en": Voice}), place.bus, Peer())
