@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -11,7 +12,7 @@ from jsonschema.exceptions import SchemaError, ValidationError, best_match
 from jsonschema.validators import extend, validator_for
 from referencing import Resource
 from referencing.exceptions import Unresolvable
-from referencing.jsonschema import DRAFT202012, EMPTY_REGISTRY
+from referencing.jsonschema import DRAFT202012, EMPTY_REGISTRY, specification_with
 
 from orchestrator.assistants.base import AssistantError
 
@@ -20,6 +21,7 @@ MOST_BYTES = 16_384
 MOST_STEPS = 10_000
 """Keywords of the schema that are applied in one check; a pair of items that must differ counts as one."""
 _LONGEST_REASON = 240
+_MOST_ERRORS = 16  # of which the one to tell is chosen
 _Keyword = Callable[[Any, Any, Any, Any], Iterator[ValidationError] | None]
 
 
@@ -35,20 +37,17 @@ class ArgumentsSchema:
     """
 
     def __init__(self, schema: dict[str, Any]) -> None:
-        kind = validator_for(schema, default=None) if "$schema" in schema else Draft202012Validator
+        named = {"$schema": str(schema["$schema"])} if "$schema" in schema else {}
+        kind = validator_for(named, default=None) if named else Draft202012Validator
         if kind is None:
             raise ValueError(
                 "the schema of its arguments is of a dialect that is not known: leave $schema out"
             )
         try:
             kind.check_schema(schema)
-            _check_references(schema)
+            _check_references(kind, schema)
         except SchemaError as error:
             raise ValueError(f"the schema of its arguments is none: {_told(error)}") from None
-        except Unresolvable as error:
-            raise ValueError(
-                f"the schema of its arguments has a $ref to {error.ref!r}, which is not in it; nothing is fetched"
-            ) from None
         except RecursionError:
             raise ValueError("the schema of its arguments is nested too deeply") from None
         if schema.get("type", "object") != "object":
@@ -67,7 +66,7 @@ class ArgumentsSchema:
             data = json.dumps(arguments, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
             if len(data) > MOST_BYTES:
                 raise AssistantError(f"the arguments are longer than {MOST_BYTES} bytes: write shorter ones")
-            wrong = best_match(self._validator.iter_errors(arguments))
+            wrong = best_match(islice(self._validator.iter_errors(arguments), _MOST_ERRORS))
         except (_TooCostly, RecursionError):
             raise AssistantError("the arguments take too long to check: write simpler ones") from None
         except ValueError:
@@ -87,19 +86,31 @@ class ArgumentsSchema:
         return apply
 
 
-def _check_references(schema: dict[str, Any]) -> None:
-    """Raises ``Unresolvable``, and ``ValueError`` for a dialect that is named within."""
+def _check_references(kind: Any, schema: dict[str, Any]) -> None:
+    """Raises ``SchemaError`` where what is referred to is none, and ``ValueError`` where it is not there, or
+    where a dialect is named within."""
     root = Resource.from_contents(schema, default_specification=DRAFT202012)
-    left = [(root, EMPTY_REGISTRY.resolver_with_root(root))]
+    dialect = specification_with(kind.META_SCHEMA.get("$id") or kind.META_SCHEMA["id"])
+    left, seen = [(root, EMPTY_REGISTRY.resolver_with_root(root))], {id(schema)}
     while left:
         resource, resolver = left.pop()
-        if isinstance(resource.contents, dict):
-            if resource is not root and "$schema" in resource.contents:
-                raise ValueError("the schema of its arguments names a $schema below its root")
-            for name in ("$ref", "$dynamicRef"):
-                if name in resource.contents:
-                    resolver.lookup(resource.contents[name])
         left += [(each, resolver.in_subresource(each)) for each in resource.subresources()]
+        if not isinstance(resource.contents, dict):
+            continue
+        if resource is not root and "$schema" in resource.contents:
+            raise ValueError("the schema of its arguments names a $schema below its root")
+        for name in {"$ref", "$dynamicRef"} & resource.contents.keys():
+            ref = resource.contents[name]
+            try:
+                found = resolver.lookup(ref)
+            except Unresolvable:
+                raise ValueError(
+                    f"the schema of its arguments has a {name} to {ref!r}, which is not in it; nothing is fetched"
+                ) from None
+            if id(found.contents) not in seen:  # it may lie where no schema is looked for
+                seen.add(id(found.contents))
+                kind.check_schema(found.contents)
+                left.append((dialect.create_resource(found.contents), found.resolver))
 
 
 def _told(error: ValidationError | SchemaError) -> str:
