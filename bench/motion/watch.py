@@ -58,6 +58,7 @@ _TEETH = 0.62  # of the cheek's luma: brighter than that between the lips are te
 _RIM_MM = 0.8  # so far the mesh's mouth lies over lips and skin, which are as bright
 _WITHIN = 0.85  # of an eye's outline: without the lashes
 _EYE_MM = 12.0  # radius of an eyeball
+_LIDS = ((159, 145), (386, 374))  # over and under the pupils and as deep; the eyes' corners lie 8 mm behind
 _FLOW = {"winSize": (21, 21), "maxLevel": 2}
 
 Signal = NDArray[np.float64]
@@ -102,7 +103,7 @@ class _Reference:
         self.rigid = points[list(_RIGID)]
         self.centre = self.rigid.mean(0)
         self.pupils = np.array([self._pupil(points[list(EYES[side]), :2]) for side in (0, 1)])
-        depth = np.full(2, points[[33, 263], 2].mean())
+        depth = [points[list(lids), 2].mean() for lids in _LIDS]
         flat = np.concatenate([points[list(_BROWS), :2], self.pupils])
         self.others = np.column_stack([flat, np.concatenate([points[list(_BROWS), 2], depth])])
         self.start = np.concatenate([self.rigid[:, :2], flat]).astype(np.float32).reshape(-1, 1, 2)

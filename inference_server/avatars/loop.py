@@ -29,7 +29,7 @@ from inference_server.avatars.portrait.upright import upright
 from inference_server.engines.base import BodyLoop, ImageRejected
 from visavis.frames import SharedFrames, digest, i420_planes, inside
 
-LOOP_BUILD = "loop-19"
+LOOP_BUILD = "loop-20"
 """Part of every ``body_id``: raise it with every change of the loop's pixels."""
 
 face_mesh = functools.cache(FaceMesh)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
+import pytest
 
 from bench.motion import figures
 from bench.motion.pitch import pitch
-from bench.motion.watch import Watched
+from bench.motion.watch import Watched, watch
+from inference_server.avatars.loop import make_loop
+from inference_server.avatars.portrait import motion
+from inference_server.avatars.portrait.image import load_image
+from inference_server.engines.base import BodyLoop
 from inference_server.lipsync.phones import Phone, curves
+from visavis.portraits import CAST
+from visavis.rgb import to_rgb
 
 N = 1500
 
@@ -79,6 +87,28 @@ def test_blinks_are_counted_and_their_lids_judged() -> None:
     assert count.met and dark.met
     luma[50:53] = 0.3
     assert not figures.blinks(replace(still(), lids=lids, lid_luma=luma))[1].met
+
+
+def test_eyes_that_look_wide_are_told() -> None:
+    gaze = np.zeros((N, 2))
+    gaze[100:140, 0] = 2.9
+    assert figures.gaze(replace(still(), gaze=gaze)).value.endswith("2.9 deg")
+    for widest, met in ((2.9, True), (3.2, False)):
+        for start in range(100, 1400, 200):
+            gaze[start : start + 40, 0] = widest
+        assert figures.gaze(replace(still(), gaze=gaze)).met is met
+
+
+def test_eyes_that_are_still_in_a_head_that_turns_are_seen_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = motion.poses(Fraction(5), 1)
+    fixed = replace(made, gaze=np.zeros_like(made.gaze), lids=np.zeros_like(made.lids))
+    monkeypatch.setattr(motion, "poses", lambda fps, frame_bytes: fixed)
+    picture = load_image(CAST["lumi"].read_bytes())
+    *_, body = make_loop(picture, body_id="e", width=512, height=512, fps=Fraction(5), fit="crop")
+    assert isinstance(body, BodyLoop)
+    seen = watch((k / 5, to_rgb(body.frame(k), 512, 512)) for k in range(len(body)))
+    assert np.ptp(seen.head[:, 0]) > 10 and np.ptp(seen.head[:, 1]) > 8
+    assert np.nanmax(np.abs(seen.gaze)) < 2.6
 
 
 def test_the_pitch_of_a_buzz_is_found_and_a_chin_that_follows_it() -> None:
