@@ -18,7 +18,7 @@ from inference_server.engines.portrait.visemes import REST, MouthParams, VisemeT
 AHEAD_S = 0.0834
 """How far past a frame's slot is looked, at most: two frames at 24 to 35 fps."""
 SPEED = 125.0
-"""Millimetres a second between the lips, wherever they are on their way; at 12 fps 180 mm/s."""
+"""Millimetres a second between the lips, however far apart they are; 150 at 30 fps, which sees no further ahead."""
 EARLY = 0.5
 """How much of a sound to come is seen before it while another one is heard; out of rest it is all."""
 BEHIND_S = WIDE_MM / SPEED + 1 / 24
