@@ -92,9 +92,9 @@ def test_lips_that_meet_for_a_frame_stay_near_for_another() -> None:
 
 
 def test_a_sound_of_one_frame_that_is_no_labial_does_not_shut_the_lips() -> None:
-    falling, rising = [vowel(0.7)] * 4 + [vowel(0.4)], [vowel(0.18)] * 4
+    falling, rising = [vowel(0.7)] * 4 + [vowel(0.4)], [vowel(0.3)] * 4
     assert openings(lips([*falling, vowel(0.02), *rising]))[5] == pytest.approx(NARROW)
-    assert openings(lips([*falling, vowel(0.02), vowel(0.02), *rising]))[5] == pytest.approx(LIPS_PART)
+    assert openings(lips([*falling, vowel(0.02), vowel(0.02), *rising]))[5] < 0.15
 
 
 def test_corners_of_the_mouth_ease_over_the_frames_beside() -> None:

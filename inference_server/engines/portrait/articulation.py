@@ -23,9 +23,9 @@ EARLY = 0.5
 """How much of a sound to come is seen before it while another one is heard; out of rest it is all."""
 BEHIND_S = WIDE_MM / SPEED + 1 / 24
 """How far before a frame its mouth depends on others, at 24 fps and more."""
-LIPS_PART = 0.1
+LIPS_PART = 0.12
 """Opening of lips that do not rest, whatever the sound but one of closed lips."""
-NARROW = 0.16
+NARROW = 0.25
 """Opening of what is heard for one frame between lips that are further apart, and is no closure."""
 MEET_S = 0.05
 """Lips that meet are together for so long and longer: more than a frame at 25 fps."""
