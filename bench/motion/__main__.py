@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,8 +25,10 @@ from bench.motion.figures import Figure
 from bench.motion.pitch import pitch
 from bench.motion.speech import spoken
 from bench.motion.watch import Watched, watch
-from inference_server.engines.base import BodyLoop
+from inference_server.avatars.portrait.lips import GROWTH, WIDE_MM
+from inference_server.engines.base import BodyLoop, Handle
 from inference_server.engines.portrait import PortraitEngine
+from inference_server.engines.portrait.atlas import parted
 from inference_server.engines.portrait.features import RATE
 from inference_server.lipsync import compare
 from inference_server.lipsync.lips import LipTrack
@@ -34,6 +37,7 @@ from inference_server.lipsync.target import from_phones
 from inference_server.streams.path import BodyPath, segments_of
 from inference_server.streams.prosody import Prosody
 from testing.caller.movie import aligned
+from testing.training.corpus import Clip
 from visavis import portraits
 from visavis.frames import frame_start
 from visavis.playout.idle import idle_path
@@ -71,6 +75,25 @@ def speaking(seen: Watched, pcm: NDArray[np.int16], phones: Sequence[Phone]) -> 
         *figures.blinks(seen),
         figures.gaze(seen),
         figures.brows(seen, tone),
+    ]
+
+
+def asked(drawer: PortraitEngine, handle: Handle, seen: Watched, clip: Clip, fps: Fraction) -> list[Figure]:
+    """The same of the lips that the engine was asked to draw, told beside what Face Mesh sees of them: it misses
+    small openings of drawn faces."""
+    track = drawer.track(handle, fps, 0)
+    track.append(clip.pcm)
+    track.end()
+    mouths = [track.params(k) for k in range(track.ready())]
+    gap = np.array([WIDE_MM * (m.open * parted(m.close, m.fv)) ** GROWTH for m in mouths])
+    times = np.array([frame_start(k, fps) / RATE for k in range(len(mouths))])
+    drawn = replace(seen, times=times, gap=gap, width=np.array([m.width for m in mouths]), lost=0)
+    truth = curves(clip.phones, round((times[-1] + 1) * 100))
+    return [
+        *lips(drawn, clip.phones),
+        figures.speeds(drawn),
+        figures.false_closures(drawn, truth),
+        figures.anticipation(drawn, truth),
     ]
 
 
@@ -130,6 +153,7 @@ def engine(image: Path, seconds: float, fps: int, size: int) -> None:
     found = speaking(seen, clip.pcm, clip.phones)
     path = way[: len(seen.times)]
     show(f"{image.name} speaking, {seconds:.0f} s at {fps} fps", [*found, figures.repeated(path, float(fps))])
+    show("the mouth that was asked for", asked(drawer, handle, seen, clip, rate))
     pictures, path = idling(body, rate, seconds)
     show("idle", still(watch(pictures), path, float(fps)))
     raw = body.frames.nbytes / 1e6

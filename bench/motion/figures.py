@@ -231,7 +231,7 @@ def gaze(seen: Watched) -> Figure:
         "gaze shifts a minute, widest",
         f"{rate:.0f}, {widest:.1f} deg",
         "5 to 15, <= 3",
-        5 <= rate <= 15 and widest <= 3.5,
+        5 <= rate <= 15 and round(widest, 1) <= 3,
     )
 
 

@@ -1,5 +1,6 @@
 """What a face does in a row of pictures: lips by Face Mesh, the head, eyes and brows followed to parts of a pixel.
 
+The lips are the mean of five views of each picture: one alone is off by 30 mm/s and more from picture to picture.
 Points of the head are followed from the first picture by optical flow (Lucas and Kanade 1981), so that a still head
 stands still to a hundredth of a degree. Yaw and pitch are those of a head on a still neck whose nose swings as far;
 how much of that its features show among themselves (parallax), and the roll, are those of the mesh which fits them
@@ -58,6 +59,8 @@ _TEETH = 0.62  # of the cheek's luma: brighter than that between the lips are te
 _RIM_MM = 0.8  # so far the mesh's mouth lies over lips and skin, which are as bright
 _WITHIN = 0.85  # of an eye's outline: without the lashes
 _EYE_MM = 12.0  # radius of an eyeball
+_LIDS = ((159, 145), (386, 374))  # over and under the pupils and as deep; the eyes' corners lie 8 mm behind
+_VIEWS = 5
 _FLOW = {"winSize": (21, 21), "maxLevel": 2}
 
 Signal = NDArray[np.float64]
@@ -102,7 +105,7 @@ class _Reference:
         self.rigid = points[list(_RIGID)]
         self.centre = self.rigid.mean(0)
         self.pupils = np.array([self._pupil(points[list(EYES[side]), :2]) for side in (0, 1)])
-        depth = np.full(2, points[[33, 263], 2].mean())
+        depth = [points[list(lids), 2].mean() for lids in _LIDS]
         flat = np.concatenate([points[list(_BROWS), :2], self.pupils])
         self.others = np.column_stack([flat, np.concatenate([points[list(_BROWS), 2], depth])])
         self.start = np.concatenate([self.rigid[:, :2], flat]).astype(np.float32).reshape(-1, 1, 2)
@@ -150,7 +153,7 @@ def watch(pictures: Iterable[tuple[float, Rgb]]) -> Watched:
             reference = _Reference(rgb, mesh, face)
         return _row(rgb, face, reference)
 
-    rows, lost = face_rows(mesh, pictures, measure)
+    rows, lost = face_rows(mesh, pictures, measure, views=_VIEWS)
     table = np.array(rows)
     table[:, 1] = np.maximum(
         table[:, 1] - np.median(table[:_AT_REST, 1]), 0.0

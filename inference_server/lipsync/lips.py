@@ -49,16 +49,18 @@ def face_rows(
     mesh: FaceMesh,
     pictures: Iterable[tuple[float, NDArray[np.uint8]]],
     measure: Callable[[NDArray[np.uint8], FaceLandmarks], Iterable[float]],
+    views: int = 1,
 ) -> tuple[list[list[float]], int]:
     """The time of each picture and what ``measure`` reads of its largest face, and how many had none.
 
-    Raises ``ValueError`` when there are too few with one.
+    ``views``: of each face, whose mean is read (``FaceMesh.follow``). Raises ``ValueError`` when there are too few
+    with one.
     """
     face: FaceLandmarks | None = None
     rows: list[list[float]] = []
     lost = 0
     for at, rgb in pictures:
-        face = mesh.follow(rgb, face) if face is not None else None
+        face = mesh.follow(rgb, face, views=views) if face is not None else None
         if face is None:
             found = mesh.detect(rgb)
             face = found[0] if found else None

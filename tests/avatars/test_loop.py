@@ -115,10 +115,18 @@ def test_heads_turn_nod_and_tilt_and_eyes_stay_within_three_degrees() -> None:
     poses = motion.poses(FPS, 1)
     yaw, pitch, roll = np.degrees(np.ptp(poses.moves[:, [3, 4, 2]], axis=0))
     assert yaw > 6 and pitch > 6 and roll > 2
-    assert np.abs(poses.gaze).max() <= 3
+    assert np.hypot(*poses.gaze.T).max() < 3
     spectrum = np.abs(np.fft.rfft(poses.moves * np.hanning(len(poses.moves))[:, None], axis=0)) ** 2
     quick = np.fft.rfftfreq(len(poses.moves), 1 / 25) > 3
     assert (spectrum[quick].sum(0) < 0.05 * spectrum.sum(0)).all()
+
+
+def test_eyes_reach_their_widest_softly() -> None:
+    asked = np.linspace(0, 9, 200)
+    way = np.hypot(*motion._within(np.outer(asked, [0.6, 0.8]), 3.0).T)
+    assert way[20] == pytest.approx(asked[20], rel=0.01) and 2.9 < way[-1] < 3
+    steps = np.diff(way)
+    assert (steps > 0).all() and (np.diff(steps) < 1e-9).all()
 
 
 def test_the_same_bits_every_time() -> None:

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
+import cv2
 import numpy as np
+import pytest
 
+from bench.lipsync.engine import prepare
 from bench.motion import figures
+from bench.motion.__main__ import asked
 from bench.motion.pitch import pitch
-from bench.motion.watch import Watched
+from bench.motion.speech import spoken
+from bench.motion.watch import Watched, watch
+from inference_server.avatars.loop import make_loop
+from inference_server.avatars.portrait import motion
+from inference_server.avatars.portrait.image import load_image
+from inference_server.engines.base import BodyLoop
+from inference_server.engines.portrait import PortraitEngine
 from inference_server.lipsync.phones import Phone, curves
+from visavis.portraits import CAST
+from visavis.rgb import to_rgb
 
 N = 1500
 
@@ -79,6 +92,49 @@ def test_blinks_are_counted_and_their_lids_judged() -> None:
     assert count.met and dark.met
     luma[50:53] = 0.3
     assert not figures.blinks(replace(still(), lids=lids, lid_luma=luma))[1].met
+
+
+def test_eyes_that_look_wide_are_told() -> None:
+    gaze = np.zeros((N, 2))
+    gaze[100:140, 0] = 2.9
+    assert figures.gaze(replace(still(), gaze=gaze)).value.endswith("2.9 deg")
+    for widest, met in ((2.9, True), (3.2, False)):
+        for start in range(100, 1400, 200):
+            gaze[start : start + 40, 0] = widest
+        assert figures.gaze(replace(still(), gaze=gaze)).met is met
+
+
+def test_eyes_that_are_still_in_a_head_that_turns_are_seen_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = motion.poses(Fraction(5), 1)
+    fixed = replace(made, gaze=np.zeros_like(made.gaze), lids=np.zeros_like(made.lids))
+    monkeypatch.setattr(motion, "poses", lambda fps, frame_bytes: fixed)
+    picture = load_image(CAST["lumi"].read_bytes())
+    *_, body = make_loop(picture, body_id="e", width=512, height=512, fps=Fraction(5), fit="crop")
+    assert isinstance(body, BodyLoop)
+    seen = watch((k / 5, to_rgb(body.frame(k), 512, 512)) for k in range(len(body)))
+    assert np.ptp(seen.head[:, 0]) > 10 and np.ptp(seen.head[:, 1]) > 8
+    assert np.nanmax(np.abs(seen.gaze)) < 2.6
+
+
+def test_a_still_mouth_that_is_moved_about_hardly_seems_to_open() -> None:
+    picture = cv2.resize(load_image(CAST["amara"].read_bytes()), (512, 512), interpolation=cv2.INTER_AREA)
+    rng = np.random.default_rng(1)
+    moved = [
+        cv2.warpAffine(picture, np.array([[1, 0, x], [0, 1, y]]), (512, 512), borderMode=cv2.BORDER_REPLICATE)
+        for x, y in rng.uniform(-4, 4, (40, 2))
+    ]
+    seen = watch((k / 25, np.asarray(rgb, np.uint8)) for k, rgb in enumerate(moved))
+    assert seen.gap.std() < 0.5  # mm
+
+
+def test_the_lips_that_are_asked_for_are_judged_beside_those_that_are_seen() -> None:
+    engine = PortraitEngine({})
+    handle, _ = prepare(engine, CAST["lumi"], Fraction(25), 256)
+    clip = spoken(6)
+    told = asked(engine, handle, still(), clip, Fraction(25))
+    values = {figure.name: figure for figure in told}
+    assert values["r0 against the phones"].met and values["lag of the lips"].met
+    assert values["lip steps over 150 / 225 mm/s"].value == "0.0% / 0.00%"
 
 
 def test_the_pitch_of_a_buzz_is_found_and_a_chin_that_follows_it() -> None:

@@ -8,14 +8,21 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from inference_server.engines.portrait.articulation import AHEAD_S, SPEED, Articulation
+from inference_server.avatars.portrait.lips import GROWTH, WIDE_MM
+from inference_server.engines.portrait.articulation import (
+    AHEAD_S,
+    LIPS_PART,
+    NARROW,
+    SPEED,
+    Articulation,
+    frames_ahead,
+)
 from inference_server.engines.portrait.atlas import parted
 from inference_server.engines.portrait.visemes import FIRM, REST, MouthParams, VisemeTrack, _is_firm
 from tests.portrait.test_visemes_speech import spoken
 from visavis.frames import frame_start
 
 FPS = Fraction(25)
-FRAME_MM = 15.0
 
 
 class Said(VisemeTrack):
@@ -53,9 +60,9 @@ LABIAL = MouthParams(0.4, 0.0, 0.95, 0.0, False)
 def test_no_step_is_quicker_than_lips_are(fps: int) -> None:
     rng = np.random.default_rng(1)
     said = [vowel(float(o)) if o > 0.15 else LABIAL for o in rng.uniform(0, 1, 400)]
-    steps = np.abs(np.diff(openings(lips(said, Fraction(fps)))))
+    millimetres = WIDE_MM * np.array(openings(lips(said, Fraction(fps)))) ** GROWTH
     ahead = int(AHEAD_S * fps)
-    assert steps.max() <= max(SPEED / fps, 1 / (ahead + 1)) + 1e-6
+    assert np.abs(np.diff(millimetres)).max() <= max(SPEED / fps, WIDE_MM / (ahead + 1)) + 1e-6
 
 
 def test_lips_meet_for_every_labial() -> None:
@@ -70,6 +77,42 @@ def test_lips_part_before_the_voice_unless_it_begins_with_closed_ones() -> None:
     assert 0.1 <= told[8].open < told[9].open < 1
     labial = openings(lips([REST] * 10 + [LABIAL] * 2 + [vowel()] * 6))
     assert labial[8:12] == pytest.approx([0, 0, 0, 0])
+
+
+def test_lips_that_meet_for_a_frame_stay_near_for_another() -> None:
+    narrower = openings(lips([vowel(0.6)] * 6 + [LABIAL] + [vowel(0.4)] * 6))
+    assert narrower[6] == pytest.approx(0) and narrower[7] == pytest.approx(LIPS_PART)
+    assert narrower[8] > 0.3
+    wider = openings(lips([vowel(0.4)] * 6 + [LABIAL] + [vowel(0.6)] * 6))
+    assert wider[6] == pytest.approx(0) and wider[7] > 0.3
+    longer = openings(lips([vowel(0.6)] * 6 + [LABIAL] * 2 + [vowel(0.4)] * 6))
+    assert longer[6:8] == pytest.approx([0, 0]) and longer[8] > 0.3
+    slow = openings(lips([vowel(0.6)] * 6 + [LABIAL] + [vowel(0.4)] * 6, Fraction(12)))
+    assert slow[6] == pytest.approx(0) and slow[7] > 0.3
+
+
+def test_a_sound_of_one_frame_that_is_no_labial_does_not_shut_the_lips() -> None:
+    falling, rising = [vowel(0.7)] * 4 + [vowel(0.4)], [vowel(0.3)] * 4
+    assert openings(lips([*falling, vowel(0.02), *rising]))[5] == pytest.approx(NARROW)
+    assert openings(lips([*falling, vowel(0.02), vowel(0.02), *rising]))[5] < 0.15
+
+
+def test_corners_of_the_mouth_ease_over_the_frames_beside() -> None:
+    spread, rounded = vowel(0.5)._replace(width=0.8), vowel(0.5)._replace(width=-0.8)
+    widths = [mouth.width for mouth in lips([spread] * 6 + [rounded] * 6)]
+    assert widths[4:8] == pytest.approx([0.8, 0.4, -0.4, -0.8])
+
+
+@pytest.mark.parametrize("fps", [12, 25, 50])
+def test_a_mouth_depends_on_no_frame_beyond_those_it_waits_for(fps: int) -> None:
+    rng = np.random.default_rng(2)
+    said = [vowel(float(o)) if o > 0.15 else LABIAL for o in rng.uniform(0, 1, 300)]
+    for start in range(20, 300, 40):
+        said[start : start + 4] = [REST] * 4
+    whole, rate = lips(said, Fraction(fps)), Fraction(fps)
+    ahead = frames_ahead(rate)
+    for k in range(len(said) - ahead):
+        assert Articulation(Said(said[: k + ahead + 1]), rate).params(k) == whole[k]
 
 
 def test_a_steady_mouth_stays_as_it_is() -> None:

@@ -25,6 +25,10 @@ CHIN = (18, 83, 313, 182, 406, 200, 201, 421, 194, 418, 204, 424, 208, 428, 199,
 JAW = (132, 361, 93, 323, 152, 148, 377, 176, 400, 149, 378, 150, 379, 136, 365, 172, 397, 58, 288)
 
 
+WIDE_MM, GROWTH = 15.0, 0.95
+"""Lips that are ``open`` 0..1 stand ``WIDE_MM * open**GROWTH`` millimetres apart, where they are not rounded."""
+
+
 @dataclass(frozen=True)
 class Pose:
     """``open`` 0..1, ``width`` -1 round to 1 spread, ``press`` 0..1 lips pressed together, ``fv`` 0..1."""
@@ -115,7 +119,7 @@ class MouthWarp:
     def lips(self, pose: Pose) -> LipContours:
         """The contours in a pose."""
         rounding, spread = max(-pose.width, 0.0), max(pose.width, 0.0)
-        gap = 15.0 * pose.open**0.95 * (1 - 0.1 * rounding) + 1.2 * rounding * (1 - pose.press)
+        gap = WIDE_MM * pose.open**GROWTH * (1 - 0.1 * rounding) + 1.2 * rounding * (1 - pose.press)
         jaw = 0.80 * gap * (1 - 0.25 * rounding)
         active = min(1.0, pose.open / 0.25 + rounding + 0.5 * pose.press + pose.fv)
         pull = 0.37 - 0.12 * self.broad  # a smile's deep folds would buckle

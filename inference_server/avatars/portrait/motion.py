@@ -28,6 +28,7 @@ _ROUNDS = 4  # in which the depth of what is seen at a place is found
 _FINE = 4  # the same where the depth is known
 _BLINK_SHAPE = ((0.0, 0.0), (0.045, 0.42), (0.09, 1.0), (0.13, 1.0), (0.2, 0.6), (0.27, 0.2), (0.34, 0.0))
 _COUNTER = 0.5  # of the head's turn: so far the eyes turn back, to keep looking at who is spoken with
+_WIDEST = 3.0  # degrees in the head: who looks further turns the head
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def _poses(segment: Segment, fps: Fraction) -> tuple[NDArray[np.float64], ...]:
     moves = np.outer(_rise(t, 0, middle), pose)
     start, right, down = segment.look
     away = t > start  # within a picture: a saccade takes 30 ms
-    gaze = np.clip(np.outer(away, [right, down]) - _COUNTER * np.degrees(moves[:, 3:5]), -3, 3)
+    gaze = _within(np.outer(away, [right, down]) - _COUNTER * np.degrees(moves[:, 3:5]), _WIDEST)
     start, height = segment.brows
     brows = height * _rise(t, start, middle)
     breath = segment.breath * _rise(t, 0, middle)
@@ -148,6 +149,13 @@ def _poses(segment: Segment, fps: Fraction) -> tuple[NDArray[np.float64], ...]:
         lids = np.maximum(lids, np.interp(whole - start, times, values, 0, 0))
     there_and_back = np.concatenate((np.arange(half + 1), np.arange(half - 1, 0, -1)))
     return moves[there_and_back], lids, gaze[there_and_back], brows[there_and_back], breath[there_and_back]
+
+
+def _within(angles: NDArray[np.float64], widest: float) -> NDArray[np.float64]:
+    """Angles ``(n, 2)`` that never reach ``widest``: small ones stay as they are, wide ones come near it softly."""
+    size = np.hypot(*angles.T) / widest
+    out: NDArray[np.float64] = angles / ((1 + size**4) ** 0.25)[:, None]
+    return out
 
 
 def _rise(t: NDArray[np.float64], start: float, end: float) -> NDArray[np.float64]:
