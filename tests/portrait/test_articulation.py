@@ -103,10 +103,14 @@ def test_corners_of_the_mouth_ease_over_the_frames_beside() -> None:
     assert widths[4:8] == pytest.approx([0.8, 0.4, -0.4, -0.8])
 
 
-@pytest.mark.parametrize("fps", [12, 25, 50])
+@pytest.mark.parametrize("fps", [12, 15, 24, 25, 30, 50, 60])
 def test_a_mouth_depends_on_no_frame_beyond_those_it_waits_for(fps: int) -> None:
     rng = np.random.default_rng(2)
-    said = [vowel(float(o)) if o > 0.15 else LABIAL for o in rng.uniform(0, 1, 300)]
+    bites = np.where(rng.uniform(0, 1, 300) > 0.6, rng.uniform(0.5, 1, 300), 0)
+    said = [
+        vowel(float(o))._replace(fv=float(fv)) if o > 0.15 else LABIAL
+        for o, fv in zip(rng.uniform(0, 1, 300), bites, strict=True)
+    ]
     for start in range(20, 300, 40):
         said[start : start + 4] = [REST] * 4
     whole, rate = lips(said, Fraction(fps)), Fraction(fps)

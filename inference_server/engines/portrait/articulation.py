@@ -74,7 +74,7 @@ class Articulation:
         width = self._eased_width(k)
         if now.silent:
             width = max((self._weight(d) * m.width for d, m in enumerate(after, 1)), key=abs)
-        bite = self._bite(k)
+        bite = self._bite(k, last)
         left = parted(now.close, bite)
         return MouthParams(opening / left if left > 0.01 else 0.0, width, now.close, bite, False)
 
@@ -97,7 +97,7 @@ class Articulation:
         if self._brief and self._meet(k - 1) and not self._meet(k - 2):
             sooner = now.open > self._at(k - 2).open + SOONER
             return wanted if sooner else min(wanted, LIPS_PART)
-        if k < last and wanted < NARROW and parted(now.close, self._bite(k)) == 1:
+        if k < last and wanted < NARROW and parted(now.close, self._bite(k, last)) == 1:
             return max(wanted, min(self._wanted(k - 1, last), self._wanted(k + 1, last), NARROW))
         return wanted
 
@@ -112,7 +112,7 @@ class Articulation:
             opening = max(opening, share * self._weight(d) * free * mouth.open)
             if not mouth.silent:
                 opening = max(opening, least * free)
-        return opening * parted(now.close, self._bite(k))
+        return opening * parted(now.close, self._bite(k, last))
 
     def _meet(self, k: int) -> bool:
         """Whether the lips press together in a frame."""
@@ -133,8 +133,9 @@ class Articulation:
             known = self._heard[k] = mouth._replace(open=min(1.0, mouth.open * self._gain))
         return known
 
-    def _bite(self, k: int) -> float:
-        """How far the lip gets to the teeth: no further than in a frame beside (a lone one is most often a th)."""
-        beside = max(self._at(k - 1).fv, self._at(k + 1).fv if self._ahead else 1.0)
+    def _bite(self, k: int, last: int) -> float:
+        """How far the lip gets to the teeth: no further than in a frame beside (a lone one is most often a th), as
+        far as those up to ``last`` tell."""
+        beside = max(self._at(k - 1).fv, self._at(k + 1).fv if k < last else 1.0)
         bite = min(self._at(k).fv, beside)
         return bite if bite >= SURE_BITE else 0.0
