@@ -67,7 +67,7 @@ class ArgumentsSchema:
             if len(data) > MOST_BYTES:
                 raise AssistantError(f"the arguments are longer than {MOST_BYTES} bytes: write shorter ones")
             wrong = best_match(islice(self._validator.iter_errors(arguments), _MOST_ERRORS))
-        except (_TooCostly, RecursionError):
+        except (_TooCostly, RecursionError, OverflowError):  # the last by a whole number beyond every float
             raise AssistantError("the arguments take too long to check: write simpler ones") from None
         except ValueError:
             raise AssistantError("the arguments cannot be written as JSON: correct them") from None

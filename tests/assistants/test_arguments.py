@@ -91,6 +91,7 @@ def tree(depth: int) -> dict[str, Any]:
         ({"anyOf": [{"properties": {"a": {"$ref": "#"}}}] * 8, "not": {"required": ["z"]}}, None),
         ({"properties": {"a": {"uniqueItems": True}}}, {"a": [*range(300), "x"]}),
         ({"$schema": "http://json-schema.org/draft-07/schema#", "$ref": "#"}, {}),
+        ({"properties": {"a": {"multipleOf": 0.5}}}, {"a": 10**400}),
     ],
 )
 def test_what_costs_too_much_to_check_is_not_checked(
