@@ -75,6 +75,9 @@ class HttpTool:
         that are not what the schema says nobody is asked."""
         content = self._arguments.written(arguments)
         url = httpx.URL(self._settings.url)
+        headers = httpx.Headers({"content-type": "application/json"})
+        headers.update(self._settings.headers)
+        headers["host"] = url.netloc.decode()
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 address = await self._address(url)
@@ -84,11 +87,7 @@ class HttpTool:
                         "POST",
                         url.copy_with(host=address),
                         content=content,
-                        headers={
-                            "content-type": "application/json",
-                            **self._settings.headers,
-                            "host": url.netloc.decode(),
-                        },
+                        headers=headers,
                         extensions={"sni_hostname": url.host},
                     )
                     response = await client.send(request, stream=True)

@@ -51,6 +51,15 @@ async def test_it_is_asked_by_the_address_that_was_checked() -> None:
     assert request.headers["content-type"] == "application/json"
 
 
+async def test_headers_that_are_set_take_the_place_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    weather, asked = tool(httpx.Response(200, text="sunny"), "93.184.216.34")
+    kind = "application/json; charset=utf-8"
+    monkeypatch.setattr(SETTINGS, "headers", {"Content-Type": kind, "Host": "other.example.com"})
+    assert await weather.use({}) == "sunny"
+    assert asked[0].headers.get_list("content-type") == [kind]
+    assert asked[0].headers.get_list("host") == ["api.example.com"]
+
+
 @pytest.mark.parametrize(
     "address",
     ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "fd00::1", "0.0.0.0", "::ffff:10.0.0.1", "224.0.0.1"],
