@@ -62,10 +62,10 @@ class KeptRecordings:
         """Files that are whole and not where they belong yet."""
         return self._to_move.qsize() + self._moving
 
-    def keep(self, part: RecordingPart) -> None:
-        """A part that grows, or is whole or cut; these are moved."""
+    def keep(self, part: RecordingPart, move: bool = True) -> None:
+        """A part that grows, or is whole or cut; these are moved, if they may be by now."""
         self._archive.keep_recording(part)
-        if part.state != "recording":
+        if part.state != "recording" and move:
             self._to_move.put_nowait(part)
 
     def drop(self, part: RecordingPart) -> None:

@@ -291,7 +291,7 @@ class Recordings:
         self.octets += max(0, part.size - (before.size if before else 0))
         tape.parts[state.number] = part
         tape.number = max(tape.number, state.number)
-        self.kept.keep(part)
+        self.kept.keep(part, move=tape.announced)
         if first:
             tape.call.tell("recording_started", {}, recording_id=part.recording_id)
 
@@ -302,7 +302,7 @@ class Recordings:
                 seconds = max(0.0, round(tape.time_of(tape.last_piece + 1) - part.began_at, 3))
                 size, _ = self._store.written(f"{part.recording_id}.mp4")
                 cut = tape.parts[number] = replace(part, state="cut", seconds=seconds, size=size)
-                self.kept.keep(cut)
+                self.kept.keep(cut, move=tape.announced)
         if self._ending.get(tape.call.call_id) is tape:
             self._stopped(tape, reason)
 
@@ -335,7 +335,11 @@ class Recordings:
             turn = tape.announcement
             assert turn is not None
             await turn.done.wait()
-            if tape.announced or self._tapes.get(call_id) is not tape:
+            if tape.announced and not tape.dropped:
+                for part in tape.parts.values():  # that were over before
+                    self.kept.keep(part)
+                return
+            if self._tapes.get(call_id) is not tape:
                 return
             reason = turn.reason or (
                 "it was spoken over" if turn.state == "interrupted" else "it has no sound"

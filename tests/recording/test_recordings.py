@@ -553,6 +553,35 @@ async def test_what_was_erased_while_it_waited_is_moved_nowhere(make: Make) -> N
     assert store.taken == ["c2-1.mp4"] and not (place.folder / "c1-1.mp4").exists()
 
 
+@pytest.mark.parametrize("heard", [True, False])
+async def test_nothing_is_moved_before_its_announcement_was_heard(make: Make, heard: bool) -> None:
+    """A bucket may keep versions of what is erased there."""
+    place = make(RecordingSettings(announcement="This call is recorded."))
+    call = answered_call(VoiceByLanguage({"en": Voice}), place.bus, Peer())
+    call._language = "en"
+    store = place.recordings._store = place.recordings.kept.store = Bucket(place.folder)
+    place.supervisor.keep("moving", place.recordings.kept._move)
+    place.recordings.record(call)
+    place.part(over=True, seconds=1.0)  # its picture has another size now
+    place.part(2, over=False)
+    await until(lambda: len(call.turns) == 1 and place.archive.status.waiting == 0)
+    await asyncio.sleep(0.02)
+    assert store.taken == []
+    report(call, "started", 1)
+    if heard:
+        report(call, "finished", 1, 100.0)
+        await until(lambda: store.taken == ["c1-1.mp4"])
+    call.on_end(ENDED)
+    place.part(2, over=True, seconds=4.0)
+    await asyncio.sleep(0.02)
+    place.recordings._take(RecordingEnded("c1"))
+    if heard:
+        await until(lambda: store.taken == ["c1-1.mp4", "c1-2.mp4"])
+    await until(lambda: place.recordings.kept.waiting == 0)
+    assert [each.number for each in await place.listed()] == ([2, 1] if heard else [])
+    assert heard or store.taken == []
+
+
 async def test_a_recording_that_is_being_closed_is_not_erased_before(make: Make) -> None:
     place = make()
     call = place.call()
