@@ -31,7 +31,8 @@ class _TooCostly(Exception):
 
 class ArgumentsSchema:
     """``schema`` is JSON Schema, draft 2020-12 unless its ``$schema`` names an earlier one, of an object. ``$ref``
-    leads to places within it alone: nothing is ever fetched. ``format`` is not checked.
+    leads to places within it alone: nothing is ever fetched. ``format`` is not checked. What is bounded is how many
+    keywords are applied, not how long a ``pattern`` looks for a match.
 
     Raises ``ValueError`` with one sentence where it is no such schema.
     """
