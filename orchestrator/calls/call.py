@@ -171,8 +171,9 @@ class Call:
 
     def announce(self, what: str | AsyncIterator[PCM], rate: int = 0) -> TurnRecord:
         """Say a text, or play a sound of ``rate``, that is no part of what is said. Raises as :meth:`say`."""
+        turn = self.say(what, self._language) if isinstance(what, str) else self.play(what, rate)
         self._announced += 1
-        return self.say(what, self._language) if isinstance(what, str) else self.play(what, rate)
+        return turn
 
     def unkept(self, since: float) -> bool:
         """Whether what was said since then (seconds since the epoch) is in no recording and no transcript."""

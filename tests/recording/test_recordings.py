@@ -368,6 +368,8 @@ async def test_no_recording_begins_where_nobody_can_announce_it(make: Make) -> N
         place.recordings.record(call)
     place.recordings.begun(call)
     assert place.recordings.state_of("c1") == "off" and place.sent(Record) == []
+    call.play(Voice().stream("", ""), 8000)
+    assert call.spoken
 
 
 async def test_what_was_announced_is_kept(make: Make) -> None:
