@@ -144,15 +144,22 @@ class KeptRecordings:
             await asyncio.sleep(_RETENTION_S)
 
     async def _sweep(self) -> None:
-        for part in await self._archive.unfinished(self.store.place):
-            size, at = self.store.written(f"{part.recording_id}.mp4")
-            elsewhere = self.store.moves and not at and time.time() - part.began_at < _LONGEST_S
-            if not (elsewhere or self._under_way(part.call_id)):
-                seconds = max(0.0, round(at - part.began_at, 3))
-                self._archive.keep_recording(replace(part, state="cut", size=size, seconds=seconds))
+        here = self.store.place
+        for place in {here} | self.store.places:
+            for part in await self._archive.unfinished(place):
+                size, at = self.store.written(f"{part.recording_id}.mp4")
+                elsewhere = self.store.moves and not at and time.time() - part.began_at < _LONGEST_S
+                if not (elsewhere or self._under_way(part.call_id)):
+                    seconds = max(0.0, round(at - part.began_at, 3))
+                    self._archive.keep_recording(replace(part, state="cut", size=size, seconds=seconds))
         if self.store.moves:
+            from_before = self.store.places - {here}  # the folder, where there was no bucket yet
             for part in await self._archive.recordings(10_000):
-                if part.state != "recording" and self.store.written(f"{part.recording_id}.mp4")[0]:
+                if part.state == "recording":
+                    continue
+                if part.place in from_before:
+                    self._archive.keep_recording(replace(part, place=here))
+                if self.store.written(f"{part.recording_id}.mp4")[0]:
                     self._to_move.put_nowait(part)
         else:
             await self._find_unlisted()

@@ -541,6 +541,26 @@ async def test_what_another_orchestrator_records_into_the_same_store_is_left_alo
     assert found == {"c1": "recording", "c2": "cut", "c3": "cut"}  # nobody finishes the last one any more
 
 
+async def test_what_was_recorded_before_there_was_a_bucket_is_moved_erased_and_ends_there(make: Make) -> None:
+    place = make()
+    folder = place.recordings.kept.store.place
+    store = place.recordings._store = place.recordings.kept.store = Bucket(place.folder)
+    for number, state in ((1, "whole"), (2, "recording")):
+        place.archive.keep_recording(part(number, time.time() - 2 * 86_400, 50, folder, state))
+        (place.folder / f"c{number}-1.mp4").write_bytes(bytes(50))
+    place.archive.keep_recording(part(3, 1000.0, 50, "folder of another"))
+    await until(lambda: place.archive.status.waiting == 0)
+    await place.recordings.kept._sweep()
+    found = {each.call_id: (each.place, each.state) for each in await place.listed()}
+    assert found == {
+        "c1": ("s3://calls", "whole"),
+        "c2": ("s3://calls", "cut"),
+        "c3": ("folder of another", "whole"),
+    }
+    place.supervisor.keep("moving", place.recordings.kept._move)
+    await until(lambda: sorted(store.taken) == ["c1-1.mp4", "c2-1.mp4"])
+
+
 async def test_what_was_erased_while_it_waited_is_moved_nowhere(make: Make) -> None:
     place = make()
     store = place.recordings.kept.store = Bucket(place.folder)
