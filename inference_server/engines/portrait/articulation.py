@@ -52,7 +52,7 @@ class Articulation:
         self._ahead = frames_ahead(fps)
         self._step = max(SPEED / WIDE_MM / float(fps), 1 / (self._ahead + 1))
         self._behind = math.ceil(1 / self._step - 1e-9)
-        self._brief = 1 / fps < MEET_S
+        self._brief = float(1 / fps) < MEET_S
         self._heard: dict[int, MouthParams] = {}
 
     def ready(self) -> int:
