@@ -71,11 +71,11 @@ async def _turns(api: httpx.AsyncClient, call_id: str) -> int:
 
 
 async def _until(api: httpx.AsyncClient, call_id: str, number: int, state: str) -> None:
-    """Until the turn of this number, and not one that was dropped in silence, is in this state."""
+    """Until the turn of this number or a later one, and not one that was dropped in silence, is in this state."""
     async with asyncio.timeout(ANSWER_S):
         while True:
             call = (await api.get(f"/v1/calls/{call_id}")).raise_for_status().json()
             heard = [turn for turn in call["turns"] if turn["state"] == "speaking" or turn["heard_ms"]]
-            if len(heard) >= number and heard[number - 1]["state"] == state:
+            if any(turn["state"] == state for turn in heard[number - 1 :]):
                 return
             await asyncio.sleep(0.05)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ async def test_the_key_file_of_recordings_encrypts_what_an_orchestrator_keeps(tm
     file.write_bytes(KEY)
     app = App(Settings(data_dir=tmp_path / "data", recording_key_file=file))
     app.archive.start(app.supervisor)
-    app.archive.keep_entry("c1", said(1, "my diagnosis is a secret"))
+    app.archive.keep_entry("c1", said(1, "my diagnosis is a secret", time.time()))
     await until(lambda: app.archive.status.state == "ready" and app.archive.status.waiting == 0)
     await app.archive.close()
     await app.supervisor.close()
