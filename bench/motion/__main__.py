@@ -25,7 +25,7 @@ from bench.motion.figures import Figure
 from bench.motion.pitch import pitch
 from bench.motion.speech import spoken
 from bench.motion.watch import Watched, watch
-from inference_server.avatars.portrait.lips import GROWTH, WIDE_MM
+from inference_server.avatars.portrait.lips import gap_mm
 from inference_server.engines.base import BodyLoop, Handle
 from inference_server.engines.portrait import PortraitEngine
 from inference_server.engines.portrait.atlas import parted
@@ -85,7 +85,7 @@ def asked(drawer: PortraitEngine, handle: Handle, seen: Watched, clip: Clip, fps
     track.append(clip.pcm)
     track.end()
     mouths = [track.params(k) for k in range(track.ready())]
-    gap = np.array([WIDE_MM * (m.open * parted(m.close, m.fv)) ** GROWTH for m in mouths])
+    gap = np.array([gap_mm(m.open * parted(m.close, m.fv)) for m in mouths])
     times = np.array([frame_start(k, fps) / RATE for k in range(len(mouths))])
     drawn = replace(seen, times=times, gap=gap, width=np.array([m.width for m in mouths]), lost=0)
     truth = curves(clip.phones, round((times[-1] + 1) * 100))

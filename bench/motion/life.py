@@ -16,12 +16,9 @@ from numpy.typing import NDArray
 
 from bench.lipsync.engine import prepare, render
 from bench.motion.__main__ import idling, spoken_on
-from bench.motion.speech import TEXT, VOICE
+from bench.motion.speech import TEXT, sentence
 from inference_server.avatars.portrait import motion
 from inference_server.engines.portrait import PortraitEngine
-from testing.training import espeak
-from testing.training.corpus import Clip, to_16k
-from testing.training.dataset import padded
 from visavis.rgb import to_rgb
 
 FPS = Fraction(25)
@@ -48,8 +45,7 @@ def sheet(face: Path) -> Rgb:
     """RGB, :data:`WIDTH` wide."""
     engine = PortraitEngine({})
     handle, body = prepare(engine, face, FPS)
-    pcm, rate, sounds = espeak.speak(f"{TEXT[1]} {TEXT[4]}", VOICE, 160, 150)
-    said = padded(Clip(to_16k(pcm, rate), sounds)).pcm
+    said = sentence(f"{TEXT[1]} {TEXT[4]}", 160, 150).pcm
     speaking = [p for _, p in render(engine, handle, body, said, FPS, spoken_on(body, said, FPS).__getitem__)]
     resting = [p for _, p in idling(body, FPS, 20)[0]]
     lids = motion.poses(FPS, body.width * body.height * 3 // 2).lids

@@ -21,11 +21,8 @@ from numpy.typing import NDArray
 
 from bench.lipsync.engine import prepare, render
 from bench.motion.__main__ import spoken_on
-from bench.motion.speech import TEXT, VOICE
+from bench.motion.speech import TEXT, sentence
 from inference_server.engines.portrait import PortraitEngine
-from testing.training import espeak
-from testing.training.corpus import Clip, to_16k
-from testing.training.dataset import padded
 
 FPS = Fraction(25)
 SENTENCES = 10
@@ -56,11 +53,10 @@ def strips(folder: Path, faces: list[Path]) -> None:
     for face in faces:
         engine = PortraitEngine({})
         handle, body = prepare(engine, face, FPS)
-        for number, sentence in enumerate(TEXT[:SENTENCES]):
-            pcm, rate, sounds = espeak.speak(sentence, VOICE, 155 + 8 * (number % 3), 150)
-            clip = padded(Clip(to_16k(pcm, rate), sounds))
-            path = spoken_on(body, clip.pcm, FPS)
-            drawn = strip([rgb for _, rgb in render(engine, handle, body, clip.pcm, FPS, path.__getitem__)])
+        for number, text in enumerate(TEXT[:SENTENCES]):
+            pcm = sentence(text, 155 + 8 * (number % 3), 150).pcm
+            path = spoken_on(body, pcm, FPS)
+            drawn = strip([rgb for _, rgb in render(engine, handle, body, pcm, FPS, path.__getitem__)])
             cv2.imwrite(str(folder / f"{face.stem}-{number}.png"), drawn[:, :, ::-1])
 
 

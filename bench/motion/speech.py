@@ -33,16 +33,19 @@ TEXT = (
 GAPS_S = (0.0, 0.25, 0.6, 0.1, 0.4)  # of further silence after a sentence, in turn
 
 
+def sentence(text: str, wpm: int, pitch: int, voice: str = VOICE) -> Clip:
+    """One text, at so many words a minute and eSpeak's pitch, with silence around it."""
+    pcm, rate, sounds = espeak.speak(text, voice, wpm, pitch)
+    return padded(Clip(to_16k(pcm, rate), sounds))
+
+
 def spoken(seconds: float, voice: str = VOICE) -> Clip:
     """Up to so many seconds of :data:`TEXT`, again in another pitch after its end."""
     parts: list[NDArray[np.int16]] = []
     phones: list[Phone] = []
     at, said = 0.0, 0
     while at < seconds:
-        pcm, rate, sounds = espeak.speak(
-            TEXT[said % len(TEXT)], voice, 155 + 8 * (said % 3), 48 + 3 * (said // len(TEXT))
-        )
-        clip = padded(Clip(to_16k(pcm, rate), sounds))
+        clip = sentence(TEXT[said % len(TEXT)], 155 + 8 * (said % 3), 48 + 3 * (said // len(TEXT)), voice)
         parts += [clip.pcm, np.zeros(round(GAPS_S[said % len(GAPS_S)] * RATE), np.int16)]
         phones += [Phone(p.symbol, p.start + at, p.end + at) for p in clip.phones]
         at += (len(parts[-2]) + len(parts[-1])) / RATE

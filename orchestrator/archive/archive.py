@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from orchestrator.archive.backlog import Backlog
-from orchestrator.archive.database import ANSWER_S, Database, DatabaseAway, Unwritable
+from orchestrator.archive.database import ANSWER_S, DAY_S, Database, DatabaseAway, Unwritable
 from orchestrator.archive.entries import (
     Entry,
     KeptEntry,
@@ -33,7 +33,6 @@ _AGAIN_S = (0.5, 15.0, 60.0)
 _BATCH = 500
 _RETENTION_S = 600.0
 _LAST_WRITE_S = 3.0
-DAY_S = 86_400.0
 REFUSED_SHARE = 10
 
 

@@ -30,7 +30,7 @@ ANSWER_S = 5
 _MIGRATING = 0x56495341
 """PostgreSQL's advisory lock of whoever brings the tables up to date."""
 _BATCH = 500
-_DAY_S = 86_400.0
+DAY_S = 86_400.0
 
 
 class DatabaseAway(Exception):
@@ -189,7 +189,7 @@ class Database:
             due += self._oldest(connection, place, sa.true(), beyond=most)
             due += self._oldest(connection, place, refused, beyond=most_refused)
             if before is not None:
-                due += connection.scalars(_left_behind(before - _DAY_S, place))
+                due += connection.scalars(_left_behind(before - DAY_S, place))
         return list(dict.fromkeys(due))
 
     def close(self) -> None:

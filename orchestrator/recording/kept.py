@@ -145,7 +145,8 @@ class KeptRecordings:
 
     async def _sweep(self) -> None:
         here = self.store.place
-        for place in {here} | self.store.places:
+        places = self.store.places
+        for place in places:
             for part in await self._archive.unfinished(place):
                 size, at = self.store.written(f"{part.recording_id}.mp4")
                 elsewhere = self.store.moves and not at and time.time() - part.began_at < _LONGEST_S
@@ -153,7 +154,7 @@ class KeptRecordings:
                     seconds = max(0.0, round(at - part.began_at, 3))
                     self._archive.keep_recording(replace(part, state="cut", size=size, seconds=seconds))
         if self.store.moves:
-            from_before = self.store.places - {here}  # the folder, where there was no bucket yet
+            from_before = places - {here}  # the folder, where there was no bucket yet
             for part in await self._archive.recordings(10_000):
                 if part.state == "recording":
                     continue

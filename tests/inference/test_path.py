@@ -73,6 +73,17 @@ def walk(path: BodyPath, pcm: NDArray[np.int16], ahead: int, frames: int) -> lis
     return indices
 
 
+def conversation(found: BodySegments, window: int = 6400) -> Session:
+    """One that speaks; its engine and its client hear nothing."""
+    return Session(
+        SessionParameters("s", "a", FPS, found.loop_length, 3, window, 10**6, 10**6, segments=found),
+        SpeakingSlots(1),
+        new_track=itertools.count(1).__next__,
+        command=lambda _: None,
+        say=lambda _: None,
+    )
+
+
 @pytest.mark.parametrize("size", [320, 777, 16_000])
 def test_pitch_is_known_as_it_comes(size: int) -> None:
     pcm, semitones = melody(6.0)
@@ -142,16 +153,7 @@ def test_the_turns_of_a_stream_know_what_was_shown_in_those_before() -> None:
     found = segments()
     again = 0
     for call in range(4):
-        parameters = SessionParameters(
-            "s", "a", FPS, found.loop_length, 3, 6400, 10**6, 10**6, segments=found
-        )
-        session = Session(
-            parameters,
-            SpeakingSlots(1),
-            new_track=itertools.count(1).__next__,
-            command=lambda _: None,
-            say=lambda _: None,
-        )
+        session = conversation(found)
         order, at = list[int](), 0
         for number in range(1, 13):
             pcm, _ = melody(5.0, 50 * call + number)
@@ -171,16 +173,7 @@ def test_the_turns_of_a_stream_know_what_was_shown_in_those_before() -> None:
 def test_what_was_chosen_but_never_shown_is_not_remembered() -> None:
     """A turn is drawn ahead, and interrupted; a body that is elsewhere is led anew."""
     found, said = segments(), melody(10.0)[0].tobytes()
-    parameters = SessionParameters(
-        "s", "a", FPS, found.loop_length, 3, len(said), 10**6, 10**6, segments=found
-    )
-    session = Session(
-        parameters,
-        SpeakingSlots(1),
-        new_track=itertools.count(1).__next__,
-        command=lambda _: None,
-        say=lambda _: None,
-    )
+    session = conversation(found, len(said))
     session.turn_start(1, 1, 0, 0.0)
     session.anchor(1, 1, 0, 0, 0.0)
     session.audio(1, 1, 0, said, 0.0)
@@ -201,16 +194,9 @@ def test_what_was_chosen_but_never_shown_is_not_remembered() -> None:
 def test_nobody_is_led_to_the_end_of_time() -> None:
     """A client may name any sample, of an anchor and of its sound: the way there is not chosen cut by cut."""
     found = segments()
-    parameters = SessionParameters("s", "a", FPS, found.loop_length, 3, 6400, 10**6, 10**6, segments=found)
     for sample in (10**8, 2**62):
         for origin in (0, sample):
-            session = Session(
-                parameters,
-                SpeakingSlots(1),
-                new_track=itertools.count(1).__next__,
-                command=lambda _: None,
-                say=lambda _: None,
-            )
+            session = conversation(found)
             session.turn_start(1, 1, 0, 0.0)
             session.anchor(1, 1, 0, found.starts[0], 0.0)
             session.audio(1, 1, origin, bytes(6400), 0.0)

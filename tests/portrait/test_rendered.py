@@ -180,12 +180,17 @@ def test_rendered_mouths_fit_any_size(size: tuple[int, int]) -> None:
     assert 0.3 * mouth < np.ptp(columns) < 2.2 * mouth and abs(rows.mean() - middle[1]) < 0.8 * mouth
 
 
+def lids_of(name: str) -> tuple[BodyLoop, cast.Sheet, RenderedLids]:
+    """A body, its sheet of lids, and what draws them."""
+    still = body(name, 512)
+    sheet = cast.faces()[still.cast].lids
+    assert sheet is not None and still.framing is not None
+    return still, sheet, RenderedLids(still.reference, sheet, still.framing)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_rendered_lids_shut_and_leave_an_open_eye_alone(name: str) -> None:
-    still = body(name, 512)
-    face = cast.faces()[still.cast]
-    assert face.lids is not None and still.framing is not None
-    lids = RenderedLids(still.reference, face.lids, still.framing)
+    still, _, lids = lids_of(name)
     assert (lids.draw(0.0) == still.reference).all()
 
     def contrast(shut: float) -> float:
@@ -202,10 +207,7 @@ def test_rendered_lids_shut_and_leave_an_open_eye_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_lashes_are_never_drawn_twice(name: str) -> None:
-    still = body(name, 512)
-    face = cast.faces()[still.cast]
-    assert face.lids is not None and still.framing is not None
-    lids = RenderedLids(still.reference, face.lids, still.framing)
-    rendered = {lids.draw(shut).tobytes() for shut in (0.0, *face.lids.values.ravel())}
+    _, sheet, lids = lids_of(name)
+    rendered = {lids.draw(shut).tobytes() for shut in (0.0, *sheet.values.ravel())}
     assert len(rendered) == 6
     assert all(lids.draw(shut).tobytes() in rendered for shut in (0.07, 0.3, 0.52, 0.7, 0.9, 0.97))

@@ -29,6 +29,12 @@ WIDE_MM, GROWTH = 15.0, 0.95
 """Lips that are ``open`` 0..1 stand ``WIDE_MM * open**GROWTH`` millimetres apart, where they are not rounded."""
 
 
+def gap_mm(opening: float) -> float:
+    """How far lips that are ``open`` 0..1 stand apart."""
+    gap: float = WIDE_MM * opening**GROWTH
+    return gap
+
+
 @dataclass(frozen=True)
 class Pose:
     """``open`` 0..1, ``width`` -1 round to 1 spread, ``press`` 0..1 lips pressed together, ``fv`` 0..1."""
@@ -119,7 +125,7 @@ class MouthWarp:
     def lips(self, pose: Pose) -> LipContours:
         """The contours in a pose."""
         rounding, spread = max(-pose.width, 0.0), max(pose.width, 0.0)
-        gap = WIDE_MM * pose.open**GROWTH * (1 - 0.1 * rounding) + 1.2 * rounding * (1 - pose.press)
+        gap = gap_mm(pose.open) * (1 - 0.1 * rounding) + 1.2 * rounding * (1 - pose.press)
         jaw = 0.80 * gap * (1 - 0.25 * rounding)
         active = min(1.0, pose.open / 0.25 + rounding + 0.5 * pose.press + pose.fv)
         pull = 0.37 - 0.12 * self.broad  # a smile's deep folds would buckle
