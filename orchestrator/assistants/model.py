@@ -178,8 +178,8 @@ async def events(
 
 
 async def _asked(client: httpx.AsyncClient, path: str, body: dict[str, Any]) -> httpx.Response:
-    """The response, its body unread. Asks once more where the service closes the connection instead of answering, as
-    it may with one that was kept."""
+    """The response, its body unread. Asks once more where the service closes the connection instead of answering,
+    as it may with one that was kept."""
     request = client.build_request("POST", path, json=body)
     try:
         return await client.send(request, stream=True)
